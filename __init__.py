@@ -1,0 +1,34 @@
+"""Carve ONNX models down to what the edge needs.
+
+The public Python interface: ``load`` a model, run passes on it, ``save`` it. Names are resolved on first use, so
+that importing the package (and ``intaglio --help``) stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .graph.errors import IntaglioError as IntaglioError
+    from .graph.load import load as load
+    from .graph.model import Model as Model
+    from .graph.save import save as save
+    from .passes.prune import PruneChannels as PruneChannels
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "IntaglioError": ".graph.errors",
+    "Model": ".graph.model",
+    "PruneChannels": ".passes.prune",
+    "load": ".graph.load",
+    "save": ".graph.save",
+}
+__all__ = ["IntaglioError", "Model", "PruneChannels", "__version__", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name], __name__), name)
