@@ -1,0 +1,68 @@
+"""Reading protobuf nodes: attributes, operands and what subgraphs capture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Value of an attribute; strings come decoded, lists as lists."""
+    for a in node.attribute:
+        if a.name == name:
+            value = onnx.helper.get_attribute_value(a)
+            if isinstance(value, bytes):
+                return value.decode("utf-8", "replace")
+            if a.type == onnx.AttributeProto.STRINGS:
+                return [v.decode("utf-8", "replace") for v in value]
+            return list(value) if a.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
+    return default
+
+
+def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
+    """Set an attribute in place, whether it was there or not."""
+    fresh = onnx.helper.make_attribute(name, value)
+    for a in node.attribute:
+        if a.name == name:
+            a.CopyFrom(fresh)
+            return
+    node.attribute.append(fresh)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Graphs that the node holds as attributes (the bodies of If, Loop, Scan)."""
+    for a in node.attribute:
+        if a.type == onnx.AttributeProto.GRAPH:
+            yield a.g
+        elif a.type == onnx.AttributeProto.GRAPHS:
+            yield from a.graphs
+
+
+def captured(node: onnx.NodeProto) -> set[str]:
+    """Names of outer tensors that the node's subgraphs read."""
+    names: set[str] = set()
+    for graph in subgraphs(node):
+        inner = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        for n in graph.node:
+            names.update(name for name in (*n.input, *captured(n)) if name and name not in inner)
+            inner.update(n.output)
+        names.update(v.name for v in graph.output if v.name not in inner)
+    return names
+
+
+def is_standard(node: onnx.NodeProto) -> bool:
+    return node.domain in DEFAULT_DOMAINS
+
+
+def display_name(node: onnx.NodeProto) -> str:
+    """What a reader can find the node by: its name, else its first output."""
+    return node.name or next((o for o in node.output if o), node.op_type)
+
+
+def as_ints(value: np.ndarray | Iterable[int]) -> list[int]:
+    return [int(v) for v in np.asarray(value).reshape(-1)]
