@@ -1,0 +1,242 @@
+"""Everything that reaches the user: results, tables, notes, progress, and errors with their exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ..graph.errors import Exit, IntaglioError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+SLOW_SECONDS = 2.0
+
+
+@dataclass
+class Mode:
+    """How this run speaks: set once from the command line, before it is parsed."""
+
+    json: bool = False
+    debug: bool = False
+    spoken: bool = False  # the one JSON object is out
+
+
+mode = Mode()
+
+
+class Told(Exception):
+    """The user has been told already; only the exit code is left."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def begin(argv: Sequence[str]) -> None:
+    """Read ``--json`` and ``--debug`` off the raw command line, so that even a usage error obeys them."""
+    options = argv[: argv.index("--")] if "--" in argv else argv
+    mode.json, mode.debug, mode.spoken = "--json" in options, "--debug" in options, False
+
+
+def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: IntaglioError | None = None) -> None:
+    """Print the result: as one JSON object with ``--json``, else through ``show``.
+
+    ``failed`` is an error that comes with a result, such as a gate that was missed: both are printed, and the
+    command ends with its exit code.
+    """
+    if not mode.json:
+        show()
+        if failed:
+            raise failed
+        return
+    _print_json({**result, **({"error": _error_dict(failed)} if failed else {})})
+    if failed:
+        raise Told(int(failed.exit_code))
+
+
+def line(text: str = "") -> None:
+    """One plain line on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def notes(sentences: Sequence[str]) -> None:
+    """Things worth knowing, on stderr, one line each; with ``--json`` they belong in the result instead."""
+    if not mode.json:
+        for sentence in sentences:
+            sys.stderr.write(f"note: {sentence}\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on stdout: drawn on a terminal, plain aligned lines otherwise. Numbers stand to the right."""
+    cells = [["" if value is None else str(value) for value in row] for row in rows]
+    right = [bool(cells) and all(_looks_numeric(row[i]) for row in cells) for i in range(len(columns))]
+    if sys.stdout.isatty():
+        _rich_table(title, columns, cells, right)
+    else:
+        _plain_table(title, columns, cells, right)
+
+
+def human(number: float | None, unit: str = "") -> str:
+    """A number short enough to read: ``41.2 M``, ``1.3 MB`` (powers of 1000)."""
+    if number is None or not math.isfinite(number):
+        return "-"
+    for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= power * 0.9995:
+            return f"{number / power:.3g} {prefix}{unit}" if abs(number) < power * 999.5 else f"{number / power:.0f} {prefix}{unit}"
+    return f"{number:.4g} {unit}".rstrip()
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction as ``91.55 %``."""
+    return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yields ``tick(done, total)``; a bar appears on a terminal once the work has taken two seconds."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(title, total=None)
+    timer = threading.Timer(SLOW_SECONDS, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
+
+
+def report(error: BaseException) -> int:
+    """Tell the user about an exception and return the exit code."""
+    if isinstance(error, Told):
+        return error.code
+    if mode.debug and not isinstance(error, KeyboardInterrupt):
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, BrokenPipeError):
+        return _silence()
+    if isinstance(error, KeyboardInterrupt):
+        return _tell(IntaglioError("interrupted"), INTERRUPTED)
+    known = error if isinstance(error, IntaglioError) else _translate(error)
+    return _tell(known, int(known.exit_code))
+
+
+def usage(message: str, command: str) -> int:
+    """Tell the user about a command line that cannot be parsed."""
+    return _tell(IntaglioError(message[:1].lower() + message[1:].rstrip("."), fix=f"see {command} --help"), Exit.USAGE)
+
+
+def plain(value: Any) -> Any:
+    """The same data with only what JSON knows: NumPy scalars and arrays unwrapped, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, (str, int, type(None))):  # bool is an int
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
+
+
+def _tell(error: IntaglioError, code: int) -> int:
+    if mode.json and not mode.spoken:
+        _print_json({"error": _error_dict(error)})
+    else:
+        sys.stderr.write(f"error: {error}\n")
+    return code
+
+
+def _print_json(result: Mapping[str, Any]) -> None:
+    mode.spoken = True
+    sys.stdout.write(json.dumps(plain(result), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _error_dict(error: IntaglioError) -> dict[str, str]:
+    return {"what": error.what, "why": error.why, "fix": error.fix}
+
+
+def _translate(error: BaseException) -> IntaglioError:
+    if isinstance(error, MemoryError):
+        return IntaglioError("out of memory", why=str(error), fix="close other programs, or try a smaller --batch")
+    if isinstance(error, OSError):
+        return _translate_os(error)
+    return IntaglioError(
+        f"internal: {type(error).__name__}: {_first_line(error)}",
+        why="this is a fault in intaglio, not in what you asked for",
+        fix="run again with --debug and report what it prints",
+    )
+
+
+def _translate_os(error: OSError) -> IntaglioError:
+    where = f" {os.fspath(error.filename)!r}" if isinstance(error.filename, (str, os.PathLike)) else ""
+    fixes = {
+        errno.ENOSPC: "free some space, or write elsewhere",
+        errno.EDQUOT: "free some space, or write elsewhere",
+        errno.EACCES: "check the permissions, or choose another path",
+        errno.EPERM: "check the permissions, or choose another path",
+        errno.EROFS: "choose a folder that can be written to",
+        errno.ENOENT: "check the path",
+        errno.EISDIR: "give a file, not a folder",
+        errno.ENOTDIR: "check the path",
+    }
+    reason = error.strerror or _first_line(error)
+    return IntaglioError(f"cannot use{where or ' a file'}: {reason}", fix=fixes.get(error.errno or 0, ""))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def _silence() -> int:
+    """Whoever read our output has left: say nothing more, not even when Python flushes at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+    return BROKEN_PIPE
+
+
+def _looks_numeric(cell: str) -> bool:
+    return cell in ("", "-") or cell.lstrip("+-")[:1].isdigit()
+
+
+def _plain_table(title: str, columns: Sequence[str], cells: list[list[str]], right: list[bool]) -> None:
+    widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
+    if title:
+        line(title)
+    for row in [list(columns), *cells]:
+        aligned = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        line("  ".join(aligned).rstrip())
+
+
+def _rich_table(title: str, columns: Sequence[str], cells: list[list[str]], right: list[bool]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD)
+    for name, to_right in zip(columns, right, strict=True):
+        drawn.add_column(name, justify="right" if to_right else "left", overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))  # Text: a name such as "[0]" is no markup
+    Console().print(drawn)

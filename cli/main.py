@@ -1,0 +1,100 @@
+"""The command line ``intaglio <command> MODEL``: one table of commands, each imported only when it runs."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..graph.errors import Exit
+from . import console
+
+# Name of the module in this folder, and of its function, to the first line of that function's docstring.
+COMMANDS = {
+    "inspect": "Show what a model is made of and where its cost lies.",
+    "check": "Load a model, run it once and say whether it works.",
+    "evaluate": "Measure a model's accuracy on labelled data.",
+    "compare": "Set two models side by side: size, cost, latency and how far their outputs differ.",
+    "bench": "Measure how fast one model runs, or several in turn.",
+    "passes": "List everything that can be plugged in: passes, criteria, metrics, importers, exporters.",
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and imports only the one that runs."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else None, rest
+
+
+def load_command(name: str) -> Any:
+    """The real command of that name, its options included."""
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name)(getattr(import_module(f".{name}", __package__), name))
+    return typer.main.get_command(single)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.line(f"intaglio {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Carve ONNX models down to what the edge needs.
+
+    Every command takes --json (one JSON object on stdout) and --debug (full tracebacks). Exit codes: 0 done, 1 the
+    model or the data is bad, 2 wrong usage, 3 a gate failed, 4 nothing was changed though a change was asked for.
+    """
+
+
+def _build() -> typer.Typer:
+    built = typer.Typer(cls=LazyGroup, rich_markup_mode=None, no_args_is_help=True)
+    built.callback()(_root)
+    for name, help_line in COMMANDS.items():
+        built.command(name, help=help_line)(lambda: None)  # a place holder: LazyGroup swaps in the real one
+    return built
+
+
+app = _build()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Whatever goes wrong is told in one place."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    console.begin(args)
+    with warnings.catch_warnings():
+        if not console.mode.debug:
+            warnings.simplefilter("ignore")  # other packages' deprecations are no news to a user
+        try:
+            code = app(args=args, prog_name="intaglio", standalone_mode=False)
+            sys.stdout.flush()
+        except SystemExit as stop:  # typer ends like this on a broken pipe, having muted stdout
+            broken = isinstance(stop.__context__, BrokenPipeError)
+            return console.BROKEN_PIPE if broken else int(stop.code or 0)
+        except BaseException as error:
+            return _failed(error)
+    return code if isinstance(code, int) else Exit.DONE
+
+
+def _failed(error: BaseException) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError" and not console.mode.json:
+        sys.stderr.write(f"{error}\n")
+        return Exit.USAGE
+    if type(error).__name__ == "Abort":
+        return console.report(KeyboardInterrupt())
+    if hasattr(error, "format_message"):  # click's own base class, which typer vendors or not by version
+        context = getattr(error, "ctx", None)
+        return console.usage(error.format_message(), context.command_path if context else "intaglio")
+    return console.report(error)

@@ -1,0 +1,57 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..graph.errors import UsageError
+
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file to read.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.", show_default=False)]
+# main reads these two off the raw command line, so that they hold even when parsing fails; here they get their help.
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show full tracebacks.")]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME:DIMS", help="Pin an input's shape, such as image:1,3,224,224. Repeatable."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="Real inputs: an .npz named after the graph inputs (plus labels), a folder of .npy or images, "
+        "an ONNX test_data_set folder, or package.module:callable.",
+    ),
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="STEPS",
+        help="How to scale the data, left to right: scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,"
+        "layout=nchw; or a preset: imagenet, cifar10, unit, none.",
+    ),
+]
+Samples = Annotated[
+    int | None, typer.Option("--samples", min=1, metavar="N", help="Use only the first N samples.", show_default="all")
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads one model may use.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
+
+
+def parse_shapes(texts: list[str] | None) -> dict[str, list[int]] | None:
+    """``["x:1,3,8,8"]`` as ``{"x": [1, 3, 8, 8]}``. Raises UsageError on anything else."""
+    shapes: dict[str, list[int]] = {}
+    for text in texts or ():
+        name, colon, dims = text.rpartition(":")  # the last colon: TensorFlow names end in ":0"
+        if not colon or not name or not all(d.strip().isdigit() and int(d) > 0 for d in dims.split(",")):
+            raise UsageError(f"cannot read --shape {text!r}", fix="write it like --shape image:1,3,224,224")
+        if name in shapes:
+            raise UsageError(f"--shape pins {name!r} twice")
+        shapes[name] = [int(d) for d in dims.split(",")]
+    return shapes or None
