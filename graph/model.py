@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx
+
+from .nodes import DEFAULT_DOMAINS
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file a model was read from, mapped into memory, and the files of its external data."""
+
+    path: Path
+    content: memoryview = field(repr=False)
+    data_files: tuple[Path, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the ``.onnx`` file alone, as ``sha256sum`` prints it; external data is not covered."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self.content), 1 << 24):
+            digest.update(self.content[start : start + (1 << 24)])
+        return digest.hexdigest()
 
 
 @dataclass
@@ -14,13 +35,13 @@ class Model:
     """An ONNX model: its structure as a protobuf, its weights as arrays that may be memory-mapped.
 
     ``proto`` holds everything but the top-level dense initializers; those are in ``weights``, read-only arrays by
-    name, in file order. ``notes`` says what loading changed, in sentences for the user.
+    name, in file order (ml_dtypes where numpy has no such type). ``notes`` says what loading changed, in sentences for the user. ``file`` is where the model
+    came from, None if it was made in memory.
     """
 
     proto: onnx.ModelProto
     weights: dict[str, np.ndarray]
-    source: Path | None = None
-    source_sha256: str = ""
+    file: Source | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -28,12 +49,21 @@ class Model:
         return self.proto.graph
 
     @property
+    def source(self) -> Path | None:
+        return self.file.path if self.file else None
+
+    @property
+    def source_sha256(self) -> str:
+        """Hash of the source file, computed when first asked for; empty without a source file."""
+        return self.file.sha256 if self.file else ""
+
+    @property
     def opset(self) -> int:
-        """Version of the default operator set."""
-        return next(o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx"))
+        """Version of the default operator set; 0 for a model that uses only other domains."""
+        return next((o.version for o in self.proto.opset_import if o.domain in DEFAULT_DOMAINS), 0)
 
     def copy(self) -> Model:
         """An independent copy of the structure. Weights are shared: they are read-only, a change replaces them."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        return Model(proto, dict(self.weights), self.source, self.source_sha256, list(self.notes))
+        return Model(proto, dict(self.weights), self.file, list(self.notes))
