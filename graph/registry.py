@@ -48,6 +48,10 @@ class Registry(Generic[T]):
             fix=f"did you mean {', '.join(near)}?" if near else f"choose one of {', '.join(sorted(self._found))}",
         )
 
+    def get(self, name: str) -> T | None:
+        """What ``name`` stands for, or None."""
+        return self[name] if name in self else None
+
     def __contains__(self, name: str) -> bool:
         self._scan()
         return name in self._found

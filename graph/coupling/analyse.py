@@ -1,0 +1,130 @@
+"""Walk a graph once, let every operator state its equations, solve them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx
+
+from ..model import Model
+from ..nodes import captured, subgraphs
+from .groups import Group, find_groups
+from .labels import LENGTH_ONE, Axes, Axis, Ledger, Why
+from .node import RULES, Node, Trace, rule_key
+from .prepare import Prepared, prepare
+from .solve import BoolArray, Solution, solve
+
+
+@dataclass(eq=False)
+class Coupling:
+    """Which channels of a model can only go together, and which can never go.
+
+    ``original`` is the model as given; ``prepared`` an equal one in which shape arithmetic is folded and shared
+    small constants are parted. Node indices and tensor names are those of the prepared graph.
+    """
+
+    original: Model
+    prepared: Prepared
+    trace: Trace
+    solution: Solution
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Everything a user can make narrower, and everything that could be but for one operator, in graph order."""
+        return find_groups(self)
+
+    @property
+    def model(self) -> Model:
+        return self.prepared.model
+
+    @cached_property
+    def nodes(self) -> list[onnx.NodeProto]:
+        return list(self.model.graph.node)
+
+    def axes(self, tensor: str) -> list[Axis]:
+        """Labels by axis of a tensor of the prepared graph."""
+        return [LENGTH_ONE if a is None else a for a in self.trace.axes.get(tensor, ())]
+
+    def classes(self, axis: np.ndarray) -> np.ndarray:
+        return self.solution.classes[axis]
+
+    def nothing(self) -> BoolArray:
+        """An empty removal. Shapes: (atoms,)."""
+        return np.zeros(self.solution.atoms.shape[1], dtype=bool)
+
+
+def analyse(model: Model) -> Coupling:
+    """Find the coupled channels of a model.
+
+    Source: unification of per-index labels; it refines the coupling of Wang et al., "Structurally Prune Anything",
+    2024, arXiv:2403.18955, and Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900, to products of axes.
+
+    Raises:
+        BadModel: shapes contradict each other.
+    """
+    prepared = prepare(model)
+    ledger = Ledger()
+    trace = Trace(ledger, prepared.shapes.dims, prepared.fixed, prepared.model.weights)
+    graph = prepared.model.graph
+    for value in graph.input:
+        _label(trace, value.name, Why(value.name, "graph input", "has the shape that callers send"))
+    for index, proto in enumerate(graph.node):
+        _walk(Node(proto, index, trace))
+    for value in graph.output:
+        why = Why(value.name, "graph output", "has the shape that callers expect")
+        for axis in trace.axes.get(value.name, ()):
+            if axis is not None:
+                ledger.freeze(axis, why)
+    return Coupling(model, prepared, trace, solve(ledger))
+
+
+def _label(trace: Trace, name: str, why: Why) -> None:
+    dims = trace.dims.get(name)
+    if dims is not None:
+        trace.axes[name] = [LENGTH_ONE if length == 1 else why for length in dims]
+
+
+def _walk(n: Node) -> None:
+    """Apply a node's rule; without one, or without shapes to apply it to, freeze what it touches."""
+    known = n.trace.dims
+    for name in n.inputs:
+        if name and name in known and name not in n.trace.axes and name not in n.trace.weights:
+            _label(n.trace, name, Why(name, "tensor", "comes from an operator whose shapes are unknown"))
+    rule = RULES.get(rule_key(n.proto))
+    if any(name and name not in known for name in (*n.inputs, *n.proto.output)):
+        outputs = n.frozen("has a shape that could not be worked out")
+    elif rule is None:
+        outputs = n.frozen("has no channel rule")
+    else:
+        outputs = list(rule.couple(n))
+    for name in captured(n.proto) if any(True for _ in subgraphs(n.proto)) else ():
+        _freeze_tensor(n, name)
+    for name, axes in zip(n.proto.output, outputs, strict=False):
+        if name and name in known:
+            n.trace.axes[name] = list(_checked(n, name, axes))
+
+
+def _freeze_tensor(n: Node, name: str) -> None:
+    dims = n.trace.dims.get(name)
+    if dims is None:
+        return
+    why = n.why("uses it inside a subgraph")
+    known = n.trace.axes.setdefault(name, [None] * len(dims))
+    for a, length in enumerate(dims):
+        if known[a] is None:
+            known[a] = LENGTH_ONE if length == 1 else why
+        n.freeze(known[a], why)  # type: ignore[arg-type]
+
+
+def _checked(n: Node, name: str, axes: Axes) -> Axes:
+    """A rule must describe the tensor that shape inference saw, with labels only where lengths are fixed."""
+    dims = n.trace.dims[name]
+    if len(axes) != len(dims) or any(not isinstance(x, Why) and len(x) != d for x, d in zip(axes, dims, strict=True)):
+        lengths = [str(len(x)) if isinstance(x, np.ndarray) else "-" for x in axes]
+        raise AssertionError(f"rule {n.op} gives {name} axes {lengths}, shape inference {dims}")
+    if not n.trace.fixed(name, 0) or any(not n.trace.fixed(name, a) for a in range(len(dims))):
+        why = n.why("has an axis of varying length")
+        return tuple(x if n.trace.fixed(name, a) else n.freeze(x, why) for a, x in enumerate(axes))
+    return axes

@@ -1,0 +1,227 @@
+"""Labels and the equations that operators state about them.
+
+Every axis that can shrink carries one *label* per index; an axis that cannot carries the reason instead. Operators
+state that labels are equal, that a label is a *product* of others (it goes if any of them goes), or that labels are
+frozen. ``Ledger`` only records; ``solve`` draws the conclusions. Neither knows anything of ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Why:
+    """Why an axis, or a label, can never go: which operator said so, and what it does."""
+
+    node: str
+    op: str
+    text: str
+
+    def __str__(self) -> str:
+        return f'{self.op} "{self.node}" {self.text}'
+
+
+Axis: TypeAlias = "IntArray | Why"
+Axes: TypeAlias = "tuple[Axis, ...]"
+
+LENGTH_ONE = Why("", "axis", "has length 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """``labels[i1, .., ik]`` goes if any ``factors[j][ij]`` goes; ``labels`` is flat, row-major over the lengths.
+
+    ``lengths`` are those of all factors of the axis, ``positions`` say which of them have labels.
+    """
+
+    labels: IntArray
+    factors: tuple[IntArray, ...]
+    positions: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+    def members(self) -> IntArray:
+        """Shapes: (len(labels), len(factors))."""
+        columns = [spread(f, p, self.lengths) for f, p in zip(self.factors, self.positions, strict=True)]
+        return np.stack(columns, axis=1)
+
+
+def spread(factor: IntArray, position: int, lengths: Sequence[int]) -> IntArray:
+    """Repeat one factor's labels over the box of all factors, flat and row-major."""
+    inner = int(np.prod(lengths[position + 1 :], dtype=np.int64))
+    outer = int(np.prod(lengths[:position], dtype=np.int64))
+    return np.tile(np.repeat(factor, inner), outer)
+
+
+@dataclass
+class Ledger:
+    """Everything the operators of one graph say, in order."""
+
+    count: int = 0
+    equal: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    frozen: list[tuple[IntArray, Why]] = field(default_factory=list)
+    inexact: list[tuple[IntArray, Why]] = field(default_factory=list)
+    at_least: list[tuple[IntArray, int]] = field(default_factory=list)
+    _joined: dict[tuple[object, ...], Axis] = field(default_factory=dict)
+    _parts: dict[tuple[int, tuple[int, ...]], tuple[Axis, ...]] = field(default_factory=dict)
+    _alive: list[Axis] = field(default_factory=list)
+
+    def fresh(self, length: int) -> Axis:
+        """New labels for an axis; an axis of length 1 gets none."""
+        return LENGTH_ONE if length <= 1 else self.numbered(length)
+
+    def numbered(self, length: int) -> IntArray:
+        """New labels, even for a single index: part of an axis may be that short."""
+        self.count += length
+        return np.arange(self.count - length, self.count, dtype=np.int64)
+
+    def freeze(self, axis: Axis, why: Why) -> Why:
+        """No index of the axis may go. Returns the reason that holds, which is the older one if there is one."""
+        if isinstance(axis, Why):
+            return axis
+        self.frozen.append((axis, why))
+        return why
+
+    def same(self, a: Axis, b: Axis) -> Axis:
+        """The two axes lose the same indices; where one cannot shrink, its reason freezes the other."""
+        if isinstance(a, Why):
+            if isinstance(b, Why):
+                return a
+            return self.freeze(b, a)
+        if isinstance(b, Why):
+            return self.freeze(a, b)
+        if a is not b:
+            self.equal.append((a, b))
+        return a
+
+    def mark_inexact(self, axis: Axis, why: Why, at_least: int = 2) -> None:
+        """Removing an index changes what the others become, as under a mean; ``at_least`` indices must stay."""
+        if not isinstance(axis, Why):
+            self.inexact.append((axis, why))
+            self.at_least.append((axis, at_least))
+
+    def take(self, axis: Axis, indices: IntArray, why: Why) -> Axis:
+        """The axis read at ``indices``. Reading a single index freezes it: its axis would become empty."""
+        if isinstance(axis, Why):
+            return axis
+        taken: IntArray = axis[indices]
+        if len(taken) <= 1:
+            return self.freeze(taken, why)
+        return taken
+
+    def cat(self, parts: Sequence[tuple[Axis, int]]) -> Axis:
+        """Axes (with their lengths) one after the other."""
+        parts = [(axis, n) for axis, n in parts if n > 0]
+        if len(parts) == 1:
+            return parts[0][0]
+        if all(isinstance(axis, Why) for axis, _ in parts):
+            return next((a for a, _ in parts if a is not LENGTH_ONE), LENGTH_ONE)
+        return np.concatenate([self._labelled(axis, n) for axis, n in parts])
+
+    def _labelled(self, axis: Axis, length: int) -> IntArray:
+        """Labels for an axis that has none: frozen ones."""
+        if not isinstance(axis, Why):
+            return axis
+        labels = self.numbered(length)
+        self.freeze(labels, axis)
+        return labels
+
+    def join(self, factors: Sequence[Axis], lengths: Sequence[int]) -> Axis:
+        """One axis whose index runs over all indices of the factors, row-major."""
+        lengths, factors = _without_ones(lengths, factors)
+        if len(factors) <= 1:
+            return factors[0] if factors else LENGTH_ONE
+        live = [(f, p) for p, f in enumerate(factors) if not isinstance(f, Why)]
+        if not live:
+            return factors[0]
+        key = (tuple(lengths), *((p, id(f)) for f, p in live))
+        if key not in self._joined:
+            if len(live) == 1:
+                out = spread(live[0][0], live[0][1], lengths)
+            else:
+                out = self.numbered(int(np.prod(lengths, dtype=np.int64)))
+                self._multiply(out, live, lengths)
+            self._intern(out, tuple(factors), tuple(lengths), key)
+        return self._joined[key]
+
+    def split(self, axis: Axis, lengths: Sequence[int]) -> tuple[Axis, ...]:
+        """The factors of an axis whose index runs over all of theirs, row-major."""
+        if isinstance(axis, Why):
+            return tuple(LENGTH_ONE if n == 1 else axis for n in lengths)
+        long = tuple(n for n in lengths if n != 1)
+        if len(long) == 1:
+            parts: tuple[Axis, ...] = (axis,)
+        elif (known := self._parts.get((id(axis), long))) is not None:
+            parts = known
+        else:
+            parts = tuple(self.fresh(n) for n in long)
+            live = [(f, p) for p, f in enumerate(parts) if not isinstance(f, Why)]
+            self._multiply(axis, live, long)
+            self._intern(axis, parts, long, (long, *((p, id(f)) for f, p in live)))
+        remaining = iter(parts)
+        return tuple(LENGTH_ONE if n == 1 else next(remaining) for n in lengths)
+
+    def reshape(self, axes: Axes, old: Sequence[int], new: Sequence[int]) -> Axes:
+        """Axes after a row-major reshape: lengths are matched into the shortest segments of equal product."""
+        if 0 in old or 0 in new:
+            return tuple(self._first_reason(axes) for _ in new)
+        out: list[Axis] = [LENGTH_ONE] * len(new)
+        olds = [i for i, n in enumerate(old) if n != 1]
+        news = [j for j, n in enumerate(new) if n != 1]
+        for left, right in _segments([old[i] for i in olds], [new[j] for j in news]):
+            sources, targets = [olds[k] for k in left], [news[k] for k in right]
+            if len(sources) == len(targets) == 1:
+                out[targets[0]] = axes[sources[0]]
+                continue
+            merged = self.join([axes[i] for i in sources], [old[i] for i in sources])
+            for j, part in zip(targets, self.split(merged, [new[j] for j in targets]), strict=True):
+                out[j] = part
+        return tuple(out)
+
+    def _first_reason(self, axes: Axes) -> Why:
+        empty = Why("", "tensor", "is empty")
+        for axis in axes:
+            self.freeze(axis, empty)
+        return empty
+
+    def _multiply(self, axis: IntArray, live: Sequence[tuple[IntArray, int]], lengths: Sequence[int]) -> None:
+        factors, positions = tuple(f for f, _ in live), tuple(p for _, p in live)
+        self.products.append(Product(axis, factors, positions, tuple(lengths)))
+
+    def _intern(
+        self, axis: IntArray, parts: tuple[Axis, ...], lengths: tuple[int, ...], key: tuple[object, ...]
+    ) -> None:
+        self._joined[key] = axis
+        self._parts[id(axis), lengths] = parts
+        self._alive.extend((axis, *parts))
+
+
+def _without_ones(lengths: Sequence[int], factors: Sequence[Axis]) -> tuple[list[int], list[Axis]]:
+    kept = [(n, f) for n, f in zip(lengths, factors, strict=True) if n != 1]
+    return [n for n, _ in kept], [f for _, f in kept]
+
+
+def _segments(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Match two shapes of equal size, without ones, into the shortest runs of equal product."""
+    runs: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(old) and j < len(new):
+        left, right, a, b = [i], [j], old[i], new[j]
+        i, j = i + 1, j + 1
+        while a != b:
+            if a < b:
+                a, i = a * old[i], i + 1
+                left.append(i - 1)
+            else:
+                b, j = b * new[j], j + 1
+                right.append(j - 1)
+        runs.append((left, right))
+    return runs

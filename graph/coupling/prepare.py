@@ -1,0 +1,149 @@
+"""Make a copy of a graph fit for analysis: known shape arithmetic becomes constants, shared constants are parted.
+
+Exporters deduplicate equal tables, which would couple layers that have nothing to do with each other; and a length
+read from a shape must not change its meaning when another axis shrinks. Neither changes an output bit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import BadModel
+from ..model import Model
+from ..nodes import captured, is_standard, subgraphs
+from ..shapes import Shapes, infer_shapes, symbols
+from . import rules as _rules  # noqa: F401  registers the operator rules
+from .node import ALL, RULES, rule_key
+
+_LARGEST_COPY = 1 << 16
+"""Elements up to which a shared constant is parted: tables and biases are small, embeddings are not."""
+_PRIMES = (9973, 9967, 9949, 9941, 9931, 9929, 9923, 9907, 9901, 9887)
+_STRIDES = (1, 32, 224)
+"""What symbolic sizes are multiples of, tried in turn: some networks only accept multiples of their total stride."""
+
+
+@dataclass
+class Prepared:
+    """A graph ready for analysis. ``base`` maps a parted constant to the one it is a copy of."""
+
+    model: Model
+    shapes: Shapes
+    varying: dict[str, tuple[bool, ...]]
+    base: dict[str, str] = field(default_factory=dict)
+
+    def fixed(self, name: str, axis: int) -> bool:
+        """Whether an axis has the same length whatever the symbolic dimensions are."""
+        return not (name in self.varying and self.varying[name][axis])
+
+
+def prepare(model: Model) -> Prepared:
+    shapes, other = _two_readings(model)
+    copy = model.copy()
+    fixed_values = {k: v for k, v in shapes.values.items() if k in other.values and _equal(v, other.values[k])}
+    _fold(copy, fixed_values)
+    dims = {k: d for k, d in shapes.dims.items() if k in other.dims and len(other.dims[k]) == len(d)}
+    varying = {
+        k: tuple(a != b for a, b in zip(d, other.dims[k], strict=True)) for k, d in dims.items() if d != other.dims[k]
+    }
+    prepared = Prepared(copy, Shapes(dims, dict(shapes.dtypes), shapes.values), varying)
+    _part_constants(prepared)
+    return prepared
+
+
+def _two_readings(model: Model) -> tuple[Shapes, Shapes]:
+    """Shapes under two different numberings of the symbolic dimensions: what agrees does not depend on them."""
+    names = symbols(model)
+    if not names:
+        shapes = infer_shapes(model)
+        return shapes, shapes
+    batch = _batch_symbols(model)
+    best: tuple[Shapes, Shapes] | None = None
+    for stride in _STRIDES:
+        try:
+            pair = (
+                infer_shapes(model, _numbering(names, batch, stride, 0)),
+                infer_shapes(model, _numbering(names, batch, stride, 1)),
+            )
+        except BadModel:
+            if stride == _STRIDES[-1] and best is None:
+                raise
+            continue
+        if best is None or len(pair[0].dims) > len(best[0].dims):
+            best = pair
+        if all(o in pair[0].dims for n in model.graph.node for o in n.output if o):
+            break
+    assert best is not None
+    return best
+
+
+def _batch_symbols(model: Model) -> set[str]:
+    found = set()
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) and not dims[0].HasField("dim_value"):
+            found.add(dims[0].dim_param or f"{value.name}.0")
+    return found
+
+
+def _numbering(names: list[str], batch: set[str], stride: int, shift: int) -> Callable[[str], int]:
+    numbers = {
+        name: _PRIMES[(2 * i + shift) % len(_PRIMES)] * (1 if name in batch else stride) for i, name in enumerate(names)
+    }
+    return lambda name: numbers.get(name, _PRIMES[-1 - shift])
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and bool((a == b).all())
+
+
+def _fold(model: Model, values: dict[str, np.ndarray]) -> None:
+    """Replace nodes whose outputs are all known by constants."""
+    graph = model.graph
+    outputs = {o.name for o in graph.output}
+    kept = [
+        n for n in graph.node if any(o and (o not in values or o in outputs) for o in n.output) or not any(n.output)
+    ]
+    if len(kept) == len(graph.node):
+        return
+    gone = {o for n in graph.node for o in n.output if o in values and o not in outputs}
+    used = {i for n in kept for i in (*n.input, *captured(n))}
+    protos = [_copy(n) for n in kept]
+    del graph.node[:]
+    graph.node.extend(protos)
+    for name in sorted(gone & used):
+        model.weights[name] = values[name]
+
+
+def _copy(node):  # type: ignore[no-untyped-def]
+    fresh = type(node)()
+    fresh.CopyFrom(node)
+    return fresh
+
+
+def _part_constants(prepared: Prepared) -> None:
+    """Give every index-by-index use of a shared small constant a copy of its own."""
+    model = prepared.model
+    uses = Counter(i for n in model.graph.node for i in n.input if i in model.weights)
+    for node in model.graph.node:
+        for name in captured(node) if any(True for _ in subgraphs(node)) else ():
+            uses[name] += 1
+    shared = {k for k, count in uses.items() if count > 1 and model.weights[k].size <= _LARGEST_COPY} if uses else set()
+    serial: Counter[str] = Counter()
+    for node in model.graph.node:
+        key = rule_key(node)
+        unshared = RULES[key].unshared if key in RULES else ()
+        for i, name in enumerate(node.input):
+            if name in shared and (unshared is ALL or i in unshared) and is_standard(node):
+                serial[name] += 1
+                copy = f"{name}__{serial[name]}"
+                while copy in model.weights or copy in prepared.shapes.dims:
+                    copy += "_"
+                model.weights[copy] = model.weights[name]
+                prepared.shapes.dims[copy] = prepared.shapes.dims[name]
+                prepared.shapes.dtypes[copy] = prepared.shapes.dtypes[name]
+                prepared.base[copy] = name
+                node.input[i] = copy

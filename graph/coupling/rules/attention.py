@@ -1,0 +1,107 @@
+"""Attention as one operator: heads, the width that queries and keys share, and the width of values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..labels import LENGTH_ONE, Axes, Axis
+from ..node import Node, couples, rewrites
+from ..surgery import Edit
+
+
+def _heads(n: Node, i: int, lengths: tuple[int, ...]) -> tuple[Axis, ...]:
+    """Factors of an operand's heads and width: axes 1 and 3 of (B, heads, S, width), or axis 2 of (B, S, heads*width)."""
+    if n.rank(i) == 4:
+        return (*n.split(n.axis(i, 1), lengths[:-1]), n.axis(i, 3))
+    return n.split(n.axis(i, 2), lengths)
+
+
+def _head_counts(n: Node) -> tuple[int, int]:
+    """Numbers of key heads and of query heads that share each."""
+    queries = n.dims(0)[1] if n.rank(0) == 4 else n.attr("q_num_heads")
+    keys = n.dims(1)[1] if n.rank(1) == 4 else n.attr("kv_num_heads")
+    return keys, queries // keys
+
+
+def _merged(n: Node, axes: Sequence[Axis], lengths: Sequence[int], rank: int, rows: tuple[Axis, Axis]) -> Axes:
+    if rank == 4:
+        return (rows[0], n.join(axes[:-1], lengths[:-1]), rows[1], axes[-1])
+    return (*rows, n.join(axes, lengths))
+
+
+@couples("Attention")
+def attention(n: Node) -> Sequence[Axes]:
+    """Operands: Q, K, V, mask, past key, past value, lengths. Query head (key head, repeat), as grouped queries have it.
+
+    Source: Vaswani et al., 2017, arXiv:1706.03762; Ainslie et al., "GQA", 2023, arXiv:2305.13245.
+    """
+    keys, repeats = _head_counts(n)
+    q_width = n.dims(0)[3] if n.rank(0) == 4 else n.dims(0)[2] // (keys * repeats)
+    v_width = n.dims(2)[3] if n.rank(2) == 4 else n.dims(2)[2] // keys
+    head, repeat, width = _heads(n, 0, (keys, repeats, q_width))
+    key_head, key_width = _heads(n, 1, (keys, q_width))
+    value_head, value_width = _heads(n, 2, (keys, v_width))
+    head = n.same(n.same(head, key_head), value_head) if keys > 1 else LENGTH_ONE
+    width = n.same(width, key_width)
+    n.contract(0, 3 if n.rank(0) == 4 else 2)
+    for i in (0, 1, 2):
+        channels = (1, 3) if n.rank(i) == 4 else (2,)
+        n.freeze_rest(i, *channels, text="weighs its indices against each other")
+    for i in range(3, len(n.inputs)):
+        if n.has(i):
+            n.freeze_rest(i, text="holds a mask or a cache")
+    if any(n.has(i) for i in (4, 5)) or any(n.proto.output[j] for j in range(1, len(n.proto.output))):
+        for axis in (head, repeat, width, value_width):
+            n.freeze(axis, n.why("keeps a cache or scores of it"))
+    if n.has(3) and n.rank(3) > 2 and n.dims(3)[-3] > 1:
+        n.freeze(head, n.why("masks heads one by one"))
+        n.freeze(repeat, n.why("masks heads one by one"))
+    n.note("heads", head)
+    n.note("repeats", repeat)
+    n.share(head, repeat, width, of=q_width / (q_width + v_width))
+    n.share(head, repeat, value_width, of=v_width / (q_width + v_width))
+    why = n.why("weighs its indices against each other")
+    rank = len(n.out_dims())
+    out = _merged(n, (head, repeat, value_width), (keys, repeats, v_width), rank, (why, why))
+    return [out, *(n.unlabelled(j, why) for j in range(1, len(n.proto.output)))]
+
+
+@rewrites("Attention")
+def attention_attributes(e: Edit) -> None:
+    """Head counts follow; the default scale is written out, since it names the original width."""
+    keys, repeats = _head_counts(e.node)
+    width = e.node.dims(0)[3] if e.node.rank(0) == 4 else e.node.dims(0)[2] // (keys * repeats)
+    if not e.attr("scale"):
+        e.set_attr("scale", 1.0 / math.sqrt(width))
+    if e.attr("q_num_heads"):
+        left = e.noted("heads", keys)
+        e.set_attr("kv_num_heads", left)
+        e.set_attr("q_num_heads", left * e.noted("repeats", repeats))
+
+
+@couples("RotaryEmbedding", unshared=(1, 2))
+def rotary(n: Node) -> Sequence[Axes]:
+    """Pairs of the head width rotate together: halves, or neighbours if interleaved. Operands: x, cos, sin, positions.
+
+    Source: Su et al., "RoFormer", 2021, arXiv:2104.09864.
+    """
+    if n.attr("rotary_embedding_dim", 0):
+        return n.frozen("rotates part of it")
+    heads = n.dims(0)[1] if n.rank(0) == 4 else n.attr("num_heads")
+    width = n.dims(0)[3] if n.rank(0) == 4 else n.dims(0)[2] // heads
+    head, inner = _heads(n, 0, (heads, width))
+    halves = n.split(inner, (width // 2, 2) if n.attr("interleaved", 0) else (2, width // 2))
+    pair, side = halves if n.attr("interleaved", 0) else halves[::-1]
+    n.freeze(side, n.why("rotates both halves of it together"))
+    for i in (1, 2):
+        pair = n.same(pair, n.axis(i, -1))
+        n.freeze_rest(i, -1, text="is read at positions")
+    n.note("heads", head)
+    return [n.axes(0)]
+
+
+@rewrites("RotaryEmbedding")
+def rotary_heads(e: Edit) -> None:
+    if e.attr("num_heads"):
+        e.set_attr("num_heads", e.noted("heads", e.attr("num_heads")))

@@ -1,0 +1,210 @@
+"""Operators that move indices about without changing values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...evaluate import slices
+from ..labels import LENGTH_ONE, Axes, Axis
+from ..node import Node, couples, rewrites
+from ..surgery import Edit
+
+
+@couples("Transpose")
+def transpose(n: Node) -> Sequence[Axes]:
+    order = n.attr("perm") or list(reversed(range(n.rank(0))))
+    axes = n.axes(0)
+    return [tuple(axes[a] for a in order)]
+
+
+@couples("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def reshape(n: Node) -> Sequence[Axes]:
+    """Merged axes become products, divided axes equal products."""
+    return [n.reshape(n.axes(0), n.dims(0), n.out_dims())]
+
+
+@rewrites("Reshape")
+def reshape_target(e: Edit) -> None:
+    """Only lengths that shrink change: a -1 stays, and a 0 that still copies the right length too."""
+    target = e.node.value(1)
+    changes = {}
+    for a in range(len(e.node.out_dims())):
+        if not e.shrinks_out(0, a):
+            continue
+        entry = None if target is None else int(target[a])
+        copies = entry == 0 and a < e.node.rank(0) and e.kept(0, a) == e.kept_out(0, a)
+        if entry != -1 and not copies:
+            changes[a] = e.kept_out(0, a)
+    e.patch(1, changes)
+
+
+@couples("Concat")
+def concat(n: Node) -> Sequence[Axes]:
+    at = n.attr("axis") % len(n.out_dims())
+    rest = [tuple(LENGTH_ONE if a == at else x for a, x in enumerate(n.axes(i))) for i in range(len(n.inputs))]
+    lengths = [tuple(1 if a == at else d for a, d in enumerate(n.dims(i))) for i in range(len(n.inputs))]
+    out = list(n.meet(zip(rest, lengths, strict=True), tuple(1 if a == at else d for a, d in enumerate(n.out_dims()))))
+    out[at] = n.cat([(n.axis(i, at), n.dims(i)[at]) for i in range(len(n.inputs))])
+    return [tuple(out)]
+
+
+@couples("Split")
+def split(n: Node) -> Sequence[Axes]:
+    at = n.attr("axis", 0) % n.rank(0)
+    axes = n.axes(0)
+    ends = np.cumsum([n.out_dims(j)[at] for j in range(len(n.proto.output))])
+    parts = []
+    for j, end in enumerate(ends):
+        length = n.out_dims(j)[at]
+        part = n.take(axes[at], np.arange(end - length, end)) if length > 1 else _single(n, axes[at], int(end) - 1)
+        parts.append((*axes[:at], part, *axes[at + 1 :]))
+    return parts
+
+
+def _single(n: Node, axis: Axis, index: int) -> Axis:
+    n.take(axis, np.array([index]))
+    return LENGTH_ONE
+
+
+@rewrites("Split")
+def split_sizes(e: Edit) -> None:
+    at = e.attr("axis", 0) % e.node.rank(0)
+    if any(e.shrinks_out(j, at) for j in range(len(e.proto.output))):
+        e.drop_attr("num_outputs")
+        sizes = [e.kept_out(j, at) for j in range(len(e.proto.output))]
+        e.set_setting(1, "split", np.array(sizes, dtype=np.int64))
+
+
+@couples("Slice")
+def slice_(n: Node) -> Sequence[Axes]:
+    """Bounds that are computed freeze the axes they cut."""
+    axes, dims, cut_dims = n.axes(0), n.dims(0), n.out_dims()
+    cuts = _cuts(n)
+    out: list[Axis] = []
+    for a, axis in enumerate(axes):
+        if cuts is None:
+            out.append(n.freeze(axis, n.why("cuts it at computed bounds")))
+            continue
+        indices = np.arange(dims[a])[cuts[a]]
+        if cuts[a] == slice(None) or (len(indices) == dims[a] and cut_dims[a] == dims[a] and _forward(cuts[a])):
+            out.append(axis)
+        elif len(indices) != cut_dims[a] or len(indices) == 0:
+            out.append(n.freeze(axis, n.why("cuts it at computed bounds")))
+        else:
+            out.append(n.take(axis, indices) if len(indices) > 1 else _single(n, axis, int(indices[0])))
+    return [tuple(out)]
+
+
+def _forward(cut: slice) -> bool:
+    return cut.step is None or cut.step > 0
+
+
+def _cuts(n: Node) -> tuple[slice, ...] | None:
+    """One Python slice per axis, or None where a bound is computed."""
+    settings = [None, *(n.setting(i, name) for i, name in enumerate(("starts", "ends", "axes", "steps"), start=1))]
+    if settings[1] is None or settings[2] is None or any(n.has(i) and settings[i] is None for i in (3, 4)):
+        return None
+    return slices(n.proto, settings, n.rank(0))
+
+
+@rewrites("Slice")
+def slice_bounds(e: Edit) -> None:
+    """New bounds where what is left is still regular, else a Gather after the cut."""
+    cuts = _cuts(e.node)
+    if cuts is None:
+        return
+    starts, ends, axes, steps = [], [], [], []
+    for a, cut in enumerate(cuts):
+        if cut == slice(None):
+            continue
+        if not e.shrinks(0, a):
+            step = cut.step or 1
+            stop = cut.stop if cut.stop is not None else (-(2**31) if step < 0 else 2**31)
+            bounds: tuple[int, int, int] | None = (cut.start, stop, step)
+        else:
+            keep = e.keep(0, a)
+            place = np.cumsum(keep) - 1
+            taken = np.arange(len(keep))[cut]
+            indices = place[taken[keep[taken]]]
+            bounds = _regular(indices)
+            if bounds is None:
+                e.gather_after(0, a, indices)
+                continue
+        starts.append(bounds[0]), ends.append(bounds[1]), axes.append(a), steps.append(bounds[2])
+    for i, (name, values) in enumerate((("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps)), start=1):
+        if name != "steps" or set(values) - {1} or e.node.has(4):
+            e.set_setting(i, name, np.array(values, dtype=np.int64))
+
+
+def _regular(indices: np.ndarray) -> tuple[int, int, int] | None:
+    """Start, end and step that read these indices, if they are an arithmetic progression."""
+    first = int(indices[0])
+    if len(indices) == 1:
+        return first, first + 1, 1
+    gaps = np.diff(indices)
+    if (gaps != gaps[0]).any():
+        return None
+    step, last = int(gaps[0]), int(indices[-1])
+    end = last + 1 if step > 0 else last - 1
+    return first, end if end >= 0 else -(2**31), step
+
+
+@couples("Expand")
+def expand(n: Node) -> Sequence[Axes]:
+    """An axis of length 1 that becomes longer makes channels of its own."""
+    out_dims, dims = n.out_dims(), n.dims(0)
+    axes = (*(LENGTH_ONE for _ in range(len(out_dims) - len(dims))), *n.axes(0))
+    dims = (*(1 for _ in range(len(out_dims) - len(dims))), *dims)
+    why = n.why("repeats it a computed number of times")
+    return [
+        tuple(
+            axis if old == new else (n.fresh(new) if n.trace.fixed(n.proto.output[0], a) else why)
+            for a, (axis, old, new) in enumerate(zip(axes, dims, out_dims, strict=True))
+        )
+    ]
+
+
+@rewrites("Expand")
+def expand_target(e: Edit) -> None:
+    target = e.node.value(1)
+    shift = len(e.node.out_dims()) - e.node.dims(1)[0]
+    changes = {}
+    for a in range(len(e.node.out_dims())):
+        if e.shrinks_out(0, a) and a >= shift and (target is None or int(target[a - shift]) != 1):
+            changes[a - shift] = e.kept_out(0, a)
+    e.patch(1, changes)
+
+
+@couples("Tile")
+def tile(n: Node) -> Sequence[Axes]:
+    """Index of the output as (repeat, index)."""
+    out: list[Axis] = []
+    for a, (axis, old, new) in enumerate(zip(n.axes(0), n.dims(0), n.out_dims(), strict=True)):
+        if old == new:
+            out.append(axis)
+        elif not n.trace.fixed(n.proto.output[0], a):
+            out.append(n.freeze(axis, n.why("repeats it a computed number of times")))
+        else:
+            out.append(n.join((n.fresh(new // old), axis), (new // old, old)))
+    return [tuple(out)]
+
+
+@rewrites("Tile")
+def tile_repeats(e: Edit) -> None:
+    e.patch(1, {a: e.kept_out(0, a) // e.kept(0, a) for a in range(e.node.rank(0)) if e.shrinks_out(0, a)})
+
+
+@couples("ReverseSequence")
+def reverse_sequence(n: Node) -> Sequence[Axes]:
+    for a in (n.attr("batch_axis", 1), n.attr("time_axis", 0)):
+        n.freeze_axis(0, a, "reverses it")
+    return [n.axes(0)]
+
+
+@couples("Trilu")
+def trilu(n: Node) -> Sequence[Axes]:
+    for a in (-2, -1):
+        n.freeze_axis(0, a, "keeps a triangle of it")
+    return [n.axes(0)]

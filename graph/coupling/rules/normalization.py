@@ -1,0 +1,106 @@
+"""Normalizations. Over a removable axis they are inexact: what stays is normalized without what went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..labels import Axes
+from ..node import Node, couples, rewrites
+from ..surgery import Edit
+
+
+@couples("BatchNormalization", unshared=(1, 2, 3, 4))
+def batch_normalization(n: Node) -> Sequence[Axes]:
+    """One scale, bias, mean and variance a channel; statistics are stored, so this is exact."""
+    if n.attr("training_mode", 0):
+        return n.frozen("updates its statistics")
+    channels = n.axis(0, 1) if n.rank(0) > 1 else n.axis(0, 0)
+    for i in range(1, 5):
+        channels = n.same(channels, n.axis(i, 0))
+    return [n.axes(0), *((channels,) for _ in n.proto.output[1:])]
+
+
+@couples("InstanceNormalization", unshared=(1, 2))
+def instance_normalization(n: Node) -> Sequence[Axes]:
+    """Every channel of every sample on its own."""
+    for a in range(2, n.rank(0)):
+        n.inexact(n.axis(0, a), "normalizes over it")
+    n.same(n.same(n.axis(0, 1), n.axis(1, 0)), n.axis(2, 0))
+    return [n.axes(0)]
+
+
+def _over_last(n: Node, first: int, parameters: Sequence[int]) -> Axes:
+    """Normalize over all axes from ``first``; parameters broadcast to those."""
+    x, dims = n.axes(0), n.dims(0)
+    for axis in x[first:]:
+        n.inexact(axis, "normalizes over it")
+    for i in parameters:
+        if n.has(i):
+            n.meet([(x, dims), (n.axes(i), n.dims(i))], dims)
+    return x
+
+
+@couples("LayerNormalization", unshared=(1, 2))
+def layer_normalization(n: Node) -> Sequence[Axes]:
+    """Outputs: y, then mean and inverse deviation with the normalized axes at length 1."""
+    first = n.attr("axis", -1) % n.rank(0)
+    x = _over_last(n, first, (1, 2))
+    statistics = (*x[:first], *n.unlabelled(0, n.why("normalizes over it"))[first:])
+    return [x, *(statistics for _ in n.proto.output[1:])]
+
+
+@couples("RMSNormalization", "SimplifiedLayerNormalization", unshared=(1,))
+def rms_normalization(n: Node) -> Sequence[Axes]:
+    """Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467."""
+    return [_over_last(n, n.attr("axis", -1) % n.rank(0), (1,))]
+
+
+@couples("GroupNormalization", unshared=(1, 2))
+def group_normalization(n: Node) -> Sequence[Axes]:
+    """Channels as (group, within): whole groups go exactly, channels within inexactly.
+
+    Scale and bias: one a group (opset 18) or one a channel (opset 21).
+    Source: Wu and He, "Group Normalization", 2018, arXiv:1803.08494.
+    """
+    groups = n.attr("num_groups")
+    channels, width = n.axis(0, 1), n.dims(0)[1]
+    outer, within = n.split(channels, (groups, width // groups))
+    n.inexact(within, "normalizes over it", at_least=1)
+    for a in range(2, n.rank(0)):
+        n.inexact(n.axis(0, a), "normalizes over it", at_least=1)
+    for i in (1, 2):
+        n.same(channels if n.dims(i)[0] == width else outer, n.axis(i, 0))
+    n.note("groups", outer)
+    return [n.axes(0)]
+
+
+@rewrites("GroupNormalization")
+def group_count(e: Edit) -> None:
+    e.set_attr("num_groups", e.noted("groups", e.attr("num_groups")))
+
+
+@couples("LpNormalization")
+def lp_normalization(n: Node) -> Sequence[Axes]:
+    """A sum of powers: an index that went contributes nothing, so this is exact."""
+    n.contract(0, n.attr("axis", -1))
+    return [n.axes(0)]
+
+
+@couples("MeanVarianceNormalization")
+def mean_variance_normalization(n: Node) -> Sequence[Axes]:
+    for a in n.attr("axes", [0, 2, 3]):
+        n.inexact(n.axis(0, a), "normalizes over it")
+    return [n.axes(0)]
+
+
+@couples("LRN")
+def lrn(n: Node) -> Sequence[Axes]:
+    """Each channel looks at its neighbours, which change when one between them goes."""
+    n.freeze_axis(0, 1, "looks at neighbouring channels")
+    return [n.axes(0)]
+
+
+@couples("Softmax", "LogSoftmax", "Hardmax")
+def softmax(n: Node) -> Sequence[Axes]:
+    n.freeze_axis(0, n.attr("axis", -1), "weighs its indices against each other")
+    return [n.axes(0)]

@@ -1,0 +1,76 @@
+"""Reductions. Sums lose nothing when an index that went counts as zero; means and maxima do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...nodes import as_ints
+from ..labels import LENGTH_ONE, Axes, Axis
+from ..node import Node, couples
+
+SUMS = ["ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum"]
+
+
+def _reduced(n: Node) -> set[int] | None:
+    """The axes a node reduces over, or None where they are computed."""
+    rank = n.rank(0)
+    if n.has(1) and n.value(1) is None:
+        return None
+    axes = n.setting(1, "axes")
+    if axes is None or axes.size == 0:
+        return set() if n.attr("noop_with_empty_axes", 0) else set(range(rank))
+    return {a % rank for a in as_ints(axes)}
+
+
+def _without(n: Node, reduced: set[int]) -> Axes:
+    if n.attr("keepdims", 1):
+        return tuple(LENGTH_ONE if a in reduced else axis for a, axis in enumerate(n.axes(0)))
+    return tuple(axis for a, axis in enumerate(n.axes(0)) if a not in reduced)
+
+
+@couples(*SUMS)
+def sums(n: Node) -> Sequence[Axes]:
+    reduced = _reduced(n)
+    if reduced is None:
+        return n.frozen("sums over computed axes")
+    for a in reduced:
+        n.contract(0, a)
+    return [_without(n, reduced)]
+
+
+@couples("ReduceMean")
+def mean(n: Node) -> Sequence[Axes]:
+    reduced = _reduced(n)
+    if reduced is None:
+        return n.frozen("averages over computed axes")
+    for a in reduced:
+        n.inexact(n.axis(0, a), "averages over it")
+    return [_without(n, reduced)]
+
+
+@couples("ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp")
+def extremes(n: Node) -> Sequence[Axes]:
+    reduced = _reduced(n)
+    if reduced is None:
+        return n.frozen("reduces over computed axes")
+    for a in reduced:
+        n.freeze_axis(0, a, "reduces over it, and zeros would count")
+    return [_without(n, reduced)]
+
+
+@couples("ArgMax", "ArgMin")
+def arg_extremes(n: Node) -> Sequence[Axes]:
+    at = n.attr("axis", 0) % n.rank(0)
+    n.freeze_axis(0, at, "numbers its indices")
+    return [_without(n, {at})]
+
+
+@couples("CumSum")
+def cumulative_sum(n: Node) -> Sequence[Axes]:
+    """Zeros do not change the running sum at the indices that stay."""
+    at = n.value(1)
+    if at is None:
+        return n.frozen("sums over a computed axis")
+    n.contract(0, int(at.item()))
+    out: list[Axis] = list(n.axes(0))
+    return [tuple(out)]
