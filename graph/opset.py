@@ -20,6 +20,8 @@ OLDEST = 13
 _OPERAND_BYTES = 4096
 # Resize before operator set 11, and Upsample: a corner-aligned grid without a half-pixel shift.
 _RESIZE_CHANGED = 11
+# Operators whose meaning changed in a version while the converter passes them on as they are.
+_MISCONVERTED = {"Hardmax": 13, "PRelu": 7, "Scan": 9, "Selu": 6}
 
 
 def raise_opset(model: Model, version: int) -> Model:
@@ -31,12 +33,13 @@ def raise_opset(model: Model, version: int) -> Model:
     if model.opset >= version:
         return model
     what = f"operator set {model.opset} cannot be raised to {version}"
-    shrinks = _nearest_shrinks(model, version)
-    if shrinks:
-        raise BadModel(what, why=f"{shrinks!r} shrinks by a rounding that no newer operator has")
+    obstacle = next(_obstacles(model, version), None)
+    if obstacle:
+        raise BadModel(what, why=obstacle)
     try:
         converted = version_converter.convert_version(_structure(model), version)
-    except Exception as error:  # the converter raises whatever its C++ code throws
+        onnx.shape_inference.infer_shapes(converted, check_type=True)
+    except Exception as error:  # both raise whatever their C++ code throws
         raise BadModel(what, why=" ".join(str(error).split())[:300]) from error
     raised = _merge(model, converted.graph, version)
     try:
@@ -57,7 +60,7 @@ def _structure(model: Model) -> onnx.ModelProto:
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
     for name, weight in model.weights.items():
-        if weight.nbytes <= _OPERAND_BYTES:
+        if weight.nbytes <= _OPERAND_BYTES and weight.dtype.kind in "biuf":
             graph.initializer.append(numpy_helper.from_array(weight, name))
         else:
             kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
@@ -87,6 +90,7 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
             if node.op_type == "Resize" and is_standard(node):
                 set_attribute(node, "coordinate_transformation_mode", "asymmetric")
                 set_attribute(node, "nearest_mode", "floor")
+                node.input[1] = ""  # the region of interest, which did not exist
     for tensor in converted.initializer:
         if tensor.name not in raised.weights:
             array = numpy_helper.to_array(tensor).copy()
@@ -115,16 +119,18 @@ def _rename_new(graph: onnx.GraphProto, original: onnx.GraphProto, start: str) -
                     names[position] = fresh[name]
 
 
-def _nearest_shrinks(model: Model, version: int) -> str:
-    """Name of a node that shrinks by nearest neighbours as it was before operator set 11: it rounds up."""
-    if not model.opset < _RESIZE_CHANGED <= version:
-        return ""
+def _obstacles(model: Model, version: int) -> Iterator[str]:
+    """Nodes that the converter would change the meaning of, and why."""
     for node in _all_nodes(model.graph):
-        if node.op_type == "Resize" and is_standard(node) and attribute(node, "mode", "nearest") == "nearest":
+        if not is_standard(node):
+            continue
+        if model.opset < _MISCONVERTED.get(node.op_type, 0) <= version:
+            yield f"the converter changes what {node.op_type} {display_name(node)!r} computes"
+        if node.op_type == "Resize" and model.opset < _RESIZE_CHANGED <= version:
             scales = model.weights.get(node.input[1])
-            if scales is None or (scales < 1).any():
-                return display_name(node)
-    return ""
+            nearest = attribute(node, "mode", "nearest") == "nearest"
+            if nearest and (scales is None or (scales < 1).any()):
+                yield f"Resize {display_name(node)!r} may shrink, with a rounding that newer ones do not have"
 
 
 def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
