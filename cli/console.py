@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,8 +91,24 @@ def human(number: float | None, unit: str = "") -> str:
         return "-"
     for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= power * 0.9995:
-            return f"{number / power:.3g} {prefix}{unit}" if abs(number) < power * 999.5 else f"{number / power:.0f} {prefix}{unit}"
+            return (
+                f"{number / power:.3g} {prefix}{unit}"
+                if abs(number) < power * 999.5
+                else f"{number / power:.0f} {prefix}{unit}"
+            )
     return f"{number:.4g} {unit}".rstrip()
+
+
+def count(number: int, thing: str) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def facts(rows: Sequence[tuple[str, object]]) -> None:
+    """Names and what they stand for, one pair a line on stdout."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        line(f"{name.ljust(width)}  {value}")
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
@@ -208,10 +224,8 @@ def _first_line(error: BaseException) -> str:
 
 def _silence() -> int:
     """Whoever read our output has left: say nothing more, not even when Python flushes at exit."""
-    try:
+    with suppress(OSError, ValueError):  # stdout may be no real file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
     return BROKEN_PIPE
 
 

@@ -20,9 +20,9 @@ COMMANDS = {
     "inspect": "Show what a model is made of and where its cost lies.",
     "check": "Load a model, run it once and say whether it works.",
     "evaluate": "Measure a model's accuracy on labelled data.",
-    "compare": "Set two models side by side: size, cost, latency and how far their outputs differ.",
+    "compare": "Set two models side by side: size, MACs, latency, outputs.",
     "bench": "Measure how fast one model runs, or several in turn.",
-    "passes": "List everything that can be plugged in: passes, criteria, metrics, importers, exporters.",
+    "passes": "List what can be plugged in: passes, criteria, metrics and more.",
 }
 
 

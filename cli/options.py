@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Debug = Annotated[bool, typer.Option("--debug", help="Show full tracebacks.")]
 Shapes = Annotated[
     list[str] | None,
-    typer.Option("--shape", metavar="NAME:DIMS", help="Pin an input's shape, such as image:1,3,224,224. Repeatable."),
+    typer.Option(
+        "--shape",
+        metavar="NAME:DIMS",
+        help="Pin an input's shape, such as image:1,3,224,224; -1 leaves a dimension open. Repeatable.",
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -49,7 +54,7 @@ def parse_shapes(texts: list[str] | None) -> dict[str, list[int]] | None:
     shapes: dict[str, list[int]] = {}
     for text in texts or ():
         name, colon, dims = text.rpartition(":")  # the last colon: TensorFlow names end in ":0"
-        if not colon or not name or not all(d.strip().isdigit() and int(d) > 0 for d in dims.split(",")):
+        if not colon or not name or not re.fullmatch(r"-?\d{1,18}(,-?\d{1,18})*", dims.replace(" ", "")):
             raise UsageError(f"cannot read --shape {text!r}", fix="write it like --shape image:1,3,224,224")
         if name in shapes:
             raise UsageError(f"--shape pins {name!r} twice")

@@ -1,0 +1,96 @@
+"""``intaglio bench``: latency of one model, or of several in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import console
+from .options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads
+from .subject import first_inputs, open_source, open_subject, shape_text, told_shapes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def bench(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="ONNX files to time in turn.", show_default=False)
+    ],
+    runs: Annotated[
+        int | None, typer.Option("--runs", min=1, metavar="N", help="Timed runs of each model, instead of --seconds.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.0, metavar="S", help="Time to spend on each model; 20 runs at least.")
+    ] = 2.0,
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples in one run.")] = 1,
+    threads: Threads = 1,
+    shape: Shapes = None,
+    data: Data = None,
+    preprocess: Preprocess = None,
+    seed: Seed = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure how fast one model runs, or several in turn.
+
+    Several models run turn by turn, A B B A, so that what slows the machine for a moment slows all of them.
+
+    Example: intaglio bench model.onnx small.onnx --threads 2
+    """
+    from ..measure.latency import WARM_UP_RUNS, time_sessions
+    from ..measure.session import open_session
+
+    subjects = [open_subject(path, shape) for path in models]
+    sessions = [open_session(s.runnable, threads=threads, spin=len(models) == 1) for s in subjects]
+    feeds = []
+    for subject in subjects:
+        source = open_source(data, subject.model, preprocess, None)
+        feeds.append(first_inputs(subject, source, batch=batch, seed=seed))
+    with console.progress("timing") as tick:
+        timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
+    rows: list[dict[str, Any]] = [
+        {
+            "model": str(s.path),
+            "inputs": told_shapes(feed),
+            "median_ms": latency.median_ms,
+            "p90_ms": latency.p90_ms,
+            "min_ms": latency.min_ms,
+            "runs": latency.runs,
+            "speedup": timing.speedup(i),
+            "verdict": timing.verdict(i) if i else "base",
+        }
+        for i, (s, feed, latency) in enumerate(zip(subjects, feeds, timing.latencies, strict=True))
+    ]
+    notes = _notes(feeds)
+    result = {
+        "models": rows,
+        "threads": threads,
+        "warm_up_runs": WARM_UP_RUNS,
+        "machine": timing.machine,
+        "notes": notes,
+    }
+
+    def show() -> None:
+        several = len(rows) > 1
+        columns = ("model", "median ms", "p90 ms", "min ms", "runs", *(("speed",) if several else ()))
+        cells = [_cells(row)[: len(columns)] for row in rows]
+        console.table("", columns, cells)
+        console.line(f"{shape_text(rows[0]['inputs'])}; {console.count(threads, 'thread')}; {timing.machine}")
+
+    console.notes(notes)
+    console.emit(result, show)
+
+
+def _cells(row: Mapping[str, Any]) -> list[object]:
+    words = {"faster": "", "slower": ", slower", "same": ", no real difference", "base": ""}
+    times = [f"{row[key]:.3f}" for key in ("median_ms", "p90_ms", "min_ms")]
+    return [row["model"], *times, row["runs"], f"{row['speedup']:.2f} x{words[row['verdict']]}"]
+
+
+def _notes(feeds: Sequence[Mapping[str, np.ndarray]]) -> list[str]:
+    shapes = [list(told_shapes(feed).values()) for feed in feeds]
+    return ["the models run on inputs of different shapes"] if any(s != shapes[0] for s in shapes) else []

@@ -1,0 +1,128 @@
+"""``intaglio inspect``: what a model is made of and where its cost lies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..graph.cost import Cost, cost
+from ..graph.model import Model
+from ..graph.nodes import DEFAULT_DOMAINS
+from . import console
+from .options import Debug, Json, ModelPath, Shapes
+from .subject import Subject, open_subject
+
+if TYPE_CHECKING:
+    from ..measure.ports import Port
+
+
+def inspect(
+    model: ModelPath,
+    top: Annotated[int, typer.Option("--top", min=0, metavar="N", help="How many of the largest layers to list.")] = 10,
+    shape: Shapes = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what a model is made of and where its cost lies.
+
+    MACs and activations are those of one sample; symbolic dimensions count as 1 unless --shape pins them.
+
+    Example: intaglio inspect model.onnx --top 20
+    """
+    subject = open_subject(model, shape)
+    costs = cost(subject.model)
+    result = _result(subject, costs)
+    console.emit(result, lambda: _show(result, top))
+
+
+def _result(subject: Subject, costs: Cost) -> dict[str, Any]:
+    from ..measure.ports import input_ports, output_ports
+
+    model, proto = subject.model, subject.model.proto
+    inputs, outputs = input_ports(model), output_ports(model)
+    return {
+        "model": str(subject.path),
+        "opset": model.opset,
+        "ir_version": proto.ir_version,
+        "domains": {o.domain or "ai.onnx": o.version for o in proto.opset_import},
+        "producer": " ".join(filter(None, (proto.producer_name, proto.producer_version))),
+        "inputs": [_port(p) for p in inputs],
+        "outputs": [_port(p) for p in outputs],
+        "nodes": len(model.graph.node),
+        "operators": dict(Counter(_operator(n.domain, n.op_type) for n in model.graph.node).most_common()),
+        "functions": [f.name for f in proto.functions],
+        "params": costs.params,
+        "macs": costs.macs,
+        "size_bytes": subject.size_bytes,
+        "weight_bytes": costs.weight_bytes,
+        "peak_activation_bytes": costs.peak_activation_bytes,
+        "layers": [
+            {"name": n.name, "op": n.op, "macs": n.macs, "params": n.params, "shape": n.out_shape} for n in costs.nodes
+        ],
+        "metadata": {p.key: p.value for p in proto.metadata_props},
+        "notes": [*model.notes, *_free_dimensions(model, inputs)],
+    }
+
+
+def _show(result: dict[str, Any], top: int) -> None:
+    described = [(f"{side[:-1]} {p['name']}", p["told"]) for side in ("inputs", "outputs") for p in result[side]]
+    operators = ", ".join(f"{count} {op}" for op, count in result["operators"].items())
+    versions = ", ".join(f"{d} {v}" for d, v in result["domains"].items() if d != "ai.onnx")
+    made = f", made by {result['producer']}" if result["producer"] else ""
+    console.facts(
+        [
+            ("model", result["model"]),
+            ("opset", f"{result['opset']}{f' ({versions})' if versions else ''}, IR {result['ir_version']}{made}"),
+            *described,
+            ("nodes", f"{result['nodes']}: {operators}" if operators else 0),
+            ("parameters", console.human(result["params"])),
+            ("MACs", console.human(result["macs"])),
+            ("file", console.human(result["size_bytes"], "B")),
+            ("weights", console.human(result["weight_bytes"], "B")),
+            ("peak activations", console.human(result["peak_activation_bytes"], "B")),
+            *(
+                (f"metadata {key}", value if len(value) <= 200 else value[:197] + "...")
+                for key, value in result["metadata"].items()
+            ),
+            *(("note", note) for note in result["notes"]),
+        ]
+    )
+    largest = sorted(result["layers"], key=lambda n: (n["macs"], n["params"]), reverse=True)[:top]
+    largest = [n for n in largest if n["macs"] or n["params"]]
+    if largest:
+        console.line()
+        console.table(
+            _title(len(largest)),
+            ("layer", "operator", "output", "MACs", "", "parameters", ""),
+            [_layer(n, result) for n in largest],
+        )
+
+
+def _title(count: int) -> str:
+    return f"The {count} largest layers" if count > 1 else "The largest layer"
+
+
+def _layer(layer: dict[str, Any], result: dict[str, Any]) -> list[object]:
+    shape = "x".join(map(str, layer["shape"])) if layer["shape"] is not None else "?"
+    share = [console.percent(layer[key] / result[key], 1) if result[key] else "-" for key in ("macs", "params")]
+    macs, params = console.human(layer["macs"]), console.human(layer["params"])
+    return [layer["name"], layer["op"], shape, macs, share[0], params, share[1]]
+
+
+def _port(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "shape": port.shape, "told": port.describe()}
+
+
+def _operator(domain: str, op_type: str) -> str:
+    return op_type if domain in DEFAULT_DOMAINS else f"{domain}.{op_type}"
+
+
+def _free_dimensions(model: Model, inputs: list[Port]) -> list[str]:
+    """Symbols other than the batch, which make the figures too small as long as they count as 1."""
+    batch = {p.shape[0] for p in inputs if p.shape}
+    free = {d: p.name for p in inputs for d in (p.shape or ())[1:] if isinstance(d, str) and d not in batch}
+    if not free:
+        return []
+    return [f"MACs and activations count {', '.join(free)} as 1: pin real sizes with --shape NAME:DIMS"]

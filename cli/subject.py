@@ -1,0 +1,77 @@
+"""What the measuring commands share: a model to run, and inputs to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..graph.errors import BadData, UsageError
+from ..graph.load import load
+from ..graph.model import Model
+from . import console
+from .options import parse_shapes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..measure.data import DataSource
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model file that has been loaded. ``runnable`` is what ONNX Runtime gets: the file as it is, unless pinned."""
+
+    path: Path
+    model: Model
+    runnable: Model | Path
+
+    @property
+    def size_bytes(self) -> int:
+        """On disk, external data included."""
+        files = [self.path, *(self.model.file.data_files if self.model.file else ())]
+        return sum(f.stat().st_size for f in files)
+
+
+def open_subject(path: Path, shape: list[str] | None = None) -> Subject:
+    """Load the model, its inputs pinned as ``--shape`` says."""
+    shapes = parse_shapes(shape)
+    model = load(path, shapes=shapes)
+    return Subject(path, model, model if shapes else path)
+
+
+def open_source(data: str | None, model: Model, preprocess: str | None, samples: int | None) -> DataSource | None:
+    """The data that ``--data`` names, its notes told; None without it."""
+    from ..measure.data import open_data
+
+    if data is None:
+        if preprocess is not None or samples is not None:
+            name = "--preprocess" if preprocess is not None else "--samples"
+            raise UsageError(f"{name} says nothing without --data", fix=f"add --data, or leave {name} out")
+        return None
+    source = open_data(data, model, preprocess=preprocess, samples=samples)
+    console.notes(source.notes)
+    return source
+
+
+def first_inputs(subject: Subject, source: DataSource | None, *, batch: int, seed: int) -> dict[str, np.ndarray]:
+    """Inputs for one run: the first of the data, or made-up ones that the model accepts."""
+    from ..measure.inputs import runnable_inputs
+
+    if source is None:
+        return runnable_inputs(subject.model, seed=seed, batches=(batch, 1))
+    first = next(source.batches(batch), None)
+    if first is None:
+        raise BadData(f"{source.name} holds no samples")
+    return first.inputs
+
+
+def told_shapes(inputs: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
+    """Shapes by input, for reports."""
+    return {name: list(value.shape) for name, value in inputs.items()}
+
+
+def shape_text(shapes: Mapping[str, Any]) -> str:
+    """Shapes as a reader wants them: ``image (1, 3, 32, 32)``."""
+    return ", ".join(f"{name} ({', '.join(map(str, dims))})" for name, dims in shapes.items()) or "no input"

@@ -1,0 +1,192 @@
+"""How often a model is right: metrics on labelled data.
+
+A metric is a class that is filled batch by batch and then read. Third parties add one through the entry point group
+``intaglio.metrics``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..graph.errors import BadData, UsageError
+from ..graph.model import Model
+from ..graph.registry import Registry
+from .data import DataSource
+from .running import Tick, check_rows, run_batches
+from .session import open_session
+
+
+class Metric(Protocol):
+    """Takes the outputs for a batch with its labels, again and again; then tells one number, more being better."""
+
+    def add(self, outputs: Mapping[str, np.ndarray], labels: np.ndarray) -> None: ...
+
+    def result(self) -> float: ...
+
+
+metrics: Registry[Callable[[], Metric]] = Registry("metric", "intaglio.metrics")
+
+
+@dataclass
+class TopK:
+    """Share of samples whose label is among the k highest scores.
+
+    Of equal scores the one of the lower class counts as higher, as in argmax. A label whose score is NaN is wrong.
+    """
+
+    k: int
+    right: int = 0
+    seen: int = 0
+
+    def add(self, outputs: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
+        scores = class_scores(outputs)
+        classes = class_labels(labels, scores.shape[1])
+        own = np.take_along_axis(scores, classes[:, None], axis=1)
+        with np.errstate(invalid="ignore"):
+            ahead = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < classes[:, None]))
+            ahead |= np.isnan(scores) & ~np.isnan(own)  # argmax prefers NaN: such a model is no better for hiding it
+        self.right += int(((ahead.sum(axis=1) < self.k) & ~np.isnan(own[:, 0])).sum())
+        self.seen += len(classes)
+
+    def result(self) -> float:
+        return self.right / self.seen if self.seen else float("nan")
+
+
+@metrics.register("top1")
+def top1() -> Metric:
+    """Share of samples whose label has the highest score."""
+    return TopK(1)
+
+
+@metrics.register("top5")
+def top5() -> Metric:
+    """Share of samples whose label is among the five highest scores."""
+    return TopK(5)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured: ``values`` by metric, on so many ``samples``."""
+
+    samples: int
+    values: dict[str, float]
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+
+def evaluate_model(
+    model: Model | Path | str,
+    source: DataSource,
+    *,
+    names: Sequence[str] = (),
+    output: str | None = None,
+    batch: int = 64,
+    threads: int = 1,
+    tick: Tick | None = None,
+) -> Evaluation:
+    """Run the data through the model and score it.
+
+    ``names`` are metrics; by default top1, and top5 where there are more than five classes. ``output`` names the
+    output to score where there are several.
+
+    Raises:
+        BadData: the data has no labels, or they do not go with the outputs.
+        UsageError: a metric or output does not exist.
+    """
+    if not source.labelled:
+        raise BadData(
+            f"{source.name} has no labels, so nothing tells right from wrong",
+            fix="add an array named labels; without labels, intaglio compare A B --data shows how two models differ",
+        )
+    session = open_session(model, threads=threads)
+    wanted = _outputs(session, output)
+    chosen = {name: metrics[name]() for name in names}
+    started, samples = time.perf_counter(), 0
+    for piece, outputs in run_batches(session, source, batch=batch, tick=tick):
+        assert piece.labels is not None
+        kept = {name: outputs[name] for name in wanted}
+        if not chosen:
+            chosen = _default_metrics(kept)
+        for name, value in kept.items():
+            check_rows(name, value, piece.count)
+        for metric in chosen.values():
+            metric.add(kept, piece.labels)
+        samples += piece.count
+    if not samples:
+        raise BadData(f"{source.name} holds no samples")
+    values = {name: float(metric.result()) for name, metric in chosen.items()}
+    return Evaluation(samples, values, time.perf_counter() - started)
+
+
+def class_scores(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The one output that scores classes. Shapes: (samples, classes).
+
+    Raises:
+        UsageError: several outputs could be meant.
+        BadData: none has one score per class.
+    """
+    flat = {name: _flat(value) for name, value in outputs.items()}
+    fitting = {name: value for name, value in flat.items() if value is not None}
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    if fitting:
+        raise UsageError(
+            "several outputs could be the class scores", why=", ".join(fitting), fix="choose one with --output NAME"
+        )
+    told = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
+    raise BadData(
+        "no output has one score per class, (samples, classes)",
+        why=f"the model gives {told}",
+        fix="for other tasks add a metric through the entry point intaglio.metrics and name it with --metric",
+    )
+
+
+def class_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels as class numbers; (samples, 1) and one-hot (samples, classes) are understood. Raises BadData."""
+    if labels.ndim == 2 and labels.shape[1] == classes > 1:
+        if not ((labels != 0).sum(axis=1) == 1).all():
+            raise BadData("the labels look one-hot, but some rows have not exactly one 1")
+        hot: np.ndarray = (labels != 0).argmax(axis=1)
+        return hot
+    labels = labels.reshape(len(labels), -1)[:, 0] if labels.ndim > 1 and labels[0].size == 1 else labels
+    if labels.ndim != 1 or (labels.dtype.kind not in "iub" and not _whole(labels)):
+        raise BadData(f"the labels are no class numbers: {labels.dtype} of shape {labels.shape}")
+    numbers = labels.astype(np.int64)
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= classes):
+        raise BadData(
+            f"a label is outside the {classes} classes of the model: labels go from {numbers.min()} to {numbers.max()}",
+            fix="count classes from 0; check that the data belongs to this model",
+        )
+    return numbers
+
+
+def _whole(labels: np.ndarray) -> bool:
+    return labels.dtype.kind == "f" and bool(np.all(labels == np.floor(labels)))
+
+
+def _flat(value: Any) -> np.ndarray | None:
+    """Scores as (samples, classes), trailing axes of length one dropped; None where that is not what it is."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiuV" or value.ndim < 2:
+        return None
+    if value.shape[1] < 2 or any(d != 1 for d in value.shape[2:]):
+        return None
+    flat = value.reshape(value.shape[:2])
+    return flat if flat.dtype.kind in "iu" else flat.astype(np.float64)
+
+
+def _outputs(session: Any, output: str | None) -> list[str]:
+    names = [o.name for o in session.get_outputs()]
+    if output is not None and output not in names:
+        raise UsageError(f"there is no output {output!r}", fix=f"choose one of {', '.join(names)}")
+    return [output] if output is not None else names
+
+
+def _default_metrics(outputs: Mapping[str, np.ndarray]) -> dict[str, Metric]:
+    names = ("top1", "top5") if class_scores(outputs).shape[1] > 5 else ("top1",)
+    return {name: metrics[name]() for name in names}

@@ -1,0 +1,119 @@
+"""How long one run takes: one model, or several measured in turn so that the machine's moods hit all alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .running import Tick
+from .session import run
+
+WARM_UP_RUNS = 5
+LEAST_RUNS = 20
+NOISE = 0.03
+"""Differences of medians below this are not told as faster or slower: two runs of one file differ as much."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one model. Units: milliseconds."""
+
+    median_ms: float
+    p90_ms: float
+    min_ms: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of several models, run for run, and where they were taken.
+
+    ``times_ms`` has one row per model and one column per round, in which every model ran once.
+    """
+
+    times_ms: np.ndarray
+    threads: int
+    machine: str
+
+    @property
+    def latencies(self) -> list[Latency]:
+        return [
+            Latency(float(np.median(row)), float(np.percentile(row, 90)), float(row.min()), len(row))
+            for row in self.times_ms
+        ]
+
+    def speedup(self, model: int, base: int = 0) -> float:
+        """How many times faster a model is than the base: the median over rounds, which cancels slow drifts."""
+        return float(np.median(self.times_ms[base] / self.times_ms[model]))
+
+    def verdict(self, model: int, base: int = 0) -> str:
+        """``faster``, ``slower``, or ``same`` where the difference does not stand out of the noise."""
+        ratio = self.times_ms[model] / self.times_ms[base]
+        typical, quicker = float(np.median(ratio)), float((ratio < 1).mean())
+        if typical < 1 - NOISE and quicker > 0.75:
+            return "faster"
+        if typical > 1 + NOISE and quicker < 0.25:
+            return "slower"
+        return "same"
+
+
+def time_sessions(
+    sessions: Sequence[Any],
+    inputs: Sequence[Mapping[str, np.ndarray]],
+    *,
+    threads: int,
+    runs: int | None = None,
+    seconds: float = 2.0,
+    tick: Tick | None = None,
+) -> Timing:
+    """Run all sessions in turn, after a warm-up, and note each time.
+
+    ``runs`` rounds, or else as many as fit into ``seconds`` per session, at least ``LEAST_RUNS``. Each round turns
+    the order round, so that no session always runs in the wake of the same other. ``threads`` is what the sessions
+    were opened with; it is recorded.
+    """
+    feeds = [dict(i) for i in inputs]
+    for session, feed in zip(sessions, feeds, strict=True):
+        for _ in range(WARM_UP_RUNS):
+            run(session, feed)
+    end = time.perf_counter() + seconds * len(sessions)
+    rounds: list[list[float]] = []
+    while len(rounds) < (runs or LEAST_RUNS) or (runs is None and time.perf_counter() < end):
+        rounds.append(_round(sessions, feeds, backwards=len(rounds) % 2 == 1))
+        if tick:
+            tick(len(rounds), runs)
+    return Timing(np.array(rounds).T * 1e3, threads, machine())
+
+
+def machine() -> str:
+    """The processor, how many of its cores this process may use, and the runtime."""
+    import onnxruntime
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, {platform.system()}, onnxruntime {onnxruntime.__version__}"
+
+
+def _round(sessions: Sequence[Any], feeds: Sequence[dict[str, np.ndarray]], backwards: bool) -> list[float]:
+    times = [0.0] * len(sessions)
+    order = range(len(sessions))
+    for i in reversed(order) if backwards else order:
+        started = time.perf_counter()
+        sessions[i].run(None, feeds[i])
+        times[i] = time.perf_counter() - started
+    return times
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for text in info.read_text(errors="replace").splitlines():
+            if text.startswith("model name"):
+                return text.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
