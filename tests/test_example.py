@@ -86,5 +86,6 @@ def test_script_reproduces_the_example(tmp_path: Path) -> None:
         assert all(np.array_equal(committed[key], made[key]) for key in made)
     committed_nodes, made_nodes = onnx.load(MODEL).graph.node, onnx.load(tmp_path / MODEL.name).graph.node
     assert [n.SerializeToString() for n in committed_nodes] == [n.SerializeToString() for n in made_nodes]
-    # Another processor rounds differently, and training amplifies that: the weights may differ, the accuracy may not.
-    assert abs(accuracy(tmp_path / MODEL.name) - accuracy(MODEL)) <= 0.005
+    # Another processor rounds differently and training amplifies that: nine runs with other instruction sets or a
+    # perturbed input ended within a third of a point of each other's mean.
+    assert abs(accuracy(tmp_path / MODEL.name) - accuracy(MODEL)) <= 0.01
