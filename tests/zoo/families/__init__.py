@@ -1,0 +1,1 @@
+"""Networks by family; every file in here is loaded by the registry."""
