@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def bench(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="ONNX files to time in turn.", show_default=False)
+        list[Path], typer.Argument(metavar="MODEL", help="ONNX files to time in turn.", show_default=False)
     ],
     runs: Annotated[
         int | None, typer.Option("--runs", min=1, metavar="N", help="Timed runs of each model, instead of --seconds.")

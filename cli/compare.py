@@ -46,7 +46,7 @@ def compare(
 
     Latency is that of one sample, both models run in turn. Without --data the outputs are compared on random inputs.
 
-    Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess imagenet
+    Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess unit
     """
     left, right = open_subject(a, shape), open_subject(b, shape)
     source = open_source(data, left.model, preprocess, samples)

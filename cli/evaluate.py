@@ -45,7 +45,7 @@ def evaluate(
 ) -> None:
     """Measure a model's accuracy on labelled data.
 
-    Example: intaglio evaluate model.onnx --data test.npz --preprocess imagenet --min top1=0.9
+    Example: intaglio evaluate model.onnx --data test.npz --preprocess imagenet
     """
     from ..measure.accuracy import evaluate_model
 

@@ -37,8 +37,8 @@ Preprocess = Annotated[
     typer.Option(
         "--preprocess",
         metavar="STEPS",
-        help="How to scale the data, left to right: scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,"
-        "layout=nchw; or a preset: imagenet, cifar10, unit, none.",
+        help="What is done to the data, from left to right, such as scale=1/255,layout=nchw. Steps: scale= offset= "
+        "mean= std= layout= channels= shape= dtype= resize= crop=; presets: imagenet, cifar10, unit, none.",
     ),
 ]
 Samples = Annotated[

@@ -15,7 +15,7 @@ from .fit import Feed, Form, fit, is_one_sample
 from .folders import SAMPLE, read_folder
 from .ports import Port, input_ports, output_ports
 from .preprocess import Preprocess, parse_preprocess
-from .readers import Field, Reader, read_npy_files, read_npz
+from .readers import Reader, read_npy_files, read_npz
 from .yielded import read_callable
 
 LABEL_NAMES = ("labels", "label", "targets", "target", "y")
@@ -108,7 +108,7 @@ def open_data(spec: str, model: Model, *, preprocess: str | None = None, samples
     if reader.whole_runs and any(p.steps for p in steps.values()):
         raise UsageError("--preprocess does not go with an ONNX test data set", why="its tensors are fed as they are")
     notes = list(reader.notes)
-    bound, labels, expected = _bind(reader.fields, inputs, outputs, notes)
+    bound, labels, expected = _bind(reader, inputs, outputs, notes)
     if any(is_one_sample(reader.fields[bound[p.name]], p, steps[p.name]) for p in inputs) and not _has_rows(
         reader, labels
     ):
@@ -131,10 +131,10 @@ def open_data(spec: str, model: Model, *, preprocess: str | None = None, samples
 
 def _open_reader(spec: str, inputs: list[Port], outputs: list[Port], steps: Mapping[str, Preprocess]) -> Reader:
     path = Path(spec)
-    if path.is_dir():
+    if spec and path.is_dir():
         image_steps = [s for p in steps.values() for s in p.image_steps]
         return read_folder(path, inputs, outputs, image_steps)
-    if path.exists():
+    if path.is_file():
         if path.suffix.lower() == ".npz":
             return read_npz(path)
         if path.suffix.lower() == ".npy":
@@ -146,14 +146,16 @@ def _open_reader(spec: str, inputs: list[Port], outputs: list[Port], steps: Mapp
 
 
 def _bind(
-    fields: Mapping[str, Field], inputs: list[Port], outputs: list[Port], notes: list[str]
+    reader: Reader, inputs: list[Port], outputs: list[Port], notes: list[str]
 ) -> tuple[dict[str, str], str | None, dict[str, str]]:
     """Which stored array goes into which input, which holds the labels, which hold expected outputs."""
+    fields = reader.fields
     bound = {p.name: p.name for p in inputs if p.name in fields}
     free = [name for name in fields if name not in bound]
+    expected = {p.name: p.name for p in outputs if p.name in free and _is_output(p, reader)}
+    free = [name for name in free if name not in expected]
     labels = next((name for name in LABEL_NAMES if name in free), None)
-    expected = {p.name: p.name for p in outputs if p.name in free and p.name != labels}
-    free = [name for name in free if name != labels and name not in expected]
+    free = [name for name in free if name != labels]
     missing = [p.name for p in inputs if p.name not in bound]
     if len(inputs) == len(missing) == len(free) == 1:
         bound, free, (name,) = {missing[0]: free[0]}, [], free
@@ -168,6 +170,14 @@ def _bind(
     if free:
         notes.append(f"not used: {', '.join(free)}")
     return bound, labels, expected
+
+
+def _is_output(port: Port, reader: Reader) -> bool:
+    """Whether an array named after an output holds what it should give: one called ``y`` may well be labels."""
+    if reader.whole_runs or port.name not in LABEL_NAMES:
+        return True
+    stored = reader.fields[port.name]
+    return bool(port.elem_type) and port.accepts(stored.shape) and port.dtype == stored.dtype
 
 
 def _has_rows(reader: Reader, labels: str | None) -> bool:

@@ -163,6 +163,8 @@ def _npz_opener(path: Path, name: str) -> Callable[[ExitStack], ReadRows]:
     def opener(stack: ExitStack) -> ReadRows:
         stream = stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open(f"{name}.npy"))
         found, fortran = _header(stream, f"{path.name}: {name}")
+        if not found.shape:
+            return _rows_of(_read_rows(stream, found, 1, path))(stack)
         if fortran and len(found.shape) > 1:  # its first axis is scattered over the file
             with np.load(path, allow_pickle=False) as archive:
                 return _rows_of(archive[name])(stack)
