@@ -37,7 +37,7 @@ def evaluate(node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[
         return None
     try:
         with np.errstate(all="ignore"):
-            results = [np.asarray(r) for r in function(node, inputs)]
+            results = [np.array(r, order="C") for r in function(node, inputs)]
     except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError):
         return None
     return results if all(r.size <= LARGEST for r in results) else None

@@ -21,9 +21,14 @@ from .node import ALL, RULES, rule_key
 
 _LARGEST_COPY = 1 << 16
 """Elements up to which a shared constant is parted: tables and biases are small, embeddings are not."""
-_PRIMES = (9973, 9967, 9949, 9941, 9931, 9929, 9923, 9907, 9901, 9887)
-_STRIDES = (1, 32, 224)
-"""What symbolic sizes are multiples of, tried in turn: some networks only accept multiples of their total stride."""
+_LARGE = (9973, 9967, 9949, 9941, 9931, 9929, 9923, 9907, 9901, 9887)
+_SMALL = (7, 11, 13, 5, 17, 19, 23, 29, 3, 2)
+_SIZES = ((_LARGE, 1), (_LARGE, 32), (_LARGE, 224), (_SMALL, 1), (_SMALL, 32), ((3, 2), 1))
+"""Primes and a common factor for symbolic sizes, tried in turn until every shape follows.
+
+Primes divide no other size, so no product of sizes is mistaken for another. Some networks accept only multiples of
+their total stride, others only what fits their table of positions.
+"""
 
 
 @dataclass
@@ -62,14 +67,14 @@ def _two_readings(model: Model) -> tuple[Shapes, Shapes]:
         return shapes, shapes
     batch = _batch_symbols(model)
     best: tuple[Shapes, Shapes] | None = None
-    for stride in _STRIDES:
+    for primes, factor in _SIZES:
         try:
             pair = (
-                infer_shapes(model, _numbering(names, batch, stride, 0)),
-                infer_shapes(model, _numbering(names, batch, stride, 1)),
+                infer_shapes(model, _numbering(names, batch, primes, factor, 0)),
+                infer_shapes(model, _numbering(names, batch, primes, factor, 1)),
             )
         except BadModel:
-            if stride == _STRIDES[-1] and best is None:
+            if primes is _SIZES[-1][0] and best is None:
                 raise
             continue
         if best is None or len(pair[0].dims) > len(best[0].dims):
@@ -89,11 +94,13 @@ def _batch_symbols(model: Model) -> set[str]:
     return found
 
 
-def _numbering(names: list[str], batch: set[str], stride: int, shift: int) -> Callable[[str], int]:
+def _numbering(
+    names: list[str], batch: set[str], primes: tuple[int, ...], factor: int, shift: int
+) -> Callable[[str], int]:
     numbers = {
-        name: _PRIMES[(2 * i + shift) % len(_PRIMES)] * (1 if name in batch else stride) for i, name in enumerate(names)
+        name: primes[(2 * i + shift) % len(primes)] * (1 if name in batch else factor) for i, name in enumerate(names)
     }
-    return lambda name: numbers.get(name, _PRIMES[-1 - shift])
+    return lambda name: numbers.get(name, primes[-1 - shift])
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

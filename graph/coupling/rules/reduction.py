@@ -38,18 +38,19 @@ def sums(n: Node) -> Sequence[Axes]:
     return [_without(n, reduced)]
 
 
-@couples("ReduceMean")
+@couples("ReduceMean", "ReduceMax", "ReduceMin")
 def mean(n: Node) -> Sequence[Axes]:
+    """What stays gives another mean, and perhaps another extreme."""
     reduced = _reduced(n)
     if reduced is None:
-        return n.frozen("averages over computed axes")
+        return n.frozen("reduces over computed axes")
     for a in reduced:
-        n.inexact(n.axis(0, a), "averages over it")
+        n.inexact(n.axis(0, a), "averages over it" if n.op == "ReduceMean" else "takes an extreme over it")
     return [_without(n, reduced)]
 
 
-@couples("ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSumExp")
-def extremes(n: Node) -> Sequence[Axes]:
+@couples("ReduceProd", "ReduceLogSumExp")
+def products(n: Node) -> Sequence[Axes]:
     reduced = _reduced(n)
     if reduced is None:
         return n.frozen("reduces over computed axes")
