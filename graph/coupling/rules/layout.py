@@ -82,19 +82,29 @@ def slice_(n: Node) -> Sequence[Axes]:
     """Bounds that are computed freeze the axes they cut."""
     axes, dims, cut_dims = n.axes(0), n.dims(0), n.out_dims()
     cuts = _cuts(n)
+    if cuts is None:
+        touched = _touched(n)
+        why = n.why("cuts it at computed bounds")
+        return [tuple(n.freeze(axis, why) if a in touched else axis for a, axis in enumerate(axes))]
     out: list[Axis] = []
     for a, axis in enumerate(axes):
-        if cuts is None:
-            out.append(n.freeze(axis, n.why("cuts it at computed bounds")))
-            continue
         indices = np.arange(dims[a])[cuts[a]]
-        if cuts[a] == slice(None) or (len(indices) == dims[a] and cut_dims[a] == dims[a] and _forward(cuts[a])):
+        if cuts[a] == slice(None) or (len(indices) == dims[a] and _forward(cuts[a])):
             out.append(axis)
         elif len(indices) != cut_dims[a] or len(indices) == 0:
             out.append(n.freeze(axis, n.why("cuts it at computed bounds")))
         else:
             out.append(n.take(axis, indices) if len(indices) > 1 else _single(n, axis, int(indices[0])))
     return [tuple(out)]
+
+
+def _touched(n: Node) -> set[int]:
+    """The axes that a cut at computed bounds is about."""
+    rank = n.rank(0)
+    axes = n.setting(3, "axes")
+    if n.has(3) and axes is None:
+        return set(range(rank))
+    return {a % rank for a in as_ints(axes)} if axes is not None else set(range(n.dims(1)[0]))
 
 
 def _forward(cut: slice) -> bool:
