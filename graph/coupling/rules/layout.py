@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...evaluate import slices
+from ...nodes import as_ints
 from ..labels import LENGTH_ONE, Axes, Axis
 from ..node import Node, couples, rewrites
 from ..surgery import Edit
