@@ -67,34 +67,35 @@ def check_versions(proto: onnx.ModelProto, path: Path | None = None) -> None:
 def check_graph(model: Model) -> None:
     """Raises BadModel unless every tensor is made once, and before it is used."""
     graph = model.graph
-    known: set[str] = set(model.weights)
+    known: set[str] = set()
+    _add(known, model.weights, "initializer")
     _add(known, (s.values.name for s in graph.sparse_initializer), "sparse initializer")
     _add(known, (i.name for i in graph.input), "graph input")
-    _check_nodes(graph, [known])
+    _check_nodes([graph], [known])
     for output in graph.output:
         if output.name not in known:
             raise BadModel(f"nothing makes graph output {output.name!r}", fix="export the model again")
 
 
-def _check_nodes(graph: onnx.GraphProto, scopes: Sequence[set[str]]) -> None:
-    """``scopes`` holds the names known so far, innermost last; that one grows by what the nodes make."""
+def _check_nodes(graphs: Sequence[onnx.GraphProto], scopes: Sequence[set[str]]) -> None:
+    """Check the innermost graph, which comes last; ``scopes`` has the names each graph knows so far."""
     known = scopes[-1]
-    for node in graph.node:
+    for node in graphs[-1].node:
         if not node.op_type:
             raise BadModel(f"node {display_name(node)!r} has no operator")
         for name in node.input:
             if name and not any(name in scope for scope in scopes):
-                raise _undefined(node, name, graph)
+                raise _undefined(node, name, graphs)
         for body in subgraphs(node):
             inner = {i.name for i in body.input} | {t.name for t in body.initializer}
             inner |= {s.values.name for s in body.sparse_initializer}
-            _check_nodes(body, [*scopes, inner])
+            _check_nodes([*graphs, body], [*scopes, inner])
         _add(known, (o for o in node.output if o), f"output of node {display_name(node)!r}:")
 
 
-def _undefined(node: onnx.NodeProto, name: str, graph: onnx.GraphProto) -> BadModel:
+def _undefined(node: onnx.NodeProto, name: str, graphs: Sequence[onnx.GraphProto]) -> BadModel:
     what = f"node {display_name(node)!r} ({node.op_type}) uses tensor {name!r} before it exists"
-    maker = next((n for n in graph.node if name in n.output), None)
+    maker = next((n for graph in graphs for n in graph.node if name in n.output), None)
     if maker is None:
         return BadModel(what, why="nothing makes that tensor", fix="the file is damaged; export it again")
     why = f"node {display_name(maker)!r} makes it later: the nodes are not sorted, or form a cycle"
@@ -105,4 +106,8 @@ def _add(known: set[str], names: Iterable[str], kind: str) -> None:
     for name in names:
         if name in known:
             raise BadModel(f"{kind} {name!r} has the name of another tensor", fix="names must be unique; export again")
+        if isinstance(name, bytes):  # what protobuf gives for text that is no UTF-8
+            raise BadModel(
+                f"the name of {kind} {name!r} is no text", fix="the file is damaged; copy or export it again"
+            )
         known.add(name)

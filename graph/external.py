@@ -45,6 +45,7 @@ class ExternalData:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.mapped: dict[Path, memoryview] = {}
+        self._resolved: dict[str, Path] = {}
 
     def values(self, tensor: onnx.TensorProto, length: int) -> memoryview:
         """The ``length`` bytes that hold a tensor's values.
@@ -54,7 +55,10 @@ class ExternalData:
         """
         what = f"external data of tensor {tensor.name!r} cannot be used"
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        path = self._resolve(entries.get("location", ""), what)
+        location = entries.get("location", "")
+        if location not in self._resolved:
+            self._resolved[location] = self._resolve(location, what)
+        path = self._resolved[location]
         try:
             offset = int(entries.get("offset", "0"))
             stated = int(entries.get("length", str(length)))

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -69,6 +69,13 @@ def save(
     """
     # A link is written through, as every other program does.
     target = Path(os.path.realpath(path))
+    try:
+        _save(model, target, recipe, external_data)
+    except OSError as error:
+        raise CannotWrite(f"cannot write {target}", why=(error.strerror or str(error)).lower()) from error
+
+
+def _save(model: Model, target: Path, recipe: Mapping[str, Any] | None, external_data: bool | None) -> None:
     data_path = target.with_name(target.name + ".data")
     tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
     rest, graph = _structure(model, recipe)
@@ -229,10 +236,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             os.chmod(temporary, path.stat().st_mode & 0o777)
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as error:
-        raise CannotWrite(f"cannot write {path}", why=(error.strerror or str(error)).lower()) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # renamed, or never made
+            temporary.unlink()
 
 
 def _flush(file: BinaryIO) -> None:
