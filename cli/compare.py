@@ -11,7 +11,7 @@ import typer
 from ..graph.cost import cost
 from . import console
 from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads
-from .subject import Subject, first_inputs, open_source, open_subject, told_shapes
+from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..measure.difference import Difference
     from ..measure.latency import Timing
 
+RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
 _ROWS = (("size on disk", "size_bytes", "B"), ("parameters", "params", ""), ("MACs", "macs", ""))
 
 
@@ -52,17 +53,19 @@ def compare(
     source = open_source(data, left.model, preprocess, samples)
     one = first_inputs(left, source, batch=1, seed=seed)
     timing, outputs, seen = _measure(left, right, source, one, batch=batch, runs=runs, seconds=seconds, threads=threads)
-    result = _result(left, right, timing, outputs)
-    result.update(
-        inputs=told_shapes(one),
-        data=data or f"random, seed {seed}",
-        samples=seen,
-        threads=threads,
-        machine=timing.machine,
-        notes=[*(source.notes if source else ["no --data: outputs are compared on random inputs, which tell little"])],
-    )
+    result = {
+        **_result(left, right, timing, outputs),
+        "inputs": told_shapes(one),
+        "data": data or f"random, seed {seed}",
+        "samples": seen,
+        "threads": threads,
+        "machine": timing.machine,
+        "notes": list(source.notes) if source else [RANDOM_NOTE],
+    }
     if source is None:
         console.notes(result["notes"])
+        for output in result["outputs"].values():
+            output["top1_agreement"] = None  # on noise it says nothing, however high
     console.emit(result, lambda: _show(result))
 
 
@@ -165,15 +168,14 @@ def _show(result: dict[str, Any]) -> None:
     console.line(f"B  {b['model']}")
     console.table("", ("", "A", "B", "B / A"), rows)
     words = {"faster": "B is faster", "slower": "B is slower", "same": "no real difference in speed"}
-    console.line(
-        f"{words[result['verdict']]} ({result['speedup']:.2f} x); {console.count(result['threads'], 'thread')}; {result['machine']}"
-    )
+    console.line(f"{words[result['verdict']]} ({result['speedup']:.2f} x) on {shape_text(result['inputs'])}")
+    console.line(f"{console.count(result['threads'], 'thread')}; {result['machine']}")
     console.line()
-    where = (
-        f"{console.count(result['samples'], 'sample')} of {result['data']}" if result["samples"] > 1 else result["data"]
-    )
+    several = f"{console.count(result['samples'], 'sample')} of " if result["samples"] > 1 else ""
     columns = ("output", "max diff", "mean diff", "max / largest", "SQNR dB", "top-1 agreement")
-    console.table(f"Outputs on {where}", columns, [_output(name, o) for name, o in result["outputs"].items()])
+    console.table(
+        f"Outputs on {several}{result['data']}", columns, [_output(name, o) for name, o in result["outputs"].items()]
+    )
     for warning in result["warnings"]:
         console.line(f"warning: {warning}")
 

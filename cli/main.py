@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Whatever goes wrong is told in one place."""
     args = list(sys.argv[1:] if argv is None else argv)
     console.begin(args)
+    _tolerate_odd_names()
     with warnings.catch_warnings():
         if not console.mode.debug:
             warnings.simplefilter("ignore")  # other packages' deprecations are no news to a user
@@ -85,7 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return console.BROKEN_PIPE if broken else int(stop.code or 0)
         except BaseException as error:
             return _failed(error)
+    if code == console.INTERRUPTED:  # newer typer swallows the interrupt and gives only the code
+        return console.report(KeyboardInterrupt())
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _tolerate_odd_names() -> None:
+    """Names in files may hold what the terminal's encoding does not: print those escaped rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _failed(error: BaseException) -> int:

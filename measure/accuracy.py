@@ -114,7 +114,8 @@ def evaluate_model(
         if not chosen:
             chosen = _default_metrics(kept)
         for name, value in kept.items():
-            check_rows(name, value, piece.count)
+            if isinstance(value, np.ndarray):
+                check_rows(name, value, piece.count)
         for metric in chosen.values():
             metric.add(kept, piece.labels)
         samples += piece.count

@@ -67,7 +67,11 @@ def is_one_sample(field: Field, port: Port, preprocess: Preprocess) -> bool:
     """Whether the array is a single sample that lacks the axis which counts samples."""
     if port.shape is None or len(field.shape) + 1 != len(port.shape) or not field.shape:
         return False
-    return dims_match(port.shape[1:], preprocess.shape_after((1, *field.shape))[1:])
+    try:
+        shape = preprocess.shape_after((1, *field.shape))
+    except BadData:  # a step that only fits the array as it is
+        return False
+    return dims_match(port.shape[1:], shape[1:])
 
 
 def misfit(stored: str, shape: Shape, port: Port, images: bool) -> BadData:

@@ -1,0 +1,49 @@
+"""``intaglio check`` says whether a model loads, runs and gives what its data expects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from .conftest import Command, write_model
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet20.onnx",
+        "resnet20-bn.onnx",
+        "mlperf-resnet8.onnx",
+        "kws_dscnn_from_drq_tflite.onnx",
+        "version-slim-320.onnx",
+    ],
+)
+def test_real_models_pass(intaglio: Command, shared_data: Path, name: str) -> None:
+    ran = intaglio("check", shared_data / name, "--json")
+    assert ran.code == 0
+    assert ran.json["ok"]
+    assert all(o["not_finite"] == 0 for o in ran.json["outputs"])
+
+
+def test_models_of_the_onnx_package_give_what_their_data_expects(intaglio: Command, tmp_path: Path) -> None:
+    light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "simple" / "test_single_relu_model"
+    ran = intaglio("check", light / "model.onnx", "--data", light, "--json")
+    assert (ran.code, ran.json["compared"]) == (0, [onnx.load(light / "model.onnx").graph.output[0].name])
+
+
+def test_an_output_that_is_not_as_expected_ends_with_1(intaglio: Command, classifier: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones((1, 3), np.float32), y=np.full((1, 3), 2.5, np.float32))
+    ran = intaglio("check", classifier, "--data", tmp_path / "d.npz")
+    assert ran.code == 1
+    assert "y differs by up to 0.5" in ran.err
+    assert intaglio("check", classifier, "--data", tmp_path / "d.npz", "--atol", 0.6).code == 0
+
+
+def test_a_model_that_fails_inside_names_the_operator(intaglio: Command, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", "float[2,3] x", "float y", "y = Reshape(x, s)", "int64[1] s = {5}")
+    ran = intaglio("check", model)
+    assert ran.code == 1
+    assert "Reshape" in ran.err

@@ -1,0 +1,45 @@
+"""``intaglio passes`` lists what is registered, and what failed to load with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from intaglio.measure.accuracy import metrics
+
+from .conftest import Command
+
+
+def test_every_plugin_is_listed_with_a_line_about_it(intaglio: Command) -> None:
+    listed = intaglio("passes", "--json").json["plugins"]
+    assert {e["name"] for e in listed if e["kind"] == "metric"} >= set(metrics)
+    assert all(e["about"] for e in listed if e["works"])
+
+
+def test_a_metric_from_another_package_is_used_and_a_broken_one_is_listed(
+    intaglio: Command, classifier: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site"
+    (package / "third_party-1.dist-info").mkdir(parents=True)
+    (package / "third_party-1.dist-info" / "METADATA").write_text("Name: third-party\nVersion: 1\n")
+    (package / "third_party-1.dist-info" / "entry_points.txt").write_text(
+        "[intaglio.metrics]\nmean-label = third_party_metric:MeanLabel\nhopeless = third_party_metric:nothing\n"
+    )
+    (package / "third_party_metric.py").write_text(
+        "class MeanLabel:\n"
+        "    '''Mean of the labels.'''\n"
+        "    def __init__(self): self.seen = []\n"
+        "    def add(self, outputs, labels): self.seen += labels.tolist()\n"
+        "    def result(self): return sum(self.seen) / len(self.seen)\n"
+    )
+    monkeypatch.syspath_prepend(str(package))
+    for name in ("_found", "broken"):
+        monkeypatch.setattr(metrics, name, dict(getattr(metrics, name)))
+    monkeypatch.setattr(metrics, "_scanned", False)
+    ran = intaglio("evaluate", classifier, "--data", labelled, "--metric", "mean-label", "--json")
+    assert ran.json["metrics"] == {"mean-label": 7 / 8 + 0.0}
+    listed = {e["name"]: e for e in intaglio("passes", "--json").json["plugins"]}
+    assert listed["mean-label"]["about"] == "Mean of the labels."
+    assert not listed["hopeless"]["works"]
+    assert "nothing" in listed["hopeless"]["why"]
