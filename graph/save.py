@@ -150,12 +150,12 @@ def _json(value: Any) -> str:
 
 
 def _tensor(name: str, weight: np.ndarray) -> _Tensor:
+    if weight.dtype.byteorder == ">":
+        weight = weight.astype(weight.dtype.newbyteorder("<"))
     kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
     if kind == TensorProto.STRING or TensorProto.DataType.Name(kind) in _BIT_PACKED:
         return _Tensor(numpy_helper.from_array(weight, name).SerializeToString(deterministic=True), None)
     head = TensorProto(name=name, data_type=kind, dims=weight.shape).SerializeToString(deterministic=True)
-    if weight.dtype.byteorder == ">":
-        weight = weight.astype(weight.dtype.newbyteorder("<"))
     return _Tensor(head, weight)
 
 
@@ -200,7 +200,7 @@ def _pieces(rest: bytes, graph: bytes, tensors: list[_Tensor]) -> Iterator[bytes
 
 def _bytes(values: np.ndarray) -> memoryview:
     """The bytes of an array; copied only where they do not lie in one piece."""
-    return values.reshape(-1).view(np.uint8).data
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def _write_aligned(file: BinaryIO, arrays: list[np.ndarray]) -> None:
