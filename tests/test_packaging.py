@@ -114,9 +114,10 @@ def test_nothing_but_the_package_file_lies_at_the_top() -> None:
 
 
 def test_links_for_type_checkers_equal_the_top_level_folders() -> None:
-    links = {link.name: link.resolve() for link in (ROOT / ".dev" / "intaglio").iterdir()}
-    if not links:
+    folder = ROOT / ".dev" / "intaglio"
+    if not folder.is_dir():
         pytest.skip("no links: a source archive leaves them out")
+    links = {link.name: link.resolve() for link in folder.iterdir()}
     assert links == {name: ROOT / name for name in ["__init__.py", "py.typed", *TOP]}
 
 
