@@ -1,0 +1,91 @@
+"""``intaglio groups``: which channels can only go together, and what keeps the others in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import console
+from .options import Debug, Json, ModelPath, Shapes, parse_shapes
+
+if TYPE_CHECKING:
+    from ..graph.coupling import Group
+
+
+def groups(
+    model: ModelPath,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Only groups that cannot be pruned, and why.")] = False,
+    members: Annotated[bool, typer.Option("--members", help="Also list every tensor axis of each group.")] = False,
+    shape: Shapes = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the coupled channels of a model, and what freezes the rest.
+
+    Example: intaglio groups model.onnx --frozen
+    """
+    import time
+
+    from ..graph.coupling import analyse
+    from ..graph.load import load
+
+    loaded = load(model, shapes=parse_shapes(shape))
+    start = time.perf_counter()
+    found = analyse(loaded).groups
+    seconds = time.perf_counter() - start
+    shown = [g for g in found if not frozen or not g.prunable]
+    result = {"model": str(model), "groups": [_plain(g) for g in shown], "notes": loaded.notes, "seconds": seconds}
+
+    def show() -> None:
+        console.table(str(model), _COLUMNS, [_row(g) for g in shown])
+        if members:
+            for group in shown:
+                console.line()
+                console.line(group.name)
+                for tensor, axis in group.members:
+                    console.line(f"  {tensor} axis {axis}")
+        prunable = sum(g.prunable for g in found)
+        console.line()
+        console.line(f"{console.count(len(found), 'group')}, {prunable} prunable, found in {seconds * 1e3:.0f} ms")
+
+    console.notes(loaded.notes)
+    console.emit(result, show)
+
+
+_COLUMNS = ("group", "channels", "couples", "params/channel", "MACs/channel", "kind", "frozen by")
+
+
+def _plain(group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "channels": group.channels,
+        "prunable": group.prunable,
+        "exact": group.exact,
+        "frozen_by": str(group.frozen_by) if group.frozen_by else None,
+        "inexact_by": str(group.inexact_by) if group.inexact_by else None,
+        "bundle": group.bundle if group.bundle >= 0 else None,
+        "members": [{"tensor": tensor, "axis": axis} for tensor, axis in group.members],
+        "params": round(group.params),
+        "macs": round(group.macs),
+    }
+
+
+def _row(group: Group) -> tuple[object, ...]:
+    kind = "frozen" if not group.prunable else "exact" if group.exact else "inexact"
+    return (
+        group.name,
+        group.channels,
+        _couples(group),
+        console.human(group.params),
+        console.human(group.macs),
+        kind,
+        str(group.frozen_by or ""),
+    )
+
+
+def _couples(group: Group) -> str:
+    """The first tensors, and how many more."""
+    names = list(dict.fromkeys(tensor for tensor, _ in group.members))
+    more = f" +{len(names) - 2}" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more

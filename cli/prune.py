@@ -1,0 +1,207 @@
+"""``intaglio prune``: remove coupled channels, prove it, and show what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..graph.errors import UsageError
+from . import console
+from .options import Debug, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
+
+if TYPE_CHECKING:
+    from ..graph.model import Model
+    from ..passes.prune.prune import Pruned
+
+
+
+def _target(text: str) -> Any:
+    return typer.Option(min=0.0, max=1.0, metavar="FRACTION", help=text, show_default=False)
+
+
+def prune(
+    model: ModelPath,
+    out: Out,
+    macs: Annotated[float | None, _target("Keep this fraction of the MACs, such as 0.5.")] = None,
+    params: Annotated[float | None, _target("Keep this fraction of the parameters.")] = None,
+    size: Annotated[float | None, _target("Keep this fraction of the file's bytes.")] = None,
+    channels: Annotated[float | None, _target("Keep this fraction of every prunable group's channels.")] = None,
+    criterion: Annotated[
+        str, typer.Option("--criterion", "-c", help="How channels are scored: see intaglio passes.")
+    ] = "l2",
+    scope: Annotated[
+        str, typer.Option(metavar="global|group", help="Rank channels over all groups, or thin each group equally.")
+    ] = "global",
+    steps: Annotated[int, typer.Option(min=1, help="Remove in so many steps, scoring anew before each.")] = 1,
+    axis: Annotated[
+        str, typer.Option(metavar="heads|width|both", help="What to thin where heads and their width cross.")
+    ] = "width",
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Prune only these: group, node or tensor names, operator types, or re:REGEX. Repeatable."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave these whole; patterns as above.")] = None,
+    min_channels: Annotated[int, typer.Option(min=1, help="Channels that every group keeps at least.")] = 1,
+    round_to: Annotated[int, typer.Option(min=1, help="Keep multiples of this many channels.")] = 1,
+    exact_only: Annotated[
+        bool, typer.Option("--exact-only", help="Leave groups whole that a normalization or a mean runs over.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Prove that the result equals the masked original.")
+    ] = True,
+    proof: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the masked original, so that anyone can check.", show_default=False),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Real inputs for the proof, in any form that evaluate takes."),
+    ] = None,
+    eval_data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Labelled data: report the accuracy before and after."),
+    ] = None,
+    preprocess: Preprocess = None,
+    samples: Samples = None,
+    seed: Seed = 0,
+    shape: Shapes = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove the least important coupled channels until a target is met.
+
+    Example: intaglio prune model.onnx -o small.onnx --macs 0.5
+    """
+    from ..graph.load import load
+    from ..graph.save import save
+    from ..passes import Context
+    from .options import parse_shapes
+
+    target, keep = _one_target(macs=macs, params=params, size=size, channels=channels)
+    options = {
+        "target": target,
+        "keep": keep,
+        "criterion": criterion,
+        "scope": "group" if target == "channels" else _choice("--scope", scope, ("global", "group")),
+        "steps": steps,
+        "axis": _choice("--axis", axis, ("heads", "width", "both")),
+        "include": tuple(include or ()),
+        "exclude": tuple(exclude or ()),
+        "min_channels": min_channels,
+        "round_to": round_to,
+        "exact_only": exact_only,
+        "verify": verify,
+    }
+    original = load(model, shapes=parse_shapes(shape))
+    console.notes(original.notes)
+    labelled = _source(eval_data, original, preprocess, samples)
+    source = _source(data, original, preprocess, samples) or labelled
+    with console.progress("pruning") as tick:
+        pruned = _run(options, original, Context(data=source, seed=seed, tick=tick))
+    accuracy = _accuracies(original, pruned.model, labelled)
+    recipe = {"pass": "prune", "seed": seed, **options}
+    save(pruned.model, out, recipe=recipe)
+    if proof:
+        _write_proof(pruned, proof)
+    _report(pruned, model, out, accuracy, [*original.notes, *pruned.notes])
+
+
+def _one_target(**given: float | None) -> tuple[str, float]:
+    chosen = {name: value for name, value in given.items() if value is not None}
+    names = ", ".join(f"--{name}" for name in given)
+    if not chosen:
+        raise UsageError("no target was given", fix=f"say what to keep with one of {names}, such as --macs 0.5")
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join('--' + n for n in chosen)} exclude each other", fix=f"give one of {names}")
+    ((name, value),) = chosen.items()
+    if value <= 0:
+        raise UsageError(f"--{name} {value:g} keeps nothing", fix="give a fraction above 0 and up to 1")
+    return name, value
+
+
+def _choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise UsageError(f"{option} {value!r} is not known", fix=f"choose one of {', '.join(allowed)}")
+    return value
+
+
+def _source(spec: str | None, model: Model, preprocess: str | None, samples: int | None) -> Any:
+    from ..measure.data import open_data
+
+    if spec is None:
+        return None
+    source = open_data(spec, model, preprocess=preprocess, samples=samples)
+    console.notes(source.notes)
+    return source
+
+
+def _run(options: dict[str, Any], model: Model, context: Any) -> Pruned:
+    from ..passes.prune import PruneChannels
+
+    return PruneChannels(**options).prune(model, context)
+
+
+def _accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, float]] | None:
+    from ..measure.accuracy import evaluate_model
+
+    if source is None:
+        return None
+    with console.progress("evaluating") as tick:
+        old = evaluate_model(before, source, tick=tick).values
+        new = evaluate_model(after, source, tick=tick).values
+    return {"before": old, "after": new}
+
+
+def _write_proof(pruned: Pruned, path: Path) -> None:
+    from ..graph.coupling import masked
+    from ..graph.save import save
+
+    save(masked(pruned.removal), path)
+
+
+def _report(
+    pruned: Pruned, model: Path, out: Path, accuracy: dict[str, dict[str, float]] | None, notes: list[str]
+) -> None:
+    from ..passes.prune.prune import describe
+
+    result = {"model": str(model), "out": str(out), **describe(pruned), "notes": notes}
+    if accuracy:
+        result["accuracy"] = accuracy
+
+    def show() -> None:
+        changed = [(g.name, old, new, "" if g.exact else "inexact") for g, old, new in pruned.groups if old != new]
+        console.table("channels", ("group", "before", "after", ""), changed)
+        console.line()
+        console.table(str(out), ("", "before", "after", "kept"), list(_amount_rows(result)))
+        console.line()
+        console.line(_proof_line(pruned))
+        for note in pruned.notes:
+            console.line(f"note: {note}")
+        console.line(f"wrote {out} in {pruned.seconds:.1f} s")
+
+    console.emit(result, show)
+
+
+def _amount_rows(result: dict[str, Any]) -> Any:
+    before, after = result["before"], result["after"]
+    for label, key, unit in (("MACs", "macs", ""), ("parameters", "params", ""), ("file", "size_bytes", "B")):
+        kept = after[key] / before[key] if before[key] else 1.0
+        yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
+    for name, old in result.get("accuracy", {}).get("before", {}).items():
+        new = result["accuracy"]["after"][name]
+        yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"
+
+
+def _proof_line(pruned: Pruned) -> str:
+    proof = pruned.proof
+    if proof is None:
+        return "not verified (--no-verify)"
+    what = "the original with the removed channels zeroed"
+    if not proof.exact:
+        what += ", normalizations and means taken over what stays"
+    return (
+        f"verified: equals {what}, on all {proof.tensors} tensors ({proof.inputs} inputs, "
+        f"largest relative difference {proof.max_rel_diff:.1e})"
+    )

@@ -1,0 +1,136 @@
+"""Criteria: how important each channel of a group is. The least important go first.
+
+A criterion gets a whole group, so that a channel is judged by everything that would go with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+
+from ...graph.registry import Registry
+from .weights import GroupWeights, Member, Scores
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A scoring function. ``comparable`` scores mean the same in every group, others are divided by the group's mean."""
+
+    score: Callable[[GroupWeights], Scores]
+    comparable: bool = False
+
+    def __call__(self, group: GroupWeights) -> Scores:
+        """Importance of each channel. Shapes: (channels,)."""
+        scores = np.asarray(self.score(group), dtype=np.float64)
+        mean = scores.mean()
+        return scores if self.comparable or mean <= 0 else scores / mean
+
+
+CRITERIA: Registry[Criterion] = Registry("criterion", "intaglio.criteria")
+
+
+def criterion(name: str, *, comparable: bool = False) -> Callable[[Callable[[GroupWeights], Scores]], Criterion]:
+    """Register a scoring function under a name."""
+
+    def add(score: Callable[[GroupWeights], Scores]) -> Criterion:
+        return CRITERIA.register(name)(Criterion(score, comparable))
+
+    return add
+
+
+@criterion("l1")
+def l1(group: GroupWeights) -> Scores:
+    """Sum of absolute weights.
+
+    Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710; over coupled members as
+    in Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900.
+    """
+    return group.mean(lambda rows: np.abs(rows).sum(axis=1), "out", "in", "scale")
+
+
+@criterion("l2")
+def l2(group: GroupWeights) -> Scores:
+    """Sum of squared weights. Source: Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900."""
+    return group.mean(lambda rows: np.square(rows).sum(axis=1), "out", "in", "scale")
+
+
+@criterion("bn-scale")
+def bn_scale(group: GroupWeights) -> Scores:
+    """Absolute BatchNormalization scale; groups without one are scored by ``l1``.
+
+    Source: Liu et al., "Network Slimming", ICCV 2017, arXiv:1708.06519.
+    """
+    if not group.having("scale"):
+        return l1.score(group)
+    return group.mean(lambda rows: np.abs(rows).sum(axis=1), "scale")
+
+
+@criterion("fpgm")
+def fpgm(group: GroupWeights) -> Scores:
+    """Distance of a filter to all others of its layer: what lies near the geometric median can be replaced.
+
+    Source: He et al., "Filter Pruning via Geometric Median", CVPR 2019, arXiv:1811.00250.
+    """
+    made = group.having("out") or group.having("in", "scale", "other")
+    return np.mean([m.total(_distances(m.rows)) for m in made], axis=0) if made else np.zeros(group.channels)
+
+
+def _distances(rows: Scores) -> Scores:
+    """Sum of Euclidean distances of each row to the others."""
+    squares = np.square(rows).sum(axis=1)
+    gram = squares[:, None] + squares[None, :] - 2 * rows @ rows.T
+    return np.sqrt(np.maximum(gram, 0)).sum(axis=1)
+
+
+@criterion("lamp", comparable=True)
+def lamp(group: GroupWeights) -> Scores:
+    """Each squared weight relative to all weights of its layer that are not smaller, summed over a channel.
+
+    Source: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", ICLR 2021, arXiv:2010.07611.
+    """
+    return group.mean(_relative_magnitude, "out", "in")
+
+
+def _relative_magnitude(rows: Scores) -> Scores:
+    squares = np.square(rows).reshape(-1)
+    order = np.argsort(squares, kind="stable")
+    not_smaller = np.cumsum(squares[order][::-1])[::-1]
+    scores = np.empty_like(squares)
+    scores[order] = squares[order] / np.maximum(not_smaller, np.finfo(np.float64).tiny)
+    return np.asarray(scores.reshape(rows.shape).sum(axis=1))
+
+
+@criterion("random", comparable=True)
+def random(group: GroupWeights) -> Scores:
+    """Uniform noise: the baseline that every criterion must beat."""
+    return np.random.default_rng([group.seed, crc32(group.name.encode())]).random(group.channels)
+
+
+@criterion("dfpc", comparable=True)
+def dfpc(group: GroupWeights) -> Scores:
+    """Bound on what the consumers lose: for each layer that makes a channel and each later one that reads it, the
+    product of their absolute weights, at the resolution they run at.
+
+    Source: Narshana et al., "DFPC: Data Flow Driven Pruning of Coupled Channels without Data", ICLR 2023. Both factors
+    are non-negative, so the norm of the product is the product of row and column sums.
+    Differs: borders are ignored, and every later consumer in graph order counts as downstream.
+    """
+    makers = sorted(group.having("out"), key=lambda m: m.node)
+    readers = sorted(group.having("in"), key=lambda m: m.node)
+    if not makers or not readers:
+        return l1.score(group)
+    sums = {id(m): m.total(_absolute(m)) for m in (*makers, *readers)}
+    scores = np.zeros(group.channels)
+    for maker in makers:
+        for reader in readers:
+            if reader.node > maker.node:
+                scores += maker.uses * sums[id(maker)] * sums[id(reader)]
+    return scores
+
+
+def _absolute(member: Member) -> Scores:
+    rows = np.abs(member.rows).sum(axis=1)
+    return rows if member.gain is None else rows * member.gain

@@ -1,0 +1,188 @@
+"""What a criterion sees of a group: every constant its channels stand on, cut to what is still there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...graph.cost import cost
+from ...graph.coupling import Coupling, Group, Removal
+from ...graph.coupling.labels import IntArray, Why
+from ...graph.nodes import attribute
+
+Role = Literal["out", "in", "scale", "shift", "other"]
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One axis of one constant.
+
+    ``role``: ``out`` if the axis is what a layer makes, ``in`` if the layer sums over it, ``scale`` and ``shift`` for
+    BatchNormalization's and biases, ``other`` for the rest. ``entries`` are the indices along the axis that belong to
+    the group and ``channel`` the channel each belongs to. ``node`` is the first node that reads the constant,
+    ``uses`` how often each of its weights is multiplied in a run.
+    """
+
+    tensor: str
+    axis: int
+    role: Role
+    weight: np.ndarray = field(repr=False)
+    entries: IntArray = field(repr=False)
+    channel: IntArray = field(repr=False)
+    channels: int
+    node: int
+    uses: float = 1.0
+    gain: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def rows(self) -> Scores:
+        """The weights by entry. Shapes: (entries, everything else)."""
+        moved = np.moveaxis(self.weight, self.axis, 0)
+        return np.asarray(moved.reshape(moved.shape[0], -1)[self.entries], dtype=np.float64)
+
+    def total(self, by_entry: Scores) -> Scores:
+        """Sum a score of entries over each channel. Shapes: (entries,) -> (channels,)."""
+        return np.bincount(self.channel, weights=by_entry, minlength=self.channels)
+
+
+@dataclass(frozen=True)
+class GroupWeights:
+    """All members of one group. ``seed`` is for criteria that draw numbers."""
+
+    name: str
+    channels: int
+    members: Sequence[Member]
+    seed: int
+
+    def having(self, *roles: Role) -> list[Member]:
+        return [m for m in self.members if m.role in roles]
+
+    def mean(self, score: Callable[[Scores], Scores], *roles: Role) -> Scores:
+        """Score rows, sum them over each channel's entries, average over members. Shapes: (channels,)."""
+        chosen = self.having(*roles)
+        if not chosen:
+            return np.zeros(self.channels)
+        return np.mean([m.total(score(m.rows)) for m in chosen], axis=0)
+
+
+class Weights:
+    """Members of all groups of a coupling, found once."""
+
+    def __init__(self, coupling: Coupling) -> None:
+        self.coupling = coupling
+        self._uses = self._count_uses()
+        self._stands: dict[int, list[tuple[str, int, IntArray, IntArray]]] = defaultdict(list)
+        self._place()
+
+    def group(self, number: int, removal: Removal, seed: int) -> GroupWeights:
+        """A group as it is after a removal: rows and columns of other groups that went are not there."""
+        group = self.coupling.groups[number]
+        members = [
+            self._member(group, name, axis, entries, atoms, removal)
+            for name, axis, entries, atoms in self._stands[number]
+        ]
+        return GroupWeights(group.name, len(group.atoms), members, seed)
+
+    def _place(self) -> None:
+        """For each group the constants' axes it stands on, with entries and atoms."""
+        atoms = self.coupling.solution.atoms
+        owner = np.full(atoms.shape[1], -1, dtype=np.int64)
+        for number, group in enumerate(self.coupling.groups):
+            owner[group.atoms] = number
+        for name, axis, labels in self._labelled():
+            classes = self.coupling.solution.classes[labels]
+            counts = atoms.indptr[classes + 1] - atoms.indptr[classes]
+            if not counts.any():
+                continue
+            entries = np.repeat(np.arange(len(classes)), counts)
+            first = np.repeat(atoms.indptr[classes], counts)
+            within = np.arange(len(entries)) - np.repeat(np.cumsum(counts) - counts, counts)
+            found = atoms.indices[first + within]
+            for number in np.unique(owner[found]):
+                mine = owner[found] == number
+                self._stands[int(number)].append((name, axis, entries[mine], found[mine]))
+
+    def _labelled(self) -> Iterator[tuple[str, int, IntArray]]:
+        for name in self._uses:
+            for axis, labels in enumerate(self.coupling.axes(name)):
+                if not isinstance(labels, Why):
+                    yield name, axis, labels
+
+    def _member(
+        self, group: Group, name: str, axis: int, entries: IntArray, atoms: IntArray, removal: Removal
+    ) -> Member:
+        weight = self.coupling.model.weights[name]
+        for other, mask in removal.tensor(name).items():
+            if other != axis:
+                weight = np.compress(mask, weight, axis=other)
+        channel = np.searchsorted(group.atoms, atoms)
+        node, uses = self._uses[name]
+        role = self._role(name, axis)
+        gain = self._gain(node) if role == "out" else None
+        gain = (
+            gain[entries] if gain is not None and len(gain) == self.coupling.model.weights[name].shape[axis] else None
+        )
+        return Member(name, axis, role, weight, entries, channel, len(group.atoms), node, uses, gain)
+
+    def _count_uses(self) -> dict[str, tuple[int, float]]:
+        """Constants in graph order: first node that reads each, and how often a run uses each weight."""
+        found: dict[str, tuple[int, float]] = {}
+        costs = cost(self.coupling.model).nodes
+        for index, node in enumerate(self.coupling.nodes):
+            for name in node.input:
+                weight = self.coupling.model.weights.get(name)
+                if weight is not None and name in self.coupling.trace.axes and name not in found:
+                    found[name] = (index, costs[index].macs / max(1, weight.size))
+        return found
+
+    @cached_property
+    def _summed(self) -> set[int]:
+        """Identities of label arrays of constants (also transposed or reshaped ones) that some node sums over."""
+        constant = set(self.coupling.model.weights)
+        for node in self.coupling.nodes:
+            if node.input and all(not i or i in constant for i in node.input):
+                constant.update(node.output)
+        trace = self.coupling.trace
+        found = set()
+        for c in trace.contractions:
+            name = self.coupling.nodes[c.node].input[c.position]
+            if name in constant:
+                found.add(id(trace.axes[name][c.axis]))
+        return found
+
+    def _role(self, name: str, axis: int) -> Role:
+        node = self.coupling.nodes[self._uses[name][0]]
+        position = list(node.input).index(name)
+        if node.op_type == "BatchNormalization":
+            roles: tuple[Role, ...] = ("other", "scale", "shift", "other", "other")
+            return roles[position]
+        if id(self.coupling.trace.axes[name][axis]) in self._summed:
+            return "in"
+        if self.coupling.model.weights[name].ndim > 1:
+            return "out"
+        return "shift" if node.op_type in ("Conv", "ConvTranspose", "Gemm", "Add") else "other"
+
+    def _gain(self, index: int) -> np.ndarray | None:
+        """What a BatchNormalization right after the node multiplies its channels by."""
+        output = self.coupling.nodes[index].output[0]
+        after = self._normalized.get(output)
+        if after is None:
+            return None
+        node = self.coupling.nodes[after]
+        weights = self.coupling.model.weights
+        scale, variance = weights.get(node.input[1]), weights.get(node.input[4])
+        if scale is None or variance is None:
+            return None
+        return np.abs(scale) / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+
+    @cached_property
+    def _normalized(self) -> dict[str, int]:
+        nodes = enumerate(self.coupling.nodes)
+        return {n.input[0]: i for i, n in nodes if n.op_type == "BatchNormalization"}
