@@ -42,10 +42,9 @@ def bench(
     Example: intaglio bench model.onnx small.onnx --threads 2
     """
     from ..measure.latency import WARM_UP_RUNS, time_sessions
-    from ..measure.session import open_session
 
     subjects = [open_subject(path, shape) for path in models]
-    sessions = [open_session(s.runnable, threads=threads, spin=len(models) == 1) for s in subjects]
+    sessions = [s.session(threads=threads, spin=len(models) == 1) for s in subjects]
     feeds = []
     for subject in subjects:
         source = open_source(data, subject.model, preprocess, None)

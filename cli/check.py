@@ -80,9 +80,9 @@ def _inputs(subject: Subject, data: str | None, preprocess: str | None, seed: in
 
 
 def _run(subject: Subject, batch: Batch, threads: int) -> dict[str, Any]:
-    from ..measure.session import open_session, run
+    from ..measure.session import run
 
-    return run(open_session(subject.runnable, threads=threads), batch.inputs)
+    return run(subject.session(threads=threads), batch.inputs)
 
 
 def _wrong(outputs: Mapping[str, Any], expected: Mapping[str, Any], rtol: float, atol: float) -> list[str]:

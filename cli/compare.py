@@ -83,12 +83,11 @@ def _measure(
     from ..measure.latency import time_sessions
     from ..measure.pairing import inputs_for_b, output_differences, pair_ports
     from ..measure.ports import input_ports, output_ports
-    from ..measure.session import open_session
 
     ins = pair_ports(input_ports(left.model), input_ports(right.model), "input")
     outs = pair_ports(output_ports(left.model), output_ports(right.model), "output")
     theirs = input_ports(right.model)
-    sessions = tuple(open_session(s.runnable, threads=threads, spin=False) for s in (left, right))
+    sessions = tuple(s.session(threads=threads, spin=False) for s in (left, right))
     seen = 0
 
     def pieces() -> Iterator[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], int | None]]:

@@ -47,7 +47,7 @@ def evaluate(
 
     Example: intaglio evaluate model.onnx --data test.npz --preprocess imagenet
     """
-    from ..measure.accuracy import evaluate_model
+    from ..measure.accuracy import evaluate_session
 
     gates = _gates(minimum)
     subject = open_subject(model, shape)
@@ -55,9 +55,8 @@ def evaluate(
     assert source is not None
     names = list(dict.fromkeys([*(metric or ()), *gates])) if metric else []
     with console.progress("evaluating") as tick:
-        measured = evaluate_model(
-            subject.runnable, source, names=names, output=output, batch=batch, threads=threads, tick=tick
-        )
+        session = subject.session(threads=threads)
+        measured = evaluate_session(session, source, names=names, output=output, batch=batch, tick=tick)
     result = {
         "model": str(model),
         "data": data,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..passes.prune.prune import Pruned
 
 
-
 def _target(text: str) -> Any:
     return typer.Option(min=0.0, max=1.0, metavar="FRACTION", help=text, show_default=False)
 
@@ -53,7 +52,9 @@ def prune(
     ] = True,
     proof: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the masked original, so that anyone can check.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Also write the masked original, so that anyone can check.", show_default=False
+        ),
     ] = None,
     data: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..graph.errors import BadData, UsageError
+from ..graph.errors import BadData, BadModel, UsageError
 from ..graph.load import load
 from ..graph.model import Model
 from . import console
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model file that has been loaded. ``runnable`` is what ONNX Runtime gets: the file as it is, unless pinned."""
+    """A model file that has been loaded, its inputs pinned if asked for."""
 
     path: Path
     model: Model
-    runnable: Model | Path
+    pinned: bool
 
     @property
     def size_bytes(self) -> int:
@@ -33,12 +33,24 @@ class Subject:
         files = [self.path, *(self.model.file.data_files if self.model.file else ())]
         return sum(f.stat().st_size for f in files)
 
+    def session(self, *, threads: int, spin: bool = True) -> Any:
+        """A session on the file as it is; on the loaded model where inputs are pinned, or the file is too old to run."""
+        from ..measure.session import open_session
+
+        if self.pinned:
+            return open_session(self.model, threads=threads, spin=spin)
+        try:
+            return open_session(self.path, threads=threads, spin=spin)
+        except BadModel as error:
+            session = open_session(self.model, threads=threads, spin=spin)
+            console.notes([f"{self.path} runs only as loaded here ({'; '.join(self.model.notes)}): {error.why}"])
+            return session
+
 
 def open_subject(path: Path, shape: list[str] | None = None) -> Subject:
     """Load the model, its inputs pinned as ``--shape`` says."""
     shapes = parse_shapes(shape)
-    model = load(path, shapes=shapes)
-    return Subject(path, model, model if shapes else path)
+    return Subject(path, load(path, shapes=shapes), bool(shapes))
 
 
 def open_source(data: str | None, model: Model, preprocess: str | None, samples: int | None) -> DataSource | None:

@@ -90,6 +90,20 @@ def evaluate_model(
     threads: int = 1,
     tick: Tick | None = None,
 ) -> Evaluation:
+    """``evaluate_session`` on a model that is opened for it."""
+    session = open_session(model, threads=threads)
+    return evaluate_session(session, source, names=names, output=output, batch=batch, tick=tick)
+
+
+def evaluate_session(
+    session: Any,
+    source: DataSource,
+    *,
+    names: Sequence[str] = (),
+    output: str | None = None,
+    batch: int = 64,
+    tick: Tick | None = None,
+) -> Evaluation:
     """Run the data through the model and score it.
 
     ``names`` are metrics; by default top1, and top5 where there are more than five classes. ``output`` names the
@@ -104,7 +118,6 @@ def evaluate_model(
             f"{source.name} has no labels, so nothing tells right from wrong",
             fix="add an array named labels; without labels, intaglio compare A B --data shows how two models differ",
         )
-    session = open_session(model, threads=threads)
     wanted = _outputs(session, output)
     chosen = {name: metrics[name]() for name in names}
     started, samples = time.perf_counter(), 0

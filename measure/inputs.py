@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ from .session import open_session, run
 FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512)
 """What symbolic dimensions other than the batch are tried with, in this order."""
 _SMALL_INTS = 4
+_LARGEST_INPUT = 1 << 26
+"""Elements of an input above which a guess at its symbolic dimensions is not worth trying."""
 # In place of a limit: the operand is a shape or a count, and ones are always valid; for Reshape the last is -1.
 _ONES, _RESHAPE = -1, -2
 # Operators through which an index passes unchanged: where it goes, its limit comes from.
@@ -27,25 +30,30 @@ _CARRIERS = frozenset(
 _INDEXED = {("Gather", 1): "axis", ("GatherElements", 1): "axis", ("ScatterElements", 1): "axis"}
 _OPERANDS = {
     ("Reshape", 1): _RESHAPE,
-    **dict.fromkeys(
-        (("Expand", 1), ("Tile", 1), ("TopK", 1), ("ConstantOfShape", 0), ("Split", 1), ("OneHot", 1)), _ONES
-    ),
-    **dict.fromkeys((("Unsqueeze", 1), ("Squeeze", 1), ("Slice", 3), ("CumSum", 1)), 1),  # axes: the first
+    **{(op, 1): _ONES for op in ("Expand", "Tile", "TopK", "Split", "OneHot")},
+    ("ConstantOfShape", 0): _ONES,
+    **{(op, 4): _ONES for op in ("LSTM", "GRU", "RNN")},  # lengths of sequences
+    **{(op, 1): 1 for op in ("Unsqueeze", "Squeeze", "CumSum", "CumProd")},  # axes: the first
+    ("Slice", 3): 1,
 }
 
 
-def random_inputs(model: Model, *, seed: int = 0, dims: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
+def random_inputs(
+    model: Model, *, seed: int = 0, dims: Mapping[str, int] | None = None, gentle: bool = False
+) -> dict[str, np.ndarray]:
     """Inputs of the right shape and type: normal floats, bools, small integers (valid indices where they index).
 
     ``dims`` gives symbolic dimensions numbers, by the names that ``graph.shapes.symbols`` uses; the others are 2 on
-    a first axis and 8 elsewhere.
+    a first axis and 8 elsewhere. ``gentle`` keeps floats in 0.25..1 and integers that index nothing above 0, for
+    models that take ratios, scales or divisors.
     """
     ports = input_ports(model)
     sizes = {**_default_sizes(ports), **(dims or {})}
     shapes = {p.name: tuple(d if isinstance(d, int) else sizes[d] for d in p.shape or ()) for p in ports}
     limits = _integer_limits(model, ports, sizes)
     rng = np.random.default_rng(seed)
-    return {p.name: _values(p, shapes[p.name], limits.get(p.name), rng) for p in ports}
+    make = _gentle_values if gentle else _values
+    return {p.name: make(p, shapes[p.name], limits.get(p.name), rng) for p in ports}
 
 
 def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2, 1)) -> dict[str, np.ndarray]:
@@ -57,37 +65,44 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
         BadModel: none of the sizes works; says what ONNX Runtime answered to the first.
     """
     session = open_session(model)
+    ports = input_ports(model)
+    candidates = [dims for dims in _candidates(ports, batches) if _affordable(ports, dims)]
     first_error: BadModel | None = None
-    for dims in _candidates(model, batches):
-        inputs = random_inputs(model, seed=seed, dims=dims)
-        try:
-            run(session, inputs)
-        except BadModel as error:
-            first_error = first_error or error
-            continue
-        return inputs
-    assert first_error is not None
+    for gentle in (False, True):
+        for dims in candidates:
+            inputs = random_inputs(model, seed=seed, dims=dims, gentle=gentle)
+            try:
+                run(session, inputs)
+            except BadModel as error:
+                first_error = first_error or error
+                continue
+            return inputs
     raise BadModel(
         "the model does not run on any made-up input",
-        why=first_error.why,
+        why=first_error.why if first_error else "its inputs are too large",
         fix="give --data, or pin the input shapes: --shape name:1,3,224,224",
     )
 
 
-def _candidates(model: Model, batches: Sequence[int]) -> Iterator[dict[str, int]]:
+def _candidates(ports: Sequence[Port], batches: Sequence[int]) -> Iterator[dict[str, int]]:
     """Numbers for the symbols: first axes are the batch, all others share one size."""
     batch: dict[str, None] = {}
     free: dict[str, None] = {}
-    for port in input_ports(model):
+    for port in ports:
         for axis, dim in enumerate(port.shape or ()):
             if isinstance(dim, str):
                 (free if axis else batch)[dim] = None
     rest = [s for s in free if s not in batch]
     for size in FREE_SIZES if rest else (1,):
-        for count in batches if batch else (1,):
+        for count in dict.fromkeys(batches) if batch else (1,):
             yield {**dict.fromkeys(batch, count), **dict.fromkeys(rest, size)}
     for size in FREE_SIZES if batch else ():  # a first axis that is no batch, such as time
         yield dict.fromkeys([*batch, *rest], size)
+
+
+def _affordable(ports: Sequence[Port], dims: Mapping[str, int]) -> bool:
+    sizes = (math.prod(d if isinstance(d, int) else dims[d] for d in p.shape or ()) for p in ports)
+    return all(size <= _LARGEST_INPUT for size in sizes)
 
 
 def _default_sizes(ports: Sequence[Port]) -> dict[str, int]:
@@ -110,6 +125,15 @@ def _values(port: Port, shape: tuple[int, ...], limit: int | None, rng: np.rando
     if dtype.kind == "c":
         return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)  # kinds f and V: ml_dtypes convert from float64 too
+
+
+def _gentle_values(port: Port, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:
+    kind = port.dtype.kind
+    if kind in "fV":
+        return rng.uniform(0.25, 1, shape).astype(port.dtype)
+    if kind in "iu" and limit is None:
+        return rng.integers(1, _SMALL_INTS, shape).astype(port.dtype)
+    return _values(port, shape, limit, rng)
 
 
 def _integers(dtype: np.dtype, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:

@@ -76,9 +76,11 @@ def explain(error: BaseException) -> str:
 
 
 def _strip_source(message: str) -> str:
-    """Drop C++ paths and signatures such as ``/onnxruntime_src/.../conv.cc:123 virtual Status ...``."""
-    message = re.sub(r"\S*/onnxruntime\S*\.(?:cc|h|cpp):\d+\s+", "", message)
-    message = re.sub(r"^(?:[\w:<>*&,~ ]+::[\w<>~]+\([^)]*\)(?: const)?\s*(?:\[with [^\]]*\])?\s*)", "", message)
+    """Drop where in ONNX Runtime's C++ it happened: ``/.../conv.cc:123 Compute``, ``Status onnxruntime::f(int) const``."""
+    message = re.sub(r"\S+\.(?:cc|h|cpp|hpp):\d+ (?:[\w:~<>]+ )?", "", message)
+    message = re.sub(r"^[\w:<>{}*&,~ ]*onnxruntime::[^()]*\([^)]*\)(?: const)?(?: \[with [^\]]*\])?\s*", "", message)
+    if message.startswith("Numpy_type"):
+        return "ONNX Runtime's Python interface does not take this type (bfloat16, float8, 4-bit) as an input"
     return message.strip() or "no message"
 
 

@@ -74,3 +74,17 @@ def test_a_model_that_never_runs_says_what_was_wrong(make_model: MakeModel) -> N
     with pytest.raises(BadModel, match="made-up") as caught:
         runnable_inputs(model)
     assert "Reshape" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body"),
+    [
+        ("float[1,1,4,4] x, float[4] s", 'e = Cast <to = 1> (z) y = Resize <mode = "nearest"> (x, e, s)'),
+        ("int32[8] x, int32[8] s", "y = Div(x, s)"),
+    ],
+)
+def test_scales_and_divisors_are_positive_where_the_model_asks_for_it(
+    make_model: MakeModel, inputs: str, body: str
+) -> None:
+    model = make_model(inputs, "float y" if "float" in inputs else "int32 y", body, "float[0] z = {}")
+    assert (runnable_inputs(model)["s"] > 0).all()
