@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +14,11 @@ from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threa
 from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from ..measure.data import DataSource
-    from ..measure.difference import Difference
-    from ..measure.latency import Timing
+    from ..measure.latency import Latency
 
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
-_ROWS = (("size on disk", "size_bytes", "B"), ("parameters", "params", ""), ("MACs", "macs", ""))
+_FIGURES = (("size", "size_bytes", "B"), ("params", "params", ""), ("macs", "macs", ""))
+_WORDS = {"size": "bytes on disk", "params": "parameters", "macs": "MACs"}
 
 
 def compare(
@@ -49,146 +46,108 @@ def compare(
 
     Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess unit
     """
+    from ..measure.data import Batch
+    from ..measure.latency import time_sessions
+    from ..measure.pairing import output_differences, pair_models
+
     left, right = open_subject(a, shape), open_subject(b, shape)
+    pair = pair_models(left.model, right.model)
     source = open_source(data, left.model, preprocess, samples)
     one = first_inputs(left, source, batch=1, seed=seed)
-    timing, outputs, seen = _measure(left, right, source, one, batch=batch, runs=runs, seconds=seconds, threads=threads)
-    result = {
-        **_result(left, right, timing, outputs),
+    sessions = [s.session(threads=threads, spin=False) for s in (left, right)]
+    with console.progress("comparing outputs") as tick:
+        batches = source.batches(batch) if source else [Batch(one, 1)]
+        total = source.samples if source else 1
+        outputs, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total))
+    with console.progress("timing") as tick:
+        feeds = (one, pair.for_b(one))
+        timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
+    notes = [*pair.notes, *(source.notes if source else [RANDOM_NOTE])]
+    result: dict[str, Any] = {
+        "a": _side(left, timing.latencies[0]),
+        "b": _side(right, timing.latencies[1]),
+        "speedup": timing.speedup(1),
+        "verdict": timing.verdict(1),
+        "outputs": {name: difference.as_dict() for name, difference in outputs.items()},
         "inputs": told_shapes(one),
         "data": data or f"random, seed {seed}",
         "samples": seen,
         "threads": threads,
         "machine": timing.machine,
-        "notes": list(source.notes) if source else [RANDOM_NOTE],
+        "notes": notes,
     }
+    result["kept"] = {what: _ratio(result["a"][key], result["b"][key]) for what, key, _ in _FIGURES}
     if source is None:
-        console.notes(result["notes"])
         for output in result["outputs"].values():
             output["top1_agreement"] = None  # on noise it says nothing, however high
+    result["warnings"] = _warnings(result)
+    console.notes(pair.notes if source else notes)
     console.emit(result, lambda: _show(result))
 
 
-def _measure(
-    left: Subject,
-    right: Subject,
-    source: DataSource | None,
-    one: Mapping[str, np.ndarray],
-    *,
-    batch: int,
-    runs: int | None,
-    seconds: float,
-    threads: int,
-) -> tuple[Timing, dict[str, Difference], int]:
-    from ..measure.latency import time_sessions
-    from ..measure.pairing import inputs_for_b, output_differences, pair_ports
-    from ..measure.ports import input_ports, output_ports
-
-    ins = pair_ports(input_ports(left.model), input_ports(right.model), "input")
-    outs = pair_ports(output_ports(left.model), output_ports(right.model), "output")
-    theirs = input_ports(right.model)
-    sessions = tuple(s.session(threads=threads, spin=False) for s in (left, right))
-    seen = 0
-
-    def pieces() -> Iterator[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], int | None]]:
-        nonlocal seen
-        if source is None:
-            seen = 1
-            yield one, inputs_for_b(one, ins, theirs), None
-            return
-        with console.progress("comparing outputs") as tick:
-            for piece in source.batches(batch):
-                rows = piece.count if source.fixed_batch and piece.count < source.fixed_batch else None
-                yield piece.inputs, inputs_for_b(piece.inputs, ins, theirs), rows
-                seen += piece.count
-                tick(seen, source.samples)
-
-    outputs = output_differences((sessions[0], sessions[1]), pieces(), outs)
-    with console.progress("timing") as tick:
-        feeds = (one, inputs_for_b(one, ins, theirs))
-        timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
-    return timing, outputs, seen
-
-
-def _result(left: Subject, right: Subject, timing: Timing, outputs: Mapping[str, Difference]) -> dict[str, Any]:
-    sides = []
-    for subject, latency in zip((left, right), timing.latencies, strict=True):
-        costs = cost(subject.model)
-        sides.append(
-            {
-                "model": str(subject.path),
-                "size_bytes": subject.size_bytes,
-                "params": costs.params,
-                "macs": costs.macs,
-                "latency_ms": {"median": latency.median_ms, "p90": latency.p90_ms, "min": latency.min_ms},
-                "runs": latency.runs,
-            }
-        )
-    kept = {key: sides[1][key] / sides[0][key] if sides[0][key] else None for _, key, _ in _ROWS}
-    verdict = timing.verdict(1)
+def _side(subject: Subject, latency: Latency) -> dict[str, Any]:
+    costs = cost(subject.model)
     return {
-        "a": sides[0],
-        "b": sides[1],
-        "kept": {"size": kept["size_bytes"], "params": kept["params"], "macs": kept["macs"]},
-        "speedup": timing.speedup(1),
-        "verdict": verdict,
-        "warnings": _warnings(kept, verdict, timing, outputs),
-        "outputs": {name: difference.as_dict() for name, difference in outputs.items()},
+        "model": str(subject.path),
+        "size_bytes": subject.size_bytes,
+        "params": costs.params,
+        "macs": costs.macs,
+        "latency_ms": {"median": latency.median_ms, "p90": latency.p90_ms, "min": latency.min_ms},
+        "runs": latency.runs,
     }
 
 
-def _warnings(
-    kept: Mapping[str, float | None], verdict: str, timing: Timing, outputs: Mapping[str, Difference]
-) -> list[str]:
+def _ratio(a: float, b: float) -> float | None:
+    return b / a if a else None
+
+
+def _warnings(result: Mapping[str, Any]) -> list[str]:
     """What nobody should overlook."""
     told = [
-        f"B has more {what}: {console.human(100 * (kept[key] or 0))} % of A's"
-        for what, key in (("bytes on disk", "size_bytes"), ("parameters", "params"), ("MACs", "macs"))
-        if (kept[key] or 0) > 1
+        f"B has more {_WORDS[what]}: {console.percent(kept, 1)} of A's"
+        for what, kept in result["kept"].items()
+        if kept is not None and kept > 1
     ]
-    if verdict == "slower":
-        told.append(f"B is slower: it takes {1 / timing.speedup(1):.2f} times as long as A")
-    broken = [name for name, difference in outputs.items() if difference.not_finite]
-    return told + [
-        f"output {name!r}: {outputs[name].not_finite} values are finite in one model only" for name in broken
-    ]
+    if result["verdict"] == "slower":
+        told.append(f"B is slower: it takes {1 / result['speedup']:.2f} times as long as A")
+    broken = {name: o["not_finite"] for name, o in result["outputs"].items() if o["not_finite"]}
+    return told + [f"output {name!r}: {count} values are finite in one model only" for name, count in broken.items()]
 
 
 def _show(result: dict[str, Any]) -> None:
     a, b = result["a"], result["b"]
-    rows: list[list[object]] = [
-        [what, console.human(a[key], unit), console.human(b[key], unit), _kept(a[key], b[key])]
-        for what, key, unit in _ROWS
-    ]
-    for what in ("median", "p90"):
-        times = a["latency_ms"][what], b["latency_ms"][what]
-        rows.append([f"latency, {what}", *(f"{t:.3f} ms" for t in times), _kept(*times)])
     console.line(f"A  {a['model']}")
     console.line(f"B  {b['model']}")
-    console.table("", ("", "A", "B", "B / A"), rows)
+    console.table("", ("", "A", "B", "B / A"), _figures(a, b))
     words = {"faster": "B is faster", "slower": "B is slower", "same": "no real difference in speed"}
     console.line(f"{words[result['verdict']]} ({result['speedup']:.2f} x) on {shape_text(result['inputs'])}")
     console.line(f"{console.count(result['threads'], 'thread')}; {result['machine']}")
     console.line()
     several = f"{console.count(result['samples'], 'sample')} of " if result["samples"] > 1 else ""
     columns = ("output", "max diff", "mean diff", "max / largest", "SQNR dB", "top-1 agreement")
-    console.table(
-        f"Outputs on {several}{result['data']}", columns, [_output(name, o) for name, o in result["outputs"].items()]
-    )
+    rows = [_output(name, o) for name, o in result["outputs"].items()]
+    console.table(f"Outputs on {several}{result['data']}", columns, rows)
     for warning in result["warnings"]:
         console.line(f"warning: {warning}")
 
 
-def _kept(a: float, b: float) -> str:
-    return console.percent(b / a, 1) if a else "-"
+def _figures(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[object]]:
+    rows: list[list[object]] = [
+        [_WORDS[what], console.human(a[key], unit), console.human(b[key], unit), _percent(a[key], b[key])]
+        for what, key, unit in _FIGURES
+    ]
+    for what in ("median", "p90"):
+        times = a["latency_ms"][what], b["latency_ms"][what]
+        rows.append([f"latency, {what}", *(f"{t:.3f} ms" for t in times), _percent(*times)])
+    return rows
+
+
+def _percent(a: float, b: float) -> str:
+    return console.percent(_ratio(a, b), 1)
 
 
 def _output(name: str, o: Mapping[str, Any]) -> list[object]:
+    agreement = console.percent(o["top1_agreement"])
     if o["identical"]:
-        return [name, "0", "0", "0", "identical", console.percent(o["top1_agreement"])]
-    return [
-        name,
-        *(f"{o[k]:.3g}" for k in ("max_abs", "mean_abs", "max_rel")),
-        f"{o['sqnr_db']:.1f}",
-        console.percent(o["top1_agreement"]),
-    ]
+        return [name, "0", "0", "0", "identical", agreement]
+    return [name, *(f"{o[k]:.3g}" for k in ("max_abs", "mean_abs", "max_rel")), f"{o['sqnr_db']:.1f}", agreement]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..graph.cost import Cost, cost
-from ..graph.model import Model
 from ..graph.nodes import DEFAULT_DOMAINS
 from . import console
 from .options import Debug, Json, ModelPath, Shapes
@@ -62,7 +61,7 @@ def _result(subject: Subject, costs: Cost) -> dict[str, Any]:
             {"name": n.name, "op": n.op, "macs": n.macs, "params": n.params, "shape": n.out_shape} for n in costs.nodes
         ],
         "metadata": {p.key: p.value for p in proto.metadata_props},
-        "notes": [*model.notes, *_free_dimensions(model, inputs)],
+        "notes": [*model.notes, *_free_dimensions(inputs), *_uncounted(costs)],
     }
 
 
@@ -119,10 +118,17 @@ def _operator(domain: str, op_type: str) -> str:
     return op_type if domain in DEFAULT_DOMAINS else f"{domain}.{op_type}"
 
 
-def _free_dimensions(model: Model, inputs: list[Port]) -> list[str]:
+def _free_dimensions(inputs: list[Port]) -> list[str]:
     """Symbols other than the batch, which make the figures too small as long as they count as 1."""
     batch = {p.shape[0] for p in inputs if p.shape}
     free = {d: p.name for p in inputs for d in (p.shape or ())[1:] if isinstance(d, str) and d not in batch}
     if not free:
         return []
     return [f"MACs and activations count {', '.join(free)} as 1: pin real sizes with --shape NAME:DIMS"]
+
+
+def _uncounted(costs: Cost) -> list[str]:
+    if not costs.uncounted:
+        return []
+    some = ", ".join(costs.uncounted[:3]) + (", ..." if len(costs.uncounted) > 3 else "")
+    return [f"MACs are not counted for {console.count(len(costs.uncounted), 'node')} of unknown shape: {some}"]

@@ -4,41 +4,65 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from ..graph.registry import Registry
 from . import console
 from .options import Debug, Json
 
-# Where each registry is: module of the package, and name in it.
-REGISTRIES = (("measure.accuracy", "metrics"),)
+# Where each registry is: the module whose import fills it, and its name there.
+REGISTRIES = (
+    ("passes.prune", "passes.base", "PASSES"),
+    ("passes.prune", "passes.prune.criteria", "CRITERIA"),
+    ("measure.accuracy", "measure.accuracy", "METRICS"),
+    ("graph.coupling", "graph.coupling.node", "RULES"),
+)
+_MANY = 40
 
 
-def passes(json: Json = False, debug: Debug = False) -> None:
+def passes(
+    everything: Annotated[bool, typer.Option("--all", help="Also list every operator that has a rule.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """List what can be plugged in: passes, criteria, metrics and more.
 
     A plug-in that failed to load is listed with the reason.
 
     Example: intaglio passes
     """
-    listed = [entry for module, name in REGISTRIES for entry in _entries(_registry(module, name))]
+    listed = {registry.kind: _entries(registry) for registry in _registries()}
 
     def show() -> None:
-        rows = [(e["kind"], e["name"], e["about"] if e["works"] else f"BROKEN: {e['why']}") for e in listed]
+        shown = {
+            kind: e for kind, e in listed.items() if everything or len(e) <= _MANY or not all(x["works"] for x in e)
+        }
+        rows = [
+            (e["kind"], e["name"], e["about"] if e["works"] else f"BROKEN: {e['why']}")
+            for es in shown.values()
+            for e in es
+        ]
         console.table("", ("kind", "name", "what it does"), rows)
+        for kind in listed.keys() - shown.keys():
+            console.line(f"and {console.count(len(listed[kind]), kind)}: see --all")
 
-    console.emit({"plugins": listed}, show)
+    console.emit({"plugins": [e for entries in listed.values() for e in entries]}, show)
 
 
-def _registry(module: str, name: str) -> Registry[Any]:
+def _registries() -> list[Registry[Any]]:
     package = (__package__ or "").rpartition(".")[0]
-    found: Registry[Any] = getattr(import_module(f"{package}.{module}"), name)
+    found = []
+    for filled_by, module, name in REGISTRIES:
+        import_module(f"{package}.{filled_by}")
+        found.append(getattr(import_module(f"{package}.{module}"), name))
     return found
 
 
 def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
     working = [
-        {"kind": registry.kind, "name": name, "works": True, "about": _first_line(registry[name]), "why": ""}
+        {"kind": registry.kind, "name": name, "works": True, "about": _about(registry[name]), "why": ""}
         for name in registry
     ]
     broken = [
@@ -48,5 +72,8 @@ def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
     return working + broken
 
 
-def _first_line(thing: Any) -> str:
+def _about(thing: Any) -> str:
+    """First line of what a class, a function, or the function inside an object says of itself."""
+    if not isinstance(thing, type) and not inspect.isroutine(thing):
+        thing = next((v for v in vars(thing).values() if inspect.isroutine(v)), thing)
     return (inspect.getdoc(thing) or "").partition("\n")[0]

@@ -30,7 +30,7 @@ class Metric(Protocol):
     def result(self) -> float: ...
 
 
-metrics: Registry[Callable[[], Metric]] = Registry("metric", "intaglio.metrics")
+METRICS: Registry[Callable[[], Metric]] = Registry("metric", "intaglio.metrics")
 
 
 @dataclass
@@ -58,13 +58,13 @@ class TopK:
         return self.right / self.seen if self.seen else float("nan")
 
 
-@metrics.register("top1")
+@METRICS.register("top1")
 def top1() -> Metric:
     """Share of samples whose label has the highest score."""
     return TopK(1)
 
 
-@metrics.register("top5")
+@METRICS.register("top5")
 def top5() -> Metric:
     """Share of samples whose label is among the five highest scores."""
     return TopK(5)
@@ -119,7 +119,7 @@ def evaluate_session(
             fix="add an array named labels; without labels, intaglio compare A B --data shows how two models differ",
         )
     wanted = _outputs(session, output)
-    chosen = {name: metrics[name]() for name in names}
+    chosen = {name: METRICS[name]() for name in names}
     started, samples = time.perf_counter(), 0
     for piece, outputs in run_batches(session, source, batch=batch, tick=tick):
         assert piece.labels is not None
@@ -203,4 +203,4 @@ def _outputs(session: Any, output: str | None) -> list[str]:
 
 def _default_metrics(outputs: Mapping[str, np.ndarray]) -> dict[str, Metric]:
     names = ("top1", "top5") if class_scores(outputs).shape[1] > 5 else ("top1",)
-    return {name: metrics[name]() for name in names}
+    return {name: METRICS[name]() for name in names}

@@ -23,7 +23,7 @@ LABEL_NAMES = ("labels", "label", "targets", "target", "y")
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of one run. ``count`` samples are real; the rows after them only fill up a fixed batch.
+    """Inputs of one run. ``count`` samples are real; ``filled`` rows after them only fill up a fixed batch.
 
     ``labels`` and ``expected`` (outputs that the data says are right, by name) hold ``count`` rows.
     """
@@ -32,6 +32,7 @@ class Batch:
     count: int
     labels: np.ndarray | None = None
     expected: dict[str, np.ndarray] = field(default_factory=dict)
+    filled: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,13 @@ class DataSource:
 
     def _batch(self, chunk: dict[str, np.ndarray], count: int) -> Batch:
         inputs = {f.port.name: f(chunk[f.stored]) for f in self.feeds}
-        if self.fixed_batch and count < self.fixed_batch:
+        filled = max(0, (self.fixed_batch or 0) - count)
+        if filled and self.fixed_batch:
             inputs = {f.port.name: _fill(inputs[f.port.name], f, self.fixed_batch) for f in self.feeds}
         labels = chunk[self.labels] if self.labels else None
         runs = any(f.form is Form.RUNS for f in self.feeds)
         expected = {out: chunk[name][0] if runs else chunk[name] for out, name in self.expected.items()}
-        return Batch(inputs, count, labels, expected)
+        return Batch(inputs, count, labels, expected, filled)
 
 
 def open_data(spec: str, model: Model, *, preprocess: str | None = None, samples: int | None = None) -> DataSource:

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..graph.errors import BadModel
+from ..graph.model import Model
+from .data import Batch
 from .difference import Difference, add_outputs
-from .ports import Port
-from .session import run
+from .ports import Port, input_ports, output_ports
+from .running import run_batch
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Which input and output of B stands for which of A. ``types`` are those of B's inputs."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    types: Mapping[str, np.dtype]
+
+    @property
+    def notes(self) -> list[str]:
+        """What is paired although the names differ."""
+        renamed = [(a, b) for pairs in (self.inputs, self.outputs) for a, b in pairs.items() if a != b]
+        return [f"{a!r} of A is paired with {b!r} of B, by their order" for a, b in renamed]
+
+    def for_b(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A's inputs under B's names and in B's types: a model in half precision takes half-precision inputs."""
+        return {b: inputs[a].astype(self.types[b], copy=False) for a, b in self.inputs.items()}
+
+
+def pair_models(a: Model, b: Model) -> Pair:
+    """Pair inputs and outputs. Raises BadModel where their numbers differ."""
+    theirs = input_ports(b)
+    inputs = pair_ports(input_ports(a), theirs, "input")
+    outputs = pair_ports(output_ports(a), output_ports(b), "output")
+    return Pair(inputs, outputs, {p.name: p.dtype for p in theirs})
 
 
 def pair_ports(a: Sequence[Port], b: Sequence[Port], kind: str) -> dict[str, str]:
@@ -30,44 +60,32 @@ def pair_ports(a: Sequence[Port], b: Sequence[Port], kind: str) -> dict[str, str
     return {p.name: q.name for p, q in zip(a, b, strict=True)}
 
 
-def inputs_for_b(
-    inputs: Mapping[str, np.ndarray], pairs: Mapping[str, str], b: Sequence[Port]
-) -> dict[str, np.ndarray]:
-    """A's inputs under B's names and in B's types (a model in half precision takes half-precision inputs)."""
-    types = {p.name: p.dtype for p in b}
-    return {pairs[name]: value.astype(types[pairs[name]], copy=False) for name, value in inputs.items()}
-
-
 def output_differences(
-    sessions: tuple[Any, Any],
-    runs: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], int | None]],
-    pairs: Mapping[str, str],
-) -> dict[str, Difference]:
-    """Run both on each (A's inputs, B's inputs, real rows or None for all) and take in every output.
+    sessions: Sequence[Any], pair: Pair, batches: Iterable[Batch], *, tick: Callable[[int], None] | None = None
+) -> tuple[dict[str, Difference], int]:
+    """Run both on each batch of A's inputs: the differences of every output by A's names, and how many samples.
 
     Raises:
         BadModel: one of them fails; says which.
         BadData: outputs differ in shape.
     """
     found: dict[str, Difference] = {}
-    for a_inputs, b_inputs, rows in runs:
-        a = _run(sessions[0], a_inputs, list(pairs), "A")
-        b = _run(sessions[1], b_inputs, list(pairs.values()), "B")
-        add_outputs(found, _cut(a, rows), _cut(b, rows))
-    return found
+    samples = 0
+    for piece in batches:
+        a = _run(sessions[0], piece, list(pair.outputs), "A")
+        b = _run(sessions[1], replace(piece, inputs=pair.for_b(piece.inputs)), list(pair.outputs.values()), "B")
+        add_outputs(found, a, b)
+        samples += piece.count
+        if tick:
+            tick(samples)
+    return found, samples
 
 
-def _run(session: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], which: str) -> dict[str, Any]:
+def _run(session: Any, piece: Batch, outputs: Sequence[str], which: str) -> dict[str, Any]:
     try:
-        return run(session, inputs, outputs)
+        return run_batch(session, piece, outputs)
     except BadModel as error:
         raise BadModel(f"{which}: {error.what}", why=error.why, fix=error.fix) from error
-
-
-def _cut(outputs: dict[str, Any], rows: int | None) -> dict[str, Any]:
-    if rows is None:
-        return outputs
-    return {n: v[:rows] if isinstance(v, np.ndarray) and v.ndim else v for n, v in outputs.items()}
 
 
 def _told(ports: Sequence[Port]) -> str:

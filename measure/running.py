@@ -1,8 +1,8 @@
-"""Running a whole data source through a session."""
+"""Running batches of data through a session."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,24 +21,24 @@ def run_batches(
     """Each batch and the outputs for its real samples.
 
     Raises:
-        BadModel: the model fails, or gives another number of rows than it got samples.
+        BadModel: the model fails.
         BadData: the data cannot be read or does not fit.
     """
     done = 0
     for piece in source.batches(batch):
-        outputs = run(session, piece.inputs)
-        yield piece, {name: _cut(name, value, piece, source) for name, value in outputs.items()}
+        yield piece, run_batch(session, piece)
         done += piece.count
         if tick:
             tick(done, source.samples)
 
 
-def _cut(name: str, value: Any, piece: Batch, source: DataSource) -> Any:
-    """Drop the rows that only filled up the batch."""
-    filled = source.fixed_batch if source.fixed_batch and piece.count < source.fixed_batch else None
-    if filled and isinstance(value, np.ndarray) and value.shape[:1] == (filled,):
-        return value[: piece.count]
-    return value
+def run_batch(session: Any, piece: Batch, outputs: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run once; rows that only filled up the batch are dropped. Raises BadModel where the model fails."""
+    found = run(session, piece.inputs, outputs)
+    if not piece.filled:
+        return found
+    rows = (piece.count + piece.filled,)
+    return {n: v[: piece.count] if isinstance(v, np.ndarray) and v.shape[:1] == rows else v for n, v in found.items()}
 
 
 def check_rows(name: str, value: np.ndarray, count: int) -> None:

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.measure.accuracy import metrics
+from intaglio.measure.accuracy import METRICS
 
 from .conftest import Command
 
 
 def test_every_plugin_is_listed_with_a_line_about_it(intaglio: Command) -> None:
     listed = intaglio("passes", "--json").json["plugins"]
-    assert {e["name"] for e in listed if e["kind"] == "metric"} >= set(metrics)
-    assert all(e["about"] for e in listed if e["works"])
+    assert {e["name"] for e in listed if e["kind"] == "metric"} >= set(METRICS)
+    assert all(e["about"] for e in listed if e["works"] and e["kind"] != "operator rule")
+
+
+def test_operators_with_a_rule_are_counted_and_listed_on_request(intaglio: Command) -> None:
+    assert "operator rules: see --all" in intaglio("passes").out
+    assert "GroupNormalization" in intaglio("passes", "--all").out
 
 
 def test_a_metric_from_another_package_is_used_and_a_broken_one_is_listed(
@@ -35,8 +40,8 @@ def test_a_metric_from_another_package_is_used_and_a_broken_one_is_listed(
     )
     monkeypatch.syspath_prepend(str(package))
     for name in ("_found", "broken"):
-        monkeypatch.setattr(metrics, name, dict(getattr(metrics, name)))
-    monkeypatch.setattr(metrics, "_scanned", False)
+        monkeypatch.setattr(METRICS, name, dict(getattr(METRICS, name)))
+    monkeypatch.setattr(METRICS, "_scanned", False)
     ran = intaglio("evaluate", classifier, "--data", labelled, "--metric", "mean-label", "--json")
     assert ran.json["metrics"] == {"mean-label": 7 / 8 + 0.0}
     listed = {e["name"]: e for e in intaglio("passes", "--json").json["plugins"]}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from intaglio.graph.errors import BadData, UsageError
-from intaglio.measure.accuracy import TopK, class_labels, class_scores, metrics
+from intaglio.measure.accuracy import METRICS, TopK, class_labels, class_scores
 
 SCORES = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(2, 8)), elements=st.integers(-2, 2))
 
@@ -35,7 +35,7 @@ def test_top_k_counts_labels_among_the_k_best_the_lower_class_first_among_equals
 
 @given(scores=SCORES)
 def test_top1_agrees_with_argmax(scores: np.ndarray) -> None:
-    metric = metrics["top1"]()
+    metric = METRICS["top1"]()
     metric.add({"y": scores}, scores.argmax(axis=1))
     assert metric.result() == 1
 
