@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
+WITH_BODIES = frozenset(("If", "Loop", "Scan", "SequenceMap"))
+"""The standard operators that hold graphs: all others need no look at their attributes."""
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
@@ -46,6 +48,8 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def captured(node: onnx.NodeProto) -> set[str]:
     """Names of outer tensors that the node's subgraphs read."""
     names: set[str] = set()
+    if node.op_type not in WITH_BODIES and node.domain in DEFAULT_DOMAINS:
+        return names
     for graph in subgraphs(node):
         inner = {v.name for v in graph.input} | {t.name for t in graph.initializer}
         for n in graph.node:

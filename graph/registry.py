@@ -50,7 +50,8 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T | None:
         """What ``name`` stands for, or None."""
-        return self[name] if name in self else None
+        self._scan()
+        return self._found.get(name)
 
     def __contains__(self, name: str) -> bool:
         self._scan()

@@ -114,8 +114,12 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> Shapes:
             continue
         tensor = value.type.tensor_type
         dtypes[value.name] = tensor.elem_type
-        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
-            dims[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
+        lengths = tuple([d.dim_value for d in tensor.shape.dim])
+        # An unknown dimension reads as 0, an unknown rank as no dimension at all.
+        if 0 in lengths and not all(d.HasField("dim_value") for d in tensor.shape.dim):
+            continue
+        if lengths or tensor.HasField("shape"):
+            dims[value.name] = lengths
     for name, weight in model.weights.items():
         dims[name] = weight.shape
         dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)

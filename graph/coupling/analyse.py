@@ -8,13 +8,16 @@ from functools import cached_property
 import numpy as np
 import onnx
 
+from ..cost import node_macs, parameters
 from ..model import Model
-from ..nodes import captured, subgraphs
+from ..nodes import captured
+from ..shapes import Shapes, infer_shapes, symbols
 from .groups import Group, find_groups
-from .labels import LENGTH_ONE, Axes, Axis, Ledger, Why
+from .labels import LENGTH_ONE, Axes, Ledger, Why
 from .node import RULES, Node, Trace, rule_key
 from .prepare import Prepared, prepare
 from .solve import BoolArray, Solution, solve
+from .table import AxisTable, axis_table
 
 
 @dataclass(eq=False)
@@ -43,12 +46,30 @@ class Coupling:
     def nodes(self) -> list[onnx.NodeProto]:
         return list(self.model.graph.node)
 
-    def axes(self, tensor: str) -> list[Axis]:
+    def axes(self, tensor: str) -> Axes:
         """Labels by axis of a tensor of the prepared graph."""
-        return [LENGTH_ONE if a is None else a for a in self.trace.axes.get(tensor, ())]
+        return self.trace.axes.get(tensor, ())
 
     def classes(self, axis: np.ndarray) -> np.ndarray:
         return self.solution.classes[axis]
+
+    @cached_property
+    def axis_table(self) -> AxisTable:
+        return axis_table(self.trace.axes.values(), self.trace.ledger, self.solution.classes)
+
+    @cached_property
+    def unit_shapes(self) -> Shapes:
+        """Shapes with every symbolic dimension 1, as costs are counted."""
+        return infer_shapes(self.model) if symbols(self.model) else self.prepared.shapes
+
+    @cached_property
+    def params(self) -> dict[str, int]:
+        """Number of parameters in each constant that has any."""
+        return parameters(self.model, self.unit_shapes)
+
+    def macs(self, index: int) -> int:
+        """Multiply-accumulates of a node."""
+        return node_macs(self.nodes[index], self.unit_shapes) or 0
 
     def nothing(self) -> BoolArray:
         """An empty removal. Shapes: (atoms,)."""
@@ -66,7 +87,7 @@ def analyse(model: Model) -> Coupling:
     """
     prepared = prepare(model)
     ledger = Ledger()
-    trace = Trace(ledger, prepared.shapes.dims, prepared.fixed, prepared.model.weights)
+    trace = Trace(ledger, prepared.shapes.dims, prepared.varying, prepared.model.weights)
     graph = prepared.model.graph
     for value in graph.input:
         _label(trace, value.name, Why(value.name, "graph input", "has the shape that callers send"))
@@ -75,35 +96,39 @@ def analyse(model: Model) -> Coupling:
     for value in graph.output:
         why = Why(value.name, "graph output", "has the shape that callers expect")
         for axis in trace.axes.get(value.name, ()):
-            if axis is not None:
-                ledger.freeze(axis, why)
+            ledger.freeze(axis, why)
     return Coupling(model, prepared, trace, solve(ledger))
 
 
 def _label(trace: Trace, name: str, why: Why) -> None:
     dims = trace.dims.get(name)
     if dims is not None:
-        trace.axes[name] = [LENGTH_ONE if length == 1 else why for length in dims]
+        trace.axes[name] = tuple(LENGTH_ONE if length == 1 else why for length in dims)
 
 
 def _walk(n: Node) -> None:
     """Apply a node's rule; without one, or without shapes to apply it to, freeze what it touches."""
-    known = n.trace.dims
+    known, trace = n.trace.dims, n.trace
+    unknown = False
     for name in n.inputs:
-        if name and name in known and name not in n.trace.axes and name not in n.trace.weights:
-            _label(n.trace, name, Why(name, "tensor", "comes from an operator whose shapes are unknown"))
+        if name not in known:
+            unknown |= bool(name)
+        elif name not in trace.axes and name not in trace.weights:
+            _label(trace, name, Why(name, "tensor", "comes from an operator whose shapes are unknown"))
+    for name in n.outputs:
+        unknown |= bool(name) and name not in known
     rule = RULES.get(rule_key(n.proto))
-    if any(name and name not in known for name in (*n.inputs, *n.proto.output)):
+    if unknown:
         outputs = n.frozen("has a shape that could not be worked out")
     elif rule is None:
         outputs = n.frozen("has no channel rule")
     else:
         outputs = list(rule.couple(n))
-    for name in captured(n.proto) if any(True for _ in subgraphs(n.proto)) else ():
+    for name in captured(n.proto):
         _freeze_tensor(n, name)
-    for name, axes in zip(n.proto.output, outputs, strict=False):
+    for name, axes in zip(n.outputs, outputs, strict=False):
         if name and name in known:
-            n.trace.axes[name] = list(_checked(n, name, axes))
+            n.trace.axes[name] = _checked(n, name, axes)
 
 
 def _freeze_tensor(n: Node, name: str) -> None:
@@ -111,20 +136,19 @@ def _freeze_tensor(n: Node, name: str) -> None:
     if dims is None:
         return
     why = n.why("uses it inside a subgraph")
-    known = n.trace.axes.setdefault(name, [None] * len(dims))
-    for a, length in enumerate(dims):
-        if known[a] is None:
-            known[a] = LENGTH_ONE if length == 1 else why
-        n.freeze(known[a], why)  # type: ignore[arg-type]
+    if name not in n.trace.axes:
+        n.trace.axes[name] = tuple(LENGTH_ONE if length == 1 else why for length in dims)
+    for axis in n.trace.axes[name]:
+        n.freeze(axis, why)
 
 
 def _checked(n: Node, name: str, axes: Axes) -> Axes:
     """A rule must describe the tensor that shape inference saw, with labels only where lengths are fixed."""
     dims = n.trace.dims[name]
-    if len(axes) != len(dims) or any(not isinstance(x, Why) and len(x) != d for x, d in zip(axes, dims, strict=True)):
+    if len(axes) != len(dims) or any([type(x) is not Why and len(x) != d for x, d in zip(axes, dims, strict=True)]):
         lengths = [str(len(x)) if isinstance(x, np.ndarray) else "-" for x in axes]
         raise AssertionError(f"rule {n.op} gives {name} axes {lengths}, shape inference {dims}")
-    if not n.trace.fixed(name, 0) or any(not n.trace.fixed(name, a) for a in range(len(dims))):
+    if name in n.trace.varying:
         why = n.why("has an axis of varying length")
         return tuple(x if n.trace.fixed(name, a) else n.freeze(x, why) for a, x in enumerate(axes))
-    return axes
+    return tuple(axes)

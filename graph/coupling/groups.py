@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from ..cost import cost
 from ..nodes import display_name
 from .labels import IntArray, Why
 
@@ -105,13 +104,13 @@ def _footprints(coupling: Coupling) -> _Footprints:
     units = csr_array((np.ones(len(rows)), (rows, columns)), shape=(classes, atoms + len(frozen)))
     places, labels, lengths, weights = [], [], [], []
     for name in _in_graph_order(coupling):
-        size = coupling.model.weights[name].size
+        size = coupling.params.get(name, 0)
         for a, axis in enumerate(coupling.axes(name)):
             if not isinstance(axis, Why):
                 places.append((name, a))
                 labels.append(axis)
                 lengths.append(len(axis))
-                weights.append(size / len(axis) if coupling.model.weights[name].dtype.kind not in "bOU" else 0.0)
+                weights.append(size / len(axis))
     count = _standing(coupling, labels, units)
     params = np.asarray(count @ np.array(weights)) if places else np.zeros(units.shape[1])
     return _Footprints(count, places, units, params, _macs(coupling, units))
@@ -131,13 +130,13 @@ def _standing(coupling: Coupling, labels: list[IntArray], units: csr_array) -> c
 
 def _macs(coupling: Coupling, units: csr_array) -> NDArray[np.float64]:
     """MACs that go with each unit alone: each node's, times the part of each of its axes that the unit takes."""
-    by_node = cost(coupling.model).nodes
     labels, weights = [], []
     for index, terms in coupling.trace.shares.items():
+        macs = coupling.macs(index)
         for share, axes in terms:
             for axis in axes:
                 labels.append(axis)
-                weights.append(by_node[index].macs * share / len(axis))
+                weights.append(macs * share / len(axis))
     return np.asarray(_standing(coupling, labels, units) @ np.array(weights)) if labels else np.zeros(units.shape[1])
 
 
@@ -155,7 +154,7 @@ def _hash_rows(count: csr_array) -> NDArray[np.uint64]:
 
 def _describe(coupling: Coupling, feet: _Footprints, units: IntArray) -> Group:
     first = int(units[0])
-    where = feet.count.indices[feet.count.indptr[first] : feet.count.indptr[first + 1]]
+    where = feet.count.indices[feet.count.indptr[first] : feet.count.indptr[first + 1]].tolist()
     base = coupling.prepared.base
     members = list(dict.fromkeys((base.get(feet.places[k][0], feet.places[k][0]), feet.places[k][1]) for k in where))
     return Group("", len(units), members, float(feet.params[units].mean()), float(feet.macs[units].mean()))

@@ -7,7 +7,7 @@ frozen. ``Ledger`` only records; ``solve`` draws the conclusions. Neither knows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,16 +17,23 @@ from numpy.typing import NDArray
 IntArray: TypeAlias = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
 class Why:
-    """Why an axis, or a label, can never go: which operator said so, and what it does."""
+    """Why an axis, or a label, can never go: which operator said so, and what it does.
 
-    node: str
-    op: str
-    text: str
+    ``node`` may be a function that gives the name: reasons are many, and few are ever read.
+    """
+
+    __slots__ = ("_node", "op", "text")
+
+    def __init__(self, node: str | Callable[[], str], op: str, text: str) -> None:
+        self._node, self.op, self.text = node, op, text
+
+    @property
+    def node(self) -> str:
+        return self._node if isinstance(self._node, str) else self._node()
 
     def __str__(self) -> str:
-        return f'{self.op} "{self.node}" {self.text}'
+        return f'{self.op} "{self.node}" {self.text}' if self.node else f"{self.op} {self.text}"
 
 
 Axis: TypeAlias = "IntArray | Why"

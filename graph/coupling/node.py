@@ -79,13 +79,17 @@ class Trace:
 
     ledger: Ledger
     dims: dict[str, tuple[int, ...]]
-    fixed: Callable[[str, int], bool]
+    varying: dict[str, tuple[bool, ...]]
     weights: dict[str, np.ndarray]
-    axes: dict[str, list[Axis | None]] = field(default_factory=dict)
+    axes: dict[str, Axes] = field(default_factory=dict)
     contractions: list[Contraction] = field(default_factory=list)
     narrowed: set[int] = field(default_factory=set)
     shares: dict[int, list[tuple[float, list[IntArray]]]] = field(default_factory=dict)
     notes: dict[tuple[int, str], Axis] = field(default_factory=dict)
+
+    def fixed(self, name: str, axis: int) -> bool:
+        """Whether an axis has the same length whatever the symbolic dimensions are."""
+        return not (name in self.varying and self.varying[name][axis])
 
 
 class Node:
@@ -95,10 +99,26 @@ class Node:
         self.proto, self.index, self.trace = proto, index, trace
         self.op = proto.op_type
         self.inputs = list(proto.input)
+        self.outputs = list(proto.output)
         self.ledger = trace.ledger
-        ledger = trace.ledger
-        self.fresh, self.same, self.freeze = ledger.fresh, ledger.same, ledger.freeze
-        self.cat, self.join, self.split = ledger.cat, ledger.join, ledger.split
+
+    def fresh(self, length: int) -> Axis:
+        return self.ledger.fresh(length)
+
+    def same(self, a: Axis, b: Axis) -> Axis:
+        return self.ledger.same(a, b)
+
+    def freeze(self, axis: Axis, why: Why) -> Why:
+        return self.ledger.freeze(axis, why)
+
+    def cat(self, parts: Sequence[tuple[Axis, int]]) -> Axis:
+        return self.ledger.cat(parts)
+
+    def join(self, factors: Sequence[Axis], lengths: Sequence[int]) -> Axis:
+        return self.ledger.join(factors, lengths)
+
+    def split(self, axis: Axis, lengths: Sequence[int]) -> tuple[Axis, ...]:
+        return self.ledger.split(axis, lengths)
 
     def has(self, i: int) -> bool:
         return i < len(self.inputs) and bool(self.inputs[i])
@@ -129,12 +149,19 @@ class Node:
         return self.has(i) and self.inputs[i] in self.trace.weights
 
     def why(self, text: str) -> Why:
-        return Why(display_name(self.proto), self.op, text)
+        return Why(self._name, self.op, text)
+
+    def _name(self) -> str:
+        return display_name(self.proto)
 
     def axes(self, i: int, *only: int) -> Axes:
         """Labels of an operand's axes. ``only`` some of them, if given: the others can then never shrink."""
-        name, dims = self.inputs[i], self.dims(i)
-        known = self.trace.axes.setdefault(name, [None] * len(dims))
+        name = self.inputs[i]
+        complete = self.trace.axes.get(name)
+        if type(complete) is tuple and not only:
+            return complete
+        dims = self.trace.dims[name]
+        known = list(complete) if complete is not None else [None] * len(dims)
         wanted = {a % len(dims) for a in only} if only else set(range(len(dims)))
         for a, length in enumerate(dims):
             if known[a] is None and a in wanted:
@@ -142,21 +169,25 @@ class Node:
             elif known[a] is None:
                 known[a] = LENGTH_ONE if length == 1 else self.why("does not take channels from it")
             elif a not in wanted:
-                self.freeze_axis(i, a, "does not take channels from it")
-        return tuple(known)  # type: ignore[arg-type]
+                self.freeze(known[a], self.why("does not take channels from it"))
+        axes: Axes = tuple(known)  # type: ignore[arg-type]
+        self.trace.axes[name] = axes
+        return axes
 
     def axis(self, i: int, a: int) -> Axis:
         return self.axes(i)[a]
 
     def freeze_axis(self, i: int, a: int, text: str) -> Why:
-        return self.freeze(self.axes(i)[a], self.why(text))
+        axis = self.axes(i)[a]
+        return axis if isinstance(axis, Why) else self.freeze(axis, self.why(text))
 
     def freeze_rest(self, i: int, *kept: int, text: str) -> None:
         """Freeze all axes of an operand but the ones named."""
-        rank = self.rank(i)
-        for a in range(rank):
-            if a not in {k % rank for k in kept}:
-                self.freeze_axis(i, a, text)
+        axes = self.axes(i)
+        stay = {k % len(axes) for k in kept} if axes else ()
+        for a, axis in enumerate(axes):
+            if not isinstance(axis, Why) and a not in stay:
+                self.freeze(axis, self.why(text))
 
     def spatial(self, i: int = 0) -> None:
         """Freeze every axis after the first two: windows slide over them."""

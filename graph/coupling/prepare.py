@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import captured, is_standard, subgraphs
+from ..nodes import captured, is_standard
 from ..shapes import Shapes, infer_shapes, symbols
 from . import rules as _rules  # noqa: F401  registers the operator rules
 from .node import ALL, RULES, rule_key
@@ -33,16 +33,16 @@ their total stride, others only what fits their table of positions.
 
 @dataclass
 class Prepared:
-    """A graph ready for analysis. ``base`` maps a parted constant to the one it is a copy of."""
+    """A graph ready for analysis.
+
+    ``varying`` says of tensors with axes whose length depends on a symbolic dimension which axes those are; ``base``
+    maps a parted constant to the one it is a copy of.
+    """
 
     model: Model
     shapes: Shapes
     varying: dict[str, tuple[bool, ...]]
     base: dict[str, str] = field(default_factory=dict)
-
-    def fixed(self, name: str, axis: int) -> bool:
-        """Whether an axis has the same length whatever the symbolic dimensions are."""
-        return not (name in self.varying and self.varying[name][axis])
 
 
 def prepare(model: Model) -> Prepared:
@@ -136,8 +136,7 @@ def _part_constants(prepared: Prepared) -> None:
     model = prepared.model
     uses = Counter(i for n in model.graph.node for i in n.input if i in model.weights)
     for node in model.graph.node:
-        for name in captured(node) if any(True for _ in subgraphs(node)) else ():
-            uses[name] += 1
+        uses.update(captured(node))
     shared = {k for k, count in uses.items() if count > 1 and model.weights[k].size <= _LARGEST_COPY} if uses else set()
     serial: Counter[str] = Counter()
     for node in model.graph.node:

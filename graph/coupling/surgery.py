@@ -31,24 +31,42 @@ class Removal:
         self.coupling = coupling
         self.removed = removed
         self.goes = coupling.solution.goes(removed)
-        self._masks: dict[int, BoolArray | None] = {}
-        self._held: list[IntArray] = []
+        self._tensors: dict[str, dict[int, BoolArray]] = {}
+
+    @cached_property
+    def _masks(self) -> list[BoolArray | None]:
+        """For each axis of the table which indices stay, or None where all do."""
+        table = self.coupling.axis_table
+        if not len(table.starts):
+            return []
+        gone = self.goes[table.classes]
+        some = np.logical_or.reduceat(gone, table.starts).tolist()
+        kept = ~gone
+        ends = [*table.starts[1:].tolist(), len(gone)]
+        bounds = zip(table.starts.tolist(), ends, some, strict=True)
+        return [kept[start:end] if shrinks else None for start, end, shrinks in bounds]
 
     def keep(self, axis: IntArray | Why) -> BoolArray | None:
         """Which indices of an axis stay, or None where all do."""
         if isinstance(axis, Why):
             return None
-        if id(axis) not in self._masks:
-            mask = ~self.goes[self.coupling.solution.classes[axis]]
-            self._masks[id(axis)] = None if mask.all() else mask
-            self._held.append(axis)
-        return self._masks[id(axis)]
+        place = self.coupling.axis_table.places.get(id(axis))
+        if place is not None:
+            return self._masks[place]
+        mask: BoolArray = ~self.goes[self.coupling.solution.classes[axis]]
+        return None if mask.all() else mask
 
     def tensor(self, name: str) -> dict[int, BoolArray]:
         """Masks of the axes of a tensor that shrink."""
-        axes = self.coupling.trace.axes.get(name, ())
-        masks = {a: self.keep(axis) for a, axis in enumerate(axes) if axis is not None}
-        return {a: mask for a, mask in masks.items() if mask is not None}
+        found = self._tensors.get(name)
+        if found is None:
+            found = {}
+            for a, axis in enumerate(self.coupling.trace.axes.get(name, ())):
+                mask = self.keep(axis)
+                if mask is not None:
+                    found[a] = mask
+            self._tensors[name] = found
+        return found
 
     @cached_property
     def shrinking(self) -> set[str]:
@@ -197,9 +215,8 @@ def remove(removal: Removal) -> Model:
     nodes: list[onnx.NodeProto] = []
     for index, proto in enumerate(model.graph.node):
         nodes.extend(follow(coupling, removal, model, index, proto))
-    fresh = [_moved(n) for n in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(fresh)
+    if len(nodes) != len(model.graph.node):
+        _replace_nodes(model.graph, nodes)
     _reunite(model, coupling.prepared.base)
     _drop_dead(model)
     _update_shapes(model, removal)
@@ -210,11 +227,10 @@ def follow(
     coupling: Coupling, removal: Removal, model: Model, index: int, proto: onnx.NodeProto
 ) -> list[onnx.NodeProto]:
     """A node of the new graph with what must stand before and after it."""
-    shrinking = removal.shrinking
-    if not any(name in shrinking for name in (*proto.input, *proto.output)):
-        return [proto]
     rule = RULES.get(rule_key(proto))
     if rule is None or rule.rewrite is None:
+        return [proto]
+    if removal.shrinking.isdisjoint((*coupling.nodes[index].input, *proto.output)):
         return [proto]
     edit = Edit(Node(coupling.nodes[index], index, coupling.trace), proto, removal, model)
     try:
@@ -234,10 +250,11 @@ def sliced(weight: np.ndarray, masks: dict[int, BoolArray]) -> np.ndarray:
     return weight
 
 
-def _moved(node: onnx.NodeProto) -> onnx.NodeProto:
-    fresh = onnx.NodeProto()
-    fresh.CopyFrom(node)
-    return fresh
+def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Make these the graph's nodes; some of them may be its own."""
+    bytes_ = [n.SerializeToString() for n in nodes]
+    del graph.node[:]
+    graph.node.extend([onnx.NodeProto.FromString(b) for b in bytes_])
 
 
 def _reunite(model: Model, base: dict[str, str]) -> None:
@@ -279,9 +296,7 @@ def _drop_dead(model: Model) -> None:
             needed.update(captured(node))
         alive.append(keep)
     if not all(alive):
-        kept = [_moved(n) for n, keep in zip(graph.node, reversed(alive), strict=True) if keep]
-        del graph.node[:]
-        graph.node.extend(kept)
+        _replace_nodes(graph, [n for n, keep in zip(graph.node, reversed(alive), strict=True) if keep])
     for name in [k for k in model.weights if k not in needed]:
         del model.weights[name]
 

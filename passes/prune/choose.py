@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from ...graph.coupling import Coupling, Group, Removal
-from ...graph.coupling.certificate import axis_table, check, too_short
+from ...graph.coupling.certificate import check, too_short
 from ...graph.coupling.solve import BoolArray
 from ...graph.errors import UsageError
 from ...graph.nodes import display_name
@@ -132,7 +132,6 @@ class Ranking:
         self.coupling, self.numbers, self.limits = coupling, list(numbers), limits
         self.orders = [np.argsort(s, kind="stable") for s in scores]
         self.sizes = np.array([len(s) for s in scores], dtype=np.int64)
-        self._table = axis_table(coupling)
         self._sequence = self._interleave(scores, scope)
 
     def _interleave(self, scores: Sequence[Scores], scope: str) -> np.ndarray:
@@ -170,7 +169,7 @@ class Ranking:
         """Put back the worthiest channels of axes that would become too short; check what every removal must obey."""
         while True:
             removal = Removal(self.coupling, removed)
-            short = too_short(self._table, removal)
+            short = too_short(removal)
             if short is None:
                 check(removal)
                 return removal

@@ -28,7 +28,7 @@ class Tally:
 
     def __init__(self, coupling: Coupling, file_bytes: int) -> None:
         self.coupling = coupling
-        whole = cost(coupling.model)
+        whole = cost(coupling.model, coupling.unit_shapes)
         self.full = Amounts(whole.macs, whole.params, file_bytes)
         self._axes: dict[int, int] = {}
         self._labels: list[IntArray] = []
@@ -74,9 +74,9 @@ class Tally:
         seen = set()
         for name, axes in self.coupling.trace.axes.items():
             weight = self.coupling.model.weights.get(name)
-            labelled = [a for a in axes if a is not None and not isinstance(a, Why)]
+            labelled = [a for a in axes if not isinstance(a, Why)]
             if weight is None or not labelled or base.get(name, name) in seen:
                 continue
             seen.add(base.get(name, name))
-            params = float(weight.size) if weight.dtype.kind not in "bOU" else 0.0
+            params = float(self.coupling.params.get(name, 0))
             self._terms.append((0.0, params, float(weight.nbytes), [self._axis(a) for a in labelled]))

@@ -1,0 +1,291 @@
+"""What a model costs: parameters, multiply-accumulates, bytes of weights, peak memory of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import onnx
+from onnx import TensorProto, helper, inliner, numpy_helper
+
+from .dtypes import is_float, is_number, stored_bytes
+from .errors import BadModel
+from .macs import Dims, formula
+from .model import Model
+from .nodes import attribute, captured, display_name, is_standard, subgraphs
+from .shapes import Shapes, infer_shapes
+
+# Inputs of quantized operators that hold what was a float weight, and those that only say how it is scaled.
+_QUANTIZED: Mapping[str, tuple[int, ...]] = {
+    "DequantizeLinear": (0,),
+    "QLinearConv": (3, 8),
+    "QLinearMatMul": (0, 3),
+    "QLinearAdd": (0, 3),
+    "QLinearMul": (0, 3),
+    "ConvInteger": (1,),
+    "MatMulInteger": (0, 1),
+    "QGemm": (0, 3, 6),
+}
+_SCALES: Mapping[str, tuple[int, ...]] = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "QLinearAdd": (1, 2, 4, 5, 6, 7),
+    "QLinearMul": (1, 2, 4, 5, 6, 7),
+    "QLinearGlobalAveragePool": (1, 2, 3, 4),
+    "QLinearAveragePool": (1, 2, 3, 4),
+    "QLinearSigmoid": (1, 2, 3, 4),
+    "QLinearLeakyRelu": (1, 2, 3, 4),
+    "QLinearSoftmax": (1, 2, 3, 4),
+    "ConvInteger": (2, 3),
+    "MatMulInteger": (2, 3),
+    "QGemm": (1, 2, 4, 5, 7, 8),
+}
+_RANDOM = ("Bernoulli", "Multinomial", "Random")
+
+
+@dataclass(frozen=True)
+class NodeCost:
+    """One node. ``params`` counts the weights it reads, also those that other nodes read too."""
+
+    name: str
+    op: str
+    macs: int
+    params: int
+    out_shape: Dims | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Costs of one run with every symbolic dimension 1.
+
+    ``params`` counts each float weight once, and integers that stand for floats; ``weight_bytes`` is what the weights
+    take in the file. ``nodes`` follows the order of the graph. ``uncounted`` names nodes whose MACs are not known
+    because a shape is not.
+    """
+
+    params: int
+    macs: int
+    weight_bytes: int
+    peak_activation_bytes: int
+    nodes: list[NodeCost]
+    uncounted: list[str]
+
+
+def cost(model: Model, shapes: Shapes | None = None) -> Cost:
+    """Count what ``model`` costs; ``shapes`` saves inferring them.
+
+    Of an ``If`` the larger branch counts, of a ``Loop`` or ``Scan`` one turn. Peak memory is that of the tensors
+    alive at once in the order of the nodes, none computed in place.
+    """
+    known = shapes or infer_shapes(model)
+    params = parameters(model, known)
+    nodes: list[NodeCost] = []
+    uncounted: list[str] = []
+    inner_peaks: dict[int, int] = {}
+    for index, node in enumerate(model.graph.node):
+        inner = _inner_costs(model, node, known)
+        macs: int | None
+        if inner:
+            macs = max(c.macs for c in inner)
+            inner_peaks[index] = max(c.peak_activation_bytes for c in inner)
+            uncounted += [f"{display_name(node)}/{name}" for c in inner for name in c.uncounted]
+        else:
+            macs = node_macs(node, known) if inner is not None else None
+        if macs is None:
+            uncounted.append(display_name(node))
+        read = sum(params.get(name, 0) for name in dict.fromkeys((*node.input, *node.output)))
+        out_shape = known.dims.get(node.output[0]) if node.output else None
+        nodes.append(NodeCost(display_name(node), node.op_type, macs or 0, read, out_shape))
+    return Cost(
+        params=sum(params.values()) + sum(_inner_params(model)),
+        macs=sum(n.macs for n in nodes),
+        weight_bytes=weight_bytes(model),
+        peak_activation_bytes=_peak(model, known, inner_peaks),
+        nodes=nodes,
+        uncounted=uncounted,
+    )
+
+
+def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
+    """Number of parameters in each top-level tensor that has any.
+
+    These are float weights, integer weights that a quantized operator reads in their place, and what a
+    ``ConstantOfShape`` of fixed shape makes in the place of a weight. Scales and zero points are none.
+    """
+    stands_for_float, scales, other = _roles(model.graph)
+    found: dict[str, int] = {}
+    for name, weight in model.weights.items():
+        if is_float(shapes.dtypes[name]):
+            counts = name not in scales or name in other
+        else:
+            counts = name in stands_for_float and is_number(shapes.dtypes[name])
+        if counts:
+            found[name] = weight.size
+    for node in model.graph.node:
+        made = node.op_type == "ConstantOfShape" and node.input[0] in model.weights
+        if (made or node.op_type == "Constant") and is_standard(node):
+            (name,) = node.output
+            if is_float(shapes.dtypes.get(name, 0)) and name in shapes.dims:
+                found[name] = prod(shapes.dims[name])
+    return found
+
+
+def weight_bytes(model: Model) -> int:
+    """Bytes the top-level weights take in a file."""
+    kinds = ((w.size, helper.np_dtype_to_tensor_dtype(w.dtype)) for w in model.weights.values())
+    return sum(stored_bytes(size, kind) for size, kind in kinds if kind != TensorProto.STRING)
+
+
+def _inner_costs(model: Model, node: onnx.NodeProto, shapes: Shapes) -> list[Cost] | None:
+    """Costs of the graphs inside a node; None where they cannot be worked out."""
+    try:
+        return [cost(body) for body in _bodies(model, node, shapes)]
+    except (BadModel, RuntimeError):  # the inliner raises what its C++ code throws
+        return None
+
+
+def node_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
+    """MACs of one node, None where a shape that its formula needs is not known."""
+    rule = formula(node)
+    if rule is None:
+        return 0
+    if any(name and name not in shapes.dims for name in (*node.input, node.output[0])):
+        return None
+    inputs = [shapes.dims[name] if name else () for name in node.input]
+    outputs = [shapes.dims.get(name, ()) for name in node.output]
+    if not node.output[0]:
+        return rule(node, inputs, [()])
+    return rule(node, inputs, outputs)
+
+
+def _roles(graph: onnx.GraphProto) -> tuple[set[str], set[str], set[str]]:
+    """Names read as quantized weights, as scales or zero points, and in any other way."""
+    quantized: set[str] = set()
+    scales: set[str] = set()
+    other: set[str] = set()
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if position in _QUANTIZED.get(node.op_type, ()):
+                quantized.add(name)
+            elif position in _SCALES.get(node.op_type, ()):
+                scales.add(name)
+            else:
+                other.add(name)
+    return quantized, scales, other
+
+
+def _inner_params(model: Model) -> Iterator[int]:
+    """Parameters that lie in subgraphs and functions."""
+    bodies = [body for node in model.graph.node for body in subgraphs(node)]
+    while bodies:
+        body = bodies.pop()
+        yield from (prod(t.dims) for t in body.initializer if is_float(t.data_type))
+        yield from _constant_params(body.node)
+        bodies += [inner for node in body.node for inner in subgraphs(node)]
+    for function in model.proto.functions:
+        yield from _constant_params(function.node)
+
+
+def _constant_params(nodes: Iterable[onnx.NodeProto]) -> Iterator[int]:
+    for node in nodes:
+        value = attribute(node, "value") if node.op_type == "Constant" else None
+        if isinstance(value, TensorProto) and is_float(value.data_type):
+            yield prod(value.dims)
+
+
+def _peak(model: Model, shapes: Shapes, inner: Mapping[int, int]) -> int:
+    """Most bytes of tensors alive at once. What follows from weights alone is no activation."""
+    graph = model.graph
+    fixed = set(model.weights)
+    last = {i.name: -1 for i in graph.input}
+    for index, node in enumerate(graph.node):
+        reads = [name for name in (*node.input, *captured(node)) if name]
+        if all(name in fixed for name in reads) and not node.op_type.startswith(_RANDOM):
+            fixed.update(node.output)
+            continue
+        last.update((name, index) for name in (*reads, *node.output) if name and name not in fixed)
+    last.update((o.name, len(graph.node)) for o in graph.output)
+    dying: dict[int, list[str]] = {}
+    for name, index in last.items():
+        dying.setdefault(index, []).append(name)
+    alive = sum(_size(i.name, shapes) for i in graph.input)
+    peak = alive
+    alive -= sum(_size(name, shapes) for name in dying.get(-1, ()))
+    for index, node in enumerate(graph.node):
+        alive += sum(_size(name, shapes) for name in node.output if name in last)
+        peak = max(peak, alive + inner.get(index, 0))
+        alive -= sum(_size(name, shapes) for name in dying.get(index, ()))
+    return peak
+
+
+def _size(name: str, shapes: Shapes) -> int:
+    if name not in shapes.dims or name not in shapes.dtypes:
+        return 0
+    return stored_bytes(prod(shapes.dims[name]), shapes.dtypes[name])
+
+
+def _bodies(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Iterator[Model]:
+    """The graphs that run inside a node, as models of their own: branches, loop bodies, a called function."""
+    if not is_standard(node) and any((f.domain, f.name) == (node.domain, node.op_type) for f in model.proto.functions):
+        yield _called(model, node, shapes)
+        return
+    for graph in subgraphs(node):
+        body = onnx.GraphProto()
+        body.CopyFrom(graph)
+        weights = {t.name: numpy_helper.to_array(t) for t in body.initializer}
+        del body.initializer[:]
+        for value, dims in zip(body.input, _formal_dims(node, shapes), strict=False):
+            if dims is not None and not value.type.tensor_type.HasField("shape"):
+                kind = value.type.tensor_type.elem_type
+                value.CopyFrom(helper.make_tensor_value_info(value.name, kind, dims))
+        for name in sorted(captured(node)):
+            if name in model.weights:
+                weights[name] = model.weights[name]
+            elif name in shapes.dtypes:
+                body.input.append(helper.make_tensor_value_info(name, shapes.dtypes[name], shapes.dims.get(name)))
+        yield Model(_around(model, body), weights)
+
+
+def _formal_dims(node: onnx.NodeProto, shapes: Shapes) -> list[Dims | None]:
+    """Shapes that the inputs of a body get from the node's own inputs."""
+    dims = [shapes.dims.get(name) for name in node.input]
+    if node.op_type == "Loop":
+        return [(), (), *dims[2:]]
+    if node.op_type == "Scan":
+        scanned = int(attribute(node, "num_scan_inputs", 0))
+        axes = attribute(node, "scan_input_axes", None) or [0] * scanned
+        states = len(dims) - scanned
+        for position, axis in enumerate(axes, start=states):
+            whole = dims[position]
+            if whole is not None:
+                dims[position] = tuple(d for a, d in enumerate(whole) if a != axis % len(whole))
+    return dims
+
+
+def _called(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Model:
+    """A function call as a model of its own, with the function's body in the place of the call."""
+    graph = onnx.GraphProto(name="call", node=[node])
+    for name in dict.fromkeys(node.input):
+        if name and name not in model.weights:
+            graph.input.append(helper.make_tensor_value_info(name, shapes.dtypes.get(name, 0), shapes.dims.get(name)))
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
+    weights = {name: model.weights[name] for name in node.input if name in model.weights}
+    for name, weight in weights.items():
+        graph.input.append(helper.make_tensor_value_info(name, shapes.dtypes[name], weight.shape))
+    inlined = inliner.inline_local_functions(_around(model, graph))
+    keep = [i for i in inlined.graph.input if i.name not in weights]
+    del inlined.graph.input[:]
+    inlined.graph.input.extend(keep)
+    return Model(inlined, weights)
+
+
+def _around(model: Model, graph: onnx.GraphProto) -> onnx.ModelProto:
+    return onnx.ModelProto(
+        ir_version=model.proto.ir_version,
+        opset_import=model.proto.opset_import,
+        functions=model.proto.functions,
+        graph=graph,
+    )
