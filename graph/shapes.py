@@ -11,7 +11,7 @@ import onnx
 from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .model import Model
-from .nodes import is_standard
+from .nodes import WITH_BODIES, is_standard
 
 SymbolValue = Callable[[str], int]
 _INLINE = 64
@@ -54,12 +54,15 @@ def infer_shapes(model: Model, symbol_value: SymbolValue | int = 1) -> Shapes:
     known = {name: w for name, w in model.weights.items() if _is_operand(w)}
     proto = _structure(model, number)
     while True:
-        inferred = _infer(proto)
-        shapes = _collect(inferred, model)
-        fresh = _evaluate_all(inferred.graph, shapes, known)
-        if not fresh or all(o in shapes.dims for n in inferred.graph.node for o in n.output if o):
+        shapes = _collect(_infer(proto), model)
+        found = _follow(model, shapes, known)
+        unknown = [o for n in model.graph.node for o in n.output if o and o not in shapes.dims]
+        if not found or not unknown:
             return Shapes(shapes.dims, shapes.dtypes, {k: v for k, v in known.items() if k not in model.weights})
-        proto = _with_constants(proto, known, fresh)
+        # What lies behind a loop or a function can only be seen by inference over the whole graph.
+        for name in found:
+            hint = onnx.helper.make_tensor_value_info(name, shapes.dtypes[name], shapes.dims[name])
+            proto.graph.value_info.append(hint)
 
 
 def _anonymous(name: str, axis: int) -> str:
@@ -128,24 +131,53 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> Shapes:
     return Shapes(dims, dtypes, {})
 
 
-def _evaluate_all(graph: onnx.GraphProto, shapes: Shapes, known: dict[str, np.ndarray]) -> list[str]:
-    """Evaluate in order what is known; add it to ``known`` and name what is new."""
-    fresh: list[str] = []
-    for node in graph.node:
-        if not is_standard(node) or not node.output or node.output[0] in known:
+def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray]) -> list[str]:
+    """Evaluate in graph order what is known, and infer what that settles. Names tensors whose shape was found."""
+    found: list[str] = []
+    for node in model.graph.node:
+        if not is_standard(node) or not node.output:
             continue
-        results: list[np.ndarray] | None
-        if node.op_type in ("Shape", "Size"):
-            results = _shape_or_size(node, shapes.dims.get(node.input[0]))
-        elif all(not i or i in known for i in node.input):
-            results = evaluate(node, [known[i] if i else None for i in node.input])
-        else:
+        results = _evaluated(node, shapes, known)
+        if results is not None:
+            known.update((o, value) for o, value in zip(node.output, results, strict=False) if o)
+        if node.op_type in WITH_BODIES or all(not o or o in shapes.dims for o in node.output):
             continue
-        for name, value in zip(node.output, results or (), strict=False):
-            if name:
-                known[name] = value
-                fresh.append(name)
-    return fresh
+        if all(not i or i in shapes.dims for i in node.input):
+            found.extend(_infer_node(node, model.opset, shapes, known))
+    return found
+
+
+def _evaluated(node: onnx.NodeProto, shapes: Shapes, known: dict[str, np.ndarray]) -> list[np.ndarray] | None:
+    if node.op_type in ("Shape", "Size"):
+        return _shape_or_size(node, shapes.dims.get(node.input[0]))
+    for name in node.input:
+        if name and name not in known:
+            return None
+    return evaluate(node, [known[i] if i else None for i in node.input])
+
+
+def _infer_node(node: onnx.NodeProto, opset: int, shapes: Shapes, known: dict[str, np.ndarray]) -> list[str]:
+    """Shape inference for one node whose operands became known after inference over the graph."""
+    types = {i: _type(shapes, i) for i in node.input if i}
+    data = {i: onnx.numpy_helper.from_array(np.asarray(known[i]), i) for i in node.input if i in known}
+    imports = [onnx.helper.make_opsetid("", opset)]
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset)
+        outputs = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
+    except Exception:
+        return []
+    found = []
+    for name, kind in outputs.items():
+        dims = kind.tensor_type.shape.dim
+        if name and kind.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            shapes.dims[name] = tuple([d.dim_value for d in dims])
+            shapes.dtypes[name] = kind.tensor_type.elem_type
+            found.append(name)
+    return found
+
+
+def _type(shapes: Shapes, name: str) -> onnx.TypeProto:
+    return onnx.helper.make_tensor_type_proto(shapes.dtypes.get(name, 0), shapes.dims[name])
 
 
 def _shape_or_size(node: onnx.NodeProto, dims: tuple[int, ...] | None) -> list[np.ndarray] | None:
@@ -155,15 +187,3 @@ def _shape_or_size(node: onnx.NodeProto, dims: tuple[int, ...] | None) -> list[n
         return [np.array(np.prod(dims, dtype=np.int64), dtype=np.int64)]
     bounds = {a.name: a.i for a in node.attribute}
     return [np.array(dims[slice(bounds.get("start", 0), bounds.get("end"))], dtype=np.int64)]
-
-
-def _with_constants(proto: onnx.ModelProto, known: dict[str, np.ndarray], fresh: list[str]) -> onnx.ModelProto:
-    """The structure with evaluated nodes replaced by their values, for another round of inference."""
-    gone = set(fresh)
-    keep = [n for n in proto.graph.node if not (n.output and n.output[0] in gone)]
-    del proto.graph.node[:]
-    proto.graph.node.extend(keep)
-    proto.graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.ascontiguousarray(known[n]).reshape(known[n].shape), n) for n in fresh
-    )
-    return proto

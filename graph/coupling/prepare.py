@@ -66,23 +66,20 @@ def _two_readings(model: Model) -> tuple[Shapes, Shapes]:
         shapes = infer_shapes(model)
         return shapes, shapes
     batch = _batch_symbols(model)
-    best: tuple[Shapes, Shapes] | None = None
-    for primes, factor in _SIZES:
+    best, chosen = None, _SIZES[0]
+    for size in _SIZES:
         try:
-            pair = (
-                infer_shapes(model, _numbering(names, batch, primes, factor, 0)),
-                infer_shapes(model, _numbering(names, batch, primes, factor, 1)),
-            )
+            shapes = infer_shapes(model, _numbering(names, batch, *size, 0))
         except BadModel:
-            if primes is _SIZES[-1][0] and best is None:
+            if size is _SIZES[-1] and best is None:
                 raise
             continue
-        if best is None or len(pair[0].dims) > len(best[0].dims):
-            best = pair
-        if all(o in pair[0].dims for n in model.graph.node for o in n.output if o):
+        if best is None or len(shapes.dims) > len(best.dims):
+            best, chosen = shapes, size
+        if all(o in shapes.dims for n in model.graph.node for o in n.output if o):
             break
     assert best is not None
-    return best
+    return best, infer_shapes(model, _numbering(names, batch, *chosen, 1))
 
 
 def _batch_symbols(model: Model) -> set[str]:
