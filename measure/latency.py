@@ -54,14 +54,15 @@ class Timing:
         return float(np.median(self.times_ms[base] / self.times_ms[model]))
 
     def verdict(self, model: int, base: int = 0) -> str:
-        """``faster``, ``slower``, or ``same`` where the difference does not stand out of the noise."""
+        """``faster``, ``slower``, or ``same`` where the difference does not stand out of the noise.
+
+        The share of rounds that a model wins must lie three standard errors of a coin toss from one half.
+        """
         ratio = self.times_ms[model] / self.times_ms[base]
-        typical, quicker = float(np.median(ratio)), float((ratio < 1).mean())
-        if typical < 1 - NOISE and quicker > 0.75:
-            return "faster"
-        if typical > 1 + NOISE and quicker < 0.25:
-            return "slower"
-        return "same"
+        typical, lead = float(np.median(ratio)), float((ratio < 1).mean()) - 0.5
+        if abs(lead) < max(0.1, 1.5 / len(ratio) ** 0.5) or abs(typical - 1) < NOISE:
+            return "same"
+        return "faster" if typical < 1 else "slower"
 
 
 def time_sessions(
