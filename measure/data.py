@@ -111,24 +111,19 @@ def open_data(spec: str, model: Model, *, preprocess: str | None = None, samples
         raise UsageError("--preprocess does not go with an ONNX test data set", why="its tensors are fed as they are")
     notes = list(reader.notes)
     bound, labels, expected = _bind(reader, inputs, outputs, notes)
-    if any(is_one_sample(reader.fields[bound[p.name]], p, steps[p.name]) for p in inputs) and not _has_rows(
-        reader, labels
-    ):
+    lone = any(is_one_sample(reader.fields[bound[p.name]], p, steps[p.name]) for p in inputs)
+    if lone and not _has_rows(reader, labels):
         reader = reader.one_sample()
         notes.append("the data has no axis that counts samples: taken as one sample")
-    feeds = [
-        fit(
-            bound[p.name],
-            reader.fields[bound[p.name]],
-            p,
-            steps[p.name],
-            images=reader.images,
-            whole_runs=reader.whole_runs,
-        )
-        for p in inputs
-    ]
+    feeds = [_feed(reader, bound[p.name], p, steps[p.name]) for p in inputs]
     notes += _type_notes(feeds, reader, preprocess)
+    if not reader.images and any(p.image_steps for p in steps.values()):
+        notes.append("resize and crop are for image files: arrays go in at the size they have")
     return DataSource(spec, reader, feeds, labels, expected, samples, _fixed_batch(feeds), notes)
+
+
+def _feed(reader: Reader, stored: str, port: Port, steps: Preprocess) -> Feed:
+    return fit(stored, reader.fields[stored], port, steps, images=reader.images, whole_runs=reader.whole_runs)
 
 
 def _open_reader(spec: str, inputs: list[Port], outputs: list[Port], steps: Mapping[str, Preprocess]) -> Reader:

@@ -268,6 +268,13 @@ def test_images_of_the_wrong_size_are_told_to_be_resized_and_then_fit(images: Mo
     assert all_of(cut)["image"].shape == (2, 3, 4, 5)
 
 
+def test_resizing_arrays_is_not_done_and_said(images: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=IMAGES)
+    source = open_data(str(tmp_path / "d.npz"), images, preprocess="resize=8")
+    np.testing.assert_array_equal(all_of(source)["image"], IMAGES)
+    assert any("resize" in note for note in source.notes)
+
+
 def test_images_become_gray_for_a_model_with_one_channel(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model("float[N,1,4,5] x", "float[N,1,4,5] y", "y = Relu(x)")
     save_images(tmp_path, np.full((2, 4, 5, 3), 51, np.uint8))
