@@ -1,0 +1,8 @@
+"""ONNX files, which ONNX Runtime and many others run as they are."""
+
+from __future__ import annotations
+
+from ..graph.save import save
+from .base import EXPORTERS
+
+EXPORTERS.register("onnx")(save)

@@ -1,0 +1,8 @@
+"""ONNX files, which hold the standard graph already."""
+
+from __future__ import annotations
+
+from ..graph.load import load
+from .base import IMPORTERS
+
+IMPORTERS.register("onnx")(load)
