@@ -15,7 +15,10 @@ from .nodes import WITH_BODIES, is_standard
 
 SymbolValue = Callable[[str], int]
 _INLINE = 64
-"""Elements up to which float weights are shown to shape inference: operands such as Resize scales are tiny."""
+"""Elements up to which float weights are shown to shape inference: operands such as Resize scales are tiny.
+
+Only scalars take part in evaluation: folding a small weight would untie it from its other uses.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def infer_shapes(model: Model, symbol_value: SymbolValue | int = 1) -> Shapes:
         BadModel: shape inference finds the graph contradictory.
     """
     number = symbol_value if callable(symbol_value) else lambda _: symbol_value
-    known = {name: w for name, w in model.weights.items() if _is_operand(w)}
+    known = {name: w for name, w in model.weights.items() if _is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
     proto = _structure(model, number)
     while True:
         shapes = _collect(_infer(proto), model)
@@ -143,7 +146,7 @@ def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray]) -> list[
         if node.op_type in WITH_BODIES or all(not o or o in shapes.dims for o in node.output):
             continue
         if all(not i or i in shapes.dims for i in node.input):
-            found.extend(_infer_node(node, model.opset, shapes, known))
+            found.extend(_infer_node(node, model.opset, shapes, known, model.weights))
     return found
 
 
@@ -156,10 +159,13 @@ def _evaluated(node: onnx.NodeProto, shapes: Shapes, known: dict[str, np.ndarray
     return evaluate(node, [known[i] if i else None for i in node.input])
 
 
-def _infer_node(node: onnx.NodeProto, opset: int, shapes: Shapes, known: dict[str, np.ndarray]) -> list[str]:
+def _infer_node(
+    node: onnx.NodeProto, opset: int, shapes: Shapes, known: dict[str, np.ndarray], weights: dict[str, np.ndarray]
+) -> list[str]:
     """Shape inference for one node whose operands became known after inference over the graph."""
     types = {i: _type(shapes, i) for i in node.input if i}
-    data = {i: onnx.numpy_helper.from_array(np.asarray(known[i]), i) for i in node.input if i in known}
+    values = {i: known.get(i, weights.get(i)) for i in node.input}
+    data = {i: onnx.numpy_helper.from_array(v, i) for i, v in values.items() if v is not None and _is_operand(v)}
     imports = [onnx.helper.make_opsetid("", opset)]
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)

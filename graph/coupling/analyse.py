@@ -123,12 +123,24 @@ def _walk(n: Node) -> None:
     elif rule is None:
         outputs = n.frozen("has no channel rule")
     else:
-        outputs = list(rule.couple(n))
+        outputs = _applied(rule, n)
     for name in captured(n.proto):
         _freeze_tensor(n, name)
     for name, axes in zip(n.outputs, outputs, strict=False):
         if name and name in known:
-            n.trace.axes[name] = _checked(n, name, axes)
+            n.trace.axes[name] = _settled(n, name, axes)
+
+
+def _applied(rule: Rule, n: Node) -> list[Axes]:
+    """A rule's outputs. One that fails must not take the model down: its node is frozen, and the failure noted."""
+    try:
+        outputs = list(rule.couple(n))
+        for name, axes in zip(n.outputs, outputs, strict=False):
+            _check(n, name, axes)
+    except Exception as error:
+        n.trace.failures.append(f'{n.op} "{n.why("").node}": {type(error).__name__}: {error}')
+        return n.frozen("has a channel rule that failed")
+    return outputs
 
 
 def _freeze_tensor(n: Node, name: str) -> None:
@@ -142,12 +154,18 @@ def _freeze_tensor(n: Node, name: str) -> None:
         n.freeze(axis, why)
 
 
-def _checked(n: Node, name: str, axes: Axes) -> Axes:
-    """A rule must describe the tensor that shape inference saw, with labels only where lengths are fixed."""
-    dims = n.trace.dims[name]
-    if len(axes) != len(dims) or any([type(x) is not Why and len(x) != d for x, d in zip(axes, dims, strict=True)]):
+def _check(n: Node, name: str, axes: Axes) -> None:
+    """A rule must describe the tensor that shape inference saw."""
+    dims = n.trace.dims.get(name, ())
+    if name and (
+        len(axes) != len(dims) or any([type(x) is not Why and len(x) != d for x, d in zip(axes, dims, strict=True)])
+    ):
         lengths = [str(len(x)) if isinstance(x, np.ndarray) else "-" for x in axes]
-        raise AssertionError(f"rule {n.op} gives {name} axes {lengths}, shape inference {dims}")
+        raise ValueError(f"its rule gives {name} axes {lengths}, shape inference {dims}")
+
+
+def _settled(n: Node, name: str, axes: Axes) -> Axes:
+    """Axes with labels only where lengths are fixed."""
     if name in n.trace.varying:
         why = n.why("has an axis of varying length")
         return tuple(x if n.trace.fixed(name, a) else n.freeze(x, why) for a, x in enumerate(axes))

@@ -67,6 +67,10 @@ def _silence(
     if name in model.weights:
         weight = model.weights[name]
         fill = _neutral(model, node, c)
+        if name in coupling.prepared.base.values():
+            # Other nodes use it index by index, each on its own: they must not see the zeros.
+            name = f"{name}_masked_{at}"
+            node.input[c.position] = name
         model.weights[name] = _filled(weight, c.axis, ~mask, fill)
         return
     rank = len(coupling.prepared.shapes.dims[old.input[c.position]])
@@ -100,7 +104,7 @@ def _mask_node(
 ) -> onnx.NodeProto:
     """``Mul`` by zeros and ones in front of an operand."""
     name = node.input[c.position]
-    kind = removal.coupling.prepared.shapes.dtypes[name]
+    kind = removal.coupling.prepared.shapes.dtypes[removal.coupling.nodes[c.node].input[c.position]]
     shape = [1] * rank
     shape[c.axis] = len(mask)
     stem = f"{node.output[0]}_mask{c.position}_{c.axis}"

@@ -75,7 +75,10 @@ class Contraction:
 
 @dataclass
 class Trace:
-    """The state of one walk over a graph: labels by tensor, and what rules noted on the way."""
+    """The state of one walk over a graph: labels by tensor, and what rules noted on the way.
+
+    ``failures`` names nodes that were frozen because their rule raised: a fault of the rule, never of the model.
+    """
 
     ledger: Ledger
     dims: dict[str, tuple[int, ...]]
@@ -86,6 +89,7 @@ class Trace:
     narrowed: set[int] = field(default_factory=set)
     shares: dict[int, list[tuple[float, list[IntArray]]]] = field(default_factory=dict)
     notes: dict[tuple[int, str], Axis] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     def fixed(self, name: str, axis: int) -> bool:
         """Whether an axis has the same length whatever the symbolic dimensions are."""

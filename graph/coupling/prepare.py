@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import captured, is_standard
+from ..nodes import captured
 from ..shapes import Shapes, infer_shapes, symbols
 from . import rules as _rules  # noqa: F401  registers the operator rules
 from .node import ALL, RULES, rule_key
@@ -129,18 +129,25 @@ def _copy(node):  # type: ignore[no-untyped-def]
 
 
 def _part_constants(prepared: Prepared) -> None:
-    """Give every index-by-index use of a shared small constant a copy of its own."""
+    """Give every use of a shared small constant that works index by index on an activation a copy of its own.
+
+    Uses among constants alone, as in weight normalization, stay together: they compute one weight.
+    """
     model = prepared.model
     uses = Counter(i for n in model.graph.node for i in n.input if i in model.weights)
     for node in model.graph.node:
         uses.update(captured(node))
     shared = {k for k, count in uses.items() if count > 1 and model.weights[k].size <= _LARGEST_COPY} if uses else set()
     serial: Counter[str] = Counter()
+    constant = set(model.weights)
     for node in model.graph.node:
-        key = rule_key(node)
-        unshared = RULES[key].unshared if key in RULES else ()
+        if node.input and constant.issuperset(i for i in node.input if i):
+            constant.update(node.output)
+            continue
+        rule = RULES.get(rule_key(node))
+        unshared = rule.unshared if rule is not None else ()
         for i, name in enumerate(node.input):
-            if name in shared and (unshared is ALL or i in unshared) and is_standard(node):
+            if name in shared and (unshared is ALL or i in unshared):
                 serial[name] += 1
                 copy = f"{name}__{serial[name]}"
                 while copy in model.weights or copy in prepared.shapes.dims:
