@@ -17,6 +17,8 @@ REGISTRIES = (
     ("passes.prune", "passes.base", "PASSES"),
     ("passes.prune", "passes.prune.criteria", "CRITERIA"),
     ("measure.accuracy", "measure.accuracy", "METRICS"),
+    ("importers", "importers.base", "IMPORTERS"),
+    ("exporters", "exporters.base", "EXPORTERS"),
     ("graph.coupling", "graph.coupling.node", "RULES"),
 )
 _MANY = 40
