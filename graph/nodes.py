@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,3 +70,10 @@ def display_name(node: onnx.NodeProto) -> str:
 
 def as_ints(value: np.ndarray | Iterable[int]) -> list[int]:
     return [int(v) for v in np.asarray(value).reshape(-1)]
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Make these the graph's nodes; some of them may be its own."""
+    bytes_ = [n.SerializeToString() for n in nodes]
+    del graph.node[:]
+    graph.node.extend([onnx.NodeProto.FromString(b) for b in bytes_])

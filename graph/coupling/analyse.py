@@ -14,7 +14,7 @@ from ..nodes import captured
 from ..shapes import Shapes, infer_shapes, symbols
 from .groups import Group, find_groups
 from .labels import LENGTH_ONE, Axes, Ledger, Why
-from .node import RULES, Node, Trace, rule_key
+from .node import RULES, Node, Rule, Trace, rule_key
 from .prepare import Prepared, prepare
 from .solve import BoolArray, Solution, solve
 from .table import AxisTable, axis_table
@@ -49,9 +49,6 @@ class Coupling:
     def axes(self, tensor: str) -> Axes:
         """Labels by axis of a tensor of the prepared graph."""
         return self.trace.axes.get(tensor, ())
-
-    def classes(self, axis: np.ndarray) -> np.ndarray:
-        return self.solution.classes[axis]
 
     @cached_property
     def axis_table(self) -> AxisTable:
@@ -158,7 +155,7 @@ def _check(n: Node, name: str, axes: Axes) -> None:
     """A rule must describe the tensor that shape inference saw."""
     dims = n.trace.dims.get(name, ())
     if name and (
-        len(axes) != len(dims) or any([type(x) is not Why and len(x) != d for x, d in zip(axes, dims, strict=True)])
+        len(axes) != len(dims) or any([not isinstance(x, Why) and len(x) != d for x, d in zip(axes, dims, strict=True)])
     ):
         lengths = [str(len(x)) if isinstance(x, np.ndarray) else "-" for x in axes]
         raise ValueError(f"its rule gives {name} axes {lengths}, shape inference {dims}")

@@ -21,8 +21,9 @@ def too_short(removal: Removal) -> IntArray | None:
         return None
     there = slice(table.starts[short[0]], table.starts[short[0]] + lengths[short[0]])
     classes = np.unique(table.classes[there][gone[there]])
-    atoms = np.unique(removal.coupling.solution.atoms[classes].indices)
-    return atoms[removal.removed[atoms]]
+    atoms: IntArray = np.unique(removal.coupling.solution.atoms[classes].indices)
+    removed: IntArray = atoms[removal.removed[atoms]]
+    return removed
 
 
 def check(removal: Removal) -> None:

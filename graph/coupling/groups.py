@@ -149,7 +149,8 @@ def _hash_rows(count: csr_array) -> NDArray[np.uint64]:
     random = np.random.default_rng(0).integers(1, 2**63, size=count.shape[1], dtype=np.uint64)
     terms = random[count.indices] * count.data.astype(np.uint64)
     running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
-    return running[count.indptr[1:]] - running[count.indptr[:-1]]
+    hashes: NDArray[np.uint64] = running[count.indptr[1:]] - running[count.indptr[:-1]]
+    return hashes
 
 
 def _describe(coupling: Coupling, feet: _Footprints, units: IntArray) -> Group:
@@ -211,7 +212,8 @@ def _name(coupling: Coupling, groups: list[Group]) -> None:
 def _makers(coupling: Coupling) -> dict[tuple[str, int], str]:
     """The node that makes the channels of each constant's axis: one that uses the constant without summing over it."""
     summed = {(c.node, c.position, c.axis) for c in coupling.trace.contractions}
-    base, makers = coupling.prepared.base, {}
+    base = coupling.prepared.base
+    makers: dict[tuple[str, int], str] = {}
     for index, node in enumerate(coupling.nodes):
         for i, name in enumerate(node.input):
             if name in coupling.model.weights and name in coupling.trace.axes:

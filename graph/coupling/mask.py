@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 from ..model import Model
+from ..nodes import replace_nodes
 from .analyse import Coupling
 from .labels import Why
 from .node import Contraction
@@ -37,9 +38,7 @@ def masked(removal: Removal) -> Model:
     nodes = []
     for at, node in enumerate(model.graph.node):
         nodes.extend([*before.get(at, ()), node, *after.get(at, ())])
-    fresh = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(fresh)
+    replace_nodes(model.graph, nodes)
     return model
 
 

@@ -165,15 +165,16 @@ class Node:
         if type(complete) is tuple and not only:
             return complete
         dims = self.trace.dims[name]
-        known = list(complete) if complete is not None else [None] * len(dims)
+        known: list[Axis | None] = list(complete) if complete is not None else [None] * len(dims)
         wanted = {a % len(dims) for a in only} if only else set(range(len(dims)))
         for a, length in enumerate(dims):
-            if known[a] is None and a in wanted:
+            axis = known[a]
+            if axis is None and a in wanted:
                 known[a] = self.fresh(length)
-            elif known[a] is None:
+            elif axis is None:
                 known[a] = LENGTH_ONE if length == 1 else self.why("does not take channels from it")
             elif a not in wanted:
-                self.freeze(known[a], self.why("does not take channels from it"))
+                self.freeze(axis, self.why("does not take channels from it"))
         axes: Axes = tuple(known)  # type: ignore[arg-type]
         self.trace.axes[name] = axes
         return axes

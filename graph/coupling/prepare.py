@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import captured
+from ..nodes import captured, replace_nodes
 from ..shapes import Shapes, infer_shapes, symbols
 from . import rules as _rules  # noqa: F401  registers the operator rules
 from .node import ALL, RULES, rule_key
@@ -23,7 +23,14 @@ _LARGEST_COPY = 1 << 16
 """Elements up to which a shared constant is parted: tables and biases are small, embeddings are not."""
 _LARGE = (9973, 9967, 9949, 9941, 9931, 9929, 9923, 9907, 9901, 9887)
 _SMALL = (7, 11, 13, 5, 17, 19, 23, 29, 3, 2)
-_SIZES = ((_LARGE, 1), (_LARGE, 32), (_LARGE, 224), (_SMALL, 1), (_SMALL, 32), ((3, 2), 1))
+_SIZES: tuple[tuple[tuple[int, ...], int], ...] = (
+    (_LARGE, 1),
+    (_LARGE, 32),
+    (_LARGE, 224),
+    (_SMALL, 1),
+    (_SMALL, 32),
+    ((3, 2), 1),
+)
 """Primes and a common factor for symbolic sizes, tried in turn until every shape follows.
 
 Primes divide no other size, so no product of sizes is mistaken for another. Some networks accept only multiples of
@@ -66,16 +73,17 @@ def _two_readings(model: Model) -> tuple[Shapes, Shapes]:
         shapes = infer_shapes(model)
         return shapes, shapes
     batch = _batch_symbols(model)
-    best, chosen = None, _SIZES[0]
-    for size in _SIZES:
+    best: Shapes | None = None
+    chosen = _SIZES[0]
+    for primes, factor in _SIZES:
         try:
-            shapes = infer_shapes(model, _numbering(names, batch, *size, 0))
+            shapes = infer_shapes(model, _numbering(names, batch, primes, factor, 0))
         except BadModel:
-            if size is _SIZES[-1] and best is None:
+            if primes is _SIZES[-1][0] and best is None:
                 raise
             continue
         if best is None or len(shapes.dims) > len(best.dims):
-            best, chosen = shapes, size
+            best, chosen = shapes, (primes, factor)
         if all(o in shapes.dims for n in model.graph.node for o in n.output if o):
             break
     assert best is not None
@@ -115,17 +123,9 @@ def _fold(model: Model, values: dict[str, np.ndarray]) -> None:
         return
     gone = {o for n in graph.node for o in n.output if o in values and o not in outputs}
     used = {i for n in kept for i in (*n.input, *captured(n))}
-    protos = [_copy(n) for n in kept]
-    del graph.node[:]
-    graph.node.extend(protos)
+    replace_nodes(graph, kept)
     for name in sorted(gone & used):
         model.weights[name] = values[name]
-
-
-def _copy(node):  # type: ignore[no-untyped-def]
-    fresh = type(node)()
-    fresh.CopyFrom(node)
-    return fresh
 
 
 def _part_constants(prepared: Prepared) -> None:

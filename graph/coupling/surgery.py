@@ -12,7 +12,7 @@ import onnx
 
 from ..errors import IntaglioError
 from ..model import Model
-from ..nodes import attribute, captured, set_attribute
+from ..nodes import attribute, captured, replace_nodes, set_attribute
 from .labels import IntArray, Why
 from .node import RULES, Node, rule_key
 from .solve import BoolArray
@@ -216,7 +216,7 @@ def remove(removal: Removal) -> Model:
     for index, proto in enumerate(model.graph.node):
         nodes.extend(follow(coupling, removal, model, index, proto))
     if len(nodes) != len(model.graph.node):
-        _replace_nodes(model.graph, nodes)
+        replace_nodes(model.graph, nodes)
     _reunite(model, coupling.prepared.base)
     _drop_dead(model)
     _update_shapes(model, removal)
@@ -248,13 +248,6 @@ def sliced(weight: np.ndarray, masks: dict[int, BoolArray]) -> np.ndarray:
     for axis, mask in masks.items():
         weight = np.compress(mask, weight, axis=axis)
     return weight
-
-
-def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    """Make these the graph's nodes; some of them may be its own."""
-    bytes_ = [n.SerializeToString() for n in nodes]
-    del graph.node[:]
-    graph.node.extend([onnx.NodeProto.FromString(b) for b in bytes_])
 
 
 def _reunite(model: Model, base: dict[str, str]) -> None:
@@ -296,7 +289,7 @@ def _drop_dead(model: Model) -> None:
             needed.update(captured(node))
         alive.append(keep)
     if not all(alive):
-        _replace_nodes(graph, [n for n, keep in zip(graph.node, reversed(alive), strict=True) if keep])
+        replace_nodes(graph, [n for n, keep in zip(graph.node, reversed(alive), strict=True) if keep])
     for name in [k for k in model.weights if k not in needed]:
         del model.weights[name]
 

@@ -75,14 +75,16 @@ def fpgm(group: GroupWeights) -> Scores:
     Source: He et al., "Filter Pruning via Geometric Median", CVPR 2019, arXiv:1811.00250.
     """
     made = group.having("out") or group.having("in", "scale", "other")
-    return np.mean([m.total(_distances(m.rows)) for m in made], axis=0) if made else np.zeros(group.channels)
+    if not made:
+        return np.zeros(group.channels)
+    return np.asarray(np.mean([m.total(_distances(m.rows)) for m in made], axis=0))
 
 
 def _distances(rows: Scores) -> Scores:
     """Sum of Euclidean distances of each row to the others."""
     squares = np.square(rows).sum(axis=1)
     gram = squares[:, None] + squares[None, :] - 2 * rows @ rows.T
-    return np.sqrt(np.maximum(gram, 0)).sum(axis=1)
+    return np.asarray(np.sqrt(np.maximum(gram, 0)).sum(axis=1))
 
 
 @criterion("lamp", comparable=True)
@@ -132,5 +134,5 @@ def dfpc(group: GroupWeights) -> Scores:
 
 
 def _absolute(member: Member) -> Scores:
-    rows = np.abs(member.rows).sum(axis=1)
-    return rows if member.gain is None else rows * member.gain
+    rows = np.asarray(np.abs(member.rows).sum(axis=1))
+    return rows if member.gain is None else np.asarray(rows * member.gain)

@@ -49,7 +49,7 @@ class Member:
 
     def total(self, by_entry: Scores) -> Scores:
         """Sum a score of entries over each channel. Shapes: (entries,) -> (channels,)."""
-        return np.bincount(self.channel, weights=by_entry, minlength=self.channels)
+        return np.bincount(self.channel, weights=by_entry, minlength=self.channels).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class GroupWeights:
         chosen = self.having(*roles)
         if not chosen:
             return np.zeros(self.channels)
-        return np.mean([m.total(score(m.rows)) for m in chosen], axis=0)
+        return np.asarray(np.mean([m.total(score(m.rows)) for m in chosen], axis=0))
 
 
 class Weights:
@@ -180,7 +180,7 @@ class Weights:
         scale, variance = weights.get(node.input[1]), weights.get(node.input[4])
         if scale is None or variance is None:
             return None
-        return np.abs(scale) / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        return np.asarray(np.abs(scale) / np.sqrt(variance + attribute(node, "epsilon", 1e-5)))
 
     @cached_property
     def _normalized(self) -> dict[str, int]:

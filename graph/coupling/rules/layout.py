@@ -126,7 +126,10 @@ def slice_bounds(e: Edit) -> None:
     cuts = _cuts(e.node)
     if cuts is None:
         return
-    starts, ends, axes, steps = [], [], [], []
+    starts: list[int] = []
+    ends: list[int] = []
+    axes: list[int] = []
+    steps: list[int] = []
     for a, cut in enumerate(cuts):
         if cut == slice(None):
             continue
@@ -140,10 +143,11 @@ def slice_bounds(e: Edit) -> None:
             taken = np.arange(len(keep))[cut]
             indices = place[taken[keep[taken]]]
             bounds = _regular(indices)
-            if bounds is None:
-                e.gather_after(0, a, indices)
-                continue
-        starts.append(bounds[0]), ends.append(bounds[1]), axes.append(a), steps.append(bounds[2])
+        if bounds is None:
+            e.gather_after(0, a, indices)
+            continue
+        for values, value in zip((starts, ends, axes, steps), (bounds[0], bounds[1], a, bounds[2]), strict=True):
+            values.append(value)
     for i, (name, values) in enumerate((("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps)), start=1):
         if name != "steps" or set(values) - {1} or e.node.has(4):
             e.set_setting(i, name, np.array(values, dtype=np.int64))
