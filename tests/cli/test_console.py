@@ -156,11 +156,14 @@ def test_a_reader_who_leaves_early_is_no_error(tmp_path: Path) -> None:
 def test_an_interrupt_ends_with_130_and_one_line(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx", "float[N,3] x", "float[N,3] y", "y = Relu(x)")
     code = (
-        f"import sys; from intaglio.cli.main import main; sys.exit(main(['bench', {str(path)!r}, '--seconds', '60']))"
+        "import sys; from intaglio.cli.main import main; print('ready', flush=True); "
+        f"sys.exit(main(['bench', {str(path)!r}, '--seconds', '60']))"
     )
     ran = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(4)
+    assert ran.stdout is not None
+    assert ran.stdout.readline() == b"ready\n"
+    time.sleep(1.5)
     ran.send_signal(signal.SIGINT)
     out, err = ran.communicate(timeout=30)
     assert (ran.returncode, out) == (130, b"")
-    assert b"Traceback" not in err
+    assert err == b"error: interrupted\n"
