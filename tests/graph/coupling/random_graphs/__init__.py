@@ -1,0 +1,68 @@
+"""Random graphs over the whole table of operators, with healthy weights.
+
+model, feeds = random_graph(choice, seed)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from . import layers as _layers, moving as _moving, patterns as _patterns, pointwise as _pointwise  # noqa: F401
+from .growing import BATCH, LARGEST, MOVES, Choice, Growing, Rolled
+
+__all__ = ["BATCH", "MOVES", "Choice", "Rolled", "random_graph"]
+
+_INPUTS = ((2, 3, 6, 6), (2, 4, 4, 4), (2, 5, 6), (3, 4, 8), (2, 6), (4, 12), (1, 6, 4), (2, 4, 6), (1, 2, 4, 4))
+_OPSETS = (13, 17, 18, 20, 21, 23)
+
+
+def random_graph(
+    choice: Choice, seed: int, *, moves: int = 10, only: frozenset[str] | None = None
+) -> tuple[onnx.ModelProto, dict[str, tuple[int, ...]]]:
+    """A checked model, and shapes for its inputs (a dynamic batch is called ``BATCH``)."""
+    b = Growing(choice, seed, _OPSETS[choice.integer(0, len(_OPSETS) - 1)], choice.integer(0, 99) < 20)
+    b.input("x", b.pick(_INPUTS))
+    if b.chance(30):
+        b.input("y", b.pick([s for s in _INPUTS if s[0] == b.shapes["x"][0]]))
+    table = [name for name, (_, weight) in sorted(MOVES.items()) for _ in range(weight) if only is None or name in only]
+    for _ in range(choice.integer(2, moves)):
+        _grow(b, table)
+    outputs = _outputs(b)
+    return b.finish(outputs), b.feeds
+
+
+def _grow(b: Growing, table: list[str]) -> None:
+    for _ in range(8):
+        start = b.pool[-1] if b.chance(70) else b.pick(b.pool)
+        made = MOVES[b.pick(table)][0](b, start)
+        if made is None:
+            continue
+        fresh = [made] if isinstance(made, str) else list(made)
+        b.pool.extend(t for t in fresh if 0 < np.prod(b.shapes[t], dtype=int) <= LARGEST and len(b.shapes[t]) <= 5)
+        return
+
+
+def _outputs(b: Growing) -> list[str]:
+    """Loose ends, most of them closed by a layer that fixes the channels of the output and nothing else."""
+    used = {i for n in b.graph.nodes for i in n.input}
+    loose = [t for t in b.pool if t not in used and t not in b.feeds][-4:]
+    if not loose:
+        loose = [b.op("Abs", b.pool[-1], shape=b.shapes[b.pool[-1]])]
+    if b.chance(15):
+        inner = [t for t in b.pool if t in used and t not in b.feeds]
+        loose += [b.pick(inner)] if inner else []
+    return list(dict.fromkeys(_closed(b, t) for t in loose))
+
+
+def _closed(b: Growing, x: str) -> str:
+    s = b.shapes[x]
+    if not s or b.chance(25) or (b.dynamic and len(s) < 2):
+        return x
+    y = b.op("MatMul", x, b.const(b.graph.random.standard_normal((s[-1], 3)) / np.sqrt(s[-1])), shape=(*s[:-1], 3))
+    if len(s) > 2 and b.chance(50):
+        letters = "abcde"[: len(s) - 1] + "z"
+        middle = letters[1:-1]
+        weight = b.const(b.graph.random.standard_normal((*s[1:-1], 4)) / np.sqrt(np.prod(s[1:-1])))
+        return b.op("Einsum", y, weight, shape=(s[0], 3, 4), equation=f"{letters},{middle}y->{letters[0]}zy")
+    return y
