@@ -28,17 +28,28 @@ def reshape(n: Node) -> Sequence[Axes]:
 
 @rewrites("Reshape")
 def reshape_target(e: Edit) -> None:
-    """Only lengths that shrink change: a -1 stays, and a 0 that still copies the right length too."""
+    """Lengths that shrink change, and so does a 0 that copies an axis which shrinks though its own does not."""
     target = e.node.value(1)
     changes = {}
     for a in range(len(e.node.out_dims())):
-        if not e.shrinks_out(0, a):
-            continue
         entry = None if target is None else int(target[a])
-        copies = entry == 0 and a < e.node.rank(0) and e.kept(0, a) == e.kept_out(0, a)
-        if entry != -1 and not copies:
+        copies = a < e.node.rank(0) and e.kept(0, a) == e.kept_out(0, a)
+        fixed = e.node.trace.fixed(e.node.proto.output[0], a)
+        moved = fixed and a < e.node.rank(0) and e.shrinks(0, a) and not copies and entry in (0, None)
+        if (e.shrinks_out(0, a) or moved) and entry != -1 and not (entry == 0 and copies):
             changes[a] = e.kept_out(0, a)
     e.patch(1, changes)
+
+
+@rewrites("Squeeze")
+def squeeze_axes(e: Edit) -> None:
+    """Without axes it drops whatever has length 1, which what is left of another axis may have too."""
+    if not e.node.has(1) and not e.attr("axes"):
+        ones = [a for a, length in enumerate(e.node.dims(0)) if length == 1]
+        if ones:
+            e.set_setting(1, "axes", np.array(ones, dtype=np.int64))
+        else:
+            e.proto.op_type = "Identity"
 
 
 @couples("Concat")
