@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import onnx
 
 from .errors import BadModel
 from .model import Model
-from .nodes import DEFAULT_DOMAINS, display_name, subgraphs
+from .nodes import DEFAULT_DOMAINS, display_name, is_standard, subgraphs
 
 _CONVERT = "convert it to ONNX first"
 _STARTS = (
@@ -65,32 +67,72 @@ def check_versions(proto: onnx.ModelProto, path: Path | None = None) -> None:
 
 
 def check_graph(model: Model) -> None:
-    """Raises BadModel unless every tensor is made once, and before it is used."""
+    """Raises BadModel unless every tensor is made once, before it is used, and operators have the operands they need."""
     graph = model.graph
     known: set[str] = set()
     _add(known, model.weights, "initializer")
     _add(known, (s.values.name for s in graph.sparse_initializer), "sparse initializer")
     _add(known, (i.name for i in graph.input), "graph input")
-    _check_nodes([graph], [known])
-    for output in graph.output:
-        if output.name not in known:
-            raise BadModel(f"nothing makes graph output {output.name!r}", fix="export the model again")
+    _check_nodes([graph], [known], model.opset)
 
 
-def _check_nodes(graphs: Sequence[onnx.GraphProto], scopes: Sequence[set[str]]) -> None:
+def _check_nodes(graphs: Sequence[onnx.GraphProto], scopes: Sequence[set[str]], opset: int) -> None:
     """Check the innermost graph, which comes last; ``scopes`` has the names each graph knows so far."""
     known = scopes[-1]
     for node in graphs[-1].node:
-        if not node.op_type:
+        if not node.op_type or isinstance(node.op_type, bytes):
             raise BadModel(f"node {display_name(node)!r} has no operator")
+        if is_standard(node):
+            _check_operands(node, opset)
         for name in node.input:
             if name and not any(name in scope for scope in scopes):
                 raise _undefined(node, name, graphs)
         for body in subgraphs(node):
-            inner = {i.name for i in body.input} | {t.name for t in body.initializer}
-            inner |= {s.values.name for s in body.sparse_initializer}
-            _check_nodes([*graphs, body], [*scopes, inner])
+            inner: set[str] = set()
+            _add(inner, (i.name for i in body.input), "subgraph input")
+            _add(inner, (t.name for t in body.initializer), "subgraph initializer")
+            _add(inner, (s.values.name for s in body.sparse_initializer), "subgraph initializer")
+            _check_nodes([*graphs, body], [*scopes, inner], opset)
         _add(known, (o for o in node.output if o), f"output of node {display_name(node)!r}:")
+    for output in graphs[-1].output:
+        if not any(output.name in scope for scope in scopes):
+            raise BadModel(f"nothing makes graph output {output.name!r}", fix="export the model again")
+
+
+def _check_operands(node: onnx.NodeProto, opset: int) -> None:
+    """Compare the numbers of inputs and outputs with the operator's; those that onnx does not know are let through."""
+    schema = _schema(node.op_type, opset)
+    if schema is None:
+        return
+    what = f"node {display_name(node)!r} ({node.op_type}) is wrong"
+    for kind, names, least, most in (
+        ("inputs", node.input, schema.least_inputs, schema.most_inputs),
+        ("outputs", node.output, schema.least_outputs, schema.most_outputs),
+    ):
+        if not least <= len(names) <= most:
+            raise BadModel(what, why=f"it has {len(names)} {kind}, the operator takes {least} to {most}")
+    if any(not node.input[position] for position in schema.required):
+        raise BadModel(what, why="an input that it needs is left out")
+
+
+@dataclass(frozen=True)
+class _Schema:
+    least_inputs: int
+    most_inputs: int
+    least_outputs: int
+    most_outputs: int
+    required: tuple[int, ...]
+
+
+@cache
+def _schema(op_type: str, opset: int) -> _Schema | None:
+    try:
+        schema = onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        return None
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    required = tuple(i for i, p in enumerate(schema.inputs) if p.option == single)
+    return _Schema(schema.min_input, schema.max_input, max(1, schema.min_output), schema.max_output, required)
 
 
 def _undefined(node: onnx.NodeProto, name: str, graphs: Sequence[onnx.GraphProto]) -> BadModel:

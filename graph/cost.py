@@ -152,13 +152,14 @@ def node_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
     rule = formula(node)
     if rule is None:
         return 0
-    if any(name and name not in shapes.dims for name in (*node.input, node.output[0])):
+    if any(name and name not in shapes.dims for name in (*node.input, *node.output[:1])):
         return None
     inputs = [shapes.dims[name] if name else () for name in node.input]
     outputs = [shapes.dims.get(name, ()) for name in node.output]
-    if not node.output[0]:
-        return rule(node, inputs, [()])
-    return rule(node, inputs, outputs)
+    try:
+        return rule(node, inputs, outputs)
+    except (IndexError, TypeError, ValueError):  # too few inputs or dimensions: the model is wrong there
+        return None
 
 
 def _roles(graph: onnx.GraphProto) -> tuple[set[str], set[str], set[str]]:

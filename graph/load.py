@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from .check import check_graph, check_versions, looks_like
+from .dtypes import is_packed, stored_bytes
 from .errors import BadModel, IntaglioError
 from .external import ExternalData, map_file
 from .model import Model, Source
@@ -22,7 +23,7 @@ from .pin import pin_shapes
 from .tidy import tidy
 from .wire import TENSOR_DOUBLE_DATA, TENSOR_FLOAT_DATA, Span, WireError, strip_weights
 
-# Elements of these types lie one after another in raw data; those below a byte are packed and must be unpacked.
+# What the packed typed fields hold; their bytes are those of raw data.
 _FIELD_DTYPES = {TENSOR_FLOAT_DATA: np.dtype("<f4"), TENSOR_DOUBLE_DATA: np.dtype("<f8")}
 
 
@@ -127,8 +128,7 @@ def _array(tensor: TensorProto, span: Span | None, content: memoryview, external
     if any(d < 0 for d in tensor.dims):
         raise BadModel(what, why=f"its shape {list(tensor.dims)} has a negative dimension")
     count = math.prod(tensor.dims)
-    bits = _bits(tensor.data_type, dtype)
-    length = -(-count * bits // 8)
+    length = stored_bytes(count, tensor.data_type)
     if tensor.data_location == TensorProto.EXTERNAL:
         values = external.values(tensor, length)
     elif span is not None:
@@ -142,20 +142,10 @@ def _array(tensor: TensorProto, span: Span | None, content: memoryview, external
     if len(values) != length:
         shape = f"its shape {list(tensor.dims)} of {dtype} needs {length} bytes, {len(values)} are there"
         raise BadModel(what, why=shape)
-    if bits % 8:
+    if is_packed(tensor.data_type):
         small = TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=bytes(values))
         return onnx.numpy_helper.to_array(small)
     return np.frombuffer(values, dtype, count).reshape(tensor.dims)
-
-
-def _bits(data_type: int, dtype: np.dtype) -> int:
-    """Bits of one stored element; numpy gives the small types a byte each."""
-    name = TensorProto.DataType.Name(data_type)
-    if name in ("UINT4", "INT4", "FLOAT4E2M1"):
-        return 4
-    if name in ("UINT2", "INT2"):
-        return 2
-    return 6 if name.startswith("FLOAT6") else dtype.itemsize * 8
 
 
 def _typed_array(tensor: TensorProto, count: int, what: str) -> np.ndarray:

@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .. import __version__
+from .dtypes import is_packed
 from .errors import IntaglioError
 from .model import Model
 from .wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, prefix
@@ -27,7 +28,7 @@ LARGEST_FILE = 2**31 - 1
 # Smaller weights stay in the model file, where readers find the operands of shape inference.
 _INLINE_BYTES = 1024
 _ALIGNMENT = 64
-_BIT_PACKED = frozenset(("UINT4", "INT4", "FLOAT4E2M1", "UINT2", "INT2", "FLOAT6E2M3", "FLOAT6E3M2"))
+_PROVENANCE = ("version", "source_sha256", "recipe")
 
 
 class CannotWrite(IntaglioError):
@@ -131,18 +132,22 @@ def _structure(model: Model, recipe: Mapping[str, Any] | None) -> tuple[bytes, b
 
 def _record(proto: onnx.ModelProto, model: Model, recipe: Mapping[str, Any]) -> None:
     """Say in the metadata how the model was made; what a former run said moves to the history."""
-    known = {p.key: p.value for p in proto.metadata_props}
-    keys = ("version", "source_sha256", "recipe")
-    history = json.loads(known.get("intaglio.history", "[]"))
-    if "intaglio.recipe" in known:
-        history.append({key: known.get(f"intaglio.{key}", "") for key in keys})
-        known["intaglio.history"] = _json(history)
-    known["intaglio.version"] = __version__
-    known["intaglio.source_sha256"] = model.source_sha256
-    known["intaglio.recipe"] = _json(recipe)
-    del proto.metadata_props[:]
-    for key, value in known.items():
-        proto.metadata_props.add(key=key, value=value)
+    ours = {p.key: p for p in proto.metadata_props if p.key.startswith("intaglio.")}
+    if "intaglio.recipe" in ours:
+        former = {key: ours[f"intaglio.{key}"].value for key in _PROVENANCE if f"intaglio.{key}" in ours}
+        entry = ours.get("intaglio.history") or proto.metadata_props.add(key="intaglio.history")
+        entry.value = _json([*_history(entry.value), former])
+    for key, value in zip(_PROVENANCE, (__version__, model.source_sha256, _json(recipe)), strict=True):
+        entry = ours.get(f"intaglio.{key}") or proto.metadata_props.add(key=f"intaglio.{key}")
+        entry.value = value
+
+
+def _history(text: str) -> list[Any]:
+    try:
+        runs = json.loads(text or "[]")
+    except ValueError:  # somebody else wrote it
+        return []
+    return runs if isinstance(runs, list) else []
 
 
 def _json(value: Any) -> str:
@@ -153,7 +158,7 @@ def _tensor(name: str, weight: np.ndarray) -> _Tensor:
     if weight.dtype.byteorder == ">":
         weight = weight.astype(weight.dtype.newbyteorder("<"))
     kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
-    if kind == TensorProto.STRING or TensorProto.DataType.Name(kind) in _BIT_PACKED:
+    if kind == TensorProto.STRING or is_packed(kind):
         return _Tensor(numpy_helper.from_array(weight, name).SerializeToString(deterministic=True), None)
     head = TensorProto(name=name, data_type=kind, dims=weight.shape).SerializeToString(deterministic=True)
     return _Tensor(head, weight)

@@ -39,7 +39,7 @@ def tidy(model: Model) -> None:
         for position, name in enumerate(node.input):
             if name in renamed:
                 node.input[position] = renamed[name]
-        if is_standard(node) and not fixed.intersection(node.output) and _absorb(node, model, renamed, made):
+        if is_standard(node) and not fixed.intersection(node.output) and _absorb(node, model, renamed, made, before):
             done[node.op_type if node.op_type in ("Constant", "Identity", "Dropout") else "folded"] += 1
         else:
             keep.append(node)
@@ -51,13 +51,13 @@ def tidy(model: Model) -> None:
         model.notes += _notes(done)
 
 
-def _absorb(node: onnx.NodeProto, model: Model, renamed: dict[str, str], made: set[str]) -> bool:
+def _absorb(node: onnx.NodeProto, model: Model, renamed: dict[str, str], made: set[str], uses: Counter[str]) -> bool:
     """Whether the node can go: its outputs are weights now, or other names of its input."""
     values: list[np.ndarray] | None
     if node.op_type == "Constant":
         value = _constant(node)
         values = None if value is None else [value]
-    elif node.op_type == "Identity" or (node.op_type == "Dropout" and _is_inference(node, model)):
+    elif node.op_type == "Identity" or (node.op_type == "Dropout" and _is_idle(node, model, uses)):
         renamed[node.output[0]] = node.input[0]
         return True
     else:
@@ -85,8 +85,9 @@ def _constant(node: onnx.NodeProto) -> np.ndarray | None:
     return None
 
 
-def _is_inference(node: onnx.NodeProto, model: Model) -> bool:
-    if any(node.output[1:]):
+def _is_idle(node: onnx.NodeProto, model: Model, uses: Counter[str]) -> bool:
+    """Whether a Dropout hands its input through: it is not training, and nobody reads its mask."""
+    if any(uses[mask] for mask in node.output[1:] if mask):
         return False
     if model.opset < _DROPOUT_INFERS:
         return bool(attribute(node, "is_test", 0))

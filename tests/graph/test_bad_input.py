@@ -192,6 +192,18 @@ def no_operator(model: onnx.ModelProto) -> None:
     model.graph.node[0].op_type = ""
 
 
+def too_few_inputs(model: onnx.ModelProto) -> None:
+    del model.graph.node[0].input[1]
+
+
+def input_left_out(model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[1] = ""
+
+
+def subgraph_output_undefined(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].attribute[0].g.output[0].name = "ghost"
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -213,6 +225,9 @@ def no_operator(model: onnx.ModelProto) -> None:
         (absurd_constant, "cannot"),
         (unknown_type, "element type 99"),
         (no_operator, "no operator"),
+        (too_few_inputs, "1 inputs, the operator takes 2 to 2"),
+        (input_left_out, "input that it needs is left out"),
+        (subgraph_output_undefined, "nothing makes graph output 'ghost'"),
     ],
 )
 def test_a_damaged_structure_is_explained(damage: Damage, words: str, tmp_path: Path) -> None:

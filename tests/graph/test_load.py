@@ -211,6 +211,15 @@ def test_dropout_that_trains_or_whose_mask_is_used_stays() -> None:
     assert ops(model) == ["Dropout", "Dropout"]
 
 
+def test_dropout_whose_mask_nobody_reads_goes() -> None:
+    model = from_proto(
+        parser.parse_model(
+            '<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (float[4] y) { d, m = Dropout (x) y = Relu (d) }'
+        )
+    )
+    assert ops(model) == ["Relu"]
+
+
 def test_names_that_subgraphs_capture_stay() -> None:
     model = from_proto(
         parser.parse_model("""

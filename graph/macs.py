@@ -1,0 +1,123 @@
+"""Multiply-accumulates of one node, from shapes and attributes alone: one small function an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import onnx
+
+from .nodes import attribute, is_standard
+
+Dims = tuple[int, ...]
+# Shapes of the inputs and outputs by position; an input that is left out has the empty shape.
+Formula = Callable[[onnx.NodeProto, Sequence[Dims], Sequence[Dims]], int]
+FORMULAS: dict[str, Formula] = {}
+
+
+def counts(*ops: str) -> Callable[[Formula], Formula]:
+    """Register the formula of operators; those outside the ONNX standard are named ``domain:operator``."""
+
+    def add(formula: Formula) -> Formula:
+        for op in ops:
+            if op in FORMULAS:
+                raise ValueError(f"{op} has two formulas")
+            FORMULAS[op] = formula
+        return formula
+
+    return add
+
+
+def formula(node: onnx.NodeProto) -> Formula | None:
+    """The formula for a node; None for operators that multiply and accumulate nothing."""
+    return FORMULAS.get(node.op_type if is_standard(node) else f"{node.domain}:{node.op_type}")
+
+
+@counts("Conv", "DeformConv", "com.microsoft:FusedConv")
+def conv(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Each output element sums over one filter. Shapes: weight (O, I/group, ...)."""
+    return prod(y[0]) * prod(x[1][1:])
+
+
+@counts("ConvInteger")
+def conv_integer(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    return prod(y[0]) * prod(x[1][1:])
+
+
+@counts("QLinearConv")
+def qlinear_conv(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    return prod(y[0]) * prod(x[3][1:])
+
+
+@counts("ConvTranspose")
+def conv_transpose(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Each input element is spread by one filter, cropped or not. Shapes: weight (I, O/group, ...)."""
+    return prod(x[0]) * prod(x[1][1:])
+
+
+@counts("MatMul", "MatMulInteger", "QLinearMatMul", "com.microsoft:MatMulIntegerToFloat")
+def matmul(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Weights on either side or none; leading axes broadcast."""
+    return prod(y[0]) * x[0][-1]
+
+
+@counts("com.microsoft:FusedMatMul")
+def fused_matmul(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    return prod(y[0]) * x[0][-2 if attribute(node, "transA", 0) else -1]
+
+
+@counts("com.microsoft:MatMulNBits")
+def matmul_nbits(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    return prod(y[0]) * int(attribute(node, "K"))
+
+
+@counts("Gemm", "com.microsoft:QGemm", "com.microsoft:FusedGemm")
+def gemm(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    return prod(y[0]) * x[0][0 if attribute(node, "transA", 0) else 1]
+
+
+@counts("LSTM", "GRU", "RNN")
+def recurrent(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Every step of every sequence multiplies by all weights. Shapes: x (T, B, I) or (B, T, I), W, R (D, gates*H, ...)."""
+    return prod(x[0][:2]) * (prod(x[1]) + prod(x[2]))
+
+
+@counts("Attention", "com.microsoft:MultiHeadAttention")
+def attention(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Scores, then the weighted sum; each query element and each output element meets every key position.
+
+    Shapes: Q, K, V (B, heads, length, width) or (B, length, heads*width); a past key lengthens the keys.
+    """
+    past = x[4] if is_standard(node) and len(x) > 4 else ()
+    keys = x[1][-2] + (past[-2] if past else 0)
+    return (prod(x[0]) + prod(y[0])) * keys
+
+
+@counts("Einsum")
+def einsum(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Operands are multiplied from left to right; axes that nobody needs any more are summed on the way."""
+    terms, output = _labels(str(attribute(node, "equation")), [len(dims) for dims in x])
+    sizes: dict[str, int] = {}
+    for term, dims in zip(terms, x, strict=True):
+        for label, size in zip(term, dims, strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))  # of two sizes one is 1 and broadcasts
+    total = 0
+    done = set(terms[0])
+    for position, term in enumerate(terms[1:], start=1):
+        done |= set(term)
+        total += prod(sizes[label] for label in done)
+        done &= set(output).union(*terms[position + 1 :])
+    return total
+
+
+def _labels(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Axis labels of each operand and of the output; the axes of an ellipsis get digits, counted from the right."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        named = sorted({label for label in left if label.isalpha()})
+        right = ("..." if "..." in left else "") + "".join(label for label in named if left.count(label) == 1)
+    widths = [rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)]
+    dots = "0123456789"[: max(widths)]
+    spelled = [term.replace("...", dots[len(dots) - width :]) for term, width in zip(terms, widths, strict=True)]
+    return spelled, right.replace("...", dots)
