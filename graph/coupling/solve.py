@@ -19,8 +19,10 @@ from scipy.sparse.csgraph import connected_components
 from .labels import IntArray, Ledger, Why
 
 BoolArray = NDArray[np.bool_]
-_ROUNDS = 64
+_ROUNDS = 16
 """Rounds of refinement before the rest is frozen; the deepest network seen needs three."""
+_WIDEST = 12
+"""Factors of a product beyond which it is not refined: definitions that feed on themselves double each round."""
 
 CLASH = Why("", "analysis", "the axis is divided in two ways that have no common refinement")
 
@@ -227,7 +229,11 @@ class _Solver:
         which = which.reshape(-1)
         for number in range(int(which.max()) + 1):
             mine = which == number
-            self._coarsen(self._columns(definition[mine]), self._columns(clashing[mine]))
+            one, two = _apart(self._columns(definition[mine]), self._columns(clashing[mine]))
+            if max(one.shape[1], two.shape[1]) > _WIDEST:
+                self._freeze(self.rows.label[clashing[mine]], CLASH)
+                continue
+            self._coarsen(one, two)
 
     def _columns(self, rows: IntArray) -> IntArray:
         """Atoms of the given rows, factor by factor, composite factors replaced by theirs. -1 where there is none."""
@@ -245,8 +251,9 @@ class _Solver:
                 flat = np.full_like(inner, -1)
                 flat[:, 0] = column
                 parts.append(np.where(deep[:, None], inner, flat))
-            columns = np.concatenate(parts, axis=1)
-            columns = columns[:, (columns >= 0).any(axis=0)]
+            columns = _distinct(np.concatenate(parts, axis=1))
+            if columns.shape[1] > 2 * _WIDEST:
+                break
         return columns
 
     def _coarsen(self, one: IntArray, two: IntArray) -> None:
@@ -336,6 +343,22 @@ def _rows(ledger: Ledger) -> _Rows:
 
 def _padded(members: IntArray, width: int) -> IntArray:
     return np.pad(members, ((0, 0), (0, width - members.shape[1])), constant_values=-1)
+
+
+def _distinct(columns: IntArray) -> IntArray:
+    """Sets by row, each member once, without empty columns."""
+    columns = columns.copy()
+    for k in range(1, columns.shape[1]):
+        again = (columns[:, :k] == columns[:, k, None]).any(axis=1)
+        columns[again, k] = -1
+    return columns[:, (columns >= 0).any(axis=0)]
+
+
+def _apart(one: IntArray, two: IntArray) -> tuple[IntArray, IntArray]:
+    """Two sets by row without what both have in that row."""
+    both = (one[:, :, None] == two[:, None, :]) & (one >= 0)[:, :, None]
+    one, two = np.where(both.any(axis=2), -1, one), np.where(both.any(axis=1), -1, two)
+    return one[:, (one >= 0).any(axis=0)], two[:, (two >= 0).any(axis=0)]
 
 
 def _joined(arrays: list[IntArray]) -> IntArray:
