@@ -198,7 +198,7 @@ class Edit:
         return name
 
     def _given(self) -> set[str]:
-        return self.removal.__dict__.setdefault("_given_names", set())  # type: ignore[no-any-return]
+        return self.removal.__dict__.setdefault("_given_names", set())
 
 
 def remove(removal: Removal) -> Model:

@@ -55,27 +55,30 @@ def prove(removal: Removal, pruned: Model, real: Sequence[Mapping[str, np.ndarra
     except IntaglioError:
         if not feeds:
             raise
-    widest, relative, worst, count = 0.0, 0.0, "", 0
-    for names in _chunks(removal, reference, pruned):
-        ours = open_session(pruned, outputs=names, optimize=False)
-        theirs = open_session(reference, outputs=names, optimize=False)
-        for feed in feeds:
-            a, b = run(theirs, feed), run(ours, feed)
-            for name in names:
-                expected = _cut(removal, name, a[name])
-                absolute, ratio = _difference(pruned, name, expected, b[name])
+    chunks = list(_chunks(removal, reference, pruned, feeds))
+    names = [name for chunk in chunks for name in chunk]
+    ours = open_session(pruned, outputs=names, optimize=False)
+    theirs = open_session(reference, outputs=names, optimize=False)
+    widest, relative, worst = 0.0, 0.0, ""
+    for feed in feeds:
+        for chunk in chunks:
+            a, b = run(theirs, feed, chunk), run(ours, feed, chunk)
+            for name in chunk:
+                absolute, ratio = _difference(pruned, name, _cut(removal, name, a[name]), b[name])
                 widest = max(widest, absolute)
                 if ratio > relative:
                     relative, worst = ratio, name
-        count += len(names)
     inexact = _inexact_gone(removal)
     inputs = "made-up" if not real else "real" if len(feeds) == len(real) else "made-up and real"
-    return Proof(not inexact, True, widest, relative, count, worst, inputs)
+    return Proof(not inexact, True, widest, relative, len(names), worst, inputs)
 
 
-def _chunks(removal: Removal, reference: Model, pruned: Model) -> Iterator[list[str]]:
+def _chunks(
+    removal: Removal, reference: Model, pruned: Model, feeds: Sequence[Mapping[str, np.ndarray]]
+) -> Iterator[list[str]]:
     """Names of float tensors that both models compute, a bounded number of bytes at a time."""
-    shapes = removal.coupling.prepared.shapes
+    shapes = removal.coupling.unit_shapes
+    samples = max((len(v) for feed in feeds for v in feed.values() if v.ndim), default=1)
     there = {o for n in reference.graph.node for o in n.output}
     chunk: list[str] = []
     size = 0
@@ -84,7 +87,7 @@ def _chunks(removal: Removal, reference: Model, pruned: Model) -> Iterator[list[
             if name not in there or shapes.dtypes.get(name) not in _FLOATS or name not in shapes.dims:
                 continue
             chunk.append(name)
-            size += 4 * int(np.prod(shapes.dims[name], dtype=np.int64))
+            size += 4 * samples * int(np.prod(shapes.dims[name], dtype=np.int64))
             if size > _CHUNK_BYTES:
                 yield chunk
                 chunk, size = [], 0
