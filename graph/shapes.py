@@ -14,6 +14,8 @@ from .model import Model
 from .nodes import WITH_BODIES, is_standard
 
 SymbolValue = Callable[[str], int]
+_KEEPS_SHAPE = frozenset(("GroupNormalization", "RMSNormalization", "SimplifiedLayerNormalization"))
+"""Operators for which the onnx package has no shape inference in some versions; their output is like their input."""
 _INLINE = 64
 """Elements up to which float weights are shown to shape inference: operands such as Resize scales are tiny.
 
@@ -56,11 +58,14 @@ def infer_shapes(model: Model, symbol_value: SymbolValue | int = 1) -> Shapes:
     number = symbol_value if callable(symbol_value) else lambda _: symbol_value
     known = {name: w for name, w in model.weights.items() if _is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
     proto = _structure(model, number)
+    before = -1
     while True:
         shapes = _collect(_infer(proto), model)
         found = _follow(model, shapes, known)
         unknown = [o for n in model.graph.node for o in n.output if o and o not in shapes.dims]
-        if not found or not unknown:
+        settled = not found or not unknown or len(unknown) == before
+        before = len(unknown)
+        if settled:
             return Shapes(shapes.dims, shapes.dtypes, {k: v for k, v in known.items() if k not in model.weights})
         # What lies behind a loop or a function can only be seen by inference over the whole graph.
         for name in found:
@@ -171,7 +176,9 @@ def _infer_node(
         schema = onnx.defs.get_schema(node.op_type, opset)
         outputs = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
     except Exception:
-        return []
+        outputs = {}
+    if not outputs and node.op_type in _KEEPS_SHAPE:
+        outputs = {node.output[0]: types[node.input[0]]}
     found = []
     for name, kind in outputs.items():
         dims = kind.tensor_type.shape.dim

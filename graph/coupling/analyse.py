@@ -132,6 +132,7 @@ def _applied(rule: Rule, n: Node) -> list[Axes]:
     """A rule's outputs. One that fails must not take the model down: its node is frozen, and the failure noted."""
     try:
         outputs = list(rule.couple(n))
+        n.freeze_unseen()
         for name, axes in zip(n.outputs, outputs, strict=False):
             _check(n, name, axes)
     except Exception as error:

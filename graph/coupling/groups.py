@@ -75,6 +75,8 @@ def find_groups(coupling: Coupling) -> list[Group]:
     found = []
     for units in np.split(runs, cuts):
         group = _describe(coupling, feet, units)
+        if not group.params and not group.macs:
+            continue  # shapes, bounds and index tables: nothing to gain
         if reason[units[0]] >= 0:
             group.frozen_by = solution.whys[reason[units[0]]]
         else:

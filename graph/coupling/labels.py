@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -176,8 +177,11 @@ class Ledger:
         remaining = iter(parts)
         return tuple(LENGTH_ONE if n == 1 else next(remaining) for n in lengths)
 
-    def reshape(self, axes: Axes, old: Sequence[int], new: Sequence[int]) -> Axes:
-        """Axes after a row-major reshape: lengths are matched into the shortest segments of equal product."""
+    def reshape(self, axes: Axes, old: Sequence[int], new: Sequence[int], varying: Sequence[Why | None] = ()) -> Axes:
+        """Axes after a row-major reshape: lengths are matched into the shortest segments of equal product.
+
+        ``varying`` gives a reason for each new axis that must not have labels, because its length is not fixed.
+        """
         if 0 in old or 0 in new:
             return tuple(self._first_reason(axes) for _ in new)
         out: list[Axis] = [LENGTH_ONE] * len(new)
@@ -185,13 +189,40 @@ class Ledger:
         news = [j for j, n in enumerate(new) if n != 1]
         for left, right in _segments([old[i] for i in olds], [new[j] for j in news]):
             sources, targets = [olds[k] for k in left], [news[k] for k in right]
-            if len(sources) == len(targets) == 1:
-                out[targets[0]] = axes[sources[0]]
-                continue
-            merged = self.join([axes[i] for i in sources], [old[i] for i in sources])
-            for j, part in zip(targets, self.split(merged, [new[j] for j in targets]), strict=True):
+            barred = [varying[j] if varying else None for j in targets]
+            parts = self._regroup(
+                [axes[i] for i in sources], [old[i] for i in sources], [new[j] for j in targets], barred
+            )
+            for j, part in zip(targets, parts, strict=True):
                 out[j] = part
         return tuple(out)
+
+    def _regroup(
+        self, axes: Sequence[Axis], old: Sequence[int], new: Sequence[int], barred: Sequence[Why | None]
+    ) -> Sequence[Axis]:
+        """One segment: divide the old axes where either side has a border, then merge into the new ones."""
+        if len(old) == len(new) == 1 and not barred[0]:
+            return axes
+        borders = sorted({*np.cumprod(old, dtype=object), *np.cumprod(new, dtype=object)})
+        if any(b % a for a, b in pairwise(borders)):
+            reason = next((why for why in barred if why), None)
+            if reason is not None:
+                return [self._first_frozen(axes, reason)] * len(new)
+            return self.split(self.join(axes, old), new)
+        pieces: list[tuple[Axis, int]] = []
+        for axis, lengths in zip(axes, _between(borders, old), strict=True):
+            pieces.extend(zip(self.split(axis, lengths), lengths, strict=True))
+        parts: list[Axis] = []
+        for lengths, why in zip(_between(borders, new), barred, strict=True):
+            mine, pieces = pieces[: len(lengths)], pieces[len(lengths) :]
+            factors = [axis for axis, _ in mine]
+            parts.append(self._first_frozen(factors, why) if why else self.join(factors, lengths))
+        return parts
+
+    def _first_frozen(self, axes: Sequence[Axis], why: Why) -> Why:
+        """Freeze all; the reason of the first that had one already, else ``why``."""
+        reasons = [self.freeze(axis, why) for axis in axes]
+        return next((r for r in reasons if r is not LENGTH_ONE), why)
 
     def _first_reason(self, axes: Axes) -> Why:
         empty = Why("", "tensor", "is empty")
@@ -232,3 +263,16 @@ def _segments(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], l
                 right.append(j - 1)
         runs.append((left, right))
     return runs
+
+
+def _between(borders: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+    """For each axis the lengths of the pieces that the borders (running products) divide it into."""
+    found: list[list[int]] = []
+    last, position = 1, 0
+    for end in np.cumprod(lengths, dtype=object):
+        mine: list[int] = []
+        while last < end:
+            mine.append(borders[position] // last)
+            last, position = borders[position], position + 1
+        found.append(mine)
+    return found

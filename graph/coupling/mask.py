@@ -27,9 +27,10 @@ def masked(removal: Removal) -> Model:
     before: dict[int, list[onnx.NodeProto]] = {}
     after: dict[int, list[onnx.NodeProto]] = {}
     narrowed = {i for i in coupling.trace.narrowed if _narrows(coupling, removal, i)}
+    parted = {*coupling.prepared.base, *coupling.prepared.base.values()}
     for contraction in coupling.trace.contractions:
         if contraction.node not in narrowed:
-            _silence(removal, model, contraction, by_output, before)
+            _silence(removal, model, contraction, by_output, before, parted)
     for index in narrowed:
         at = by_output[coupling.nodes[index].output[0]]
         first, last = _narrow(removal, model, index, model.graph.node[at])
@@ -53,6 +54,7 @@ def _silence(
     c: Contraction,
     by_output: dict[str, int],
     before: dict[int, list[onnx.NodeProto]],
+    parted: set[str],
 ) -> None:
     coupling = removal.coupling
     old = coupling.nodes[c.node]

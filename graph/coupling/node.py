@@ -105,6 +105,7 @@ class Node:
         self.inputs = list(proto.input)
         self.outputs = list(proto.output)
         self.ledger = trace.ledger
+        self.seen: set[int] = set()
 
     def fresh(self, length: int) -> Axis:
         return self.ledger.fresh(length)
@@ -161,6 +162,7 @@ class Node:
     def axes(self, i: int, *only: int) -> Axes:
         """Labels of an operand's axes. ``only`` some of them, if given: the others can then never shrink."""
         name = self.inputs[i]
+        self.seen.add(i)
         complete = self.trace.axes.get(name)
         if type(complete) is tuple and not only:
             return complete
@@ -202,7 +204,12 @@ class Node:
         return self.ledger.take(axis, indices, self.why("reads a single index of it"))
 
     def reshape(self, axes: Axes, old: Sequence[int], new: Sequence[int]) -> Axes:
-        return self.ledger.reshape(axes, old, new)
+        """Axes of the first output, made by reading operand lengths ``old`` row-major as ``new``."""
+        varying = self.trace.varying.get(self.outputs[0])
+        if varying is None:
+            return self.ledger.reshape(axes, old, new)
+        why = self.why("merges it into an axis of varying length")
+        return self.ledger.reshape(axes, old, new, [why if v else None for v in varying])
 
     def inexact(self, axis: Axis, text: str, at_least: int = 2) -> None:
         """The node normalizes or averages over the axis."""
@@ -241,6 +248,17 @@ class Node:
     def meet_inputs(self, *positions: int) -> Axes:
         pairs = [(self.axes(i), self.dims(i)) for i in positions if self.has(i)]
         return self.meet(pairs, self.out_dims())
+
+    def freeze_unseen(self) -> None:
+        """Freeze the operands that the rule never looked at: shapes, bounds and other settings."""
+        for i, name in enumerate(self.inputs):
+            if not name or i in self.seen or not self.trace.dims.get(name):
+                continue
+            if name in self.trace.axes:
+                self.freeze_rest(i, text="takes it as a setting")
+            else:
+                why = self.why("takes it as a setting")
+                self.trace.axes[name] = tuple(LENGTH_ONE if n == 1 else why for n in self.dims(i))
 
     def frozen(self, text: str) -> list[Axes]:
         """Freeze every operand; outputs have no labels."""

@@ -252,13 +252,15 @@ def sliced(weight: np.ndarray, masks: dict[int, BoolArray]) -> np.ndarray:
 
 def _reunite(model: Model, base: dict[str, str]) -> None:
     """Give copies of a parted constant that stayed equal one name again, the original one to the first."""
+    if not base:
+        return
     final: dict[str, str] = {}
     by_base: dict[str, list[str]] = defaultdict(list)
     for copy, name in base.items():
         if copy in model.weights:
             by_base[name].append(copy)
+    used = {i for n in model.graph.node for i in (*n.input, *captured(n))} | {o.name for o in model.graph.output}
     for name, copies in by_base.items():
-        used = {i for n in model.graph.node for i in n.input} if name in model.weights else set()
         owners: list[str] = [name] if name in used else []
         for copy in copies:
             twin = next((o for o in owners if _same(model.weights[o], model.weights[copy])), None)
