@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...graph.cost import cost
 from ...graph.coupling import Coupling, Removal
 from ...graph.coupling.labels import IntArray, Why
+from ...graph.coupling.solve import BoolArray
+from ...graph.nodes import captured
+from .weights import Scores
 
 
 @dataclass(frozen=True)
@@ -24,59 +30,124 @@ class Amounts:
 
 
 class Tally:
-    """Evaluates removals: every node's MACs and every constant's size as a product of lengths that may shrink."""
+    """Evaluates removals: every node's MACs and every constant's size as a product of lengths that may shrink.
+
+    Copies of a parted constant count once for each way in which they are cut, as they are saved.
+    """
 
     def __init__(self, coupling: Coupling, file_bytes: int) -> None:
         self.coupling = coupling
-        whole = cost(coupling.model, coupling.unit_shapes)
+        whole = cost(coupling.original)
         self.full = Amounts(whole.macs, whole.params, file_bytes)
-        self._axes: dict[int, int] = {}
-        self._labels: list[IntArray] = []
-        self._terms: list[tuple[float, float, float, list[int]]] = []
-        self._add_nodes([n.macs for n in whole.nodes])
+        self._nodes = _Terms(coupling.solution.classes)
+        self._constants = _Terms(coupling.solution.classes)
+        self._families: list[int] = []
+        self._bytes: list[float] = []
+        self._add_nodes()
         self._add_constants()
-        self._lengths = np.array([len(a) for a in self._labels], dtype=np.float64)
-        self._starts = np.concatenate([[0], np.cumsum(self._lengths)[:-1]]).astype(np.int64)
-        joined = np.concatenate(self._labels) if self._labels else np.zeros(0, np.int64)
-        self._classes = coupling.solution.classes[joined]
-        width = max((len(axes) for *_, axes in self._terms), default=0)
-        padding = len(self._labels)
-        self._index = np.full((len(self._terms), width), padding, dtype=np.int64)
-        for row, (*_, axes) in enumerate(self._terms):
-            self._index[row, : len(axes)] = axes
-        self._weights = np.array([term[:3] for term in self._terms]).reshape(-1, 3)
+        self._other_bytes = file_bytes - self._saved(np.zeros(len(coupling.solution.reason), dtype=bool))[1]
 
     def after(self, removal: Removal) -> Amounts:
         """What is left."""
-        if not len(self._terms):
-            return self.full
-        kept = np.add.reduceat(~removal.goes[self._classes], self._starts) / self._lengths
-        shares = np.append(kept, 1.0)[self._index].prod(axis=1)
-        lost = self._weights.T @ (1 - shares)
-        return Amounts(
-            *(float(v) for v in (self.full.macs - lost[0], self.full.params - lost[1], self.full.size - lost[2]))
-        )
+        macs = self._nodes.left(removal.goes)
+        params, size = self._saved(removal.goes)
+        return Amounts(float(macs @ self._nodes.amounts), params, size + self._other_bytes)
 
-    def _axis(self, labels: IntArray) -> int:
-        if id(labels) not in self._axes:
-            self._axes[id(labels)] = len(self._labels)
-            self._labels.append(labels)
-        return self._axes[id(labels)]
+    def _saved(self, goes: BoolArray) -> tuple[float, float]:
+        """Parameters and bytes of the constants, those that are cut alike once."""
+        shares, cut = self._constants.left(goes), self._constants.cuts(goes)
+        keys = np.stack([np.array(self._families, dtype=np.uint64), cut], axis=1)
+        _, first = np.unique(keys, axis=0, return_index=True)
+        params = shares[first] @ self._constants.amounts[first]
+        return float(params), float(shares[first] @ np.array(self._bytes)[first])
 
-    def _add_nodes(self, macs: list[float]) -> None:
+    def _add_nodes(self) -> None:
         for index, terms in self.coupling.trace.shares.items():
+            macs = self.coupling.macs(index)
             for share, axes in terms:
-                if axes and macs[index]:
-                    self._terms.append((macs[index] * share, 0.0, 0.0, [self._axis(a) for a in axes]))
+                self._nodes.add(macs * share, dict(enumerate(axes)))
+        counted = self.coupling.trace.shares
+        rest = sum(self.coupling.macs(i) for i in range(len(self.coupling.nodes)) if i not in counted)
+        self._nodes.add(rest, {})
 
     def _add_constants(self) -> None:
-        base = self.coupling.prepared.base
-        seen = set()
-        for name, axes in self.coupling.trace.axes.items():
-            weight = self.coupling.model.weights.get(name)
-            labelled = [a for a in axes if not isinstance(a, Why)]
-            if weight is None or not labelled or base.get(name, name) in seen:
+        coupling, base = self.coupling, self.coupling.prepared.base
+        weights, known = coupling.model.weights, coupling.params
+        read = {i for n in coupling.nodes for i in (*n.input, *captured(n))}
+        read |= {o.name for o in coupling.model.graph.output}
+        families: dict[str, int] = {}
+        for name in {**dict.fromkeys(weights), **dict.fromkeys(known)}:
+            if name not in read:
                 continue
-            seen.add(base.get(name, name))
-            params = float(self.coupling.params.get(name, 0))
-            self._terms.append((0.0, params, float(weight.nbytes), [self._axis(a) for a in labelled]))
+            axes = {a: x for a, x in enumerate(coupling.axes(name)) if not isinstance(x, Why)}
+            self._constants.add(float(known.get(name, 0)), axes)
+            self._families.append(families.setdefault(base.get(name, name), len(families)))
+            self._bytes.append(float(weights[name].nbytes) if name in weights else 0.0)
+
+
+class _Terms:
+    """Amounts, each of which shrinks with the product of some axes' lengths."""
+
+    def __init__(self, classes: IntArray) -> None:
+        self._class_of = classes
+        self._amounts: list[float] = []
+        self._axes: list[dict[int, IntArray]] = []
+
+    def add(self, amount: float, axes: dict[int, IntArray]) -> None:
+        """``axes`` by their place, so that equal cuts of equal places can be told."""
+        self._amounts.append(float(amount))
+        self._axes.append(axes)
+
+    @cached_property
+    def amounts(self) -> Scores:
+        return np.array(self._amounts)
+
+    def left(self, goes: BoolArray) -> Scores:
+        """The fraction of each amount that stays."""
+        if not len(self._starts):
+            return np.ones(len(self._amounts))
+        gone = goes[self._classes]
+        kept = 1 - np.add.reduceat(gone, self._starts, dtype=np.int64) / self._lengths
+        return np.asarray(np.append(kept, 1.0)[self._index].prod(axis=1))
+
+    def cuts(self, goes: BoolArray) -> NDArray[np.uint64]:
+        """A number for each amount, the same where the same indices go at the same places."""
+        if not len(self._starts):
+            return np.zeros(len(self._amounts), dtype=np.uint64)
+        gone = goes[self._classes]
+        place = np.arange(len(gone)) - np.repeat(self._starts, self._lengths)
+        random = np.random.default_rng(0).integers(1, 2**63, int(self._lengths.max()) + 8, dtype=np.uint64)
+        cut = np.append(np.add.reduceat(np.where(gone, random[place], 0), self._starts, dtype=np.uint64), np.uint64(0))
+        odd = random[-8:] | np.uint64(1)
+        return np.asarray((cut[self._index] * odd[self._places % 8]).sum(axis=1, dtype=np.uint64))
+
+    @cached_property
+    def _distinct(self) -> dict[int, IntArray]:
+        return {id(x): x for axes in self._axes for x in axes.values()}
+
+    @cached_property
+    def _lengths(self) -> IntArray:
+        return np.array([len(x) for x in self._distinct.values()], dtype=np.int64)
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        return np.concatenate([[0], np.cumsum(self._lengths)])[: len(self._lengths)].astype(np.int64)
+
+    @cached_property
+    def _index(self) -> IntArray:
+        """Positions of each amount's axes among the distinct ones, one past the last where there are fewer."""
+        position = {key: k for k, key in enumerate(self._distinct)}
+        return self._table([[position[id(x)] for x in axes.values()] for axes in self._axes], len(position))
+
+    @cached_property
+    def _places(self) -> IntArray:
+        return self._table([list(axes) for axes in self._axes], 0)
+
+    @staticmethod
+    def _table(rows: Sequence[Sequence[int]], fill: int) -> IntArray:
+        width = max((len(row) for row in rows), default=0)
+        return np.array([[*row, *[fill] * (width - len(row))] for row in rows], dtype=np.int64).reshape(len(rows), -1)
+
+    @cached_property
+    def _classes(self) -> IntArray:
+        return self._class_of[np.concatenate(list(self._distinct.values()))]

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from intaglio.graph.cost import cost
 from intaglio.graph.coupling import Coupling, Group, Removal, analyse, masked, remove
 from intaglio.graph.coupling.certificate import check, too_short
-from intaglio.graph.cost import cost
 from intaglio.graph.model import Model
 from intaglio.graph.save import to_proto
 from intaglio.passes.prune.tally import Tally
@@ -140,10 +140,16 @@ def assert_nothing_changes(coupling: Coupling, feeds: Values) -> None:
     pruned = remove(Removal(coupling, coupling.nothing()))
     old, new = every_tensor(coupling.original, feeds), every_tensor(pruned, feeds)
     for output in coupling.original.graph.output:
-        assert old[output.name].tobytes() == new[output.name].tobytes(), f"output {output.name} changed"
+        assert _same(coupling, old[output.name], new[output.name]), f"output {output.name} changed"
 
 
 def analysed(proto: onnx.ModelProto) -> Coupling:
     from intaglio.graph.load import from_proto
 
     return analyse(from_proto(proto))
+
+
+def _same(coupling: Coupling, a: np.ndarray, b: np.ndarray) -> bool:
+    """The same bits; where constants were computed beforehand, kernels may sum in another order."""
+    folded = len(coupling.model.graph.node) < len(coupling.original.graph.node)
+    return a.tobytes() == b.tobytes() or (folded and np.allclose(a, b, rtol=1e-4, atol=1e-4))

@@ -8,7 +8,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from . import layers as _layers, moving as _moving, patterns as _patterns, pointwise as _pointwise  # noqa: F401
+from . import layers as _layers  # noqa: F401
+from . import moving as _moving
+from . import patterns as _patterns
+from . import pointwise as _pointwise
 from .growing import BATCH, LARGEST, MOVES, Choice, Growing, Rolled
 
 __all__ = ["BATCH", "MOVES", "Choice", "Rolled", "random_graph"]
@@ -26,6 +29,8 @@ def random_graph(
     if b.chance(30):
         b.input("y", b.pick([s for s in _INPUTS if s[0] == b.shapes["x"][0]]))
     table = [name for name, (_, weight) in sorted(MOVES.items()) for _ in range(weight) if only is None or name in only]
+    if b.chance(75):
+        _grow(b, [name for name in ("linear", "conv", "conv", "gemm", "linear_left") if name in table] or table)
     for _ in range(choice.integer(2, moves)):
         _grow(b, table)
     outputs = _outputs(b)
@@ -46,7 +51,7 @@ def _grow(b: Growing, table: list[str]) -> None:
 def _outputs(b: Growing) -> list[str]:
     """Loose ends, most of them closed by a layer that fixes the channels of the output and nothing else."""
     used = {i for n in b.graph.nodes for i in n.input}
-    loose = [t for t in b.pool if t not in used and t not in b.feeds][-4:]
+    loose = [t for t in b.pool if t not in used and t not in b.feeds]
     if not loose:
         loose = [b.op("Abs", b.pool[-1], shape=b.shapes[b.pool[-1]])]
     if b.chance(15):
@@ -57,10 +62,10 @@ def _outputs(b: Growing) -> list[str]:
 
 def _closed(b: Growing, x: str) -> str:
     s = b.shapes[x]
-    if not s or b.chance(25) or (b.dynamic and len(s) < 2):
+    if not s or b.chance(12) or (b.dynamic and len(s) < 2):
         return x
     y = b.op("MatMul", x, b.const(b.graph.random.standard_normal((s[-1], 3)) / np.sqrt(s[-1])), shape=(*s[:-1], 3))
-    if len(s) > 2 and b.chance(50):
+    if len(s) > 2 and b.chance(80):
         letters = "abcde"[: len(s) - 1] + "z"
         middle = letters[1:-1]
         weight = b.const(b.graph.random.standard_normal((*s[1:-1], 4)) / np.sqrt(np.prod(s[1:-1])))

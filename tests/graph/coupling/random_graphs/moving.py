@@ -77,7 +77,7 @@ def reshaped(b: Growing, x: str, new: Shape) -> str:
 @move(weight=8)
 def reshape(b: Growing, x: str) -> str | None:
     s = b.shapes[x]
-    if b.dynamic or (len(s) > 1 and b.chance(60)):
+    if b.dynamic or (len(s) > 1 and b.chance(85)):
         new = (s[0], *_regrouped(b, s[1:]))
     else:
         new = _regrouped(b, s)
@@ -184,7 +184,10 @@ def cut(b: Growing, x: str) -> str | None:
     chosen = sorted({b.pick(b.axes(x)) for _ in range(b.choice.integer(1, 2))}) if b.axes(x) else []
     if not chosen:
         return None
-    starts, ends, steps, shape = [], [], [], list(s)
+    starts: list[int] = []
+    ends: list[int] = []
+    steps: list[int] = []
+    shape = list(s)
     for k in chosen:
         n = s[k]
         step = b.pick((1, 1, 1, 2, 3, -1, -2))
@@ -199,9 +202,9 @@ def cut(b: Growing, x: str) -> str | None:
             if low == 0:
                 end = b.pick((_LOWEST, -(2**31), -n - 1))
         count = len(range(low, high, step)) if step > 0 else len(range(high - 1, low - 1, step))
-        if 0 < start and b.chance(30):
+        if start > 0 and b.chance(30):
             start -= n
-        starts.append(start), ends.append(end), steps.append(step)
+        starts, ends, steps = [*starts, start], [*ends, end], [*steps, step]
         shape[k] = count
     operands = [b.const(np.array(v, dtype=np.int64)) for v in (starts, ends)]
     operands.append(b.const([b.spelled(k, len(s)) for k in chosen]))
@@ -264,18 +267,18 @@ def repeat(b: Growing, x: str) -> str | None:
         if np.prod(shape) > LARGEST:
             return None
         target = [
-            1 if b.dynamic and k == 0 or (n == m and b.chance(50)) else n
+            1 if (b.dynamic and k == 0) or (n == m and b.chance(50)) else n
             for k, (n, m) in enumerate(zip(shape, s, strict=True))
         ]
         return b.op("Expand", x, b.const(np.array(target, dtype=np.int64)), shape=shape)
-    at = b.some_axis(x)
-    if at is None:
+    along = b.some_axis(x)
+    if along is None:
         return None
     times = b.pick((2, 3))
-    shape = (*s[:at], s[at] * times, *s[at + 1 :])
-    if np.prod(shape) > LARGEST or shape[at] > 36:
+    shape = (*s[:along], s[along] * times, *s[along + 1 :])
+    if np.prod(shape) > LARGEST or shape[along] > 36:
         return None
-    repeats = [times if k == at else 1 for k in range(len(s))]
+    repeats = [times if k == along else 1 for k in range(len(s))]
     return b.op("Tile", x, b.const(np.array(repeats, dtype=np.int64)), shape=shape)
 
 

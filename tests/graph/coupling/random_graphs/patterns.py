@@ -71,7 +71,7 @@ def _repeated(b: Growing, x: str, keys: int, repeats: int) -> str:
     s = b.shapes[x]
     one = b.op("Unsqueeze", x, b.const([2]), shape=(s[0], keys, 1, *s[2:]))
     many = (s[0], keys, repeats, *s[2:])
-    target = [1 if k != 2 and b.chance(40) or (b.dynamic and k == 0) else n for k, n in enumerate(many)]
+    target = [1 if (k != 2 and b.chance(40)) or (b.dynamic and k == 0) else n for k, n in enumerate(many)]
     wide = b.op("Expand", one, b.const(np.array(target, dtype=np.int64)), shape=many)
     return reshaped(b, wide, (s[0], keys * repeats, *s[2:]))
 
