@@ -177,7 +177,7 @@ def _infer_node(
         outputs = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
     except Exception:
         outputs = {}
-    if not outputs and node.op_type in _KEEPS_SHAPE:
+    if node.op_type in _KEEPS_SHAPE:
         outputs = {node.output[0]: types[node.input[0]]}
     found = []
     for name, kind in outputs.items():
