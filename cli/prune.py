@@ -60,6 +60,9 @@ def prune(
         str | None,
         typer.Option(metavar="SOURCE", help="Real inputs for the proof, in any form that evaluate takes."),
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Time both models in ONNX Runtime, in turn.")
+    ] = True,
     eval_data: Annotated[
         str | None,
         typer.Option(metavar="SOURCE", help="Labelled data: report the accuracy before and after."),
@@ -102,11 +105,13 @@ def prune(
     with console.progress("pruning") as tick:
         pruned = _run(options, original, Context(data=source, seed=seed, tick=tick))
     accuracy = _accuracies(original, pruned.model, labelled)
+    latency = _latencies(original, pruned, seed) if measure else None
     recipe = {"pass": "prune", "seed": seed, **options}
     save(pruned.model, out, recipe=recipe)
     if proof:
         _write_proof(pruned, proof)
-    _report(pruned, model, out, accuracy, [*original.notes, *pruned.notes])
+    measured = {"accuracy": accuracy, "latency_ms": latency}
+    _report(pruned, model, out, measured, original.notes)
 
 
 def _one_target(**given: float | None) -> tuple[str, float]:
@@ -155,6 +160,32 @@ def _accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str,
     return {"before": old, "after": new}
 
 
+def _latencies(before: Model, pruned: Pruned, seed: int) -> dict[str, Any]:
+    """Both models on the same made-up inputs, one thread, run in turn."""
+    from ..measure.inputs import runnable_inputs
+    from ..measure.latency import time_sessions
+    from ..measure.session import open_session
+
+    inputs = runnable_inputs(before, seed=seed, batches=(1, 2))
+    sessions = [open_session(m) for m in (before, pruned.model)]
+    with console.progress("timing"):
+        timing = time_sessions(sessions, [inputs, inputs], threads=1, seconds=0.4)
+    old, new = timing.latencies
+    if timing.verdict(1) == "slower":
+        pruned.notes.append(
+            f"the result is slower: {new.median_ms:.3g} ms against {old.median_ms:.3g} ms; "
+            "widths that are multiples of 8 or 16 run best, try --round-to 8"
+        )
+    return {
+        "before": old.median_ms,
+        "after": new.median_ms,
+        "speedup": timing.speedup(1),
+        "verdict": timing.verdict(1),
+        "threads": 1,
+        "machine": timing.machine,
+    }
+
+
 def _write_proof(pruned: Pruned, path: Path) -> None:
     from ..graph.coupling import masked
     from ..graph.save import save
@@ -163,13 +194,12 @@ def _write_proof(pruned: Pruned, path: Path) -> None:
 
 
 def _report(
-    pruned: Pruned, model: Path, out: Path, accuracy: dict[str, dict[str, float]] | None, notes: list[str]
+    pruned: Pruned, model: Path, out: Path, measured: dict[str, dict[str, Any] | None], notes: list[str]
 ) -> None:
     from ..passes.prune.prune import describe
 
-    result = {"model": str(model), "out": str(out), **describe(pruned), "notes": notes}
-    if accuracy:
-        result["accuracy"] = accuracy
+    result = {"model": str(model), "out": str(out), **describe(pruned), "notes": [*notes, *pruned.notes]}
+    result.update({name: values for name, values in measured.items() if values})
 
     def show() -> None:
         changed = [(g.name, old, new, "" if g.exact else "inexact") for g, old, new in pruned.groups if old != new]
@@ -190,6 +220,9 @@ def _amount_rows(result: dict[str, Any]) -> Any:
     for label, key, unit in (("MACs", "macs", ""), ("parameters", "params", ""), ("file", "size_bytes", "B")):
         kept = after[key] / before[key] if before[key] else 1.0
         yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
+    if latency := result.get("latency_ms"):
+        ratio = latency["after"] / latency["before"]
+        yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)
     for name, old in result.get("accuracy", {}).get("before", {}).items():
         new = result["accuracy"]["after"][name]
         yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"

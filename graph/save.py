@@ -109,6 +109,12 @@ def to_bytes(model: Model) -> bytes:
     return b"".join(_pieces(rest, graph, tensors))
 
 
+def file_bytes(model: Model) -> int:
+    """Bytes of the model in one file, counted without writing or copying it."""
+    tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
+    return _file_size(*_structure(model, None), tensors)
+
+
 def to_proto(model: Model) -> onnx.ModelProto:
     """The model as a protobuf with its weights put back.
 

@@ -15,7 +15,7 @@ from ...graph.cost import cost
 from ...graph.coupling import Coupling, Group, Removal, analyse, remove
 from ...graph.errors import NothingChanged, TargetUnreachable, UsageError
 from ...graph.model import Model
-from ...graph.save import to_bytes
+from ...graph.save import file_bytes
 from ..base import PASSES, Context, Pass, PassReport
 from .choose import Limits, Ranking, eligible, one_direction
 from .criteria import CRITERIA
@@ -94,7 +94,7 @@ class PruneChannels(Pass):
         if not numbers:
             raise NothingChanged("no channel can be removed", why=_frozen_summary(coupling), fix=_SEE_GROUPS)
         numbers = one_direction(coupling, numbers, self.axis)
-        tally = Tally(coupling, _size(model))
+        tally = Tally(coupling, file_bytes(model))
         removal, notes = self._choose(coupling, numbers, tally, context)
         if not removal.removed.any():
             raise NothingChanged(
@@ -103,8 +103,9 @@ class PruneChannels(Pass):
             )
         small = remove(removal)
         proof = prove(removal, small, _real_inputs(context), context.seed) if self.verify else None
-        after = Amounts(cost(small).macs, cost(small).params, _size(small))
+        after = Amounts(cost(small).macs, cost(small).params, file_bytes(small))
         groups = _changes(coupling, removal)
+        notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
         seconds = time.perf_counter() - start
         return Pruned(coupling, removal, small, tally.full, after, groups, proof, notes, seconds)
 
@@ -230,11 +231,6 @@ def _real_inputs(context: Context) -> list[Mapping[str, np.ndarray]]:
         return []
     first = next(iter(context.data.batches(4)), None)
     return [first.inputs] if first is not None else []
-
-
-def _size(model: Model) -> int:
-    """Bytes the model takes as a file."""
-    return len(to_bytes(model))
 
 
 def _frozen_summary(coupling: Coupling) -> str:
