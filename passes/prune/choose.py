@@ -131,6 +131,7 @@ class Ranking:
     ) -> None:
         self.coupling, self.numbers, self.limits = coupling, list(numbers), limits
         self.orders = [np.argsort(s, kind="stable") for s in scores]
+        self._sorted = [s[order] for s, order in zip(scores, self.orders, strict=True)]
         self.sizes = np.array([len(s) for s in scores], dtype=np.int64)
         self._sequence = self._interleave(scores, scope)
 
@@ -157,6 +158,17 @@ class Ranking:
     def allowed(self, wanted: np.ndarray) -> np.ndarray:
         pairs = zip(self.sizes.tolist(), wanted.tolist(), strict=True)
         return np.array([self.limits.keep(n, w) for n, w in pairs], dtype=np.int64)
+
+    def one_more(self, keep: np.ndarray, group: int) -> np.ndarray:
+        """The same counts with the next larger allowed one for a group."""
+        more = keep.copy()
+        more[group] = min(self.sizes[group], (keep[group] // self.limits.round_to + 1) * self.limits.round_to)
+        return more
+
+    def by_next_channel(self, keep: np.ndarray) -> list[int]:
+        """Groups with channels left to put back, the one whose next channel scores highest first."""
+        open_groups = [i for i in range(len(keep)) if keep[i] < self.sizes[i]]
+        return sorted(open_groups, key=lambda i: -self._sorted[i][self.sizes[i] - keep[i] - 1])
 
     def removal(self, keep: np.ndarray) -> Removal:
         """The removal of each group's lowest channels, with what an axis needs to stay put back."""

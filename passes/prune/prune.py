@@ -26,6 +26,10 @@ from .weights import Scores, Weights
 Target = Literal["macs", "params", "size", "channels"]
 _NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
+_FULL = 0.002
+"""A gap below the target that is not worth filling, as a fraction of the whole."""
+_FILL_TRIES = 256
+"""Groups tried when filling a gap; each try looks at the whole graph."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +165,27 @@ class PruneChannels(Pass):
                 high = middle
             else:
                 low = middle + 1
-        if low > 0 and left(low) < wanted - _NEAR * tally.full.of(self.target):
-            above, below = left(low - 1) - wanted, wanted - left(low)
-            low = low - 1 if above < below else low
-        return ranking.counts(low)
+        return self._fill(ranking, tally, ranking.counts(low), wanted)
+
+    def _fill(self, ranking: Ranking, tally: Tally, keep: np.ndarray, wanted: float) -> np.ndarray:
+        """Put channels back, the most important first, as long as the target still holds.
+
+        With coarse steps (``round_to``, groups that weigh much) the order alone can stop far below the target.
+        """
+        tries = _FILL_TRIES
+        while tries > 0:
+            room = wanted - tally.after(ranking.removal(keep)).of(self.target)
+            if room < _FULL * tally.full.of(self.target):
+                break
+            before = keep
+            for i in ranking.by_next_channel(keep)[:tries]:
+                tries -= 1
+                more = ranking.one_more(keep, i)
+                if tally.after(ranking.removal(more)).of(self.target) <= wanted:
+                    keep = more
+            if keep is before:
+                break
+        return keep
 
     def _rescored(
         self, weights: Weights, numbers: Sequence[int], ranking: Ranking, keep: np.ndarray, context: Context
