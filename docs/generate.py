@@ -6,7 +6,6 @@
 In a document a comment line says what the fenced block (or the table) after it holds:
 
     <!-- session -->           commands after ``$``, run in a fresh folder with ``examples/``, and what they print
-    <!-- timed session -->     the same with times of one machine: written anew, but not checked
     <!-- file: PATH -->        a file of the repository
     <!-- figures: resnet20 --> a table that is measured
 
@@ -33,6 +32,7 @@ REFERENCE = ROOT / "docs" / "commands.md"
 COLUMNS = "100"
 
 MARKED = re.compile(r"^(<!-- (.+?) -->\n+)(```\w*\n.*?^```$|(?:^\|[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
+SPEED = re.compile(r"^(?:latency\b|note: the result is (?:slower|faster)\b).*\n?", re.MULTILINE)
 TIME = re.compile(r"\b\d+(?:\.\d+)? (?:ms|s)\b")
 DIFFERENCE = re.compile(r"(?<=difference )[\d.e+-]+")
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
@@ -55,7 +55,7 @@ def documents() -> list[Path]:
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
-def renewed(document: Path, text: str, *, timed: bool) -> Iterator[tuple[str, str, str]]:
+def renewed(document: Path, text: str, *, every_figure: bool) -> Iterator[tuple[str, str, str]]:
     """Every marked part of a document: its marker, what it says, and what it should say."""
     with tempfile.TemporaryDirectory(prefix="intaglio-docs-") as folder:
         shutil.copytree(ROOT / "examples", Path(folder) / "examples")
@@ -63,12 +63,12 @@ def renewed(document: Path, text: str, *, timed: bool) -> Iterator[tuple[str, st
             kind, _, argument = marker.partition(":")
             if "$INTAGLIO_DATA" in part and not DATA.is_dir():
                 continue
-            if kind == "session" or (kind == "timed session" and timed):
+            if kind == "session":
                 yield marker, part, session(part, Path(folder))
             elif kind == "file":
                 yield marker, part, quoted(part, ROOT / argument.strip())
             elif kind == "figures" and DATA.is_dir():
-                yield marker, part, FIGURES[argument.strip()](part, Path(folder), all_rows=timed)
+                yield marker, part, FIGURES[argument.strip()](part, Path(folder), all_rows=every_figure)
 
 
 def session(block: str, folder: Path) -> str:
@@ -141,8 +141,8 @@ def reference() -> str:
 
 
 def agrees(old: str, new: str) -> bool:
-    """The same words and whole numbers; decimals nearly the same; times, alignment and rounding errors set aside."""
-    a, b = (DIFFERENCE.sub("TINY", TIME.sub("TIME", text)) for text in (old, new))
+    """The same words and whole numbers; decimals nearly the same; speed, alignment and rounding errors set aside."""
+    a, b = (DIFFERENCE.sub("TINY", TIME.sub("TIME", SPEED.sub("", text))) for text in (old, new))
     if NUMBER.sub("0", a).split() != NUMBER.sub("0", b).split():
         return False
     return all(map(_near, NUMBER.findall(a), NUMBER.findall(b)))
@@ -161,7 +161,7 @@ def check(document: Path) -> list[Stale]:
         return [] if text == reference() else [Stale(document, "the help texts have changed")]
     return [
         Stale(document, f"{marker}: {_first_change(old, new)}")
-        for marker, old, new in renewed(document, text, timed=False)
+        for marker, old, new in renewed(document, text, every_figure=False)
         if not (old == new if marker.startswith("file") else agrees(old, new))
     ]
 
@@ -173,7 +173,7 @@ def _first_change(old: str, new: str) -> str:
 
 def write(document: Path) -> None:
     text = document.read_text()
-    for _, old, new in renewed(document, text, timed=True):
+    for _, old, new in renewed(document, text, every_figure=True):
         text = text.replace(old, new, 1)
     document.write_text(text)
 

@@ -50,6 +50,10 @@ def test_document_says_what_is(generate: ModuleType, document: Path) -> None:
         ("largest relative difference 0.0e+00)", "largest relative difference 5.4e-07)"),
         ("top1  99.00 %", "top1    98.83 %"),
         ("MACs 1.37 M", "MACs 1.38 M"),
+        (
+            "latency 0.106 ms 0.163 ms 153.8 %\nnote: the result is slower: try\nend",
+            "latency 0.1 ms 0.1 ms 98.1 %\nend",
+        ),
     ],
 )
 def test_times_rounding_and_alignment_make_no_document_stale(generate: ModuleType, old: str, new: str) -> None:

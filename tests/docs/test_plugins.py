@@ -16,14 +16,8 @@ from .conftest import ROOT, Python, install
 
 Command = Callable[..., Any]
 DIGITS = ROOT / "examples" / "digits.onnx"
-SCALED = """
-<ir_version: 9, opset_import: ["" : 17, "com.example" : 1]>
-net (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) <float[8, 3, 3, 3] w, float[8] s, float[2, 8, 1, 1] v>
-{
-  a = Conv <pads = [1, 1, 1, 1]> (x, w)
-  b = com.example.ScaleChannels (a, s)
-  y = Conv (b, v)
-}
+# An operator that only the example package knows; a model-local function lets it run.
+FUNCTION = """
 <opset_import: ["" : 17], domain: "com.example">
 ScaleChannels (x, scale) => (y)
 {
@@ -32,12 +26,36 @@ ScaleChannels (x, scale) => (y)
   y = Mul (x, tall)
 }
 """
+ONE = """
+<ir_version: 9, opset_import: ["" : 17, "com.example" : 1]>
+net (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) <float[8, 3, 3, 3] w, float[8] s, float[2, 8, 1, 1] v>
+{
+  a = Conv <pads = [1, 1, 1, 1]> (x, w)
+  b = com.example.ScaleChannels (a, s)
+  y = Conv (b, v)
+}
+"""
+# Two branches with one scale.
+SHARED = """
+<ir_version: 9, opset_import: ["" : 17, "com.example" : 1]>
+net (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y)
+<float[8, 3, 1, 1] w, float[8, 3, 1, 1] u, float[8] s, float[2, 8, 1, 1] v, float[2, 8, 1, 1] t>
+{
+  a = Conv (x, w)
+  b = com.example.ScaleChannels (a, s)
+  c = Conv (b, v)
+  d = Conv (x, u)
+  e = com.example.ScaleChannels (d, s)
+  f = Conv (e, t)
+  y = Add (c, f)
+}
+"""
 
 
-@pytest.fixture
-def scaled(tmp_path: Path) -> Path:
-    """A model with an operator that only the example package knows; a model-local function lets it run."""
-    model = parse_model(SCALED)
+@pytest.fixture(params=[ONE])
+def scaled(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A model on disk that holds the operator, with random weights."""
+    model = parse_model(request.param + FUNCTION)
     random = np.random.default_rng(1)
     for value in list(model.graph.value_info):
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
@@ -98,6 +116,13 @@ def test_with_the_rule_its_channels_go_with_their_scales(command: Command, scale
     assert ran["verified"]["exact"]
     weights = {i.name: list(i.dims) for i in onnx.load(tmp_path / "small.onnx").graph.initializer}
     assert weights == {"w": [4, 3, 3, 3], "s": [4], "v": [2, 4, 1, 1]}
+
+
+@pytest.mark.parametrize("scaled", [SHARED], indirect=True)
+def test_a_scale_that_two_nodes_share_ties_them_not(command: Command, scaled: Path, tmp_path: Path) -> None:
+    groups = [g for g in command("groups", scaled)["groups"] if g["prunable"]]
+    assert [{m["tensor"] for m in g["members"]} for g in groups] == [{"w", "s", "v"}, {"u", "s", "t"}]
+    assert command("prune", scaled, "-o", tmp_path / "small.onnx", "--channels", "0.5")["verified"]["exact"]
 
 
 def test_the_pass_changes_a_copy_and_says_when_it_changed_nothing(python: Python) -> None:

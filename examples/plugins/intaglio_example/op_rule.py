@@ -14,4 +14,4 @@ def couple(n: Node) -> Sequence[Axes]:
     return [n.axes(0)]
 
 
-scale_channels = Rule(couple)
+scale_channels = Rule(couple, unshared=(1,))  # nodes that share a scale need not lose the same channels
