@@ -90,3 +90,8 @@ def encoder_layer(
 def patches(net: Net, x: Tensor, width: int, size: int) -> Tensor:
     """Image to a sequence of embedded patches."""
     return net.conv(x, width, size, size, padding=0).flatten(2).transpose(1, 2)
+
+
+def head(net: Net, x: Tensor, classes: int = 7) -> Tensor:
+    """Mean over everything but batch and channels, then a classifier."""
+    return net.linear(x.mean(tuple(range(2, x.ndim))), classes)

@@ -98,7 +98,7 @@ def _export(found: Entry, exporter: str, path: Path) -> None:
         _parse_operators_once()
         options.update(dynamo=True, external_data=False, verbose=False, dynamic_shapes=_dynamic_shapes(found))
     else:
-        options.update(dynamo=False, dynamic_axes=_dynamic_axes(found))
+        options.update(dynamo=False, dynamic_axes=_dynamic_axes(found, outputs))
     if exporter.startswith("raw"):
         options.update(training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
     with _quiet(), torch.no_grad():
@@ -123,8 +123,11 @@ def _dynamic_shapes(found: Entry) -> Any:
     return (tuple({i: dims[d] for i, d in enumerate(s.shape) if isinstance(d, str)} for s in found.inputs.values()),)
 
 
-def _dynamic_axes(found: Entry) -> dict[str, dict[int, str]]:
-    return {name: {i: d for i, d in enumerate(s.shape) if isinstance(d, str)} for name, s in found.inputs.items()}
+def _dynamic_axes(found: Entry, outputs: list[str]) -> dict[str, dict[int, str]]:
+    axes = {name: {i: d for i, d in enumerate(s.shape) if isinstance(d, str)} for name, s in found.inputs.items()}
+    if "batch" in found.dynamic:
+        axes |= {output: {0: "batch"} for output in outputs}
+    return axes
 
 
 def _handmade(found: Entry) -> onnx.ModelProto:

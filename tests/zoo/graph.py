@@ -7,6 +7,8 @@ def tiny(g: Graph, x: str) -> str:
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 import zlib
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from .inputs import Input
 
 # The oldest IR version that may carry each opset's models; a newer one would shut out older runtimes.
-IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12}
+IR_VERSIONS = {9: 4, 11: 6, 13: 7, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12}
 
 
 class Graph:
@@ -34,13 +36,19 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
+        self.known: list[onnx.ValueInfoProto] = []
         self.functions: list[onnx.FunctionProto] = []
-        self.count = 0
+        self.count = itertools.count(1)
 
     def fresh(self, stem: str) -> str:
         """A name that no value has yet."""
-        self.count += 1
-        return f"{stem}_{self.count}"
+        return f"{stem}_{next(self.count)}"
+
+    def nested(self) -> Graph:
+        """A graph for a subgraph: its own nodes, but names, weights and random numbers of this one."""
+        inner = copy.copy(self)
+        inner.nodes, inner.inputs = [], []
+        return inner
 
     def declare(self, inputs: dict[str, Input]) -> list[str]:
         """Make the graph's inputs."""
@@ -97,14 +105,13 @@ class Graph:
         """Mean over pixels and a linear layer."""
         return self.linear(self.op("Flatten", self.op("GlobalAveragePool", x)), inside, out)
 
-    def branch(self, name: str, outputs: Sequence[str], nodes: Sequence[onnx.NodeProto]) -> onnx.GraphProto:
-        """A subgraph without inputs, for `If`."""
-        values = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
-        return helper.make_graph(list(nodes), name, [], values)
+    def state(self, name: str, shape: Sequence[int | str] | None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+        """A value with its type, for the ends of subgraphs and for what shape inference cannot find out."""
+        return helper.make_tensor_value_info(name, kind, shape)
 
     def finish(self, outputs: Sequence[str]) -> onnx.ModelProto:
         """The checked model, with the shapes of its outputs."""
-        graph = helper.make_graph(self.nodes, self.name, self.inputs, [], self.constants)
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, [], self.constants, value_info=self.known)
         opsets = [helper.make_opsetid(*item) for item in {"": self.opset, **self.domains}.items()]
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSIONS[self.opset], functions=self.functions

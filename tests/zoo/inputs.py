@@ -11,7 +11,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 Rng = np.random.Generator
 
-SIZES = {"batch": 2, "sequence": 10}
+SIZES = {"batch": 2, "sequence": 10, "height": 8, "width": 6}
 """What a dynamic dimension is while a network is exported, and by default when it is fed."""
 
 

@@ -318,3 +318,21 @@ def gated_attention(net: Net, x: Tensor) -> Tensor:
         return net.linear(gate * (scores @ value), h.shape[-1])
 
     return around(net, x, mixer)
+
+
+@network("disentangled_attention", x=floats(2, 7, 18))
+def disentangled_attention(net: Net, x: Tensor) -> Tensor:
+    """Content-to-position and position-to-content scores, put in place by gathers along time (DeBERTa)."""
+    table = net.const(lambda: torch.sin(torch.arange(13)[:, None] * torch.arange(1, 15)[None, :] * 0.2))
+    place = net.const(lambda: torch.arange(7)[:, None] - torch.arange(7)[None, :] + 6)
+
+    def mixer(h: Tensor) -> Tensor:
+        q, k, v = (heads_first(net.linear(h, 40), 5) for _ in range(3))
+        far_q, far_k = (net.linear(table, 40).reshape(13, 5, 8).permute(1, 2, 0) for _ in range(2))
+        index = place.expand(h.shape[0], 5, 7, 7)
+        content = (q @ far_k).gather(-1, index)
+        position = (k @ far_q).gather(-1, index).transpose(-1, -2)
+        weights = ((q @ k.transpose(-1, -2) + content + position) * 24**-0.5).softmax(-1)
+        return net.linear(heads_last(weights @ v), h.shape[-1])
+
+    return around(net, x, mixer)

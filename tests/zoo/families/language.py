@@ -9,10 +9,10 @@ from ..net_type import Net
 from ..registry import network
 
 
-@network("bert", ids=tokens("batch", "sequence", vocabulary=60), segments=tokens("batch", "sequence", vocabulary=2),
-         keep=mask("batch", "sequence", dtype="int64"))  # fmt: skip
+@network("bert", ids=tokens(2, "sequence", vocabulary=60), segments=tokens(2, "sequence", vocabulary=2),
+         keep=mask(2, "sequence", dtype="int64"))  # fmt: skip
 def bert(net: Net, ids: Tensor, segments: Tensor, keep: Tensor) -> Tensor:
-    """Three embeddings, post-norm layers, tanh pooler on the first token; batch and length are dynamic."""
+    """Three embeddings, post-norm layers, tanh pooler on the first token; the length is dynamic."""
     x = net.embed(ids, 60, 32) + net.embed(segments, 2, 32)
     x = net.layer_norm(x + net.make(nn.Embedding, 24, 32).weight[: ids.shape[1]])
     bias = (1.0 - keep[:, None, None, :].to(x.dtype)) * -1e4

@@ -323,7 +323,7 @@ def vision_language(net: Net, image: Tensor, text: Tensor) -> Tensor:
     a = net.linear(encoder_layer(net, patches(net, image, 30, 4), heads=4).mean(1), 24, bias=False)
     b = net.linear(encoder_layer(net, net.linear(text, 34), heads=5)[:, -1], 24, bias=False)
     a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
-    return net.param(1, mean=1.0).exp() * a @ b.T
+    return net.param(1, mean=1.0).exp() * torch.matmul(a, b.T)
 
 
 @network("halo_pyramid", x=floats(1, 3, 16, 16))
