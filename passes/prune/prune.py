@@ -28,7 +28,7 @@ _NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
 _FULL = 0.002
 """A gap below the target that is not worth filling, as a fraction of the whole."""
-_FILL_TRIES = 256
+_FILL_TRIES = 128
 """Groups tried when filling a gap; each try looks at the whole graph."""
 
 
@@ -107,7 +107,8 @@ class PruneChannels(Pass):
             )
         small = remove(removal)
         proof = prove(removal, small, _real_inputs(context), context.seed) if self.verify else None
-        after = Amounts(cost(small).macs, cost(small).params, file_bytes(small))
+        left = cost(small)
+        after = Amounts(left.macs, left.params, file_bytes(small))
         groups = _changes(coupling, removal)
         notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
         seconds = time.perf_counter() - start

@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...graph.cost import cost
 from ...graph.coupling import Coupling, Group, Removal
 from ...graph.coupling.labels import IntArray, Why
 from ...graph.nodes import attribute
@@ -134,12 +133,11 @@ class Weights:
     def _count_uses(self) -> dict[str, tuple[int, float]]:
         """Constants in graph order: first node that reads each, and how often a run uses each weight."""
         found: dict[str, tuple[int, float]] = {}
-        costs = cost(self.coupling.model).nodes
         for index, node in enumerate(self.coupling.nodes):
             for name in node.input:
                 weight = self.coupling.model.weights.get(name)
                 if weight is not None and name in self.coupling.trace.axes and name not in found:
-                    found[name] = (index, costs[index].macs / max(1, weight.size))
+                    found[name] = (index, self.coupling.macs(index) / max(1, weight.size))
         return found
 
     @cached_property
