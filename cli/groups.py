@@ -32,10 +32,13 @@ def groups(
 
     loaded = load(model, shapes=parse_shapes(shape))
     start = time.perf_counter()
-    found = analyse(loaded).groups
+    coupling = analyse(loaded)
+    found = coupling.groups
     seconds = time.perf_counter() - start
     shown = [g for g in found if not frozen or not g.prunable]
-    result = {"model": str(model), "groups": [_plain(g) for g in shown], "notes": loaded.notes, "seconds": seconds}
+    faults = [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
+    notes = [*loaded.notes, *faults]
+    result = {"model": str(model), "groups": [_plain(g) for g in shown], "notes": notes, "seconds": seconds}
 
     def show() -> None:
         console.table(str(model), _COLUMNS, [_row(g) for g in shown])
@@ -49,7 +52,7 @@ def groups(
         console.line()
         console.line(f"{console.count(len(found), 'group')}, {prunable} prunable, found in {seconds * 1e3:.0f} ms")
 
-    console.notes(loaded.notes)
+    console.notes(notes)
     console.emit(result, show)
 
 

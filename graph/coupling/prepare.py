@@ -116,12 +116,15 @@ def _fold(model: Model, values: dict[str, np.ndarray]) -> None:
     """Replace nodes whose outputs are all known by constants."""
     graph = model.graph
     outputs = {o.name for o in graph.output}
-    kept = [
-        n for n in graph.node if any(o and (o not in values or o in outputs) for o in n.output) or not any(n.output)
-    ]
-    if len(kept) == len(graph.node):
+    kept, gone = [], set()
+    for node in graph.node:
+        made = [o for o in node.output if o]
+        if made and all(o in values and o not in outputs for o in made):
+            gone.update(made)
+        else:
+            kept.append(node)
+    if not gone:
         return
-    gone = {o for n in graph.node for o in n.output if o in values and o not in outputs}
     used = {i for n in kept for i in (*n.input, *captured(n))}
     replace_nodes(graph, kept)
     for name in sorted(gone & used):
@@ -136,8 +139,8 @@ def _part_constants(prepared: Prepared) -> None:
     model = prepared.model
     uses = Counter(i for n in model.graph.node for i in n.input if i in model.weights)
     for node in model.graph.node:
-        uses.update(captured(node))
-    shared = {k for k, count in uses.items() if count > 1 and model.weights[k].size <= _LARGEST_COPY} if uses else set()
+        uses.update(name for name in captured(node) if name in model.weights)
+    shared = {k for k, count in uses.items() if count > 1 and model.weights[k].size <= _LARGEST_COPY}
     serial: Counter[str] = Counter()
     constant = set(model.weights)
     for node in model.graph.node:

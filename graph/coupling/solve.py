@@ -21,7 +21,7 @@ from .labels import IntArray, Ledger, Why
 BoolArray = NDArray[np.bool_]
 _ROUNDS = 16
 """Rounds of refinement before the rest is frozen; the deepest network seen needs three."""
-_WIDEST = 12
+_WIDEST = 6
 """Factors of a product beyond which it is not refined: definitions that feed on themselves double each round."""
 
 CLASH = Why("", "analysis", "the axis is divided in two ways that have no common refinement")
