@@ -8,13 +8,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from . import layers as _layers  # noqa: F401
-from . import moving as _moving
-from . import patterns as _patterns
-from . import pointwise as _pointwise
+from . import layers, moving, patterns, pointwise
 from .growing import BATCH, LARGEST, MOVES, Choice, Growing, Rolled
 
-__all__ = ["BATCH", "MOVES", "Choice", "Rolled", "random_graph"]
+FAMILIES = (layers, moving, patterns, pointwise)
+"""Their moves are registered on import."""
+
+__all__ = ["BATCH", "FAMILIES", "MOVES", "Choice", "Rolled", "random_graph"]
 
 _INPUTS = ((2, 3, 6, 6), (2, 4, 4, 4), (2, 5, 6), (3, 4, 8), (2, 6), (4, 12), (1, 6, 4), (2, 4, 6), (1, 2, 4, 4))
 _OPSETS = (13, 17, 18, 20, 21, 23)

@@ -128,10 +128,8 @@ def einsum(b: Growing, x: str) -> str | None:
     weight = b.weight(s[at], width, *(s[k] for k in along), fan_in=s[at])
     out = [c for c in letters if c != letters[at]] + ["z"]
     sizes = dict(zip(letters, s, strict=True)) | {"z": width}
-    if b.dynamic:
-        out = out[:1] + [out[1:][i] for i in b.order(len(out) - 1)]
-    else:
-        out = [out[i] for i in b.order(len(out))]
+    fixed = 1 if b.dynamic else 0
+    out = out[:fixed] + [out[fixed:][i] for i in b.order(len(out) - fixed)]
     left, right = (x, letters), (weight, term)
     if b.chance(40):
         left, right = right, left

@@ -77,10 +77,8 @@ def reshaped(b: Growing, x: str, new: Shape) -> str:
 @move(weight=8)
 def reshape(b: Growing, x: str) -> str | None:
     s = b.shapes[x]
-    if b.dynamic or (len(s) > 1 and b.chance(85)):
-        new = (s[0], *_regrouped(b, s[1:]))
-    else:
-        new = _regrouped(b, s)
+    kept = 1 if b.dynamic or (len(s) > 1 and b.chance(85)) else 0
+    new = (*s[:kept], *_regrouped(b, s[kept:]))
     return reshaped(b, x, new) if new and np.prod(new) == np.prod(s) else None
 
 
