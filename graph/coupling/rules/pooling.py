@@ -116,7 +116,7 @@ def pad_amounts(e: Edit) -> None:
     before, after = amounts
     rank = e.node.rank(0)
     for a in range(rank):
-        if not e.shrinks_out(0, a) or not (before[a] or after[a]):
+        if not (e.shrinks(0, a) or e.shrinks_out(0, a)) or not (before[a] or after[a]):
             continue
         kept = e.keep_out(0, a)
         if before[a] > 0:
