@@ -13,14 +13,11 @@ from ..registry import handmade
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
-def weights(g: Graph, kind: str, inside: int, hidden: int, directions: int = 1) -> list[str]:
-    """W, R and B of a recurrent operator."""
+def weights(g: Graph, kind: str, inside: int, hidden: int, directions: int = 1, bias: bool = True) -> list[str]:
+    """W, R and perhaps B of a recurrent operator."""
     rows = GATES[kind] * hidden
-    return [
-        g.weight(directions, rows, inside, fan_in=inside),
-        g.weight(directions, rows, hidden, fan_in=hidden),
-        g.vector(directions, 2 * rows),
-    ]
+    matrices = [g.weight(directions, rows, width, fan_in=width) for width in (inside, hidden)]
+    return [*matrices, g.vector(directions, 2 * rows)] if bias else matrices
 
 
 def squeezed(g: Graph, y: str) -> str:
@@ -44,9 +41,9 @@ def lstm_full(g: Graph, x: str) -> str:
 @handmade("hand_lstm_coupled", x=floats(6, 2, 12))
 def lstm_coupled(g: Graph, x: str) -> str:
     """Reverse direction, input and forget gates coupled, clipped, no bias; then a layer that skips optional inputs."""
-    w, r, _ = weights(g, "LSTM", 12, 18)
+    w, r = weights(g, "LSTM", 12, 18, bias=False)
     y = g.op("LSTM", x, w, r, hidden_size=18, direction="reverse", input_forget=1, clip=3.0)
-    w, r, _ = weights(g, "LSTM", 18, 14)
+    w, r = weights(g, "LSTM", 18, 14, bias=False)
     start = g.const(0.5 * g.random.standard_normal((1, 2, 14)))
     _, h = g.ops("LSTM", squeezed(g, y), w, r, "", "", start, count=2, hidden_size=14)
     return g.linear(g.op("Relu", g.linear(g.op("Squeeze", h, g.const([0])), 14, 20)), 20, 5)

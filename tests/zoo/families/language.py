@@ -66,7 +66,7 @@ def rope_tables(net: Net, length: int, width: int) -> tuple[Tensor, Tensor]:
     return net.const(lambda: angle().cos()), net.const(lambda: angle().sin())
 
 
-@network("llama", ids=tokens("batch", 10, vocabulary=60))
+@network("llama", ids=tokens(2, 10, vocabulary=60))
 def llama(net: Net, ids: Tensor) -> Tensor:
     """RMSNorm, rotary halves with tables that layers share, grouped queries, SwiGLU, no biases."""
     x = net.embed(ids, 60, 36)

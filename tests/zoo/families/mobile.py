@@ -128,7 +128,7 @@ def shuffle_unit(net: Net, x: Tensor, width: int, stride: int) -> Tensor:
 def shufflenet_v2(net: Net, x: Tensor) -> Tensor:
     """Channel split, concatenation, shuffle."""
     x = F.max_pool2d(cbr(net, x, 12, 3, 2), 3, 2, 1)
-    for width, stride in ((20, 2), (20, 1), (20, 1), (36, 2), (36, 1)):
+    for width, stride in ((20, 2), (20, 1), (36, 2), (36, 1)):
         x = shuffle_unit(net, x, width, stride)
     return net.linear(cbr(net, x, 48, 1).mean((2, 3)), 10)
 
@@ -137,7 +137,7 @@ def shufflenet_v2(net: Net, x: Tensor) -> Tensor:
 def shufflenet_v2_deep(net: Net, x: Tensor) -> Tensor:
     """The same unit many times over: permutations pile up."""
     x = shuffle_unit(net, cbr(net, x, 14, 3, 2), 32, 2)
-    for _ in range(12):
+    for _ in range(9):
         x = shuffle_unit(net, x, 32, 1)
     return net.linear(x.mean((2, 3)), 10)
 

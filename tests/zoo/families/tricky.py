@@ -47,7 +47,7 @@ def pool_with_indices(net: Net, x: Tensor) -> tuple[Tensor, Tensor]:
     return head(net, net.conv(x, 20).relu()), where.float()
 
 
-@network("spatial_transformer", exporters=("dynamo18", "dynamo20", "legacy17"), tags=("freezes",),
+@network("spatial_transformer", tags=("freezes",),
          x=floats(1, 3, 12, 12))  # fmt: skip
 def spatial_transformer(net: Net, x: Tensor) -> Tensor:
     """GridSample of features at places computed by the network."""
