@@ -24,8 +24,8 @@ class Growing:
     def run(self, steps: int) -> Ledger:
         for _ in range(self.choice.integer(1, 3)):
             self.fresh()
-        moves = (self.fresh, self.same, self.same, self.join, self.split, self.split, self.turn, self.reshape)
-        moves = (*moves, self.cat, self.take, self.freeze)
+        moves = [self.fresh, self.same, self.same, self.join, self.split, self.split, self.turn, self.reshape]
+        moves += [self.cat, self.take, self.freeze]
         for _ in range(steps):
             moves[self.choice.integer(0, len(moves) - 1)]()
             if self.ledger.count > self.most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -150,7 +151,8 @@ def test_a_shuffle_between_grouped_layers_keeps_both_factors() -> None:
     groups, inner = ledger.split(whole, (3, 8))
     turned = ledger.join((inner, groups), (8, 3))
     back = ledger.split(turned, (8, 3))
-    assert (back[0] is inner) and (back[1] is groups)
+    assert back[0] is inner
+    assert back[1] is groups
     assert solve(ledger).atoms.shape[1] == 11
 
 
@@ -278,7 +280,7 @@ def test_a_reshape_to_the_same_lengths_hands_the_axes_through() -> None:
 def test_a_long_chain_of_equal_axes_is_solved_in_one_round() -> None:
     ledger = Ledger()
     axes = [axis(ledger, 16) for _ in range(2000)]
-    for a, b in zip(axes, axes[1:], strict=False):
+    for a, b in pairwise(axes):
         ledger.same(a, b)
     solution = solve(ledger)
     assert solution.rounds == 0
