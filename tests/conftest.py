@@ -17,3 +17,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real models and data are absent: set INTAGLIO_DATA ({folder} is no folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def zoo_folder(pytestconfig: pytest.Config) -> Path:
+    """Networks exported once: the files outlive the run, since their names change with whatever decides their content."""
+    assert pytestconfig.cache is not None
+    return pytestconfig.cache.mkdir("zoo")

@@ -14,13 +14,6 @@ from tests.zoo.inputs import Array
 OTHER_SIZES = {"batch": 5, "sequence": 7, "height": 12, "width": 4}
 
 
-@pytest.fixture(scope="session")
-def zoo_folder(pytestconfig: pytest.Config) -> Path:
-    """Exported files outlive the run: their names change with whatever decides their content."""
-    assert pytestconfig.cache is not None
-    return pytestconfig.cache.mkdir("zoo")
-
-
 def built(name: str, folder: Path) -> Path:
     """The network's file, by the one exporter that is its turn."""
     if entry(name).exporter != "onnx":
