@@ -84,7 +84,7 @@ def analyse(model: Model) -> Coupling:
     """
     prepared = prepare(model)
     ledger = Ledger()
-    trace = Trace(ledger, prepared.shapes.dims, prepared.varying, prepared.model.weights)
+    trace = Trace(ledger, prepared.shapes.dims, prepared.varying, prepared.model.weights, model.opset)
     graph = prepared.model.graph
     for value in graph.input:
         _label(trace, value.name, Why(value.name, "graph input", "has the shape that callers send"))

@@ -107,6 +107,8 @@ class Ledger:
         if isinstance(b, Why):
             return self.freeze(a, b)
         if a is not b:
+            if len(a) != len(b):
+                raise ValueError(f"axes of lengths {len(a)} and {len(b)} cannot lose the same indices")
             self.equal.append((a, b))
         return a
 

@@ -23,16 +23,16 @@ def masked(removal: Removal) -> Model:
     """
     coupling = removal.coupling
     model = coupling.original.copy()
-    by_output = {n.output[0]: i for i, n in enumerate(model.graph.node) if n.output}
+    by_output = {_made(n): i for i, n in enumerate(model.graph.node)}
     before: dict[int, list[onnx.NodeProto]] = {}
     after: dict[int, list[onnx.NodeProto]] = {}
     narrowed = {i for i in coupling.trace.narrowed if _narrows(coupling, removal, i)}
-    parted = {*coupling.prepared.base, *coupling.prepared.base.values()}
+    parted = set(coupling.prepared.base.values())
     for contraction in coupling.trace.contractions:
         if contraction.node not in narrowed:
             _silence(removal, model, contraction, by_output, before, parted)
     for index in narrowed:
-        at = by_output[coupling.nodes[index].output[0]]
+        at = by_output[_made(coupling.nodes[index])]
         first, last = _narrow(removal, model, index, model.graph.node[at])
         before.setdefault(at, []).extend(first)
         after.setdefault(at, []).extend(last)
@@ -43,9 +43,14 @@ def masked(removal: Removal) -> Model:
     return model
 
 
+def _made(node: onnx.NodeProto) -> str:
+    """The first tensor that a node makes: what it can be found by in another copy of the graph."""
+    return next((o for o in node.output if o), "")
+
+
 def _narrows(coupling: Coupling, removal: Removal, index: int) -> bool:
-    node = coupling.nodes[index]
-    return any(name in removal.shrinking for name in node.input)
+    """Whether an axis that the node normalizes or averages over loses indices."""
+    return any(removal.keep(axis) is not None for axis in coupling.trace.narrowed[index])
 
 
 def _silence(
@@ -62,13 +67,13 @@ def _silence(
     mask = removal.keep(axis)
     if mask is None or isinstance(axis, Why):
         return
-    at = by_output[old.output[0]]
+    at = by_output[_made(old)]
     node = model.graph.node[at]
     name = node.input[c.position]
     if name in model.weights:
         weight = model.weights[name]
         fill = _neutral(model, node, c)
-        if name in coupling.prepared.base.values():
+        if name in parted:
             # Other nodes use it index by index, each on its own: they must not see the zeros.
             name = f"{name}_masked_{at}"
             node.input[c.position] = name

@@ -77,16 +77,18 @@ class Contraction:
 class Trace:
     """The state of one walk over a graph: labels by tensor, and what rules noted on the way.
 
-    ``failures`` names nodes that were frozen because their rule raised: a fault of the rule, never of the model.
+    ``narrowed`` has for each node the axes it normalizes or averages over. ``failures`` names nodes that were frozen
+    because their rule raised: a fault of the rule, never of the model.
     """
 
     ledger: Ledger
     dims: dict[str, tuple[int, ...]]
     varying: dict[str, tuple[bool, ...]]
     weights: dict[str, np.ndarray]
+    opset: int
     axes: dict[str, Axes] = field(default_factory=dict)
     contractions: list[Contraction] = field(default_factory=list)
-    narrowed: set[int] = field(default_factory=set)
+    narrowed: dict[int, list[IntArray]] = field(default_factory=dict)
     shares: dict[int, list[tuple[float, list[IntArray]]]] = field(default_factory=dict)
     notes: dict[tuple[int, str], Axis] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -215,11 +217,15 @@ class Node:
         """The node normalizes or averages over the axis."""
         if not isinstance(axis, Why):
             self.ledger.mark_inexact(axis, self.why(text), at_least)
-            self.trace.narrowed.add(self.index)
+            self.trace.narrowed.setdefault(self.index, []).append(axis)
 
     def contract(self, i: int, a: int, neutral: int = -1) -> Axis:
-        """The node sums over an axis. Returns its labels."""
+        """The node sums over an axis. Returns its labels, frozen where a mask could not hold the neutral value."""
         axis = self.axes(i)[a]
+        if neutral >= 0 and self.has(neutral):
+            value = self.value(neutral)
+            if value is None or (value.any() and not self.is_weight(i)):
+                return self.freeze(axis, self.why("has a zero point that no mask can follow"))
         if not isinstance(axis, Why):
             self.trace.contractions.append(Contraction(self.index, i, a % self.rank(i), neutral))
         return axis

@@ -89,6 +89,9 @@ def unary(n: Node) -> Sequence[Axes]:
 
 @couples(*BROADCAST, unshared=ALL)
 def broadcast(n: Node) -> Sequence[Axes]:
+    """Before operator set 7 the second operand may align with any axis."""
+    if n.attr("broadcast", 0):
+        return n.frozen("broadcasts by rules of its own")
     return [n.meet_inputs(*range(len(n.inputs)))]
 
 

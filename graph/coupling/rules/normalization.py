@@ -102,5 +102,10 @@ def lrn(n: Node) -> Sequence[Axes]:
 
 @couples("Softmax", "LogSoftmax", "Hardmax")
 def softmax(n: Node) -> Sequence[Axes]:
-    n.freeze_axis(0, n.attr("axis", -1), "weighs its indices against each other")
+    """Before operator set 13 all axes from ``axis`` on count as one."""
+    text = "weighs its indices against each other"
+    if n.trace.opset >= 13:
+        n.freeze_axis(0, n.attr("axis", -1), text)
+    else:
+        n.freeze_rest(0, *range(n.attr("axis", 1) % n.rank(0)), text=text)
     return [n.axes(0)]

@@ -45,8 +45,9 @@ def grid_sample(n: Node) -> Sequence[Axes]:
 def resize(n: Node) -> Sequence[Axes]:
     """An axis that keeps its length passes, the others are resampled."""
     out: list[Axis] = []
+    cropped = n.attr("coordinate_transformation_mode") == "tf_crop_and_resize"
     for a, (old, new) in enumerate(zip(n.dims(0), n.out_dims(), strict=True)):
-        if old == new:
+        if old == new and not cropped:
             out.append(n.axis(0, a))
         else:
             why = n.freeze_axis(0, a, "resamples it")
