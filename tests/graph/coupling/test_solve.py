@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.graph.coupling.labels import Ledger, Why
 from intaglio.graph.coupling.solve import solve
 
+from .drawn import Drawn, profile
 from .ledgers import WHY, Growing, as_bits, assert_respected, atoms_on, axis, is_frozen, possible
 from .random_graphs import Rolled
 
-SCALE = int(os.environ.get("INTAGLIO_FUZZ", "1"))
-PROFILE = settings(max_examples=150 * SCALE, deadline=None, suppress_health_check=list(HealthCheck))
 
-
-class Drawn:
-    """Decisions by hypothesis, so that failures shrink."""
-
-    def __init__(self, data: st.DataObject) -> None:
-        self.data = data
-
-    def integer(self, low: int, high: int) -> int:
-        return int(self.data.draw(st.integers(low, high)))
-
-
-@PROFILE
+@profile(150)
 @given(st.data())
 def test_every_removal_goes_by_every_equation(data: st.DataObject) -> None:
     choice = Drawn(data)
@@ -42,7 +29,7 @@ def test_every_removal_goes_by_every_equation(data: st.DataObject) -> None:
         assert_respected(ledger, solution, np.arange(solution.atoms.shape[1]) == atom)
 
 
-@PROFILE
+@profile(150)
 @given(st.data())
 def test_what_a_tiny_ledger_lets_go_is_possible_by_exhaustion(data: st.DataObject) -> None:
     choice = Drawn(data)

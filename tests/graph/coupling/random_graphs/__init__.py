@@ -16,25 +16,84 @@ FAMILIES = (layers, moving, patterns, pointwise)
 
 __all__ = ["BATCH", "FAMILIES", "MOVES", "Choice", "Rolled", "random_graph"]
 
+_IMAGE: dict[int, tuple[str, ...]] = {
+    3: ("conv",),
+    2: ("batch_norm", "with_another", "group_norm", "shuffle", "concat", "split", "depth_and_space"),
+    1: (
+        "conv_transpose",
+        "activation",
+        "gate",
+        "with_constant",
+        "choose",
+        "slopes",
+        "instance_norm",
+        "cut",
+        "gather",
+        "pad",
+        "pool",
+        "resize",
+        "squeeze_and_excite",
+        "residual",
+        "shortcut_of_zeros",
+        "unit_length",
+        "manual_norm",
+        "reduce",
+    ),
+}
+"""Moves of networks on images by how often they are made, which otherwise lose their shape at once."""
+_SEQUENCE: dict[int, tuple[str, ...]] = {
+    2: ("linear", "attention", "layer_norm", "with_another"),
+    1: (
+        "linear_left",
+        "einsum",
+        "fused_attention",
+        "recurrent",
+        "product_with_itself",
+        "product",
+        "activation",
+        "gate",
+        "with_constant",
+        "residual",
+        "split",
+        "concat",
+        "cut",
+        "gather",
+        "reshape",
+        "shuffle",
+        "transpose",
+        "repeat_heads",
+        "repeat",
+        "unit_length",
+        "softmax",
+        "from_constants",
+        "reduce",
+        "running_sum",
+    ),
+}
+_IMAGES = ((2, 3, 6, 6), (2, 4, 4, 4), (1, 6, 4, 4), (2, 2, 8, 8))
+_SEQUENCES = ((2, 5, 6), (3, 4, 8), (1, 6, 4), (2, 4, 12))
 _INPUTS = ((2, 3, 6, 6), (2, 4, 4, 4), (2, 5, 6), (3, 4, 8), (2, 6), (4, 12), (1, 6, 4), (2, 4, 6), (1, 2, 4, 4))
 _OPSETS = (13, 17, 18, 20, 21, 23)
 
 
-def random_graph(
-    choice: Choice, seed: int, *, moves: int = 10, only: frozenset[str] | None = None
-) -> tuple[onnx.ModelProto, dict[str, tuple[int, ...]]]:
+def random_graph(choice: Choice, seed: int, *, moves: int = 10) -> tuple[onnx.ModelProto, dict[str, tuple[int, ...]]]:
     """A checked model, and shapes for its inputs (a dynamic batch is called ``BATCH``)."""
     b = Growing(choice, seed, _OPSETS[choice.integer(0, len(_OPSETS) - 1)], choice.integer(0, 99) < 20)
-    b.input("x", b.pick(_INPUTS))
+    everything = [name for name, (_, weight) in sorted(MOVES.items()) for _ in range(weight)]
+    table, inputs = b.pick([(everything, _INPUTS), (_repeated(_IMAGE), _IMAGES), (_repeated(_SEQUENCE), _SEQUENCES)])
+    b.input("x", b.pick(inputs))
     if b.chance(30):
-        b.input("y", b.pick([s for s in _INPUTS if s[0] == b.shapes["x"][0]]))
-    table = [name for name, (_, weight) in sorted(MOVES.items()) for _ in range(weight) if only is None or name in only]
+        b.input("y", b.pick([s for s in (*inputs, b.shapes["x"]) if s[0] == b.shapes["x"][0]]))
     if b.chance(75):
-        _grow(b, [name for name in ("linear", "conv", "conv", "gemm", "linear_left") if name in table] or table)
+        _grow(b, [name for name in ("linear", "conv", "conv", "gemm", "linear_left") if name in table])
     for _ in range(choice.integer(2, moves)):
         _grow(b, table)
     outputs = _outputs(b)
     return b.finish(outputs), b.feeds
+
+
+def _repeated(table: dict[int, tuple[str, ...]]) -> list[str]:
+    return [name for times, names in table.items() for name in names * times]
 
 
 def _grow(b: Growing, table: list[str]) -> None:
