@@ -53,13 +53,16 @@ def l1(group: GroupWeights) -> Scores:
 
 @criterion("l2")
 def l2(group: GroupWeights) -> Scores:
-    """Sum of squared weights. Source: Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900."""
+    """Sum of squared weights.
+
+    Source: Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900.
+    """
     return group.mean(lambda rows: np.square(rows).sum(axis=1), "out", "in", "scale")
 
 
 @criterion("bn-scale")
 def bn_scale(group: GroupWeights) -> Scores:
-    """Absolute BatchNormalization scale; groups without one are scored by ``l1``.
+    """Absolute BatchNormalization scale; groups without one are scored by l1.
 
     Source: Liu et al., "Network Slimming", ICCV 2017, arXiv:1708.06519.
     """
@@ -113,8 +116,10 @@ def random(group: GroupWeights) -> Scores:
 
 @criterion("dfpc", comparable=True)
 def dfpc(group: GroupWeights) -> Scores:
-    """Bound on what the consumers lose: for each layer that makes a channel and each later one that reads it, the
-    product of their absolute weights, at the resolution they run at.
+    """Bound on what the consumers of a channel lose.
+
+    For each layer that makes the channel and each later one that reads it: the product of their absolute weights, at
+    the resolution they run at.
 
     Source: Narshana et al., "DFPC: Data Flow Driven Pruning of Coupled Channels without Data", ICLR 2023. Both factors
     are non-negative, so the norm of the product is the product of row and column sums.
