@@ -88,7 +88,7 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     graph = proto.graph
-    custom = {o for n in graph.node if not is_standard(n) for o in n.output}
+    custom = {o for n in graph.node if not (is_standard(n) and onnx.defs.has(n.op_type)) for o in n.output}
     hints = [v for v in graph.value_info if v.name in custom]
     del graph.value_info[:]
     graph.value_info.extend(hints)

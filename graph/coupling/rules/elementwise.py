@@ -8,6 +8,7 @@ from ..labels import Axes
 from ..node import ALL, Node, couples
 
 UNARY = [
+    "ai.onnx.ml:Binarizer",
     "Abs",
     "Acos",
     "Acosh",
@@ -15,7 +16,6 @@ UNARY = [
     "Asinh",
     "Atan",
     "Atanh",
-    "Binarizer",
     "BitwiseNot",
     "Cast",
     "Ceil",

@@ -118,12 +118,13 @@ def choose(
         removed[short[number(0, len(short) - 1)]] = False
 
 
-def verify(removal: Removal, feeds: Values, *, strict: bool = True) -> Model:
+def verify(removal: Removal, feeds: Values, *, checked: bool = True) -> Model:
     """All that must hold of a removal; returns the pruned model."""
     coupling = removal.coupling
     check(removal)
     pruned = remove(removal)
-    onnx.checker.check_model(to_proto(pruned), full_check=strict)
+    if checked:
+        onnx.checker.check_model(to_proto(pruned), full_check=True)
     difference = first_difference(removal, pruned, feeds)
     assert difference is None, str(difference)
     old, new = every_tensor(coupling.original, feeds), every_tensor(pruned, feeds)
