@@ -208,6 +208,8 @@ def _report(
         console.table(str(out), ("", "before", "after", "kept"), list(_amount_rows(result)))
         console.line()
         console.line(_proof_line(pruned))
+        if "accuracy" not in result:
+            console.line("accuracy not measured: weights alone do not tell what it costs, give --eval-data")
         for note in pruned.notes:
             console.line(f"note: {note}")
         console.line(f"wrote {out} in {pruned.seconds:.1f} s")
