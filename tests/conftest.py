@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real models and data are absent: set INTAGLIO_DATA ({folder} is no folder)")
     return folder
+
+
+def hear_interrupts() -> None:
+    """For a child process that is to be interrupted: what runs the tests in the background may ignore the signal."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from intaglio.cli import console
 from intaglio.graph.errors import BadModel, GateFailed, NothingChanged, UsageError
+from tests.conftest import hear_interrupts
 
 from .conftest import Command, write_model
 
@@ -159,7 +160,9 @@ def test_an_interrupt_ends_with_130_and_one_line(tmp_path: Path) -> None:
         "import sys; from intaglio.cli.main import main; print('ready', flush=True); "
         f"sys.exit(main(['bench', {str(path)!r}, '--seconds', '60']))"
     )
-    ran = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    ran = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=hear_interrupts
+    )
     assert ran.stdout is not None
     assert ran.stdout.readline() == b"ready\n"
     time.sleep(1.5)

@@ -21,6 +21,7 @@ from intaglio import __version__
 from intaglio.graph.load import from_proto, load
 from intaglio.graph.model import Model
 from intaglio.graph.save import CannotWrite, save, to_bytes, to_proto
+from tests.conftest import hear_interrupts
 
 MIB = 1 << 20
 TEXT = '<ir_version: 8, opset_import: ["" : 17]> g (float[N,64] x) => (float[N,64] y) { y = MatMul (x, w) }'
@@ -173,7 +174,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     save(model_with(random_weight()), tmp_path / "m.onnx")
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-c", code, str(tmp_path / "m.onnx"), str(tmp_path / "out" / "m.onnx")]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=hear_interrupts)
     assert child.stdout is not None
     child.stdout.readline()
     deadline = time.monotonic() + 60

@@ -60,8 +60,8 @@ def test_half_of_every_width_goes_with_proof(zoo_folder: Path, name: str, export
     for criterion, seed, exact_only in (("l2", 0, False), ("random", 1, False), ("random", 2, True)):
         if exact_only and not any(g.prunable and g.exact for g in coupling.groups):
             continue
-        options = {"target": "channels", "keep": 0.5, "criterion": criterion, "exact_only": exact_only}
-        pruned = PruneChannels(verify=False, **options).prune(model, Context(seed=seed))
+        options = {"target": "channels", "keep": 0.5, "criterion": criterion, "exact_only": exact_only, "verify": False}
+        pruned = PruneChannels.model_validate(options).prune(model, Context(seed=seed))
         after = _run(to_bytes(pruned.model), feeds)
         assert [v.shape for v in before] == [v.shape for v in after]
         assert first_difference(pruned.removal, pruned.model, feeds) is None
