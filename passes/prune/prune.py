@@ -58,15 +58,15 @@ class PruneChannels(Pass):
 
     name: ClassVar[str] = "prune"
     target: Target = "macs"
-    keep: float = Field(0.5, gt=0, le=1)
+    keep: float = Field(default=0.5, gt=0, le=1)
     criterion: str = "l2"
     scope: Literal["global", "group"] = "global"
-    steps: int = Field(1, ge=1, le=1000)
+    steps: int = Field(default=1, ge=1, le=1000)
     axis: Literal["heads", "width", "both"] = "width"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    min_channels: int = Field(1, ge=1)
-    round_to: int = Field(1, ge=1)
+    min_channels: int = Field(default=1, ge=1)
+    round_to: int = Field(default=1, ge=1)
     exact_only: bool = False
     verify: bool = True
 

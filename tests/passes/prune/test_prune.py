@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_the_least_important_channels_go() -> None:
 
 @pytest.mark.parametrize(("least", "multiple", "kept"), [(1, 1, 3), (5, 1, 5), (1, 4, 4), (5, 4, 8), (50, 1, 12)])
 def test_limits_hold_for_every_group(least: int, multiple: int, kept: int) -> None:
-    options = {"target": "channels", "keep": 0.25, "min_channels": least, "round_to": multiple}
+    options: dict[str, Any] = {"target": "channels", "keep": 0.25, "min_channels": least, "round_to": multiple}
     if kept == 12:
         with pytest.raises(NothingChanged):
             pruned(conv_pair(width=12), **options)
