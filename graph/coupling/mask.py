@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import count
+
 import numpy as np
 import onnx
 
 from ..model import Model
 from ..nodes import replace_nodes
-from .analyse import Coupling
 from .labels import Why
 from .node import Contraction
 from .surgery import Removal, follow, sliced
@@ -21,72 +23,123 @@ def masked(removal: Removal) -> Model:
     if ``removal`` contains inexact channels) what stays is gathered, the node works on that, and its result is spread
     to the full width again.
     """
-    coupling = removal.coupling
-    model = coupling.original.copy()
-    by_output = {_made(n): i for i, n in enumerate(model.graph.node)}
-    before: dict[int, list[onnx.NodeProto]] = {}
-    after: dict[int, list[onnx.NodeProto]] = {}
-    narrowed = {i for i in coupling.trace.narrowed if _narrows(coupling, removal, i)}
-    parted = set(coupling.prepared.base.values())
-    for contraction in coupling.trace.contractions:
-        if contraction.node not in narrowed:
-            _silence(removal, model, contraction, by_output, before, parted)
-    for index in narrowed:
-        at = by_output[_made(coupling.nodes[index])]
-        first, last = _narrow(removal, model, index, model.graph.node[at])
-        before.setdefault(at, []).extend(first)
-        after.setdefault(at, []).extend(last)
-    nodes = []
-    for at, node in enumerate(model.graph.node):
-        nodes.extend([*before.get(at, ()), node, *after.get(at, ())])
-    replace_nodes(model.graph, nodes)
-    return model
+    return _Masking(removal).run()
+
+
+class _Masking:
+    def __init__(self, removal: Removal) -> None:
+        self.removal, self.coupling = removal, removal.coupling
+        self.model = self.coupling.original.copy()
+        self.places = {_made(n): i for i, n in enumerate(self.model.graph.node)}
+        self.before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
+        self.after: dict[int, list[onnx.NodeProto]] = defaultdict(list)
+        self.shared = set(self.coupling.prepared.base.values())
+        self.start = self._unused_start()
+
+    def run(self) -> Model:
+        inexact = self.coupling.trace.narrowed
+        narrowed = {i: None for i, axes in inexact.items() if any(self.removal.keep(a) is not None for a in axes)}
+        for contraction in self.coupling.trace.contractions:
+            if contraction.node not in narrowed:
+                self._silence(contraction)
+        for index in narrowed:
+            self._narrow(index)
+        nodes = []
+        for at, node in enumerate(self.model.graph.node):
+            nodes.extend([*self.before.get(at, ()), node, *self.after.get(at, ())])
+        replace_nodes(self.model.graph, nodes)
+        return self.model
+
+    def _unused_start(self) -> str:
+        """What the name of no tensor starts with, for the new ones."""
+        taken = {name for n in self.model.graph.node for name in (*n.input, *n.output)} | set(self.model.weights)
+        starts = (f"mask{k or ''}/" for k in count())
+        return next(start for start in starts if not any(name.startswith(start) for name in taken))
+
+    def _silence(self, c: Contraction) -> None:
+        """Zero what removed channels add to a sum: in the weight they meet, else in front of the node."""
+        old = self.coupling.nodes[c.node]
+        axis = self.coupling.axes(old.input[c.position])[c.axis]
+        mask = self.removal.keep(axis)
+        if mask is None or isinstance(axis, Why):
+            return
+        at = self.places[_made(old)]
+        node = self.model.graph.node[at]
+        name = node.input[c.position]
+        if name not in self.model.weights:
+            self._multiply(at, c, mask)
+            return
+        weight, fill = self.model.weights[name], self._neutral(node, c)
+        if name in self.shared:
+            # Other nodes use it index by index, each on its own: they must not see the zeros.
+            name = f"{self.start}{name}@{at}"
+            node.input[c.position] = name
+        self.model.weights[name] = _filled(weight, c.axis, ~mask, fill)
+
+    def _neutral(self, node: onnx.NodeProto, c: Contraction) -> np.ndarray | int:
+        """The value that adds nothing."""
+        if c.neutral < 0 or c.neutral >= len(node.input) or not node.input[c.neutral]:
+            return 0
+        return self.model.weights[node.input[c.neutral]]
+
+    def _multiply(self, at: int, c: Contraction, mask: np.ndarray) -> None:
+        """``Mul`` by zeros and ones in front of an operand."""
+        node, shapes = self.model.graph.node[at], self.coupling.prepared.shapes
+        old = self.coupling.nodes[c.node].input[c.position]
+        shape = [1] * len(shapes.dims[old])
+        shape[c.axis] = len(mask)
+        name = f"{self.start}{_made(node)}.{c.position}.{c.axis}"
+        kind = onnx.helper.tensor_dtype_to_np_dtype(shapes.dtypes[old])
+        self.model.weights[f"{name}.kept"] = mask.reshape(shape).astype(kind)
+        inputs = [node.input[c.position], f"{name}.kept"]
+        self.before[at].append(onnx.helper.make_node("Mul", inputs, [name], name=name))
+        node.input[c.position] = name
+
+    def _narrow(self, index: int) -> None:
+        """Let a node work on what stays, and spread its result."""
+        old = self.coupling.nodes[index]
+        at = self.places[_made(old)]
+        node = self.model.graph.node[at]
+        inputs, outputs = list(node.input), list(node.output)
+        stem = f"{self.start}{_made(node)}"
+        edited = follow(self.coupling, self.removal, self.model, index, node)
+        place = edited.index(node)
+        first, last = self.before[at], self.after[at]
+        for i, name in enumerate(old.input):
+            masks = self.removal.tensor(name) if name else {}
+            if masks and inputs[i] in self.model.weights:
+                self.model.weights[f"{stem}.{i}"] = sliced(self.model.weights[inputs[i]], masks)
+                node.input[i] = f"{stem}.{i}"
+                continue
+            for axis, mask in masks.items():
+                node.input[i] = self._gather(first, node.input[i], f"{stem}.{i}.{axis}", axis, np.flatnonzero(mask))
+        first.extend(edited[:place])
+        last.extend(edited[place + 1 :])
+        for name in outputs:
+            if name:
+                self._spread(node, last, name)
+
+    def _spread(self, node: onnx.NodeProto, last: list[onnx.NodeProto], name: str) -> None:
+        """Give an output its full width back; what went repeats a neighbour, for nobody to read."""
+        masks = self.removal.tensor(name)
+        inner = f"{self.start}{name}.narrow"
+        if masks:
+            for n in (node, *last):
+                n.output[:] = [inner if o == name else o for o in n.output]
+        for k, (axis, mask) in enumerate(masks.items()):
+            target = name if k == len(masks) - 1 else f"{inner}.{axis}"
+            inner = self._gather(last, inner, target, axis, np.where(mask, np.cumsum(mask) - 1, 0))
+
+    def _gather(self, nodes: list[onnx.NodeProto], source: str, target: str, axis: int, indices: np.ndarray) -> str:
+        table = f"{self.start}{target}.{axis}.places"
+        self.model.weights[table] = np.asarray(indices, dtype=np.int64)
+        nodes.append(onnx.helper.make_node("Gather", [source, table], [target], name=target, axis=axis))
+        return target
 
 
 def _made(node: onnx.NodeProto) -> str:
     """The first tensor that a node makes: what it can be found by in another copy of the graph."""
     return next((o for o in node.output if o), "")
-
-
-def _narrows(coupling: Coupling, removal: Removal, index: int) -> bool:
-    """Whether an axis that the node normalizes or averages over loses indices."""
-    return any(removal.keep(axis) is not None for axis in coupling.trace.narrowed[index])
-
-
-def _silence(
-    removal: Removal,
-    model: Model,
-    c: Contraction,
-    by_output: dict[str, int],
-    before: dict[int, list[onnx.NodeProto]],
-    parted: set[str],
-) -> None:
-    coupling = removal.coupling
-    old = coupling.nodes[c.node]
-    axis = coupling.axes(old.input[c.position])[c.axis]
-    mask = removal.keep(axis)
-    if mask is None or isinstance(axis, Why):
-        return
-    at = by_output[_made(old)]
-    node = model.graph.node[at]
-    name = node.input[c.position]
-    if name in model.weights:
-        weight = model.weights[name]
-        fill = _neutral(model, node, c)
-        if name in parted:
-            # Other nodes use it index by index, each on its own: they must not see the zeros.
-            name = f"{name}_masked_{at}"
-            node.input[c.position] = name
-        model.weights[name] = _filled(weight, c.axis, ~mask, fill)
-        return
-    rank = len(coupling.prepared.shapes.dims[old.input[c.position]])
-    before.setdefault(at, []).append(_mask_node(removal, model, node, c, mask, rank))
-
-
-def _neutral(model: Model, node: onnx.NodeProto, c: Contraction) -> np.ndarray | int:
-    if c.neutral < 0 or c.neutral >= len(node.input) or not node.input[c.neutral]:
-        return 0
-    return model.weights[node.input[c.neutral]]
 
 
 def _filled(weight: np.ndarray, axis: int, gone: np.ndarray, fill: np.ndarray | int) -> np.ndarray:
@@ -103,67 +156,3 @@ def _filled(weight: np.ndarray, axis: int, gone: np.ndarray, fill: np.ndarray | 
     else:
         view[..., gone] = values.reshape(-1)[0]
     return out
-
-
-def _mask_node(
-    removal: Removal, model: Model, node: onnx.NodeProto, c: Contraction, mask: np.ndarray, rank: int
-) -> onnx.NodeProto:
-    """``Mul`` by zeros and ones in front of an operand."""
-    name = node.input[c.position]
-    kind = removal.coupling.prepared.shapes.dtypes[removal.coupling.nodes[c.node].input[c.position]]
-    shape = [1] * rank
-    shape[c.axis] = len(mask)
-    stem = f"{node.output[0]}_mask{c.position}_{c.axis}"
-    model.weights[f"{stem}_const"] = mask.reshape(shape).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-    node.input[c.position] = stem
-    return onnx.helper.make_node("Mul", [name, f"{stem}_const"], [stem], name=stem)
-
-
-def _narrow(
-    removal: Removal, model: Model, index: int, node: onnx.NodeProto
-) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """Let a node work on what stays, and spread its result; returns what must stand before and after it."""
-    coupling = removal.coupling
-    first: list[onnx.NodeProto] = []
-    last: list[onnx.NodeProto] = []
-    old = coupling.nodes[index]
-    inputs, outputs = list(node.input), list(node.output)
-    edited = follow(coupling, removal, model, index, node)
-    for i, name in enumerate(old.input):
-        masks = removal.tensor(name) if name else {}
-        if masks and inputs[i] in model.weights:
-            key = f"{outputs[0]}_narrow{i}"
-            model.weights[key] = sliced(model.weights[inputs[i]], masks)
-            node.input[i] = key
-            continue
-        for axis, mask in masks.items():
-            node.input[i] = _gather(
-                model, first, node.input[i], f"{outputs[0]}_narrow{i}_{axis}", axis, np.flatnonzero(mask)
-            )
-    place = edited.index(node)
-    first.extend(edited[:place])
-    last.extend(edited[place + 1 :])
-    for name in outputs:
-        masks = removal.tensor(name) if name else {}
-        if not masks:
-            continue
-        inner = f"{name}_kept"
-        _rename(node, last, name, inner)
-        for k, (axis, mask) in enumerate(masks.items()):
-            spread = np.where(mask, np.cumsum(mask) - 1, 0)
-            target = name if k == len(masks) - 1 else f"{name}_kept_{axis}"
-            inner = _gather(model, last, inner, target, axis, spread)
-    return first, last
-
-
-def _rename(node: onnx.NodeProto, after: list[onnx.NodeProto], name: str, fresh: str) -> None:
-    for n in (node, *after):
-        for j, output in enumerate(n.output):
-            if output == name:
-                n.output[j] = fresh
-
-
-def _gather(model: Model, nodes: list[onnx.NodeProto], source: str, target: str, axis: int, indices: np.ndarray) -> str:
-    model.weights[f"{target}_indices"] = np.asarray(indices, dtype=np.int64)
-    nodes.append(onnx.helper.make_node("Gather", [source, f"{target}_indices"], [target], name=target, axis=axis))
-    return target

@@ -73,6 +73,12 @@ class Removal:
         """Tensors with an axis that shrinks."""
         return {name for name in self.coupling.trace.axes if self.tensor(name)}
 
+    @cached_property
+    def names(self) -> set[str]:
+        """Names of tensors that are there already."""
+        graphs = (self.coupling.original.graph, self.coupling.model.graph)
+        return {name for g in graphs for n in g.node for name in (*n.input, *n.output, *captured(n))}
+
 
 class Edit:
     """A node under surgery: its old view, the masks of its axes, and ways to change it."""
@@ -189,16 +195,13 @@ class Edit:
         return name
 
     def _name(self, stem: str) -> str:
-        taken = self.removal.coupling.trace.dims
+        taken = self.removal.names
         name, serial = stem, 0
-        while name in taken or name in self.model.weights or name in self._given():
+        while name in taken or name in self.model.weights:
             serial += 1
             name = f"{stem}_{serial}"
-        self._given().add(name)
+        taken.add(name)
         return name
-
-    def _given(self) -> set[str]:
-        return self.removal.__dict__.setdefault("_given_names", set())
 
 
 def remove(removal: Removal) -> Model:

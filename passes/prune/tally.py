@@ -13,7 +13,7 @@ from ...graph.cost import cost
 from ...graph.coupling import Coupling, Removal
 from ...graph.coupling.labels import IntArray, Why
 from ...graph.coupling.solve import BoolArray
-from ...graph.nodes import captured
+from ...graph.nodes import captured, subgraphs
 from .weights import Scores
 
 
@@ -45,13 +45,14 @@ class Tally:
         self._bytes: list[float] = []
         self._add_nodes()
         self._add_constants()
+        self._inner_params = self._count_inner()
         self._other_bytes = file_bytes - self._saved(np.zeros(len(coupling.solution.reason), dtype=bool))[1]
 
     def after(self, removal: Removal) -> Amounts:
         """What is left."""
         macs = self._nodes.left(removal.goes)
         params, size = self._saved(removal.goes)
-        return Amounts(float(macs @ self._nodes.amounts), params, size + self._other_bytes)
+        return Amounts(float(macs @ self._nodes.amounts), params + self._inner_params, size + self._other_bytes)
 
     def _saved(self, goes: BoolArray) -> tuple[float, float]:
         """Parameters and bytes of the constants, those that are cut alike once."""
@@ -61,14 +62,20 @@ class Tally:
         params = shares[first] @ self._constants.amounts[first]
         return float(params), float(shares[first] @ np.array(self._bytes)[first])
 
+    def _count_inner(self) -> int:
+        """Parameters inside subgraphs and functions, which stay."""
+        model = self.coupling.model
+        if not model.proto.functions and not any(next(subgraphs(n), None) for n in self.coupling.nodes):
+            return 0
+        return cost(model, self.coupling.unit_shapes).params - sum(self.coupling.params.values())
+
     def _add_nodes(self) -> None:
         for index, terms in self.coupling.trace.shares.items():
             macs = self.coupling.macs(index)
             for share, axes in terms:
                 self._nodes.add(macs * share, dict(enumerate(axes)))
-        counted = self.coupling.trace.shares
-        rest = sum(self.coupling.macs(i) for i in range(len(self.coupling.nodes)) if i not in counted)
-        self._nodes.add(rest, {})
+        shared = sum(self.coupling.macs(index) for index in self.coupling.trace.shares)
+        self._nodes.add(self.full.macs - shared, {})
 
     def _add_constants(self) -> None:
         coupling, base = self.coupling, self.coupling.prepared.base

@@ -110,7 +110,7 @@ def scatter_nd(n: Node) -> Sequence[Axes]:
 def top_k(n: Node) -> Sequence[Axes]:
     at = n.attr("axis", -1) % n.rank(0)
     n.freeze_axis(0, at, "ranks its indices")
-    out = tuple(n.unlabelled(0, n.why("ranks its indices"))[a] if a == at else axis for a, axis in enumerate(n.axes(0)))
+    out = tuple(n.why("ranks its indices") if a == at else axis for a, axis in enumerate(n.axes(0)))
     return [out, out]
 
 
