@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import onnx
 
+from ..collector import paused_collector
 from ..cost import node_macs, parameters
 from ..model import Model
 from ..nodes import captured
@@ -73,6 +74,7 @@ class Coupling:
         return np.zeros(self.solution.atoms.shape[1], dtype=bool)
 
 
+@paused_collector()
 def analyse(model: Model) -> Coupling:
     """Find the coupled channels of a model.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from ..collector import paused_collector
 from ..nodes import display_name
 from .labels import IntArray, Why
 
@@ -57,6 +58,7 @@ class _Footprints:
 ALONE = Why("", "channel", "is the only one of its kind, so its axis would become empty")
 
 
+@paused_collector()
 def find_groups(coupling: Coupling) -> list[Group]:
     """Group atoms, and frozen classes by their reason, by the constants' axes they stand on and how often."""
     solution = coupling.solution

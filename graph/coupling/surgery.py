@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from ..collector import paused_collector
 from ..errors import IntaglioError
 from ..model import Model
 from ..nodes import attribute, captured, replace_nodes, set_attribute
@@ -204,6 +205,7 @@ class Edit:
         return name
 
 
+@paused_collector()
 def remove(removal: Removal) -> Model:
     """The model without the removed channels. What is not touched is shared with the original.
 
