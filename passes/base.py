@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ class PassReport:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Pass(BaseModel):
+class Pass(BaseModel, ABC):
     """Base of all passes: its fields are its options. ``run`` never changes the model it is given.
 
     Same model, options and seed give the same bytes.
@@ -52,6 +53,6 @@ class Pass(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: ClassVar[str]
 
+    @abstractmethod
     def run(self, model: Model, context: Context | None = None) -> PassReport:
         """Apply the pass. Raises IntaglioError where the request cannot be met; the input stays as it was."""
-        raise NotImplementedError
