@@ -14,6 +14,15 @@ from .labels import Why
 from .node import Contraction
 from .surgery import Removal, follow, sliced
 
+_AFFINE = {
+    "GroupNormalization": 1,
+    "InstanceNormalization": 1,
+    "LayerNormalization": -1,
+    "RMSNormalization": -1,
+    "SimplifiedLayerNormalization": -1,
+}
+"""Normalizations with a scale (operand 1) and a shift (operand 2), and the axis these lie along, -1 for the last."""
+
 
 def masked(removal: Removal) -> Model:
     """A copy of the original model in which nothing that went is heard of.
@@ -100,35 +109,70 @@ class _Masking:
         old = self.coupling.nodes[index]
         at = self.places[_made(old)]
         node = self.model.graph.node[at]
-        inputs, outputs = list(node.input), list(node.output)
-        stem = f"{self.start}{_made(node)}"
+        outputs = list(node.output)
+        affine = self._part_affine(node, old)
+        inputs = list(node.input)
         edited = follow(self.coupling, self.removal, self.model, index, node)
         place = edited.index(node)
         first, last = self.before[at], self.after[at]
         for i, name in enumerate(old.input):
-            masks = self.removal.tensor(name) if name else {}
+            masks = self.removal.tensor(name) if name and i not in affine else {}
             if masks and inputs[i] in self.model.weights:
-                self.model.weights[f"{stem}.{i}"] = sliced(self.model.weights[inputs[i]], masks)
-                node.input[i] = f"{stem}.{i}"
+                name = f"{self.start}{_made(node)}.{i}"
+                self.model.weights[name] = sliced(self.model.weights[inputs[i]], masks)
+                node.input[i] = name
                 continue
             for axis, mask in masks.items():
-                node.input[i] = self._gather(first, node.input[i], f"{stem}.{i}.{axis}", axis, np.flatnonzero(mask))
+                target = f"{self.start}{_made(node)}.{i}.{axis}"
+                node.input[i] = self._gather(first, node.input[i], target, axis, np.flatnonzero(mask))
         first.extend(edited[:place])
         last.extend(edited[place + 1 :])
         for name in outputs:
             if name:
-                self._spread(node, last, name)
+                self._spread(node, last, name, affine if name == outputs[0] else {})
 
-    def _spread(self, node: onnx.NodeProto, last: list[onnx.NodeProto], name: str) -> None:
-        """Give an output its full width back; what went repeats a neighbour, for nobody to read."""
+    def _part_affine(self, node: onnx.NodeProto, old: onnx.NodeProto) -> dict[int, np.ndarray]:
+        """Take the scale and shift of a normalization off it: they belong to channels, whatever it runs over.
+
+        Returns their original values by position, shaped to broadcast to the output.
+        """
+        axis = _AFFINE.get(node.op_type)
+        dims = self.coupling.prepared.shapes.dims[old.input[0]]
+        masks = self.removal.tensor(old.input[0])
+        left = [int(masks[a].sum()) if a in masks else n for a, n in enumerate(dims)]
+        found: dict[int, np.ndarray] = {}
+        for i in range(1, len(node.input)):
+            weight = self.model.weights.get(node.input[i])
+            if axis is None or weight is None or (axis == 1 and weight.shape != (dims[1],)):
+                return {}
+            found[i] = weight.reshape(-1, *(1 for _ in dims[2:])) if axis == 1 else weight
+        for i in found:
+            whole = self.model.weights[node.input[i]].shape
+            aligned = [1] if axis == 1 else range(len(dims) - len(whole), len(dims))
+            shape = [left[a] if n == dims[a] else n for a, n in zip(aligned, whole, strict=True)]
+            node.input[i] = f"{self.start}{_made(node)}.{i}.none"
+            self.model.weights[node.input[i]] = np.full(shape, 1 if i == 1 else 0, dtype=found[i].dtype)
+        return found
+
+    def _spread(
+        self, node: onnx.NodeProto, last: list[onnx.NodeProto], name: str, affine: dict[int, np.ndarray]
+    ) -> None:
+        """Give an output its full width back, then its scale and shift; what went repeats a neighbour, for nobody."""
         masks = self.removal.tensor(name)
         inner = f"{self.start}{name}.narrow"
-        if masks:
+        if masks or affine:
             for n in (node, *last):
                 n.output[:] = [inner if o == name else o for o in n.output]
-        for k, (axis, mask) in enumerate(masks.items()):
-            target = name if k == len(masks) - 1 else f"{inner}.{axis}"
+        steps = len(masks) + len(affine)
+        for k, (axis, mask) in enumerate(masks.items(), start=1):
+            target = name if k == steps else f"{self.start}{name}.wide{axis}"
             inner = self._gather(last, inner, target, axis, np.where(mask, np.cumsum(mask) - 1, 0))
+        for k, (i, table) in enumerate(affine.items(), start=len(masks) + 1):
+            target = name if k == steps else f"{self.start}{name}.scaled"
+            self.model.weights[f"{self.start}{name}.{i}.table"] = table
+            inputs = [inner, f"{self.start}{name}.{i}.table"]
+            last.append(onnx.helper.make_node("Mul" if i == 1 else "Add", inputs, [target], name=target))
+            inner = target
 
     def _gather(self, nodes: list[onnx.NodeProto], source: str, target: str, axis: int, indices: np.ndarray) -> str:
         table = f"{self.start}{target}.{axis}.places"
