@@ -1,4 +1,4 @@
-"""Would the proof notice if a rule forgot something? Equations are dropped one at a time, and most are missed."""
+"""Would the proof notice if a rule forgot something? Equations are dropped one at a time, and most are missed as they should be."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NETWORKS = [
 ]
 EACH = int(os.environ.get("INTAGLIO_FUZZ", "1")) * 5
 """Equations dropped of every network."""
-NOTICED = 0.85
+NOTICED = 0.9
 
 
 def without(ledger: Ledger, place: int) -> Ledger:
@@ -90,7 +90,7 @@ def _shapes(model: Model, feeds: Values) -> list[tuple[int, ...]]:
 
 
 def test_most_forgotten_equations_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """96 % of 480 were, when this was written."""
+    """98 % of 424 were, when this was written: here, and in transformers and convolutional networks of the zoo."""
     noticed = []
     for name in NETWORKS:
         path = zoo.build(name, "onnx", tmp_path)
