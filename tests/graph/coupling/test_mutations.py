@@ -1,4 +1,4 @@
-"""Would the proof notice if a rule forgot something? Equations are dropped one at a time, and most are missed as they should be."""
+"""Would the proof notice if a rule forgot an equation? Drop one at a time, and see."""
 
 from __future__ import annotations
 
