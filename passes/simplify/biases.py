@@ -1,0 +1,34 @@
+"""Give every layer a bias, so that whoever refits its weights has a place for the mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...graph.model import Model
+from ...graph.nodes import display_name, is_standard, set_attribute
+from .fold import output_channels
+from .names import Names
+
+
+def with_biases(model: Model) -> Model:
+    """A copy in which Conv, ConvTranspose and Gemm with constant weights and no bias have one of zeros.
+
+    A MatMul stays as it is. ``beta`` of a Gemm that gets a bias becomes 1, as it had no meaning before.
+    """
+    changed = model.copy()
+    names = Names(model)
+    for node in changed.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or not is_standard(node):
+            continue
+        weight = changed.weights.get(node.input[1])
+        if weight is None or any(node.input[2:]):
+            continue
+        zeros = np.zeros(output_channels(node, weight), dtype=weight.dtype)
+        zeros.flags.writeable = False
+        name = names.fresh(f"{display_name(node)}_bias")
+        changed.weights[name] = zeros
+        del node.input[2:]
+        node.input.append(name)
+        if node.op_type == "Gemm":
+            set_attribute(node, "beta", 1.0)
+    return changed
