@@ -1,0 +1,354 @@
+"""Statistics of tensors, gathered piece by piece in memory that does not grow with the data.
+
+All are kept in float64 and hardly depend on how the samples are cut into pieces, nor on their order: ranges and counts
+not at all, means and moments by rounding alone, less than 1e-12 of the largest value (of its square for moments).
+Pieces are joined by n = a + b, d = mean_b - mean_a, mean = mean_a + d·b/n, scatter = scatter_a + scatter_b + d·dᵀ·ab/n,
+which loses nothing where the mean is large against the spread.
+
+Source: Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
+Stanford STAN-CS-79-773, 1979.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...graph.errors import BadData, BadModel
+
+Floats = NDArray[np.float64]
+Cut = tuple[slice, slice, slice]
+_BLOCK = 1 << 17
+"""Elements converted to float64 at once: 1 MiB, which a core's own cache holds."""
+_SMALLEST_EXPONENT = -1000
+"""A histogram starts with the range of 2 to this power, below every number that float32 can hold."""
+_NOTHING = "there are no values to take statistics of"
+
+
+class NotFinite(BadModel):
+    """A tensor holds NaN or infinity."""
+
+
+class Statistic(Protocol):
+    """Takes a tensor piece by piece."""
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in one more piece. Raises BadModel where it holds no real numbers, NotFinite where NaN or infinity."""
+
+
+@dataclass
+class Mean:
+    """Mean and variance of all values, or of each channel where ``axis`` says which axis counts channels.
+
+    ``count`` is the number of values, of one channel where there are several.
+    """
+
+    axis: int | None = None
+    count: int = field(default=0, init=False)
+    _mean: Floats | None = field(default=None, init=False, repr=False)
+    _scatter: Floats | None = field(default=None, init=False, repr=False)
+
+    def add(self, values: np.ndarray) -> None:
+        for block in _blocks(values, self.axis):
+            known = _known(self._mean, block, self.axis)
+            mean, count = block.mean(axis=1), block.shape[1]
+            block -= mean[:, None]
+            scatter = np.einsum("ci,ci->c", block, block)
+            shift, total = mean - known, self.count + count
+            if self.count and self._scatter is not None:
+                scatter += self._scatter + shift * shift * (self.count * count / total)
+            self._mean, self._scatter, self.count = known + shift * (count / total), scatter, total
+
+    @property
+    def mean(self) -> Floats:
+        """Shapes: (channels,), or () over all values."""
+        return _result(self._mean, self.axis)
+
+    @property
+    def variance(self) -> Floats:
+        """Mean squared distance from the mean. Shapes: as the mean."""
+        return _result(self._scatter, self.axis) / self.count
+
+
+@dataclass
+class Range:
+    """Smallest and largest value, of all or of each channel."""
+
+    axis: int | None = None
+    _low: Floats | None = field(default=None, init=False, repr=False)
+    _high: Floats | None = field(default=None, init=False, repr=False)
+
+    def add(self, values: np.ndarray) -> None:
+        for block in _blocks(values, self.axis):
+            _known(self._low, block, self.axis)
+            low, high = block.min(axis=1), block.max(axis=1)
+            self._low = low if self._low is None else np.minimum(self._low, low)
+            self._high = high if self._high is None else np.maximum(self._high, high)
+
+    @property
+    def minimum(self) -> Floats:
+        """Shapes: (channels,), or () over all values."""
+        return _result(self._low, self.axis)
+
+    @property
+    def maximum(self) -> Floats:
+        return _result(self._high, self.axis)
+
+
+@dataclass
+class Histogram:
+    """Counts of values in ``bins`` equal bins from -limit to limit, the limit being the power of two that holds all.
+
+    Bin i holds -limit + i·width <= x < -limit + (i + 1)·width. A larger value doubles the limit as often as needed,
+    which merges whole bins: the counts are those that the final limit gives. ``bins`` is a power of two, so that a bin
+    is one as wide as well and no value falls beside its bin by rounding.
+    """
+
+    bins: int = 2048
+    counts: NDArray[np.int64] = field(init=False, repr=False)
+    _exponent: int = field(default=_SMALLEST_EXPONENT, init=False, repr=False)
+    _low: float = field(default=math.inf, init=False, repr=False)
+    _high: float = field(default=-math.inf, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.bins < 2 or self.bins & (self.bins - 1):
+            raise ValueError(f"bins must be a power of two, at least 2, not {self.bins}")
+        self.counts = np.zeros(self.bins, np.int64)
+
+    def add(self, values: np.ndarray) -> None:
+        for block in _blocks(values, None):
+            low, high = float(block.min()), float(block.max())
+            self._low, self._high = min(self._low, low), max(self._high, high)
+            if low or high:  # nought has no exponent
+                self._grow(math.frexp(max(-low, high))[1])
+            block *= math.ldexp(1.0, -self._width_exponent)
+            place = np.floor(block, out=block)[0].astype(np.int64)
+            place += self.bins // 2
+            self.counts += np.bincount(place, minlength=self.bins)
+
+    @property
+    def count(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def minimum(self) -> float:
+        return self._told(self._low)
+
+    @property
+    def maximum(self) -> float:
+        return self._told(self._high)
+
+    @property
+    def limit(self) -> float:
+        return math.ldexp(1.0, self._exponent)
+
+    @property
+    def width(self) -> float:
+        return math.ldexp(1.0, self._width_exponent)
+
+    @property
+    def edges(self) -> Floats:
+        """Shapes: (bins + 1,)."""
+        return np.ldexp(np.arange(self.bins + 1, dtype=np.float64) - self.bins // 2, self._width_exponent)
+
+    @property
+    def magnitudes(self) -> NDArray[np.int64]:
+        """Counts of absolute values, in bins of the same width from 0 to the limit. Shapes: (bins / 2,)."""
+        half = self.bins // 2
+        return self.counts[half:] + self.counts[:half][::-1]
+
+    def quantile(self, share: float, *, magnitude: bool = False) -> float:
+        """The smallest value that at least this share of the values (or absolute values) does not exceed.
+
+        Right to one bin's width; exactly the smallest value for 0 and the largest for 1.
+        """
+        low, high = self.minimum, self.maximum
+        counts, start = self.counts, -self.limit
+        if magnitude:
+            low, high = max(0.0, low, -high), max(-low, high)
+            counts, start = self.magnitudes, 0.0
+        if share <= 0 or share >= 1:
+            return low if share <= 0 else high
+        reached = np.cumsum(counts)
+        rank = math.ceil(share * int(reached[-1]))
+        place = int(np.searchsorted(reached, rank))
+        inside = (rank - (reached[place] - counts[place]) - 0.5) / counts[place]
+        return min(max(start + (place + float(inside)) * self.width, low), high)
+
+    @property
+    def _width_exponent(self) -> int:
+        return self._exponent - (self.bins // 2).bit_length() + 1
+
+    def _told(self, value: float) -> float:
+        if not self.counts.any():
+            raise BadData(_NOTHING)
+        return value
+
+    def _grow(self, exponent: int) -> None:
+        """Double the limit until it is at least 2 to this power."""
+        doublings = exponent - self._exponent
+        if doublings <= 0:
+            return
+        half = self.bins // 2
+        merged = np.zeros_like(self.counts)
+        np.add.at(merged, (np.arange(-half, half) >> min(doublings, 62)) + half, self.counts)
+        self.counts, self._exponent = merged, exponent
+
+
+@dataclass
+class CrossMoment:
+    """Second moments between the channels of two tensors that agree in all axes but that of the channels.
+
+    ``count`` is the number of positions, over all samples.
+    """
+
+    axis: int = -1
+    count: int = field(default=0, init=False)
+    _left: Floats | None = field(default=None, init=False, repr=False)
+    _right: Floats | None = field(default=None, init=False, repr=False)
+    _scatter: Floats | None = field(default=None, init=False, repr=False)
+
+    def add(self, left: np.ndarray, right: np.ndarray) -> None:
+        """Take in the same positions of both. Raises BadModel where they do not go together or are not finite."""
+        if _around(left, self.axis) != _around(right, self.axis):
+            raise BadModel(f"shapes {left.shape} and {right.shape} differ beside axis {self.axis}")
+        most = max(left.shape[self.axis], right.shape[self.axis])
+        # Joining costs as much as multiplying as many positions as there are channels.
+        for cut in _cuts(left, self.axis, max(1, most // 4, _BLOCK // max(1, most))):
+            x = _block(left, self.axis, cut)
+            self._join(x, x if right is left else _block(right, self.axis, cut))
+
+    @property
+    def left_mean(self) -> Floats:
+        """Shapes: (left channels,)."""
+        return _result(self._left, self.axis)
+
+    @property
+    def right_mean(self) -> Floats:
+        """Shapes: (right channels,)."""
+        return _result(self._right, self.axis)
+
+    @property
+    def covariance(self) -> Floats:
+        """Mean of the products of distances from the means. Shapes: (left channels, right channels)."""
+        return _result(self._scatter, self.axis) / self.count
+
+    @property
+    def moment(self) -> Floats:
+        """Mean of the products themselves. Shapes: (left channels, right channels)."""
+        moment: Floats = self.covariance + np.outer(self.left_mean, self.right_mean)
+        return moment
+
+    def _join(self, x: Floats, y: Floats) -> None:
+        left, right = _known(self._left, x, self.axis), _known(self._right, y, self.axis)
+        count, total, one = x.shape[1], self.count + x.shape[1], x is y
+        x_mean, y_mean = x.mean(axis=1), y.mean(axis=1)
+        x -= x_mean[:, None]
+        if not one:
+            y -= y_mean[:, None]
+        scatter: Floats = x @ y.T
+        if self._scatter is not None:
+            root = math.sqrt(self.count * count / total)
+            scatter += np.outer((x_mean - left) * root, (y_mean - right) * root)
+            scatter += self._scatter
+        self._left = left + (x_mean - left) * (count / total)
+        self._right = right + (y_mean - right) * (count / total)
+        self._scatter, self.count = scatter, total
+
+
+@dataclass
+class SecondMoment:
+    """Second moments of a tensor's channels with each other: H = X Xᵀ / count. Exactly symmetric."""
+
+    axis: int = -1
+    _cross: CrossMoment = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._cross = CrossMoment(self.axis)
+
+    def add(self, values: np.ndarray) -> None:
+        self._cross.add(values, values)
+
+    @property
+    def count(self) -> int:
+        return self._cross.count
+
+    @property
+    def mean(self) -> Floats:
+        """Shapes: (channels,)."""
+        return self._cross.left_mean
+
+    @property
+    def covariance(self) -> Floats:
+        """Shapes: (channels, channels)."""
+        return self._cross.covariance
+
+    @property
+    def moment(self) -> Floats:
+        """Shapes: (channels, channels)."""
+        return self._cross.moment
+
+
+def _blocks(values: np.ndarray, axis: int | None) -> Iterator[Floats]:
+    """The tensor in float64, a bounded part at a time. Shapes: (channels, n), one channel where there is no axis."""
+    if axis is None:
+        values, axis = values.reshape(1, -1), 0
+    channels = _size(values, axis)
+    for cut in _cuts(values, axis, max(1, _BLOCK // max(1, channels))):
+        yield _block(values, axis, cut)
+
+
+def _cuts(values: np.ndarray, axis: int, positions: int) -> Iterator[Cut]:
+    """Parts of the tensor seen as (before, channels, after), each of about so many positions."""
+    before, after = (math.prod(side) for side in _around(values, axis))
+    if not values.size:
+        return
+    for start in range(0, after, positions):
+        columns = slice(start, min(after, start + positions))
+        rows = max(1, positions // (columns.stop - columns.start))
+        for first in range(0, before, rows):
+            yield slice(first, first + rows), slice(None), columns
+
+
+def _block(values: np.ndarray, axis: int, cut: Cut) -> Floats:
+    before, after = (math.prod(side) for side in _around(values, axis))
+    part = values.reshape(before, -1, after)[cut].transpose(1, 0, 2)
+    if values.dtype.kind in "OSUMmc":
+        raise BadModel(f"it holds {values.dtype}, no real numbers")
+    # Always a copy: it is centred in place. ml_dtypes are converted as well.
+    block = np.array(part, np.float64, order="C").reshape(len(part), -1)
+    if not np.isfinite(block).all():
+        wrong = int(values.size - np.count_nonzero(np.isfinite(values)))
+        raise NotFinite(f"{wrong} of its {values.size} values are NaN or infinite")
+    return block
+
+
+def _around(values: np.ndarray, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape before and after an axis."""
+    _size(values, axis)
+    axis %= values.ndim
+    return values.shape[:axis], values.shape[axis + 1 :]
+
+
+def _size(values: np.ndarray, axis: int) -> int:
+    if not -values.ndim <= axis < values.ndim:
+        raise BadModel(f"it has shape {values.shape} and so no axis {axis} that could count channels")
+    return values.shape[axis]
+
+
+def _known(mean: Floats | None, block: Floats, axis: int | None) -> Floats:
+    """What is known so far, zeros at first. Raises BadModel where the number of channels changes."""
+    if mean is not None and len(mean) != len(block):
+        raise BadModel(f"its axis {axis} changes from {len(mean)} to {len(block)} channels")
+    return np.zeros(len(block)) if mean is None else mean
+
+
+def _result(state: Floats | None, axis: int | None) -> Floats:
+    if state is None:
+        raise BadData(_NOTHING)
+    return state if axis is not None else state.reshape(())
