@@ -19,6 +19,7 @@ from .readers import Reader, read_npy_files, read_npz
 from .yielded import read_callable
 
 LABEL_NAMES = ("labels", "label", "targets", "target", "y")
+_SAYS_SCALE = frozenset(("scale", "offset", "mean", "std", "dtype"))
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ def open_data(spec: str, model: Model, *, preprocess: str | None = None, samples
     inputs, outputs = input_ports(model), output_ports(model)
     steps = parse_preprocess(preprocess, [p.name for p in inputs])
     reader = _open_reader(spec, inputs, outputs, steps)
+    if reader.count == 0:
+        shapes = ", ".join(f"{name} has shape {f.shape}" for name, f in reader.fields.items())
+        raise BadData(f"{spec} holds no samples", why=shapes, fix="give at least one row to every array")
     if reader.whole_runs and any(p.steps for p in steps.values()):
         raise UsageError("--preprocess does not go with an ONNX test data set", why="its tensors are fed as they are")
     notes = list(reader.notes)
@@ -161,8 +165,8 @@ def _bind(
     elif missing:
         raise BadData(
             f"the data has nothing for the input{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}",
-            why=f"it holds {', '.join(map(repr, fields)) or 'nothing'}",
-            fix=f"name the arrays after the graph inputs: {', '.join(p.name for p in inputs)}",
+            why=f"it holds {', '.join(map(repr, fields)) or 'nothing'}{', which are labels' if [*fields] == [labels] else ''}",
+            fix=f"name the arrays after the graph inputs: {', '.join(f'{p.name} {p.describe()}' for p in inputs)}",
         )
     if free:
         notes.append(f"not used: {', '.join(free)}")
@@ -200,11 +204,14 @@ def _fixed_batch(feeds: Sequence[Feed]) -> int | None:
 
 
 def _type_notes(feeds: Sequence[Feed], reader: Reader, preprocess: str | None) -> list[str]:
-    if preprocess is not None:
-        return []
-    kinds = {f.stored: reader.fields[f.stored].dtype for f in feeds if f.port.dtype.kind == "f"}
+    said = {f.stored for f in feeds if any(s.key in _SAYS_SCALE for s in f.preprocess.steps)}
+    if preprocess is not None:  # "none" says that nothing is to be done; a layout says nothing of scales
+        said |= {f.stored for f in feeds if not f.preprocess.steps}
+    floats = [f.stored for f in feeds if f.port.dtype.kind == "f" and f.stored not in said]
+    kinds = {name: reader.fields[name].dtype for name in floats}
     return [
-        f"{stored!r} holds {kind} and goes in unscaled: say --preprocess if the model wants it scaled"
+        f"{stored!r} holds {kind} and goes in unscaled: if the model wants it scaled, say so with --preprocess, "
+        "such as scale=1/255 or a preset"
         for stored, kind in kinds.items()
         if kind.kind in "iu"
     ]

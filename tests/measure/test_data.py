@@ -129,6 +129,13 @@ def test_whole_bytes_go_into_a_float_input_and_that_is_said(images: Model, tmp_p
     assert not open_data(str(tmp_path / "d.npz"), images, preprocess="none").notes
 
 
+def test_a_layout_says_nothing_of_scales(images: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=np.full((2, 4, 5, 3), 255, np.uint8))
+    for steps, warned in (("layout=nchw", True), ("unit,layout=nchw", False), ("layout=nchw,dtype=float32", False)):
+        notes = open_data(str(tmp_path / "d.npz"), images, preprocess=steps).notes
+        assert any("unscaled" in note for note in notes) == warned
+
+
 def test_data_in_nhwc_is_told_to_say_so(images: Model, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", image=IMAGES.transpose(0, 2, 3, 1))
     with pytest.raises(BadData) as caught:
@@ -151,6 +158,22 @@ def test_a_missing_input_is_named_with_what_there_is(make_model: MakeModel, tmp_
     with pytest.raises(BadData, match="'right'") as caught:
         open_data(str(tmp_path / "d.npz"), model)
     assert "wrong" in caught.value.why
+
+
+@pytest.mark.parametrize("name", ["labels", "y"])
+def test_labels_alone_are_told_to_be_no_input(images: Model, tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "d.npz", **{name: LABELS})  # type: ignore[arg-type]
+    with pytest.raises(BadData, match="'image'") as caught:
+        open_data(str(tmp_path / "d.npz"), images)
+    assert caught.value.why.endswith("which are labels")
+    assert "image float32 (N, 3, 4, 5)" in caught.value.fix
+
+
+def test_arrays_without_rows_are_refused_when_opened(images: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=IMAGES[:0], labels=LABELS[:0])
+    with pytest.raises(BadData, match="holds no samples") as caught:
+        open_data(str(tmp_path / "d.npz"), images)
+    assert "image has shape (0, 3, 4, 5)" in caught.value.why
 
 
 def test_arrays_of_different_lengths_are_refused(images: Model, tmp_path: Path) -> None:

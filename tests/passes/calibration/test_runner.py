@@ -292,10 +292,13 @@ def test_a_tensor_that_does_not_fit_its_statistic_is_named(tmp_path: Path) -> No
         collect(model, source(tmp_path, model, x=X[:, 0]), {"a": [Mean(axis=2)]})
 
 
-def test_no_samples_are_an_error(tmp_path: Path) -> None:
+def test_no_samples_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lines = "import numpy as np", "def rows(): return {'x': np.zeros((0, 3, 6), np.float32)}"
+    (tmp_path / "loader_of_nothing.py").write_text("\n".join(lines))
     model = small()
     with pytest.raises(BadData, match="no samples"):
-        collect(model, source(tmp_path, model, x=X[:0]), {"y": [Mean()]})
+        collect(model, open_data("loader_of_nothing:rows", model), {"y": [Mean()]})
 
 
 def test_missing_data_is_an_error_that_names_the_options(tmp_path: Path) -> None:
