@@ -6,8 +6,8 @@ import numpy as np
 
 from ...graph.model import Model
 from ...graph.nodes import display_name, is_standard, set_attribute
-from .fold import output_channels
 from .names import Names
+from .outputs import output_channels
 
 
 def with_biases(model: Model) -> Model:
