@@ -60,7 +60,7 @@ def fit(stored: str, field: Field, port: Port, preprocess: Preprocess, *, images
     if not whole_runs and port.shape is not None and _differs_in_ones(shape[1:], port.shape[1:]):
         wanted = tuple(d for d in port.shape[1:] if isinstance(d, int))
         return Feed(stored, port, preprocess, Form.ROWS, wanted, last)
-    raise misfit(stored, shape, port, images)
+    raise misfit(stored, field.shape, preprocess, port, images)
 
 
 def is_one_sample(field: Field, port: Port, preprocess: Preprocess) -> bool:
@@ -74,13 +74,28 @@ def is_one_sample(field: Field, port: Port, preprocess: Preprocess) -> bool:
     return dims_match(port.shape[1:], shape[1:])
 
 
-def misfit(stored: str, shape: Shape, port: Port, images: bool) -> BadData:
+def misfit(stored: str, stored_shape: Shape, preprocess: Preprocess, port: Port, images: bool) -> BadData:
     """The error for an array that does not fit, with the likeliest remedy."""
+    shape = preprocess.shape_after(stored_shape)
+    told = f"{stored_shape}" if shape == stored_shape else f"{stored_shape}, after --preprocess {shape}"
     return BadData(
-        f"{stored!r} does not fit the input {port.name!r}",
-        why=f"it has shape {shape}, the model takes {port.describe()}",
-        fix=_remedy(shape, port, images),
+        f"{'the images do' if images else f'the array {stored!r} does'} not fit the input {port.name!r}",
+        why=f"the shape is {told}; the model takes {port.describe()}",
+        fix=_layout_remedy(stored_shape, preprocess, port) or _remedy(shape, port, images),
     )
+
+
+def _layout_remedy(stored: Shape, preprocess: Preprocess, port: Port) -> str:
+    """What to say where a layout step moved channels that were in place, or moved them the wrong way."""
+    layout = next((s.word for s in preprocess.steps if s.key == "layout"), None)
+    wanted, sample = (port.shape or ())[1:], stored[1:]
+    if layout is None or len(sample) < 2:
+        return ""
+    if dims_match(wanted, sample):
+        return f"the data is as the model takes it: leave layout={layout} out of --preprocess"
+    other = "nhwc" if layout == "nchw" else "nchw"
+    turned = (sample[-1], *sample[:-1]) if other == "nchw" else (*sample[1:], sample[0])
+    return f"the model takes {other.upper()}: say layout={other} in --preprocess" if dims_match(wanted, turned) else ""
 
 
 def _remedy(shape: Shape, port: Port, images: bool) -> str:
@@ -96,7 +111,9 @@ def _remedy(shape: Shape, port: Port, images: bool) -> str:
     numbers = [d for d in wanted_sample if isinstance(d, int)]
     if len(numbers) == len(wanted_sample) and numbers and np.prod(sample, dtype=np.int64) == np.prod(numbers):
         return f"if only the grouping differs, add shape={'x'.join(map(str, numbers))} to --preprocess"
-    return "give one row per sample, each with the shape that the input has after its first axis"
+    form = f"(samples{''.join(f', {d}' for d in wanted_sample)})"
+    free = ", where names stand for any size" if any(isinstance(d, str) for d in wanted_sample) else ""
+    return f"give an array of shape {form}{free}; arrays are never resized"
 
 
 def _rows_fit(port: Port, shape: Shape) -> bool:
@@ -125,8 +142,23 @@ def check_type(stored: str, dtype: np.dtype, port: Port) -> None:
     wanted = port.dtype
     texts = dtype.kind in "USO"
     if texts != (wanted.kind == "O"):
-        raise BadData(f"{stored!r} holds {dtype}, the input {port.name!r} takes {port.describe()}")
-    if dtype.kind in "fc" and wanted.kind in "iub":
+        held = "text" if texts else f"{dtype} numbers"
+        raise BadData(
+            f"{stored!r} holds {held}, the input {port.name!r} takes {port.describe()}",
+            fix="give text" if wanted.kind == "O" else "save the numbers themselves",
+        )
+    if dtype.kind == "V" and dtype.names:
+        raise BadData(
+            f"{stored!r} is a structured array with the fields {', '.join(dtype.names)}",
+            fix="save one plain array per graph input",
+        )
+    if dtype.kind == "c" and wanted.kind != "c":
+        raise BadData(
+            f"{stored!r} holds {dtype} numbers, the input {port.name!r} takes {port.describe()}",
+            why="the imaginary parts would be lost",
+            fix="save the real parts if they are meant",
+        )
+    if dtype.kind == "f" and wanted.kind in "iub":
         raise BadData(
             f"{stored!r} holds {dtype} numbers, the input {port.name!r} takes {port.describe()}",
             fix=f"if cutting off the fractions is meant, add dtype={wanted} to --preprocess",
@@ -146,5 +178,9 @@ def convert(array: np.ndarray, wanted: np.dtype, stored: str) -> np.ndarray:
         limits = np.iinfo(wanted)
         low, high = int(array.min()), int(array.max())
         if low < limits.min or high > limits.max:
-            raise BadData(f"{stored!r} holds {low}..{high}, which does not fit {wanted}")
+            raise BadData(
+                f"{stored!r} holds {low}..{high}, which does not fit {wanted}",
+                why=f"{wanted} goes from {limits.min} to {limits.max}",
+                fix="check that the data belongs to this model",
+            )
     return array.astype(wanted)

@@ -115,6 +115,7 @@ def _classes(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
         raise BadData(
             f"{folder} holds no data",
             why="neither .npy files nor images nor test_data_set_* folders, nor subfolders with them",
+            fix="check the path; an .npz is named itself, not its folder",
         )
     names = [p.name for p, _ in held]
     numbers = [int(n) for n in names] if all(n.isdecimal() for n in names) else list(range(len(names)))

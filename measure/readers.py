@@ -93,7 +93,9 @@ def common_count(shapes: Mapping[str, Shape]) -> int:
     counts = {name: shape[0] for name, shape in shapes.items() if shape}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} has {n}" for name, n in counts.items())
-        raise BadData("the arrays do not hold the same number of samples", why=told)
+        raise BadData(
+            "the arrays do not hold the same number of samples", why=told, fix="give every array one row per sample"
+        )
     return next(iter(counts.values()), 1)
 
 
@@ -141,7 +143,24 @@ def unreadable(path: Path, error: BaseException) -> BadData:
             why="reading them would run code from the file",
             fix="save plain arrays: the same shape for every sample, and a numeric type",
         )
-    return BadData(f"cannot read {path}", why=str(error) or type(error).__name__, fix="it is broken or of another kind")
+    why, fix = _diagnosis(path)
+    return BadData(f"cannot read {path}", why=why or str(error) or type(error).__name__, fix=fix)
+
+
+def _diagnosis(path: Path) -> tuple[str, str]:
+    """What the first bytes tell of a broken file, and what to do."""
+    again = "copy or write it again"
+    with path.open("rb") as file:
+        head = file.read(8)
+    if not head:
+        return "it is empty", again
+    if head.startswith(b"\x93NUMPY") and path.suffix.lower() != ".npy":
+        return "it holds one array, as an .npy file does", "call it .npy"
+    if head.startswith(b"PK") and path.suffix.lower() == ".npy":
+        return "it is an archive, as an .npz file is", "call it .npz"
+    if head.startswith((b"PK", b"\x93NUMPY")):
+        return "it begins right but is cut short or damaged", again
+    return "", "it is of another kind: write .npz with numpy.savez, .npy with numpy.save"
 
 
 def _header(stream: IO[bytes], name: str) -> tuple[Field, bool]:

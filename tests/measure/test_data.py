@@ -145,6 +145,63 @@ def test_data_in_nhwc_is_told_to_say_so(images: Model, tmp_path: Path) -> None:
     np.testing.assert_array_equal(all_of(source)["image"], IMAGES)
 
 
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_layout_step_that_spoils_what_fitted_is_to_be_left_out(images: Model, tmp_path: Path, layout: str) -> None:
+    np.savez(tmp_path / "d.npz", image=IMAGES)
+    with pytest.raises(BadData) as caught:
+        open_data(str(tmp_path / "d.npz"), images, preprocess=f"layout={layout}")
+    assert f"leave layout={layout} out" in caught.value.fix
+    assert "(7, 3, 4, 5), after --preprocess" in caught.value.why
+
+
+def test_a_layout_step_the_wrong_way_is_told_the_other(images: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=IMAGES.transpose(0, 2, 3, 1))
+    with pytest.raises(BadData) as caught:
+        open_data(str(tmp_path / "d.npz"), images, preprocess="layout=nhwc")
+    assert "say layout=nchw" in caught.value.fix
+
+
+def test_arrays_of_another_size_are_told_the_shape_and_that_none_are_resized(images: Model, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=IMAGES[:, :, :3])
+    with pytest.raises(BadData) as caught:
+        open_data(str(tmp_path / "d.npz"), images)
+    assert "(samples, 3, 4, 5)" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (np.full((7, 3, 4, 5), "a"), "holds text"),
+        (IMAGES.astype(complex), "complex128"),
+        (np.zeros(7, [("a", "f4"), ("b", "i4")]), "fields a, b"),
+    ],
+)
+def test_what_is_no_plain_number_is_refused(images: Model, tmp_path: Path, array: np.ndarray, told: str) -> None:
+    np.savez(tmp_path / "d.npz", image=array)
+    with pytest.raises(BadData, match=told) as caught:
+        open_data(str(tmp_path / "d.npz"), images)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("d.npz", b"", "empty"),
+        ("d.npz", b"\x93NUMPY\x01\x00 more", "as an .npy file does"),
+        ("d.npy", b"PK\x03\x04 more", "as an .npz file is"),
+        ("d.npz", b"PK\x03\x04 more", "cut short"),
+    ],
+)
+def test_a_broken_file_is_told_what_it_looks_like(
+    images: Model, tmp_path: Path, name: str, content: bytes, why: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadData, match="cannot read") as caught:
+        open_data(str(tmp_path / name), images)
+    assert why in caught.value.why
+    assert caught.value.fix
+
+
 def test_flattened_data_is_told_the_shape_to_ask_for(images: Model, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", image=IMAGES.reshape(7, 60))
     with pytest.raises(BadData) as caught:
