@@ -1,0 +1,118 @@
+"""What a layer should bring about: not its own output but the sum that it goes into, as far as a rectifier lets through."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ...graph.model import Model
+from ...graph.nodes import attribute, is_standard
+from ...graph.shapes import Shapes
+from .layers import Layer, Layers
+
+Clip = tuple[float, float]
+CLIPS: dict[str, Callable[[onnx.NodeProto, Model], Clip | None]] = {}
+"""Values up to the lower limit, and from the upper one on, come out as if they were the limit."""
+
+
+def clips(op: str) -> Callable[[Callable[[onnx.NodeProto, Model], Clip | None]], None]:
+    def add(limits: Callable[[onnx.NodeProto, Model], Clip | None]) -> None:
+        CLIPS[op] = limits
+
+    return add
+
+
+@clips("Relu")
+def _relu(node: onnx.NodeProto, model: Model) -> Clip:
+    return 0.0, np.inf
+
+
+@clips("HardSwish")
+def _hard_swish(node: onnx.NodeProto, model: Model) -> Clip:
+    return -3.0, np.inf
+
+
+@clips("HardSigmoid")
+def _hard_sigmoid(node: onnx.NodeProto, model: Model) -> Clip | None:
+    slope, shift = float(attribute(node, "alpha", 0.2)), float(attribute(node, "beta", 0.5))
+    return (-shift / slope, (1 - shift) / slope) if slope > 0 else None
+
+
+@clips("ThresholdedRelu")
+def _thresholded(node: onnx.NodeProto, model: Model) -> Clip:
+    return float(attribute(node, "alpha", 1.0)), np.inf
+
+
+@clips("Clip")
+def _clip(node: onnx.NodeProto, model: Model) -> Clip | None:
+    limits = []
+    for i, otherwise in ((1, -np.inf), (2, np.inf)):
+        name = node.input[i] if len(node.input) > i else ""
+        if name and name not in model.weights:
+            return None
+        limits.append(float(model.weights[name].reshape(-1)[0]) if name else otherwise)
+    return limits[0], limits[1]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``tensor`` of the original is what the layer's output plus ``others`` (of the compressed model) should become.
+
+    ``clip`` are the limits between which it gets through what follows, None if all of it does.
+    """
+
+    tensor: str
+    others: tuple[str, ...] = ()
+    clip: Clip | None = None
+
+
+class Goals:
+    """Goals of all layers of a model, for compression in graph order."""
+
+    def __init__(self, model: Model, shapes: Shapes, layers: Layers) -> None:
+        self._model, self._shapes = model, shapes
+        self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        self._latest: dict[str, int] = {}
+        self._place: dict[str, int] = {}
+        ours = {layer.node for layer in layers}
+        for i, node in enumerate(model.graph.node):
+            behind = max((self._latest.get(x, -1) for x in node.input if x), default=-1)
+            is_layer = bool(node.output) and node.output[0] in ours
+            for name in node.output:
+                self._latest[name], self._place[name] = i if is_layer else behind, i
+            for name in node.input:
+                self._readers[name].append(node)
+        self._outputs = {o.name for o in model.graph.output}
+
+    def of(self, layer: Layer) -> Goal:
+        """Follow sums whose other operand is complete before the layer runs: they carry what went wrong there."""
+        tensor, others = layer.output, []
+        place = self._place[layer.node]
+        while tensor not in self._outputs and len(self._readers[tensor]) == 1:
+            (node,) = self._readers[tensor]
+            if node.op_type != "Add" or not is_standard(node) or node.input[0] == node.input[1]:
+                break
+            other = node.input[1] if node.input[0] == tensor else node.input[0]
+            if other in self._model.weights or self._latest.get(other, -1) >= place or not self._alike(tensor, other):
+                break
+            others.append(other)
+            tensor = node.output[0]
+        return Goal(tensor, tuple(others), self._clip(tensor))
+
+    def _alike(self, one: str, two: str) -> bool:
+        dims = self._shapes.dims
+        return one in dims and dims[one] == dims.get(two)
+
+    def _clip(self, tensor: str) -> Clip | None:
+        readers = self._readers[tensor]
+        if tensor in self._outputs or not readers:
+            return None
+        limits = [CLIPS[n.op_type](n, self._model) if n.op_type in CLIPS and is_standard(n) else None for n in readers]
+        if any(c is None for c in limits):
+            return None
+        low, high = min(c[0] for c in limits if c), max(c[1] for c in limits if c)
+        return (low, high) if np.isfinite(low) or np.isfinite(high) else None

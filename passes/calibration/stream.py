@@ -1,0 +1,215 @@
+"""Run a model part by part over calibration inputs, holding only the tensors that later parts start from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import onnx
+
+from ...graph.model import Model
+from ...graph.nodes import captured
+from ...measure.session import open_session, run
+from .layers import Floats, Ints
+
+Batch = dict[str, Floats]
+
+
+class Store:
+    """Arrays in memory up to a number of bytes, the rest in temporary files.
+
+    A context manager: its files go when it is left, whatever happened.
+    """
+
+    def __init__(self, budget_bytes: int, folder: Path | None = None) -> None:
+        self.budget_bytes, self.used_bytes = budget_bytes, 0
+        self._where, self._serial = folder, count()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def put(self, value: Floats) -> Floats | Path:
+        """A ticket to ``get`` the array back with."""
+        if self.used_bytes + value.nbytes <= self.budget_bytes:
+            self.used_bytes += value.nbytes
+            return value
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="intaglio-", dir=self._where)
+        path = Path(self._folder.name) / f"{next(self._serial)}.npy"
+        np.save(path, value, allow_pickle=False)
+        return path
+
+    def get(self, ticket: Floats | Path) -> Floats:
+        return np.load(ticket, allow_pickle=False) if isinstance(ticket, Path) else ticket
+
+    def drop(self, ticket: Floats | Path) -> None:
+        if isinstance(ticket, Path):
+            ticket.unlink()
+        else:
+            self.used_bytes -= ticket.nbytes
+
+
+class Inputs:
+    """Calibration inputs, cut into batches once and for all; any number of streams may run over them."""
+
+    def __init__(self, batches: Iterable[Mapping[str, Floats]], store: Store) -> None:
+        self.store = store
+        self.tickets: dict[str, list[Floats | Path]] = {}
+        self.samples = self.batch_count = 0
+        self.keys: list[Ints] = []
+        for batch in batches:
+            self.keys.append(_keys(batch))
+            for name, value in batch.items():
+                self.tickets.setdefault(name, []).append(store.put(value))
+            self.samples += len(next(iter(batch.values())))
+            self.batch_count += 1
+
+    def first(self, samples: int) -> Inputs:
+        """Whole batches from the beginning, until there are so many samples."""
+        fewer = Inputs((), self.store)
+        for k in range(self.batch_count):
+            if fewer.samples >= samples:
+                break
+            fewer.samples += len(self.store.get(next(iter(self.tickets.values()))[k]))
+            fewer.batch_count += 1
+        fewer.keys = self.keys[: fewer.batch_count]
+        fewer.tickets = {name: tickets[: fewer.batch_count] for name, tickets in self.tickets.items()}
+        return fewer
+
+
+def _keys(batch: Mapping[str, Floats]) -> Ints:
+    """A number for each sample that depends on its content alone."""
+    first = np.ascontiguousarray(next(iter(batch.values())))
+    return np.array([crc32(row.tobytes()) for row in first], dtype=np.int64)
+
+
+class Stream:
+    """One model over calibration inputs.
+
+    ``model`` may be replaced while the stream runs: what is held stays held.
+    """
+
+    def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1) -> None:
+        self.model, self.store, self.threads = model, inputs.store, threads
+        self.samples, self.batch_count, self.keys = inputs.samples, inputs.batch_count, inputs.keys
+        self.inputs = tuple(inputs.tickets)
+        self._held: dict[str, list[Floats | Path]] = {name: list(t) for name, t in inputs.tickets.items()}
+
+    def hold(self, names: Sequence[str]) -> None:
+        """Compute what is not held yet and keep it."""
+        missing = [n for n in names if n not in self._held]
+        if missing:
+            fresh: dict[str, list[Floats | Path]] = {n: [] for n in missing}
+            for batch in self.batches(missing):
+                for name in missing:
+                    fresh[name].append(self.store.put(batch[name]))
+            self._held.update(fresh)
+
+    def batches(self, names: Sequence[str], model: Model | None = None) -> Iterator[Batch]:
+        """Values of tensors, batch by batch; those not held are computed from what is, by ``model`` if it is given."""
+        missing = [n for n in names if n not in self._held]
+        sources: list[str] = []
+        session: Any = None
+        if missing:
+            small, sources = part(model or self.model, missing, self._held.keys())
+            session = open_session(small, threads=self.threads, spin=False)
+        for k in range(self.batch_count):
+            batch = {n: self.store.get(self._held[n][k]) for n in {*names, *sources} if n in self._held}
+            if session is not None:
+                batch.update(run(session, {n: batch[n] for n in sources}, missing))
+            yield {n: batch[n] for n in names}
+
+    def replace(self, name: str, change: Any) -> None:
+        """Apply a function to every batch of a held tensor."""
+        tickets = self._held[name]
+        for k, ticket in enumerate(tickets):
+            value = change(self.store.get(ticket))
+            self.store.drop(ticket)
+            tickets[k] = self.store.put(value)
+
+    @property
+    def held(self) -> list[str]:
+        return list(self._held)
+
+    def drop(self, names: Iterable[str]) -> None:
+        for name in list(names):
+            for ticket in self._held.pop(name, ()):
+                self.store.drop(ticket)
+
+    def retain(self, wanted: Iterable[str], also: Iterable[str] = ()) -> None:
+        """Keep the inputs and what a later computation of ``wanted`` would start from; drop the rest."""
+        start = reached(self.model, wanted, self._held.keys()) | set(self.inputs) | set(also)
+        self.drop(n for n in self.held if n not in start)
+
+
+def part(model: Model, targets: Sequence[str], available: Iterable[str]) -> tuple[Model, list[str]]:
+    """The part of a model that computes ``targets`` from what is available, and the tensors it starts from."""
+    graph, known = model.graph, set(available)
+    needed = _upstream(graph, targets, known)
+    nodes = [n for n in graph.node if any(o in needed for o in n.output if o)]
+    read = {i for n in nodes for i in (*n.input, *captured(n)) if i}
+    sources = sorted(read & known)
+    proto = onnx.ModelProto(ir_version=model.proto.ir_version)
+    proto.opset_import.extend(model.proto.opset_import)
+    proto.functions.extend(model.proto.functions)
+    proto.graph.name = "part"
+    proto.graph.node.extend(nodes)
+    types = _types(model)
+    proto.graph.input.extend(types[name] for name in sources)
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
+    proto.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
+    return Model(proto, {n: w for n, w in model.weights.items() if n in read}), sources
+
+
+def reached(model: Model, targets: Iterable[str], available: Iterable[str]) -> set[str]:
+    """Of what is available, the tensors that a computation of the targets starts from, or that are targets."""
+    known = set(available)
+    wanted = list(targets)
+    needed = _upstream(model.graph, [t for t in wanted if t not in known], known)
+    read = {
+        i for n in model.graph.node if any(o in needed for o in n.output if o) for i in (*n.input, *captured(n)) if i
+    }
+    return (read | set(wanted)) & known
+
+
+def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -> set[str]:
+    """Tensors that must be computed, walking back from the targets to what is known."""
+    needed = {t for t in targets if t not in known}
+    for node in reversed(graph.node):
+        if any(o in needed for o in node.output if o):
+            needed.update(i for i in (*node.input, *captured(node)) if i and i not in known)
+    return needed
+
+
+def _types(model: Model) -> Mapping[str, onnx.ValueInfoProto]:
+    return _Types(model)
+
+
+class _Types(dict[str, onnx.ValueInfoProto]):
+    """Element types of tensors, shapes left open."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self._model = model
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        graph = self._model.graph
+        return {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output, *graph.input)}
+
+    def __missing__(self, name: str) -> onnx.ValueInfoProto:
+        found = self._known.get(name) or onnx.TensorProto.FLOAT
+        value = onnx.ValueInfoProto(name=name)
+        value.type.tensor_type.elem_type = found
+        return value

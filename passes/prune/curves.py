@@ -1,0 +1,121 @@
+"""For each group: in which order its channels go, and what that costs the layers that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..calibration.goals import Goals
+from ..calibration.layers import Floats, Layer, spread_places
+from ..calibration.moments import Moments
+from ..calibration.reconstruct import RIDGE, damped
+from ..calibration.stream import Stream
+from .obs import Elimination, Reader, eliminate
+from .readers import Readers, Seat
+
+Ints = NDArray[np.int64]
+Watch = Callable[[int, int, Mapping[str, tuple[Floats, Floats]]], None]
+ROWS = 1 << 17
+"""Rows of a layer's input that statistics are taken from, over all samples together: where a layer has more positions,
+a fixed choice of them is looked at in every sample."""
+_MATRIX_BYTES = 1 << 29
+"""Second moments held at once while groups are ordered, in bytes."""
+
+
+@dataclass
+class Curve:
+    """``losses[k]``: what the readers lose, relative to the variance of what they make, once ``k`` channels went.
+
+    ``measured`` has the mean squared error of the network's outputs for some ``k``, relative to their variance.
+    """
+
+    order: Ints
+    losses: Floats
+    measured: dict[int, float] = field(default_factory=dict)
+
+
+class Curves:
+    """Orders the channels of groups on the statistics of the original network."""
+
+    def __init__(self, readers: Readers, stream: Stream, goals: Goals, *, ridge: float = RIDGE, rows: int = ROWS) -> None:
+        self.readers, self.stream, self.goals = readers, stream, goals
+        self.strength, self.rows = ridge, rows
+
+    def groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
+        """The groups in graph order, as many at a time as their layers' matrices fit into memory."""
+        first = {k: min((self.readers.place[s.layer.node] for s in self.readers.seats(k)), default=-1) for k in numbers}
+        chunk: list[int] = []
+        layers: dict[str, int] = {}
+        for k in sorted(numbers, key=lambda k: (first[k], k)):
+            more = {s.layer.node: 8 * s.channel.shape[0] * s.channel.shape[1] ** 2 for s in self.readers.seats(k)}
+            if chunk and sum({**layers, **more}.values()) > _MATRIX_BYTES:
+                yield chunk
+                chunk, layers = [], {}
+            chunk.append(k)
+            layers.update(more)
+        if chunk:
+            yield chunk
+
+    def moments(self, numbers: Sequence[int]) -> dict[str, Moments]:
+        """Statistics of all layers that read the groups: one run through the network."""
+        layers = {s.layer.node: s.layer for k in numbers for s in self.readers.seats(k)}
+        ordered = sorted(layers.values(), key=lambda layer: self.readers.place[layer.node])
+        found: dict[str, Moments] = {}
+        for i, layer in enumerate(ordered):
+            goal = self.goals.of(layer).tensor
+            self.stream.hold([layer.x, goal])
+            found[layer.node] = self._moments(layer, goal)
+            left = ordered[i + 1 :]
+            self.stream.retain([name for one in left for name in (one.x, self.goals.of(one).tensor)])
+        return found
+
+    def _moments(self, layer: Layer, goal: str) -> Moments:
+        moments, wanted = Moments(), -(-self.rows // self.stream.samples)
+        for batch, keys in zip(self.stream.batches([layer.x, goal]), self.stream.keys, strict=True):
+            chosen = spread_places(layer, layer.place_count(batch[layer.x]), wanted, keys)
+            moments.add(layer.rows(batch[layer.x], chosen), layer.values(batch[goal], chosen))
+        return moments
+
+    def order(
+        self,
+        number: int,
+        moments: Mapping[str, Moments],
+        inverses: dict[str, list[Floats]],
+        at: Sequence[int],
+        watch: Callable[[int, Mapping[str, Any]], None] | None,
+    ) -> Curve:
+        """Eliminate a group's channels one by one. ``watch`` sees the readers' new weights once ``at`` have gone."""
+        channels = len(self.readers.coupling.groups[number].atoms)
+        seats = self.readers.seats(number)
+        readers: list[Reader] = []
+        owners: list[tuple[Seat, int]] = []
+        for seat in seats:
+            layer, stats = seat.layer, moments[seat.layer.node]
+            if layer.node not in inverses:
+                h = stats.covariance if layer.bias else stats.second
+                inverses[layer.node] = [np.linalg.inv(damped(m, self.strength)) for m in h]
+            old = layer.matrix(self.readers.coupling.model.weights[layer.weight])
+            scale = 1.0 / max(float(stats.target_variance.sum()), 1e-30)
+            for g in range(layer.groups):
+                readers.append(Reader(old[g], inverses[layer.node][g], seat.channel[g], scale))
+                owners.append((seat, g))
+        wanted = set(at)
+
+        def look(gone: int, weights: list[Floats]) -> None:
+            if watch is None or gone not in wanted:
+                return
+            changed: dict[str, Any] = {}
+            for (seat, g), weight in zip(owners, weights, strict=True):
+                changed.setdefault(seat.layer.node, (seat.layer, []))[1].append(weight)
+            watch(gone, changed)
+
+        steps = channels if channels <= 128 else 64
+        found: Elimination = eliminate(readers, channels, down_to=1, steps=steps, stops=at, watch=look)
+        rest = np.setdiff1d(np.arange(channels), found.order)
+        order = np.concatenate([found.order, rest]).astype(np.int64)
+        losses = np.concatenate([found.losses, np.full(channels + 1 - len(found.losses), found.losses[-1])])
+        return Curve(order, losses)

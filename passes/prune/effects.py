@@ -1,0 +1,76 @@
+"""What a change of some layers does to the outputs of the whole network, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from ...graph.model import Model
+from ...graph.nodes import captured
+from ..calibration.layers import Floats
+from ..calibration.stream import Stream
+
+_BEFORE = ("Softmax", "LogSoftmax", "Identity", "Sigmoid")
+"""Looked through at the end of a network: what goes into them tells more than what comes out."""
+
+
+class Effects:
+    """Compares variants of a model with the model itself on a few samples, starting from what they have in common."""
+
+    def __init__(self, model: Model, stream: Stream) -> None:
+        self.model, self.stream = model, stream
+        self.outputs = scored(model)
+        self._truth = list(stream.batches(self.outputs))
+        self._power = {n: max(_variance([b[n] for b in self._truth]), 1e-30) for n in self.outputs}
+        self._last_read: dict[str, int] = {}
+        self._made: dict[str, int] = {}
+        for i, node in enumerate(model.graph.node):
+            for name in (*node.input, *captured(node)):
+                self._last_read[name] = i
+            for name in node.output:
+                self._made[name] = i
+
+    def start_at(self, place: int) -> None:
+        """Hold what is alive before the node at ``place``; variants must agree with the model up to there."""
+        alive = [n for n, i in self._made.items() if i < place and self._last_read.get(n, -1) >= place]
+        self.stream.hold(alive)
+        self.stream.drop(n for n in self.stream.held if n not in alive and n not in self.stream.inputs)
+
+    def of(self, weights: Mapping[str, Floats]) -> float:
+        """Mean squared difference of the outputs with these constants, relative to the outputs' variance."""
+        variant = Model(self.model.proto, {**self.model.weights, **weights}, None, [])
+        return self.between(self.stream, variant)
+
+    def between(self, stream: Stream, variant: Model) -> float:
+        """The same for a variant run over a stream of its own."""
+        total, sizes = dict.fromkeys(self.outputs, 0.0), dict.fromkeys(self.outputs, 0)
+        for batch, truth in zip(stream.batches(self.outputs, variant), self._truth, strict=True):
+            for name in self.outputs:
+                gap = batch[name].astype(np.float64) - truth[name]
+                total[name] += float(np.square(gap).sum()) / self._power[name]
+                sizes[name] += gap.size
+        return sum(total[n] / max(1, sizes[n]) for n in self.outputs) / len(self.outputs)
+
+
+def scored(model: Model) -> list[str]:
+    """The float outputs, those of a last Softmax replaced by what goes into it."""
+    made = {o: n for n in model.graph.node for o in n.output}
+    names = []
+    for output in model.graph.output:
+        name = output.name
+        while name in made and made[name].op_type in _BEFORE:
+            name = made[name].input[0]
+        elem = output.type.tensor_type.elem_type
+        if elem in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE) and name in made:
+            names.append(name)
+    return list(dict.fromkeys(names))
+
+
+def _variance(values: Sequence[Floats]) -> float:
+    """Mean over entries of the variance over samples."""
+    rows = np.concatenate([v.reshape(len(v), -1) for v in values]).astype(np.float64)
+    if len(rows) > 1:
+        return float(rows.var(axis=0).mean())
+    return float(rows.var())

@@ -1,0 +1,100 @@
+"""Which layers read the channels of each group, and by which columns of their matrices."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...graph.coupling import Coupling
+from ...graph.coupling.labels import Why
+from ...graph.coupling.node import Contraction
+from ..calibration.layers import Layer, Layers
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A group at a layer. ``channel`` (groups of the layer, columns) numbers the group's channels, -1 for none."""
+
+    layer: Layer
+    channel: Ints
+
+
+class Readers:
+    """The layers of a coupling's model and where groups meet them."""
+
+    def __init__(self, coupling: Coupling) -> None:
+        self.coupling = coupling
+        self.layers = Layers(coupling.model)
+        self.uses = Counter(name for n in coupling.nodes for name in n.input)
+        self.place = {name: i for i, n in enumerate(coupling.nodes) for name in n.output}
+
+    def seats(self, group: int) -> list[Seat]:
+        """Where a group is read, in graph order."""
+        return self._seats.get(group, [])
+
+    @cached_property
+    def _owner(self) -> tuple[Ints, Ints]:
+        """Group of each atom, and its number in it."""
+        count = self.coupling.solution.atoms.shape[1]
+        owner, number = np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.int64)
+        for k, group in enumerate(self.coupling.groups):
+            owner[group.atoms], number[group.atoms] = k, np.arange(len(group.atoms))
+        return owner, number
+
+    @cached_property
+    def _seats(self) -> Mapping[int, Sequence[Seat]]:
+        found: dict[int, list[Seat]] = defaultdict(list)
+        for layer in self.layers:
+            for k, channels in self.channels(layer).items():
+                found[k].append(Seat(layer, channels[layer.column_channels(channels.shape[0])]))
+        return found
+
+    def channels(self, layer: Layer) -> dict[int, Ints]:
+        """For each group that a layer reads: the group's channel at each index of the axis it sums over, or -1."""
+        axis = layer.channel_axis
+        if layer.groups > 1 and layer.groups == self.coupling.prepared.shapes.dims[layer.x][axis]:
+            return {}
+        return self.at(layer.x, axis)
+
+
+    def opaque(self, group: int) -> list[Contraction]:
+        """Sums over the group's channels that no layer makes: products of two activations, recurrent cells."""
+        return self._opaque.get(group, [])
+
+    @cached_property
+    def _opaque(self) -> Mapping[int, Sequence[Contraction]]:
+        nodes, seen = self.coupling.nodes, {layer.node for layer in self.layers}
+        found: dict[int, list[Contraction]] = defaultdict(list)
+        for mark in self.coupling.trace.contractions:
+            node = nodes[mark.node]
+            if node.output[0] not in seen:
+                for k in self.at(node.input[mark.position], mark.axis):
+                    found[k].append(mark)
+        return found
+
+    def at(self, tensor: str, axis: int) -> dict[int, Ints]:
+        """For each group its channel at each index of a tensor's axis, -1 where there is none."""
+        axes = self.coupling.axes(tensor)
+        labels = axes[axis] if axes else None
+        if labels is None or isinstance(labels, Why):
+            return {}
+        atoms, (owner, number) = self.coupling.solution.atoms, self._owner
+        classes = self.coupling.solution.classes[labels]
+        counts = atoms.indptr[classes + 1] - atoms.indptr[classes]
+        entry = np.repeat(np.arange(len(classes)), counts)
+        within = np.arange(len(entry)) - np.repeat(np.cumsum(counts) - counts, counts)
+        found = atoms.indices[np.repeat(atoms.indptr[classes], counts) + within]
+        result = {}
+        for k in np.unique(owner[found]):
+            if k >= 0:
+                mine = owner[found] == k
+                result[int(k)] = np.full(len(classes), -1, dtype=np.int64)
+                result[int(k)][entry[mine]] = number[found[mine]]
+        return result

@@ -1,0 +1,199 @@
+"""Compress a network from its inputs to its outputs: choose what goes where it is read, refit what reads it.
+
+Every layer sees what the compressed network really feeds it and aims at what the original made, so that each repairs
+what went wrong before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ...graph.coupling import Coupling, Removal, remove
+from ...graph.coupling.certificate import too_short
+from ...graph.coupling.solve import BoolArray
+from ..calibration.goals import Goal, Goals
+from ..calibration.layers import Floats, Layer, Layers, spread_places
+from ..calibration.moments import Moments
+from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, refit_through, ridge
+from ..calibration.stream import Stream
+from .curves import ROWS
+from .obs import Reader, eliminate
+from .readers import Readers
+
+
+def with_weights(coupling: Coupling, weights: dict[str, Floats]) -> Coupling:
+    """The same analysis of a model with other constants of the same shapes."""
+    changed, prepared = coupling.original.copy(), coupling.prepared.model.copy()
+    for name, value in weights.items():
+        changed.weights[name] = prepared.weights[name] = value
+    return replace(coupling, original=changed, prepared=replace(coupling.prepared, model=prepared))
+
+
+@dataclass
+class Refitted:
+    """``removed`` atoms, and the constants that changed, at full width."""
+
+    removed: BoolArray
+    weights: dict[str, Floats]
+    layers: int = 0
+
+
+@dataclass
+class Refit:
+    """One walk. ``keep`` maps groups that may choose anew to their widths; ``removed`` is settled from the start."""
+
+    readers: Readers
+    goals: Goals
+    original: Stream
+    compressed: Stream
+    removed: BoolArray
+    keep: dict[int, int]
+    strength: float = RIDGE
+    rows: int = ROWS
+    aware: int = 2
+    tick: Callable[[int, int | None], None] = lambda done, total: None
+    _weights: dict[str, Floats] = field(default_factory=dict)
+
+    def run(self) -> Refitted:
+        coupling = self.readers.coupling
+        layers = [layer for layer in self.readers.layers if not self._tied(layer)]
+        self._removal = Removal(coupling, self.removed)
+        self._update()
+        self._dirty: set[str] = set()
+        self._walked = 0
+        count = 0
+        for i, layer in enumerate(layers):
+            goal = self.goals.of(layer)
+            self._spread(self.readers.place[layer.node])
+            deciding = [k for k in self.keep if any(s.layer.node == layer.node for s in self.readers.seats(k))]
+            if deciding or self._dirty.intersection((layer.x, *goal.others)) or layer.x in self._removal.shrinking:
+                self._layer(layer, goal, deciding)
+                count += 1
+                self._dirty.update((layer.output, goal.tensor))
+            later = [(one, self.goals.of(one)) for one in layers[i + 1 :]]
+            self.compressed.retain([name for one, g in later for name in (one.x, *g.others)])
+            self.original.retain([g.tensor for _, g in later])
+            self.tick(i + 1, len(layers))
+        return Refitted(self.removed, self._weights, count)
+
+    def _tied(self, layer: Layer) -> bool:
+        """A weight that several nodes read cannot follow one of them."""
+        return self.readers.uses[layer.weight] > 1 or (layer.bias is not None and self.readers.uses[layer.bias] > 1)
+
+    def _spread(self, place: int) -> None:
+        """Mark what is no longer as in the original, up to a node."""
+        for node in self.readers.coupling.nodes[self._walked : place]:
+            if self._dirty.intersection(node.input) or self._removal.shrinking.intersection((*node.input, *node.output)):
+                self._dirty.update(o for o in node.output if o)
+        self._walked = max(self._walked, place)
+
+    def _update(self) -> None:
+        """Cut the compressed network anew."""
+        self.coupling = with_weights(self.readers.coupling, self._weights)
+        self._removal = Removal(self.coupling, self.removed)
+        self.compressed.model = remove(self._removal)
+        self._layers = Layers(self.compressed.model).by_output
+
+    def _layer(self, layer: Layer, goal: Goal, deciding: Sequence[int]) -> None:
+        now = self._layers[layer.output]
+        self.compressed.hold([now.x, *goal.others])
+        self.original.hold([goal.tensor])
+        moments = Moments()
+        for sample in self._samples(now, goal):
+            moments.add(sample.rows, sample.target)
+        model = self.compressed.model
+        old = now.matrix(model.weights[now.weight])
+        keep = np.ones(moments.mean.shape, dtype=bool)
+        for k in deciding:
+            keep[0] &= ~self._decide(k, now, moments, old, keep[0])
+        centred = now.bias is not None
+        fit = ridge(moments, old, centred=centred, strength=self.strength, keep=None if keep.all() else keep)
+        if deciding:
+            self._cut()
+            now = self._layers[layer.output]
+            fit = Fit(fit.weight[:, :, keep[0]], fit.offset)
+            old = old[:, :, keep[0]]
+            moments = moments.only(keep[0])
+        if goal.clip is not None and centred and self.aware:
+            fit = refit_through(
+                goal.clip, lambda: self._samples(now, goal), moments, fit, old, rounds=self.aware, strength=self.strength
+            )
+        self._write(layer, now, fit)
+
+    def _samples(self, layer: Layer, goal: Goal) -> Iterator[Sample]:
+        positions = -(-self.rows // self.compressed.samples)
+        masks = self._removal.tensor(goal.tensor)
+        pairs = zip(
+            self.compressed.batches([layer.x, *goal.others]), self.original.batches([goal.tensor]), strict=True
+        )
+        for (ours, theirs), keys in zip(pairs, self.compressed.keys, strict=True):
+            chosen = spread_places(layer, layer.place_count(ours[layer.x]), positions, keys)
+            wanted = theirs[goal.tensor]
+            for axis, mask in masks.items():
+                wanted = np.compress(mask, wanted, axis=axis)
+            others = sum((layer.values(ours[name], chosen) for name in goal.others), np.float32(0))
+            yield Sample(layer.rows(ours[layer.x], chosen), layer.values(wanted, chosen), others)
+
+    def _decide(self, group: int, layer: Layer, moments: Moments, old: Floats, alive: BoolArray) -> BoolArray:
+        """Choose a group's channels by what this layer really gets. Returns which columns go."""
+        wide = self.readers.at(layer.x, layer.channel_axis)[group]
+        mask = self._removal.tensor(layer.x).get(layer.channel_axis % len(self.readers.coupling.axes(layer.x)))
+        here = wide if mask is None else wide[mask]
+        channel = here[layer.column_channels(len(here))][0]
+        columns = np.flatnonzero(alive)
+        centred = layer.bias is not None
+        h = (moments.covariance if centred else moments.second)[0][np.ix_(columns, columns)]
+        fit = ridge(moments, old, centred=centred, strength=self.strength, keep=alive[None])
+        reader = Reader(fit.weight[0][:, columns], np.linalg.inv(damped(h, self.strength)), channel[columns])
+        atoms = self.readers.coupling.groups[group].atoms
+        steps = len(atoms) if len(atoms) <= 128 else 64
+        gone = eliminate([reader], len(atoms), down_to=self.keep.pop(group), steps=steps).order
+        self.removed = self.removed.copy()
+        self.removed[atoms[gone]] = True
+        return np.isin(channel, gone)
+
+    def _cut(self) -> None:
+        """Cut the network and what is held of it to what stays."""
+        before = self._removal
+        self._update()
+        for name in self.compressed.held:
+            old, new = before.tensor(name), self._removal.tensor(name)
+            for axis, mask in new.items():
+                left = mask[old[axis]] if axis in old else mask
+                if not left.all():
+                    self.compressed.replace(name, lambda v, m=left, a=axis: np.compress(m, v, axis=a))
+
+    def _write(self, layer: Layer, now: Layer, fit: Fit) -> None:
+        """Put the new weights into the compressed network, and into the full-width constants where they belong."""
+        model = self.compressed.model
+        new = {now.weight: now.weight_like(fit.weight, model.weights[now.weight])}
+        full = {now.weight: layer.weight}
+        if now.bias is not None and layer.bias is not None:
+            new[now.bias] = now.bias_like(fit.offset, model.weights[now.bias])
+            full[now.bias] = layer.bias
+        for small, value in new.items():
+            name = full[small]
+            wide = np.array(self._weights.get(name, self.readers.coupling.model.weights[name]))
+            masks = self._removal.tensor(name)
+            wide[np.ix_(*[masks.get(a, np.ones(n, dtype=bool)) for a, n in enumerate(wide.shape)])] = value
+            self._weights[name] = wide
+            model.weights[small] = value
+
+
+def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
+    """Groups that one plain layer alone reads: they can be chosen when the compressed network has come that far."""
+    groups = readers.coupling.groups
+    found = []
+    for k in numbers:
+        seats = readers.seats(k)
+        if len(seats) == 1 and seats[0].layer.groups == 1 and groups[k].bundle < 0 and not readers.opaque(k):
+            found.append(k)
+    return found
+
+
+def fits(coupling: Coupling, removed: BoolArray) -> bool:
+    """Whether no axis becomes too short."""
+    return too_short(Removal(coupling, removed)) is None
