@@ -44,9 +44,7 @@ class Window:
         if self.pads is not None:
             return self.pads
         spans = [d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True)]
-        total = [
-            max(0, (-(-n // s) - 1) * s + span - n) for n, s, span in zip(size, self.strides, spans, strict=True)
-        ]
+        total = [max(0, (-(-n // s) - 1) * s + span - n) for n, s, span in zip(size, self.strides, spans, strict=True)]
         small, large = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
         return (small, large) if self.upper else (large, small)
 
@@ -207,9 +205,7 @@ class Layers:
         return len(self.by_output)
 
 
-def _layer(
-    node: onnx.NodeProto, model: Model, readers: Counter[str], adds: dict[str, onnx.NodeProto]
-) -> Layer | None:
+def _layer(node: onnx.NodeProto, model: Model, readers: Counter[str], adds: dict[str, onnx.NodeProto]) -> Layer | None:
     if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[0] in model.weights:
         return None
     weight = model.weights.get(node.input[1])

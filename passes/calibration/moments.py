@@ -109,4 +109,6 @@ class Moments:
     @property
     def cross(self) -> Floats:
         """Centred moments of targets with rows. Shapes: (groups, outputs, columns)."""
-        return np.asarray(self._tu / self.count - (self._t / self.count)[:, :, None] * (self._u / self.count)[:, None, :])
+        return np.asarray(
+            self._tu / self.count - (self._t / self.count)[:, :, None] * (self._u / self.count)[:, None, :]
+        )

@@ -11,16 +11,23 @@ from zlib import crc32
 
 import numpy as np
 
+from ...graph.model import Model
 from ...graph.registry import Registry
+from .plan import Job, Planner
+from .ranked import Ranked
 from .weights import GroupWeights, Member, Scores
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A scoring function. ``comparable`` scores mean the same in every group, others are divided by the group's mean."""
+    """A scoring function. ``comparable`` scores mean the same in every group, others are divided by the group's mean.
+
+    ``repair`` names what is done for the channels that stay, unless the user says otherwise.
+    """
 
     score: Callable[[GroupWeights], Scores]
     comparable: bool = False
+    repair: str = "none"
 
     def __call__(self, group: GroupWeights) -> Scores:
         """Importance of each channel. Shapes: (channels,)."""
@@ -28,15 +35,25 @@ class Criterion:
         mean = scores.mean()
         return scores if self.comparable or mean <= 0 else scores / mean
 
+    def ready(self, model: Model) -> tuple[Model, list[str]]:
+        """The model to analyse, equal to the one given, and notes on what differs."""
+        return model, []
+
+    def planner(self, job: Job) -> Planner:
+        """What chooses channels for one request."""
+        return Ranked(self, job)
+
 
 CRITERIA: Registry[Criterion] = Registry("criterion", "intaglio.criteria")
 
 
-def criterion(name: str, *, comparable: bool = False) -> Callable[[Callable[[GroupWeights], Scores]], Criterion]:
+def criterion(
+    name: str, *, comparable: bool = False, repair: str = "none"
+) -> Callable[[Callable[[GroupWeights], Scores]], Criterion]:
     """Register a scoring function under a name."""
 
     def add(score: Callable[[GroupWeights], Scores]) -> Criterion:
-        return CRITERIA.register(name)(Criterion(score, comparable))
+        return CRITERIA.register(name)(Criterion(score, comparable, repair))
 
     return add
 

@@ -41,7 +41,9 @@ class Curve:
 class Curves:
     """Orders the channels of groups on the statistics of the original network."""
 
-    def __init__(self, readers: Readers, stream: Stream, goals: Goals, *, ridge: float = RIDGE, rows: int = ROWS) -> None:
+    def __init__(
+        self, readers: Readers, stream: Stream, goals: Goals, *, ridge: float = RIDGE, rows: int = ROWS
+    ) -> None:
         self.readers, self.stream, self.goals = readers, stream, goals
         self.strength, self.rows = ridge, rows
 
@@ -109,7 +111,7 @@ class Curves:
             if watch is None or gone not in wanted:
                 return
             changed: dict[str, Any] = {}
-            for (seat, g), weight in zip(owners, weights, strict=True):
+            for (seat, _), weight in zip(owners, weights, strict=True):
                 changed.setdefault(seat.layer.node, (seat.layer, []))[1].append(weight)
             watch(gone, changed)
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ...graph.coupling import Coupling, Removal, remove
+from ...graph.coupling import Removal
+from ...graph.errors import UsageError
 from ...graph.model import Model
-from ...graph.nodes import replace_nodes
 from ..calibration.goals import Goals
-from ..calibration.layers import Floats, Layers
+from ..calibration.layers import Floats
+from ..calibration.moments import Moments
+from ..calibration.runner import required
 from ..calibration.stream import Inputs, Store, Stream
 from ..simplify import fold_batch_norm, with_biases
 from .allocate import allocate
-from .choose import Limits, Ranking
+from .choose import Ranking
+from .criteria import CRITERIA, Criterion
 from .curves import Curve, Curves
 from .effects import Effects
+from .plan import Choice, Job, Planner
+from .ranked import check_reached, meet
 from .readers import Readers
-from .refit import Refit, Refitted, locally_decided, with_weights
+from .refit import Refit, locally_decided
+from .repair import with_weights
+from .weights import GroupWeights, Scores
 
+_BATCH_BYTES = 1 << 26
+"""The largest tensor of one run: decides how many samples run at once."""
 _BATCH = 64
 _STORE_BYTES = 1 << 29
 """Activations held in memory between layers; what is more goes to temporary files."""
@@ -30,136 +41,189 @@ _LEVELS = (0.25, 0.5, 0.75)
 _SCORE_MACS = 1.5e12
 """Multiply-accumulates spent on looking at outputs: decides how many samples are used for it."""
 _SCORE_SAMPLES = (16, 256)
+_RUN_MACS = 1e12
+"""Multiply-accumulates of one reading of all samples: where the data has more, the first samples are used."""
+_LEAST_SAMPLES = 64
+log = logging.getLogger(__name__)
 
 
-def ready(model: Model) -> tuple[Model, int]:
-    """An equal model in which every layer can be refitted alone. Returns it and the number of folded nodes.
+class ObspaCriterion(Criterion):
+    """Loss of everything that reads a channel, what stays refitted to make up for it; needs calibration data."""
 
-    BatchNormalization is folded, every convolution has a bias, and no two layers share one.
-    """
-    folded, count = fold_batch_norm(model)
-    return _own_biases(with_biases(folded)), count
+    def ready(self, model: Model) -> tuple[Model, list[str]]:
+        """Every layer with a bias and without BatchNormalization after it, so that it can be refitted alone."""
+        folded, count = fold_batch_norm(model)
+        notes = [f"{count} BatchNormalization folded into the layer before"] if count else []
+        return with_biases(folded), notes
 
-
-def _own_biases(model: Model) -> Model:
-    copy = model.copy()
-    seen: set[str] = set()
-    for node in copy.graph.node:
-        if node.op_type in ("Conv", "Gemm") and len(node.input) > 2 and node.input[2] in copy.weights:
-            name = node.input[2]
-            if name in seen:
-                fresh, k = f"{name}_{node.output[0]}", 0
-                while fresh in copy.weights:
-                    fresh, k = f"{name}_{node.output[0]}_{k}", k + 1
-                copy.weights[fresh] = copy.weights[name]
-                node.input[2] = fresh
-            seen.add(node.input[2])
-    return copy
+    def planner(self, job: Job) -> Planner:
+        return Obspa(job)
 
 
-@dataclass
+def _score(group: GroupWeights) -> Scores:
+    """Loss of everything that reads a channel, what stays refitted to make up for it; needs calibration data."""
+    raise NotImplementedError("scored on statistics of activations, see Obspa")
+
+
+CRITERIA.register("obspa")(ObspaCriterion(_score, comparable=True))
+
+
 class Obspa:
-    """One run over one analysed model. ``cost`` gives what a removal leaves in the target's unit, ``limit`` what may be."""
+    """One run over one analysed model.
 
-    coupling: Coupling
-    numbers: Sequence[int]
-    batches: Sequence[Mapping[str, Floats]]
-    limits: Limits
-    cost: Callable[[Removal], float]
-    limit: float
-    solver: str = "knapsack"
-    threads: int = 2
-    log: Callable[[str], None] = lambda text: None
-    measured: dict[str, Any] = field(default_factory=dict)
+    The order in which a group's channels go comes from eliminating one after the other, for all layers that read them,
+    on the original network's statistics. A few widths of each group are tried alone, and the outputs compared: this
+    says how many channels each group keeps. Then the network is compressed from its inputs on: groups that one layer
+    alone reads choose their channels anew by what reaches them there, and every layer is refitted.
 
-    def run(self) -> tuple[Refitted, Coupling]:
-        with Store(_STORE_BYTES) as store:
-            inputs = Inputs(self.batches, store)
-            readers = Readers(self.coupling)
-            goals = Goals(self.coupling.model, self.coupling.unit_shapes, readers.layers)
-            curves = self.curves(readers, goals, inputs)
-            ranking = self.ranking(curves)
-            self.log("allocate")
-            keep = allocate(ranking, curves, lambda k: self.cost(ranking.removal(k)), self.limit, solver=self.solver)
-            self.log(f"keep {dict(zip([self.coupling.groups[n].name for n in self.numbers], keep.tolist()))}")
-            return self.refit(readers, goals, inputs, ranking, keep)
+    Source: Wang et al., "Structurally Prune Anything: Any Architecture, Any Framework, Any Time", 2024,
+    arXiv:2403.18955 (OBSPA); He et al., ICCV 2017, arXiv:1707.06168, and Zhang et al., PAMI 2016, arXiv:1505.06798
+    (refits of layers that see the compressed network, through the rectifier).
+    Differs: exact block elimination in place of SparseGPT's order; widths by the outputs they cost; targets of
+    residual sums corrected by what the other branch got wrong.
+    """
 
-    def curves(self, readers: Readers, goals: Goals, inputs: Inputs) -> list[Curve]:
-        model = self.coupling.model
-        work = Curves(readers, Stream(model, inputs, threads=self.threads), goals)
-        samples = self._score_samples()
-        effects = Effects(model, Stream(model, inputs.first(samples), threads=self.threads))
-        found: dict[int, Curve] = {}
-        for chunk in work.groups(self.numbers):
-            moments = work.moments(chunk)
-            self.log("moments")
-            inverses: dict[str, list[Floats]] = {}
-            for k in chunk:
-                found[k] = self._curve(work, effects, k, moments, inverses)
-            self.log("curves")
-        return [found[k] for k in self.numbers]
+    def __init__(self, job: Job) -> None:
+        if job.steps > 1:
+            raise UsageError("obspa takes no --steps", why="it scores anew after every channel already")
+        self.job = job
+        self.model = job.coupling.model
+        self.readers = Readers(job.coupling)
+        self.goals = Goals(self.model, job.coupling.unit_shapes, self.readers.layers)
+        self.notes: list[str] = []
+
+    def plan(self, limit: float) -> Removal:
+        job, ranking = self.job, self.ranking
+        if job.target == "channels":
+            keep = ranking.allowed(np.ceil(ranking.sizes * job.keep - 1e-9).astype(np.int64))
+        elif job.scope == "group":
+            keep = meet(ranking, job, limit)
+        else:
+            keep = allocate(ranking, self.curves, lambda k: job.cost(ranking.removal(k)), limit, solver=job.solver)
+        return ranking.removal(keep)
+
+    def finish(self, removal: Removal) -> Choice:
+        notes = [] if self.job.target == "channels" else check_reached(self.job, self.ranking, removal)
+        with Store(_STORE_BYTES, self.job.context.folder) as store:
+            done = self._walk(Inputs(self._batches, store), removal).run()
+        log.info("refitted %d layers", done.layers)
+        settled = with_weights(Removal(self.job.coupling, done.removed), done.weights)
+        return Choice(settled, [*self.notes, *notes], self._details(settled))
+
+    def _details(self, removal: Removal) -> dict[str, Any]:
+        samples = sum(len(next(iter(b.values()))) for b in self._batches)
+        return {"dialect": self.job.dialect or "id", "samples": samples, "solver": self.job.solver}
+
+    @cached_property
+    def _batches(self) -> Sequence[Mapping[str, Floats]]:
+        return list(self._read())
+
+    def _read(self) -> Iterator[Mapping[str, Floats]]:
+        """Calibration inputs, as many as a reading of them all may cost."""
+        data = required(self.job.context)
+        shapes = self.job.coupling.unit_shapes
+        widest = max((int(np.prod(d, dtype=np.int64)) for d in shapes.dims.values()), default=1)
+        size = int(np.clip(_BATCH_BYTES // (4 * widest), 1, _BATCH))
+        most = max(_LEAST_SAMPLES, int(_RUN_MACS / max(1, self._macs)))
+        seen = 0
+        for batch in data.batches(size):
+            if batch.filled and seen:
+                break
+            yield batch.inputs
+            seen += batch.count
+            if seen >= most and (data.samples or seen) > seen:
+                self.notes.append(f"calibrated on the first {seen} of {data.samples or 'the'} samples")
+                break
+
+    @cached_property
+    def _macs(self) -> int:
+        return sum(self.job.coupling.macs(i) for i in range(len(self.job.coupling.nodes)))
+
+    @cached_property
+    def curves(self) -> list[Curve]:
+        """Order and harm of every group of the job."""
+        job = self.job
+        with Store(_STORE_BYTES, job.context.folder) as store:
+            inputs = Inputs(self._batches, store)
+            work = Curves(self.readers, Stream(self.model, inputs, threads=2), self.goals)
+            looked = inputs.first(self._score_samples())
+            effects = None
+            if job.target != "channels" and job.scope == "global":
+                effects = Effects(self.model, Stream(self.model, looked, threads=2))
+            found: dict[int, Curve] = {}
+            for chunk in work.groups(job.numbers):
+                moments = work.moments(chunk)
+                log.info("statistics of %d groups", len(chunk))
+                inverses: dict[str, list[Floats]] = {}
+                for k in chunk:
+                    found[k] = self._curve(work, effects, k, moments, inverses)
+                    job.context.tick(len(found), 2 * len(job.numbers))
+                log.info("ordered %d groups", len(chunk))
+        return [found[k] for k in job.numbers]
 
     def _score_samples(self) -> int:
-        macs = sum(self.coupling.macs(i) for i in range(len(self.coupling.nodes)))
-        runs = max(1, len(self.numbers) * len(_LEVELS)) / 2
-        return int(np.clip(_SCORE_MACS / max(1, runs * macs), *_SCORE_SAMPLES))
+        runs = max(1, len(self.job.numbers) * len(_LEVELS)) / 2
+        return int(np.clip(_SCORE_MACS / max(1, runs * self._macs), *_SCORE_SAMPLES))
 
     def _curve(
-        self, work: Curves, effects: Effects, number: int, moments: Mapping[str, Any], inverses: dict[str, list[Floats]]
+        self,
+        work: Curves,
+        effects: Effects | None,
+        number: int,
+        moments: Mapping[str, Moments],
+        inverses: dict[str, list[Floats]],
     ) -> Curve:
-        readers = work.readers
-        channels = len(self.coupling.groups[number].atoms)
-        seats = readers.seats(number)
+        channels = len(self.job.coupling.groups[number].atoms)
+        seats = self.readers.seats(number)
         levels = sorted({round(channels * level) for level in _LEVELS} - {0, channels})
         measured: dict[int, float] = {}
-        if seats:
-            effects.start_at(min(readers.place[s.layer.node] for s in seats))
+        if effects is not None and seats:
+            effects.start_at(min(self.readers.place[s.layer.node] for s in seats))
 
         def look(gone: int, changed: Mapping[str, Any]) -> None:
-            weights: dict[str, Floats] = {}
-            for layer, matrices in changed.values():
-                old = self.coupling.model.weights[layer.weight]
-                new = np.stack(matrices)
-                weights[layer.weight] = layer.weight_like(new, old)
-                if layer.bias is not None:
-                    moved = np.einsum("goc,gc->go", layer.matrix(old) - new, moments[layer.node].mean)
-                    bias = self.coupling.model.weights[layer.bias]
-                    offset = layer.offset(self.coupling.model)
-                    weights[layer.bias] = layer.bias_like(offset + moved, bias)
-            measured[gone] = effects.of(weights)
+            if effects is not None:
+                measured[gone] = effects.of(self._constants(changed, moments))
 
         curve = work.order(number, moments, inverses, levels, look)
-        curve.measured.update(measured)
-        return curve
+        return replace(curve, measured=measured)
 
-    def ranking(self, curves: Sequence[Curve]) -> Ranking:
+    def _constants(self, changed: Mapping[str, Any], moments: Mapping[str, Moments]) -> dict[str, Floats]:
+        """Weights and biases of layers with new matrices; what a mean input gives stays."""
+        found: dict[str, Floats] = {}
+        for layer, matrices in changed.values():
+            old, new = self.model.weights[layer.weight], np.stack(matrices)
+            found[layer.weight] = layer.weight_like(new, old)
+            if layer.bias is not None:
+                moved = np.einsum("goc,gc->go", layer.matrix(old) - new, moments[layer.node].mean)
+                offset = layer.offset(self.model)
+                found[layer.bias] = layer.bias_like(offset + moved, self.model.weights[layer.bias])
+        return found
+
+    @cached_property
+    def ranking(self) -> Ranking:
         scores = []
-        for curve in curves:
+        for curve in self.curves:
             place = np.empty(len(curve.order))
             place[curve.order] = (np.arange(len(curve.order)) + 1) / len(curve.order)
             scores.append(place)
-        return Ranking(self.coupling, self.numbers, scores, self.limits, "group")
+        return Ranking(self.job.coupling, self.job.numbers, scores, self.job.limits, "group")
 
-    def refit(
-        self, readers: Readers, goals: Goals, inputs: Inputs, ranking: Ranking, keep: Any
-    ) -> tuple[Refitted, Coupling]:
-        local = set(locally_decided(readers, self.numbers))
-        later = {n: int(k) for n, k, size in zip(self.numbers, keep, ranking.sizes, strict=True) if n in local and k < size}
-        first = keep.copy()
-        for i, n in enumerate(self.numbers):
-            if n in later:
-                first[i] = ranking.sizes[i]
-        walk = Refit(
-            readers,
-            goals,
-            Stream(self.coupling.model, inputs, threads=self.threads),
-            Stream(self.coupling.model, inputs, threads=self.threads),
-            ranking.removal(first).removed,
-            dict(later),
+    def _walk(self, inputs: Inputs, removal: Removal) -> Refit:
+        """Refit what reads a removal; groups that can choose their channels anew on the way do."""
+        groups = self.job.coupling.groups
+        removed, later = removal.removed.copy(), {}
+        for k in locally_decided(self.readers, self.job.numbers):
+            gone = removed[groups[k].atoms]
+            if gone.any():
+                later[k] = int((~gone).sum())
+                removed[groups[k].atoms] = False
+        tick = self.job.context.tick
+        return Refit(
+            self.readers,
+            self.goals,
+            Stream(self.model, inputs, threads=2),
+            Stream(self.model, inputs, threads=2),
+            removed,
+            later,
+            tick=lambda done, total: tick((total or done) + done, 2 * (total or done)),
         )
-        done = walk.run()
-        self.log("refit")
-        return done, with_weights(self.coupling, done.weights)
-
-
-__all__ = ["Layers", "Obspa", "ready", "remove", "replace_nodes"]

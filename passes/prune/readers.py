@@ -35,7 +35,7 @@ class Readers:
         self.uses = Counter(name for n in coupling.nodes for name in n.input)
         self.place = {name: i for i, n in enumerate(coupling.nodes) for name in n.output}
 
-    def seats(self, group: int) -> list[Seat]:
+    def seats(self, group: int) -> Sequence[Seat]:
         """Where a group is read, in graph order."""
         return self._seats.get(group, [])
 
@@ -63,8 +63,7 @@ class Readers:
             return {}
         return self.at(layer.x, axis)
 
-
-    def opaque(self, group: int) -> list[Contraction]:
+    def opaque(self, group: int) -> Sequence[Contraction]:
         """Sums over the group's channels that no layer makes: products of two activations, recurrent cells."""
         return self._opaque.get(group, [])
 

@@ -7,7 +7,7 @@ what went wrong before it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,14 +22,7 @@ from ..calibration.stream import Stream
 from .curves import ROWS
 from .obs import Reader, eliminate
 from .readers import Readers
-
-
-def with_weights(coupling: Coupling, weights: dict[str, Floats]) -> Coupling:
-    """The same analysis of a model with other constants of the same shapes."""
-    changed, prepared = coupling.original.copy(), coupling.prepared.model.copy()
-    for name, value in weights.items():
-        changed.weights[name] = prepared.weights[name] = value
-    return replace(coupling, original=changed, prepared=replace(coupling.prepared, model=prepared))
+from .repair import with_weights
 
 
 @dataclass
@@ -86,14 +79,15 @@ class Refit:
     def _spread(self, place: int) -> None:
         """Mark what is no longer as in the original, up to a node."""
         for node in self.readers.coupling.nodes[self._walked : place]:
-            if self._dirty.intersection(node.input) or self._removal.shrinking.intersection((*node.input, *node.output)):
+            if self._dirty.intersection(node.input) or self._removal.shrinking.intersection(
+                (*node.input, *node.output)
+            ):
                 self._dirty.update(o for o in node.output if o)
         self._walked = max(self._walked, place)
 
     def _update(self) -> None:
         """Cut the compressed network anew."""
-        self.coupling = with_weights(self.readers.coupling, self._weights)
-        self._removal = Removal(self.coupling, self.removed)
+        self._removal = with_weights(Removal(self.readers.coupling, self.removed), self._weights)
         self.compressed.model = remove(self._removal)
         self._layers = Layers(self.compressed.model).by_output
 
@@ -119,22 +113,26 @@ class Refit:
             moments = moments.only(keep[0])
         if goal.clip is not None and centred and self.aware:
             fit = refit_through(
-                goal.clip, lambda: self._samples(now, goal), moments, fit, old, rounds=self.aware, strength=self.strength
+                goal.clip,
+                lambda: self._samples(now, goal),
+                moments,
+                fit,
+                old,
+                rounds=self.aware,
+                strength=self.strength,
             )
         self._write(layer, now, fit)
 
     def _samples(self, layer: Layer, goal: Goal) -> Iterator[Sample]:
         positions = -(-self.rows // self.compressed.samples)
         masks = self._removal.tensor(goal.tensor)
-        pairs = zip(
-            self.compressed.batches([layer.x, *goal.others]), self.original.batches([goal.tensor]), strict=True
-        )
+        pairs = zip(self.compressed.batches([layer.x, *goal.others]), self.original.batches([goal.tensor]), strict=True)
         for (ours, theirs), keys in zip(pairs, self.compressed.keys, strict=True):
             chosen = spread_places(layer, layer.place_count(ours[layer.x]), positions, keys)
             wanted = theirs[goal.tensor]
             for axis, mask in masks.items():
                 wanted = np.compress(mask, wanted, axis=axis)
-            others = sum((layer.values(ours[name], chosen) for name in goal.others), np.float32(0))
+            others = sum((layer.values(ours[name], chosen) for name in goal.others), 0.0)
             yield Sample(layer.rows(ours[layer.x], chosen), layer.values(wanted, chosen), others)
 
     def _decide(self, group: int, layer: Layer, moments: Moments, old: Floats, alive: BoolArray) -> BoolArray:

@@ -1,0 +1,55 @@
+"""What a way of choosing channels is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ...graph.coupling import Coupling, Removal
+from ..base import Context
+from .choose import Limits
+
+MOST_USED_THREADS = 2
+"""Threads that ONNX Runtime gets while a model is calibrated."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request. ``cost`` says what a removal leaves, in the target's own unit; ``whole`` is what the original has.
+
+    ``target`` names the unit; with ``channels`` every group keeps the fraction ``keep`` of its own.
+    """
+
+    coupling: Coupling
+    numbers: Sequence[int]
+    limits: Limits
+    target: str
+    keep: float
+    whole: float
+    cost: Callable[[Removal], float]
+    context: Context
+    scope: str = "global"
+    axis: str = "width"
+    steps: int = 1
+    solver: str = "knapsack"
+    dialect: str | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What goes, from a model whose constants may have changed, and what there is to tell about it."""
+
+    removal: Removal
+    notes: list[str] = field(default_factory=list)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Planner(Protocol):
+    """A criterion at work on one job."""
+
+    def plan(self, limit: float) -> Removal:
+        """The removal that costs least and leaves no more than ``limit``. Raises TargetUnreachable."""
+
+    def finish(self, removal: Removal) -> Choice:
+        """Make up for what was planned to go."""

@@ -1,0 +1,140 @@
+"""Plan a removal from scores of channels: the lowest go first, until the target is met."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...graph.coupling import Coupling, Removal
+from ...graph.errors import TargetUnreachable
+from .choose import Ranking
+from .plan import Choice, Job
+from .weights import Scores, Weights
+
+if TYPE_CHECKING:
+    from .criteria import Criterion
+
+NEAR = 0.01
+"""A target counts as reached within this fraction of the whole."""
+_FULL = 0.002
+"""A gap below the target that is not worth filling, as a fraction of the whole."""
+_FILL_TRIES = 128
+"""Groups tried when filling a gap; each try looks at the whole graph."""
+
+
+class Ranked:
+    """Removes in ``job.steps`` steps of equal ratio, scoring what is left before each."""
+
+    def __init__(self, criterion: Criterion, job: Job) -> None:
+        self.criterion, self.job = criterion, job
+        self.weights = Weights(job.coupling)
+        self._last: Ranking | None = None
+
+    def plan(self, limit: float) -> Removal:
+        job = self.job
+        removal = Removal(job.coupling, job.coupling.nothing())
+        for step in range(1, job.steps + 1):
+            share = (job.keep if job.target == "channels" else limit / job.whole) ** (step / job.steps)
+            ranking = Ranking(job.coupling, job.numbers, self._scores(removal), job.limits, job.scope)
+            keep = ranking.allowed(np.ceil(ranking.sizes * share - 1e-9).astype(np.int64))
+            if job.target != "channels":
+                keep = meet(ranking, job, share * job.whole)
+            removal, self._last = self._rescored(ranking, keep), ranking
+            job.context.tick(step, job.steps)
+        return removal
+
+    def finish(self, removal: Removal) -> Choice:
+        if self.job.target == "channels" or self._last is None:
+            return Choice(removal)
+        return Choice(removal, check_reached(self.job, self._last, removal))
+
+    def _scores(self, removal: Removal) -> list[Scores]:
+        """Importance by group; what went in an earlier step stays gone."""
+        found = []
+        for k in self.job.numbers:
+            scores = self.criterion(self.weights.group(k, removal, self.job.context.seed))
+            scores[removal.removed[self.job.coupling.groups[k].atoms]] = -np.inf
+            found.append(scores)
+        return found
+
+    def _rescored(self, ranking: Ranking, keep: np.ndarray) -> Removal:
+        """Where both directions of a bundle go, choose the inner channels on what the outer left."""
+        job = self.job
+        groups = job.coupling.groups
+        if job.axis != "both" or all(groups[k].bundle < 0 for k in job.numbers):
+            return ranking.removal(keep)
+        outer = keep.copy()
+        inner = [i for i, k in enumerate(job.numbers) if groups[k].bundle >= 0 and groups[k].depth >= 0.5]
+        outer[inner] = ranking.sizes[inner]
+        scores = self._scores(ranking.removal(outer))
+        first = [np.where(np.isneginf(s), -np.inf, s) for s in scores]
+        return Ranking(job.coupling, job.numbers, first, job.limits, job.scope).removal(keep)
+
+
+def meet(ranking: Ranking, job: Job, wanted: float) -> np.ndarray:
+    """Channels to keep so that no more than ``wanted`` is left, as near as the limits allow: bisection over the order."""
+    low, high = 0, ranking.length
+    while low < high:
+        middle = (low + high) // 2
+        if job.cost(ranking.removal(ranking.counts(middle))) <= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return _fill(ranking, job, ranking.counts(low), wanted)
+
+
+def _fill(ranking: Ranking, job: Job, keep: np.ndarray, wanted: float) -> np.ndarray:
+    """Put channels back, the most important first, as long as the target still holds.
+
+    With coarse steps (``round_to``, groups that weigh much) the order alone can stop far below the target.
+    """
+    tries = _FILL_TRIES
+    while tries > 0:
+        room = wanted - job.cost(ranking.removal(keep))
+        if room < _FULL * job.whole:
+            break
+        before = keep
+        for i in ranking.by_next_channel(keep)[:tries]:
+            tries -= 1
+            more = ranking.one_more(keep, i)
+            if job.cost(ranking.removal(more)) <= wanted:
+                keep = more
+        if keep is before:
+            break
+    return keep
+
+
+def check_reached(job: Job, ranking: Ranking, removal: Removal) -> list[str]:
+    """Notes about a target met only nearly. Raises TargetUnreachable where nothing more could have gone."""
+    reached = job.cost(removal) / job.whole
+    if abs(reached - job.keep) <= NEAR:
+        return []
+    lowest = job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
+    if reached > job.keep and lowest > job.keep - NEAR and reached - lowest < NEAR:
+        raise unreachable(job, lowest)
+    return [f"the nearest possible to {job.target} {job.keep:g} is {reached:.3f}: channels are whole numbers"]
+
+
+def unreachable(job: Job, lowest: float) -> TargetUnreachable:
+    groups = job.coupling.groups
+    frozen = [g for g in groups if not g.prunable]
+    return TargetUnreachable(
+        f"target {job.target}={job.keep:g} cannot be reached: {len(frozen)} of {len(groups)} groups "
+        f"are frozen (lowest reachable is {lowest:.2f})",
+        why=frozen_summary(job.coupling),
+        fix=f"allow more (--{job.target} {np.ceil(lowest * 100) / 100:.2f}), {SEE_GROUPS}, "
+        "or try --axis both, a lower --min-channels or --round-to",
+    )
+
+
+SEE_GROUPS = "list the reasons (intaglio groups MODEL)"
+
+
+def frozen_summary(coupling: Coupling) -> str:
+    reasons = Counter(str(g.frozen_by) for g in coupling.groups if g.frozen_by is not None)
+    if not reasons:
+        return "no operator of the graph has channels"
+    most = [f"{text} ({count} groups)" if count > 1 else text for text, count in reasons.most_common(3)]
+    return "; ".join(most) + (f"; and {len(reasons) - 3} more reasons" if len(reasons) > 3 else "")
