@@ -16,6 +16,8 @@ from .options import Debug, Json
 REGISTRIES = (
     ("passes.prune", "passes.base", "PASSES"),
     ("passes.prune", "passes.prune.criteria", "CRITERIA"),
+    ("passes.prune", "passes.prune.repair", "REPAIRS"),
+    ("passes.budget", "passes.budget", "SOLVERS"),
     ("measure.accuracy", "measure.accuracy", "METRICS"),
     ("importers", "importers.base", "IMPORTERS"),
     ("exporters", "exporters.base", "EXPORTERS"),

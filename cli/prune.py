@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.errors import UsageError
+from ..graph.errors import NothingChanged, UsageError
 from . import console
-from .options import Debug, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
+from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
 
 if TYPE_CHECKING:
     from ..graph.model import Model
@@ -26,13 +26,48 @@ def prune(
     macs: Annotated[float | None, _target("Keep this fraction of the MACs, such as 0.5.")] = None,
     params: Annotated[float | None, _target("Keep this fraction of the parameters.")] = None,
     size: Annotated[float | None, _target("Keep this fraction of the file's bytes.")] = None,
+    latency: Annotated[float | None, _target("Keep this fraction of the time a run takes, measured here.")] = None,
     channels: Annotated[float | None, _target("Keep this fraction of every prunable group's channels.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Calibration data, unlabelled: an .npz named after the graph inputs, a folder of .npy or images, "
+            "an ONNX test_data_set folder, or package.module:callable.",
+        ),
+    ] = None,
     criterion: Annotated[
-        str, typer.Option("--criterion", "-c", help="How channels are scored: see intaglio passes.")
-    ] = "l2",
+        str | None,
+        typer.Option(
+            "--criterion",
+            "-c",
+            help="How channels are scored: see intaglio passes.",
+            show_default="obspa with --data or --dialect, else l2",
+        ),
+    ] = None,
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="id|ood|noise",
+            help="What calibration runs on: data like the training data, any data of the right shape, or no data: noise "
+            "made to measure (needs BatchNormalization).",
+            show_default="id with --data",
+        ),
+    ] = None,
+    repair: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What makes up for removed channels: see intaglio passes.",
+            show_default="the criterion's own",
+        ),
+    ] = None,
     scope: Annotated[
-        str, typer.Option(metavar="global|group", help="Rank channels over all groups, or thin each group equally.")
+        str, typer.Option(metavar="global|group", help="Weigh channels over all groups, or thin each group equally.")
     ] = "global",
+    solver: Annotated[
+        str, typer.Option(metavar="knapsack|greedy", help="How obspa divides the target over groups.")
+    ] = "knapsack",
     steps: Annotated[int, typer.Option(min=1, help="Remove in so many steps, scoring anew before each.")] = 1,
     axis: Annotated[
         str, typer.Option(metavar="heads|width|both", help="What to thin where heads and their width cross.")
@@ -56,10 +91,6 @@ def prune(
             metavar="FILE", help="Also write the masked original, so that anyone can check.", show_default=False
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="Real inputs for the proof, in any form that evaluate takes."),
-    ] = None,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Time both models in ONNX Runtime, in turn.")
     ] = True,
@@ -68,7 +99,19 @@ def prune(
         typer.Option(metavar="SOURCE", help="Labelled data: report the accuracy before and after."),
     ] = None,
     preprocess: Preprocess = None,
-    samples: Samples = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Calibrate on the first N samples of --data, or on N made-up ones.",
+            show_default="all, or 512 made-up ones",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Write the result though it misses --latency by being slower than the original."),
+    ] = False,
     seed: Seed = 0,
     shape: Shapes = None,
     json: Json = False,
@@ -83,12 +126,15 @@ def prune(
     from ..passes import Context
     from .options import parse_shapes
 
-    target, keep = _one_target(macs=macs, params=params, size=size, channels=channels)
+    target, keep = _one_target(macs=macs, params=params, size=size, latency=latency, channels=channels)
     options = {
         "target": target,
         "keep": keep,
         "criterion": criterion,
+        "dialect": dialect if dialect is None else _choice("--dialect", dialect, ("id", "ood", "noise")),
+        "repair": repair,
         "scope": "group" if target == "channels" else _choice("--scope", scope, ("global", "group")),
+        "solver": solver,
         "steps": steps,
         "axis": _choice("--axis", axis, ("heads", "width", "both")),
         "include": tuple(include or ()),
@@ -100,17 +146,28 @@ def prune(
     }
     original = load(model, shapes=parse_shapes(shape))
     console.notes(original.notes)
-    labelled = _source(eval_data, original, preprocess, samples)
-    source = _source(data, original, preprocess, samples) or labelled
+    if data is None and eval_data is None and preprocess is not None and dialect != "noise":
+        raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
+    if samples is not None and data is None and dialect != "noise":
+        raise UsageError("--samples says nothing without --data", fix="leave it out, or add --data")
+    labelled = _source(eval_data, original, preprocess, None)
+    source = _calibration(data, dialect, original, preprocess, samples, seed)
     with console.progress("pruning") as tick:
-        pruned = _run(options, original, Context(data=source, seed=seed, tick=tick))
+        pruned = _run(options, original, Context(data=source, seed=seed, tick=tick), labelled)
     accuracy = _accuracies(original, pruned.model, labelled)
-    latency = _latencies(original, pruned, seed) if measure else None
-    recipe = {"pass": "prune", "seed": seed, **options}
+    times = _latencies(original, pruned, seed) if measure or target == "latency" else None
+    if target == "latency" and times and times["verdict"] == "slower" and not force:
+        raise NothingChanged(
+            f"the pruned model is slower than the original: {times['after']:.3g} ms against {times['before']:.3g} ms",
+            why="narrower layers can miss the widths that the runtime is fast at; nothing was written",
+            fix="ask for a smaller --latency, try --round-to 8, or write it all the same with --force",
+        )
+    options["criterion"] = pruned.criterion
+    recipe = {"pass": "prune", "seed": seed, **{k: v for k, v in options.items() if v is not None}}
     save(pruned.model, out, recipe=recipe)
     if proof:
         _write_proof(pruned, proof)
-    measured = {"accuracy": accuracy, "latency_ms": latency}
+    measured = {"accuracy": accuracy, "latency_ms": times}
     _report(pruned, model, out, measured, original.notes)
 
 
@@ -143,10 +200,23 @@ def _source(spec: str | None, model: Model, preprocess: str | None, samples: int
     return source
 
 
-def _run(options: dict[str, Any], model: Model, context: Any) -> Pruned:
+def _calibration(
+    data: str | None, dialect: str | None, model: Model, preprocess: str | None, samples: int | None, seed: int
+) -> Any:
+    """What the user gave, or noise if that was asked for; nothing is made up unasked."""
+    if dialect != "noise":
+        return _source(data, model, preprocess, samples)
+    from ..passes.calibration.noise import noise_source
+
+    if data is not None:
+        raise UsageError("--dialect noise runs without data", fix="leave out --data, or name the dialect id or ood")
+    return noise_source(model, samples=samples or 512, preprocess=preprocess, seed=seed)
+
+
+def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Pruned:
     from ..passes.prune import PruneChannels
 
-    return PruneChannels(**options).prune(model, context)
+    return PruneChannels(**options).prune(model, context, real=real)
 
 
 def _accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, float]] | None:

@@ -108,6 +108,15 @@ def open_data(spec: str, model: Model, *, preprocess: str | None = None, samples
     inputs, outputs = input_ports(model), output_ports(model)
     steps = parse_preprocess(preprocess, [p.name for p in inputs])
     reader = _open_reader(spec, inputs, outputs, steps)
+    return read_data(spec, reader, model, preprocess=preprocess, samples=samples)
+
+
+def read_data(
+    spec: str, reader: Reader, model: Model, *, preprocess: str | None = None, samples: int | None = None
+) -> DataSource:
+    """Data for the model from a reader of any kind. Raises as ``open_data`` does."""
+    inputs, outputs = input_ports(model), output_ports(model)
+    steps = parse_preprocess(preprocess, [p.name for p in inputs])
     if reader.count == 0:
         shapes = ", ".join(f"{name} has shape {f.shape}" for name, f in reader.fields.items())
         raise BadData(f"{spec} holds no samples", why=shapes, fix="give at least one row to every array")

@@ -67,7 +67,8 @@ class Moments:
 
     def only(self, columns: Floats) -> Moments:
         """Of one group's rows some columns, without targets. Shapes: columns (columns,) boolean."""
-        assert self._shift_u is not None and len(self._u) == 1
+        assert self._shift_u is not None
+        assert len(self._u) == 1
         (kept,) = np.nonzero(columns)
         return Moments(
             self.count,

@@ -44,6 +44,7 @@ class Curves:
     def __init__(
         self, readers: Readers, stream: Stream, goals: Goals, *, ridge: float = RIDGE, rows: int = ROWS
     ) -> None:
+        """The stream's model may have other weights than the one analysed, of the same shapes and by the same names."""
         self.readers, self.stream, self.goals = readers, stream, goals
         self.strength, self.rows = ridge, rows
 
@@ -75,6 +76,18 @@ class Curves:
             self.stream.retain([name for one in left for name in (one.x, self.goals.of(one).tensor)])
         return found
 
+    def rows_of(self, layers: Sequence[Layer]) -> Iterator[tuple[Layer, Moments]]:
+        """Statistics of some layers' rows, one layer after the other in graph order."""
+        ordered = sorted(layers, key=lambda layer: self.readers.place[layer.node])
+        for i, layer in enumerate(ordered):
+            self.stream.hold([layer.x])
+            moments, wanted = Moments(), -(-self.rows // self.stream.samples)
+            for batch, keys in zip(self.stream.batches([layer.x]), self.stream.keys, strict=True):
+                chosen = spread_places(layer, layer.place_count(batch[layer.x]), wanted, keys)
+                moments.add(layer.rows(batch[layer.x], chosen))
+            yield layer, moments
+            self.stream.retain([one.x for one in ordered[i + 1 :]])
+
     def _moments(self, layer: Layer, goal: str) -> Moments:
         moments, wanted = Moments(), -(-self.rows // self.stream.samples)
         for batch, keys in zip(self.stream.batches([layer.x, goal]), self.stream.keys, strict=True):
@@ -100,7 +113,7 @@ class Curves:
             if layer.node not in inverses:
                 h = stats.covariance if layer.bias else stats.second
                 inverses[layer.node] = [np.linalg.inv(damped(m, self.strength)) for m in h]
-            old = layer.matrix(self.readers.coupling.model.weights[layer.weight])
+            old = layer.matrix(self.stream.model.weights[layer.weight])
             scale = 1.0 / max(float(stats.target_variance.sum()), 1e-30)
             for g in range(layer.groups):
                 readers.append(Reader(old[g], inverses[layer.node][g], seat.channel[g], scale))

@@ -14,8 +14,10 @@ from ...graph.coupling import Removal
 from ...graph.errors import UsageError
 from ...graph.model import Model
 from ..calibration.goals import Goals
-from ..calibration.layers import Floats
+from ..calibration.layers import Floats, Layer
 from ..calibration.moments import Moments
+from ..calibration.noise import renormalized
+from ..calibration.reconstruct import RIDGE, solve
 from ..calibration.runner import required
 from ..calibration.stream import Inputs, Store, Stream
 from ..simplify import fold_batch_norm, with_biases
@@ -27,7 +29,7 @@ from .effects import Effects
 from .plan import Choice, Job, Planner
 from .ranked import check_reached, meet
 from .readers import Readers
-from .refit import Refit, locally_decided
+from .refit import Refit, Refitted, locally_decided
 from .repair import with_weights
 from .weights import GroupWeights, Scores
 
@@ -44,7 +46,18 @@ _SCORE_SAMPLES = (16, 256)
 _RUN_MACS = 1e12
 """Multiply-accumulates of one reading of all samples: where the data has more, the first samples are used."""
 _LEAST_SAMPLES = 64
+_NOISE_RIDGE = 0.1
+"""Pull towards the old weights where statistics are those of noise."""
 log = logging.getLogger(__name__)
+
+
+def ready(model: Model) -> Model:
+    """An equal model: BatchNormalization folded where it can be, a bias for every layer that takes one."""
+    return with_biases(fold_batch_norm(model)[0])
+
+
+def _normalizations(model: Model) -> int:
+    return sum(n.op_type == "BatchNormalization" for n in model.graph.node)
 
 
 class ObspaCriterion(Criterion):
@@ -52,9 +65,9 @@ class ObspaCriterion(Criterion):
 
     def ready(self, model: Model) -> tuple[Model, list[str]]:
         """Every layer with a bias and without BatchNormalization after it, so that it can be refitted alone."""
-        folded, count = fold_batch_norm(model)
-        notes = [f"{count} BatchNormalization folded into the layer before"] if count else []
-        return with_biases(folded), notes
+        equal = ready(model)
+        count = _normalizations(model) - _normalizations(equal)
+        return equal, [f"{count} BatchNormalization folded into the layer before"] if count else []
 
     def planner(self, job: Job) -> Planner:
         return Obspa(job)
@@ -87,9 +100,8 @@ class Obspa:
         if job.steps > 1:
             raise UsageError("obspa takes no --steps", why="it scores anew after every channel already")
         self.job = job
-        self.model = job.coupling.model
         self.readers = Readers(job.coupling)
-        self.goals = Goals(self.model, job.coupling.unit_shapes, self.readers.layers)
+        self.goals = Goals(job.coupling.model, job.coupling.unit_shapes, self.readers.layers)
         self.notes: list[str] = []
 
     def plan(self, limit: float) -> Removal:
@@ -105,10 +117,64 @@ class Obspa:
     def finish(self, removal: Removal) -> Choice:
         notes = [] if self.job.target == "channels" else check_reached(self.job, self.ranking, removal)
         with Store(_STORE_BYTES, self.job.context.folder) as store:
-            done = self._walk(Inputs(self._batches, store), removal).run()
+            inputs = Inputs(self._batches, store)
+            done = self._alone(inputs, removal) if self._noise else self._walk(inputs, removal).run()
         log.info("refitted %d layers", done.layers)
         settled = with_weights(Removal(self.job.coupling, done.removed), done.weights)
         return Choice(settled, [*self.notes, *notes], self._details(settled))
+
+    @property
+    def _noise(self) -> bool:
+        return self.job.dialect == "noise"
+
+    @property
+    def _strength(self) -> float:
+        return _NOISE_RIDGE if self._noise else RIDGE
+
+    @cached_property
+    def model(self) -> Model:
+        """The model whose activations are looked at: on noise, one that is normalized on it."""
+        if not self._noise:
+            return self.job.coupling.model
+        with Store(_STORE_BYTES, self.job.context.folder) as store:
+            changed, count = renormalized(self.job.source, Inputs(self._batches, store), threads=2)
+        if not count:
+            raise UsageError(
+                "noise cannot stand in for data in this model",
+                why="it has no BatchNormalization whose statistics noise could be fitted to: they were folded into the "
+                "layers before, or there never were any",
+                fix="export the model with BatchNormalization kept (in training mode), or give data with --data",
+            )
+        return ready(changed)
+
+    def _alone(self, inputs: Inputs, removal: Removal) -> Refitted:
+        """Refit each layer by itself: what noise does further on is no guide to what went wrong before."""
+        model = self.job.coupling.model
+        work = Curves(self.readers, Stream(self.model, inputs, threads=2), self.goals, ridge=self._strength)
+        kept = {layer.node: self._kept(layer, removal) for layer in self.readers.layers}
+        layers = [layer for layer in self.readers.layers if kept[layer.node] is not None]
+        weights: dict[str, Floats] = {}
+        for layer, stats in work.rows_of(layers):
+            keep = kept[layer.node]
+            old = layer.matrix(model.weights[layer.weight])
+            wide = np.zeros_like(old)
+            for g, h in enumerate(stats.covariance):
+                stay = np.flatnonzero(keep[g])
+                target = old[g] @ h[:, stay]
+                wide[g][:, stay] = solve(h[np.ix_(stay, stay)], target, old[g][:, stay], self._strength)
+            weights[layer.weight] = layer.weight_like(wide, model.weights[layer.weight])
+            if layer.bias is not None:
+                moved = np.einsum("goc,gc->go", old - wide, stats.mean)
+                weights[layer.bias] = layer.bias_like(layer.offset(model) + moved, model.weights[layer.bias])
+        return Refitted(removal.removed, weights, len(layers))
+
+    def _kept(self, layer: Layer, removal: Removal) -> Any:
+        """Which columns of a layer's matrices stay; None where all do."""
+        axis = layer.channel_axis % len(self.job.coupling.prepared.shapes.dims[layer.x])
+        mask = removal.tensor(layer.x).get(axis)
+        if mask is None or layer.groups == len(mask):
+            return None
+        return mask[layer.column_channels(len(mask))]
 
     def _details(self, removal: Removal) -> dict[str, Any]:
         samples = sum(len(next(iter(b.values()))) for b in self._batches)
@@ -145,7 +211,7 @@ class Obspa:
         job = self.job
         with Store(_STORE_BYTES, job.context.folder) as store:
             inputs = Inputs(self._batches, store)
-            work = Curves(self.readers, Stream(self.model, inputs, threads=2), self.goals)
+            work = Curves(self.readers, Stream(self.model, inputs, threads=2), self.goals, ridge=self._strength)
             looked = inputs.first(self._score_samples())
             effects = None
             if job.target != "channels" and job.scope == "global":

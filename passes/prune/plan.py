@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ...graph.coupling import Coupling, Removal
+from ...graph.model import Model
 from ..base import Context
 from .choose import Limits
 
@@ -16,11 +17,12 @@ MOST_USED_THREADS = 2
 
 @dataclass(frozen=True)
 class Job:
-    """One request. ``cost`` says what a removal leaves, in the target's own unit; ``whole`` is what the original has.
+    """One request. ``source`` is the model as the user gave it, ``coupling`` that of an equal one. ``cost`` says what a removal leaves, in the target's own unit; ``whole`` is what the original has.
 
     ``target`` names the unit; with ``channels`` every group keeps the fraction ``keep`` of its own.
     """
 
+    source: Model
     coupling: Coupling
     numbers: Sequence[int]
     limits: Limits

@@ -15,6 +15,7 @@ from ...graph.coupling import Coupling, Group, Removal, analyse, remove
 from ...graph.errors import NothingChanged, UsageError
 from ...graph.model import Model
 from ...graph.save import file_bytes
+from ...measure.data import DataSource
 from ..base import PASSES, Context, Pass, PassReport
 from ..budget import SOLVERS
 from .choose import Limits, eligible, one_direction
@@ -118,8 +119,8 @@ class PruneChannels(Pass):
         pruned = self.prune(model, context)
         return PassReport(pruned.model, pruned.model is not model, describe(pruned))
 
-    def prune(self, model: Model, context: Context) -> Pruned:
-        """The same with everything that was found on the way."""
+    def prune(self, model: Model, context: Context, *, real: DataSource | None = None) -> Pruned:
+        """The same with everything that was found on the way. ``real`` are more inputs to prove it on."""
         start = time.perf_counter()
         name = self._criterion(context)
         criterion, repair = CRITERIA[name], REPAIRS[self.repair or CRITERIA[name].repair]
@@ -132,7 +133,7 @@ class PruneChannels(Pass):
         whole = cost(model)
         before = Amounts(whole.macs, whole.params, file_bytes(model))
         times = LatencyModel(coupling, seed=context.seed) if self.target == "latency" else None
-        job = self._job(coupling, numbers, before, file_bytes(equal), times, context)
+        job = self._job(model, coupling, numbers, before, file_bytes(equal), times, context)
         planner = criterion.planner(job)
         removal, latency = self._plan(planner.plan, job, times)
         if not removal.removed.any():
@@ -144,7 +145,7 @@ class PruneChannels(Pass):
         repaired = repair(choice.removal, context)
         removal = with_weights(choice.removal, repaired.weights) if repaired.weights else choice.removal
         small = remove(removal)
-        proof = prove(removal, small, _real_inputs(context), context.seed) if self.verify else None
+        proof = prove(removal, small, _real_inputs(context.data or real), context.seed) if self.verify else None
         left = cost(small)
         after = Amounts(left.macs, left.params, file_bytes(small))
         groups = _changes(coupling, removal)
@@ -163,6 +164,7 @@ class PruneChannels(Pass):
 
     def _job(
         self,
+        model: Model,
         coupling: Coupling,
         numbers: list[int],
         before: Amounts,
@@ -175,6 +177,7 @@ class PruneChannels(Pass):
         unit = "macs" if target == "channels" else target
         measure: Callable[[Removal], float] = times.after if times else lambda removal: tally.after(removal).of(unit)
         return Job(
+            source=model,
             coupling=coupling,
             numbers=numbers,
             limits=Limits(self.min_channels, self.round_to),
@@ -225,8 +228,8 @@ def _changes(coupling: Coupling, removal: Removal) -> list[tuple[Group, int, int
     return [(g, g.channels, g.channels - int(removal.removed[g.atoms].sum())) for g in coupling.groups]
 
 
-def _real_inputs(context: Context) -> list[Mapping[str, np.ndarray]]:
-    if context.data is None:
+def _real_inputs(data: DataSource | None) -> list[Mapping[str, np.ndarray]]:
+    if data is None:
         return []
-    first = next(iter(context.data.batches(4)), None)
+    first = next(iter(data.batches(4)), None)
     return [first.inputs] if first is not None else []

@@ -1,0 +1,156 @@
+"""Calibration without data: images of 1/f noise, and a network that normalizes what noise does inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...graph.errors import BadData, UsageError
+from ...graph.model import Model
+from ...graph.nodes import is_standard
+from ...measure.data import DataSource, read_data
+from ...measure.ports import Port, input_ports
+from ...measure.preprocess import parse_preprocess
+from ...measure.readers import Arrays, Field, Reader
+from .layers import Floats
+from .stream import Inputs, Stream
+
+_BLOCK = 32
+"""Samples drawn from one seed, so that how they are read makes no difference."""
+_SHARED = 0.8
+"""How much of an image's variance all channels have in common, as luminance does in photographs."""
+
+
+def noise_source(model: Model, *, samples: int, preprocess: str | None = None, seed: int = 0) -> DataSource:
+    """Made-up inputs: where the user describes preprocessing, 8-bit images that go through it, else standardized floats.
+
+    Raises:
+        UsageError: an input is no float tensor, or has open dimensions beside the batch.
+    """
+    ports = input_ports(model)
+    steps = parse_preprocess(preprocess, [p.name for p in ports])
+    fields: dict[str, Field] = {}
+    for port in ports:
+        shape = _shape(port)
+        kind = np.dtype(np.uint8) if steps[port.name].steps else np.dtype(np.float32)
+        last = (samples, *shape[1:], shape[0])
+        moved = len(shape) > 1 and kind == np.uint8 and port.accepts(steps[port.name].shape_after(last))
+        fields[port.name] = Field(last if moved else (samples, *shape), kind)
+    reader = NoiseReader(fields, {p.name: _shape(p) for p in ports}, samples, seed)
+    return read_data("noise", reader, model, preprocess=preprocess)
+
+
+def _shape(port: Port) -> tuple[int, ...]:
+    """Shape of one sample, channels first."""
+    if port.dtype.kind != "f":
+        raise UsageError(
+            f"noise says nothing for the input {port.name!r}",
+            why=f"it is {port.describe()}: only float inputs such as images can be noise",
+            fix="give calibration data with --data",
+        )
+    shape = port.shape or ()
+    if len(shape) < 2 or any(isinstance(d, str) for d in shape[1:]):
+        raise UsageError(
+            f"the size of the input {port.name!r} is open: {port.describe()}",
+            fix=f"pin it, such as --shape {port.name}:-1,3,224,224",
+        )
+    return tuple(int(d) for d in shape[1:])
+
+
+@dataclass(frozen=True)
+class NoiseReader:
+    """Reads noise as if it stood in a file. ``shapes`` are those of samples, channels first."""
+
+    fields: Mapping[str, Field]
+    shapes: Mapping[str, tuple[int, ...]]
+    count: int | None
+    seed: int
+    notes: list[str] = field(default_factory=list)
+    whole_runs: bool = False
+    images: bool = False
+
+    def one_sample(self) -> Reader:
+        raise BadData("noise always has an axis that counts samples")
+
+    def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
+        total = self.count or 0
+        kept: dict[str, list[Floats]] = {n: [] for n in names}
+        for start in range(0, total, _BLOCK):
+            for name in names:
+                kept[name].append(self._block(name, start)[: total - start])
+            while sum(len(a) for a in kept[names[0]]) >= size:
+                joined = {n: np.concatenate(a) for n, a in kept.items()}
+                yield {n: a[:size] for n, a in joined.items()}
+                kept = {n: [a[size:]] for n, a in joined.items()}
+        if sum(len(a) for a in kept[names[0]]):
+            yield {n: np.concatenate(a) for n, a in kept.items()}
+
+    def _block(self, name: str, start: int) -> Floats:
+        place, stored = list(self.fields).index(name), self.fields[name]
+        rng = np.random.default_rng([self.seed, place, start])
+        values = pink(rng, _BLOCK, self.shapes[name])
+        if stored.dtype == np.uint8:
+            values = np.clip(127.5 + 64.0 * values, 0, 255).astype(np.uint8)
+            if stored.shape[1:] != self.shapes[name]:
+                values = np.moveaxis(values, 1, -1)
+        return np.asarray(values, dtype=stored.dtype)
+
+
+def pink(rng: np.random.Generator, samples: int, shape: tuple[int, ...]) -> Floats:
+    """Noise whose amplitude falls with frequency as in photographs; mean about 0, variance about 1, clipped.
+
+    All channels share most of it, each sample has its own brightness. Shapes: shape (channels, ...).
+
+    Source: the 1/f spectrum of natural images, Field, J. Opt. Soc. Am. A 4(12), 1987.
+    """
+    channels, size = shape[0], shape[1:]
+    if not size or max(size) == 1:
+        return np.clip(rng.standard_normal((samples, *shape)), -2.5, 2.5)
+    axes = tuple(range(2, 2 + len(size)))
+    squares = np.zeros(size)
+    for a, n in enumerate(size):
+        squares = squares + np.square(np.fft.fftfreq(n).reshape([-1 if i == a else 1 for i in range(len(size))]))
+    lowest = 1.0 / max(size)
+    amplitude = 1.0 / np.maximum(np.sqrt(squares), lowest)
+
+    def draw(width: int) -> Floats:
+        white = np.fft.fftn(rng.standard_normal((samples, width, *size)), axes=axes)
+        drawn = np.fft.ifftn(white * amplitude, axes=axes).real
+        return np.asarray(drawn / drawn.std(axis=(1, *axes), keepdims=True))
+
+    mixed = np.sqrt(_SHARED) * draw(1) + np.sqrt(1 - _SHARED) * draw(channels)
+    mixed = 0.8 * mixed + 0.6 * rng.standard_normal((samples, 1, *[1] * len(size)))
+    return np.asarray(np.clip(mixed, -2.0, 2.0))
+
+
+def renormalized(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Model, int]:
+    """A copy whose BatchNormalization statistics are those of these inputs, layer after layer, and how many there are.
+
+    Every normalized activation then has the mean and deviation that the original has on its own data. Outputs of the
+    copy mean nothing; its activations stand in for real ones.
+
+    Source: the idea of matching BatchNormalization statistics from Cai et al., "ZeroQ", CVPR 2020, arXiv:2001.00281.
+    Differs: the network is fitted to the inputs, not the inputs to the network.
+    """
+    changed = model.copy()
+    stream = Stream(changed, inputs, threads=threads)
+    nodes = [n for n in changed.graph.node if n.op_type == "BatchNormalization" and is_standard(n)]
+    nodes = [n for n in nodes if all(name in changed.weights for name in n.input[1:5])]
+    for i, node in enumerate(nodes):
+        stream.hold([node.input[0]])
+        total, squares, count = np.zeros(1), np.zeros(1), 0
+        for batch in stream.batches([node.input[0]]):
+            value = batch[node.input[0]].astype(np.float64)
+            axes = (0, *range(2, value.ndim))
+            total, squares = total + value.sum(axis=axes), squares + np.square(value).sum(axis=axes)
+            count += value.size // value.shape[1]
+        mean = total / count
+        variance = np.maximum(squares / count - np.square(mean), 1e-12)
+        for k, value in ((3, mean), (4, variance)):
+            name = f"{node.input[k]}_noise_{i}"
+            changed.weights[name] = np.asarray(value, dtype=changed.weights[node.input[k]].dtype)
+            node.input[k] = name
+        stream.retain([n.input[0] for n in nodes[i + 1 :]])
+    return changed, len(nodes)
