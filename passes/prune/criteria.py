@@ -5,6 +5,7 @@ A criterion gets a whole group, so that a channel is judged by everything that w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from zlib import crc32
@@ -18,16 +19,27 @@ from .ranked import Ranked
 from .weights import GroupWeights, Member, Scores
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """A scoring function. ``comparable`` scores mean the same in every group, others are divided by the group's mean.
+@dataclass(frozen=True, kw_only=True)
+class Criterion(ABC):
+    """A way to choose channels. ``repair`` names what is done for those that stay, unless the user says otherwise."""
 
-    ``repair`` names what is done for the channels that stay, unless the user says otherwise.
-    """
+    repair: str = "none"
+
+    def ready(self, model: Model) -> tuple[Model, list[str]]:
+        """The model to analyse, equal to the one given, and notes on what differs."""
+        return model, []
+
+    @abstractmethod
+    def planner(self, job: Job) -> Planner:
+        """What chooses channels for one request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Criterion):
+    """A scoring function. ``comparable`` scores mean the same in every group, others are divided by the group's mean."""
 
     score: Callable[[GroupWeights], Scores]
     comparable: bool = False
-    repair: str = "none"
 
     def __call__(self, group: GroupWeights) -> Scores:
         """Importance of each channel. Shapes: (channels,)."""
@@ -35,12 +47,7 @@ class Criterion:
         mean = scores.mean()
         return scores if self.comparable or mean <= 0 else scores / mean
 
-    def ready(self, model: Model) -> tuple[Model, list[str]]:
-        """The model to analyse, equal to the one given, and notes on what differs."""
-        return model, []
-
     def planner(self, job: Job) -> Planner:
-        """What chooses channels for one request."""
         return Ranked(self, job)
 
 
@@ -49,11 +56,13 @@ CRITERIA: Registry[Criterion] = Registry("criterion", "intaglio.criteria")
 
 def criterion(
     name: str, *, comparable: bool = False, repair: str = "none"
-) -> Callable[[Callable[[GroupWeights], Scores]], Criterion]:
+) -> Callable[[Callable[[GroupWeights], Scores]], Scored]:
     """Register a scoring function under a name."""
 
-    def add(score: Callable[[GroupWeights], Scores]) -> Criterion:
-        return CRITERIA.register(name)(Criterion(score, comparable, repair))
+    def add(score: Callable[[GroupWeights], Scores]) -> Scored:
+        scored = Scored(score=score, comparable=comparable, repair=repair)
+        CRITERIA.register(name)(scored)
+        return scored
 
     return add
 

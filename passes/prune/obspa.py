@@ -31,7 +31,6 @@ from .ranked import check_reached, meet
 from .readers import Readers
 from .refit import Refit, Refitted, locally_decided
 from .repair import with_weights
-from .weights import GroupWeights, Scores
 
 _BATCH_BYTES = 1 << 26
 """The largest tensor of one run: decides how many samples run at once."""
@@ -73,12 +72,7 @@ class ObspaCriterion(Criterion):
         return Obspa(job)
 
 
-def _score(group: GroupWeights) -> Scores:
-    """Loss of everything that reads a channel, what stays refitted to make up for it; needs calibration data."""
-    raise NotImplementedError("scored on statistics of activations, see Obspa")
-
-
-CRITERIA.register("obspa")(ObspaCriterion(_score, comparable=True))
+CRITERIA.register("obspa")(ObspaCriterion())
 
 
 class Obspa:

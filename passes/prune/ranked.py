@@ -14,7 +14,7 @@ from .plan import Choice, Job
 from .weights import Scores, Weights
 
 if TYPE_CHECKING:
-    from .criteria import Criterion
+    from .criteria import Scored
 
 NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
@@ -27,7 +27,7 @@ _FILL_TRIES = 128
 class Ranked:
     """Removes in ``job.steps`` steps of equal ratio, scoring what is left before each."""
 
-    def __init__(self, criterion: Criterion, job: Job) -> None:
+    def __init__(self, criterion: Scored, job: Job) -> None:
         self.criterion, self.job = criterion, job
         self.weights = Weights(job.coupling)
         self._last: Ranking | None = None
