@@ -9,8 +9,7 @@ slows down for a while, as shared ones do, slows both.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,23 +19,18 @@ from onnx import TensorProto, helper
 
 from ..graph.errors import BadModel
 from ..graph.model import Model
+from .layer_rounds import time_rounds, typical_times
 from .session import open_session, run
 
 BUDGET_S = 0.03
 """Seconds that the timing of one operator may take where it can be kept, beside opening its sessions."""
 ROUNDS = (5, 25)
 """Fewest and most rounds."""
-_WARM_UP = 2
-_QUICK_S = 1e-3
-"""A run shorter than this suffers from what ran before it, so it runs twice and the second time counts."""
 _CHUNK = 32
 _CHUNK_BYTES = 128 << 20
 """Operators timed in turn, and the bytes of their operands: their sessions are open at once."""
 _LEAST = 1e-3
 """A difference of noise alone must not come out as nothing, or less."""
-_POLISH = 4
-_FINE_S = 1e-6
-_QUIET = 0.25
 
 
 @dataclass(frozen=True)
@@ -90,71 +84,14 @@ def time_runs(
     feeds: Sequence[Mapping[str, np.ndarray]],
     threads: int,
     *,
-    budget_s: float = BUDGET_S,
-    rounds: tuple[int, int] = ROUNDS,
+    budget_s: float,
+    rounds: tuple[int, int],
 ) -> Runs:
     """Run sessions and the reference in turn, for about ``budget_s`` seconds each."""
     every = [*sessions, open_layer(REFERENCE, 1, threads)]
     fed = [*feeds, feeds_of(REFERENCE, 1)]
-    typical = _typical(time_rounds(every, fed, threads, budget_s=budget_s, rounds=rounds))
+    typical = typical_times(time_rounds(every, fed, threads, budget_s=budget_s, rounds=rounds))
     return Runs(typical[:-1] / typical[-1], float(typical[-1] * 1e3))
-
-
-def time_rounds(
-    sessions: Sequence[Any],
-    feeds: Sequence[Mapping[str, np.ndarray]],
-    threads: int,
-    *,
-    budget_s: float,
-    rounds: tuple[int, int],
-) -> np.ndarray:
-    """Run sessions in turn for about ``budget_s`` seconds each, and as many rounds as ``rounds`` allows.
-
-    With one thread that thread's processor time counts, which other programs do not lengthen. Shapes: (rounds,
-    sessions). Units: seconds.
-    """
-    fed = [dict(feed) for feed in feeds]
-    clock = _clock(threads)
-    for _ in range(_WARM_UP):
-        warm = [_seconds(session, feed, clock) for session, feed in zip(sessions, fed, strict=True)]
-    quick = [t < _QUICK_S for t in warm]
-    cost = sum(t * (1 + again) for t, again in zip(warm, quick, strict=True))
-    count = int(np.clip(budget_s * len(sessions) / max(cost, 1e-9), *rounds))
-    times = np.zeros((count, len(sessions)))
-    for r in range(count):
-        for i in range(len(sessions)) if r % 2 else reversed(range(len(sessions))):
-            if quick[i]:
-                sessions[i].run(None, fed[i])
-            times[r, i] = _seconds(sessions[i], fed[i], clock)
-    return times
-
-
-def _clock(threads: int) -> Callable[[], float]:
-    """A clock that, if it can, stands still while other programs have the processor."""
-    fine = time.get_clock_info("thread_time").resolution <= _FINE_S if hasattr(time, "thread_time") else False
-    return time.thread_time if threads == 1 and fine else time.perf_counter
-
-
-def _seconds(session: Any, feed: dict[str, np.ndarray], clock: Callable[[], float]) -> float:
-    started = clock()
-    session.run(None, feed)
-    return clock() - started
-
-
-def _typical(times: np.ndarray) -> np.ndarray:
-    """One time per session, as if all rounds had met the machine in the same mood and nothing else had run.
-
-    A mood multiplies all times of a round; what else runs adds to some. So this is a polish of the logarithms as
-    Tukey's ("Exploratory Data Analysis", 1977), by lower quartiles in the place of medians.
-    Shapes: (rounds, sessions) -> (sessions,).
-    """
-    logs = np.log(np.maximum(times, 1e-9))
-    own = np.quantile(logs, _QUIET, axis=0)
-    mood = np.zeros(len(logs))
-    for _ in range(_POLISH):
-        mood = np.quantile(logs - own, _QUIET, axis=1)
-        own = np.quantile(logs - mood[:, None], _QUIET, axis=0)
-    return np.asarray(np.exp(own + np.median(mood)))
 
 
 def _chunks(layers: Sequence[Layer]) -> list[list[Layer]]:
@@ -187,7 +124,8 @@ def _time_chunk(layers: Sequence[Layer], threads: int) -> list[float | None]:
         runnable.append(k)
     found: list[float | None] = [None] * len(layers)
     if runnable:
-        alone, twins = time_runs(sessions, feeds, threads).relative.reshape(-1, 2).T
+        runs = time_runs(sessions, feeds, threads, budget_s=BUDGET_S / 2, rounds=ROUNDS)
+        alone, twins = runs.relative.reshape(-1, 2).T
         for k, value in zip(runnable, (twins - alone).tolist(), strict=True):
             found[k] = max(value, _LEAST)
     return found
@@ -248,7 +186,7 @@ def _values(operand: Operand, seed: int) -> np.ndarray:
     """Floats in 0.25..1, which any kernel takes without a special case; ones for all else."""
     dtype = helper.tensor_dtype_to_np_dtype(operand.dtype)
     if operand.dtype in _FLOATS:
-        return np.resize(np.random.default_rng(seed).uniform(0.25, 1, 4093), operand.dims).astype(dtype)
+        return np.resize(np.random.default_rng(seed).uniform(0.25, 1, 4093).astype(dtype), operand.dims)
     return np.ones(operand.dims, dtype=dtype)
 
 

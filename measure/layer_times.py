@@ -44,6 +44,11 @@ class LayerTimes:
                 add_numbers(self._path, fresh)
         return [self._known[key] for key in keys]
 
+    @property
+    def count(self) -> int:
+        """How many layers' times are known by now."""
+        return len(self._known or ())
+
     def key(self, layer: Layer) -> str:
         """A hash of everything that decides the time: the layer, the threads, the machine and the runtime."""
         operands = [o and (o.dims, o.dtype, o.constant) for o in layer.operands]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.optimize import lsq_linear
@@ -34,6 +33,8 @@ _ANCHORS = (0.5, 0.25)
 _WHOLE_S, _WHOLE_ROUNDS = 0.4, (5, 80)
 _PULL = 0.5
 """How much the expected weights of the parts count beside one real run; any value from 0.1 to 1 predicts as well."""
+_MANY, _LARGE_MACS = 40, 1 << 30
+"""Different nodes, and MACs of these, above which they are measured at fewer widths, so that it takes seconds."""
 _BYTES_A_MAC = 0.25
 """What a MAC of a node that cannot be measured counts, beside the bytes that the others touch."""
 
@@ -63,7 +64,15 @@ class LatencyModel:
     else a run takes is a constant and a part that follows the bytes that the other nodes touch; these two, and one
     factor for all measured nodes (the runtime fuses some, and caches are shared), are fitted to real runs of the
     original and of two uniformly narrowed ones. The original's own time is met exactly.
+
+    ``inputs`` are what it runs on, made up if none are given. ``full`` is the measured time of one run of the
+    original, ``block`` the number of channels of which multiples run best. Units: milliseconds.
+
+    Raises:
+        BadModel: the original does not run.
     """
+
+    full: float
 
     def __init__(
         self,
@@ -71,10 +80,12 @@ class LatencyModel:
         threads: int = 1,
         *,
         seed: int = 0,
+        inputs: Inputs | None = None,
         times: LayerTimes | None = None,
         whole: WholeTimer = time_wholes,
     ) -> None:
-        self.coupling, self.threads, self.seed = coupling, threads, seed
+        self.coupling, self.threads = coupling, threads
+        self.inputs = inputs or runnable_inputs(coupling.original, seed=seed, batches=(1, 2))
         self.times = times or LayerTimes(threads, folder=cache_folder())
         self.block = channel_block()
         shapes = infer_shapes(coupling.model, _sizes(self.inputs, coupling.original))
@@ -83,21 +94,17 @@ class LatencyModel:
         self._bytes = _Bytes(coupling, shapes, self._fixed, set(self._surfaces))
         self._fit(whole)
 
-    full: float
-    """Milliseconds of one run of the original, measured."""
-
-    @cached_property
-    def inputs(self) -> Inputs:
-        """Made-up inputs with which the original runs, one sample."""
-        return runnable_inputs(self.coupling.original, seed=self.seed, batches=(1, 2))
-
     def after(self, removal: Removal) -> float:
         """Milliseconds of one run of what is left."""
         return float(np.dot(self._weights, self._parts(removal.goes)))
 
     def _measure(self, shapes: Shapes) -> dict[int, Surface]:
-        found = {k: shape_of(self.coupling, k, shapes, self._fixed) for k in self.coupling.trace.shares}
-        return surfaces({k: s for k, s in found.items() if s is not None}, self.block, self.times.of)
+        coupling = self.coupling
+        found = ((k, shape_of(coupling, k, shapes, self._fixed)) for k in coupling.trace.shares)
+        known = {k: s for k, s in found if s is not None}
+        distinct = {s.at(s.lengths): coupling.macs(k) for k, s in known.items()}
+        coarse = len(distinct) > _MANY or sum(distinct.values()) > _LARGE_MACS
+        return surfaces(known, self.block, self.times.of, coarse=coarse)
 
     def _parts(self, goes: BoolArray) -> tuple[float, float, float]:
         """One, the fraction of bytes that is left, and the time of the measured nodes in runs of the reference."""
@@ -149,7 +156,8 @@ def _weights(parts: Scores, real: Scores, empty: float) -> Scores:
     """
     heavy = max(float(parts[0, 2]), 1e-9)
     rest = max(float(real[0]) - empty - heavy, 0.0)
-    expected = np.array([empty + rest / 2, rest / 2, min(1.0, (float(real[0]) - empty) / heavy)])
+    scale = float(np.clip((float(real[0]) - empty) / heavy, 0, 1))
+    expected = np.array([empty + rest / 2, rest / 2, scale])
     pull = np.diag(_PULL * np.array([1.0, 1.0, heavy]) / real[0])
     rows = np.vstack([parts / real[:, None], pull])
     goal = np.concatenate([np.ones(len(real)), pull @ expected])

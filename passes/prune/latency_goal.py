@@ -13,7 +13,7 @@ from ...graph.errors import TargetUnreachable
 from ...graph.model import Model
 from ...measure.inputs import runnable_inputs
 from ...measure.latency import LEAST_RUNS, NOISE, Timing, machine
-from ...measure.layer_probe import time_rounds
+from ...measure.layer_rounds import time_rounds
 from ...measure.session import open_session
 from .latency import LatencyModel
 

@@ -17,8 +17,6 @@ from ...measure.layer_block import UNIT
 from ...measure.layer_probe import Layer
 from .latency_shape import Shape, Widths
 
-COARSE = 40
-"""Different nodes above which each is measured at fewer widths."""
 Measure = Callable[[Sequence[Layer]], Sequence[float | None]]
 
 
@@ -86,10 +84,12 @@ class Plan:
         return Surface(self.shape, table, Table(self.odd, rest), block)
 
 
-def surfaces(shapes: Mapping[int, Shape], block: int, measure: Measure) -> dict[int, Surface]:
-    """The surface of each node by its index, all measured together; nodes that cannot run are left out."""
+def surfaces(shapes: Mapping[int, Shape], block: int, measure: Measure, *, coarse: bool) -> dict[int, Surface]:
+    """The surface of each node by its index, all measured together; nodes that cannot run are left out.
+
+    ``coarse`` measures at fewer widths.
+    """
     block = max(block, UNIT)
-    coarse = len({s.at(s.lengths) for s in shapes.values()}) > COARSE
     plans = {index: plan(s, block, coarse=coarse) for index, s in shapes.items()}
     layers = {index: p.layers() for index, p in plans.items()}
     times = iter(measure([layer for some in layers.values() for layer in some]))

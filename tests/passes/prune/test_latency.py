@@ -1,0 +1,273 @@
+"""Running times are predicted as a machine would have them, and targets are met by measuring.
+
+Most tests run on a machine of which the times are known: it is told by the shapes of what it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intaglio import load
+from intaglio.graph.coupling import Coupling, Removal, analyse, remove
+from intaglio.graph.errors import TargetUnreachable
+from intaglio.graph.model import Model
+from intaglio.graph.nodes import attribute
+from intaglio.graph.shapes import infer_shapes
+from intaglio.measure.latency import Timing
+from intaglio.measure.layer_block import UNIT, channel_block
+from intaglio.measure.layer_probe import Layer
+from intaglio.measure.layer_times import LayerTimes
+from intaglio.passes.prune.choose import Limits, Ranking, eligible, one_direction
+from intaglio.passes.prune.latency import LatencyModel, Wholes
+from intaglio.passes.prune.latency_goal import Timed, measured, meet_latency, report
+
+from .nets import attention, conv_pair
+
+BLOCK = max(channel_block(), UNIT)
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+EMPTY, REFERENCE_MS = 7.0, 0.5
+
+
+def padded(width: int) -> int:
+    return -(-width // BLOCK) * BLOCK
+
+
+def time_of(op: str, dims: Sequence[tuple[int, ...]], group: int) -> float:
+    """A machine that computes convolutions in blocks of channels, thrice as slowly where inputs are no multiple of 4."""
+    if op != "Conv":
+        return prod(dims[0]) * dims[1][-1] / 1e3
+    (_, channels, *image), (filters, _, *kernel) = dims[:2]
+    area = prod(image) * prod(kernel) / 1e3
+    if channels >= BLOCK and channels % UNIT:
+        return area * 3 * channels * (1 if group > 1 else filters)
+    inputs = padded(channels) if channels >= BLOCK else channels
+    return area * inputs * (1 if group > 1 else padded(filters))
+
+
+class Machine:
+    """Times layers and whole models by ``time_of``, and notes which layers it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Layer] = []
+
+    def layers(self, layers: Sequence[Layer], threads: int) -> list[float | None]:
+        self.asked += layers
+        return [self._layer(layer) for layer in layers]
+
+    @staticmethod
+    def _layer(layer: Layer) -> float:
+        node = onnx.NodeProto.FromString(layer.node)
+        return time_of(node.op_type, [o.dims for o in layer.operands if o], attribute(node, "group", 1))
+
+    def wholes(self, models: Sequence[Model], inputs: object, threads: int) -> Wholes:
+        return Wholes([self.whole(model) for model in models], EMPTY, REFERENCE_MS)
+
+    @staticmethod
+    def whole(model: Model) -> float:
+        dims = infer_shapes(model).dims
+        heavy = [n for n in model.graph.node if n.op_type in ("Conv", "Gemm", "MatMul")]
+        return EMPTY + sum(time_of(n.op_type, [dims[i] for i in n.input], attribute(n, "group", 1)) for n in heavy)
+
+    def model(self, coupling: Coupling) -> LatencyModel:
+        return LatencyModel(coupling, times=LayerTimes(timer=self.layers), whole=self.wholes)
+
+
+@cache
+def wide() -> Coupling:
+    return analyse(conv_pair(width=48))
+
+
+@cache
+def digits() -> Coupling:
+    return analyse(load(EXAMPLES / "digits.onnx"))
+
+
+@cache
+def predictor(name: str) -> LatencyModel:
+    return Machine().model({"wide": wide, "digits": digits}[name]())
+
+
+def nothing(coupling: Coupling) -> Removal:
+    return Removal(coupling, coupling.nothing())
+
+
+def keeping(coupling: Coupling, fractions: Sequence[float], round_to: int = 1) -> Removal:
+    """Groups narrowed to these fractions, the first being for the first group and so on round."""
+    numbers = one_direction(coupling, eligible(coupling, include=(), exclude=(), exact_only=False), "width")
+    scores = [np.arange(coupling.groups[k].channels, dtype=np.float64) for k in numbers]
+    ranking = Ranking(coupling, numbers, scores, Limits(1, round_to), "group")
+    wanted = [int(np.ceil(n * fractions[i % len(fractions)])) for i, n in enumerate(ranking.sizes.tolist())]
+    return ranking.removal(ranking.allowed(np.array(wanted)))
+
+
+fractions = st.lists(st.floats(0.05, 1), min_size=1, max_size=5)
+
+
+@given(fractions)
+def test_a_machine_that_works_in_blocks_is_predicted_exactly(kept: list[float]) -> None:
+    removal = keeping(wide(), kept)
+    real = Machine.whole(remove(removal)) * REFERENCE_MS
+    assert predictor("wide").after(removal) == pytest.approx(real, rel=1e-3)
+
+
+@given(fractions, st.sampled_from([1, 4, 8, 16]))
+def test_depthwise_layers_concatenations_and_residual_sums_are_predicted_as_well(
+    kept: list[float], round_to: int
+) -> None:
+    removal = keeping(digits(), kept, round_to)
+    real = Machine.whole(remove(removal)) * REFERENCE_MS
+    assert predictor("digits").after(removal) == pytest.approx(real, rel=0.05)
+
+
+def test_widths_that_do_not_suit_are_known_to_be_slower() -> None:
+    model = predictor("wide")
+    suiting, odd = (model.after(keeping(wide(), [width / 48])) for width in (2 * BLOCK, 2 * BLOCK - 1))
+    assert odd > 1.5 * suiting
+
+
+def test_with_nothing_removed_the_prediction_is_the_measured_time() -> None:
+    for coupling in (wide(), digits(), analyse(attention())):
+        model = Machine().model(coupling)
+        assert model.full == pytest.approx(Machine.whole(coupling.original) * REFERENCE_MS)
+        assert model.after(nothing(coupling)) == pytest.approx(model.full)
+
+
+def test_really_measured_times_add_up_to_the_measured_whole() -> None:
+    coupling = analyse(conv_pair(width=24))
+    model = LatencyModel(coupling, times=LayerTimes())
+    assert model.full > 0
+    assert model.after(nothing(coupling)) == pytest.approx(model.full)
+    assert 0 < model.after(keeping(coupling, [1 / 3])) < 10 * model.full
+
+
+def test_narrower_is_never_predicted_slower_in_whole_blocks() -> None:
+    model, steps = predictor("digits"), np.linspace(1, 0.1, 12)
+    times = [model.after(keeping(digits(), [f], BLOCK)) for f in steps]
+    assert all(later <= sooner * 1.001 for sooner, later in pairwise(times))
+    assert times[-1] < 0.7 * times[0]
+
+
+def test_equal_nodes_are_measured_once_and_with_one_sample() -> None:
+    machine = Machine()
+    machine.model(digits())
+    assert len(set(machine.asked)) == len(machine.asked)
+    batches = {o.dims[0] for layer in machine.asked for o in layer.operands if o and not o.constant}
+    assert batches == {1}
+
+
+def test_depthwise_nodes_stay_depthwise_at_every_width() -> None:
+    machine = Machine()
+    machine.model(digits())
+    grouped = [(attribute(onnx.NodeProto.FromString(x.node), "group", 1), x.operands) for x in machine.asked]
+    found = {(group, x.dims[1], w.dims[0]) for group, (x, w, *_) in grouped if group > 1 and x and w}
+    assert len(found) > 3
+    assert all(group == channels == filters for group, channels, filters in found)
+
+
+def test_nodes_that_cannot_be_measured_count_by_what_they_compute() -> None:
+    coupling = wide()
+
+    def fails(layers: Sequence[Layer], threads: int) -> list[float | None]:
+        return [None] * len(layers)
+
+    model = LatencyModel(coupling, times=LayerTimes(timer=fails), whole=Machine().wholes)
+    assert model.after(nothing(coupling)) == pytest.approx(model.full)
+    assert model.after(keeping(coupling, [0.2])) < model.after(keeping(coupling, [0.7])) < model.full
+
+
+def test_a_model_of_which_nothing_can_go_has_a_time_too() -> None:
+    coupling = analyse(conv_pair(width=1))
+    model = Machine().model(coupling)
+    assert model.after(nothing(coupling)) == pytest.approx(model.full)
+
+
+class Truth:
+    """A machine on which what is left takes a power of what was predicted, and a plan that obeys predictions."""
+
+    def __init__(self, power: float = 1.0, offset: float = 0.0, least: float = 0.0) -> None:
+        self.model, self.power, self.offset, self.least = predictor("wide"), power, offset, least
+        self.goals: list[float] = []
+        self.latest = nothing(self.model.coupling)
+
+    def plan(self, goal_ms: float) -> Removal:
+        self.goals.append(goal_ms / self.model.full)
+        if self.goals[-1] < self.least:
+            raise TargetUnreachable("too little")
+        for kept in np.linspace(1, 1 / 48, 48):
+            self.latest = keeping(self.model.coupling, [kept], 1)
+            if self.model.after(self.latest) <= goal_ms:
+                return self.latest
+        raise TargetUnreachable("too little")
+
+    def time(self, original: Model, candidate: Model) -> Timed:
+        kept = (self.model.after(self.latest) / self.model.full) ** self.power + self.offset
+        times = np.array([[2.0] * 40, [2.0 * kept] * 40])
+        return 2.0, 2.0 * kept, Timing(times, 1, "a machine")
+
+
+@pytest.mark.parametrize("power", [0.5, 0.8, 1.0, 1.5])
+@pytest.mark.parametrize("keep", [0.7, 0.5])
+def test_the_target_is_met_though_predictions_are_wrong(power: float, keep: float) -> None:
+    truth = Truth(power)
+    removal, result = meet_latency(truth.plan, truth.model, keep, time=truth.time)
+    assert result.verdict == "met"
+    assert result.asked == keep
+    assert result.kept <= keep * 1.03
+    assert result.kept == pytest.approx(result.after_ms / result.before_ms)
+    assert result.predicted == pytest.approx(truth.model.after(removal) / truth.model.full)
+    assert 1 <= result.rounds <= 4
+
+
+def test_a_right_prediction_needs_one_round() -> None:
+    truth = Truth()
+    _, result = meet_latency(truth.plan, truth.model, 0.5, time=truth.time)
+    assert truth.goals[0] == pytest.approx(0.5)
+    assert result.rounds == len(truth.goals) == 1 or result.kept < 0.475
+
+
+def test_of_what_meets_the_target_the_largest_is_kept() -> None:
+    truth = Truth(power=2.0)
+    _, result = meet_latency(truth.plan, truth.model, 0.4, time=truth.time)
+    assert truth.goals[1] > truth.goals[0]
+    assert 0.4**2 < result.kept <= 0.4 * 1.03
+
+
+def test_a_target_out_of_reach_is_missed_by_as_much_as_is_told() -> None:
+    truth = Truth(offset=0.3, least=0.3)
+    _, result = meet_latency(truth.plan, truth.model, 0.4, time=truth.time)
+    assert result.verdict == "missed"
+    assert result.missed_by == pytest.approx(result.kept - 0.4)
+    assert "missed by" in result.sentence()
+    assert result.as_dict()["verdict"] == "missed"
+
+
+def test_a_plan_that_fails_at_once_is_the_callers_error() -> None:
+    truth = Truth(least=0.9)
+    with pytest.raises(TargetUnreachable):
+        meet_latency(truth.plan, truth.model, 0.5, time=truth.time)
+
+
+def test_a_result_slower_than_the_original_is_told() -> None:
+    times = np.array([[1.0] * 30, [1.2] * 30])
+    result = report(0.6, 0.58, (1.0, 1.2, Timing(times, 2, "a machine")))
+    assert result.verdict == "slower"
+    assert result.sentence() == "slower than the original: 120.0% of its time (1.2 ms against 1 ms, 2 threads)"
+
+
+def test_two_models_are_really_timed_in_turn() -> None:
+    large, small = conv_pair(width=96), remove(keeping(analyse(conv_pair(width=96)), [1 / 6]))
+    before_ms, after_ms, timing = measured(large, small)
+    assert timing.threads == 1
+    assert timing.times_ms.shape[0] == 2
+    assert 0 < after_ms < before_ms
+    assert report(0.9, 0.5, (before_ms, after_ms, timing)).verdict == "met"
