@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -156,6 +156,7 @@ def test_operators_of_integers_and_of_two_tensors_are_timed_too() -> None:
     assert all(value is not None and value > 0 for value in time_layers([integers, product, left_out], threads=1))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(1e-5, 1e-1), min_size=3, max_size=12),
     st.lists(st.floats(0.5, 3), min_size=8, max_size=25),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio import load
@@ -113,6 +113,7 @@ def keeping(coupling: Coupling, fractions: Sequence[float], round_to: int = 1) -
 fractions = st.lists(st.floats(0.05, 1), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(fractions)
 def test_a_machine_that_works_in_blocks_is_predicted_exactly(kept: list[float]) -> None:
     removal = keeping(wide(), kept)
@@ -120,6 +121,7 @@ def test_a_machine_that_works_in_blocks_is_predicted_exactly(kept: list[float]) 
     assert predictor("wide").after(removal) == pytest.approx(real, rel=1e-3)
 
 
+@settings(deadline=None)
 @given(fractions, st.sampled_from([1, 4, 8, 16]))
 def test_depthwise_layers_concatenations_and_residual_sums_are_predicted_as_well(
     kept: list[float], round_to: int
