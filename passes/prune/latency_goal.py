@@ -126,7 +126,8 @@ def meet_latency(
         except TargetUnreachable:
             if not attempts:
                 raise
-            break
+            goal = (goal + min(a.predicted for a in attempts)) / 2  # less than wanted, yet more than so far
+            continue
         if any((a.removal.removed == removal.removed).all() for a in attempts):
             break  # nothing lies between what was tried
         timed = time(original, remove(removal))

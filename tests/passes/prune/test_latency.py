@@ -249,6 +249,7 @@ def test_a_target_out_of_reach_is_missed_by_as_much_as_is_told() -> None:
     _, result = meet_latency(truth.plan, truth.model, 0.4, time=truth.time)
     assert result.verdict == "missed"
     assert result.missed_by == pytest.approx(result.kept - 0.4)
+    assert result.kept < truth.model.after(keeping(wide(), [0.4])) / truth.model.full + 0.3
     assert "missed by" in result.sentence()
     assert result.as_dict()["verdict"] == "missed"
 
