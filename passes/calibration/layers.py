@@ -168,12 +168,15 @@ def _at(rows: Floats, index: Ints) -> Floats:
     return np.take(rows.reshape(-1, width), flat.reshape(-1), axis=0)
 
 
-def spread_places(layer: Layer, count: int, wanted: int, keys: Ints) -> Ints:
+def spread_places(layer: Layer, x: Floats, wanted: int, keys: Ints) -> Ints:
     """Which of a layer's positions are looked at in each sample. Shapes: keys (samples,) -> (samples, positions).
 
     All of them, if so many are wanted; else a part of one random order that starts where the sample's key says: a
     sample has its positions wherever it stands in the data.
     """
+    count = layer.place_count(x)
+    if len(keys) != len(x):  # the first axis does not count samples here
+        wanted, keys = -(-wanted * len(keys) // max(1, len(x))), np.arange(len(x))
     if wanted >= count:
         return np.broadcast_to(np.arange(count), (len(keys), count))
     order = np.random.default_rng(crc32(layer.node.encode())).permutation(count)

@@ -122,13 +122,18 @@ class Stream:
         sources: list[str] = []
         session: Any = None
         if missing:
-            small, sources = part(model or self.model, missing, self._held.keys())
+            small, sources = part(model or self.model, missing, self._types())
             session = open_session(small, threads=self.threads, spin=False)
         for k in range(self.batch_count):
             batch = {n: self.store.get(self._held[n][k]) for n in {*names, *sources} if n in self._held}
             if session is not None:
                 batch.update(run(session, {n: batch[n] for n in sources}, missing))
             yield {n: batch[n] for n in names}
+
+    def _types(self) -> dict[str, int]:
+        """ONNX element types of what is held."""
+        held = {name: self.store.get(tickets[0]) for name, tickets in self._held.items() if tickets}
+        return {name: onnx.helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in held.items()}
 
     def replace(self, name: str, change: Any) -> None:
         """Apply a function to every batch of a held tensor."""
@@ -153,8 +158,11 @@ class Stream:
         self.drop(n for n in self.held if n not in start)
 
 
-def part(model: Model, targets: Sequence[str], available: Iterable[str]) -> tuple[Model, list[str]]:
-    """The part of a model that computes ``targets`` from what is available, and the tensors it starts from."""
+def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mapping[str, int]) -> tuple[Model, list[str]]:
+    """The part of a model that computes ``targets`` from what is available, and the tensors it starts from.
+
+    ``available`` may map names to ONNX element types, for tensors whose type the model does not record.
+    """
     graph, known = model.graph, set(available)
     needed = _upstream(graph, targets, known)
     nodes = [n for n in graph.node if any(o in needed for o in n.output if o)]
@@ -165,7 +173,13 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str]) -> tupl
     proto.functions.extend(model.proto.functions)
     proto.graph.name = "part"
     proto.graph.node.extend(nodes)
-    types = _types(model)
+    for node in proto.graph.node:  # of several outputs one may be wanted and another be there already
+        for k, name in enumerate(node.output):
+            if name in known:
+                node.output[k] = f"{name} again"
+    types = _Types(model)
+    if isinstance(available, Mapping):
+        types.known.update(available)
     proto.graph.input.extend(types[name] for name in sources)
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
     proto.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
@@ -192,10 +206,6 @@ def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -
     return needed
 
 
-def _types(model: Model) -> Mapping[str, onnx.ValueInfoProto]:
-    return _Types(model)
-
-
 class _Types(dict[str, onnx.ValueInfoProto]):
     """Element types of tensors, shapes left open."""
 
@@ -204,12 +214,12 @@ class _Types(dict[str, onnx.ValueInfoProto]):
         self._model = model
 
     @cached_property
-    def _known(self) -> dict[str, int]:
+    def known(self) -> dict[str, int]:
         graph = self._model.graph
         return {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output, *graph.input)}
 
     def __missing__(self, name: str) -> onnx.ValueInfoProto:
-        found = self._known.get(name) or onnx.TensorProto.FLOAT
+        found = self.known.get(name) or onnx.TensorProto.FLOAT
         value = onnx.ValueInfoProto(name=name)
         value.type.tensor_type.elem_type = found
         return value

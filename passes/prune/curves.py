@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...graph.errors import BadData
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer, spread_places
 from ..calibration.moments import Moments
@@ -83,7 +84,7 @@ class Curves:
             self.stream.hold([layer.x])
             moments, wanted = Moments(), -(-self.rows // self.stream.samples)
             for batch, keys in zip(self.stream.batches([layer.x]), self.stream.keys, strict=True):
-                chosen = spread_places(layer, layer.place_count(batch[layer.x]), wanted, keys)
+                chosen = spread_places(layer, batch[layer.x], wanted, keys)
                 moments.add(layer.rows(batch[layer.x], chosen))
             yield layer, moments
             self.stream.retain([one.x for one in ordered[i + 1 :]])
@@ -91,9 +92,40 @@ class Curves:
     def _moments(self, layer: Layer, goal: str) -> Moments:
         moments, wanted = Moments(), -(-self.rows // self.stream.samples)
         for batch, keys in zip(self.stream.batches([layer.x, goal]), self.stream.keys, strict=True):
-            chosen = spread_places(layer, layer.place_count(batch[layer.x]), wanted, keys)
+            chosen = spread_places(layer, batch[layer.x], wanted, keys)
             moments.add(layer.rows(batch[layer.x], chosen), layer.values(batch[goal], chosen))
+        if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
+            raise BadData(
+                f"{layer.op} {layer.node!r} meets NaN or infinity on the calibration data",
+                why="no statistics can be taken of that",
+                fix="check the data and its --preprocess with: intaglio evaluate MODEL --data SOURCE",
+            )
         return moments
+
+    def energies(self, number: int) -> Floats:
+        """What each channel of a group puts into sums that no layer makes: products of its operands' mean squares.
+
+        Where an operand is a constant its squares count; where nothing is known of them, all channels are alike.
+        """
+        group = self.readers.coupling.groups[number]
+        total = np.zeros(len(group.atoms))
+        for mark in self.readers.opaque(number):
+            node = self.readers.coupling.nodes[mark.node]
+            product = np.ones(len(group.atoms))
+            for name in dict.fromkeys(i for i in node.input if i):
+                for axis in range(len(self.readers.coupling.axes(name))):
+                    channel = self.readers.at(name, axis).get(number)
+                    if channel is not None:
+                        product *= _by_channel(self._mean_squares(name, axis), channel, len(group.atoms))
+            total += product
+        return total
+
+    def _mean_squares(self, name: str, axis: int) -> Floats:
+        """Shapes: (length of the axis,)."""
+        constant = self.stream.model.weights.get(name)
+        values = [constant] if constant is not None else [batch[name] for batch in self.stream.batches([name])]
+        squares = [np.square(np.moveaxis(v, axis, 0).reshape(v.shape[axis], -1), dtype=np.float64) for v in values]
+        return np.asarray(sum(s.sum(axis=1) for s in squares) / sum(s.shape[1] for s in squares))
 
     def order(
         self,
@@ -128,9 +160,23 @@ class Curves:
                 changed.setdefault(seat.layer.node, (seat.layer, []))[1].append(weight)
             watch(gone, changed)
 
+        if not readers:
+            return self._by_energy(number)
         steps = channels if channels <= 128 else 64
         found: Elimination = eliminate(readers, channels, down_to=1, steps=steps, stops=at, watch=look)
         rest = np.setdiff1d(np.arange(channels), found.order)
         order = np.concatenate([found.order, rest]).astype(np.int64)
         losses = np.concatenate([found.losses, np.full(channels + 1 - len(found.losses), found.losses[-1])])
         return Curve(order, losses)
+
+    def _by_energy(self, number: int) -> Curve:
+        energies = self.energies(number)
+        order = np.argsort(energies, kind="stable")
+        losses = np.concatenate([[0.0], np.cumsum(energies[order])])
+        return Curve(order, losses / losses[-1] if losses[-1] > 0 else np.linspace(0, 1, len(losses)))
+
+
+def _by_channel(values: Floats, channel: Ints, channels: int) -> Floats:
+    """Sum of values over the indices of each channel. Shapes: (indices,) -> (channels,)."""
+    mine = channel >= 0
+    return np.bincount(channel[mine], weights=values[mine], minlength=channels)

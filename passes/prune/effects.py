@@ -10,7 +10,7 @@ import onnx
 from ...graph.model import Model
 from ...graph.nodes import captured
 from ..calibration.layers import Floats
-from ..calibration.stream import Stream
+from ..calibration.stream import Inputs, Stream
 
 _BEFORE = ("Softmax", "LogSoftmax", "Identity", "Sigmoid")
 """Looked through at the end of a network: what goes into them tells more than what comes out."""
@@ -19,10 +19,13 @@ _BEFORE = ("Softmax", "LogSoftmax", "Identity", "Sigmoid")
 class Effects:
     """Compares variants of a model with the model itself on a few samples, starting from what they have in common."""
 
-    def __init__(self, model: Model, stream: Stream) -> None:
-        self.model, self.stream = model, stream
+    def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1) -> None:
+        self.model, self.inputs, self.threads = model, inputs, threads
+        self.stream = stream = Stream(model, inputs, threads=threads)
         self.outputs = scored(model)
-        self._truth = list(stream.batches(self.outputs))
+        truth = list(stream.batches(self.outputs))
+        steady = [n for n in self.outputs if len({b[n].shape[1:] for b in truth}) == 1]
+        self.outputs, self._truth = steady, [{n: b[n] for n in steady} for b in truth]
         self._power = {n: max(_variance([b[n] for b in self._truth]), 1e-30) for n in self.outputs}
         self._last_read: dict[str, int] = {}
         self._made: dict[str, int] = {}
@@ -41,17 +44,22 @@ class Effects:
     def of(self, weights: Mapping[str, Floats]) -> float:
         """Mean squared difference of the outputs with these constants, relative to the outputs' variance."""
         variant = Model(self.model.proto, {**self.model.weights, **weights}, None, [])
-        return self.between(self.stream, variant)
+        return self._between(self.stream, variant)
 
-    def between(self, stream: Stream, variant: Model) -> float:
-        """The same for a variant run over a stream of its own."""
+    def of_model(self, variant: Model) -> float:
+        """The same for a variant that may be built otherwise; it runs from the inputs on."""
+        return self._between(Stream(variant, self.inputs, threads=self.threads), variant)
+
+    def _between(self, stream: Stream, variant: Model) -> float:
         total, sizes = dict.fromkeys(self.outputs, 0.0), dict.fromkeys(self.outputs, 0)
         for batch, truth in zip(stream.batches(self.outputs, variant), self._truth, strict=True):
             for name in self.outputs:
+                if batch[name].shape != truth[name].shape:
+                    return float("inf")
                 gap = batch[name].astype(np.float64) - truth[name]
                 total[name] += float(np.square(gap).sum()) / self._power[name]
                 sizes[name] += gap.size
-        return sum(total[n] / max(1, sizes[n]) for n in self.outputs) / len(self.outputs)
+        return sum(total[n] / max(1, sizes[n]) for n in self.outputs) / max(1, len(self.outputs))
 
 
 def scored(model: Model) -> list[str]:

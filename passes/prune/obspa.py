@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...graph.coupling import Removal
+from ...graph.coupling import Removal, remove
 from ...graph.errors import UsageError
 from ...graph.model import Model
 from ..calibration.goals import Goals
@@ -209,7 +209,7 @@ class Obspa:
             looked = inputs.first(self._score_samples())
             effects = None
             if job.target != "channels" and job.scope == "global":
-                effects = Effects(self.model, Stream(self.model, looked, threads=2))
+                effects = Effects(self.model, looked, threads=2)
             found: dict[int, Curve] = {}
             for chunk in work.groups(job.numbers):
                 moments = work.moments(chunk)
@@ -244,7 +244,14 @@ class Obspa:
             if effects is not None:
                 measured[gone] = effects.of(self._constants(changed, moments))
 
-        curve = work.order(number, moments, inverses, levels, look)
+        opaque = bool(self.readers.opaque(number))
+        curve = work.order(number, moments, inverses, levels, None if opaque else look)
+        if opaque and effects is not None and not self._noise:
+            atoms = self.job.coupling.groups[number].atoms
+            for gone in levels:
+                removed = self.job.coupling.nothing()
+                removed[atoms[curve.order[:gone]]] = True
+                measured[gone] = effects.of_model(remove(Removal(self.job.coupling, removed)))
         return replace(curve, measured=measured)
 
     def _constants(self, changed: Mapping[str, Any], moments: Mapping[str, Moments]) -> dict[str, Floats]:

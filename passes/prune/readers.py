@@ -59,7 +59,7 @@ class Readers:
     def channels(self, layer: Layer) -> dict[int, Ints]:
         """For each group that a layer reads: the group's channel at each index of the axis it sums over, or -1."""
         axis = layer.channel_axis
-        if layer.groups > 1 and layer.groups == self.coupling.prepared.shapes.dims[layer.x][axis]:
+        if layer.groups > 1 and layer.groups == self.coupling.prepared.shapes.dims.get(layer.x, (0, 0))[axis]:
             return {}
         return self.at(layer.x, axis)
 

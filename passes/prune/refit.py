@@ -128,7 +128,7 @@ class Refit:
         masks = self._removal.tensor(goal.tensor)
         pairs = zip(self.compressed.batches([layer.x, *goal.others]), self.original.batches([goal.tensor]), strict=True)
         for (ours, theirs), keys in zip(pairs, self.compressed.keys, strict=True):
-            chosen = spread_places(layer, layer.place_count(ours[layer.x]), positions, keys)
+            chosen = spread_places(layer, ours[layer.x], positions, keys)
             wanted = theirs[goal.tensor]
             for axis, mask in masks.items():
                 wanted = np.compress(mask, wanted, axis=axis)
