@@ -1,0 +1,68 @@
+"""Small networks written as text, with weights drawn from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import numpy_helper
+from onnx.parser import parse_model
+
+from intaglio.graph.load import from_proto
+from intaglio.graph.model import Model
+from intaglio.measure.data import DataSource, read_data
+from intaglio.measure.readers import Arrays, Field, Reader
+from intaglio.measure.session import open_session, run
+
+
+def parsed(inputs: str, outputs: str, weights: str, nodes: str, *, seed: int = 0, **values: np.ndarray) -> Model:
+    """A network in ONNX's text form: ``inputs`` and ``weights`` such as ``float[N, 3, 8, 8] x, float[4, 3, 3, 3] w``.
+
+    Weights are drawn with a size that keeps activations near 1; ``values`` gives some of them by name.
+    """
+    text = f'<ir_version: 9, opset_import: ["" : 17]> net ({inputs}) => ({outputs}) <{weights}> {{ {nodes} }}'
+    proto = parse_model(text)
+    rng = np.random.default_rng(seed)
+    for value in proto.graph.value_info:
+        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        fan_in = int(np.prod(shape[1:])) if len(shape) > 2 else next(iter(shape), 1)
+        drawn = (rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(values.get(value.name, drawn)), value.name))
+    del proto.graph.value_info[:]
+    return from_proto(proto)
+
+
+def run_plainly(model: Model, feeds: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Any tensors of a model, computed node by node."""
+    return run(open_session(model, outputs=list(dict.fromkeys(names)), optimize=False), feeds)
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Reads arrays as if they stood in a file."""
+
+    arrays: Mapping[str, np.ndarray]
+    notes: list[str] = field(default_factory=list)
+    whole_runs: bool = False
+    images: bool = False
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        return {name: Field(a.shape, a.dtype) for name, a in self.arrays.items()}
+
+    @property
+    def count(self) -> int | None:
+        return len(next(iter(self.arrays.values())))
+
+    def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
+        for start in range(0, self.count or 0, size):
+            yield {name: self.arrays[name][start : start + size] for name in names}
+
+    def one_sample(self) -> Reader:
+        raise NotImplementedError
+
+
+def data_for(model: Model, **arrays: np.ndarray) -> DataSource:
+    """Calibration data from arrays, one for each graph input."""
+    return read_data("arrays", InMemory(arrays), model)
