@@ -78,7 +78,14 @@ def prune(
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Leave these whole; patterns as above.")] = None,
     min_channels: Annotated[int, typer.Option(min=1, help="Channels that every group keeps at least.")] = 1,
-    round_to: Annotated[int, typer.Option(min=1, help="Keep multiples of this many channels.")] = 1,
+    round_to: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Keep multiples of this many channels.",
+            show_default="1; with --latency what the runtime works on at once",
+        ),
+    ] = None,
     exact_only: Annotated[
         bool, typer.Option("--exact-only", help="Leave groups whole that a normalization or a mean runs over.")
     ] = False,
@@ -104,7 +111,7 @@ def prune(
         typer.Option(
             min=1,
             metavar="N",
-            help="Calibrate on the first N samples of --data, or on N made-up ones.",
+            help="Use only the first N samples of --data (of --eval-data where that is all there is), or make up N.",
             show_default="all, or 512 made-up ones",
         ),
     ] = None,
@@ -148,20 +155,20 @@ def prune(
     console.notes(original.notes)
     if data is None and eval_data is None and preprocess is not None and dialect != "noise":
         raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
-    if samples is not None and data is None and dialect != "noise":
-        raise UsageError("--samples says nothing without --data", fix="leave it out, or add --data")
-    labelled = _source(eval_data, original, preprocess, None)
+    if samples is not None and data is None and eval_data is None and dialect != "noise":
+        raise UsageError("--samples says nothing without --data or --eval-data", fix="leave it out, or add data")
+    labelled = _source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
     source = _calibration(data, dialect, original, preprocess, samples, seed)
     with console.progress("pruning") as tick:
         pruned = _run(options, original, Context(data=source, seed=seed, tick=tick), labelled)
     accuracy = _accuracies(original, pruned.model, labelled)
-    times = _latencies(original, pruned, seed) if measure or target == "latency" else None
-    if target == "latency" and times and times["verdict"] == "slower" and not force:
+    if pruned.latency and pruned.latency.verdict == "slower" and not force:
         raise NothingChanged(
-            f"the pruned model is slower than the original: {times['after']:.3g} ms against {times['before']:.3g} ms",
-            why="narrower layers can miss the widths that the runtime is fast at; nothing was written",
+            f"the pruned model is {pruned.latency.sentence()}; nothing was written",
+            why="narrower layers can miss the widths that the runtime is fast at",
             fix="ask for a smaller --latency, try --round-to 8, or write it all the same with --force",
         )
+    times = _latencies(original, pruned, seed) if measure else None
     options["criterion"] = pruned.criterion
     recipe = {"pass": "prune", "seed": seed, **{k: v for k, v in options.items() if v is not None}}
     save(pruned.model, out, recipe=recipe)
@@ -231,24 +238,28 @@ def _accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str,
 
 
 def _latencies(before: Model, pruned: Pruned, seed: int) -> dict[str, Any]:
-    """Both models on the same made-up inputs, one thread, run in turn."""
-    from ..measure.inputs import runnable_inputs
-    from ..measure.latency import time_sessions
-    from ..measure.session import open_session
+    """Both models on the same made-up inputs, one thread, run in turn; for a latency target that was done already."""
+    from ..passes.prune.latency_goal import measured
 
-    inputs = runnable_inputs(before, seed=seed, batches=(1, 2))
-    sessions = [open_session(m) for m in (before, pruned.model)]
+    if found := pruned.latency:
+        return {
+            "before": found.before_ms,
+            "after": found.after_ms,
+            "speedup": 1 / found.kept,
+            "verdict": found.verdict,
+            "threads": found.threads,
+            "machine": found.machine,
+        }
     with console.progress("timing"):
-        timing = time_sessions(sessions, [inputs, inputs], threads=1, seconds=0.4)
-    old, new = timing.latencies
+        old, new, timing = measured(before, pruned.model, seed=seed)
     if timing.verdict(1) == "slower":
         pruned.notes.append(
-            f"the result is slower: {new.median_ms:.3g} ms against {old.median_ms:.3g} ms; "
+            f"the result is slower: {new:.3g} ms against {old:.3g} ms; "
             "widths that are multiples of 8 or 16 run best, try --round-to 8"
         )
     return {
-        "before": old.median_ms,
-        "after": new.median_ms,
+        "before": old,
+        "after": new,
         "speedup": timing.speedup(1),
         "verdict": timing.verdict(1),
         "threads": 1,
@@ -278,6 +289,11 @@ def _report(
         console.table(str(out), ("", "before", "after", "kept"), list(_amount_rows(result)))
         console.line()
         console.line(_proof_line(pruned))
+        if "dialect" in result:
+            what = {"id": "samples", "ood": "samples of another kind", "noise": "made-up samples"}[result["dialect"]]
+            console.line(f"calibrated on {result['samples']:,} {what}, without labels")
+        if pruned.latency:
+            console.line(pruned.latency.sentence())
         if "accuracy" not in result:
             console.line("accuracy not measured: weights alone do not tell what it costs, give --eval-data")
         for note in pruned.notes:
@@ -293,7 +309,7 @@ def _amount_rows(result: dict[str, Any]) -> Any:
         kept = after[key] / before[key] if before[key] else 1.0
         yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
     if latency := result.get("latency_ms"):
-        ratio = latency["after"] / latency["before"]
+        ratio = 1 / latency["speedup"]
         yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)
     for name, old in result.get("accuracy", {}).get("before", {}).items():
         new = result["accuracy"]["after"][name]
@@ -305,6 +321,8 @@ def _proof_line(pruned: Pruned) -> str:
     if proof is None:
         return "not verified (--no-verify)"
     what = "the original with the removed channels zeroed"
+    if pruned.refitted:
+        what = "the refitted original with the removed channels zeroed"
     if not proof.exact:
         what += ", normalizations and means taken over what stays"
     return (

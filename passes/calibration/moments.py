@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[Any]
+Piece = Callable[[], tuple[Floats, "Floats | None"]]
+Sums = dict[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+WORKERS = 2
+"""Threads that make and multiply rows while the network runs in another."""
+
+
+def one_blas_thread(function: F) -> F:
+    """Decorates functions in which several matrix products are under way at once: each then runs in one thread.
+
+    BLAS threads that wait for each other on cores that others use can take ten times as long as one thread.
+    """
+    wrapped: F = threadpool_limits.wrap(limits=1, user_api="blas")(function)
+    return wrapped
 
 
 @dataclass
@@ -32,38 +50,67 @@ class Moments:
 
     def add(self, u: Floats, t: Floats | None = None) -> None:
         """Take in a batch. Shapes: u (groups, rows, columns), t (groups, rows, outputs)."""
-        if self._shift_u is None:
-            self._begin(u)
+        self._begin(u, t)
+        self._merge(self._sums(u, t))
+
+    def add_all(self, pieces: Iterator[Piece], workers: int = WORKERS) -> None:
+        """Take in batches that functions give, made and summed by some threads, added in order whatever the threads do."""
+        with ThreadPoolExecutor(workers) as pool:
+            waiting: deque[Future[Sums]] = deque()
+            for piece in pieces:
+                if self._shift_u is None or self._shift_t is None:  # the first batch says where sums are shifted to
+                    u, t = piece()
+                    self.add(u, t)
+                    continue
+                waiting.append(pool.submit(self._work, piece))
+                if len(waiting) > workers:
+                    self._merge(waiting.popleft().result())
+            while waiting:
+                self._merge(waiting.popleft().result())
+
+    def _work(self, piece: Piece) -> Sums:
+        return self._sums(*piece())
+
+    def _sums(self, u: Floats, t: Floats | None) -> Sums:
+        """What a batch adds to the running sums."""
         assert self._shift_u is not None
         u = u - self._shift_u
+        found: Sums = {"count": u.shape[1]}
         if not self._rows_known:
-            self.count += u.shape[1]
-            self._u += u.sum(axis=1, dtype=np.float64)
-            for g in range(len(u)):  # a product of one array with itself costs half: no batched form has it
-                self._uu[g] += u[g].T @ u[g]
+            found["u"] = u.sum(axis=1, dtype=np.float64)
+            # a product of one array with itself costs half, but only one at a time
+            found["uu"] = np.stack([rows.T @ rows for rows in u])
         if t is not None:
-            if self._shift_t is None:
-                self._begin_targets(t, u.shape[2])
             assert self._shift_t is not None
             t = t - self._shift_t
-            self._t += t.sum(axis=1, dtype=np.float64)
-            self._tt += np.square(t).sum(axis=1, dtype=np.float64)
-            self._tu += np.matmul(t.transpose(0, 2, 1), u)
+            found["t"], found["tt"] = t.sum(axis=1, dtype=np.float64), np.square(t).sum(axis=1, dtype=np.float64)
+            found["tu"] = np.matmul(t.transpose(0, 2, 1), u)
+        return found
+
+    def _merge(self, sums: Sums) -> None:
+        if not self._rows_known:
+            self.count += sums["count"]
+            self._u += sums["u"]
+            self._uu += sums["uu"]
+        if "t" in sums:
+            self._t += sums["t"]
+            self._tt += sums["tt"]
+            self._tu += sums["tu"]
 
     def other_targets(self) -> Moments:
         """To be given the same rows again with other targets: what is known of the rows is not summed anew."""
         return Moments(self.count, self._shift_u, _u=self._u, _uu=self._uu, _rows_known=True)
 
-    def _begin(self, u: Floats) -> None:
+    def _begin(self, u: Floats, t: Floats | None) -> None:
+        """Set up sums when the first batch shows their shapes."""
         groups, _, columns = u.shape
-        self._shift_u = u.mean(axis=1, keepdims=True)
-        self._u, self._uu = np.zeros((groups, columns)), np.zeros((groups, columns, columns))
-
-    def _begin_targets(self, t: Floats, columns: int) -> None:
-        groups, _, outputs = t.shape
-        self._shift_t = t.mean(axis=1, keepdims=True)
-        self._t, self._tt = np.zeros((groups, outputs)), np.zeros((groups, outputs))
-        self._tu = np.zeros((groups, outputs, columns))
+        if self._shift_u is None:
+            self._shift_u = u.mean(axis=1, keepdims=True)
+            self._u, self._uu = np.zeros((groups, columns)), np.zeros((groups, columns, columns))
+        if t is not None and self._shift_t is None:
+            self._shift_t = t.mean(axis=1, keepdims=True)
+            self._t, self._tt = np.zeros((groups, t.shape[2])), np.zeros((groups, t.shape[2]))
+            self._tu = np.zeros((groups, t.shape[2], columns))
 
     def only(self, columns: Floats) -> Moments:
         """Of one group's rows some columns, without targets. Shapes: columns (columns,) boolean."""

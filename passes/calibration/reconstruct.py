@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -88,7 +89,7 @@ class Sample:
 
 def refit_through(
     clip: tuple[float, float],
-    samples: Callable[[], Iterator[Sample]],
+    samples: Callable[[], Iterator[Callable[[], Sample]]],
     known: Moments,
     fit: Fit,
     old: Floats,
@@ -107,11 +108,16 @@ def refit_through(
     low, high = clip
     for _ in range(rounds):
         moments = known.other_targets()
-        for sample in samples():
-            ahead = fit(sample.rows) + sample.others
-            wanted = np.where(sample.wanted <= low, np.minimum(ahead, low), sample.wanted)
-            if np.isfinite(high):
-                wanted = np.where(sample.wanted >= high, np.maximum(ahead, high), wanted)
-            moments.add(sample.rows, (wanted - sample.others).astype(sample.rows.dtype))
+        moments.add_all(partial(_through, low, high, fit, sample) for sample in samples())
         fit = ridge(moments, old, strength=strength)
     return fit
+
+
+def _through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> tuple[Floats, Floats]:
+    """Rows, and targets that any value beyond a limit satisfies where the original is beyond it."""
+    sample = make()
+    ahead = fit(sample.rows) + sample.others
+    wanted = np.where(sample.wanted <= low, np.minimum(ahead, low), sample.wanted)
+    if np.isfinite(high):
+        wanted = np.where(sample.wanted >= high, np.maximum(ahead, high), wanted)
+    return sample.rows, (wanted - sample.others).astype(sample.rows.dtype)

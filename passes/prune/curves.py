@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer, spread_places
 from ..calibration.moments import Moments
 from ..calibration.reconstruct import RIDGE, damped
-from ..calibration.stream import Stream
+from ..calibration.stream import Batch, Stream
 from .obs import Elimination, Reader, eliminate
 from .readers import Readers, Seat
 
@@ -91,9 +92,13 @@ class Curves:
 
     def _moments(self, layer: Layer, goal: str) -> Moments:
         moments, wanted = Moments(), -(-self.rows // self.stream.samples)
-        for batch, keys in zip(self.stream.batches([layer.x, goal]), self.stream.keys, strict=True):
+
+        def piece(batch: Batch, keys: Ints) -> tuple[Floats, Floats]:
             chosen = spread_places(layer, batch[layer.x], wanted, keys)
-            moments.add(layer.rows(batch[layer.x], chosen), layer.values(batch[goal], chosen))
+            return layer.rows(batch[layer.x], chosen), layer.values(batch[goal], chosen)
+
+        batches = zip(self.stream.batches([layer.x, goal]), self.stream.keys, strict=True)
+        moments.add_all(partial(piece, batch, keys) for batch, keys in batches)
         if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
             raise BadData(
                 f"{layer.op} {layer.node!r} meets NaN or infinity on the calibration data",

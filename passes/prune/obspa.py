@@ -15,7 +15,7 @@ from ...graph.errors import UsageError
 from ...graph.model import Model
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer
-from ..calibration.moments import Moments
+from ..calibration.moments import Moments, one_blas_thread
 from ..calibration.noise import renormalized
 from ..calibration.reconstruct import RIDGE, solve
 from ..calibration.runner import required
@@ -98,6 +98,7 @@ class Obspa:
         self.goals = Goals(job.coupling.model, job.coupling.unit_shapes, self.readers.layers)
         self.notes: list[str] = []
 
+    @one_blas_thread
     def plan(self, limit: float) -> Removal:
         job, ranking = self.job, self.ranking
         if job.target == "channels":
@@ -108,6 +109,7 @@ class Obspa:
             keep = allocate(ranking, self.curves, lambda k: job.cost(ranking.removal(k)), limit, solver=job.solver)
         return ranking.removal(keep)
 
+    @one_blas_thread
     def finish(self, removal: Removal) -> Choice:
         notes = [] if self.job.target == "channels" else check_reached(self.job, self.ranking, removal)
         with Store(_STORE_BYTES, self.job.context.folder) as store:
@@ -131,7 +133,7 @@ class Obspa:
         if not self._noise:
             return self.job.coupling.model
         with Store(_STORE_BYTES, self.job.context.folder) as store:
-            changed, count = renormalized(self.job.source, Inputs(self._batches, store), threads=2)
+            changed, count = renormalized(self.job.source, Inputs(self._batches, store), threads=1)
         if not count:
             raise UsageError(
                 "noise cannot stand in for data in this model",
@@ -144,7 +146,7 @@ class Obspa:
     def _alone(self, inputs: Inputs, removal: Removal) -> Refitted:
         """Refit each layer by itself: what noise does further on is no guide to what went wrong before."""
         model = self.job.coupling.model
-        work = Curves(self.readers, Stream(self.model, inputs, threads=2), self.goals, ridge=self._strength)
+        work = Curves(self.readers, Stream(self.model, inputs, threads=1), self.goals, ridge=self._strength)
         kept = {layer.node: self._kept(layer, removal) for layer in self.readers.layers}
         layers = [layer for layer in self.readers.layers if kept[layer.node] is not None]
         weights: dict[str, Floats] = {}
@@ -205,11 +207,11 @@ class Obspa:
         job = self.job
         with Store(_STORE_BYTES, job.context.folder) as store:
             inputs = Inputs(self._batches, store)
-            work = Curves(self.readers, Stream(self.model, inputs, threads=2), self.goals, ridge=self._strength)
+            work = Curves(self.readers, Stream(self.model, inputs, threads=1), self.goals, ridge=self._strength)
             looked = inputs.first(self._score_samples())
             effects = None
             if job.target != "channels" and job.scope == "global":
-                effects = Effects(self.model, looked, threads=2)
+                effects = Effects(self.model, looked, threads=1)
             found: dict[int, Curve] = {}
             for chunk in work.groups(job.numbers):
                 moments = work.moments(chunk)
@@ -288,8 +290,8 @@ class Obspa:
         return Refit(
             self.readers,
             self.goals,
-            Stream(self.model, inputs, threads=2),
-            Stream(self.model, inputs, threads=2),
+            Stream(self.model, inputs, threads=1),
+            Stream(self.model, inputs, threads=1),
             removed,
             later,
             tick=lambda done, total: tick((total or done) + done, 2 * (total or done)),

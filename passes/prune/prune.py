@@ -21,7 +21,7 @@ from ..budget import SOLVERS
 from .choose import Limits, eligible, one_direction
 from .criteria import CRITERIA
 from .latency import LatencyModel
-from .latency_goal import LatencyReport, meet_latency
+from .latency_goal import LatencyReport, measured, meet_latency, report
 from .plan import Job
 from .proof import Proof, prove
 from .ranked import SEE_GROUPS, frozen_summary
@@ -51,6 +51,7 @@ class Pruned:
     notes: list[str]
     seconds: float
     criterion: str
+    refitted: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
     latency: LatencyReport | None = None
 
@@ -62,7 +63,8 @@ class PruneChannels(Pass):
     ``target`` names what ``keep`` is the fraction of: MACs, parameters, bytes, measured time, or the channels of every
     group. ``criterion`` is ``obspa`` where there is calibration data or a ``dialect`` is named, else ``l2``. ``dialect``
     says what the calibration data is: ``id`` like what the model was trained on, ``ood`` anything else of the right
-    shape, ``noise`` made up by the pass itself.
+    shape, ``noise`` made up by the pass itself. Widths are multiples of ``round_to``: 1 unless given, for a latency
+    target the number of channels that the runtime works on at once.
 
     Source: Li et al., 2017, arXiv:1608.08710 (criterion pruning); Fang et al., "DepGraph", CVPR 2023,
     arXiv:2301.12900, and Wang et al., "Structurally Prune Anything", 2024, arXiv:2403.18955 (coupled channels).
@@ -81,7 +83,7 @@ class PruneChannels(Pass):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     min_channels: int = Field(default=1, ge=1)
-    round_to: int = Field(default=1, ge=1)
+    round_to: int | None = Field(default=None, ge=1)
     exact_only: bool = False
     verify: bool = True
 
@@ -145,6 +147,9 @@ class PruneChannels(Pass):
         repaired = repair(choice.removal, context)
         removal = with_weights(choice.removal, repaired.weights) if repaired.weights else choice.removal
         small = remove(removal)
+        if times and latency:
+            timed = measured(model, small, times.threads, inputs=times.inputs)
+            latency = report(self.keep, latency.predicted, timed, rounds=latency.rounds)
         proof = prove(removal, small, _real_inputs(context.data or real), context.seed) if self.verify else None
         left = cost(small)
         after = Amounts(left.macs, left.params, file_bytes(small))
@@ -152,9 +157,20 @@ class PruneChannels(Pass):
         notes = [*notes, *choice.notes, *repaired.notes]
         notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
         details = {**choice.details, **({"repair": repaired.details} if repaired.details else {})}
-        seconds = time.perf_counter() - start
         return Pruned(
-            removal.coupling, removal, small, before, after, groups, proof, notes, seconds, name, details, latency
+            coupling=removal.coupling,
+            removal=removal,
+            model=small,
+            before=before,
+            after=after,
+            groups=groups,
+            proof=proof,
+            notes=notes,
+            seconds=time.perf_counter() - start,
+            criterion=name,
+            refitted=removal.coupling is not coupling,
+            details=details,
+            latency=latency,
         )
 
     def _criterion(self, context: Context) -> str:
@@ -180,7 +196,7 @@ class PruneChannels(Pass):
             source=model,
             coupling=coupling,
             numbers=numbers,
-            limits=Limits(self.min_channels, self.round_to),
+            limits=Limits(self.min_channels, self.round_to or (times.block if times else 1)),
             target=target,
             keep=self.keep,
             whole=times.full if times else before.of(unit),
@@ -210,6 +226,7 @@ def describe(pruned: Pruned) -> dict[str, Any]:
         "kept": {k: after.of(k) / before.of(k) if before.of(k) else 1.0 for k in ("macs", "params", "size")},
         "criterion": pruned.criterion,
         **pruned.details,
+        **({"latency_target": pruned.latency.as_dict()} if pruned.latency else {}),
         "groups": [
             {"name": g.name, "before": old, "after": new, "exact": g.exact, "prunable": g.prunable}
             for g, old, new in pruned.groups

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from ...graph.coupling import Coupling, Removal, remove
 from ...graph.coupling.certificate import too_short
 from ...graph.coupling.solve import BoolArray
 from ..calibration.goals import Goal, Goals
-from ..calibration.layers import Floats, Layer, Layers, spread_places
+from ..calibration.layers import Floats, Ints, Layer, Layers, spread_places
 from ..calibration.moments import Moments
 from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, refit_through, ridge
-from ..calibration.stream import Stream
+from ..calibration.stream import Batch, Stream
 from .curves import ROWS
 from .obs import Reader, eliminate
 from .readers import Readers
@@ -96,8 +97,7 @@ class Refit:
         self.compressed.hold([now.x, *goal.others])
         self.original.hold([goal.tensor])
         moments = Moments()
-        for sample in self._samples(now, goal):
-            moments.add(sample.rows, sample.target)
+        moments.add_all(partial(_plain, make) for make in self._samples(now, goal))
         model = self.compressed.model
         old = now.matrix(model.weights[now.weight])
         keep = np.ones(moments.mean.shape, dtype=bool)
@@ -123,17 +123,21 @@ class Refit:
             )
         self._write(layer, now, fit)
 
-    def _samples(self, layer: Layer, goal: Goal) -> Iterator[Sample]:
+    def _samples(self, layer: Layer, goal: Goal) -> Iterator[Callable[[], Sample]]:
         positions = -(-self.rows // self.compressed.samples)
         masks = self._removal.tensor(goal.tensor)
         pairs = zip(self.compressed.batches([layer.x, *goal.others]), self.original.batches([goal.tensor]), strict=True)
-        for (ours, theirs), keys in zip(pairs, self.compressed.keys, strict=True):
+
+        def sample(ours: Batch, theirs: Batch, keys: Ints) -> Sample:
             chosen = spread_places(layer, ours[layer.x], positions, keys)
             wanted = theirs[goal.tensor]
             for axis, mask in masks.items():
                 wanted = np.compress(mask, wanted, axis=axis)
             others = sum((layer.values(ours[name], chosen) for name in goal.others), 0.0)
-            yield Sample(layer.rows(ours[layer.x], chosen), layer.values(wanted, chosen), others)
+            return Sample(layer.rows(ours[layer.x], chosen), layer.values(wanted, chosen), others)
+
+        for (ours, theirs), keys in zip(pairs, self.compressed.keys, strict=True):
+            yield partial(sample, ours, theirs, keys)
 
     def _decide(self, group: int, layer: Layer, moments: Moments, old: Floats, alive: BoolArray) -> BoolArray:
         """Choose a group's channels by what this layer really gets. Returns which columns go."""
@@ -179,6 +183,11 @@ class Refit:
             wide[np.ix_(*[masks.get(a, np.ones(n, dtype=bool)) for a, n in enumerate(wide.shape)])] = value
             self._weights[name] = wide
             model.weights[small] = value
+
+
+def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
+    sample = make()
+    return sample.rows, sample.target
 
 
 def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:

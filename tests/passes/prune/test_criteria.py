@@ -64,7 +64,8 @@ DEFINITIONS: dict[str, Callable[[W], np.ndarray]] = {
 
 
 def scored() -> dict[str, Scored]:
-    return {name: CRITERIA[name] for name in CRITERIA if isinstance(CRITERIA[name], Scored)}
+    every = {name: CRITERIA[name] for name in CRITERIA}
+    return {name: found for name, found in every.items() if isinstance(found, Scored)}
 
 
 @pytest.mark.parametrize("name", sorted(DEFINITIONS))
