@@ -138,7 +138,7 @@ def test_some_columns_are_as_if_the_others_had_never_been_there(
     sizes: tuple[int, int, int, int, int], at: list[int], seed: int
 ) -> None:
     u, t = drawn(sizes[0], 1, *sizes[2:], 3.0, "float64")
-    kept = np.random.default_rng(seed).random(u.shape[2]) < 0.6
+    kept: np.ndarray = np.random.default_rng(seed).choice([False, True], u.shape[2], p=[0.4, 0.6])
     kept[seed % len(kept)] = True
     some = gathered(cut((u, t), at)).only(kept)
     assert_true(some, (u[:, :, kept], t), 1e-11, ["mean", "covariance", "second"])
