@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -170,3 +171,49 @@ def test_rows_given_are_left_as_they_were() -> None:
     gathered(cut((u, t), [10]))
     np.testing.assert_array_equal(u, copies[0])
     np.testing.assert_array_equal(t, copies[1])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_pieces_made_by_threads_give_the_same_bits_as_pieces_given_in_turn(workers: int) -> None:
+    batches = cut(drawn(7, 2, 900, 6, 3, 5.0, "float32"), range(40, 900, 40))
+    threaded = Moments()
+    threaded.add_all((partial(_pair, b) for b in batches), workers)
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(threaded, name), getattr(gathered(batches), name), err_msg=name)
+    assert threaded.count == 900
+
+
+def test_pieces_are_not_asked_for_long_before_they_are_added() -> None:
+    """Each one may be large."""
+    asked = finished = most = 0
+
+    def piece(k: int) -> Pair:
+        nonlocal finished
+        pair = drawn(k, 1, 10, 3, 2, 0.0, "float32")
+        finished += 1
+        return pair
+
+    def pieces() -> Iterator[Callable[[], Pair]]:
+        nonlocal asked, most
+        for k in range(40):
+            asked += 1
+            most = max(most, asked - finished)
+            yield partial(piece, k)
+
+    moments = Moments()
+    moments.add_all(pieces(), 2)
+    assert moments.count == 400
+    assert most <= 5
+
+
+def test_what_goes_wrong_in_a_thread_is_heard_of() -> None:
+    def broken() -> Pair:
+        raise ZeroDivisionError
+
+    batches = cut(drawn(8, 1, 40, 3, 2, 0.0, "float32"), [10, 20, 30])
+    with pytest.raises(ZeroDivisionError):
+        Moments().add_all(iter([partial(_pair, batches[0]), partial(_pair, batches[1]), broken]), 2)
+
+
+def _pair(pair: Pair) -> Pair:
+    return pair
