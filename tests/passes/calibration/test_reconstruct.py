@@ -53,7 +53,7 @@ def squares(fit: Fit, problem: Problem) -> np.ndarray:
 
 def least_squares(problem: Problem, keep: np.ndarray, strength: float, centred: bool) -> Fit:
     """The same by numpy: the pull as rows appended to the others, the offset as a column of ones."""
-    groups, rows, columns = problem.u.shape
+    groups, rows, _ = problem.u.shape
     weight, offset = np.zeros_like(problem.old), np.zeros(problem.old.shape[:2])
     pull = problem.pull(strength, keep, centred)
     for g in range(groups):
