@@ -14,6 +14,10 @@ from intaglio.passes.prune.obs import Elimination, Reader, eliminate
 Matrices = list[np.ndarray]
 
 
+def inverse(h: np.ndarray) -> np.ndarray:
+    return np.asarray(np.linalg.inv(h))
+
+
 class Case:
     """Some layers that read the same channels, by columns of any number and order; some columns are nobody's."""
 
@@ -32,7 +36,7 @@ class Case:
             weight = rng.standard_normal((outputs, columns)) * rng.uniform(0.1, 2, columns)
             scale = float(rng.uniform(0.2, 5))
             self.moments.append(h)
-            self.readers.append(Reader(weight, np.linalg.inv(h), owners.astype(np.int64), scale))
+            self.readers.append(Reader(weight, inverse(h), owners.astype(np.int64), scale))
 
     def refitted(self, gone: Sequence[int]) -> Matrices:
         """Least squares weights of the columns that stay, zeros for the others."""
@@ -149,8 +153,8 @@ def test_many_readers_count_as_one_reader_of_all_their_outputs() -> None:
     case = Case(3, 8, 1, even=True)
     (reader,), (h,) = case.readers, case.moments
     weights = [np.random.default_rng(k).standard_normal((k + 1, 8)) for k in range(3)]
-    apart = [Reader(w, np.linalg.inv(h), reader.channel, 2.0) for w in weights]
-    together = [Reader(np.concatenate(weights), np.linalg.inv(h), reader.channel, 2.0)]
+    apart = [Reader(w, inverse(h), reader.channel, 2.0) for w in weights]
+    together = [Reader(np.concatenate(weights), inverse(h), reader.channel, 2.0)]
     one, many = eliminate(together, 8), eliminate(apart, 8)
     np.testing.assert_array_equal(one.order, many.order)
     np.testing.assert_allclose(one.losses, many.losses, rtol=1e-8)
@@ -171,7 +175,7 @@ def test_scales_weigh_readers_against_each_other() -> None:
 def test_a_channel_that_another_can_replace_goes_before_one_with_smaller_weights() -> None:
     """What a norm cannot see: channels 0 and 1 are nearly the same, 2 is alone."""
     h = np.array([[1.0, 0.999, 0.0], [0.999, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    found = eliminate([Reader(np.array([[3.0, 3.0, 1.0]]), np.linalg.inv(h), np.arange(3))], 3)
+    found = eliminate([Reader(np.array([[3.0, 3.0, 1.0]]), inverse(h), np.arange(3))], 3)
     assert found.order[0] in (0, 1)
     assert found.order[1] == 2
 
@@ -205,7 +209,7 @@ def test_long_eliminations_stay_exact() -> None:
     h += 1e-3 * np.trace(h) / columns * np.eye(columns)
     case = Case(0, channels, 0)
     case.moments = [h]
-    case.readers = [Reader(rng.standard_normal((20, columns)), np.linalg.inv(h), np.tile(np.arange(channels), 3))]
+    case.readers = [Reader(rng.standard_normal((20, columns)), inverse(h), np.tile(np.arange(channels), 3))]
     found = eliminate(case.readers, channels, down_to=2)
     for k in (10, 30, 50, 58):
         np.testing.assert_allclose(found.losses[k], case.loss(found.order[:k].tolist()), rtol=1e-6)
