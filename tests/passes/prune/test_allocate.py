@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ Cost = Callable[[np.ndarray], float]
 def ranking(sizes: Sequence[int], limits: Limits | None = None) -> Ranking:
     """A chain of layers with these widths between them."""
     widths = [4, *sizes, 5]
-    weights = ", ".join(f"float[{a}, {b}] w{k}" for k, (a, b) in enumerate(zip(widths, widths[1:], strict=False)))
+    weights = ", ".join(f"float[{a}, {b}] w{k}" for k, (a, b) in enumerate(pairwise(widths)))
     nodes = " ".join(f"t{k + 1} = MatMul(t{k}, w{k})" for k in range(len(widths) - 1))
     last = f"t{len(widths) - 1}"
     coupling = analyse(parsed("float[N, 4] t0", f"float[N, 5] {last}", weights, nodes))
