@@ -12,7 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 from .layers import Floats
 from .moments import Moments
 
-RIDGE = 1e-3
+RIDGE = 1e-2
 """Pull towards the old weights, relative to the mean variance of a column."""
 REFITS = 2
 """Rounds of the refit that looks through a rectifier; more did not help."""

@@ -19,6 +19,8 @@ from ...measure.session import open_session, run
 from .layers import Floats, Ints
 
 Batch = dict[str, Floats]
+STORE_BYTES = 1 << 29
+"""Activations held in memory between layers; what is more goes to temporary files."""
 
 
 class Store:

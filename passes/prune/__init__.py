@@ -1,10 +1,26 @@
-"""Structured pruning of coupled channels."""
+"""Structured pruning of coupled channels. A criterion or repair in a module of this folder is found without being listed."""
 
 from __future__ import annotations
 
-from . import obspa as _obspa  # noqa: F401  registers the criterion
-from .criteria import CRITERIA, Criterion, criterion
+from importlib import import_module
+from pkgutil import iter_modules
+
+from .criteria import CRITERIA, Criterion, Scored, criterion
 from .prune import PruneChannels
+from .repair import REPAIRS, Repaired
 from .weights import GroupWeights, Member
 
-__all__ = ["CRITERIA", "Criterion", "GroupWeights", "Member", "PruneChannels", "criterion"]
+for _module in iter_modules(__path__):
+    import_module(f".{_module.name}", __name__)
+
+__all__ = [
+    "CRITERIA",
+    "REPAIRS",
+    "Criterion",
+    "GroupWeights",
+    "Member",
+    "PruneChannels",
+    "Repaired",
+    "Scored",
+    "criterion",
+]

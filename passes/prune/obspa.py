@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -13,13 +13,13 @@ import numpy as np
 from ...graph.coupling import Removal, remove
 from ...graph.errors import UsageError
 from ...graph.model import Model
+from ..calibration.feeds import calibration_inputs
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer
 from ..calibration.moments import Moments, one_blas_thread
 from ..calibration.noise import renormalized
 from ..calibration.reconstruct import RIDGE, solve
-from ..calibration.runner import required
-from ..calibration.stream import Inputs, Store, Stream
+from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
 from ..simplify import fold_batch_norm, with_biases
 from .allocate import allocate
 from .choose import Ranking
@@ -32,19 +32,11 @@ from .readers import Readers
 from .refit import Refit, Refitted, locally_decided
 from .repair import with_weights
 
-_BATCH_BYTES = 1 << 26
-"""The largest tensor of one run: decides how many samples run at once."""
-_BATCH = 64
-_STORE_BYTES = 1 << 29
-"""Activations held in memory between layers; what is more goes to temporary files."""
 _LEVELS = (0.25, 0.5, 0.75)
 """Fractions of a group's channels after whose removal the outputs are looked at."""
 _SCORE_MACS = 1.5e12
 """Multiply-accumulates spent on looking at outputs: decides how many samples are used for it."""
 _SCORE_SAMPLES = (16, 256)
-_RUN_MACS = 1e12
-"""Multiply-accumulates of one reading of all samples: where the data has more, the first samples are used."""
-_LEAST_SAMPLES = 64
 _NOISE_RIDGE = 0.1
 """Pull towards the old weights where statistics are those of noise."""
 log = logging.getLogger(__name__)
@@ -112,7 +104,7 @@ class Obspa:
     @one_blas_thread
     def finish(self, removal: Removal) -> Choice:
         notes = [] if self.job.target == "channels" else check_reached(self.job, self.ranking, removal)
-        with Store(_STORE_BYTES, self.job.context.folder) as store:
+        with Store(STORE_BYTES, self.job.context.folder) as store:
             inputs = Inputs(self._batches, store)
             done = self._alone(inputs, removal) if self._noise else self._walk(inputs, removal).run()
         log.info("refitted %d layers", done.layers)
@@ -132,7 +124,7 @@ class Obspa:
         """The model whose activations are looked at: on noise, one that is normalized on it."""
         if not self._noise:
             return self.job.coupling.model
-        with Store(_STORE_BYTES, self.job.context.folder) as store:
+        with Store(STORE_BYTES, self.job.context.folder) as store:
             changed, count = renormalized(self.job.source, Inputs(self._batches, store), threads=1)
         if not count:
             raise UsageError(
@@ -178,24 +170,9 @@ class Obspa:
 
     @cached_property
     def _batches(self) -> Sequence[Mapping[str, Floats]]:
-        return list(self._read())
-
-    def _read(self) -> Iterator[Mapping[str, Floats]]:
-        """Calibration inputs, as many as a reading of them all may cost."""
-        data = required(self.job.context)
-        shapes = self.job.coupling.unit_shapes
-        widest = max((int(np.prod(d, dtype=np.int64)) for d in shapes.dims.values()), default=1)
-        size = int(np.clip(_BATCH_BYTES // (4 * widest), 1, _BATCH))
-        most = max(_LEAST_SAMPLES, int(_RUN_MACS / max(1, self._macs)))
-        seen = 0
-        for batch in data.batches(size):
-            if batch.filled and seen:
-                break
-            yield batch.inputs
-            seen += batch.count
-            if seen >= most and (data.samples or seen) > seen:
-                self.notes.append(f"calibrated on the first {seen} of {data.samples or 'the'} samples")
-                break
+        batches, notes = calibration_inputs(self.job.coupling.model, self.job.context)
+        self.notes += notes
+        return batches
 
     @cached_property
     def _macs(self) -> int:
@@ -205,7 +182,7 @@ class Obspa:
     def curves(self) -> list[Curve]:
         """Order and harm of every group of the job."""
         job = self.job
-        with Store(_STORE_BYTES, job.context.folder) as store:
+        with Store(STORE_BYTES, job.context.folder) as store:
             inputs = Inputs(self._batches, store)
             work = Curves(self.readers, Stream(self.model, inputs, threads=1), self.goals, ridge=self._strength)
             looked = inputs.first(self._score_samples())

@@ -15,15 +15,17 @@ import numpy as np
 from ...graph.coupling import Coupling, Removal, remove
 from ...graph.coupling.certificate import too_short
 from ...graph.coupling.solve import BoolArray
+from ..base import Context
+from ..calibration.feeds import calibration_inputs
 from ..calibration.goals import Goal, Goals
 from ..calibration.layers import Floats, Ints, Layer, Layers, spread_places
-from ..calibration.moments import Moments
+from ..calibration.moments import Moments, one_blas_thread
 from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, refit_through, ridge
-from ..calibration.stream import Batch, Stream
+from ..calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
 from .curves import ROWS
 from .obs import Reader, eliminate
 from .readers import Readers
-from .repair import with_weights
+from .repair import REPAIRS, Repaired, with_weights
 
 
 @dataclass
@@ -204,3 +206,22 @@ def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
 def fits(coupling: Coupling, removed: BoolArray) -> bool:
     """Whether no axis becomes too short."""
     return too_short(Removal(coupling, removed)) is None
+
+
+@REPAIRS.register("refit")
+@one_blas_thread
+def refit(removal: Removal, context: Context) -> Repaired:
+    """Refit every layer in turn so that it gives what the original gave; needs calibration data.
+
+    Source: He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, arXiv:1707.06168, and
+    Zhang et al., PAMI 2016, arXiv:1505.06798 (targets through the rectifier).
+    """
+    coupling = removal.coupling
+    batches, notes = calibration_inputs(coupling.model, context)
+    readers = Readers(coupling)
+    goals = Goals(coupling.model, coupling.unit_shapes, readers.layers)
+    with Store(STORE_BYTES, context.folder) as store:
+        inputs = Inputs(batches, store)
+        streams = Stream(coupling.model, inputs), Stream(coupling.model, inputs)
+        done = Refit(readers, goals, streams[0], streams[1], removal.removed, {}, tick=context.tick).run()
+    return Repaired(done.weights, {"refitted": done.layers, "samples": inputs.samples}, notes)
