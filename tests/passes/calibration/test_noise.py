@@ -20,7 +20,7 @@ NORMS = "float[{0}] g{1}, float[{0}] b{1}, float[{0}] m{1}, float[{0}] v{1}"
 def image_net(shape: str = "N, 3, 16, 12") -> Model:
     """Normalized layers with a residual sum, and one normalization of the input itself."""
     rng = np.random.default_rng(0)
-    norms = {}
+    norms: dict[str, np.ndarray] = {}
     for k, n in enumerate((3, 6, 8, 6)):
         norms |= {f"g{k}": rng.uniform(-2, 2, n), f"b{k}": rng.standard_normal(n)}
         norms |= {f"m{k}": rng.standard_normal(n) * 3, f"v{k}": rng.uniform(0.1, 5, n)}
