@@ -139,8 +139,8 @@ class Obspa:
         """Refit each layer by itself: what noise does further on is no guide to what went wrong before."""
         model = self.job.coupling.model
         work = Curves(self.readers, Stream(self.model, inputs, threads=1), self.goals, ridge=self._strength)
-        kept = {layer.node: self._kept(layer, removal) for layer in self.readers.layers}
-        layers = [layer for layer in self.readers.layers if kept[layer.node] is not None]
+        kept = {one.node: self._kept(one, removal) for one in self.readers.layers if not self.readers.tied(one)}
+        layers = [layer for layer in self.readers.layers if kept.get(layer.node) is not None]
         weights: dict[str, Floats] = {}
         for layer, stats in work.rows_of(layers):
             keep = kept[layer.node]

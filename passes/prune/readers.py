@@ -35,6 +35,10 @@ class Readers:
         self.uses = Counter(name for n in coupling.nodes for name in n.input)
         self.place = {name: i for i, n in enumerate(coupling.nodes) for name in n.output}
 
+    def tied(self, layer: Layer) -> bool:
+        """Whether several nodes read the layer's constants: those cannot follow one of them."""
+        return any(self.uses[name] > 1 for name in (layer.weight, layer.bias) if name is not None)
+
     def seats(self, group: int) -> Sequence[Seat]:
         """Where a group is read, in graph order."""
         return self._seats.get(group, [])

@@ -55,7 +55,7 @@ class Refit:
 
     def run(self) -> Refitted:
         coupling = self.readers.coupling
-        layers = [layer for layer in self.readers.layers if not self._tied(layer)]
+        layers = [layer for layer in self.readers.layers if not self.readers.tied(layer)]
         self._removal = Removal(coupling, self.removed)
         self._update()
         self._dirty: set[str] = set()
@@ -74,10 +74,6 @@ class Refit:
             self.original.retain([g.tensor for _, g in later])
             self.tick(i + 1, len(layers))
         return Refitted(self.removed, self._weights, count)
-
-    def _tied(self, layer: Layer) -> bool:
-        """A weight that several nodes read cannot follow one of them."""
-        return self.readers.uses[layer.weight] > 1 or (layer.bias is not None and self.readers.uses[layer.bias] > 1)
 
     def _spread(self, place: int) -> None:
         """Mark what is no longer as in the original, up to a node."""
@@ -198,7 +194,8 @@ def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
     found = []
     for k in numbers:
         seats = readers.seats(k)
-        if len(seats) == 1 and seats[0].layer.groups == 1 and groups[k].bundle < 0 and not readers.opaque(k):
+        alone = len(seats) == 1 and groups[k].bundle < 0 and not readers.opaque(k)
+        if alone and seats[0].layer.groups == 1 and not readers.tied(seats[0].layer):
             found.append(k)
     return found
 
