@@ -243,9 +243,9 @@ def test_behind_the_rectifier_the_error_is_no_larger_than_before_it_was_looked_t
 def test_rounds_are_those_of_one_refit_after_the_other() -> None:
     case = Clipped(3, 2, 40, 5, 3, branch=True)
     clip, old = (0.0, INFINITY), case.problem.old
-    once = partial(refit_through, clip, case.samples, case.known, rounds=1)
+    once = partial(refit_through, clip, case.samples, case.known, rounds=1, strength=1e-3)
     twice = once(once(case.start(1e-3), old), old)
-    both = refit_through(clip, case.samples, case.known, case.start(1e-3), old, rounds=2)
+    both = refit_through(clip, case.samples, case.known, case.start(1e-3), old, rounds=2, strength=1e-3)
     np.testing.assert_allclose(both.weight, twice.weight)
     np.testing.assert_allclose(both.offset, twice.offset)
 
@@ -253,7 +253,7 @@ def test_rounds_are_those_of_one_refit_after_the_other() -> None:
 def test_where_nothing_is_cut_off_looking_through_changes_nothing() -> None:
     case = Clipped(4, 2, 40, 5, 3, branch=False)
     start = case.start(1e-3)
-    fit = refit_through((-1e6, 1e6), case.samples, case.known, start, case.problem.old)
+    fit = refit_through((-1e6, 1e6), case.samples, case.known, start, case.problem.old, strength=1e-3)
     np.testing.assert_allclose(fit.weight, start.weight, atol=1e-9)
 
 
@@ -273,7 +273,8 @@ def test_looking_through_finds_a_layer_that_is_right_behind_the_rectifier() -> N
         return float(np.square(np.maximum(fit(u), 0) - np.maximum(wanted, 0)).mean())
 
     far = rng.standard_normal(old.shape) * 0.1
-    start = ridge(moments, far)
-    errors = [error(refit_through((0.0, INFINITY), samples, moments, start, far, rounds=k)) for k in (0, 2, 30)]
+    start = ridge(moments, far, strength=1e-3)
+    through = partial(refit_through, (0.0, INFINITY), samples, moments, start, far, strength=1e-3)
+    errors = [error(through(rounds=k)) for k in (0, 2, 30)]
     assert errors[1] < errors[0] / 2
     assert errors[2] < errors[0] / 50
