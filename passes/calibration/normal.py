@@ -1,14 +1,17 @@
 """What every channel is like without any data: BatchNormalization remembers the mean and variance it was trained with.
 
 A tensor that a BatchNormalization writes counts as normal, with mean ``shift`` and deviation ``|scale|`` in each channel.
-Operators carry that on (``normal_rules.py``). As long as a tensor is an element-wise function of one normal tensor, it
+Operators carry that on (``normal_rules.py``, ``normal_layout.py``). As long as a tensor is an element-wise function of one normal tensor, it
 is followed exactly, by that function's values at ``GRID``; where independent tensors meet, moments alone are left, and
 the result counts as normal again. What this leaves out, and what it costs:
 
 - borders: a padded convolution's outputs near the border have other means;
-- tensors that meet in a sum or product count as independent, so a residual sum has the right mean, but the variance of
-  the branches' covariance is missing;
+- tensors that meet in a sum or product count as independent, so a residual sum has the right mean, but the branches'
+  covariance is missing from its variance;
 - sums of many terms count as normal, which a sum with a rectified shortcut is not quite.
+
+If asked, correlations between channels are followed too: two channels that a layer makes vary together as their
+filters point the same way, as if the layer's inputs were white.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from ...graph.nodes import attribute, is_standard
 from ...graph.registry import Registry
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 
 GRID: Floats = np.linspace(-6.0, 6.0, 193)
 """Where functions of a normal variable are evaluated, in standard deviations. Sums over equal steps converge faster
@@ -47,7 +51,8 @@ class Normal:
     Both have the tensor's rank, with length 1 along every axis whose indices are alike, as space and samples are.
     ``base`` names what varies: tensors of the same base vary together, and ``values()`` are its values where that is
     ``GRID`` deviations from its mean, along one more axis. ``origin`` is the normal tensor it is a function of, channel
-    by channel; None where channels were picked or merged.
+    by channel; None where channels were picked or merged. ``correlation`` is that of the normal variables, between the
+    entries in row-major order; None for independent ones. ``links`` counts layers since statistics were last known.
     """
 
     mean: Floats
@@ -55,6 +60,7 @@ class Normal:
     base: str
     origin: str | None
     values: Callable[[], Floats] = field(repr=False, compare=False)
+    correlation: Floats32 | None = field(default=None, repr=False, compare=False)
     links: int = 0
 
     def along(self, axis: int) -> tuple[Floats, Floats]:
@@ -63,17 +69,57 @@ class Normal:
         mean = self.mean.mean(axis=others)
         return mean, self.variance.mean(axis=others) + self.mean.var(axis=others)
 
+    def covariance(self) -> Floats:
+        """Between entries, in row-major order. Shapes: (entries, entries)."""
+        if self.correlation is None:
+            return np.diag(self.variance.reshape(-1))
+        values = self.values()
+        return covariance(values.reshape(-1, values.shape[-1]), self.correlation, self.variance.reshape(-1))
 
-def gaussian(name: str, mean: Floats, variance: Floats, links: int = 0) -> Normal:
+
+def gaussian(name: str, mean: Floats, variance: Floats, links: int = 0, correlation: Floats32 | None = None) -> Normal:
     """A tensor that is normal itself."""
     mean, variance = np.broadcast_arrays(mean, np.maximum(variance, 0.0))
-    return Normal(mean, variance, name, name, lambda: mean[..., None] + np.sqrt(variance)[..., None] * GRID, links)
+
+    def values() -> Floats:
+        return mean[..., None] + np.sqrt(variance)[..., None] * GRID
+
+    return Normal(mean, variance, name, name, values, correlation, links)
 
 
 def integrate(values: Floats) -> tuple[Floats, Floats]:
     """Mean and variance of a function of a normal variable. Shapes: (..., grid)."""
     mean = values @ WEIGHTS
     return mean, np.square(values - mean[..., None]) @ WEIGHTS
+
+
+def covariance(values: Floats, correlation: Floats32, variance: Floats) -> Floats:
+    """Covariance of functions of jointly normal variables, from their values on the grid.
+
+    A function's coefficients in Hermite polynomials meet only those of the same degree, and two variables' polynomials
+    of degree n have the covariance correlation^n (Mehler's formula). The diagonal is exact.
+
+    Shapes: values (n, grid), correlation (n, n), variance (n,) -> (n, n).
+    """
+    coefficients = values @ (_HERMITE * WEIGHTS).T
+    power, found = np.ones_like(correlation, dtype=np.float64), np.zeros(correlation.shape)
+    for column in coefficients.T:
+        power *= correlation
+        found += column[:, None] * power * column
+    np.fill_diagonal(found, variance)
+    return found
+
+
+def _hermite(degree: int) -> Floats:
+    """Orthonormal Hermite polynomials of degrees 1 to ``degree`` on the grid."""
+    rows = [np.ones_like(GRID), GRID]
+    for n in range(1, degree):
+        rows.append((GRID * rows[-1] - np.sqrt(n) * rows[-2]) / np.sqrt(n + 1))
+    return np.array(rows[1:])
+
+
+_HERMITE = _hermite(12)
+"""Twelve degrees hold all but 1e-3 of a rectifier's variance; how fast the rest falls with correlation hardly matters."""
 
 
 def clipped(mean: Floats, variance: Floats, low: float = 0.0, high: float = np.inf) -> tuple[Floats, Floats]:
@@ -104,13 +150,14 @@ def _times(z: Floats, density: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Step:
-    """One node under the walk: what is known of its operands."""
+    """One node under the walk: what is known of its operands. ``correlated``: whether correlations are asked for."""
 
     node: onnx.NodeProto
     opset: int
     operands: Sequence[Normal | None]
     constants: Sequence[np.ndarray | None]
     dims: Mapping[str, tuple[int, ...]]
+    correlated: bool = False
 
     @property
     def x(self) -> Normal:
@@ -173,12 +220,15 @@ def carries(*ops: str) -> Callable[[MomentRule], MomentRule]:
     return add
 
 
-def moments(model: Model, dims: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Normal]:
+def moments(
+    model: Model, dims: Mapping[str, tuple[int, ...]] | None = None, *, correlated: bool = False
+) -> dict[str, Normal]:
     """What is known of each activation of a model from its weights alone; tensors of which nothing is known are not there.
 
-    ``dims`` are the tensors' shapes, where they have been worked out before.
+    ``dims`` are the tensors' shapes, where they have been worked out before. ``correlated`` follows correlations between
+    channels too, which takes time and memory with the square of the width.
     """
-    from . import normal_rules as _rules  # noqa: F401  registers the operators' rules
+    from . import normal_layout, normal_rules  # noqa: F401  register the operators' rules
 
     dims = prepare(model).shapes.dims if dims is None else dims
     found: dict[str, Normal] = {}
@@ -187,16 +237,16 @@ def moments(model: Model, dims: Mapping[str, tuple[int, ...]] | None = None) -> 
         if rule is None:
             continue
         constants = [model.weights.get(name) for name in node.input]
-        step = Step(node, model.opset, [found.get(name) for name in node.input], constants, dims)
+        step = Step(node, model.opset, [found.get(name) for name in node.input], constants, dims, correlated)
         try:
             with np.errstate(all="ignore"):
                 results = rule(step)
         except (Unknown, ValueError, IndexError):
             continue
         for name, result in zip(node.output, [results] if isinstance(results, Normal) else results, strict=False):
-            if name and result.links <= _REACH and _is_finite(result) and _fits(result, dims.get(name)):
+            if name and _fits(result, dims.get(name)):
                 found[name] = result
-    return found
+    return {name: x for name, x in found.items() if x.links <= _REACH and _is_finite(x)}
 
 
 def _is_finite(result: Normal) -> bool:

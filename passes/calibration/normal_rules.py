@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
 from scipy.special import ndtr, ndtri
 
 from ...graph.coupling.rules.elementwise import BROADCAST, UNARY
-from ...graph.evaluate import slices
 from ...graph.nodes import as_ints
-from .normal import GRID, Floats, Normal, Step, Unknown, carries, clipped, gaussian, integrate
+from .normal import GRID, Floats, Floats32, Normal, Step, Unknown, carries, clipped, gaussian, integrate
 
 _LARGEST = 1 << 16
 """Channels above which functions are not evaluated on the grid."""
-_LARGEST_TABLE = 1 << 24
-"""Elements above which a reshape is not followed."""
 
 
 @carries("BatchNormalization")
@@ -32,7 +29,11 @@ def batch_normalization(s: Step) -> Normal:
     scale, shift, variance = (s.constant(i) for i in (1, 2, 4))
     shape = [1, -1, *(1 for _ in s.dims_in()[2:])]
     share = variance / (variance + s.attr("epsilon", 1e-5))
-    return gaussian(s.name, shift.reshape(shape), (scale**2 * share).reshape(shape))
+    correlation = s.operands[0].correlation if s.operands[0] is not None else None
+    if correlation is not None:
+        sign = np.sign(scale).astype(np.float32)
+        correlation = sign[:, None] * correlation * sign
+    return gaussian(s.name, shift.reshape(shape), (scale**2 * share).reshape(shape), correlation=correlation)
 
 
 @carries("InstanceNormalization")
@@ -61,8 +62,10 @@ def elementwise(s: Step) -> Normal:
         return np.broadcast_to(_computed(s, operands), (*shape, len(GRID)))
 
     mean, variance = _closed_form(s) or integrate(values())
-    origin = known[0].origin if math.prod(shape) == known[0].mean.size else None
-    return Normal(mean, variance, known[0].base, origin, values, max(x.links for x in known))
+    links, first = max(x.links for x in known), known[0]
+    if math.prod(shape) != first.mean.size:
+        return Normal(mean, variance, first.base, None, values, None, links)
+    return Normal(mean, variance, first.base, first.origin, values, first.correlation, links)
 
 
 def _constant_shapes(s: Step) -> list[tuple[int, ...]]:
@@ -100,10 +103,10 @@ def _computed(s: Step, operands: Sequence[Floats | None]) -> Floats:
     graph = onnx.helper.make_graph([s.node], "node", values[:-1], values[-1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", s.opset)])
     try:
-        found = ReferenceEvaluator(model).run([s.name], feeds)
+        (found,) = ReferenceEvaluator(model).run([s.name], feeds)
     except Exception as error:
         raise Unknown from error
-    return np.asarray(found[0], dtype=np.float64)
+    return np.asarray(found, dtype=np.float64)
 
 
 def _independent(s: Step) -> Normal:
@@ -116,7 +119,26 @@ def _independent(s: Step) -> Normal:
     mean, variance = pairs[0]
     for other in pairs[1:]:
         mean, variance = combine(mean, variance, *other)
-    return gaussian(s.name, mean, variance, max(x.links for x in s.operands if x is not None))
+    links = max(x.links for x in s.operands if x is not None)
+    return gaussian(s.name, mean, variance, links, _of_sum(s, mean.size) if s.node.op_type != "Mul" else None)
+
+
+def _of_sum(s: Step, size: int) -> Floats32 | None:
+    """Correlation of a sum of independent tensors: covariances add up."""
+    known = [x for x in s.operands if x is not None]
+    if not s.correlated or any(x.mean.size != size for x in known) or all(x.correlation is None for x in known):
+        return None
+    return normalized(np.asarray(sum(x.covariance() for x in known)))
+
+
+def normalized(covariance: Floats) -> Floats32:
+    """Correlations; what does not vary has none."""
+    covariance = np.nan_to_num(covariance)
+    deviation = np.sqrt(np.diagonal(covariance))
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    found = (scale[:, None] * covariance * scale).astype(np.float32)
+    np.fill_diagonal(found, 1)
+    return found
 
 
 def _pair(s: Step, i: int, rank: int) -> tuple[Floats, Floats]:
@@ -138,16 +160,14 @@ _INDEPENDENT: dict[str, Callable[[Floats, Floats, Floats, Floats], tuple[Floats,
 def conv(s: Step) -> Normal:
     """Mean exact up to borders, variance as if inputs were independent."""
     groups, weight = s.attr("group", 1), s.constant(1)
-    mean, variance = s.x.along(1)
-    channels = weight.shape[1] * groups
-    mean, variance = (np.broadcast_to(v, (channels,)).reshape(groups, 1, -1) for v in (mean, variance))
+    mean, variance = (v.reshape(groups, 1, -1) for v in _inputs(s, 1, weight.shape[1] * groups))
     taps = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     out = (taps.sum(axis=-1) * mean).sum(axis=-1).reshape(-1)
     if s.has(2):
         out = out + s.constant(2)
     spread = (np.square(taps).sum(axis=-1) * variance).sum(axis=-1)
     shape = [1, -1, *(1 for _ in weight.shape[2:])]
-    return gaussian(s.name, out.reshape(shape), spread.reshape(shape), s.x.links + 1)
+    return _made(s, out.reshape(shape), spread.reshape(shape), weight, groups)
 
 
 @carries("Gemm")
@@ -155,27 +175,50 @@ def gemm(s: Step) -> Normal:
     """Like a convolution of one position."""
     if s.attr("transA", 0):
         raise Unknown
-    weight = s.attr("alpha", 1.0) * (s.constant(1).T if s.attr("transB", 0) else s.constant(1))
-    mean, variance = _product(s, weight)
+    weight = s.attr("alpha", 1.0) * (s.constant(1) if s.attr("transB", 0) else s.constant(1).T)
+    mean, variance = _inputs(s, -1, weight.shape[1])
+    out = weight @ mean
     if s.has(2):
-        mean = mean + s.attr("beta", 1.0) * s.constant(2)
-    return gaussian(s.name, mean.reshape(1, -1), variance.reshape(1, -1), s.x.links + 1)
+        out = out + s.attr("beta", 1.0) * s.constant(2).reshape(-1)
+    return _made(s, out.reshape(1, -1), (np.square(weight) @ variance).reshape(1, -1), weight)
 
 
 @carries("MatMul")
 def matmul(s: Step) -> Normal:
     """A product with a constant matrix on the right."""
-    weight = s.constant(1)
+    weight = s.constant(1).T
     if weight.ndim != 2:
         raise Unknown
-    mean, variance = _product(s, weight)
+    mean, variance = _inputs(s, -1, weight.shape[1])
     shape = [*(1 for _ in s.dims_out()[1:]), -1]
-    return gaussian(s.name, mean.reshape(shape), variance.reshape(shape), s.x.links + 1)
+    return _made(s, (weight @ mean).reshape(shape), (np.square(weight) @ variance).reshape(shape), weight)
 
 
-def _product(s: Step, weight: Floats) -> tuple[Floats, Floats]:
-    mean, variance = (np.broadcast_to(v, weight.shape[:1]) for v in s.x.along(-1))
-    return mean @ weight, variance @ np.square(weight)
+def _inputs(s: Step, axis: int, channels: int) -> tuple[Floats, Floats]:
+    """Mean and variance of a layer's inputs; no numbers where nothing is known, but filters still tell correlations."""
+    if s.operands[0] is None:
+        return np.full(channels, np.nan), np.full(channels, np.nan)
+    mean, variance = s.operands[0].along(axis)
+    return np.broadcast_to(mean, (channels,)), np.broadcast_to(variance, (channels,))
+
+
+def _made(s: Step, mean: Floats, variance: Floats, weight: Floats, groups: int = 1) -> Normal:
+    """What a layer makes: ``weight`` has a filter in each row."""
+    links = s.operands[0].links + 1 if s.operands[0] is not None else 1
+    return gaussian(s.name, mean, variance, links, _alike_filters(s, weight, groups) if s.correlated else None)
+
+
+def _alike_filters(s: Step, weight: Floats, groups: int) -> Floats32:
+    """Cosines of filters. Filters on channels of their own are as much alike as those channels are besides."""
+    rows = weight.reshape(len(weight), -1)
+    found = normalized(rows @ rows.T)
+    if groups == 1:
+        return found
+    group = np.arange(len(weight)) // (len(weight) // groups)
+    x = s.operands[0]
+    if weight.shape[1] == 1 and x is not None and x.mean.size == groups:
+        return found * normalized(x.covariance())[np.ix_(group, group)]
+    return np.asarray(np.where(group[:, None] == group, found, np.float32(0)))
 
 
 @carries("AveragePool", "GlobalAveragePool", "Resize", "Upsample")
@@ -184,7 +227,7 @@ def alike(s: Step) -> Normal:
     x, dims = s.x, s.dims_out()
     if any(old != new and x.mean.shape[a] != 1 for a, (old, new) in enumerate(zip(s.dims_in(), dims, strict=True))):
         raise Unknown
-    return Normal(x.mean, x.variance, s.name, x.origin, x.values, x.links)
+    return replace(x, base=s.name)
 
 
 @carries("MaxPool")
@@ -201,7 +244,7 @@ def max_pool(s: Step) -> Normal:
     def values() -> Floats:
         return _read(x.values(), greatest)
 
-    return Normal(*integrate(values()), s.name, x.origin, values, x.links)
+    return Normal(*integrate(values()), s.name, x.origin, values, x.correlation, x.links)
 
 
 def _read(values: Floats, z: Floats) -> Floats:
@@ -226,136 +269,5 @@ def reduce_mean(s: Step) -> Normal:
     whole = all(x.mean.shape[a] == 1 for a in over)
     mean, variance = x.mean.mean(axis=over, keepdims=keep), x.variance.mean(axis=over, keepdims=keep)
     if whole:
-        return Normal(mean, variance, s.name, x.origin, lambda: x.values().reshape(*mean.shape, -1), x.links)
+        return replace(x, mean=mean, variance=variance, base=s.name, values=lambda: x.values().reshape(*mean.shape, -1))
     return gaussian(s.name, mean, variance, x.links)
-
-
-def _moved(s: Step, j: int, move: Callable[[Any], Any], x: Normal | None = None) -> Normal:
-    """Channels in another order or shape. ``move`` acts on arrays of the operand's shape or with further axes."""
-    x = s.x if x is None else x
-    places = move(np.arange(x.mean.size).reshape(x.mean.shape))
-    same = places.size == x.mean.size and bool((places.reshape(-1) == np.arange(x.mean.size)).all())
-    name = s.node.output[j]
-    base, origin = (x.base, x.origin) if same else (name, None)
-    return Normal(move(x.mean), move(x.variance), base, origin, lambda: move(x.values()), x.links)
-
-
-@carries("Transpose")
-def transpose(s: Step) -> Normal:
-    rank = s.x.mean.ndim
-    order = s.attr("perm") or list(reversed(range(rank)))
-    return _moved(s, 0, lambda a: np.transpose(a, [*order, *range(rank, a.ndim)]))
-
-
-@carries("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def reshape(s: Step) -> Normal:
-    """Where each index went is read off a table of places, cut to length 1 along axes on which nothing differs."""
-    x, old, new = s.x, list(s.dims_in()), list(s.dims_out())
-    for left, right in _runs(old, new):
-        if all(x.mean.shape[a] == 1 for a in left):
-            old[left.start : left.stop], new[right.start : right.stop] = [1] * len(left), [1] * len(right)
-    if math.prod(old) > _LARGEST_TABLE:
-        raise Unknown
-    table = np.broadcast_to(np.arange(x.mean.size).reshape(x.mean.shape), old).reshape(new)
-    for axis in range(table.ndim):
-        first = table.take([0], axis=axis)
-        table = first if (table == first).all() else table
-    return _moved(s, 0, lambda a: a.reshape(x.mean.size, *a.shape[x.mean.ndim :])[table])
-
-
-def _runs(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[range, range]]:
-    """Match the axes of two shapes of equal size into the shortest runs of equal product."""
-    if 0 in old or 0 in new:
-        raise Unknown
-    i = j = 0
-    while i < len(old) or j < len(new):
-        a, b = i, j
-        i, j = min(i + 1, len(old)), min(j + 1, len(new))
-        while (left := math.prod(old[a:i])) != (right := math.prod(new[b:j])):
-            i, j = (i + 1, j) if left < right else (i, j + 1)
-        yield range(a, i), range(b, j)
-
-
-@carries("Split")
-def split(s: Step) -> list[Normal]:
-    axis = s.attr("axis", 0) % s.x.mean.ndim
-    ends = np.cumsum([s.dims_out(j)[axis] for j in range(len(s.node.output))]).tolist()
-    starts = [0, *ends[:-1]]
-    return [_cut(s, j, axis, slice(a, b)) for j, (a, b) in enumerate(zip(starts, ends, strict=True))]
-
-
-def _cut(s: Step, j: int, axis: int, cut: slice) -> Normal:
-    if s.x.mean.shape[axis] != s.dims_in()[axis]:
-        return _moved(s, j, lambda a: a)
-    return _moved(s, j, lambda a: a[(slice(None),) * axis + (cut,)])
-
-
-@carries("Slice")
-def slice_(s: Step) -> Normal:
-    x, dims = s.x, s.dims_in()
-    if any(s.has(i) and s.constants[i] is None for i in range(1, len(s.node.input))):
-        raise Unknown
-    cuts = slices(s.node, list(s.constants), len(dims))
-    cuts = tuple(c if n == d else slice(None) for c, n, d in zip(cuts, x.mean.shape, dims, strict=True))
-    return _moved(s, 0, lambda a: a[cuts])
-
-
-@carries("Gather")
-def gather(s: Step) -> Normal:
-    """Constant indices."""
-    axis = s.attr("axis", 0) % s.x.mean.ndim
-    indices = s.constant(1).astype(np.int64) % s.dims_in()[axis]
-    if s.x.mean.shape[axis] == 1:
-        indices = np.zeros([1] * indices.ndim, dtype=np.int64)
-    return _moved(s, 0, lambda a: np.take(a, indices, axis=axis))
-
-
-@carries("Concat")
-def concat(s: Step) -> Normal:
-    known = [x for x in s.operands if x is not None]
-    if len(known) != len(s.operands):
-        raise Unknown
-    axis = s.attr("axis") % known[0].mean.ndim
-    lengths = [s.dims_in(i)[axis] for i in range(len(known))]
-
-    def join(arrays: Sequence[Floats]) -> Floats:
-        rank = known[0].mean.ndim
-        shape = np.broadcast_shapes(*((*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in arrays))
-        assert len(shape) >= rank
-        return np.concatenate(
-            [np.broadcast_to(a, (*shape[:axis], n, *shape[axis + 1 :])) for a, n in zip(arrays, lengths, strict=True)],
-            axis=axis,
-        )
-
-    mean, variance = join([x.mean for x in known]), join([x.variance for x in known])
-    links = max(x.links for x in known)
-    return Normal(mean, variance, s.name, None, lambda: join([x.values() for x in known]), links)
-
-
-@carries("Pad")
-def pad(s: Step) -> Normal:
-    """New channels hold the fill value. Where positions are padded, the border counts for nothing."""
-    x, dims = s.x, s.dims_in()
-    amounts = s.setting(1, "pads")
-    if amounts is None:
-        raise Unknown
-    fill = s.setting(2, "value")
-    axes = as_ints(s.constants[3]) if s.has(3) and s.constants[3] is not None else list(range(len(dims)))
-    flat = as_ints(amounts)
-    widths = [(0, 0)] * len(dims)
-    for k, a in enumerate(axes):
-        if x.mean.shape[a] == dims[a]:
-            widths[a % len(dims)] = (flat[k], flat[k + len(axes)])
-    if any(n < 0 for width in widths for n in width) or (
-        any(map(any, widths)) and s.attr("mode", "constant") != "constant"
-    ):
-        raise Unknown
-    value = 0.0 if fill is None else float(np.asarray(fill).reshape(()))
-
-    def padded(a: Floats, value: float) -> Floats:
-        return np.pad(a, widths + [(0, 0)] * (a.ndim - len(widths)), constant_values=value)
-
-    mean, variance = padded(x.mean, value), padded(x.variance, 0.0)
-    if mean.size == x.mean.size:
-        return Normal(mean, variance, s.name, x.origin, x.values, x.links)
-    return Normal(mean, variance, s.name, None, lambda: padded(x.values(), value), x.links)

@@ -1,24 +1,23 @@
-"""Bias absorption: what a removed channel gave on average goes into the biases of the layers that read it."""
+"""Absorption: what removed channels gave on average goes into the biases of the layers that read them."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from ...graph.coupling import Coupling, Removal
-from ...graph.errors import IntaglioError
-from ...graph.nodes import attribute, captured, display_name
+from ...graph.nodes import attribute, captured
 from ..base import Context
-from ..calibration.layers import Layer, Layers
-from ..calibration.normal import Normal, moments
+from ..calibration.layers import Layer
+from ..calibration.normal import Floats
+from .consumers import Consumer, find_consumers, told
 from .repair import REPAIRS, Repaired
 
-Floats = NDArray[np.float64]
+_LEAST_SHARE = 0.05
+"""A BatchNormalization is not made to amplify what is left by more than the root of one over this."""
 
 
 @REPAIRS.register("absorb")
@@ -31,117 +30,50 @@ def absorb(removal: Removal, context: Context) -> Repaired:
     Correction", ICCV 2019, arXiv:1906.04721.
 
     Raises:
-        IntaglioError: nothing tells the mean of any removed channel.
+        RepairImpossible: nothing tells the mean of any removed channel.
     """
     consumers = find_consumers(removal, "absorb")
-    shifts = Shifts(removal.coupling)
-    for c in consumers.known:
-        shifts.add(c.layer, c.lost(c.means * c.removed))
-    return Repaired(
-        shifts.weights, {"layers": len(consumers), "absorbed": shifts.done}, [*consumers.notes, *shifts.notes]
-    )
+    edits = Edits(removal.coupling)
+    absorbed = sum([edits.shift(c.layer, c.lost_mean(c.taps)) for c in consumers.known])
+    details = {"layers": len(consumers), "absorbed": absorbed}
+    return Repaired(edits.weights, details, [*consumers.notes, *edits.notes])
 
 
-@dataclass(frozen=True)
-class Consumer:
-    """A layer that loses inputs and whose other outputs stay. ``x`` is what is known of its input.
+@REPAIRS.register("renormalize")
+def renormalize(removal: Removal, context: Context) -> Repaired:
+    """``absorb``, and BatchNormalization divides by the deviation that is left; needs no data.
 
-    Shapes: removed, means (channels,); kept (outputs,).
+    A layer that lost inputs varies less than what follows it was trained on, above all behind a rectifier, whose mean
+    falls with the deviation. The share of the variance that is left is that of independent inputs.
+
+    Raises:
+        RepairImpossible: nothing tells the mean of any removed channel.
     """
-
-    layer: Layer
-    x: Normal
-    removed: NDArray[np.bool_]
-    kept: NDArray[np.bool_]
-    weight: Floats = field(repr=False)
-
-    @property
-    def means(self) -> Floats:
-        return np.broadcast_to(self.x.along(self.layer.channel_axis)[0], self.removed.shape)
-
-    def lost(self, inputs: Floats) -> Floats:
-        """What constant inputs add to outputs away from borders. Shapes: (channels,) -> (outputs,)."""
-        columns = self.layer.column_channels(len(inputs))
-        return np.where(self.kept, np.einsum("goc,gc->go", self.weight, inputs[columns]).reshape(-1), 0.0)
+    consumers = find_consumers(removal, "renormalize")
+    edits = Edits(removal.coupling)
+    absorbed = renormalized = 0
+    for c in consumers.known:
+        if edits.shift(c.layer, c.lost_mean(c.taps)):
+            absorbed += 1
+            renormalized += edits.rescale(c.layer, share_left(c, c.taps))
+    details = {"layers": len(consumers), "absorbed": absorbed, "renormalized": renormalized}
+    return Repaired(edits.weights, details, [*consumers.notes, *edits.notes])
 
 
-@dataclass(frozen=True)
-class Consumers:
-    """Layers that lose inputs: those of whose input something is known, and how many others; what cannot be helped."""
-
-    known: Sequence[Consumer]
-    unknown: Sequence[str]
-    notes: list[str]
-
-    def __len__(self) -> int:
-        return len(self.known) + len(self.unknown)
+def share_left(c: Consumer, taps: Floats, covariance: Floats | None = None) -> Floats:
+    """What is left of outputs' variance if the layer gets these taps. Shapes: (outputs,)."""
+    before, after = c.variance(c.taps, covariance), c.variance(c.without(taps), covariance)
+    share = np.divide(after, before, out=np.ones_like(before), where=before > 0)
+    return np.where(c.kept, np.maximum(share, _LEAST_SHARE), 1.0)
 
 
-def find_consumers(removal: Removal, method: str) -> Consumers:
-    """The layers that lose inputs. Raises IntaglioError if there are some and nothing is known of any."""
-    coupling = removal.coupling
-    layers = list(Layers(coupling.model))
-    found = moments(coupling.model, coupling.prepared.shapes.dims)
-    known, unknown = [], []
-    for layer in layers:
-        removed = _gone(removal, layer.x, layer.channel_axis)
-        kept = ~_gone(removal, layer.output, layer.channel_axis)
-        if not removed.any() or not kept.any() or layer.groups == len(removed):
-            continue
-        if layer.x in found:
-            weight = layer.matrix(coupling.model.weights[layer.weight])
-            known.append(Consumer(layer, found[layer.x], removed, kept, weight))
-        else:
-            unknown.append(layer.node)
-    if unknown and not known:
-        raise _impossible(coupling, method)
-    notes = _told("nothing is known of the input of", unknown, "so the mean they lose is not made up for")
-    return Consumers(known, unknown, [*notes, *_told(*_without_weight(removal, layers))])
-
-
-def _gone(removal: Removal, tensor: str, axis: int) -> NDArray[np.bool_]:
-    dims = removal.coupling.prepared.shapes.dims[tensor]
-    mask = removal.tensor(tensor).get(axis % len(dims))
-    return np.zeros(dims[axis], dtype=bool) if mask is None else ~mask
-
-
-def _without_weight(removal: Removal, layers: Sequence[Layer]) -> tuple[str, list[str], str]:
-    """Nodes that sum over removed channels and are no layers, as attention scores are not."""
-    coupling, seen = removal.coupling, {layer.node for layer in layers}
-    names = []
-    for c in coupling.trace.contractions:
-        node = coupling.nodes[c.node]
-        shrinks = c.axis in removal.tensor(node.input[c.position])
-        if shrinks and node.output[0] not in seen and display_name(node) not in names:
-            names.append(display_name(node))
-    return "no constant weight meets the removed channels in", names, "so the mean they lose is not made up for"
-
-
-def _told(what: str, names: Sequence[str], therefore: str) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"{what} {', '.join(names[:3])}{more}, {therefore}"]
-
-
-def _impossible(coupling: Coupling, method: str) -> IntaglioError:
-    alive = any(n.op_type == "BatchNormalization" for n in coupling.nodes)
-    return IntaglioError(
-        f"{method} is not possible for this model: nothing tells the means of the removed channels",
-        why="no BatchNormalization comes before them"
-        if alive
-        else "BatchNormalization was folded into other layers before import, and its statistics with it",
-        fix="give calibration data (--criterion obspa --data DATA), or export the model with BatchNormalization kept",
-    )
-
-
-class Shifts:
-    """What is to be added to constants so that layers' outputs are shifted. ``done`` counts the layers."""
+class Edits:
+    """Changes to constants that shift and scale layers' outputs. Nothing else sees them."""
 
     def __init__(self, coupling: Coupling) -> None:
         self.model, self.dims = coupling.model, coupling.prepared.shapes.dims
-        self.deltas: dict[str, Floats] = {}
-        self.done = 0
+        self._added: dict[str, Floats] = {}
+        self._scaled: dict[str, Floats] = {}
         self._blocked: list[str] = []
         self._outputs = {o.name for o in self.model.graph.output}
         self._readers: Mapping[str, list[onnx.NodeProto]] = defaultdict(list)
@@ -149,48 +81,62 @@ class Shifts:
         for node in coupling.nodes:
             for name in dict.fromkeys(node.input):
                 self._readers[name].append(node)
-            self._uses.update([*node.input, *captured(node)])
-            self._outputs |= captured(node)
+            inside = captured(node)
+            self._uses.update([*node.input, *inside])
+            self._outputs |= inside
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """The shifted constants."""
-        old = self.model.weights
-        return {k: np.asarray(old[k] + d.reshape(old[k].shape), dtype=old[k].dtype) for k, d in self.deltas.items()}
+        """The changed constants."""
+        found = {}
+        for name in {**self._added, **self._scaled}:
+            old = self.model.weights[name]
+            new = (old.astype(np.float64) + self._added.get(name, 0.0)) * self._scaled.get(name, 1.0)
+            found[name] = np.asarray(new, dtype=old.dtype)
+        return found
 
     @property
     def notes(self) -> list[str]:
-        return _told("no bias can take up the mean that is lost in", self._blocked, "so it is not made up for")
+        return told("no bias can take up what is lost in", self._blocked)
 
-    def add(self, layer: Layer, shift: Floats) -> bool:
+    def shift(self, layer: Layer, shift: Floats) -> bool:
         """Shift a layer's output. False, and nothing is changed, where no bias takes it. Shapes: shift (outputs,)."""
-        changes = self._into_bias(layer, shift)
-        if changes is None:
+        if layer.bias is not None and self.owns(layer.bias):
+            changes: list[Change] | None = [(layer.bias, shift / layer.beta)]
+        else:
             shape = np.ones(len(self.dims[layer.output]), dtype=np.int64)
             shape[layer.channel_axis] = -1
-            changes = self.pushed(layer.output, shift.reshape(shape))
+            changes = self.push(layer.output, shift.reshape(shape))
         if changes is None:
             self._blocked.append(layer.node)
             return False
         for name, delta in changes:
-            self.deltas[name] = self.deltas.get(name, 0.0) + delta
-        self.done += 1
+            self._added[name] = self._added.get(name, 0.0) + delta.reshape(self.model.weights[name].shape)
         return True
 
-    def _into_bias(self, layer: Layer, shift: Floats) -> list[tuple[str, Floats]] | None:
-        if layer.bias is None or not self.owns(layer.bias):
-            return None
-        return [(layer.bias, shift / layer.beta)]
+    def rescale(self, layer: Layer, share: Floats) -> bool:
+        """Let the BatchNormalization that alone reads a layer count on a share of its variance. False without one."""
+        readers = self._readers[layer.output]
+        if len(readers) != 1 or readers[0].op_type != "BatchNormalization" or layer.output in self._outputs:
+            return False
+        name = readers[0].input[4]
+        if not self.owns(name) or readers[0].input[0] != layer.output:
+            return False
+        self._scaled[name] = self._scaled.get(name, 1.0) * share
+        return True
 
     def owns(self, name: str) -> bool:
         """Whether a constant is read in one place only."""
         return name in self.model.weights and self._uses[name] == 1 and name not in self._outputs
 
-    def pushed(self, tensor: str, shift: Floats) -> list[tuple[str, Floats]] | None:
-        """Shift a tensor by what its readers can take up, however far behind it. None where one cannot."""
+    def size(self, name: str) -> tuple[int, ...]:
+        return self.model.weights[name].shape
+
+    def push(self, tensor: str, shift: Floats) -> list[Change] | None:
+        """Shift a tensor by what can take it up behind it. None where a reader cannot."""
         if tensor in self._outputs:
             return None
-        changes = []
+        changes: list[Change] = []
         for node in self._readers[tensor]:
             rule = _PUSHES.get(node.op_type)
             found = rule(self, node, tensor, shift) if rule and list(node.input).count(tensor) == 1 else None
@@ -201,45 +147,45 @@ class Shifts:
 
 
 Change = tuple[str, Floats]
-Push = Callable[[Shifts, onnx.NodeProto, str, Floats], "list[Change] | None"]
+Push = Callable[[Edits, onnx.NodeProto, str, Floats], "list[Change] | None"]
 
 
-def _normalized(s: Shifts, node: onnx.NodeProto, tensor: str, shift: Floats) -> list[Change] | None:
+def _normalized(e: Edits, node: onnx.NodeProto, tensor: str, shift: Floats) -> list[Change] | None:
     """BatchNormalization subtracts its mean."""
     mean = node.input[3]
-    if tensor != node.input[0] or not s.owns(mean) or s.model.weights[mean].size != shift.size:
+    if tensor != node.input[0] or not e.owns(mean) or e.size(mean) != (shift.size,):
         return None
-    return [(mean, -shift.reshape(-1))]
+    return [(mean, -shift)]
 
 
-def _added(s: Shifts, node: onnx.NodeProto, tensor: str, shift: Floats) -> list[Change] | None:
-    """A constant takes it up; what is added to another activation goes on."""
+def _added(e: Edits, node: onnx.NodeProto, tensor: str, shift: Floats) -> list[Change] | None:
+    """A constant takes it up, if it has an entry for each channel; else it goes on with the sum."""
     other = next(name for name in node.input if name != tensor)
-    if s.owns(other):
-        shape = s.model.weights[other].shape
-        if np.broadcast_shapes(shape, shift.shape)[-len(shape) :] == shape:
-            return [(other, np.broadcast_to(shift, np.broadcast_shapes(shape, shift.shape)).reshape(shape))]
-    return s.pushed(node.output[0], shift)
+    if e.owns(other):
+        shape = np.broadcast_shapes(e.size(other), shift.shape)
+        if np.prod(shape) == np.prod(e.size(other)):
+            return [(other, np.broadcast_to(shift, shape))]
+    return e.push(node.output[0], shift)
 
 
-def _passed(s: Shifts, node: onnx.NodeProto, tensor: str, shift: Floats) -> list[Change] | None:
-    return s.pushed(node.output[0], shift)
+def _passed(e: Edits, node: onnx.NodeProto, tensor: str, shift: Floats) -> list[Change] | None:
+    return e.push(node.output[0], shift)
 
 
-def _concatenated(s: Shifts, node: onnx.NodeProto, tensor: str, shift: Floats) -> list[Change] | None:
+def _joined(e: Edits, node: onnx.NodeProto, tensor: str, shift: Floats) -> list[Change] | None:
     axis = attribute(node, "axis") % shift.ndim
     parts = []
     for name in node.input:
         shape = list(shift.shape)
-        shape[axis] = s.dims[name][axis]
+        shape[axis] = e.dims[name][axis]
         parts.append(np.broadcast_to(shift if name == tensor else 0.0, shape))
-    return s.pushed(node.output[0], np.concatenate(parts, axis=axis))
+    return e.push(node.output[0], np.concatenate(parts, axis=axis))
 
 
 _PUSHES: dict[str, Push] = {
     "BatchNormalization": _normalized,
     "Add": _added,
-    "Concat": _concatenated,
+    "Concat": _joined,
     "Identity": _passed,
     "Dropout": _passed,
     "AveragePool": _passed,

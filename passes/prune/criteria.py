@@ -167,3 +167,21 @@ def dfpc(group: GroupWeights) -> Scores:
 def _absolute(member: Member) -> Scores:
     rows = np.asarray(np.abs(member.rows).sum(axis=1))
     return rows if member.gain is None else np.asarray(rows * member.gain)
+
+
+@criterion("udfc", repair="udfc")
+def udfc(group: GroupWeights) -> Scores:
+    """Norm of the filters with BatchNormalization folded into them.
+
+    Source: Bai et al., "Unified Data-Free Compression: Pruning and Quantization without Fine-Tuning", ICCV 2023,
+    arXiv:2308.07209.
+    Differs: where several layers make a channel, their norms are averaged.
+    """
+    if not group.having("out"):
+        return l2.score(group)
+    return np.asarray(np.mean([np.sqrt(m.total(_folded_squares(m))) for m in group.having("out")], axis=0))
+
+
+def _folded_squares(member: Member) -> Scores:
+    rows = np.asarray(np.square(member.rows).sum(axis=1))
+    return rows if member.gain is None else np.asarray(rows * np.square(member.gain))

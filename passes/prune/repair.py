@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...graph.coupling import Removal
+from ...graph.errors import IntaglioError
 from ...graph.registry import Registry
 from ..base import Context
 
@@ -25,6 +26,10 @@ class Repaired:
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+class RepairImpossible(IntaglioError):
+    """The model does not tell what a repair has to know."""
 
 
 Repair = Callable[[Removal, Context], Repaired]

@@ -52,6 +52,9 @@ DEFINITIONS: dict[str, Callable[[W], np.ndarray]] = {
         np.array([sum(np.linalg.norm(f - g) for g in filters(w)) for f in filters(w)], dtype=np.float64)
     ),
     "lamp": lambda w: (relative(filters(w)) + relative(readers(w))) / 2,
+    "udfc": lambda w: normalized(
+        np.linalg.norm(filters(w), axis=1) * np.abs(w["scale"]) / np.sqrt(w["variance"] + 1e-5)
+    ),
     "dfpc": lambda w: (
         2
         * 8
