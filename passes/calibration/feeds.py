@@ -16,7 +16,7 @@ from .runner import required
 _BATCH = 64
 _BATCH_BYTES = 1 << 26
 """The largest tensor of one run: decides how many samples run at once."""
-_RUN_MACS = 1e12
+_RUN_MACS = 6e11
 """Multiply-accumulates of one reading of all samples: where the data has more, the first samples are used."""
 _LEAST_SAMPLES = 64
 

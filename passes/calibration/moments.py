@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ Floats = NDArray[Any]
 Piece = Callable[[], tuple[Floats, "Floats | None"]]
 Sums = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
+_WIDE = 1024
 WORKERS = 2
 """Threads that make and multiply rows while the network runs in another."""
 
@@ -27,6 +30,14 @@ def one_blas_thread(function: F) -> F:
     """
     wrapped: F = threadpool_limits.wrap(limits=1, user_api="blas")(function)
     return wrapped
+
+
+@contextmanager
+def blas_threads_for(size: int) -> Iterator[None]:
+    """Inside ``one_blas_thread``: all cores again for matrices so wide that sharing them out pays even on busy ones."""
+    limit = os.cpu_count() if size >= _WIDE else 1
+    with threadpool_limits(limits=limit, user_api="blas"):
+        yield
 
 
 @dataclass
@@ -47,6 +58,8 @@ class Moments:
     _tu: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
     _tt: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
     _rows_known: bool = False
+    solvers: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What was computed of the rows' moments for a fit, for the next fit of the same rows."""
 
     def add(self, u: Floats, t: Floats | None = None) -> None:
         """Take in a batch. Shapes: u (groups, rows, columns), t (groups, rows, outputs)."""
@@ -99,7 +112,7 @@ class Moments:
 
     def other_targets(self) -> Moments:
         """To be given the same rows again with other targets: what is known of the rows is not summed anew."""
-        return Moments(self.count, self._shift_u, _u=self._u, _uu=self._uu, _rows_known=True)
+        return Moments(self.count, self._shift_u, _u=self._u, _uu=self._uu, _rows_known=True, solvers=self.solvers)
 
     def _begin(self, u: Floats, t: Floats | None) -> None:
         """Set up sums when the first batch shows their shapes."""
@@ -113,15 +126,19 @@ class Moments:
             self._tu = np.zeros((groups, t.shape[2], columns))
 
     def only(self, columns: Floats) -> Moments:
-        """Of one group's rows some columns, without targets. Shapes: columns (columns,) boolean."""
+        """Some columns of one group's rows, with the same targets. Shapes: columns (columns,) boolean."""
         assert self._shift_u is not None
         assert len(self._u) == 1
         (kept,) = np.nonzero(columns)
         return Moments(
             self.count,
             self._shift_u[:, :, kept],
+            self._shift_t,
             _u=self._u[:, kept],
             _uu=self._uu[:, kept[:, None], kept],
+            _t=self._t,
+            _tt=self._tt,
+            _tu=self._tu[:, :, kept] if self._shift_t is not None else self._tu,
             _rows_known=True,
         )
 

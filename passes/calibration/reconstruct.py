@@ -49,10 +49,23 @@ def ridge(
         h, r = moments.second, r + wanted[:, :, None] * mean[:, None, :]
     weight = np.zeros_like(old)
     for g in range(len(old)):
-        columns = np.arange(h.shape[1]) if keep is None else np.flatnonzero(keep[g])
+        if keep is None:
+            weight[g] = _solved(moments, (g, centred, strength), h[g], r[g], old[g])
+            continue
+        columns = np.flatnonzero(keep[g])
         weight[g][:, columns] = solve(h[g][np.ix_(columns, columns)], r[g][:, columns], old[g][:, columns], strength)
     offset = wanted - np.einsum("goc,gc->go", weight, mean) if centred else np.zeros(wanted.shape)
     return Fit(weight, offset)
+
+
+def _solved(moments: Moments, key: tuple[int, bool, float], h: Floats, r: Floats, old: Floats) -> Floats:
+    """The same as ``solve``; the factors of ``h`` are kept for other targets of the same rows."""
+    size = key[2] * float(np.diag(h).mean()) if len(h) else 0.0
+    if size <= 0:
+        return old
+    if key not in moments.solvers:
+        moments.solvers[key] = cho_factor(h + size * np.eye(len(h)), lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(cho_solve(moments.solvers[key], (r + size * old).T, check_finite=False).T)
 
 
 def solve(h: Floats, r: Floats, old: Floats, strength: float) -> Floats:

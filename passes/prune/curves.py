@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...graph.errors import BadData
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer, spread_places
-from ..calibration.moments import Moments
+from ..calibration.moments import Moments, blas_threads_for
 from ..calibration.reconstruct import RIDGE, damped
 from ..calibration.stream import Batch, Stream
 from .obs import Elimination, Reader, eliminate
@@ -149,7 +149,8 @@ class Curves:
             layer, stats = seat.layer, moments[seat.layer.node]
             if layer.node not in inverses:
                 h = stats.covariance if layer.bias else stats.second
-                inverses[layer.node] = [np.linalg.inv(damped(m, self.strength)) for m in h]
+                with blas_threads_for(h.shape[1]):
+                    inverses[layer.node] = [np.linalg.inv(damped(m, self.strength)) for m in h]
             old = layer.matrix(self.stream.model.weights[layer.weight])
             scale = 1.0 / max(float(stats.target_variance.sum()), 1e-30)
             for g in range(layer.groups):
@@ -168,7 +169,8 @@ class Curves:
         if not readers:
             return self._by_energy(number)
         steps = channels if channels <= 128 else 64
-        found: Elimination = eliminate(readers, channels, down_to=1, steps=steps, stops=at, watch=look)
+        with blas_threads_for(max(len(r.channel) for r in readers)):
+            found: Elimination = eliminate(readers, channels, down_to=1, steps=steps, stops=at, watch=look)
         rest = np.setdiff1d(np.arange(channels), found.order)
         order = np.concatenate([found.order, rest]).astype(np.int64)
         losses = np.concatenate([found.losses, np.full(channels + 1 - len(found.losses), found.losses[-1])])

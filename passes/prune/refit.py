@@ -19,7 +19,7 @@ from ..base import Context
 from ..calibration.feeds import calibration_inputs
 from ..calibration.goals import Goal, Goals
 from ..calibration.layers import Floats, Ints, Layer, Layers, spread_places
-from ..calibration.moments import Moments, one_blas_thread
+from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, refit_through, ridge
 from ..calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
 from .curves import ROWS
@@ -98,17 +98,14 @@ class Refit:
         moments.add_all(partial(_plain, make) for make in self._samples(now, goal))
         model = self.compressed.model
         old = now.matrix(model.weights[now.weight])
-        keep = np.ones(moments.mean.shape, dtype=bool)
-        for k in deciding:
-            keep[0] &= ~self._decide(k, now, moments, old, keep[0])
         centred = now.bias is not None
-        fit = ridge(moments, old, centred=centred, strength=self.strength, keep=None if keep.all() else keep)
-        if deciding:
-            self._cut()
-            now = self._layers[layer.output]
-            fit = Fit(fit.weight[:, :, keep[0]], fit.offset)
-            old = old[:, :, keep[0]]
-            moments = moments.only(keep[0])
+        with blas_threads_for(old.shape[2]):
+            if deciding:
+                keep = self._decide(deciding, now, moments, old[0])
+                self._cut()
+                now = self._layers[layer.output]
+                old, moments = old[:, :, keep], moments.only(keep)
+            fit = ridge(moments, old, centred=centred, strength=self.strength)
         if goal.clip is not None and centred and self.aware:
             fit = refit_through(
                 goal.clip,
@@ -137,23 +134,35 @@ class Refit:
         for (ours, theirs), keys in zip(pairs, self.compressed.keys, strict=True):
             yield partial(sample, ours, theirs, keys)
 
-    def _decide(self, group: int, layer: Layer, moments: Moments, old: Floats, alive: BoolArray) -> BoolArray:
-        """Choose a group's channels by what this layer really gets. Returns which columns go."""
+    def _decide(self, deciding: Sequence[int], layer: Layer, moments: Moments, old: Floats) -> BoolArray:
+        """Choose channels of groups by what this layer really gets. Returns which columns stay."""
+        centred = layer.bias is not None
+        h, r = moments.covariance[0], moments.cross[0]
+        if not centred:
+            h, r = moments.second[0], r + moments.target_mean[0][:, None] * moments.mean[0]
+        keep = np.ones(len(h), dtype=bool)
+        for group in deciding:
+            columns = np.flatnonzero(keep)
+            damp = damped(h[np.ix_(columns, columns)], self.strength)
+            inverse = np.linalg.inv(damp)
+            pull = damp[0, 0] - h[columns[0], columns[0]]
+            weight = (r[:, columns] + pull * old[:, columns]) @ inverse
+            channel = self._channels(group, layer)
+            atoms = self.readers.coupling.groups[group].atoms
+            steps = len(atoms) if len(atoms) <= 128 else 64
+            reader = Reader(weight, inverse, channel[columns])
+            gone = eliminate([reader], len(atoms), down_to=self.keep.pop(group), steps=steps).order
+            self.removed = self.removed.copy()
+            self.removed[atoms[gone]] = True
+            keep &= ~np.isin(channel, gone)
+        return keep
+
+    def _channels(self, group: int, layer: Layer) -> Ints:
+        """The group's channel of each column as the layer stands now, -1 for none."""
         wide = self.readers.at(layer.x, layer.channel_axis)[group]
         mask = self._removal.tensor(layer.x).get(layer.channel_axis % len(self.readers.coupling.axes(layer.x)))
         here = wide if mask is None else wide[mask]
-        channel = here[layer.column_channels(len(here))][0]
-        columns = np.flatnonzero(alive)
-        centred = layer.bias is not None
-        h = (moments.covariance if centred else moments.second)[0][np.ix_(columns, columns)]
-        fit = ridge(moments, old, centred=centred, strength=self.strength, keep=alive[None])
-        reader = Reader(fit.weight[0][:, columns], np.linalg.inv(damped(h, self.strength)), channel[columns])
-        atoms = self.readers.coupling.groups[group].atoms
-        steps = len(atoms) if len(atoms) <= 128 else 64
-        gone = eliminate([reader], len(atoms), down_to=self.keep.pop(group), steps=steps).order
-        self.removed = self.removed.copy()
-        self.removed[atoms[gone]] = True
-        return np.isin(channel, gone)
+        return np.asarray(here[layer.column_channels(len(here))][0])
 
     def _cut(self) -> None:
         """Cut the network and what is held of it to what stays."""
