@@ -6,7 +6,7 @@
 
 MODEL is any image classifier on arrays of 8-bit images (samples, height, width, 3). A method is a criterion, with
 ``:id``, ``:ood`` or ``:noise`` for what it is calibrated on and ``+REPAIR`` for a repair other than its own:
-``obspa:noise``, ``dfpc+none``. A seed picks which samples of ``--data`` are used, which noise is made up, and what
+``obspa:noise``, ``dfpc+absorb``. A seed picks which samples of ``--data`` are used, which noise is made up, and what
 ``random`` removes; what depends on no seed runs once. Images of another kind (``ood``) are crops of the two
 photographs that come with scikit-learn. Every measurement has a process of its own, so that peaks of memory are its
 own. "±" is the standard deviation over seeds; "s" and "CPU s" are medians of the seconds that pruning took, its proof
@@ -45,9 +45,22 @@ from intaglio.passes import Context
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.prune import PruneChannels
 from intaglio.passes.prune.criteria import CRITERIA
+from intaglio.passes.prune.repair import REPAIRS
 
 KEEP = (0.9, 0.75, 0.6, 0.5, 0.35)
-METHODS = ("random", "l2", "lamp", "fpgm", "dfpc+none", "dfpc", "udfc", "obspa:noise", "obspa:ood", "obspa:id")
+METHODS = (
+    "random",
+    "l2",
+    "lamp",
+    "fpgm",
+    "dfpc",
+    "dfpc+absorb",
+    "udfc",
+    "variance",
+    "obspa:noise",
+    "obspa:ood",
+    "obspa:id",
+)
 NOISE_SAMPLES = 512
 SHRINK = (2.0, 4.0)  # photographs are made smaller by this before they are cut, as objects in them are large
 VERSIONS = ("intaglio", "onnx", "onnxruntime", "numpy", "scipy")
@@ -75,7 +88,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Method:
-    """What a name such as ``obspa:noise`` or ``dfpc+none`` stands for."""
+    """What a name such as ``obspa:noise`` or ``dfpc+absorb`` stands for."""
 
     name: str
     criterion: str
@@ -239,7 +252,7 @@ def measure(trial: Trial) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if trial.method is not None:
         method = Method.parse(trial.method)
-        if method.criterion not in CRITERIA:
+        if method.criterion not in CRITERIA or (method.repair or "none") not in REPAIRS:
             return {"failed": UNKNOWN}
         options = {"criterion": method.criterion, "dialect": method.dialect, "repair": method.repair}
         began, used = time.perf_counter(), time.process_time()
