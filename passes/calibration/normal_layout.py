@@ -70,7 +70,7 @@ def reshape(s: Step) -> Normal:
 
 def _runs(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[range, range]]:
     """Match the axes of two shapes of equal size into the shortest runs of equal product."""
-    if 0 in old or 0 in new:
+    if math.prod(old) != math.prod(new) or 0 in old:
         raise Unknown
     i = j = 0
     while i < len(old) or j < len(new):
@@ -124,13 +124,9 @@ def concat(s: Step) -> Normal:
     lengths = [s.dims_in(i)[axis] for i in range(len(known))]
 
     def join(arrays: Sequence[Floats]) -> Floats:
-        rank = known[0].mean.ndim
         shape = np.broadcast_shapes(*((*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in arrays))
-        assert len(shape) >= rank
-        return np.concatenate(
-            [np.broadcast_to(a, (*shape[:axis], n, *shape[axis + 1 :])) for a, n in zip(arrays, lengths, strict=True)],
-            axis=axis,
-        )
+        whole = [(*shape[:axis], n, *shape[axis + 1 :]) for n in lengths]
+        return np.concatenate([np.broadcast_to(a, w) for a, w in zip(arrays, whole, strict=True)], axis=axis)
 
     mean, variance = join([x.mean for x in known]), join([x.variance for x in known])
     links = max(x.links for x in known)

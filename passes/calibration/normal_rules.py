@@ -16,6 +16,9 @@ from .normal import GRID, Floats, Floats32, Normal, Step, Unknown, carries, clip
 
 _LARGEST = 1 << 16
 """Channels above which functions are not evaluated on the grid."""
+_NO_NUMBERS = {"And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Equal", "Not", "Or", "Xor"}
+"""Element-wise operators on what is no float, or that ask for a single value."""
+FUNCTIONS = sorted({op for op in (*UNARY, *BROADCAST) if ":" not in op} - _NO_NUMBERS)
 
 
 @carries("BatchNormalization")
@@ -43,7 +46,7 @@ def instance_normalization(s: Step) -> Normal:
     return gaussian(s.name, s.constant(2).reshape(shape), np.square(s.constant(1)).reshape(shape))
 
 
-@carries(*UNARY, *BROADCAST, "Clip", "Dropout")
+@carries(*FUNCTIONS, "Clip", "Dropout")
 def elementwise(s: Step) -> Normal:
     """A function of one normal tensor, by its values; sums and products of independent ones, by their moments."""
     known = [x for x in s.operands if x is not None]
@@ -221,7 +224,7 @@ def _alike_filters(s: Step, weight: Floats, groups: int) -> Floats32:
     return np.asarray(np.where(group[:, None] == group, found, np.float32(0)))
 
 
-@carries("AveragePool", "GlobalAveragePool", "Resize", "Upsample")
+@carries("AveragePool", "GlobalAveragePool", "Resize")
 def alike(s: Step) -> Normal:
     """The mean stays, and so does the variance: neighbours are much alike. Really it shrinks, so it is a bound."""
     x, dims = s.x, s.dims_out()

@@ -82,9 +82,12 @@ def find_consumers(removal: Removal, method: str, *, correlated: bool = False) -
     """The layers that lose inputs. Raises RepairImpossible if there are some and nothing is known of any."""
     coupling = removal.coupling
     layers = list(Layers(coupling.model))
-    found = moments(coupling.model, coupling.prepared.shapes.dims, correlated=correlated)
+    dims = coupling.prepared.shapes.dims
+    found = moments(coupling.model, dims, correlated=correlated)
     known, unknown = [], []
     for layer in layers:
+        if layer.x not in dims or layer.output not in dims:
+            continue  # of unknown shape, so frozen
         removed = _gone(removal, layer.x, layer.channel_axis)
         kept = ~_gone(removal, layer.output, layer.channel_axis)
         if not removed.any() or not kept.any() or (layer.groups > 1 and layer.groups == len(removed)):
@@ -99,7 +102,9 @@ def find_consumers(removal: Removal, method: str, *, correlated: bool = False) -
         raise impossible(coupling, method)
     notes = told("nothing is known of the input of", unknown)
     return Consumers(
-        known, unknown, [*notes, *told("no constant weight meets removed channels in", _others(removal, layers))]
+        known,
+        unknown,
+        [*notes, *told("no layer that a bias corrects reads removed channels in", _others(removal, layers))],
     )
 
 
@@ -134,6 +139,7 @@ def impossible(coupling: Coupling, method: str) -> RepairImpossible:
         f"{method} is not possible for this model: nothing tells what its channels are like without data",
         why="no BatchNormalization comes before the channels"
         if alive
-        else "it needs the statistics of BatchNormalization, which was folded into other layers before import",
+        else "it needs the statistics of BatchNormalization, and the model has none: it was folded into other layers before "
+        "import, or was never there",
         fix="give calibration data (--criterion obspa --data DATA), or export the model with BatchNormalization kept",
     )
