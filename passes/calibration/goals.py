@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from ...graph.model import Model
-from ...graph.nodes import attribute, is_standard
+from ...graph.nodes import attribute, captured, is_standard
 from ...graph.shapes import Shapes
 from .layers import Layer, Layers
 
@@ -58,6 +58,11 @@ def _clip(node: onnx.NodeProto, model: Model) -> Clip | None:
     return limits[0], limits[1]
 
 
+def _limits(node: onnx.NodeProto, model: Model) -> Clip | None:
+    found = CLIPS.get(node.op_type) if is_standard(node) else None
+    return found(node, model) if found is not None else None
+
+
 @dataclass(frozen=True)
 class Goal:
     """``tensor`` of the original is what the layer's output plus ``others`` (of the compressed model) should become.
@@ -80,11 +85,12 @@ class Goals:
         self._place: dict[str, int] = {}
         ours = {layer.node for layer in layers}
         for i, node in enumerate(model.graph.node):
-            behind = max((self._latest.get(x, -1) for x in node.input if x), default=-1)
+            read = [x for x in (*node.input, *captured(node)) if x]
+            behind = max((self._latest.get(x, -1) for x in read), default=-1)
             is_layer = bool(node.output) and node.output[0] in ours
             for name in node.output:
                 self._latest[name], self._place[name] = i if is_layer else behind, i
-            for name in node.input:
+            for name in read:
                 self._readers[name].append(node)
         self._outputs = {o.name for o in model.graph.output}
 
@@ -111,7 +117,7 @@ class Goals:
         readers = self._readers[tensor]
         if tensor in self._outputs or not readers:
             return None
-        limits = [CLIPS[n.op_type](n, self._model) if n.op_type in CLIPS and is_standard(n) else None for n in readers]
+        limits = [_limits(n, self._model) for n in readers]
         if any(c is None for c in limits):
             return None
         low, high = min(c[0] for c in limits if c), max(c[1] for c in limits if c)

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ...graph.model import Model
-from ...graph.nodes import attribute, is_standard
+from ...graph.nodes import attribute, captured, is_standard
 
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -118,12 +118,13 @@ class Layer:
         """Rows that one sample (index of the first axis) gives."""
         if self.window is not None:
             return int(np.prod(self.window.places(x.shape[2:])))
-        return int(np.prod(x.shape[1:-1]))
+        return int(np.prod(x.shape[1:-1])) if x.ndim > 1 else 1
 
     def rows(self, x: Floats, places: Ints) -> Floats:
         """What the matrices multiply, at some positions of each sample. Shapes: places (samples, positions) ->
         (groups, samples * positions, columns).
         """
+        x = x if x.ndim > 1 else x[None]
         samples, channels = x.shape[0], x.shape[self.channel_axis]
         x = np.asarray(x, dtype=np.float32) if x.dtype != np.float64 else x
         if self.window is None:
@@ -142,6 +143,7 @@ class Layer:
 
     def values(self, y: Floats, places: Ints) -> Floats:
         """Outputs (or any tensor of their shape) at the same positions. Shapes: (groups, samples * positions, outputs)."""
+        y = y if y.ndim > 1 else y[None]
         samples, channels = y.shape[0], y.shape[self.channel_axis]
         y = np.asarray(y, dtype=np.float32) if y.dtype != np.float64 else y
         if self.window is None:
@@ -175,8 +177,9 @@ def spread_places(layer: Layer, x: Floats, wanted: int, keys: Ints) -> Ints:
     sample has its positions wherever it stands in the data.
     """
     count = layer.place_count(x)
-    if len(keys) != len(x):  # the first axis does not count samples here
-        wanted, keys = -(-wanted * len(keys) // max(1, len(x))), np.arange(len(x))
+    samples = len(x) if x.ndim > 1 else 1
+    if len(keys) != samples:  # the first axis does not count samples here
+        wanted, keys = -(-wanted * len(keys) // max(1, samples)), np.arange(samples)
     if wanted >= count:
         return np.broadcast_to(np.arange(count), (len(keys), count))
     order = np.random.default_rng(crc32(layer.node.encode())).permutation(count)
@@ -191,7 +194,7 @@ class Layers:
 
     @cached_property
     def by_output(self) -> dict[str, Layer]:
-        readers = Counter(i for n in self.model.graph.node for i in n.input)
+        readers = Counter(i for n in self.model.graph.node for i in (*n.input, *captured(n)))
         readers.update(o.name for o in self.model.graph.output)
         adds = {n.input[k]: n for n in self.model.graph.node if n.op_type == "Add" for k in (0, 1)}
         found = {}
@@ -214,15 +217,18 @@ def _layer(node: onnx.NodeProto, model: Model, readers: Counter[str], adds: dict
     weight = model.weights.get(node.input[1])
     if weight is None or weight.dtype.kind != "f":
         return None
-    bias = node.input[2] if len(node.input) > 2 and node.input[2] in model.weights else None
+    bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+    if bias is not None and bias not in model.weights:
+        return None  # computed
     x, name, output = node.input[0], node.input[1], node.output[0]
     if node.op_type == "Conv":
         groups = int(attribute(node, "group", 1))
         return Layer(output, "Conv", x, name, bias, output, groups, _window(node, weight))
     if node.op_type == "Gemm":
         alpha, beta = float(attribute(node, "alpha", 1.0)), float(attribute(node, "beta", 1.0))
-        fits = bias is not None and model.weights[bias].size == weight.shape[0 if attribute(node, "transB", 0) else 1]
-        if attribute(node, "transA", 0) or alpha == 0 or beta == 0 or (len(node.input) > 2 and not fits):
+        outputs = weight.shape[0 if attribute(node, "transB", 0) else 1]
+        fits = bias is None or model.weights[bias].shape in ((outputs,), (1, outputs))
+        if attribute(node, "transA", 0) or alpha == 0 or beta == 0 or not fits:
             return None
         return Layer(
             output, "Gemm", x, name, bias, output, alpha=alpha, beta=beta, transposed=not attribute(node, "transB", 0)

@@ -19,6 +19,8 @@ from .stream import Inputs, Stream
 
 _BLOCK = 32
 """Samples drawn from one seed, so that how they are read makes no difference."""
+_MOST_COLOURS = 4
+"""An image's axis of no more indices than this is its channels."""
 _SHARED = 0.8
 """How much of an image's variance all channels have in common, as luminance does in photographs."""
 
@@ -32,13 +34,14 @@ def noise_source(model: Model, *, samples: int, preprocess: str | None = None, s
     ports = input_ports(model)
     steps = parse_preprocess(preprocess, [p.name for p in ports])
     fields: dict[str, Field] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for port in ports:
-        shape = _shape(port)
+        shape = shapes[port.name] = _shape(port)
         kind = np.dtype(np.uint8) if steps[port.name].steps else np.dtype(np.float32)
         last = (samples, *shape[1:], shape[0])
-        moved = len(shape) > 1 and kind == np.uint8 and port.accepts(steps[port.name].shape_after(last))
+        moved = len(shape) > 1 and port.accepts(steps[port.name].shape_after(last))
         fields[port.name] = Field(last if moved else (samples, *shape), kind)
-    reader = NoiseReader(fields, {p.name: _shape(p) for p in ports}, samples, seed)
+    reader = NoiseReader(fields, shapes, samples, seed)
     return read_data("noise", reader, model, preprocess=preprocess)
 
 
@@ -56,7 +59,10 @@ def _shape(port: Port) -> tuple[int, ...]:
             f"the size of the input {port.name!r} is open: {port.describe()}",
             fix=f"pin it, such as --shape {port.name}:-1,3,224,224",
         )
-    return tuple(int(d) for d in shape[1:])
+    sizes = tuple(int(d) for d in shape[1:])
+    if len(sizes) == 3 and sizes[-1] <= _MOST_COLOURS < sizes[0]:
+        return sizes[-1], *sizes[:-1]
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,8 @@ class NoiseReader:
         values = pink(rng, _BLOCK, self.shapes[name])
         if stored.dtype == np.uint8:
             values = np.clip(127.5 + 64.0 * values, 0, 255).astype(np.uint8)
-            if stored.shape[1:] != self.shapes[name]:
-                values = np.moveaxis(values, 1, -1)
+        if stored.shape[1:] != self.shapes[name]:
+            values = np.moveaxis(values, 1, -1)
         return np.asarray(values, dtype=stored.dtype)
 
 

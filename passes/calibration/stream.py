@@ -110,7 +110,7 @@ class Stream:
 
     def hold(self, names: Sequence[str]) -> None:
         """Compute what is not held yet and keep it."""
-        missing = [n for n in names if n not in self._held]
+        missing = [n for n in dict.fromkeys(names) if n not in self._held]
         if missing:
             fresh: dict[str, list[Floats | Path]] = {n: [] for n in missing}
             for batch in self.batches(missing):
@@ -120,7 +120,7 @@ class Stream:
 
     def batches(self, names: Sequence[str], model: Model | None = None) -> Iterator[Batch]:
         """Values of tensors, batch by batch; those not held are computed from what is, by ``model`` if it is given."""
-        missing = [n for n in names if n not in self._held]
+        missing = [n for n in dict.fromkeys(names) if n not in self._held]
         sources: list[str] = []
         session: Any = None
         if missing:

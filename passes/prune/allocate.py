@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...graph.errors import TargetUnreachable
 from ..budget import SOLVERS, Item
 from .choose import Ranking
 from .curves import Curve
@@ -66,9 +67,7 @@ def allocate(ranking: Ranking, curves: Sequence[Curve], cost: Cost, limit: float
 
     Source: the formulation of Aflalo et al., "Knapsack Pruning with Inner Distillation", 2020, arXiv:2002.08258.
     Differs: whole widths with measured harm instead of channels with first-order importance.
-
-    Raises:
-        TargetUnreachable: even the narrowest widths cost more.
+    Where even the narrowest widths cost more than the limit, those.
     """
     table = [
         choices(curve, lambda wanted, i=i: ranking.allowed_for(i, wanted), int(n))  # type: ignore[misc]
@@ -115,7 +114,10 @@ def _solve(table: Sequence[Choices], widths: Ints, cost: Cost, limit: float, sol
         costs = np.array([cost(_with(widths, i, k)) for k in options.keep.tolist()]) - now
         shift += costs.min()
         items.append(Item(costs - costs.min(), options.loss))
-    picked = SOLVERS[solver](items, max(limit - now - shift, 0.0))
+    try:
+        picked = SOLVERS[solver](items, max(limit - now - shift, 0.0))
+    except TargetUnreachable:
+        return np.array([c.keep[0] for c in table], dtype=np.int64)
     return np.array([c.keep[k] for c, k in zip(table, picked, strict=True)], dtype=np.int64)
 
 

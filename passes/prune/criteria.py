@@ -140,7 +140,7 @@ def random(group: GroupWeights) -> Scores:
     return np.random.default_rng([group.seed, crc32(group.name.encode())]).random(group.channels)
 
 
-@criterion("dfpc", comparable=True)
+@criterion("dfpc", comparable=True, repair="absorb")
 def dfpc(group: GroupWeights) -> Scores:
     """Bound on what the consumers of a channel lose.
 

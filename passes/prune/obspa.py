@@ -13,7 +13,7 @@ import numpy as np
 from ...graph.coupling import Removal, remove
 from ...graph.errors import UsageError
 from ...graph.model import Model
-from ..calibration.feeds import calibration_inputs
+from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer
 from ..calibration.moments import Moments, one_blas_thread
@@ -27,7 +27,7 @@ from .criteria import CRITERIA, Criterion
 from .curves import Curve, Curves
 from .effects import Effects
 from .plan import Choice, Job, Planner
-from .ranked import check_reached, meet
+from .ranked import NEAR, check_reached, meet, unreachable
 from .readers import Readers
 from .refit import Refit, Refitted, locally_decided
 from .repair import with_weights
@@ -58,7 +58,7 @@ class ObspaCriterion(Criterion):
         """Every layer with a bias and without BatchNormalization after it, so that it can be refitted alone."""
         equal = ready(model)
         count = _normalizations(model) - _normalizations(equal)
-        return equal, [f"{count} BatchNormalization folded into the layer before"] if count else []
+        return equal, [f"{count} BatchNormalization nodes folded into the layers before them"] if count else []
 
     def planner(self, job: Job) -> Planner:
         return Obspa(job)
@@ -99,13 +99,17 @@ class Obspa:
             keep = meet(ranking, job, limit)
         else:
             keep = allocate(ranking, self.curves, lambda k: job.cost(ranking.removal(k)), limit, solver=job.solver)
-        return ranking.removal(keep)
+        removal = ranking.removal(keep)
+        if job.target != "channels" and job.cost(removal) > limit + NEAR * job.whole:
+            raise unreachable(job, job.cost(removal) / job.whole)
+        return removal
 
     @one_blas_thread
     def finish(self, removal: Removal) -> Choice:
         notes = [] if self.job.target == "channels" else check_reached(self.job, self.ranking, removal)
         with Store(STORE_BYTES, self.job.context.folder) as store:
-            inputs = Inputs(self._batches, store)
+            batches = self._batches if self._noise else self._mirrored
+            inputs = Inputs(batches, store)
             done = self._alone(inputs, removal) if self._noise else self._walk(inputs, removal).run()
         log.info("refitted %d layers", done.layers)
         settled = with_weights(Removal(self.job.coupling, done.removed), done.weights)
@@ -166,13 +170,20 @@ class Obspa:
 
     def _details(self, removal: Removal) -> dict[str, Any]:
         samples = sum(len(next(iter(b.values()))) for b in self._batches)
-        return {"dialect": self.job.dialect or "id", "samples": samples, "solver": self.job.solver}
+        mirrored = not self._noise and len(self._mirrored) > len(self._batches)
+        told = {"dialect": self.job.dialect or "id", "samples": samples, "mirrored": mirrored}
+        return {**told, "solver": self.job.solver}
 
     @cached_property
     def _batches(self) -> Sequence[Mapping[str, Floats]]:
         batches, notes = calibration_inputs(self.job.coupling.model, self.job.context)
         self.notes += notes
         return batches
+
+    @property
+    def _mirrored(self) -> Sequence[Mapping[str, Floats]]:
+        model = self.job.coupling.model
+        return with_mirrored(self._batches, model) if self.job.mirror else self._batches
 
     @cached_property
     def _macs(self) -> int:
@@ -231,7 +242,7 @@ class Obspa:
                 removed = self.job.coupling.nothing()
                 removed[atoms[curve.order[:gone]]] = True
                 measured[gone] = effects.of_model(remove(Removal(self.job.coupling, removed)))
-        return replace(curve, measured=measured)
+        return replace(curve, measured={gone: harm for gone, harm in measured.items() if np.isfinite(harm)})
 
     def _constants(self, changed: Mapping[str, Any], moments: Mapping[str, Moments]) -> dict[str, Floats]:
         """Weights and biases of layers with new matrices; what a mean input gives stays."""
@@ -271,5 +282,6 @@ class Obspa:
             Stream(self.model, inputs, threads=1),
             removed,
             later,
+            removal.removed,
             tick=lambda done, total: tick((total or done) + done, 2 * (total or done)),
         )

@@ -36,6 +36,7 @@ class Job:
     steps: int = 1
     solver: str = "knapsack"
     dialect: str | None = None
+    mirror: bool = True
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .latency_goal import LatencyReport, measured, meet_latency, report
 from .plan import Job
 from .proof import Proof, prove
 from .ranked import SEE_GROUPS, frozen_summary
-from .repair import REPAIRS, with_weights
+from .repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights
 from .tally import Amounts, Tally
 
 Target = Literal["macs", "params", "size", "latency", "channels"]
@@ -63,7 +63,9 @@ class PruneChannels(Pass):
     ``target`` names what ``keep`` is the fraction of: MACs, parameters, bytes, measured time, or the channels of every
     group. ``criterion`` is ``obspa`` where there is calibration data or a ``dialect`` is named, else ``l2``. ``dialect``
     says what the calibration data is: ``id`` like what the model was trained on, ``ood`` anything else of the right
-    shape, ``noise`` made up by the pass itself. Widths are multiples of ``round_to``: 1 unless given, for a latency
+    shape, ``noise`` made up by the pass itself. With ``mirror``
+    layers are refitted on mirror images too where the model takes colour images and there are few. Widths are multiples
+    of ``round_to``: 1 unless given, for a latency
     target the number of channels that the runtime works on at once.
 
     Source: Li et al., 2017, arXiv:1608.08710 (criterion pruning); Fang et al., "DepGraph", CVPR 2023,
@@ -78,6 +80,7 @@ class PruneChannels(Pass):
     solver: str = "knapsack"
     repair: str | None = None
     dialect: Literal["id", "ood", "noise"] | None = None
+    mirror: bool = True
     steps: int = Field(default=1, ge=1, le=1000)
     axis: Literal["heads", "width", "both"] = "width"
     include: tuple[str, ...] = ()
@@ -144,7 +147,7 @@ class PruneChannels(Pass):
                 fix="ask for less, or lower --min-channels and --round-to",
             )
         choice = planner.finish(removal)
-        repaired = repair(choice.removal, context)
+        repaired = self._repaired(repair, choice.removal, context)
         removal = with_weights(choice.removal, repaired.weights) if repaired.weights else choice.removal
         small = remove(removal)
         if times and latency:
@@ -172,6 +175,15 @@ class PruneChannels(Pass):
             details=details,
             latency=latency,
         )
+
+    def _repaired(self, repair: Repair, removal: Removal, context: Context) -> Repaired:
+        """A repair that the user named must work; the criterion's own may be impossible for this model."""
+        try:
+            return repair(removal, context)
+        except RepairImpossible as error:
+            if self.repair is not None:
+                raise
+            return Repaired(notes=[f"nothing made up for removed channels: {error.what} ({error.why})"])
 
     def _criterion(self, context: Context) -> str:
         if self.criterion is not None:
@@ -207,6 +219,7 @@ class PruneChannels(Pass):
             steps=self.steps,
             solver=self.solver,
             dialect=self.dialect,
+            mirror=self.mirror,
         )
 
     def _plan(

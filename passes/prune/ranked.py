@@ -109,7 +109,7 @@ def _fill(ranking: Ranking, job: Job, keep: np.ndarray, wanted: float) -> np.nda
 def check_reached(job: Job, ranking: Ranking, removal: Removal) -> list[str]:
     """Notes about a target met only nearly. Raises TargetUnreachable where nothing more could have gone."""
     reached = job.cost(removal) / job.whole
-    if abs(reached - job.keep) <= NEAR:
+    if abs(reached - job.keep) <= NEAR or (job.target == "latency" and reached <= job.keep):
         return []
     lowest = job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
     if reached > job.keep and lowest > job.keep - NEAR and reached - lowest < NEAR:

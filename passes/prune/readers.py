@@ -61,11 +61,18 @@ class Readers:
         return found
 
     def channels(self, layer: Layer) -> dict[int, Ints]:
-        """For each group that a layer reads: the group's channel at each index of the axis it sums over, or -1."""
+        """For each group that a layer reads: the group's channel at each index of the axis it sums over, or -1.
+
+        A group of which several channels meet in one index is left out: no index is one channel's own there.
+        """
         axis = layer.channel_axis
         if layer.groups > 1 and layer.groups == self.coupling.prepared.shapes.dims.get(layer.x, (0, 0))[axis]:
             return {}
-        return self.at(layer.x, axis)
+        entry, found = self._atoms_at(layer.x, axis)
+        owner, _ = self._owner
+        pairs, counts = np.unique(np.stack([entry, owner[found]]), axis=1, return_counts=True)
+        crowded = set(pairs[1][counts > 1].tolist())
+        return {k: channel for k, channel in self.at(layer.x, axis).items() if k not in crowded}
 
     def opaque(self, group: int) -> Sequence[Contraction]:
         """Sums over the group's channels that no layer makes: products of two activations, recurrent cells."""
@@ -84,20 +91,25 @@ class Readers:
 
     def at(self, tensor: str, axis: int) -> dict[int, Ints]:
         """For each group its channel at each index of a tensor's axis, -1 where there is none."""
-        axes = self.coupling.axes(tensor)
-        labels = axes[axis] if axes else None
-        if labels is None or isinstance(labels, Why):
-            return {}
-        atoms, (owner, number) = self.coupling.solution.atoms, self._owner
-        classes = self.coupling.solution.classes[labels]
-        counts = atoms.indptr[classes + 1] - atoms.indptr[classes]
-        entry = np.repeat(np.arange(len(classes)), counts)
-        within = np.arange(len(entry)) - np.repeat(np.cumsum(counts) - counts, counts)
-        found = atoms.indices[np.repeat(atoms.indptr[classes], counts) + within]
+        entry, found = self._atoms_at(tensor, axis)
+        owner, number = self._owner
         result = {}
         for k in np.unique(owner[found]):
             if k >= 0:
                 mine = owner[found] == k
-                result[int(k)] = np.full(len(classes), -1, dtype=np.int64)
+                result[int(k)] = np.full(self.coupling.prepared.shapes.dims[tensor][axis], -1, dtype=np.int64)
                 result[int(k)][entry[mine]] = number[found[mine]]
         return result
+
+    def _atoms_at(self, tensor: str, axis: int) -> tuple[Ints, Ints]:
+        """Pairs of an index of an axis and an atom that takes it away."""
+        axes = self.coupling.axes(tensor)
+        labels = axes[axis] if axes else None
+        if labels is None or isinstance(labels, Why):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        atoms = self.coupling.solution.atoms
+        classes = self.coupling.solution.classes[labels]
+        counts = atoms.indptr[classes + 1] - atoms.indptr[classes]
+        entry = np.repeat(np.arange(len(classes)), counts)
+        within = np.arange(len(entry)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return entry, atoms.indices[np.repeat(atoms.indptr[classes], counts) + within]

@@ -15,6 +15,8 @@ import numpy as np
 from ...graph.coupling import Coupling, Removal, remove
 from ...graph.coupling.certificate import too_short
 from ...graph.coupling.solve import BoolArray
+from ...graph.errors import BadModel
+from ...graph.nodes import captured
 from ..base import Context
 from ..calibration.feeds import calibration_inputs
 from ..calibration.goals import Goal, Goals
@@ -47,6 +49,7 @@ class Refit:
     compressed: Stream
     removed: BoolArray
     keep: dict[int, int]
+    planned: BoolArray
     strength: float = RIDGE
     rows: int = ROWS
     aware: int = 2
@@ -62,6 +65,8 @@ class Refit:
         self._walked = 0
         count = 0
         for i, layer in enumerate(layers):
+            if layer.output not in self._layers:
+                continue  # nobody reads it, so it went with the nodes that nobody reads
             goal = self.goals.of(layer)
             self._spread(self.readers.place[layer.node])
             deciding = [k for k in self.keep if any(s.layer.node == layer.node for s in self.readers.seats(k))]
@@ -73,12 +78,15 @@ class Refit:
             self.compressed.retain([name for one, g in later for name in (one.x, *g.others)])
             self.original.retain([g.tensor for _, g in later])
             self.tick(i + 1, len(layers))
+        for k in self.keep:  # a group whose reader is gone stays as planned
+            atoms = coupling.groups[k].atoms
+            self.removed[atoms] = self.planned[atoms]
         return Refitted(self.removed, self._weights, count)
 
     def _spread(self, place: int) -> None:
         """Mark what is no longer as in the original, up to a node."""
         for node in self.readers.coupling.nodes[self._walked : place]:
-            if self._dirty.intersection(node.input) or self._removal.shrinking.intersection(
+            if self._dirty.intersection((*node.input, *captured(node))) or self._removal.shrinking.intersection(
                 (*node.input, *node.output)
             ):
                 self._dirty.update(o for o in node.output if o)
@@ -124,8 +132,10 @@ class Refit:
         pairs = zip(self.compressed.batches([layer.x, *goal.others]), self.original.batches([goal.tensor]), strict=True)
 
         def sample(ours: Batch, theirs: Batch, keys: Ints) -> Sample:
-            chosen = spread_places(layer, ours[layer.x], positions, keys)
             wanted = theirs[goal.tensor]
+            if len(wanted) != len(ours[layer.x]) or any(ours[n].shape[0] != len(wanted) for n in goal.others):
+                raise _unsteady(layer)
+            chosen = spread_places(layer, ours[layer.x], positions, keys)
             for axis, mask in masks.items():
                 wanted = np.compress(mask, wanted, axis=axis)
             others = sum((layer.values(ours[name], chosen) for name in goal.others), 0.0)
@@ -192,6 +202,14 @@ class Refit:
             model.weights[small] = value
 
 
+def _unsteady(layer: Layer) -> BadModel:
+    return BadModel(
+        f"{layer.op} {layer.node!r} cannot be refitted: the compressed network gives it other shapes than the original",
+        why="shapes that depend on values, as after NonZero, do not stay comparable",
+        fix="choose by weights alone, such as --criterion l2, or --exclude what comes before it",
+    )
+
+
 def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
     sample = make()
     return sample.rows, sample.target
@@ -229,5 +247,7 @@ def refit(removal: Removal, context: Context) -> Repaired:
     with Store(STORE_BYTES, context.folder) as store:
         inputs = Inputs(batches, store)
         streams = Stream(coupling.model, inputs), Stream(coupling.model, inputs)
-        done = Refit(readers, goals, streams[0], streams[1], removal.removed, {}, tick=context.tick).run()
+        done = Refit(
+            readers, goals, streams[0], streams[1], removal.removed, {}, removal.removed, tick=context.tick
+        ).run()
     return Repaired(done.weights, {"refitted": done.layers, "samples": inputs.samples}, notes)

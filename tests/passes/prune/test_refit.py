@@ -72,7 +72,7 @@ class Case:
             batches = [{"x": self.x[k : k + batch]} for k in range(0, SAMPLES, batch)]
             inputs = Inputs(batches, store)
             one, two = Stream(self.coupling.model, inputs), Stream(self.coupling.model, inputs)
-            refit = Refit(readers, goals, one, two, removed, dict(keep or {}))
+            refit = Refit(readers, goals, one, two, removed, dict(keep or {}), self.removed)
             for name, value in options.items():
                 setattr(refit, name, value)
             done = refit.run()
