@@ -24,7 +24,7 @@ from ..simplify import fold_batch_norm, with_biases
 from .allocate import allocate
 from .choose import Ranking
 from .criteria import CRITERIA, Criterion
-from .curves import Curve, Curves
+from .curves import ROWS, Curve, Curves
 from .effects import Effects
 from .plan import Choice, Job, Planner
 from .ranked import NEAR, check_reached, meet, unreachable
@@ -195,7 +195,8 @@ class Obspa:
         job = self.job
         with Store(STORE_BYTES, job.context.folder) as store:
             inputs = Inputs(self._batches, store)
-            work = Curves(self.readers, Stream(self.model, inputs, threads=1), self.goals, ridge=self._strength)
+            stream = Stream(self.model, inputs, threads=1)
+            work = Curves(self.readers, stream, self.goals, ridge=self._strength, rows=ROWS // 2)
             looked = inputs.first(self._score_samples())
             effects = None
             if job.target != "channels" and job.scope == "global":
