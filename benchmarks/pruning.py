@@ -6,7 +6,7 @@
 
 MODEL is any image classifier on arrays of 8-bit images (samples, height, width, 3). A method is a criterion, with
 ``:id``, ``:ood`` or ``:noise`` for what it is calibrated on and ``+REPAIR`` for a repair other than its own:
-``obspa:noise``, ``dfpc+absorb``. A seed picks which samples of ``--data`` are used, which noise is made up, and what
+``obspa:noise``, ``dfpc+none``. A seed picks which samples of ``--data`` are used, which noise is made up, and what
 ``random`` removes; what depends on no seed runs once. Images of another kind (``ood``) are crops of the two
 photographs that come with scikit-learn. Every measurement has a process of its own, so that peaks of memory are its
 own. "±" is the standard deviation over seeds; "s" and "CPU s" are medians of the seconds that pruning took, its proof
@@ -53,8 +53,8 @@ METHODS = (
     "l2",
     "lamp",
     "fpgm",
+    "dfpc+none",
     "dfpc",
-    "dfpc+absorb",
     "udfc",
     "variance",
     "obspa:noise",
@@ -88,7 +88,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Method:
-    """What a name such as ``obspa:noise`` or ``dfpc+absorb`` stands for."""
+    """What a name such as ``obspa:noise`` or ``dfpc+none`` stands for."""
 
     name: str
     criterion: str
@@ -254,7 +254,8 @@ def measure(trial: Trial) -> dict[str, Any]:
         method = Method.parse(trial.method)
         if method.criterion not in CRITERIA or (method.repair or "none") not in REPAIRS:
             return {"failed": UNKNOWN}
-        options = {"criterion": method.criterion, "dialect": method.dialect, "repair": method.repair}
+        repair = method.repair or CRITERIA[method.criterion].repair  # named, so that it fails where it is impossible
+        options = {"criterion": method.criterion, "dialect": method.dialect, "repair": repair}
         began, used = time.perf_counter(), time.process_time()
         try:
             source = None
