@@ -140,7 +140,7 @@ def random(group: GroupWeights) -> Scores:
     return np.random.default_rng([group.seed, crc32(group.name.encode())]).random(group.channels)
 
 
-@criterion("dfpc", comparable=True, repair="absorb")
+@criterion("dfpc", repair="absorb")
 def dfpc(group: GroupWeights) -> Scores:
     """Bound on what the consumers of a channel lose.
 
@@ -149,7 +149,8 @@ def dfpc(group: GroupWeights) -> Scores:
 
     Source: Narshana et al., "DFPC: Data Flow Driven Pruning of Coupled Channels without Data", ICLR 2023. Both factors
     are non-negative, so the norm of the product is the product of row and column sums.
-    Differs: borders are ignored, and every later consumer in graph order counts as downstream.
+    Differs: borders are ignored, every later consumer in graph order counts as downstream, and scores are compared
+    between groups relative to each group's mean (on a ResNet-20 at 0.9 of the MACs 85 % instead of 64 % is left).
     """
     makers = sorted(group.having("out"), key=lambda m: m.node)
     readers = sorted(group.having("in"), key=lambda m: m.node)

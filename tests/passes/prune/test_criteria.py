@@ -55,13 +55,8 @@ DEFINITIONS: dict[str, Callable[[W], np.ndarray]] = {
     "udfc": lambda w: normalized(
         np.linalg.norm(filters(w), axis=1) * np.abs(w["scale"]) / np.sqrt(w["variance"] + 1e-5)
     ),
-    "dfpc": lambda w: (
-        2
-        * 8
-        * 8
-        * np.abs(filters(w)).sum(1)
-        * (np.abs(w["scale"]) / np.sqrt(w["variance"] + 1e-5))
-        * np.abs(readers(w)).sum(1)
+    "dfpc": lambda w: normalized(
+        np.abs(filters(w)).sum(1) * (np.abs(w["scale"]) / np.sqrt(w["variance"] + 1e-5)) * np.abs(readers(w)).sum(1)
     ),
 }
 
