@@ -132,7 +132,7 @@ def prune(
     Example: intaglio prune model.onnx -o small.onnx --macs 0.5
     """
     from ..graph.load import load
-    from ..graph.save import save
+    from ..graph.save import check_target, save
     from ..passes import Context
     from .options import parse_shapes
 
@@ -157,6 +157,9 @@ def prune(
     }
     original = load(model, shapes=parse_shapes(shape))
     console.notes(original.notes)
+    for path in (out, proof):
+        if path is not None:
+            check_target(original, path)
     if data is None and eval_data is None and preprocess is not None and dialect != "noise":
         raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
     if samples is not None and data is None and eval_data is None and dialect != "noise":

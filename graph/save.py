@@ -76,6 +76,16 @@ def save(
         raise CannotWrite(f"cannot write {target}", why=(error.strerror or str(error)).lower()) from error
 
 
+def check_target(model: Model, path: Path | str) -> None:
+    """Find out before long work whether ``path`` could be written. Raises CannotWrite."""
+    target = Path(os.path.realpath(path))
+    _check_target(model, target, None)
+    if not os.access(target.parent, os.W_OK):
+        raise CannotWrite(
+            f"cannot write {target}", why=f"the folder {target.parent} is read-only", fix="choose another"
+        )
+
+
 def _save(model: Model, target: Path, recipe: Mapping[str, Any] | None, external_data: bool | None) -> None:
     data_path = target.with_name(target.name + ".data")
     tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
