@@ -19,6 +19,9 @@ Floats = NDArray[Any]
 Cost = Callable[[Ints], float]
 _OPTIONS = 32
 """Widths tried for one group."""
+_OUTPUTS_SHARE, _SHARED_OUTPUTS_SHARE = 0.5, 0.25
+"""Weight of what the outputs lose in the harm, the rest being what the readers lose: for channels that one layer reads,
+and for channels that several do, which none of them can make up for alone."""
 _ROUNDS = 6
 """Times the costs are taken anew at the widths found: a layer's cost is a product of two groups' widths."""
 
@@ -32,7 +35,7 @@ class Choices:
 
 
 def predicted(curve: Curve, gone: Ints) -> Floats:
-    """Harm done once so many channels went: the geometric mean of what the outputs and what the readers lose.
+    """Harm done once so many channels went: a geometric mean of what the outputs and what the readers lose.
 
     The outputs' loss, measured with nothing else removed, misses what later layers will make up for; the readers' own
     misses what becomes of it. On a ResNet-20 either alone left up to 19 % more error at the outputs than
@@ -44,7 +47,8 @@ def predicted(curve: Curve, gone: Ints) -> Floats:
     if not known:
         return np.asarray(local)
     x = np.log([curve.losses[k] for k, _ in known])
-    y = (np.maximum.accumulate(np.log([e for _, e in known])) + x) / 2
+    share = _SHARED_OUTPUTS_SHARE if curve.shared else _OUTPUTS_SHARE
+    y = share * np.maximum.accumulate(np.log([e for _, e in known])) + (1 - share) * x
     at = np.log(np.maximum(local, np.exp(x[0]) * 1e-6))
     harm = np.interp(at, x, y)
     harm = np.where(at < x[0], y[0] + (at - x[0]), harm)

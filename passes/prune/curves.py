@@ -33,11 +33,13 @@ class Curve:
     """``losses[k]``: what the readers lose, relative to the variance of what they make, once ``k`` channels went.
 
     ``measured`` has the mean squared error of the network's outputs for some ``k``, relative to their variance.
+    ``shared`` channels are read by several layers.
     """
 
     order: Ints
     losses: Floats
     measured: dict[int, float] = field(default_factory=dict)
+    shared: bool = False
 
 
 class Curves:

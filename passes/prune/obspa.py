@@ -243,7 +243,8 @@ class Obspa:
                 removed = self.job.coupling.nothing()
                 removed[atoms[curve.order[:gone]]] = True
                 measured[gone] = effects.of_model(remove(Removal(self.job.coupling, removed)))
-        return replace(curve, measured={gone: harm for gone, harm in measured.items() if np.isfinite(harm)})
+        finite = {gone: harm for gone, harm in measured.items() if np.isfinite(harm)}
+        return replace(curve, measured=finite, shared=len(seats) > 1)
 
     def _constants(self, changed: Mapping[str, Any], moments: Mapping[str, Moments]) -> dict[str, Floats]:
         """Weights and biases of layers with new matrices; what a mean input gives stays."""
