@@ -1,0 +1,141 @@
+"""Integers that stand for real numbers: x = scale · (q - zero).
+
+Which integers there are is a ``Grid``; scale and zero point say where they lie. ``Affine`` is a tensor's, with one pair
+or one for each index of an axis; ``Quantized`` is a weight's, with one for each row or for blocks of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+TINY = float(np.finfo(np.float32).tiny) * 2.0**24
+"""No scale is smaller, so that dividing by one cannot overflow."""
+
+CARRIERS: Mapping[tuple[int, bool], DTypeLike] = {
+    (2, True): ml_dtypes.int2,
+    (2, False): ml_dtypes.uint2,
+    (4, True): ml_dtypes.int4,
+    (4, False): ml_dtypes.uint4,
+    (8, True): np.int8,
+    (8, False): np.uint8,
+    (16, True): np.int16,
+    (16, False): np.uint16,
+}
+"""Types that store so many bits, signed or not."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All integers of so many bits; ``narrow`` leaves out the lowest, so that those of a signed grid are symmetric."""
+
+    bits: int
+    signed: bool = True
+    narrow: bool = False
+
+    @property
+    def low(self) -> int:
+        return (-(1 << (self.bits - 1)) if self.signed else 0) + int(self.narrow)
+
+    @property
+    def high(self) -> int:
+        return (1 << (self.bits - int(self.signed))) - 1
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of the smallest type that holds it."""
+        return min(bits for bits, signed in CARRIERS if signed == self.signed and bits >= self.bits)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return np.dtype(CARRIERS[self.stored_bits, self.signed])
+
+    def round(self, values: Floats, scale: Floats, zero: Floats | float = 0.0) -> Floats:
+        """The nearest of the grid's integers, as floats; ties go to even, as in QuantizeLinear."""
+        return np.clip(np.rint(values / scale) + zero, self.low, self.high)
+
+
+WEIGHTS8 = Grid(8, narrow=True)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Scale and zero point of a tensor, of each index along ``axis`` where there is one. Shapes: () or (length,)."""
+
+    grid: Grid
+    scale: NDArray[np.float32]
+    zero: Ints
+    axis: int | None = None
+
+    def integers(self, values: np.ndarray) -> Ints:
+        scale, zero = self._along(values.ndim)
+        return self.grid.round(np.asarray(values, np.float64), scale, zero).astype(np.int32)
+
+    def floats(self, integers: np.ndarray) -> NDArray[np.float32]:
+        scale, zero = self._along(integers.ndim)
+        return ((integers - zero) * scale).astype(np.float32)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest number of all that it can say."""
+        low, high = (self.scale.astype(np.float64) * (q - self.zero) for q in (self.grid.low, self.grid.high))
+        return float(low.min()), float(high.max())
+
+    def _along(self, rank: int) -> tuple[Floats, Floats]:
+        shape = [1] * rank
+        if self.axis is not None:
+            shape[self.axis] = -1
+        else:
+            shape = []
+        return self.scale.astype(np.float64).reshape(shape), self.zero.astype(np.float64).reshape(shape)
+
+
+def affine(low: float, high: float, grid: Grid, *, symmetric: bool = False) -> Affine:
+    """The scale and zero point with which a grid covers a range of numbers, nought always among them.
+
+    Raises nothing: an empty range gets a tiny scale. A range that begins or ends at nought has the zero point at the
+    grid's end, so that a rectifier before it changes nothing.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    steps = grid.high - grid.low
+    if symmetric:
+        reach = max(-low, high)
+        zero = 0 if grid.signed else (grid.low + grid.high + 1) // 2
+        scale = np.float32(max(reach / min(grid.high - zero, zero - grid.low), TINY))
+        return Affine(grid, scale.reshape(()), np.array(zero, np.int32))
+    scale = np.float32(max((high - low) / steps, TINY))
+    zero = int(np.clip(np.rint(grid.low - low / float(scale)), grid.low, grid.high))
+    return Affine(grid, scale.reshape(()), np.array(zero, np.int32))
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A layer's matrices in integers; every ``block`` columns of a row share a scale, the last block may be shorter.
+
+    Shapes: integers (groups, outputs, columns), scale and zero (groups, outputs, blocks); zero is None where it is 0.
+    """
+
+    grid: Grid
+    integers: Ints
+    scale: Floats
+    zero: Floats | None = None
+    block: int = 0
+
+    def floats(self) -> Floats:
+        """What the integers stand for. Shapes: (groups, outputs, columns)."""
+        columns = self.integers.shape[-1]
+        scale = spread(self.scale, self.block, columns)
+        zero = 0.0 if self.zero is None else spread(self.zero, self.block, columns)
+        return np.asarray((self.integers - zero) * scale)
+
+
+def spread(values: Floats, block: int, columns: int) -> Floats:
+    """One value for each column from one for each block. Shapes: (..., blocks) -> (..., columns)."""
+    return np.repeat(values, block or columns, axis=-1)[..., :columns]

@@ -1,0 +1,45 @@
+"""How a layer's weights become integers: a registry of methods, and the question that each of them answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ...graph.registry import Registry
+from .grid import Floats, Grid, Quantized
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One layer: the matrices that are wanted, and how much a change of them costs.
+
+    The cost of matrices Q is the sum over groups of tr((Q - W) H (Q - W)ᵀ), with W wanted and H the second moments of
+    the layer's rows; without data H is None, and all columns count alike. ``block`` columns share a scale, 0 for whole
+    rows. ``symmetric`` asks for a zero point of 0.
+
+    Shapes: wanted (groups, outputs, columns), second (groups, columns, columns).
+    """
+
+    wanted: Floats
+    grid: Grid
+    second: Floats | None = None
+    block: int = 0
+    symmetric: bool = True
+
+    def cost(self, matrices: Floats) -> Floats:
+        """Of each row. Shapes: (groups, outputs)."""
+        gap = matrices - self.wanted
+        if self.second is None:
+            return np.asarray(np.square(gap).sum(axis=-1))
+        return np.asarray(np.einsum("goc,goc->go", gap @ self.second, gap))
+
+
+class Rounder(Protocol):
+    """Finds integers and scales. The first line of its docstring is shown to users, the paper is named below it."""
+
+    def __call__(self, problem: Problem, /) -> Quantized: ...
+
+
+ROUNDERS: Registry[Rounder] = Registry("rounding", "intaglio.rounders")
