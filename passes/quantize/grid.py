@@ -108,11 +108,11 @@ def affine(low: float, high: float, grid: Grid, *, symmetric: bool = False) -> A
     if symmetric:
         reach = max(-low, high)
         zero = 0 if grid.signed else (grid.low + grid.high + 1) // 2
-        scale = np.float32(max(reach / min(grid.high - zero, zero - grid.low), TINY))
-        return Affine(grid, scale.reshape(()), np.array(zero, np.int32))
-    scale = np.float32(max((high - low) / steps, TINY))
+        scale = np.array(max(reach / min(grid.high - zero, zero - grid.low), TINY), np.float32)
+        return Affine(grid, scale, np.array(zero, np.int32))
+    scale = np.array(max((high - low) / steps, TINY), np.float32)
     zero = int(np.clip(np.rint(grid.low - low / float(scale)), grid.low, grid.high))
-    return Affine(grid, scale.reshape(()), np.array(zero, np.int32))
+    return Affine(grid, scale, np.array(zero, np.int32))
 
 
 @dataclass(frozen=True)
