@@ -57,7 +57,7 @@ class Grid:
     def dtype(self) -> np.dtype[np.generic]:
         return np.dtype(CARRIERS[self.stored_bits, self.signed])
 
-    def round(self, values: Floats, scale: Floats, zero: Floats | float = 0.0) -> Floats:
+    def round(self, values: Floats, scale: Floats | float, zero: Floats | float = 0.0) -> Floats:
         """The nearest of the grid's integers, as floats; ties go to even, as in QuantizeLinear."""
         return np.clip(np.rint(values / scale) + zero, self.low, self.high)
 

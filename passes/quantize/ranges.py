@@ -1,0 +1,119 @@
+"""Which range of an activation's values gets integers; what lies beyond saturates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...graph.registry import Registry
+from ..calibration.statistics import Histogram
+from .grid import Floats, Grid, affine
+
+Range = tuple[float, float]
+RangeMethod = Callable[[Histogram, Grid, bool], Range]
+"""From the values' histogram, the integers there are, and whether they lie symmetrically, to the range."""
+
+RANGES: Registry[RangeMethod] = Registry("range", "intaglio.ranges")
+
+BINS = 4096
+"""Of the histograms: a power of two covers the values, so that one side has at least a quarter of them."""
+_SHARE = 0.9999
+_SHRINK = np.linspace(0.2, 1.0, 81)
+"""Parts of the full range that are tried."""
+
+
+@RANGES.register("minmax")
+def minmax(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """From the smallest to the largest value: nothing saturates."""
+    return histogram.minimum, histogram.maximum
+
+
+@RANGES.register("percentile")
+def percentile(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """All but one of ten thousand values.
+
+    Source: McKinstry et al., "Discovering Low-Precision Networks Close to Full-Precision Networks for Efficient
+    Embedded Inference", 2018, arXiv:1809.04191.
+    """
+    if symmetric:
+        reach = histogram.quantile(_SHARE, magnitude=True)
+        return -reach, reach
+    beyond = (1 - _SHARE) / (1 if histogram.minimum >= 0 or histogram.maximum <= 0 else 2)
+    low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
+    return (
+        histogram.quantile(beyond) if low < 0 else low,
+        histogram.quantile(1 - beyond) if high > 0 else high,
+    )
+
+
+@RANGES.register("mse")
+def mse(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """The range with the least mean squared error of all values, rounding and saturation together.
+
+    Source: Sung, Shin, Hwang, "Resiliency of Deep Neural Networks under Quantization", 2015, arXiv:1511.06488.
+    """
+    return _least(histogram, lambda low, high: _squared(histogram, low, high, grid, symmetric))
+
+
+@RANGES.register("entropy")
+def entropy(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """The range whose integers say most about which values there were: least Kullback-Leibler divergence.
+
+    Source: Migacz, "8-bit Inference with TensorRT", GTC 2017.
+    Differs: both sides of an asymmetric range are tried; the divergence is that from the values rounded within their
+    level, saturated ones counted at the end.
+    """
+    return _least(histogram, lambda low, high: _divergence(histogram, low, high, grid, symmetric))
+
+
+def _least(histogram: Histogram, loss: Callable[[float, float], float]) -> Range:
+    """Shrink both sides together, then each alone."""
+    low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
+    if low == high:
+        return low, high
+    tried = [(part * low, part * high) for part in _SHRINK]
+    low, high = min(tried, key=lambda r: loss(*r))
+    if low < 0 < high:
+        full_low, full_high = histogram.minimum, histogram.maximum
+        low = min((part * full_low for part in _SHRINK), key=lambda one: loss(one, high))
+        high = min((part * full_high for part in _SHRINK), key=lambda one: loss(low, one))
+    return float(low), float(high)
+
+
+def _filled(histogram: Histogram) -> tuple[Floats, Floats]:
+    """Centres and counts of the bins that hold values."""
+    (places,) = np.nonzero(histogram.counts)
+    centres = -histogram.limit + (places + 0.5) * histogram.width
+    return np.clip(centres, histogram.minimum, histogram.maximum), histogram.counts[places].astype(np.float64)
+
+
+def _squared(histogram: Histogram, low: float, high: float, grid: Grid, symmetric: bool) -> float:
+    centres, counts = _filled(histogram)
+    found = affine(low, high, grid, symmetric=symmetric)
+    step = float(found.scale)
+    rounded = (grid.round(centres, step, float(found.zero)) - float(found.zero)) * step
+    within = np.square(histogram.width) / 12  # of the values inside a bin
+    return float(counts @ (np.square(centres - rounded) + within))
+
+
+def _divergence(histogram: Histogram, low: float, high: float, grid: Grid, symmetric: bool) -> float:
+    centres, counts = _filled(histogram)
+    found = affine(low, high, grid, symmetric=symmetric)
+    levels = grid.round(centres, float(found.scale), float(found.zero)).astype(np.int64) - grid.low
+    lowest, highest = found.range
+    inside = (centres >= lowest) & (centres <= highest)
+    if not inside.any():
+        return np.inf
+    reference = np.where(inside, counts, 0.0)
+    (places,) = np.nonzero(inside)
+    reference[places[0]] += counts[: places[0]].sum()
+    reference[places[-1]] += counts[places[-1] + 1 :].sum()
+    # Each level's values, shared out evenly over the bins that belong to it.
+    size = grid.high - grid.low + 1
+    mass = np.bincount(levels[inside], weights=counts[inside], minlength=size)
+    bins = np.bincount(levels[inside], minlength=size)
+    model = np.where(inside, (mass / np.maximum(bins, 1))[levels], 0.0)
+    p, q = reference[inside] / reference.sum(), model[inside] / max(model.sum(), 1e-300)
+    some = p > 0
+    return float((p[some] * np.log(p[some] / np.maximum(q[some], 1e-300))).sum())

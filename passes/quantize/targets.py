@@ -1,0 +1,47 @@
+"""What integer kernels of each kind of machine or runtime want: types, symmetry, biases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...graph.registry import Registry
+from .grid import WEIGHTS8, Grid
+
+
+@dataclass(frozen=True)
+class Target:
+    """``symmetric`` activations have the zero point 0. Without ``integer_bias`` biases stay float.
+
+    ``contrib`` allows operators of ONNX Runtime's own domain where they are faster.
+    """
+
+    about: str
+    activation: Grid
+    symmetric: bool = False
+    weight: Grid = WEIGHTS8
+    integer_bias: bool = True
+    contrib: bool = True
+
+
+TARGETS: Registry[Target] = Registry("target", "intaglio.targets")
+
+_ENTRIES = {
+    "x86": Target("ONNX Runtime on x86 with VNNI: unsigned activations, signed weights", Grid(8, signed=False)),
+    "x86-avx2": Target(
+        "ONNX Runtime on older x86: weights in 7 bits, as two products are added in 16 bits there",
+        Grid(8, signed=False),
+        weight=Grid(7, narrow=True),
+    ),
+    "arm": Target("ONNX Runtime on ARM: signed activations and weights", Grid(8)),
+    "openvino": Target("OpenVINO: unsigned activations, standard operators only", Grid(8, signed=False), contrib=False),
+    "tensorrt": Target(
+        "TensorRT's form: everything symmetric, float biases, standard operators only",
+        Grid(8, narrow=True),
+        symmetric=True,
+        integer_bias=False,
+        contrib=False,
+    ),
+    "generic": Target("any runtime: standard operators only", Grid(8, signed=False), contrib=False),
+}
+for _name, _target in _ENTRIES.items():
+    TARGETS.register(_name)(_target)
