@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,8 +13,8 @@ import onnx
 from ...graph.coupling import Coupling, Group, Removal
 from ...graph.coupling.certificate import check, too_short
 from ...graph.coupling.solve import BoolArray
-from ...graph.errors import UsageError
 from ...graph.nodes import display_name
+from ..patterns import matching
 from .weights import Scores
 
 
@@ -54,23 +53,9 @@ def _readers(coupling: Coupling) -> dict[str, list[onnx.NodeProto]]:
 
 
 def _matching(patterns: Iterable[str], names: Sequence[set[str]]) -> set[int]:
-    found: set[int] = set()
-    for pattern in patterns:
-        if pattern.startswith("re:"):
-            try:
-                match: Callable[[str], object] = re.compile(pattern[3:]).search
-            except re.error as error:
-                raise UsageError(f"{pattern!r} is no regular expression", why=str(error)) from error
-        else:
-            match = pattern.__eq__
-        hits = {k for k, words in enumerate(names) if any(match(w) for w in words)}
-        if not hits:
-            raise UsageError(
-                f"pattern {pattern!r} matches no group, node, tensor or operator type",
-                fix="list the names with: intaglio groups MODEL",
-            )
-        found |= hits
-    return found
+    return matching(
+        patterns, names, kinds="group, node, tensor or operator type", fix="list the names with: intaglio groups MODEL"
+    )
 
 
 def one_direction(coupling: Coupling, numbers: Sequence[int], axis: str) -> list[int]:
