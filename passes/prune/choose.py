@@ -53,8 +53,9 @@ def _readers(coupling: Coupling) -> dict[str, list[onnx.NodeProto]]:
 
 
 def _matching(patterns: Iterable[str], names: Sequence[set[str]]) -> set[int]:
-    fix = "list the names with: intaglio groups MODEL"
-    return matching(patterns, names, what="group, node, tensor or operator type", fix=fix)
+    return matching(
+        patterns, names, kinds="group, node, tensor or operator type", fix="list the names with: intaglio groups MODEL"
+    )
 
 
 def one_direction(coupling: Coupling, numbers: Sequence[int], axis: str) -> list[int]:

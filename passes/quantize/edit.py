@@ -1,0 +1,122 @@
+"""Rewriting nodes one by one: what every conversion of a graph to smaller numbers does alike, and what it tells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ...graph.model import Model
+from ...graph.nodes import captured, display_name, replace_nodes
+from ..patterns import matching
+from ..simplify.names import Names
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A model, what was done to which node, and why others stay as they were; all by the nodes' names."""
+
+    model: Model
+    done: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.done)
+
+
+def chosen_nodes(model: Model, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[bool]:
+    """Whether patterns ask for each node: its name, its type, or that of a tensor it reads or makes.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+    """
+    nodes = model.graph.node
+    if not include and not exclude:
+        return [True] * len(nodes)
+    names = [{display_name(n), n.op_type, *n.input, *n.output} - {""} for n in nodes]
+    told = {"kinds": "node, tensor or operator type", "fix": "list the names with: intaglio inspect MODEL"}
+    wanted = matching(include, names, **told) if include else set(range(len(nodes)))
+    wanted -= matching(exclude, names, **told)
+    return [k in wanted for k in range(len(nodes))]
+
+
+class Edit:
+    """A copy of a model whose nodes are written anew in order; constants nobody reads any more go at the end."""
+
+    def __init__(self, model: Model) -> None:
+        self.original, self.model = model, model.copy()
+        self.nodes: list[onnx.NodeProto] = []
+        self._names = Names(model)
+        self._titles = {n.name for n in model.graph.node}
+
+    def constant(self, stem: str, value: np.ndarray) -> str:
+        """A new constant of that name, or one like it."""
+        name = self._names.fresh(stem)
+        value.flags.writeable = False
+        self.model.weights[name] = value
+        return name
+
+    def tensor(self, stem: str) -> str:
+        return self._names.fresh(stem)
+
+    def add(
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        outputs: str | Sequence[str],
+        *,
+        name: str = "",
+        domain: str = "",
+        **attributes: Any,
+    ) -> str:
+        """Append a node; ``outputs`` are names that are its own already. Gives back the first.
+
+        The node gets ``name``, with a number behind it if another node has that.
+        """
+        made = [outputs] if isinstance(outputs, str) else list(outputs)
+        title, serial = name or made[0], 0
+        while title in self._titles:
+            serial += 1
+            title = f"{name or made[0]}_{serial}"
+        self._titles.add(title)
+        self.nodes.append(onnx.helper.make_node(op_type, inputs, made, title, domain=domain or None, **attributes))
+        return made[0]
+
+    def keep(self, node: onnx.NodeProto) -> None:
+        self._titles.add(node.name)
+        self.nodes.append(node)
+
+    def replace(self, node: onnx.NodeProto) -> None:
+        """What is added from now on takes the place of ``node``, and may take its name."""
+        self._titles.discard(node.name)
+
+    def domain(self, name: str, version: int) -> None:
+        """Declare an operator set beside the standard one."""
+        if all(o.domain != name for o in self.model.proto.opset_import):
+            self.model.proto.opset_import.append(onnx.helper.make_opsetid(name, version))
+
+    def finish(self) -> Model:
+        graph = self.model.graph
+        before = _reads(graph)
+        replace_nodes(graph, self.nodes)
+        after = _reads(graph)
+        for name in [n for n in self.model.weights if before[n] and not after[n]]:
+            del self.model.weights[name]
+        made = {o for n in graph.node for o in n.output} | {v.name for v in (*graph.input, *graph.output)}
+        values = [v for v in graph.value_info if v.name in made]
+        del graph.value_info[:]
+        graph.value_info.extend(values)
+        return self.model
+
+
+def _reads(graph: onnx.GraphProto) -> Counter[str]:
+    reads = Counter(v.name for v in graph.output)
+    for node in graph.node:
+        reads.update((*node.input, *captured(node)))
+    return reads
