@@ -9,6 +9,7 @@ import typer
 
 from ..graph.errors import NothingChanged, UsageError
 from . import console
+from .before_after import accuracies, amount_rows, choice, latencies, one_target, open_source
 from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
 
 if TYPE_CHECKING:
@@ -136,18 +137,18 @@ def prune(
     from ..passes import Context
     from .options import parse_shapes
 
-    target, keep = _one_target(macs=macs, params=params, size=size, latency=latency, channels=channels)
+    target, keep = one_target(macs=macs, params=params, size=size, latency=latency, channels=channels)
     options = {
         "target": target,
         "keep": keep,
         "criterion": criterion,
-        "dialect": dialect if dialect is None else _choice("--dialect", dialect, ("id", "ood", "noise")),
+        "dialect": dialect if dialect is None else choice("--dialect", dialect, ("id", "ood", "noise")),
         "mirror": mirror,
         "repair": repair,
-        "scope": "group" if target == "channels" else _choice("--scope", scope, ("global", "group")),
+        "scope": "group" if target == "channels" else choice("--scope", scope, ("global", "group")),
         "solver": solver,
         "steps": steps,
-        "axis": _choice("--axis", axis, ("heads", "width", "both")),
+        "axis": choice("--axis", axis, ("heads", "width", "both")),
         "include": tuple(include or ()),
         "exclude": tuple(exclude or ()),
         "min_channels": min_channels,
@@ -164,11 +165,11 @@ def prune(
         raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
     if samples is not None and data is None and eval_data is None and dialect != "noise":
         raise UsageError("--samples says nothing without --data or --eval-data", fix="leave it out, or add data")
-    labelled = _source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
+    labelled = open_source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
     source = _calibration(data, dialect, original, preprocess, samples, seed)
     with console.progress("pruning") as tick:
         pruned = _run(options, original, Context(data=source, seed=seed, tick=tick), labelled)
-    accuracy = _accuracies(original, pruned.model, labelled)
+    accuracy = accuracies(original, pruned.model, labelled)
     if pruned.latency and pruned.latency.verdict == "slower" and not force:
         raise NothingChanged(
             f"the pruned model is {pruned.latency.sentence()}; nothing was written",
@@ -185,41 +186,12 @@ def prune(
     _report(pruned, model, out, measured, original.notes)
 
 
-def _one_target(**given: float | None) -> tuple[str, float]:
-    chosen = {name: value for name, value in given.items() if value is not None}
-    names = ", ".join(f"--{name}" for name in given)
-    if not chosen:
-        raise UsageError("no target was given", fix=f"say what to keep with one of {names}, such as --macs 0.5")
-    if len(chosen) > 1:
-        raise UsageError(f"{' and '.join('--' + n for n in chosen)} exclude each other", fix=f"give one of {names}")
-    ((name, value),) = chosen.items()
-    if value <= 0:
-        raise UsageError(f"--{name} {value:g} keeps nothing", fix="give a fraction above 0 and up to 1")
-    return name, value
-
-
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise UsageError(f"{option} {value!r} is not known", fix=f"choose one of {', '.join(allowed)}")
-    return value
-
-
-def _source(spec: str | None, model: Model, preprocess: str | None, samples: int | None) -> Any:
-    from ..measure.data import open_data
-
-    if spec is None:
-        return None
-    source = open_data(spec, model, preprocess=preprocess, samples=samples)
-    console.notes(source.notes)
-    return source
-
-
 def _calibration(
     data: str | None, dialect: str | None, model: Model, preprocess: str | None, samples: int | None, seed: int
 ) -> Any:
     """What the user gave, or noise if that was asked for; nothing is made up unasked."""
     if dialect != "noise":
-        return _source(data, model, preprocess, samples)
+        return open_source(data, model, preprocess, samples)
     from ..passes.calibration.noise import noise_source
 
     if data is not None:
@@ -233,21 +205,8 @@ def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Prun
     return PruneChannels(**options).prune(model, context, real=real)
 
 
-def _accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, float]] | None:
-    from ..measure.accuracy import evaluate_model
-
-    if source is None:
-        return None
-    with console.progress("evaluating") as tick:
-        old = evaluate_model(before, source, tick=tick).values
-        new = evaluate_model(after, source, tick=tick).values
-    return {"before": old, "after": new}
-
-
 def _latencies(before: Model, pruned: Pruned, seed: int) -> dict[str, Any]:
     """Both models on the same made-up inputs, one thread, run in turn; for a latency target that was done already."""
-    from ..passes.prune.latency_goal import measured
-
     if found := pruned.latency:
         return {
             "before": found.before_ms,
@@ -257,21 +216,13 @@ def _latencies(before: Model, pruned: Pruned, seed: int) -> dict[str, Any]:
             "threads": found.threads,
             "machine": found.machine,
         }
-    with console.progress("timing"):
-        old, new, timing = measured(before, pruned.model, seed=seed)
-    if timing.verdict(1) == "slower":
+    times = latencies(before, pruned.model, seed)
+    if times["verdict"] == "slower":
         pruned.notes.append(
-            f"the result is slower: {new:.3g} ms against {old:.3g} ms; "
+            f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms; "
             "widths that are multiples of 8 or 16 run best, try --round-to 8"
         )
-    return {
-        "before": old,
-        "after": new,
-        "speedup": timing.speedup(1),
-        "verdict": timing.verdict(1),
-        "threads": 1,
-        "machine": timing.machine,
-    }
+    return times
 
 
 def _write_proof(pruned: Pruned, path: Path) -> None:
@@ -293,7 +244,7 @@ def _report(
         changed = [(g.name, old, new, "" if g.exact else "inexact") for g, old, new in pruned.groups if old != new]
         console.table("channels", ("group", "before", "after", ""), changed)
         console.line()
-        console.table(str(out), ("", "before", "after", "kept"), list(_amount_rows(result)))
+        console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
         console.line()
         console.line(_proof_line(pruned))
         if repaired := result.get("repair", {}).get("refitted"):
@@ -311,19 +262,6 @@ def _report(
         console.line(f"wrote {out} in {pruned.seconds:.1f} s")
 
     console.emit(result, show)
-
-
-def _amount_rows(result: dict[str, Any]) -> Any:
-    before, after = result["before"], result["after"]
-    for label, key, unit in (("MACs", "macs", ""), ("parameters", "params", ""), ("file", "size_bytes", "B")):
-        kept = after[key] / before[key] if before[key] else 1.0
-        yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
-    if latency := result.get("latency_ms"):
-        ratio = 1 / latency["speedup"]
-        yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)
-    for name, old in result.get("accuracy", {}).get("before", {}).items():
-        new = result["accuracy"]["after"][name]
-        yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"
 
 
 def _proof_line(pruned: Pruned) -> str:

@@ -7,7 +7,7 @@ reads is in integers already; everything else stays in float, and the reason is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -38,13 +38,13 @@ class Placement:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def place(model: Model, allowed: Collection[int] | None = None) -> Placement:
-    """Decide for every node of a model; ``allowed`` are places of nodes that may change, all if None."""
-    return _Work(model, range(len(model.graph.node)) if allowed is None else allowed).run()
+def place(model: Model, allowed: Sequence[bool] | None = None) -> Placement:
+    """Decide for every node of a model; ``allowed`` says which may change, all if None."""
+    return _Work(model, allowed or [True] * len(model.graph.node)).run()
 
 
 class _Work:
-    def __init__(self, model: Model, allowed: Collection[int]) -> None:
+    def __init__(self, model: Model, allowed: Sequence[bool]) -> None:
         self.model, self.allowed = model, allowed
         self.nodes = list(model.graph.node)
         self.types = infer_shapes(model).dtypes
@@ -91,7 +91,7 @@ class _Work:
         kernel = KERNELS.get(node.op_type) if is_standard(node) else None
         if kernel is None:
             return "it has no integer kernel"
-        if place not in self.allowed:
+        if not self.allowed[place]:
             return "left out by --include or --exclude"
         data = self._data(node, kernel)
         if any(self.types.get(x) != onnx.TensorProto.FLOAT for x in data):

@@ -1,0 +1,86 @@
+"""What commands that change a model share: their data, and what the change cost, before and after side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..graph.errors import UsageError
+from . import console
+
+if TYPE_CHECKING:
+    from ..graph.model import Model
+
+
+def one_target(**given: float | None) -> tuple[str, float]:
+    """The one target that was given and its fraction. Raises UsageError for none, several, or nothing kept."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    names = ", ".join(f"--{name}" for name in given)
+    if not chosen:
+        raise UsageError("no target was given", fix=f"say what to keep with one of {names}, such as --macs 0.5")
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join('--' + n for n in chosen)} exclude each other", fix=f"give one of {names}")
+    ((name, value),) = chosen.items()
+    if value <= 0:
+        raise UsageError(f"--{name} {value:g} keeps nothing", fix="give a fraction above 0 and up to 1")
+    return name, value
+
+
+def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise UsageError(f"{option} {value!r} is not known", fix=f"choose one of {', '.join(allowed)}")
+    return value
+
+
+def open_source(spec: str | None, model: Model, preprocess: str | None, samples: int | None) -> Any:
+    """Data for the model, or None; what was taken for what is told."""
+    from ..measure.data import open_data
+
+    if spec is None:
+        return None
+    source = open_data(spec, model, preprocess=preprocess, samples=samples)
+    console.notes(source.notes)
+    return source
+
+
+def accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, float]] | None:
+    """Every metric of both models; None without labelled data."""
+    from ..measure.accuracy import evaluate_model
+
+    if source is None:
+        return None
+    with console.progress("evaluating") as tick:
+        old = evaluate_model(before, source, tick=tick).values
+        new = evaluate_model(after, source, tick=tick).values
+    return {"before": old, "after": new}
+
+
+def latencies(before: Model, after: Model, seed: int) -> dict[str, Any]:
+    """Both models on the same made-up inputs, one thread, run in turn."""
+    from ..passes.prune.latency_goal import measured
+
+    with console.progress("timing"):
+        old, new, timing = measured(before, after, seed=seed)
+    return {
+        "before": old,
+        "after": new,
+        "speedup": timing.speedup(1),
+        "verdict": timing.verdict(1),
+        "threads": 1,
+        "machine": timing.machine,
+    }
+
+
+def amount_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Rows of a table: what was measured of both models, and what is left of it."""
+    before, after = result["before"], result["after"]
+    for label, key, unit in (("MACs", "macs", ""), ("parameters", "params", ""), ("file", "size_bytes", "B")):
+        if key in before:
+            kept = after[key] / before[key] if before[key] else 1.0
+            yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
+    if latency := result.get("latency_ms"):
+        ratio = 1 / latency["speedup"]
+        yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)
+    for name, old in result.get("accuracy", {}).get("before", {}).items():
+        new = result["accuracy"]["after"][name]
+        yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"
