@@ -13,20 +13,21 @@ import onnx
 from onnx import helper
 
 from ...graph.model import Model
-from ...graph.nodes import is_standard, replace_nodes
+from ...graph.nodes import captured, is_standard, replace_nodes, set_attribute
 from ..simplify import Names
-from .grid import CARRIERS, Affine
+from .grid import CARRIERS, Affine, Grid, affine
 from .placement import Placement
 
 _SHAPES = ("Shape", "Size")
 
 
-def insert(model: Model, placement: Placement, found: Mapping[str, Affine]) -> Model:
+def insert(model: Model, placement: Placement, found: Mapping[str, Affine], grid: Grid, *, symmetric: bool) -> Model:
     """A copy in which each tensor of ``found`` is rounded to what its integers can say.
 
-    Rectifiers that saturation makes needless go. Constants are left as they are.
+    Constant operands of sums and products become integers of the ``grid``. Weights are left as they are. Rectifiers
+    that saturation makes needless go.
     """
-    return _Insertion(model, placement, found).run()
+    return _Insertion(model, placement, found).run(grid, symmetric)
 
 
 def needless(node: onnx.NodeProto, model: Model, found: Affine) -> bool:
@@ -54,18 +55,25 @@ class _Insertion:
         self.dropped = {
             y: x for x, y in placement.absorbed.items() if y in found and needless(made[y], model, found[y])
         }
+        self.constants: dict[int, list[int]] = {}
+        for place, i in placement.constants:
+            self.constants.setdefault(place, []).append(i)
         self.renamed: dict[str, str] = {}  # graph inputs, to what is read in their place
         self.integers: dict[str, str] = {}
 
-    def run(self) -> Model:
+    def run(self, grid: Grid, symmetric: bool) -> Model:
         graph = self.model.graph
         nodes: list[onnx.NodeProto] = []
         for value in graph.input:
             if value.name in self.found:
                 self.renamed[value.name] = self.names.fresh(f"{value.name}/dq")
                 nodes += self._pair(value.name, value.name, self.renamed[value.name])
-        for node in graph.node:
+        for place, node in enumerate(graph.node):
+            if self._pads_integers(node):
+                nodes += self._pad(node)
+                continue
             self._read(node)
+            nodes += [self._constant(node, i, grid, symmetric) for i in self.constants.get(place, ())]
             first = node.output[0] if node.output else ""
             if first in self.dropped:
                 nodes += self._pair(first, self.dropped[first], first)
@@ -77,7 +85,28 @@ class _Insertion:
                     after += self._pair(name, node.output[k], name)
             nodes += [node, *after]
         replace_nodes(graph, nodes)
+        drop_unread(self.model)
         return self.model
+
+    def _pads_integers(self, node: onnx.NodeProto) -> bool:
+        return is_standard(node) and node.op_type == "Pad" and node.output[0] in self.found
+
+    def _pad(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Pad the integers with their zero point: ONNX Runtime would pad floats in between."""
+        name, (scale, zero) = node.output[0], self._parameters(node.output[0])
+        node.input[0] = self.integers[node.input[0]]
+        if len(node.input) < 3:
+            node.input.append("")
+        node.input[2] = zero
+        node.output[0] = self.integers[name] = self.names.fresh(f"{name}/q")
+        return [node, self._back(name, scale, zero, name)]
+
+    def _constant(self, node: onnx.NodeProto, i: int, grid: Grid, symmetric: bool) -> onnx.NodeProto:
+        value = np.asarray(self.model.weights[node.input[i]], np.float64)
+        found = affine(float(value.min(initial=0)), float(value.max(initial=0)), grid, symmetric=symmetric)
+        carrier = np.dtype(CARRIERS[max(8, grid.stored_bits), grid.signed])
+        parts = found.integers(value).astype(carrier), found.scale, found.zero.astype(carrier)
+        return dequantized(self.model, self.names, node, i, *parts)
 
     def _read(self, node: onnx.NodeProto) -> None:
         """Rename what it reads of graph inputs; shapes are read off the integers, which saves going back to floats."""
@@ -90,15 +119,12 @@ class _Insertion:
 
     def _pair(self, name: str, raw: str, out: str) -> list[onnx.NodeProto]:
         """From the tensor ``raw`` through integers to ``out``; ``name`` is what it was called."""
-        found = self.found[name]
-        scale, zero = self.names.fresh(f"{name}/scale"), self.names.fresh(f"{name}/zero")
-        carrier = np.dtype(CARRIERS[max(8, found.grid.stored_bits), found.grid.signed])
-        self._weight(scale, found.scale)
-        self._weight(zero, found.zero.astype(carrier))
+        found, (scale, zero) = self.found[name], self._parameters(name)
         integers = self.integers[name] = self.names.fresh(f"{name}/q")
         nodes = [
             helper.make_node("QuantizeLinear", [raw, scale, zero], [integers], self.names.fresh(f"{name}/Quantize"))
         ]
+        carrier = self.model.weights[zero].dtype
         limits = np.iinfo(carrier)
         if found.grid.low > limits.min + 1 or found.grid.high < limits.max:
             ends = [self.names.fresh(f"{name}/{end}") for end in ("lowest", "highest")]
@@ -106,13 +132,56 @@ class _Insertion:
                 self._weight(end, np.array(value, carrier))
             clipped = self.names.fresh(f"{name}/clipped")
             nodes.append(helper.make_node("Clip", [integers, *ends], [clipped], self.names.fresh(f"{name}/Clip")))
-            integers = self.integers[name] = clipped
-        back = helper.make_node(
-            "DequantizeLinear", [integers, scale, zero], [out], self.names.fresh(f"{name}/Dequantize")
-        )
-        return [*nodes, back]
+            self.integers[name] = clipped
+        return [*nodes, self._back(name, scale, zero, out)]
+
+    def _back(self, name: str, scale: str, zero: str, out: str) -> onnx.NodeProto:
+        title = self.names.fresh(f"{name}/Dequantize")
+        return helper.make_node("DequantizeLinear", [self.integers[name], scale, zero], [out], title)
+
+    def _parameters(self, name: str) -> tuple[str, str]:
+        """Names of a tensor's scale and zero point, as constants of the model."""
+        found = self.found[name]
+        scale, zero = self.names.fresh(f"{name}/scale"), self.names.fresh(f"{name}/zero")
+        self._weight(scale, found.scale)
+        self._weight(zero, found.zero.astype(CARRIERS[max(8, found.grid.stored_bits), found.grid.signed]))
+        return scale, zero
 
     def _weight(self, name: str, value: np.ndarray) -> None:
         value = np.asarray(value)
         value.flags.writeable = False
         self.model.weights[name] = value
+
+
+def dequantized(
+    model: Model,
+    names: Names,
+    node: onnx.NodeProto,
+    place: int,
+    integers: np.ndarray,
+    scale: np.ndarray,
+    zero: np.ndarray,
+    axis: int | None = None,
+) -> onnx.NodeProto:
+    """Make a node read integers in place of a constant, through the node that is returned."""
+    stem = node.input[place]
+    stored = []
+    for part, value in (("q", integers), ("scale", scale), ("zero", zero)):
+        name = names.fresh(f"{stem}/{part}")
+        value.flags.writeable = False
+        model.weights[name] = value
+        stored.append(name)
+    node.input[place] = names.fresh(f"{stem}/dq")
+    made = helper.make_node("DequantizeLinear", stored, [node.input[place]], names.fresh(f"{stem}/Dequantize"))
+    if axis is not None:
+        set_attribute(made, "axis", axis)
+    return made
+
+
+def drop_unread(model: Model) -> None:
+    """Remove constants that no node reads any more, in place."""
+    read = {o.name for o in model.graph.output}
+    for node in model.graph.node:
+        read.update((*node.input, *captured(node)))
+    for name in [n for n in model.weights if n not in read]:
+        del model.weights[name]

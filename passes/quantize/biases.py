@@ -1,0 +1,55 @@
+"""Biases as integer kernels want them: 32 bits, with the scale of the products that they are added to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from ...graph.model import Model
+from ...graph.nodes import replace_nodes
+from ..calibration.layers import Floats, Layer
+from ..simplify import Names
+from .grid import Affine, Quantized
+from .insert import dequantized, drop_unread
+
+LARGEST_BIAS = float(1 << 30)
+"""Of the integers that a bias becomes, so that sums with it stay below 2³¹."""
+
+
+def roomy(quantized: Quantized, wanted: Floats, offset: Floats, x_scale: float) -> Quantized:
+    """The same with larger scales in rows whose bias would not fit 32 bits otherwise, such as rows of zeros.
+
+    Shapes: wanted (groups, outputs, columns), offset (groups, outputs).
+    """
+    least = np.abs(offset)[:, :, None] / (LARGEST_BIAS * x_scale)
+    if quantized.block or (np.abs(quantized.scale) >= least).all():
+        return quantized
+    small = np.abs(quantized.scale) < least
+    scale = np.where(small, least, quantized.scale)
+    integers = np.where(small, quantized.grid.round(wanted, scale), quantized.integers).astype(np.int32)
+    return replace(quantized, scale=scale, integers=integers)
+
+
+def store_biases(model: Model, stored: Mapping[str, tuple[Layer, Quantized, Affine]]) -> Model:
+    """A copy in which each layer's bias is 32-bit integers with the scale of its products, input times weight.
+
+    ``stored`` holds the layers by the name of the tensor that their node makes, with the integers of their weights and
+    of what they read. A MatMul's bias is an Add of its own and stays.
+    """
+    changed, names = model.copy(), Names(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in changed.graph.node:
+        found = stored.get(node.output[0] if node.output else "")
+        if found is not None and len(node.input) > 2 and node.input[2]:
+            layer, quantized, x = found
+            bias = np.asarray(model.weights[node.input[2]], np.float64).reshape(-1) * layer.beta
+            scale = (quantized.scale.reshape(-1).astype(np.float32) * x.scale).astype(np.float32)
+            integers = np.clip(np.rint(bias / scale.astype(np.float64)), -(2**31), 2**31 - 1).astype(np.int32)
+            nodes.append(dequantized(changed, names, node, 2, integers, scale, np.zeros(len(scale), np.int32), 0))
+        nodes.append(node)
+    replace_nodes(changed.graph, nodes)
+    drop_unread(changed)
+    return changed
