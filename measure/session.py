@@ -27,11 +27,13 @@ def open_session(
     optimize: bool = True,
     outputs: Sequence[str] | None = None,
     spin: bool = True,
+    optimized: Path | None = None,
 ) -> Any:
     """An ``onnxruntime.InferenceSession`` on the CPU.
 
     ``outputs`` replaces what the model gives: any tensor names, in this order. ``optimize=False`` runs the nodes as
     they stand. ``spin=False`` lets idle threads sleep, so that two sessions do not steal each other's cores.
+    ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model.
 
     Raises:
         BadModel: ONNX Runtime cannot load the model; says which operator.
@@ -39,6 +41,8 @@ def open_session(
     if outputs is not None:
         model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
     options = _options(threads, optimize, spin)
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
     if not isinstance(model, Model):
         return _start(str(model), options, str(model))
     name = str(model.source or "the model")

@@ -85,7 +85,7 @@ def collect(
     inputs = [p.name for p in input_ports(model)]
     computed = [o for node in model.graph.node for o in node.output if o in wanted]
     fixed = data.batch_size(1) == data.batch_size(batch)
-    sizes = _run_bytes(model, computed, first.inputs)
+    sizes = run_bytes(model, computed, first.inputs)
     sweeps = plan(sizes, budget_bytes, 1 if fixed else batch) or [Sweep((), batch)]
     fed = {name: wanted[name] for name in inputs if name in wanted}
     done = 0
@@ -213,7 +213,7 @@ def _check_names(model: Model, wanted: Mapping[str, object]) -> None:
         )
 
 
-def _run_bytes(model: Model, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+def run_bytes(model: Model, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Bytes of each tensor in a run on these inputs: by shape inference, and by running where that does not tell."""
     symbols = {
         dim: length

@@ -5,5 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
+from .quantize import Quantize
+
 for _module in iter_modules(__path__):
     import_module(f".{_module.name}", __name__)
+
+__all__ = ["Quantize"]

@@ -38,14 +38,17 @@ class Placement:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def place(model: Model, allowed: Sequence[bool] | None = None) -> Placement:
-    """Decide for every node of a model; ``allowed`` says which may change, all if None."""
-    return _Work(model, allowed or [True] * len(model.graph.node)).run()
+def place(model: Model, allowed: Sequence[bool] | None = None, *, between: bool = True) -> Placement:
+    """Decide for every node of a model; ``allowed`` says which may change, all if None.
+
+    Without ``between`` only what layers read becomes integers.
+    """
+    return _Work(model, allowed or [True] * len(model.graph.node), between).run()
 
 
 class _Work:
-    def __init__(self, model: Model, allowed: Sequence[bool]) -> None:
-        self.model, self.allowed = model, allowed
+    def __init__(self, model: Model, allowed: Sequence[bool], between: bool) -> None:
+        self.model, self.allowed, self.between = model, allowed, between
         self.nodes = list(model.graph.node)
         self.types = infer_shapes(model).dtypes
         self.readers: Counter[str] = Counter(o.name for o in model.graph.output)
@@ -101,6 +104,8 @@ class _Work:
             return obstacle
         if not data:
             return "it computes a constant"
+        if not kernel.starts and not self.between:
+            return "only layers are quantized"
         if not kernel.starts and any(x not in self.made for x in data):
             return "what it reads is not in integers"
         if not kernel.constants and any(x in self.model.weights for x in data):
@@ -137,7 +142,7 @@ class _Work:
             node = self.nodes[place]
             kernel = KERNELS[node.op_type]
             needed.update(self._data(node, kernel))
-        for place in self.chosen:
+        for place in self.chosen if self.between else ():
             node = self.nodes[place]
             if not KERNELS[node.op_type].float_out:
                 needed.update(self.absorbed.get(o, o) for o in node.output if o)

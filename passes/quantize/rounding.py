@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,3 +44,11 @@ class Rounder(Protocol):
 
 
 ROUNDERS: Registry[Rounder] = Registry("rounding", "intaglio.rounders")
+
+
+def cheapest(problem: Problem, names: Sequence[str]) -> tuple[str, Quantized]:
+    """Of some methods the one whose answer costs the layer least, and the answer; of equals the first."""
+    found = {name: ROUNDERS[name](problem) for name in names}
+    costs = {name: float(problem.cost(q.floats()).sum()) for name, q in found.items()}
+    name = min(found, key=lambda n: costs[n])
+    return name, found[name]

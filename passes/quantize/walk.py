@@ -17,7 +17,7 @@ from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import Fit, Sample, refit_through, ridge
 from ..calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
 from .grid import Grid, Quantized
-from .rounding import Problem, Rounder
+from .rounding import Problem, cheapest
 
 STRENGTH = 1e-3
 """Pull of the refit towards the old weights, relative to the mean variance of a column."""
@@ -29,10 +29,13 @@ AWARE = 1
 
 @dataclass(frozen=True)
 class Spec:
-    """What one layer's weights become: integers of which kind, how many columns share a scale (0: a row), by what."""
+    """What one layer's weights become: integers of which kind, how many columns share a scale (0: a row).
+
+    Of the ``methods`` the one is taken that costs the layer least.
+    """
 
     grid: Grid
-    round: Rounder
+    methods: tuple[str, ...]
     block: int = 0
     symmetric: bool = True
 
@@ -43,11 +46,12 @@ class Rounded:
 
     layer: Layer
     quantized: Quantized
+    method: str
     error: float | None = None
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Walked:
     """Rounded layers by their ``node``, and biases that changed with them."""
 
     rounded: dict[str, Rounded] = field(default_factory=dict)
@@ -63,14 +67,15 @@ class Outcome:
         return changed
 
 
-def round_plainly(model: Model, specs: Mapping[str, Spec]) -> Outcome:
+def round_plainly(model: Model, specs: Mapping[str, Spec]) -> Walked:
     """Every layer by itself, by its weights alone."""
-    outcome = Outcome()
+    outcome = Walked()
     for layer in Layers(model):
         spec = specs.get(layer.node)
         if spec is not None:
             problem = Problem(layer.matrix(model.weights[layer.weight]), spec.grid, None, spec.block, spec.symmetric)
-            outcome.rounded[layer.node] = Rounded(layer, spec.round(problem))
+            method, quantized = cheapest(problem, spec.methods)
+            outcome.rounded[layer.node] = Rounded(layer, quantized, method)
     return outcome
 
 
@@ -86,7 +91,7 @@ def round_in_turn(
     rows: int = ROWS,
     aware: int = AWARE,
     refit: bool = True,
-) -> Outcome:
+) -> Walked:
     """Layer after layer on calibration inputs.
 
     ``running`` is the original with its activations rounded, or the original itself; both have the same layers in the
@@ -125,9 +130,10 @@ class _Walk:
         self.pairs = [(one, now, goals.of(one)) for one, now in zip(layers, here, strict=True)]
         names = [one.weight for one, _, _ in self.pairs]
         self.tied = {name for name in names if names.count(name) > 1}
-        self.outcome = Outcome()
+        self.known: dict[str, tuple[str, Quantized]] = {}  # by the weight, which several layers may share
+        self.outcome = Walked()
 
-    def run(self, tick: Callable[[int, int | None], None]) -> Outcome:
+    def run(self, tick: Callable[[int, int | None], None]) -> Walked:
         for k, (layer, now, goal) in enumerate(self.pairs):
             spec = self.specs.get(layer.node)
             if spec is not None:
@@ -152,11 +158,13 @@ class _Walk:
             pull = self.strength * np.einsum("gcc->g", second) / max(1, second.shape[-1])
             damped = second + pull[:, None, None] * np.eye(second.shape[-1])
             problem = Problem(fit.weight, spec.grid, damped, spec.block, spec.symmetric)
-            done = self.outcome.rounded.get(next((o.node for o, _, _ in self.pairs if o.weight == layer.weight), ""))
-            quantized = done.quantized if done is not None else spec.round(problem)
+            method, quantized = self.known.get(layer.weight) or cheapest(problem, spec.methods)
+            self.known[layer.weight] = method, quantized
         matrices = quantized.floats()
         spread = float(np.sum(moments.target_variance)) or 1.0
-        self.outcome.rounded[layer.node] = Rounded(layer, quantized, float(problem.cost(matrices).sum()) / spread)
+        self.outcome.rounded[layer.node] = Rounded(
+            layer, quantized, method, float(problem.cost(matrices).sum()) / spread
+        )
         model.weights[now.weight] = now.weight_like(matrices, model.weights[now.weight])
         if now.bias is not None and layer.bias is not None and free:
             offset = moments.target_mean - np.einsum("goc,gc->go", matrices, moments.mean)

@@ -1,0 +1,236 @@
+"""``intaglio quantize``: fewer bits for weights and activations, and what that cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..graph.errors import UsageError
+from . import console
+from .before_after import accuracies, amount_rows, latencies, open_source
+from .options import Data, Debug, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
+
+if TYPE_CHECKING:
+    from ..graph.model import Model
+    from ..passes.quantize.quantize import QuantizedModel
+
+
+def quantize(
+    model: ModelPath,
+    out: Out,
+    scheme: Annotated[
+        str,
+        typer.Option(
+            "--scheme",
+            "-s",
+            metavar="NAME",
+            help="int8, dynamic, w8, w4, w3, w2, fp16, bf16, or wXaY such as w4a8: see intaglio passes.",
+        ),
+    ] = "int8",
+    data: Data = None,
+    preprocess: Preprocess = None,
+    samples: Samples = None,
+    target: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What will run it: x86, x86-avx2, arm, openvino, tensorrt, generic."),
+    ] = "x86",
+    ranges: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Ranges of activations: minmax, percentile, mse, entropy, or the best of them."
+        ),
+    ] = "auto",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="How weights are rounded: nearest, mse, gptq, descent, adaround, or the best of them."
+        ),
+    ] = "auto",
+    group_size: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Weights that share a scale, 0 for all of an output channel.", show_default="by scheme"
+        ),
+    ] = None,
+    bits: Annotated[
+        float | None, typer.Option(min=2.0, max=8.0, help="Bits per weight on average: layers get different numbers.")
+    ] = None,
+    size: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, metavar="FRACTION", help="Keep this fraction of the file's bytes, likewise."),
+    ] = None,
+    allocator: Annotated[str, typer.Option(metavar="NAME", help="How --bits and --size are divided: dp, ompq.")] = "dp",
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="POINTS",
+            help="Lose no more accuracy: layers that hurt most keep more bits. Needs --eval-data.",
+        ),
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, metavar="ALPHA", help="SmoothQuant before rounding, 0.5 is usual. Needs --data."
+        ),
+    ] = None,
+    equalize: Annotated[
+        bool, typer.Option("--equalize", help="Level the weights of consecutive layers first; always without data.")
+    ] = False,
+    input_range: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:LOW,HIGH", help="Range of a graph input, for int8 without data. Repeatable."),
+    ] = None,
+    keep_io: Annotated[
+        bool, typer.Option("--keep-io/--no-keep-io", help="With fp16: graph inputs and outputs stay float32.")
+    ] = True,
+    min_sqnr: Annotated[
+        float, typer.Option(metavar="DB", help="With fp16 and bf16: nodes below this stay float32.")
+    ] = 30.0,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Quantize only these: node or tensor names, operator types, or re:REGEX. Repeatable."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave these in float; patterns as above.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Run the result and look at what the runtime makes of it.")
+    ] = True,
+    eval_data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Labelled data, to report accuracy before and after."),
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")] = True,
+    seed: Seed = 0,
+    shape: Shapes = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Give weights, and activations, fewer bits in a form that runtimes accelerate.
+
+    Example: intaglio quantize model.onnx -o int8.onnx --data images.npz
+    """
+    from ..graph.load import load
+    from ..graph.save import check_target, save
+    from ..passes import Context
+    from ..passes.quantize import Quantize
+    from .options import parse_shapes
+
+    original = load(model, shapes=parse_shapes(shape))
+    console.notes(original.notes)
+    check_target(original, out)
+    options: dict[str, Any] = {
+        "scheme": scheme,
+        "target": target,
+        "ranges": ranges,
+        "method": method,
+        "group_size": group_size,
+        "bits": bits,
+        "size": size,
+        "allocator": allocator,
+        "max_drop": max_drop,
+        "smooth": smooth,
+        "equalize": equalize,
+        "input_ranges": _input_ranges(input_range),
+        "keep_io": keep_io,
+        "min_sqnr": min_sqnr,
+        "include": tuple(include or ()),
+        "exclude": tuple(exclude or ()),
+        "verify": verify,
+    }
+    work = Quantize(**options)
+    if data is None and eval_data is None and preprocess is not None:
+        raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
+    if samples is not None and data is None:
+        raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
+    labelled = open_source(eval_data, original, preprocess, None)
+    source = open_source(data, original, preprocess, samples)
+    evaluate = None if labelled is None else lambda candidate: _top1(candidate, labelled)
+    with console.progress("quantizing") as tick:
+        done = work.quantize(original, Context(data=source, seed=seed, tick=tick), real=labelled, evaluate=evaluate)
+    accuracy = accuracies(original, done.model, labelled)
+    times = latencies(original, done.model, seed) if measure else None
+    _tell_losses(done, times)
+    recipe = {"pass": "quantize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
+    save(done.model, out, recipe=recipe)
+    _report(done, model, out, {"accuracy": accuracy, "latency_ms": times}, original.notes)
+
+
+def _top1(model: Model, source: Any) -> float:
+    from ..measure.accuracy import evaluate_model
+
+    return evaluate_model(model, source, names=["top1"]).values["top1"]
+
+
+def _input_ranges(texts: list[str] | None) -> tuple[tuple[str, float, float], ...]:
+    found = []
+    for text in texts or ():
+        name, _, limits = text.rpartition(":")
+        try:
+            low, high = (float(x) for x in limits.split(","))
+        except ValueError as error:
+            raise UsageError(f"cannot read --input-range {text!r}", fix="write it like image:-2.1,2.6") from error
+        if not name or not low < high:
+            raise UsageError(f"cannot read --input-range {text!r}", fix="write it like image:-2.1,2.6")
+        found.append((name, low, high))
+    return tuple(found)
+
+
+def _tell_losses(done: QuantizedModel, times: dict[str, Any] | None) -> None:
+    """What is worse than before is said, whatever was asked for."""
+    if done.after["size_bytes"] >= done.before["size_bytes"]:
+        done.notes.append("the file is not smaller than the original")
+    if times and times["verdict"] == "slower":
+        why = "" if done.result.accelerated else ", as expected of a graph for study"
+        done.notes.append(f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms{why}")
+
+
+def _report(
+    done: QuantizedModel, model: Path, out: Path, measured: dict[str, dict[str, Any] | None], notes: list[str]
+) -> None:
+    from ..passes.quantize.quantize import describe
+
+    result = {"model": str(model), "out": str(out), **describe(done), "notes": [*notes, *done.notes]}
+    result.update({name: values for name, values in measured.items() if values})
+
+    def show() -> None:
+        rows = [
+            (one["name"], one["weights"], one["activations"], one["method"], _db(one["sqnr_db"]))
+            for one in result["layers"]
+        ]
+        if rows:
+            console.table("layers", ("layer", "weights", "input", "rounding", "SQNR"), rows)
+            console.line()
+        console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
+        console.line()
+        for name, decibels in result["sqnr_db"].items():
+            console.line(f"output {name}: signal to noise {_db(decibels)}")
+        for one in result["worst"]:
+            console.line(f"noisy: {one['name']} at {_db(one['sqnr_db'])}; {one['advice']}")
+        if integer := result["runtime"]["integer"]:
+            told = ", ".join(f"{count} {op}" for op, count in integer.items())
+            console.line(f"ONNX Runtime computes in integers: {told}")
+        for reason, names in _by_reason(result["skipped"]).items():
+            shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            console.line(f"left in float: {shown}: {reason}")
+        if done.spared:
+            console.line(f"more bits for {', '.join(done.spared)}, to stay within --max-drop")
+        if "accuracy" not in result:
+            console.line("accuracy not measured: give --eval-data to see what it cost")
+        for note in done.notes:
+            console.line(f"note: {note}")
+        console.line(f"wrote {out} in {done.seconds:.1f} s")
+
+    console.emit(result, show)
+
+
+def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        found.setdefault(reason, []).append(name)
+    return found
+
+
+def _db(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} dB"

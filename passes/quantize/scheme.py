@@ -1,0 +1,95 @@
+"""Schemes: which numbers become which integers or small floats. Each is a function in a file of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ...graph.errors import UsageError
+from ...graph.model import Model
+from ...graph.registry import Registry
+from ..base import Context
+from .edit import Outcome
+from .grid import Grid
+from .targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from .quantize import Quantize
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request. ``spared`` are layers, by name, that keep more bits than the scheme says: they hurt most."""
+
+    model: Model
+    options: Quantize
+    context: Context
+    spared: frozenset[str] = frozenset()
+
+    @property
+    def target(self) -> Target:
+        return TARGETS[self.options.target]
+
+
+@dataclass(frozen=True)
+class LayerNote:
+    """What became of one layer: its name, the tensors it makes and reads, the kinds of its weights and of what it reads.
+
+    ``error`` is the expected squared error of its output by its weights, relative to the output's variance.
+    """
+
+    name: str
+    tensor: str
+    reads: str
+    weights: str
+    activations: str = "float32"
+    method: str = ""
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a scheme made. ``reference`` is a float model equal to the original that has the result's tensor names.
+
+    ``accelerated`` is False for graphs that only show what integers would cost in accuracy.
+    """
+
+    outcome: Outcome
+    reference: Model
+    layers: Sequence[LayerNote] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    accelerated: bool = True
+
+    def noted(self, *sentences: str) -> Result:
+        return replace(self, outcome=replace(self.outcome, notes=[*self.outcome.notes, *sentences]))
+
+
+Scheme = Callable[[Job], Result]
+SCHEMES: Registry[Scheme] = Registry("scheme", "intaglio.schemes")
+_STUDY = re.compile(r"w(\d+)a(\d+)")
+
+
+def study(name: str) -> tuple[Grid, Grid] | None:
+    """Grids of weights and of (unsigned) activations for a name such as ``w4a8``; None for other names.
+
+    Raises:
+        UsageError: so many bits there are not.
+    """
+    found = _STUDY.fullmatch(name)
+    if not found:
+        return None
+    weights, activations = int(found[1]), int(found[2])
+    if not 2 <= weights <= 8 or not 2 <= activations <= 16:
+        raise UsageError(
+            f"scheme {name!r} cannot be stored", fix="weights have 2 to 8 bits and activations 2 to 16, such as w4a8"
+        )
+    return Grid(weights), Grid(activations, signed=False)
+
+
+def scheme_named(name: str) -> Scheme:
+    """Raises UsageError for a name that stands for nothing; lists near ones."""
+    if study(name) is not None and name not in SCHEMES:
+        return SCHEMES["wXaY"]
+    return SCHEMES[name]
