@@ -18,9 +18,9 @@ from .placement import Placement
 from .ranges import BINS, RANGES, Range
 
 AUTO = "auto"
-_TRIED_ON = 64
+_TRIED_ON = 32
 """Samples on which ranges are compared."""
-_ROWS = 4096
+_ROWS = 2048
 """Rows of each layer that they are compared on."""
 _SIMILAR = 0.5
 """Operands of a Concat share a scale if their own range is at least this part of the common one: one bit is lost."""
@@ -125,16 +125,13 @@ class Trial:
     _signal: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False)
 
     def add(self, values: np.ndarray) -> None:
-        signal = self._through(values)
-        noise = {
-            name: self._through(found.floats(found.integers(values)) - values) for name, found in self.tried.items()
-        }
-        if not self._noise:
-            self._signal, self._noise = signal, noise
-            return
-        self._signal = self._signal + signal
-        for name, power in noise.items():
-            self._noise[name] = self._noise[name] + power
+        rows = [self._rows(layer, values) for layer, _ in self.readers]
+        power = np.array([self._power(k, u) for k, u in enumerate(rows or [values])])
+        self._signal = power if not self._noise else self._signal + power
+        for name, found in self.tried.items():
+            errors = [_error(found, u) for u in rows or [values]]
+            power = np.array([self._power(k, e) for k, e in enumerate(errors)])
+            self._noise[name] = power if name not in self._noise else self._noise[name] + power
 
     @property
     def best(self) -> str:
@@ -142,12 +139,21 @@ class Trial:
         power = np.maximum(self._signal, 1e-30)
         return min(self.tried, key=lambda name: float((self._noise[name] / power).sum()))
 
-    def _through(self, values: np.ndarray) -> np.ndarray:
-        """Power of what each reader makes of the values, offsets aside; of the values themselves without readers."""
-        powers = []
-        for layer, matrix in self.readers:
-            wanted = -(-_ROWS // max(1, len(values)))
-            places = spread_places(layer, values, wanted, np.arange(len(values)))
-            made = np.matmul(layer.rows(values, places), matrix.transpose(0, 2, 1))
-            powers.append(float(np.square(made, dtype=np.float64).sum()))
-        return np.array(powers or [float(np.square(values, dtype=np.float64).sum())])
+    def _rows(self, layer: Layer, values: np.ndarray) -> np.ndarray:
+        wanted = -(-_ROWS // max(1, len(values)))
+        return layer.rows(values, spread_places(layer, values, wanted, np.arange(len(values))))
+
+    def _power(self, reader: int, rows: np.ndarray) -> float:
+        """Power of what a reader makes of rows, offsets aside; of the rows themselves without readers."""
+        made = np.matmul(rows, self.readers[reader][1].transpose(0, 2, 1)) if self.readers else rows
+        return float(np.square(made, dtype=np.float64).sum())
+
+
+def _error(found: Affine, values: np.ndarray) -> np.ndarray:
+    """What rounding changes, in the precision of the values."""
+    scale, zero = found.scale.astype(values.dtype), found.zero.astype(values.dtype)
+    rounded = np.rint(values / scale)
+    np.clip(rounded, found.grid.low - zero, found.grid.high - zero, out=rounded)
+    rounded *= scale
+    rounded -= values
+    return rounded

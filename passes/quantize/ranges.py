@@ -8,7 +8,7 @@ import numpy as np
 
 from ...graph.registry import Registry
 from ..calibration.statistics import Histogram
-from .grid import Floats, Grid, affine
+from .grid import Affine, Floats, Grid, affine
 
 Range = tuple[float, float]
 RangeMethod = Callable[[Histogram, Grid, bool], Range]
@@ -19,7 +19,7 @@ RANGES: Registry[RangeMethod] = Registry("range", "intaglio.ranges")
 BINS = 4096
 """Of the histograms: a power of two covers the values, so that one side has at least a quarter of them."""
 _SHARE = 0.9999
-_SHRINK = np.linspace(0.2, 1.0, 81)
+_SHRINK = np.linspace(0.2, 1.0, 41)
 """Parts of the full range that are tried."""
 
 
@@ -53,7 +53,8 @@ def mse(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
 
     Source: Sung, Shin, Hwang, "Resiliency of Deep Neural Networks under Quantization", 2015, arXiv:1511.06488.
     """
-    return _least(histogram, lambda low, high: _squared(histogram, low, high, grid, symmetric))
+    filled = _filled(histogram)
+    return _least(histogram, lambda low, high: _squared(filled, affine(low, high, grid, symmetric=symmetric)))
 
 
 @RANGES.register("entropy")
@@ -64,7 +65,8 @@ def entropy(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
     Differs: both sides of an asymmetric range are tried; the divergence is that from the values rounded within their
     level, saturated ones counted at the end.
     """
-    return _least(histogram, lambda low, high: _divergence(histogram, low, high, grid, symmetric))
+    filled = _filled(histogram)
+    return _least(histogram, lambda low, high: _divergence(filled, affine(low, high, grid, symmetric=symmetric)))
 
 
 def _least(histogram: Histogram, loss: Callable[[float, float], float]) -> Range:
@@ -88,20 +90,16 @@ def _filled(histogram: Histogram) -> tuple[Floats, Floats]:
     return np.clip(centres, histogram.minimum, histogram.maximum), histogram.counts[places].astype(np.float64)
 
 
-def _squared(histogram: Histogram, low: float, high: float, grid: Grid, symmetric: bool) -> float:
-    centres, counts = _filled(histogram)
-    found = affine(low, high, grid, symmetric=symmetric)
-    step = float(found.scale)
-    rounded = (grid.round(centres, step, float(found.zero)) - float(found.zero)) * step
-    within = np.square(histogram.width) / 12  # of the values inside a bin
-    return float(counts @ (np.square(centres - rounded) + within))
+def _squared(filled: tuple[Floats, Floats], found: Affine) -> float:
+    centres, counts = filled
+    gap = centres - found.floats(found.integers(centres))
+    return float(counts @ np.square(gap))
 
 
-def _divergence(histogram: Histogram, low: float, high: float, grid: Grid, symmetric: bool) -> float:
-    centres, counts = _filled(histogram)
-    found = affine(low, high, grid, symmetric=symmetric)
-    levels = grid.round(centres, float(found.scale), float(found.zero)).astype(np.int64) - grid.low
-    lowest, highest = found.range
+def _divergence(filled: tuple[Floats, Floats], found: Affine) -> float:
+    centres, counts = filled
+    grid, (lowest, highest) = found.grid, found.range
+    levels = found.integers(centres) - grid.low
     inside = (centres >= lowest) & (centres <= highest)
     if not inside.any():
         return np.inf
@@ -113,7 +111,7 @@ def _divergence(histogram: Histogram, low: float, high: float, grid: Grid, symme
     size = grid.high - grid.low + 1
     mass = np.bincount(levels[inside], weights=counts[inside], minlength=size)
     bins = np.bincount(levels[inside], minlength=size)
-    model = np.where(inside, (mass / np.maximum(bins, 1))[levels], 0.0)
-    p, q = reference[inside] / reference.sum(), model[inside] / max(model.sum(), 1e-300)
+    model = (mass / np.maximum(bins, 1))[levels[inside]]
+    p, q = reference[inside] / reference.sum(), model / max(model.sum(), 1e-300)
     some = p > 0
     return float((p[some] * np.log(p[some] / np.maximum(q[some], 1e-300))).sum())

@@ -6,14 +6,16 @@ CVPR 2018, arXiv:1712.05877; Krishnamoorthi, 2018, arXiv:1806.08342 (a scale for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ...graph.model import Model
 from ...graph.nodes import display_name
 from ...graph.opset import raise_opset
 from ..calibration.feeds import calibration_inputs, with_mirrored
-from ..calibration.layers import Layer, Layers
+from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.runner import required
 from ..simplify import fold_batch_norm, with_biases
 from .activations import Found, calibrate
@@ -30,7 +32,8 @@ WIDE = 7
 """Bits from which on the nearest integers do; only biases then follow the data."""
 NARROW = 4
 """Bits below which the first and the last layer keep 8."""
-_FEW_ROWS = 1 << 14
+_FEW_ROWS, _FEW_SAMPLES = 1 << 14, 256
+"""What means are taken over where only biases follow the data."""
 METHODS = ("nearest", "mse", "gptq", "descent")
 
 
@@ -146,11 +149,16 @@ def specs_for(
 def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked:
     wide = kinds.weights.bits >= WIDE
     batches, _ = calibration_inputs(model, job.context)
-    if not wide:
-        batches = with_mirrored(batches, model)
+    batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
     specs = specs_for(layers, kinds.weights, job)
     rows = _FEW_ROWS if wide else ROWS
     return round_in_turn(model, running, batches, specs, job.context, refit=not wide, rows=rows)
+
+
+def _first(batches: Sequence[Mapping[str, Floats]], samples: int) -> list[Mapping[str, Floats]]:
+    """Whole batches from the beginning, until there are so many samples."""
+    counts = np.cumsum([0, *(len(next(iter(b.values()))) for b in batches)])
+    return [batch for batch, before in zip(batches, counts[:-1], strict=True) if before < samples]
 
 
 def _stored(job: Job, model: Model, running: Model, walked: Walked, found: Found) -> Model:
