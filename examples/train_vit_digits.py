@@ -46,7 +46,7 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(width, 10)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.patches(image).flatten(2).transpose(1, 2) + self.position
+        x = self.patches(image).reshape(-1, self.head.in_features, TOKENS).transpose(1, 2) + self.position
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.head(self.norm(x).mean(dim=1))
@@ -58,7 +58,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.width, self.heads = width, heads
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
@@ -67,14 +67,14 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.before(x)
         query, key, value = (self.split(f(y)) for f in (self.query, self.key, self.value))
-        weights = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5, dim=-1)
-        x = x + self.out((weights @ value).transpose(1, 2).reshape(-1, TOKENS, x.shape[-1]))
+        weights = torch.softmax(query @ key.transpose(-1, -2) * (self.width // self.heads) ** -0.5, dim=-1)
+        x = x + self.out((weights @ value).transpose(1, 2).reshape(-1, TOKENS, self.width))
         changed: Tensor = x + self.narrow(F.gelu(self.wide(self.between(x))))
         return changed
 
     def split(self, x: Tensor) -> Tensor:
         """Shapes: (N, tokens, width) -> (N, heads, tokens, width / heads)."""
-        return x.reshape(-1, TOKENS, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+        return x.reshape(-1, TOKENS, self.heads, self.width // self.heads).transpose(1, 2)
 
 
 def train(image: Tensor, labels: Tensor, epochs: int) -> VisionTransformer:
