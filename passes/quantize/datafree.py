@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 
 from ...graph.errors import BadData, UsageError
 from ...graph.model import Model
-from ...graph.nodes import captured, display_name
+from ...graph.nodes import captured, display_name, is_standard
 from ...measure.ports import input_ports
 from ..calibration.layers import Layer, Layers
 from ..calibration.normal import GRID, Floats, Normal, moments
@@ -68,6 +69,11 @@ def ranges(model: Model, inputs: Mapping[str, Range] | None = None, *, reach: fl
     there = {o for n in folded.graph.node for o in n.output if o}
     found = _inputs(folded, inputs or {})
     found.update({name: _range(x, reach) for name, x in known.items() if name in there})
+    for node in folded.graph.node:  # what scales inputs before the first layer
+        if node.output[0] not in found:
+            scaled = _scaled(node, folded, found)
+            if scaled is not None:
+                found[node.output[0]] = scaled
     return found
 
 
@@ -105,6 +111,32 @@ def _range(x: Normal, reach: float) -> Range:
     """What the tensor's channels are as far as the variable that they follow goes, six deviations at most."""
     values = x.values()[..., np.abs(GRID) <= reach + 1e-9]
     return float(values.min()), float(values.max())
+
+
+def _scaled(node: onnx.NodeProto, model: Model, found: Mapping[str, Range]) -> Range | None:
+    """The range behind arithmetic with constants, or behind what moves values about; None for anything else."""
+    if not is_standard(node) or len(node.output) > 1:
+        return None
+    if node.op_type in _MOVES:
+        return found.get(node.input[0])
+    function = _ARITHMETIC.get(node.op_type)
+    if function is None or node.input[0] == node.input[1]:
+        return None
+    left, right = (found.get(name) or _ends(model.weights.get(name)) for name in node.input)
+    if left is None or right is None or (node.op_type == "Div" and right[0] <= 0 <= right[1]):
+        return None
+    values = [float(function(a, b)) for a in left for b in right]
+    return min(values), max(values)
+
+
+def _ends(value: np.ndarray | None) -> Range | None:
+    if value is None or value.dtype.kind != "f" or not value.size:
+        return None
+    return float(value.min()), float(value.max())
+
+
+_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity")
+_ARITHMETIC: Mapping[str, np.ufunc] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
 
 
 @dataclass(frozen=True)

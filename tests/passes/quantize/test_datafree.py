@@ -67,6 +67,28 @@ def test_ranges_hold_what_normal_channels_do_and_not_much_more(between: str) -> 
     assert ("q" not in found) or found["q"][0] == 0
 
 
+def test_ranges_follow_inputs_through_what_scales_them() -> None:
+    nodes = """d = Div(x, c) t = Transpose<perm = [0, 3, 1, 2]>(d) m = Sub(t, mean) q = Sub(one, m) e = Div(one, t)
+               a = Conv(q, w) n = BatchNormalization(a, g, s, u, v) r = Relu(n) z = GlobalAveragePool(e) y = Add(r, z)"""
+    weights = (
+        "float c, float[3, 1, 1] mean, float one, float[3, 3, 1, 1] w, float[3] g, float[3] s, float[3] u, float[3] v"
+    )
+    values = {"c": np.array(255.0), "mean": np.array([0.25, 0.5, 0.75]).reshape(3, 1, 1), "one": np.array(1.0)}
+    model = parsed(
+        "float[N, 8, 8, 3] x",
+        "float[N, 3, 8, 8] y",
+        weights,
+        nodes,
+        **{k: v.astype(np.float32) for k, v in values.items()},
+    )
+    found = ranges(model, {"x": (0, 255)})
+    assert found["t"] == found["d"] == (0, 1)
+    assert found["m"] == (-0.75, 0.75)
+    assert found["q"] == (0.25, 1.75)
+    assert "e" not in found  # one over nought
+    assert "y" not in found
+
+
 def test_a_smaller_reach_gives_smaller_ranges() -> None:
     model = normalized(BETWEEN["rectified"])
     wide, narrow = (ranges(model, {"x": (-6, 6)}, reach=r)["n"] for r in (6, 3))
