@@ -89,3 +89,12 @@ def test_script_reproduces_the_example(tmp_path: Path) -> None:
     # Another processor rounds differently and training amplifies that: nine runs with other instruction sets or a
     # perturbed input ended within a third of a point of each other's mean.
     assert abs(accuracy(tmp_path / MODEL.name) - accuracy(MODEL)) <= 0.01
+
+
+def test_transformer_recognizes_the_same_digits_and_is_small() -> None:
+    path = EXAMPLES / "vit_digits.onnx"
+    assert accuracy(path) >= 0.98
+    assert path.stat().st_size < 300_000
+    kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
+    assert kinds["LayerNormalization"] == 5
+    assert kinds["Softmax"] == 2

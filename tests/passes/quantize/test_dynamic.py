@@ -56,7 +56,7 @@ def test_products_are_bit_for_bit_those_of_the_definition(kind: str) -> None:
     model = parsed("float[N, 5, 48] x", "float[N, 5, 40] y", "float[48, 40] w", "y = MatMul(x, w)")
     x = np.random.default_rng(1).standard_normal((3, 5, 48)).astype(np.float32)
     x = {"signed": x, "positive": np.abs(x), "negative": -np.abs(x)}[kind]
-    found = run_plainly(dynamic_int8(model).model, {"x": x}, ["y"])["y"]
+    found = run_plainly(dynamic_int8(model, smallest=1).model, {"x": x}, ["y"])["y"]
     np.testing.assert_array_equal(found, reference(x, model.weights["w"]))
 
 
@@ -115,7 +115,7 @@ def test_gemm_in_all_its_forms(form: str) -> None:
 def test_a_shared_matrix_is_stored_once() -> None:
     nodes = "a = MatMul(x, w) b = Relu(a) c = MatMul(b, w) y = Softmax(c)"
     model = parsed("float[N, 48] x", "float[N, 48] y", "float[48, 48] w", nodes)
-    done = dynamic_int8(model)
+    done = dynamic_int8(model, smallest=1)
     assert sum(w.size == 48 * 48 for w in done.model.weights.values()) == 1
     assert list(done.done) == ["a", "c"]
 
@@ -167,7 +167,7 @@ def test_gru_is_stored_in_integers_and_computed_in_float(tmp_path: Path) -> None
 
 def test_only_the_rows_that_are_read_of_a_table_become_floats(tmp_path: Path) -> None:
     model = parsed("int64[N] x", "float[N, 16] y", "float[100, 16] table", "y = Gather(table, x)")
-    done = dynamic_int8(model)
+    done = dynamic_int8(model, smallest=1)
     assert optimized(done.model, tmp_path)["Gather"] == 2
     x = np.array([0, 99, -1, 7])
     same_outputs(model, done.model, {"x": x}, 40)
@@ -177,12 +177,12 @@ def test_only_the_rows_that_are_read_of_a_table_become_floats(tmp_path: Path) ->
 
 
 def test_each_node_that_stays_is_listed_with_a_reason() -> None:
-    weights = "float[32, 32, 3, 3] k, float[8, 8] s, float[3, 32, 40] t, float[32, 32] left"
+    weights = "float[32, 32, 3, 3] k, float[8, 8] s, float[4, 32, 40] t, float[80, 64] left"
     nodes = """a = Conv<pads = [1, 1, 1, 1]>(x, k) b = MatMul(a, s) c = MatMul(left, x2) d = MatMul(x3, t)
                y = Softmax(b) z = Relu(c) u = Relu(d) m = MatMul(x2, x2)"""
     model = parsed(
-        "float[1, 32, 8, 8] x, float[32, 32] x2, float[3, 5, 32] x3",
-        "float[1, 32, 8, 8] y, float[32, 32] z, float[3, 5, 40] u, float[32, 32] m",
+        "float[1, 32, 8, 8] x, float[64, 64] x2, float[4, 5, 32] x3",
+        "float[1, 32, 8, 8] y, float[80, 64] z, float[4, 5, 40] u, float[64, 64] m",
         weights,
         nodes,
     )
