@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..graph.model import Model
     from ..passes.quantize.quantize import QuantizedModel
 
+_CLEAN_DB = 40.0
+"""Layers above are not worth a word of advice."""
+
 
 def quantize(
     model: ModelPath,
@@ -207,7 +210,8 @@ def _report(
         for name, decibels in result["sqnr_db"].items():
             console.line(f"output {name}: signal to noise {_db(decibels)}")
         for one in result["worst"]:
-            console.line(f"noisy: {one['name']} at {_db(one['sqnr_db'])}; {one['advice']}")
+            if one["sqnr_db"] < _CLEAN_DB:
+                console.line(f"noisy: {one['name']} at {_db(one['sqnr_db'])}; {one['advice']}")
         if integer := result["runtime"]["integer"]:
             told = ", ".join(f"{count} {op}" for op, count in integer.items())
             console.line(f"ONNX Runtime computes in integers: {told}")

@@ -14,8 +14,11 @@ from onnx import TensorProto
 
 from ...graph.model import Model
 from ...graph.nodes import display_name
+from ..calibration.layers import Layers
 from .decibels import sqnr_db
 from .edit import Edit, Outcome, chosen_nodes
+from .prepare import prepared
+from .scheme import SCHEMES, Job, LayerNote, Result
 
 SMALLEST = 1024
 """Elements of weights below which the Cast is not worth it."""
@@ -70,3 +73,19 @@ def _excluded(model: Model, include: Sequence[str], exclude: Sequence[str]) -> d
         for name in node.input
         if name in model.weights
     }
+
+
+@SCHEMES.register("bf16")
+def bf16(job: Job) -> Result:
+    """Large weights in bfloat16, computed in float32: half the file."""
+    options, ready = job.options, prepared(job)
+    found = bfloat16_weights(
+        ready.model, include=options.include, exclude=(*options.exclude, *job.spared), least_db=options.min_sqnr
+    )
+    nodes = {node.output[0]: display_name(node) for node in ready.model.graph.node if node.output}
+    layers = [
+        LayerNote(nodes[one.node], one.node, one.x, "bfloat16", method="nearest")
+        for one in Layers(ready.model)
+        if one.weight in found.done
+    ]
+    return Result(found, ready.model, layers).noted(*ready.notes)

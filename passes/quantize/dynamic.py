@@ -26,6 +26,8 @@ from ...graph.model import Model
 from ...graph.nodes import attribute, display_name, is_standard
 from .edit import Edit, Outcome, chosen_nodes
 from .grid import TINY, WEIGHTS8, Grid
+from .prepare import prepared
+from .scheme import SCHEMES, Job, LayerNote, Result
 
 MICROSOFT = "com.microsoft"
 HIDDEN = 64
@@ -65,7 +67,7 @@ def dynamic_int8(
             why="; ".join(model.notes),
             fix="export the model again with a newer one",
         )
-    job = _Job(Edit(model), _NARROWER if reduce_range else WEIGHTS8, smallest)
+    job = _Work(Edit(model), _NARROWER if reduce_range else WEIGHTS8, smallest)
     done: dict[str, str] = {}
     skipped: dict[str, str] = {}
     for node, chosen in zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True):
@@ -92,7 +94,7 @@ class Left:
 
 
 @dataclass
-class _Job:
+class _Work:
     """The conversion of one model: what has been made so far, so that nothing is made twice."""
 
     edit: Edit
@@ -142,7 +144,7 @@ class _Job:
         return self._stored[key]
 
 
-Rule = Callable[[_Job, onnx.NodeProto], "str | Left"]
+Rule = Callable[[_Work, onnx.NodeProto], "str | Left"]
 
 
 def symmetric(value: np.ndarray, axis: int, grid: Grid = WEIGHTS8) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +154,7 @@ def symmetric(value: np.ndarray, axis: int, grid: Grid = WEIGHTS8) -> tuple[np.n
     return grid.round(value.astype(np.float64), scale.astype(np.float64)).astype(grid.dtype), scale
 
 
-def _matmul(job: _Job, node: onnx.NodeProto) -> str | Left:
+def _matmul(job: _Work, node: onnx.NodeProto) -> str | Left:
     x, name = node.input
     if name not in job.model.weights:
         return Left("its matrix stands on the left") if x in job.model.weights else Left()
@@ -164,7 +166,7 @@ def _matmul(job: _Job, node: onnx.NodeProto) -> str | Left:
     return _product(job, node, x, job.stored(name, weight, 0), node.output[0])
 
 
-def _gemm(job: _Job, node: onnx.NodeProto) -> str | Left:
+def _gemm(job: _Work, node: onnx.NodeProto) -> str | Left:
     """alpha goes into the scales, beta into a constant bias."""
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
     x, name = node.input[:2]
@@ -191,7 +193,7 @@ def _gemm(job: _Job, node: onnx.NodeProto) -> str | Left:
     return told
 
 
-def _product(job: _Job, node: onnx.NodeProto, x: str, stored: tuple[str, str], stem: str) -> str:
+def _product(job: _Work, node: onnx.NodeProto, x: str, stored: tuple[str, str], stem: str) -> str:
     edit = job.edit
     integers, scale, zero = job.integers(x)
     name = display_name(node)
@@ -202,7 +204,7 @@ def _product(job: _Job, node: onnx.NodeProto, x: str, stored: tuple[str, str], s
     return f"{node.op_type} in integers, one scale for each column"
 
 
-def _lstm(job: _Job, node: onnx.NodeProto) -> str | Left:
+def _lstm(job: _Work, node: onnx.NodeProto) -> str | Left:
     """Weights change from (directions, 4 hidden, inputs) to (directions, inputs, 4 hidden), a scale for each gate's row."""
     matrices = []
     for i in (1, 2):
@@ -234,7 +236,7 @@ def _lstm(job: _Job, node: onnx.NodeProto) -> str | Left:
     return "LSTM as DynamicQuantizeLSTM, one scale for each row of each gate"
 
 
-def _recurrent(job: _Job, node: onnx.NodeProto) -> str | Left:
+def _recurrent(job: _Work, node: onnx.NodeProto) -> str | Left:
     """Stored in 8 bits and computed in float: ONNX Runtime turns them to floats once, when it opens the file."""
     weights = [job.weight(node, i) for i in (1, 2)]
     big = [i for i, w in zip((1, 2), weights, strict=True) if not isinstance(w, Left)]
@@ -247,7 +249,7 @@ def _recurrent(job: _Job, node: onnx.NodeProto) -> str | Left:
     return f"weights only: there is no integer kernel for {node.op_type}"
 
 
-def _restored(job: _Job, name: str, value: np.ndarray) -> str:
+def _restored(job: _Work, name: str, value: np.ndarray) -> str:
     """Append what makes floats of an array's integers again; constants only, so it is computed once."""
     integers, scale = job.stored(name, value, 2, keep=True)
     edit = job.edit
@@ -255,7 +257,7 @@ def _restored(job: _Job, name: str, value: np.ndarray) -> str:
     return edit.add("Mul", [real, scale], edit.tensor(f"{name}_restored"))
 
 
-def _gather(job: _Job, node: onnx.NodeProto) -> str | Left:
+def _gather(job: _Work, node: onnx.NodeProto) -> str | Left:
     """Rows of a table: only those that are read become floats."""
     name = node.input[0]
     if name not in job.model.weights or job.model.weights[name].dtype.kind != "f":
@@ -280,7 +282,7 @@ def _gather(job: _Job, node: onnx.NodeProto) -> str | Left:
     return "rows of an 8-bit table, one scale for each row"
 
 
-def _conv(job: _Job, node: onnx.NodeProto) -> str | Left:
+def _conv(job: _Work, node: onnx.NodeProto) -> str | Left:
     return Left(_SLOW_CONV)
 
 
@@ -293,3 +295,22 @@ _RULES: dict[str, Rule] = {
     "Gather": _gather,
     "Conv": _conv,
 }
+
+
+@SCHEMES.register("dynamic")
+def dynamic(job: Job) -> Result:
+    """Weights in 8 bits beforehand, activations while the model runs: for transformers and recurrent layers, no data."""
+    options, ready = job.options, prepared(job)
+    outcome = dynamic_int8(
+        ready.model,
+        include=options.include,
+        exclude=(*options.exclude, *job.spared),
+        reduce_range=job.target.weight.bits < WEIGHTS8.bits,
+    )
+    names = {display_name(node): node for node in ready.model.graph.node}
+    layers = [
+        LayerNote(name, names[name].output[0], names[name].input[0], "int8", "uint8 as it runs", "nearest")
+        for name in outcome.done
+        if names[name].op_type in ("MatMul", "Gemm", "LSTM")
+    ]
+    return Result(outcome, ready.model, layers).noted(*ready.notes)

@@ -10,12 +10,16 @@ import numpy as np
 import onnx
 
 from ...graph.model import Model
+from ...graph.nodes import display_name
 from ...measure.data import DataSource
 from ...measure.session import open_session, run
+from ..calibration.layers import Layers
 from ..calibration.stream import part
 from .edit import Outcome
 from .half import LARGEST, Candidates, Converted, candidates, convert, to_half
 from .half_types import FLOAT, HALF
+from .prepare import prepared
+from .scheme import SCHEMES, Job, LayerNote, Result
 
 _NODES = 64
 """Nodes looked at in one run."""
@@ -215,3 +219,28 @@ def _runs(
     for feed in feeds:
         inputs = {n: feed[n].astype(np.float16) if kinds[n] == HALF else feed[n] for n in sources}
         yield run(session, inputs, list(dict.fromkeys(names)))
+
+
+@SCHEMES.register("fp16")
+def fp16(job: Job) -> Result:
+    """Everything in float16 but what overflows or gets too inexact, found by running it on the data."""
+    options, ready = job.options, prepared(job)
+    found = float16(
+        ready.model,
+        include=options.include,
+        exclude=(*options.exclude, *job.spared),
+        data=job.context.data,
+        keep_io=options.keep_io,
+        least_db=options.min_sqnr,
+    )
+    return Result(found, ready.model, float_notes(ready.model, found, "float16")).noted(*ready.notes)
+
+
+def float_notes(model: Model, outcome: Outcome, kind: str) -> list[LayerNote]:
+    """Layers among what was converted."""
+    nodes = {node.output[0]: display_name(node) for node in model.graph.node if node.output}
+    return [
+        LayerNote(nodes[one.node], one.node, one.x, kind, kind)
+        for one in Layers(model)
+        if nodes[one.node] in outcome.done
+    ]

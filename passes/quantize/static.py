@@ -17,16 +17,17 @@ from ...graph.opset import raise_opset
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.runner import required
-from ..simplify import fold_batch_norm, with_biases
-from .activations import Found, calibrate
+from . import datafree
+from .activations import Found, assigned, calibrate
 from .biases import roomy, store_biases
 from .edit import Outcome, chosen_nodes
 from .grid import Affine, Grid, Quantized
 from .insert import insert
 from .placement import Placement, place
+from .prepare import Prepared, prepared
 from .scheme import SCHEMES, Job, LayerNote, Result, study
 from .storage import store
-from .walk import ROWS, Rounded, Spec, Walked, round_in_turn
+from .walk import ROWS, Rounded, Spec, Walked, round_in_turn, round_plainly
 
 WIDE = 7
 """Bits from which on the nearest integers do; only biases then follow the data."""
@@ -69,23 +70,40 @@ def any_bits(job: Job) -> Result:
 
 def static(job: Job, kinds: Kinds) -> Result:
     """Raises UsageError without data where BatchNormalization's statistics cannot stand in for it."""
-    model = with_biases(fold_batch_norm(job.model)[0])
+    blind = job.context.data is None
+    ready = prepared(job, level=blind, absorb=blind)
+    model = ready.model
     if kinds.activations.stored_bits > 8:
         model = raise_opset(model, 21)
+    nodes, options = model.graph.node, job.options
     allowed = [
         chosen and display_name(node) not in job.spared
-        for node, chosen in zip(
-            model.graph.node, chosen_nodes(model, job.options.include, job.options.exclude), strict=True
-        )
+        for node, chosen in zip(nodes, chosen_nodes(model, options.include, options.exclude), strict=True)
     ]
-    placement = place(model, allowed, between=kinds.between)
-    layers = {one.node: one for one in Layers(model)}
-    taken = {model.graph.node[k].output[0] for k in placement.nodes}
-    layers = {node: one for node, one in layers.items() if node in taken}
+    if blind:
+        placement, found = _from_statistics(job, ready, model, allowed, kinds)
+    else:
+        placement = place(model, allowed, between=kinds.between)
+        found = _from_data(job, model, placement, kinds)
+    taken = {nodes[k].output[0] for k in placement.nodes}
+    layers = {one.node: one for one in Layers(model) if one.node in taken}
     if not layers:
         return Result(Outcome(job.model, {}, placement.skipped), job.model)
+    running = insert(model, placement, found.affines, kinds.activations, symmetric=kinds.symmetric)
+    walked = _blindly(job, ready, model, layers, kinds) if blind else _rounded(job, model, running, layers, kinds)
+    return Result(
+        Outcome(
+            _stored(job, model, running, walked, found), _done(model, placement, walked), placement.skipped, ready.notes
+        ),
+        reference=model,
+        layers=_notes(model, placement, walked, kinds),
+        details={"ranges": found.methods},
+    )
+
+
+def _from_data(job: Job, model: Model, placement: Placement, kinds: Kinds) -> Found:
     data = required(job.context, without="--scheme dynamic, or a weight-only scheme such as w8")
-    found = calibrate(
+    return calibrate(
         model,
         placement,
         data,
@@ -94,15 +112,35 @@ def static(job: Job, kinds: Kinds) -> Result:
         method=job.options.ranges,
         context=job.context,
     )
-    running = insert(model, placement, found.affines, kinds.activations, symmetric=kinds.symmetric)
-    walked = _rounded(job, model, running, layers, kinds)
-    result = _stored(job, model, running, walked, found)
-    return Result(
-        Outcome(result, _done(model, placement, walked), placement.skipped),
-        reference=model,
-        layers=_notes(model, placement, walked, kinds),
-        details={"ranges": found.methods},
+
+
+def _from_statistics(
+    job: Job, ready: Prepared, model: Model, allowed: Sequence[bool], kinds: Kinds
+) -> tuple[Placement, Found]:
+    """Ranges that BatchNormalization tells; nodes around tensors of which it tells nothing stay in float."""
+    known = datafree.ranges(ready.kept, {name: (low, high) for name, low, high in job.options.input_ranges})
+    allowed = list(allowed)
+    while True:
+        placement = place(model, allowed, between=kinds.between)
+        missing = {n for n in placement.tensors if n not in placement.moved and n not in known}
+        if not missing:
+            break
+        for k, node in enumerate(model.graph.node):
+            touched = {placement.absorbed.get(o, o) for o in node.output} | set(node.input)
+            allowed[k] = allowed[k] and not touched & missing
+    limits = {n: known[n] for n in placement.tensors if n in known}
+    return placement, Found(
+        assigned(placement, limits, kinds.activations, kinds.symmetric), dict.fromkeys(limits, "statistics")
     )
+
+
+def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked:
+    """Weights by themselves, biases by what BatchNormalization says of the means."""
+    walked = round_plainly(model, specs_for(layers, kinds.weights, job))
+    changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
+    corrected = datafree.bias_correction(model, changed, datafree.statistics(ready.kept))
+    walked.biases.update(corrected.biases)
+    return walked
 
 
 def _done(model: Model, placement: Placement, walked: Walked) -> dict[str, str]:

@@ -1,0 +1,59 @@
+"""What is done to a model before its numbers are rounded, outputs equal to rounding: folding, levelling, smoothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...graph.errors import UsageError
+from ...graph.model import Model
+from ..simplify import fold_batch_norm, with_biases
+from .datafree import StatisticsMissing, statistics
+from .equalize import absorb_high_biases, equalize
+from .scheme import Job
+from .smooth import smooth
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``kept`` still has its BatchNormalization, which knows what activations are like; ``model`` has it folded."""
+
+    kept: Model
+    model: Model
+    notes: list[str] = field(default_factory=list)
+
+
+def prepared(job: Job, *, level: bool = False, absorb: bool = False) -> Prepared:
+    """Fold and give biases; equalize with ``level`` or where the user says so, absorb high biases, smooth if asked.
+
+    Raises:
+        UsageError: smoothing was asked for without data.
+    """
+    options, notes = job.options, []
+    kept = job.model
+    if level or options.equalize:
+        levelled = equalize(kept)
+        kept = levelled.model
+        notes += [*levelled.notes, _told("equalized", len(levelled.done))]
+    if absorb and _knows(kept):
+        absorbed = absorb_high_biases(kept)
+        kept = absorbed.model
+    model = with_biases(fold_batch_norm(kept)[0])
+    if options.smooth is not None:
+        if job.context.data is None:
+            raise UsageError("--smooth needs calibration data", fix="add --data, or leave it out")
+        smoothed = smooth(model, job.context.data, alpha=options.smooth)
+        model = smoothed.model
+        notes.append(_told("smoothed what goes into", len(smoothed.done)))
+    return Prepared(kept, model, notes)
+
+
+def _knows(model: Model) -> bool:
+    try:
+        statistics(model)
+    except StatisticsMissing:
+        return False
+    return True
+
+
+def _told(what: str, count: int) -> str:
+    return f"{what} {count} layer{'' if count == 1 else 's'}"
