@@ -19,6 +19,8 @@ from .grid import CARRIERS, Affine, Grid, affine
 from .placement import Placement
 
 _SHAPES = ("Shape", "Size")
+ON_INTEGERS = ("Pad", "SpaceToDepth")
+"""Operators that move values but that ONNX Runtime would run on floats between the conversions."""
 
 
 def insert(model: Model, placement: Placement, found: Mapping[str, Affine], grid: Grid, *, symmetric: bool) -> Model:
@@ -69,8 +71,8 @@ class _Insertion:
                 self.renamed[value.name] = self.names.fresh(f"{value.name}/dq")
                 nodes += self._pair(value.name, value.name, self.renamed[value.name])
         for place, node in enumerate(graph.node):
-            if self._pads_integers(node):
-                nodes += self._pad(node)
+            if is_standard(node) and node.op_type in ON_INTEGERS and node.output[0] in self.found:
+                nodes += self._on_integers(node)
                 continue
             self._read(node)
             nodes += [self._constant(node, i, grid, symmetric) for i in self.constants.get(place, ())]
@@ -84,20 +86,19 @@ class _Insertion:
                     node.output[k] = self.names.fresh(f"{name}/raw")
                     after += self._pair(name, node.output[k], name)
             nodes += [node, *after]
+        read = {i for node in nodes for i in (*node.input, *captured(node))} | {o.name for o in graph.output}
+        nodes = [n for n in nodes if n.op_type != "DequantizeLinear" or n.output[0] in read]
         replace_nodes(graph, nodes)
         drop_unread(self.model)
         return self.model
 
-    def _pads_integers(self, node: onnx.NodeProto) -> bool:
-        return is_standard(node) and node.op_type == "Pad" and node.output[0] in self.found
-
-    def _pad(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """Pad the integers with their zero point: ONNX Runtime would pad floats in between."""
+    def _on_integers(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Let a node that moves values read and make integers; Pad fills up with their zero point."""
         name, (scale, zero) = node.output[0], self._parameters(node.output[0])
         node.input[0] = self.integers[node.input[0]]
-        if len(node.input) < 3:
-            node.input.append("")
-        node.input[2] = zero
+        if node.op_type == "Pad":
+            node.input.extend([""] * (3 - len(node.input)))
+            node.input[2] = zero
         node.output[0] = self.integers[name] = self.names.fresh(f"{name}/q")
         return [node, self._back(name, scale, zero, name)]
 

@@ -145,7 +145,7 @@ class _Work:
         for place in self.chosen if self.between else ():
             node = self.nodes[place]
             if not KERNELS[node.op_type].float_out:
-                needed.update(self.absorbed.get(o, o) for o in node.output if o)
+                needed.update(self.absorbed.get(o, o) for o in node.output if self.readers[o])
         return needed
 
     def _constants(self) -> list[tuple[int, int]]:

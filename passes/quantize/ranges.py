@@ -19,8 +19,9 @@ RANGES: Registry[RangeMethod] = Registry("range", "intaglio.ranges")
 BINS = 4096
 """Of the histograms: a power of two covers the values, so that one side has at least a quarter of them."""
 _SHARE = 0.9999
-_SHRINK = np.linspace(0.2, 1.0, 41)
-"""Parts of the full range that are tried."""
+_PARTS = np.geomspace(1 / 64, 1.0, 25)
+"""Parts of the full range that are tried, then more of them around the best."""
+_FINER = 12
 
 
 @RANGES.register("minmax")
@@ -74,13 +75,17 @@ def _least(histogram: Histogram, loss: Callable[[float, float], float]) -> Range
     low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
     if low == high:
         return low, high
-    tried = [(part * low, part * high) for part in _SHRINK]
-    low, high = min(tried, key=lambda r: loss(*r))
-    if low < 0 < high:
-        full_low, full_high = histogram.minimum, histogram.maximum
-        low = min((part * full_low for part in _SHRINK), key=lambda one: loss(one, high))
-        high = min((part * full_high for part in _SHRINK), key=lambda one: loss(low, one))
-    return float(low), float(high)
+    part = _best_part(lambda part: loss(part * low, part * high))
+    if not low < 0 < high:
+        return part * low, part * high
+    lower = low * _best_part(lambda part_low: loss(part_low * low, part * high))
+    return lower, high * _best_part(lambda part_high: loss(lower, part_high * high))
+
+
+def _best_part(loss: Callable[[float], float]) -> float:
+    coarse = min(range(len(_PARTS)), key=lambda k: loss(float(_PARTS[k])))
+    around = np.linspace(_PARTS[max(coarse - 1, 0)], _PARTS[min(coarse + 1, len(_PARTS) - 1)], _FINER + 1)
+    return float(min([float(_PARTS[coarse]), *map(float, around)], key=loss))
 
 
 def _filled(histogram: Histogram) -> tuple[Floats, Floats]:
