@@ -37,7 +37,7 @@ def raise_opset(model: Model, version: int) -> Model:
     if obstacle:
         raise BadModel(what, why=obstacle)
     try:
-        converted = version_converter.convert_version(_structure(model), version)
+        converted = version_converter.convert_version(structure(model), version)
         onnx.shape_inference.infer_shapes(converted, check_type=True)
     except Exception as error:  # both raise whatever their C++ code throws
         raise BadModel(what, why=" ".join(str(error).split())[:300]) from error
@@ -52,7 +52,7 @@ def raise_opset(model: Model, version: int) -> Model:
     return raised
 
 
-def _structure(model: Model) -> onnx.ModelProto:
+def structure(model: Model) -> onnx.ModelProto:
     """The model with large weights declared as inputs, for the converter."""
     graph = onnx.GraphProto(name=model.graph.name or "graph")
     graph.node.extend(model.graph.node)

@@ -5,7 +5,10 @@ The error only depends on the inputs through H, so that a step costs two product
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from .descent import better_rows, descend
@@ -14,6 +17,7 @@ from .nearest import mse
 from .rounding import ROUNDERS, Problem
 from .steps import Steps, searched
 
+AnyFloats = NDArray[Any]
 STEPS = 1000
 _LEAST_STEPS = 100
 _BUDGET = 2e11
@@ -58,7 +62,9 @@ def adaround(problem: Problem) -> Quantized:
     return descend(problem, better_rows(problem, start, learned))
 
 
-def _learned(wanted: Floats, second: Floats, scale: Floats, floor: Floats, low: Floats, high: Floats) -> np.ndarray:
+def _learned(
+    wanted: AnyFloats, second: AnyFloats, scale: AnyFloats, floor: AnyFloats, low: AnyFloats, high: AnyFloats
+) -> np.ndarray:
     """Which weights go up. Shapes: second (columns, columns), all others (outputs, columns)."""
     part = np.clip(wanted / scale - floor, 0.0, 1.0)
     inside = (floor >= low) & (floor < high)  # elsewhere both ways end at the same number
