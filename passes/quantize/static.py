@@ -26,16 +26,12 @@ from .insert import insert
 from .placement import Placement, place
 from .prepare import Prepared, prepared
 from .scheme import SCHEMES, Job, LayerNote, Result, study
+from .specs import WIDE, specs_for
 from .storage import store
-from .walk import ROWS, Rounded, Spec, Walked, round_in_turn, round_plainly
+from .walk import ROWS, Rounded, Walked, round_in_turn, round_plainly
 
-WIDE = 7
-"""Bits from which on the nearest integers do; only biases then follow the data."""
-NARROW = 4
-"""Bits below which the first and the last layer keep 8."""
 _FEW_ROWS, _FEW_SAMPLES = 1 << 14, 256
 """What means are taken over where only biases follow the data."""
-METHODS = ("nearest", "mse", "gptq", "descent")
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,8 @@ def _from_statistics(
 
 def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked:
     """Weights by themselves, biases by what BatchNormalization says of the means."""
-    walked = round_plainly(model, specs_for(layers, kinds.weights, job))
+    names = _names(model)
+    walked = round_plainly(model, specs_for(layers, kinds.weights, job, names))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
     corrected = datafree.bias_correction(model, changed, datafree.statistics(ready.kept))
     walked.biases.update(corrected.biases)
@@ -152,8 +149,12 @@ def _done(model: Model, placement: Placement, walked: Walked) -> dict[str, str]:
     }
 
 
+def _names(model: Model) -> dict[str, str]:
+    return {node.output[0]: display_name(node) for node in model.graph.node if node.output}
+
+
 def _notes(model: Model, placement: Placement, walked: Walked, kinds: Kinds) -> list[LayerNote]:
-    names = {node.output[0]: display_name(node) for node in model.graph.node if node.output}
+    names = _names(model)
     activations = f"{'' if kinds.activations.signed else 'u'}int{kinds.activations.bits}"
     return [
         LayerNote(
@@ -169,26 +170,11 @@ def _notes(model: Model, placement: Placement, walked: Walked, kinds: Kinds) -> 
     ]
 
 
-def specs_for(
-    layers: Mapping[str, Layer], grid: Grid, job: Job, *, block: int = 0, symmetric: bool = True
-) -> dict[str, Spec]:
-    """What becomes of each layer; the first and the last keep 8 bits where the others have very few."""
-    chosen = job.options.method
-    found = {}
-    names = list(layers)
-    for node in names:
-        edge = grid.bits < NARROW and node in (names[0], names[-1])
-        used = Grid(8, narrow=True) if edge else grid
-        methods = (METHODS[:2] if used.bits >= WIDE else METHODS) if chosen == "auto" else (chosen,)
-        found[node] = Spec(used, methods, block, symmetric)
-    return found
-
-
 def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked:
-    wide = kinds.weights.bits >= WIDE
+    wide, names = kinds.weights.bits >= WIDE, _names(model)
     batches, _ = calibration_inputs(model, job.context)
     batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
-    specs = specs_for(layers, kinds.weights, job)
+    specs = specs_for(layers, kinds.weights, job, names)
     rows = _FEW_ROWS if wide else ROWS
     return round_in_turn(model, running, batches, specs, job.context, refit=not wide, rows=rows)
 
@@ -213,6 +199,7 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked, found: Found
         if job.target.integer_bias and offset is not None:
             wanted = one.layer.matrix(model.weights[one.layer.weight])
             quantized = roomy(quantized, wanted, offset, float(x.scale))
+        quantized = replace(quantized, zero=np.zeros_like(quantized.scale))  # some integer kernels want it
         rounded[now.node] = replace(one, layer=now, quantized=quantized)
         stored[now.node] = (now, quantized, x)
     if job.target.integer_bias:

@@ -1,0 +1,36 @@
+"""What becomes of each layer's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..calibration.layers import Layer
+from .grid import WEIGHTS8, Grid
+from .scheme import Job
+from .walk import Spec
+
+BLIND = ("nearest", "mse")
+"""Methods that need no data."""
+METHODS = (*BLIND, "gptq", "descent")
+WIDE = 7
+"""Bits from which on the nearest integers do; only biases then follow the data."""
+NARROW = 4
+"""Bits below which the first and the last layer keep 8."""
+
+
+def specs_for(layers: Mapping[str, Layer], grid: Grid, job: Job, names: Mapping[str, str]) -> dict[str, Spec]:
+    """The methods to choose from for each layer; spared ones and, below 4 bits, the first and the last keep 8 bits.
+
+    ``names`` are what users call the layers, by the tensor that a layer's node makes.
+    """
+    chosen, order = job.options.method, list(layers)
+    found = {}
+    for node in order:
+        edge = grid.bits < NARROW and node in (order[0], order[-1])
+        used = WEIGHTS8 if edge or names[node] in job.spared else grid
+        if chosen != "auto":
+            methods: tuple[str, ...] = (chosen,)
+        else:
+            methods = BLIND if used.bits >= WIDE or job.context.data is None else METHODS
+        found[node] = Spec(used, methods)
+    return found
