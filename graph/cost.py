@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
-from .dtypes import is_float, is_number, stored_bytes
+from .dtypes import bits, is_float, is_number, stored_bytes
 from .errors import BadModel
 from .macs import Dims, formula
 from .model import Model
@@ -26,7 +27,12 @@ _QUANTIZED: Mapping[str, tuple[int, ...]] = {
     "ConvInteger": (1,),
     "MatMulInteger": (0, 1),
     "QGemm": (0, 3, 6),
+    "MatMulNBits": (1,),
+    "GatherBlockQuantized": (0,),
+    "DynamicQuantizeLSTM": (1, 2),
 }
+# Operators that read several numbers from one byte, and how many bits each has unless they say so.
+_PACKED_BITS: Mapping[str, int] = {"MatMulNBits": 4, "GatherBlockQuantized": 4}
 _SCALES: Mapping[str, tuple[int, ...]] = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
@@ -42,6 +48,9 @@ _SCALES: Mapping[str, tuple[int, ...]] = {
     "ConvInteger": (2, 3),
     "MatMulInteger": (2, 3),
     "QGemm": (1, 2, 4, 5, 7, 8),
+    "MatMulNBits": (2, 3),
+    "GatherBlockQuantized": (2, 3),
+    "DynamicQuantizeLSTM": (8, 9, 10, 11),
 }
 _RANDOM = ("Bernoulli", "Multinomial", "Random")
 
@@ -115,7 +124,13 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
     These are float weights, integer weights that a quantized operator reads in their place, and what a
     ``ConstantOfShape`` of fixed shape makes in the place of a weight. Scales and zero points are none.
     """
-    stands_for_float, scales, other = _roles(model.graph)
+    stands_for_float, scales, other = _roles(model)
+    packed = {
+        node.input[position]: 8 // int(attribute(node, "bits", _PACKED_BITS[node.op_type]))
+        for node in model.graph.node
+        if node.op_type in _PACKED_BITS
+        for position in _QUANTIZED[node.op_type]
+    }
     found: dict[str, int] = {}
     for name, weight in model.weights.items():
         if is_float(shapes.dtypes[name]):
@@ -123,7 +138,7 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
         else:
             counts = name in stands_for_float and is_number(shapes.dtypes[name])
         if counts:
-            found[name] = weight.size
+            found[name] = weight.size * (packed.get(name, 1) if weight.dtype == np.uint8 else 1)
     for node in model.graph.node:
         made = node.op_type == "ConstantOfShape" and node.input[0] in model.weights
         if (made or node.op_type == "Constant") and is_standard(node):
@@ -162,12 +177,25 @@ def node_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
         return None
 
 
-def _roles(graph: onnx.GraphProto) -> tuple[set[str], set[str], set[str]]:
-    """Names read as quantized weights, as scales or zero points, and in any other way."""
+def _roles(model: Model) -> tuple[set[str], set[str], set[str]]:
+    """Names read as quantized weights, as scales or zero points, and in any other way.
+
+    Small integers that a Cast makes floats of are weights, and what these are multiplied by are scales.
+    """
     quantized: set[str] = set()
     scales: set[str] = set()
     other: set[str] = set()
-    for node in graph.node:
+    restored: set[str] = set()
+    for node in model.graph.node:
+        first = model.weights.get(node.input[0]) if node.input else None
+        if node.op_type == "Cast" and first is not None and _is_small_integer(first):
+            quantized.add(node.input[0])
+            restored.update(node.output)
+            continue
+        if node.op_type in ("Mul", "Sub") and node.input[0] in restored:
+            scales.add(node.input[1])
+            restored.update(node.output)
+            continue
         for position, name in enumerate(node.input):
             if position in _QUANTIZED.get(node.op_type, ()):
                 quantized.add(name)
@@ -176,6 +204,11 @@ def _roles(graph: onnx.GraphProto) -> tuple[set[str], set[str], set[str]]:
             else:
                 other.add(name)
     return quantized, scales, other
+
+
+def _is_small_integer(weight: np.ndarray) -> bool:
+    kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
+    return is_number(kind) and not is_float(kind) and bits(kind) <= 8
 
 
 def _inner_params(model: Model) -> Iterator[int]:

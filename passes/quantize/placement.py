@@ -15,6 +15,7 @@ import onnx
 from ...graph.model import Model
 from ...graph.nodes import captured, display_name, is_standard
 from ...graph.shapes import infer_shapes
+from ..calibration.layers import Layers
 from .kernels import KERNELS, RECTIFIERS, Kernel
 
 
@@ -54,6 +55,7 @@ class _Work:
         self.readers: Counter[str] = Counter(o.name for o in model.graph.output)
         for node in self.nodes:
             self.readers.update((*node.input, *captured(node)))
+        self.biased = {one.output: one.node for one in Layers(model) if one.output != one.node}
         self.outputs = {o.name for o in model.graph.output}
         self.made: dict[str, Kernel] = {}  # tensors that could be integers, and what makes them
         self.chosen: list[int] = []
@@ -67,6 +69,7 @@ class _Work:
                 reason = self._take(place, node)
                 if reason:
                     self.skipped[display_name(node)] = reason
+        self._leave_useless()
         needed = self._needed()
         order = [i.name for i in self.model.graph.input]
         order += [o for node in self.nodes for o in node.output if o]
@@ -91,6 +94,10 @@ class _Work:
         """Quantize a node, or say why not."""
         if node.op_type in RECTIFIERS and is_standard(node):
             return self._rectify(node)
+        layer = self.biased.get(node.output[0])
+        if layer in self.made:  # the bias of a product, which is added in floats
+            self.made[node.output[0]] = self.made[layer]
+            return ""
         kernel = KERNELS.get(node.op_type) if is_standard(node) else None
         if kernel is None:
             return "it has no integer kernel"
@@ -134,6 +141,22 @@ class _Work:
             return "its limits are computed"
         self.absorbed[x], self.made[y] = y, kernel
         return ""
+
+    def _leave_useless(self) -> None:
+        """Leave what lies between layers in float where no layer reads what comes of it, as in residual streams."""
+        useful: set[str] = set()
+        kept = []
+        for place in reversed(self.chosen):
+            node = self.nodes[place]
+            kernel = KERNELS[node.op_type]
+            if kernel.starts or any(self.absorbed.get(o, o) in useful for o in node.output if o):
+                useful.update(self._data(node, kernel))
+                kept.append(place)
+            else:
+                self.skipped[display_name(node)] = "no layer reads what comes of it"
+                for output in node.output:
+                    self.moved.pop(output, None)
+        self.chosen = kept[::-1]
 
     def _needed(self) -> set[str]:
         """Tensors that become integers: what quantized nodes read, and what those make that cannot give floats."""

@@ -58,6 +58,23 @@ class Laid:
     def arrays(self) -> list[np.ndarray]:
         return [a for a in (self.integers, self.scale, self.zero) if a is not None]
 
+    def once(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
+        """Integers, scales and float zero points that go together as they stand; None where a block is cut short."""
+        shape, axis, length = self.integers.shape, self.axis, self.integers.shape[self.axis]
+        if not self.block:
+            beside = [1] * self.integers.ndim
+            beside[axis] = length
+            parts = [None if a is None else a.reshape(beside) for a in (self.scale, self.zero)]
+            integers = self.integers
+        elif length % self.block:
+            return None
+        else:
+            integers = self.integers.reshape(*shape[:axis], -1, self.block, *shape[axis + 1 :])
+            parts = [None if a is None else np.expand_dims(a, axis + 1) for a in (self.scale, self.zero)]
+        scale, zero = parts
+        assert scale is not None
+        return integers, scale, None if zero is None else zero.astype(scale.dtype)
+
     def same(self, other: Laid) -> bool:
         """Whether it stands for the same tensor, number for number."""
         return (self.axis, self.block, len(self.arrays)) == (other.axis, other.block, len(other.arrays)) and all(

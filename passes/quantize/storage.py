@@ -1,7 +1,8 @@
 """Put integers into a model in the place of float weights.
 
 A weight keeps its name: it becomes the output of a DequantizeLinear node before its first reader, so that no reader
-changes. Where ONNX Runtime has an operator that reads the integers itself, ``nbits`` and tables use that instead.
+changes. For ONNX Runtime, operators that read the integers themselves are used where it has them; elsewhere a Cast and a
+Mul stand in for DequantizeLinear: it computes those once, when it opens the file, but DequantizeLinear in every run.
 Nodes that read the same weight and were rounded alike read the same integers; those that were not rounded, or
 otherwise, keep reading what they did.
 """
@@ -54,14 +55,15 @@ class Single:
 def store(model: Model, rounded: Mapping[str, Stored] | Iterable[Stored], *, form: Form = "dq") -> Model:
     """A copy of the model that holds these weights in integers, its operator set raised as far as they need.
 
-    ``nbits`` makes MatMulNBits of ONNX Runtime of each MatMul and Gemm that it can do; all else is as with ``dq``.
+    ``dq`` writes DequantizeLinear, which all runtimes know. ``nbits`` is for ONNX Runtime: MatMulNBits in the place of
+    each MatMul and Gemm that it can do, floats that are made once for all else.
 
     Raises:
         BadModel: the operator set cannot be raised that far.
     """
     entries = list(rounded.values() if isinstance(rounded, Mapping) else rounded)
     forms = {(e.layer.node, e.layer.weight): laid(e.layer, e.quantized, model.weights[e.layer.weight]) for e in entries}
-    work = Work(raise_opset(model, max([model.opset, *map(_opset, forms.values())])))
+    work = Work(raise_opset(model, max([model.opset, *map(_opset, forms.values())])), once=form == "nbits")
     for entry in entries:
         form_of = forms[entry.layer.node, entry.layer.weight]
         if form == "nbits" and isinstance(entry.layer, Layer) and as_nbits(work, entry.layer, entry.quantized):
@@ -82,6 +84,7 @@ class Work:
     """A copy of a model whose weights become integers one after the other."""
 
     original: Model
+    once: bool = False
     model: Model = field(init=False)
     names: Names = field(init=False)
     constants: dict[str, list[tuple[np.ndarray, str]]] = field(default_factory=lambda: defaultdict(list))
@@ -152,22 +155,45 @@ class Work:
         return self.model
 
     def _dequantize(self, weight: str, out: str, form: Laid) -> list[onnx.NodeProto]:
+        kind = self.original.weights[weight].dtype
+        made = out if kind == form.scale.dtype else self.names.fresh(f"{weight}/float")
+        once = form.once() if self.once else None
+        nodes = self._every_run(weight, made, form) if once is None else self._once(weight, made, *once)
+        if made != out:
+            to = helper.np_dtype_to_tensor_dtype(kind)
+            nodes.append(helper.make_node("Cast", [made], [out], self.names.fresh(f"{weight}/Cast"), to=to))
+        return nodes
+
+    def _every_run(self, weight: str, out: str, form: Laid) -> list[onnx.NodeProto]:
         operands = [self.constant(f"{weight}/q", form.integers), self.constant(f"{weight}/scale", form.scale)]
         if form.zero is not None:
             operands.append(self.constant(f"{weight}/zero", form.zero))
-        kind = self.original.weights[weight].dtype
-        made = out if kind == form.scale.dtype else self.names.fresh(f"{weight}/float")
-        node = helper.make_node(
-            "DequantizeLinear", operands, [made], self.names.fresh(f"{weight}/Dequantize"), axis=form.axis
-        )
+        title = self.names.fresh(f"{weight}/Dequantize")
+        node = helper.make_node("DequantizeLinear", operands, [out], title, axis=form.axis)
         if form.block:
             node.attribute.append(helper.make_attribute("block_size", form.block))
-        if made == out:
-            return [node]
-        cast = helper.make_node(
-            "Cast", [made], [out], self.names.fresh(f"{weight}/Cast"), to=helper.np_dtype_to_tensor_dtype(kind)
-        )
-        return [node, cast]
+        return [node]
+
+    def _once(
+        self, weight: str, out: str, integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None
+    ) -> list[onnx.NodeProto]:
+        """Nodes of constants only: (Cast(integers) - zero) * scale, in the weight's shape."""
+        shape = self.original.weights[weight].shape
+        steps: list[tuple[str, list[str]]] = [("Cast", [])]
+        if zero is not None:
+            steps.append(("Sub", [self.constant(f"{weight}/zero", zero)]))
+        steps.append(("Mul", [self.constant(f"{weight}/scale", scale)]))
+        if integers.shape != shape:
+            steps.append(("Reshape", [self.constant(f"{weight}/shape", np.array(shape, np.int64))]))
+        nodes, name = [], self.constant(f"{weight}/q", integers)
+        for k, (op, operands) in enumerate(steps):
+            made = out if k == len(steps) - 1 else self.names.fresh(f"{weight}/{op.lower()}")
+            node = helper.make_node(op, [name, *operands], [made], self.names.fresh(f"{weight}/{op}"))
+            if op == "Cast":
+                node.attribute.append(helper.make_attribute("to", helper.np_dtype_to_tensor_dtype(scale.dtype)))
+            nodes.append(node)
+            name = made
+        return nodes
 
     def _hint(self) -> None:
         """Record the shapes of what nodes of other domains make: nobody can infer them."""
