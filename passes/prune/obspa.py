@@ -13,6 +13,7 @@ import numpy as np
 from ...graph.coupling import Removal, remove
 from ...graph.errors import UsageError
 from ...graph.model import Model
+from ..calibration.effects import Effects
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer
@@ -25,7 +26,6 @@ from .allocate import allocate
 from .choose import Ranking
 from .criteria import CRITERIA, Criterion
 from .curves import ROWS, Curve, Curves
-from .effects import Effects
 from .plan import Choice, Job, Planner
 from .ranked import NEAR, check_reached, meet, unreachable
 from .readers import Readers

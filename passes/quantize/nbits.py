@@ -15,6 +15,7 @@ from onnx import helper
 
 from ..calibration.layers import Layer
 from .grid import Quantized, spread
+from .places import Place
 
 if TYPE_CHECKING:
     from .storage import Work
@@ -34,16 +35,21 @@ def nbits_block(columns: int, block: int) -> int | None:
     return block if _LEAST <= block <= _MOST and not block & (block - 1) else None
 
 
-def as_nbits(work: Work, layer: Layer, quantized: Quantized) -> bool:
-    """Make a MatMul or Gemm read packed integers; False where the operator cannot say what it computes."""
-    node, weight = work.node(layer), work.original.weights[layer.weight]
-    columns = quantized.integers.shape[-1]
-    block = nbits_block(columns, quantized.block)
-    bits = quantized.grid.stored_bits
-    half = weight.dtype not in (np.float32, np.float16)
-    scaled = layer.alpha != 1 or (layer.beta != 1 and layer.bias is not None)
-    if layer.window is not None or scaled or half or block is None or bits not in (2, 4, 8):
+def fits_nbits(layer: Layer | Place, quantized: Quantized, weight: np.ndarray) -> bool:
+    """Whether the operator can say what a layer computes."""
+    if isinstance(layer, Place) or layer.window is not None or weight.dtype not in (np.float32, np.float16):
         return False
+    scaled = layer.alpha != 1 or (layer.beta != 1 and layer.bias is not None)
+    block = nbits_block(quantized.integers.shape[-1], quantized.block)
+    return not scaled and block is not None and quantized.grid.stored_bits in (2, 4, 8)
+
+
+def write_nbits(work: Work, layer: Layer, quantized: Quantized) -> None:
+    """Make a MatMul or Gemm read packed integers."""
+    node, weight = work.node(layer), work.original.weights[layer.weight]
+    columns, bits = quantized.integers.shape[-1], quantized.grid.stored_bits
+    block = nbits_block(columns, quantized.block)
+    assert block is not None
     packed, scale, zero = pack(quantized, block)
     stem = layer.weight
     operands = [node.input[0], work.constant(f"{stem}/packed", packed)]
@@ -67,7 +73,6 @@ def as_nbits(work: Work, layer: Layer, quantized: Quantized) -> bool:
         accuracy_level=ACCURACY,
     )
     work.replace(layer, [made], domain=MICROSOFT)
-    return True
 
 
 def pack(quantized: Quantized, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -10,8 +10,9 @@ otherwise, keep reading what they did.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -24,9 +25,9 @@ from ...graph.opset import raise_opset, structure
 from ..calibration.layers import Layer
 from ..simplify.names import Names
 from .grid import Quantized
-from .nbits import as_nbits
+from .nbits import fits_nbits, write_nbits
 from .places import Laid, Place, laid
-from .tables import as_rows
+from .tables import row_writer
 
 Form = Literal["dq", "nbits"]
 _OPSETS = {2: 25, 4: 21, 8: 13, 16: 21}
@@ -62,16 +63,24 @@ def store(model: Model, rounded: Mapping[str, Stored] | Iterable[Stored], *, for
         BadModel: the operator set cannot be raised that far.
     """
     entries = list(rounded.values() if isinstance(rounded, Mapping) else rounded)
-    forms = {(e.layer.node, e.layer.weight): laid(e.layer, e.quantized, model.weights[e.layer.weight]) for e in entries}
-    work = Work(raise_opset(model, max([model.opset, *map(_opset, forms.values())])), once=form == "nbits")
-    for entry in entries:
-        form_of = forms[entry.layer.node, entry.layer.weight]
-        if form == "nbits" and isinstance(entry.layer, Layer) and as_nbits(work, entry.layer, entry.quantized):
-            continue
-        if isinstance(entry.layer, Place) and entry.layer.op == "Gather" and as_rows(work, entry.layer, form_of, form):
-            continue
-        work.dequantize(entry.layer, form_of)
+    writers = [_writer(one, model.weights[one.layer.weight], form) for one in entries]
+    least = max((opset for opset, _ in writers), default=0)
+    work = Work(raise_opset(model, max(model.opset, least)), once=form == "nbits")
+    for _, write in writers:
+        write(work)
     return work.finish()
+
+
+def _writer(one: Stored, weight: np.ndarray, form: Form) -> tuple[int, Callable[[Work], None]]:
+    """The operator set that is needed, and what writes the integers."""
+    where, quantized = one.layer, one.quantized
+    if form == "nbits" and isinstance(where, Layer) and fits_nbits(where, quantized, weight):
+        return 0, partial(write_nbits, layer=where, quantized=quantized)
+    found = laid(where, quantized, weight)
+    rows = row_writer(where, found, weight, standard=form == "dq")
+    if rows is not None and isinstance(where, Place):
+        return 0, partial(rows, place=where, form=found)
+    return _opset(found), partial(Work.dequantize, where=where, form=found)
 
 
 def _opset(one: Laid) -> int:

@@ -9,34 +9,48 @@ Measured with ONNX Runtime 1.31, 32 rows of 256 numbers out of 5,000, one thread
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from onnx import helper
 
+from ..calibration.layers import Layer
 from .nbits import MICROSOFT, packed_bits
 from .places import Laid, Place
 
 if TYPE_CHECKING:
     from .storage import Work
 
+
+class RowWriter(Protocol):
+    """Puts other nodes in the place of a Gather."""
+
+    def __call__(self, work: Work, place: Place, form: Laid) -> None: ...
+
+
 _LEAST = 16
 """The operator's smallest block; sizes are powers of two."""
 
 
-def as_rows(work: Work, place: Place, form: Laid, kind: str) -> bool:
-    """Make a Gather read rows of integers; False where neither way fits."""
-    if form.bits == 8 and form.block == 0 and form.zero is None and form.scale.dtype == np.float32 and kind == "dq":
-        return _gather(work, place, form)
-    return _block_quantized(work, place, form)
+def row_writer(place: Layer | Place, form: Laid, weight: np.ndarray, *, standard: bool) -> RowWriter | None:
+    """What makes a Gather read rows of integers; None if nothing can. ``standard`` operators where they do."""
+    if not isinstance(place, Place) or place.op != "Gather" or weight.dtype not in (np.float32, np.float16):
+        return None
+    plain = form.block == 0 and form.zero is None and weight.dtype == np.float32
+    if standard and form.bits == 8 and plain:
+        return _gather
+    block = _block(form, weight)
+    fits = weight.shape[1] % (8 // form.bits) == 0 and block >= _LEAST and not block & (block - 1)
+    return _block_quantized if fits else None
 
 
-def _gather(work: Work, place: Place, form: Laid) -> bool:
+def _block(form: Laid, weight: np.ndarray) -> int:
+    return form.block or max(_LEAST, 1 << (weight.shape[1] - 1).bit_length())
+
+
+def _gather(work: Work, place: Place, form: Laid) -> None:
     """Rows of integers, times their scales."""
     node, stem = work.node(place), place.weight
-    weight = work.original.weights[stem]
-    if weight.dtype != np.float32:
-        return False
     integers, scale = work.constant(f"{stem}/q", form.integers), work.constant(f"{stem}/rows", form.scale[:, None])
     out, index = node.output[0], node.input[1]
     rows, floats, scales = (work.names.fresh(f"{out}/{part}") for part in ("rows", "float", "scale"))
@@ -49,18 +63,12 @@ def _gather(work: Work, place: Place, form: Laid) -> bool:
             helper.make_node("Mul", [floats, scales], [out], work.names.fresh(f"{out}/Scale")),
         ],
     )
-    return True
 
 
-def _block_quantized(work: Work, place: Place, form: Laid) -> bool:
+def _block_quantized(work: Work, place: Place, form: Laid) -> None:
     """The operator that does both."""
     node, stem = work.node(place), place.weight
-    weight = work.original.weights[stem]
-    columns, bits = weight.shape[1], form.bits
-    block = form.block or max(_LEAST, 1 << (columns - 1).bit_length())
-    fits = columns % (8 // bits) == 0 and block >= _LEAST and not block & (block - 1)
-    if not fits or weight.dtype not in (np.float32, np.float16) or node.input[1] in work.model.weights:
-        return False
+    weight, bits = work.original.weights[stem], form.bits
     signed = form.integers.dtype.name.startswith("int")
     shift = 1 << (bits - 1) if signed else 0
     operands = [
@@ -79,8 +87,7 @@ def _block_quantized(work: Work, place: Place, form: Laid) -> bool:
         domain=MICROSOFT,
         gather_axis=0,
         quantize_axis=1,
-        block_size=block,
+        block_size=_block(form, weight),
         bits=bits,
     )
     work.replace(place, [made], domain=MICROSOFT)
-    return True

@@ -6,21 +6,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
+from scipy.special import log_softmax
 
 from ...graph.model import Model
 from ...graph.nodes import captured
-from ..calibration.layers import Floats
-from ..calibration.stream import Inputs, Stream
+from .layers import Floats
+from .stream import Inputs, Stream
 
 _BEFORE = ("Softmax", "LogSoftmax", "Identity", "Sigmoid")
 """Looked through at the end of a network: what goes into them tells more than what comes out."""
 
 
 class Effects:
-    """Compares variants of a model with the model itself on a few samples, starting from what they have in common."""
+    """Compares variants of a model with the model itself on a few samples, starting from what they have in common.
 
-    def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1) -> None:
-        self.model, self.inputs, self.threads = model, inputs, threads
+    With ``divergence`` outputs that are scores of classes, (samples, classes), are compared by the Kullback-Leibler
+    divergence of the probabilities that a softmax makes of them, in nats.
+    """
+
+    def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1, divergence: bool = False) -> None:
+        self.model, self.inputs, self.threads, self.divergence = model, inputs, threads, divergence
         self.stream = stream = Stream(model, inputs, threads=threads)
         self.outputs = scored(model)
         truth = list(stream.batches(self.outputs))
@@ -42,7 +47,10 @@ class Effects:
         self.stream.drop(n for n in self.stream.held if n not in alive and n not in self.stream.inputs)
 
     def of(self, weights: Mapping[str, Floats]) -> float:
-        """Mean squared difference of the outputs with these constants, relative to the outputs' variance."""
+        """Mean squared difference of the outputs with these constants, relative to the outputs' variance.
+
+        Not for scores of classes that are compared by divergence.
+        """
         variant = Model(self.model.proto, {**self.model.weights, **weights}, None, [])
         return self._between(self.stream, variant)
 
@@ -56,10 +64,20 @@ class Effects:
             for name in self.outputs:
                 if batch[name].shape != truth[name].shape:
                     return float("inf")
-                gap = batch[name].astype(np.float64) - truth[name]
-                total[name] += float(np.square(gap).sum()) / self._power[name]
-                sizes[name] += gap.size
+                here, there = batch[name].astype(np.float64), truth[name].astype(np.float64)
+                if self.divergence and here.ndim == 2 and here.shape[1] > 1:
+                    total[name] += float(divergences(there, here).sum())
+                    sizes[name] += len(here)
+                    continue
+                total[name] += float(np.square(here - there).sum()) / self._power[name]
+                sizes[name] += here.size
         return sum(total[n] / max(1, sizes[n]) for n in self.outputs) / max(1, len(self.outputs))
+
+
+def divergences(truth: Floats, found: Floats) -> Floats:
+    """Of the probabilities that a softmax makes of scores. Shapes: (samples, classes) -> (samples,)."""
+    p, q = log_softmax(truth, axis=1), log_softmax(found, axis=1)
+    return np.asarray((np.exp(p) * (p - q)).sum(axis=1))
 
 
 def scored(model: Model) -> list[str]:
