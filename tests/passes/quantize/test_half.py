@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 HALF_AND_FLOAT = {TensorProto.FLOAT16, TensorProto.FLOAT}
 NETWORKS = [
     "vit", "bert", "resnet", "unet", "lstm", "yolo_v5", "mamba", "hand_if", "hand_loop", "hand_resize", "hand_function",
-    "hand_qdq_conv", "hand_float16_weights", "hand_sequence_values", "hand_suppression", "mixed_precision", "hand_gru_full",
+    "hand_lp_norms", "hand_scatter_constant_places", "hand_warp", "hand_qdq_conv", "hand_float16_weights", "hand_sequence_values", "hand_suppression", "mixed_precision", "hand_gru_full",
 ]  # fmt: skip
 """Attention, convolution, recurrence, subgraphs, functions, sequences, and operators that know no float16."""
 
