@@ -52,7 +52,7 @@ def equalize(model: Model, *, include: Sequence[str] = (), exclude: Sequence[str
     scales = _Scales(graph, pairs)
     changed = scales.settle()
     if not changed:
-        return Outcome(work if notes else model, {}, skipped, notes)
+        return Outcome(model, {}, skipped)
     scaled = work.copy()
     for name, value in scales.constants().items():
         value.flags.writeable = False
