@@ -98,3 +98,18 @@ def test_transformer_recognizes_the_same_digits_and_is_small() -> None:
     kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
     assert kinds["LayerNormalization"] == 5
     assert kinds["Softmax"] == 2
+
+
+@pytest.mark.slow
+def test_script_makes_the_structure_of_the_transformer(tmp_path: Path) -> None:
+    """One pass over the images: the weights need minutes, the graph does not depend on them."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    command = [sys.executable, str(EXAMPLES / "train_vit_digits.py"), "--out", str(tmp_path), "--epochs", "1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    committed, made = (onnx.load(folder / "vit_digits.onnx").graph for folder in (EXAMPLES, tmp_path))
+    assert [n.SerializeToString() for n in committed.node] == [n.SerializeToString() for n in made.node]
+    assert {i.name: list(i.dims) for i in committed.initializer} == {i.name: list(i.dims) for i in made.initializer}

@@ -24,6 +24,7 @@ from .half_types import FLOAT, HALF, Operands, half_operands
 LARGEST = float(np.finfo(np.float16).max)
 _FEW = 1024
 """Elements of constants below which a node is not worth a Cast on either side."""
+_CRASH = "ONNX Runtime 1.24 to 1.31 crashes on a float16 Transpose of the first axis before a MatMul (its issue 28392)"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def candidates(
     operands: dict[int, Operands] = {}
     reasons: dict[int, str] = {}
     constants = _Constants(model, least_db)
+    multiplied = {name for node in model.graph.node if node.op_type == "MatMul" for name in node.input}
     for k, (node, chosen) in enumerate(zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True)):
         if not any(dtypes.get(name, FLOAT) == FLOAT for name in (*node.input, *node.output) if name):
             continue
@@ -58,6 +60,9 @@ def candidates(
             continue
         if isinstance(found, Operands) and not chosen:
             found = "it is excluded"
+        if isinstance(found, Operands) and node.op_type == "Transpose" and multiplied.intersection(node.output):
+            order = attribute(node, "perm")
+            found = _CRASH if order and order[0] != 0 and len(order) > 2 else found
         told = found if isinstance(found, str) else constants.obstacle(node.input[i] for i in found.inputs)
         if told is not None:
             reasons[k] = told
@@ -130,7 +135,7 @@ def convert(found: Candidates, kept: Mapping[int, str], *, keep_io: bool = True)
     if not any(found.operands[k].outputs for k in plan.half):
         return Converted(found.model, {}, plan.told(), list(found.notes))
     nodes = found.model.graph.node
-    done = {display_name(nodes[k]): "float16" for k in plan.half if found.operands[k].outputs}
+    done = {display_name(nodes[k]): "float16" for k in sorted(plan.half) if found.operands[k].outputs}
     writer = _Writer(plan)
     return Converted(writer.write(), done, plan.told(), list(found.notes), writer.halves)
 
@@ -174,12 +179,10 @@ class _Plan:
         for k in self.half:
             self.made.update({self.nodes[k].output[j]: HALF for j in self.found.operands[k].outputs})
         self.needs: dict[str, set[int]] = defaultdict(set)
-        self.readers: dict[str, list[int]] = defaultdict(list)
         for k, node in enumerate(self.nodes):
             for i, name in enumerate(node.input):
                 if name in float32:
                     self.needs[name].add(self.wants(k, i))
-                    self.readers[name].append(k)
         for name in self.fixed & float32:
             self.needs[name].add(FLOAT)
         for value in graph.output:

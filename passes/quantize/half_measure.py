@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
-import onnx
 
 from ...graph.model import Model
 from ...graph.nodes import display_name
@@ -17,6 +16,7 @@ from ..calibration.layers import Layers
 from ..calibration.stream import part
 from .edit import Outcome
 from .half import LARGEST, Candidates, Converted, candidates, convert, to_half
+from .half_probe import Twins, not_run
 from .half_types import FLOAT, HALF
 from .prepare import prepared
 from .scheme import SCHEMES, Job, LayerNote, Result
@@ -55,16 +55,21 @@ def float16(
     """Convert a model to float16. Graph inputs and outputs stay float32 with ``keep_io``.
 
     With data, a node stays float32 if its output overflows, or has less than ``least_db`` of signal to noise, when it
-    alone is computed in float16; then what overflows in the converted model. Without data only constants tell.
+    alone is computed in float16; then what overflows in the converted model. Without data only constants tell. What
+    ONNX Runtime cannot run in float16 stays float32 in any case.
 
     Raises:
         UsageError: a pattern matches nothing.
     """
     found = candidates(model, include=include, exclude=exclude, least_db=least_db)
     feeds = [] if data is None else [b.inputs for b in islice(data.batches(_BATCH), -(-samples // _BATCH))]
-    kept: dict[int, str] = {}
+    kept = not_run(found)
     for start in range(0, len(model.graph.node), _NODES):
-        places = [k for k in range(start, start + _NODES) if k in found.operands and found.operands[k].outputs]
+        places = [
+            k
+            for k in range(start, start + _NODES)
+            if k not in kept and k in found.operands and found.operands[k].outputs
+        ]
         if places and feeds:
             kept.update(_too_far(found, places, feeds, least_db))
     done = convert(found, kept, keep_io=keep_io)
@@ -118,7 +123,7 @@ def _too_far(
     found: Candidates, places: Sequence[int], feeds: Sequence[Mapping[str, np.ndarray]], least_db: float
 ) -> dict[int, str]:
     """Nodes that do badly in float16 on what the original computes, and why."""
-    twins = _Twins(found, places)
+    twins = Twins(found, places)
     off = {name: _Off() for name in twins.outputs}
     session = open_session(twins.model, optimize=False)
     tensors = dict.fromkeys([*twins.inputs.values(), *twins.outputs])
@@ -132,49 +137,6 @@ def _too_far(
         if told is not None:
             reasons.setdefault(k, told)
     return reasons
-
-
-class _Twins:
-    """Some nodes in float16 beside each other, each reading graph inputs and making graph outputs only.
-
-    In one model with the original they would not be rounded: ONNX Runtime takes out a Cast to float16 and back.
-
-    ``inputs`` has the original's tensor for each graph input, ``halves`` those that are rounded, ``outputs`` the place of
-    the node that makes each.
-    """
-
-    def __init__(self, found: Candidates, places: Sequence[int]) -> None:
-        self.found = found
-        self.inputs: dict[str, str] = {}
-        self.halves: set[str] = set()
-        self.outputs: dict[str, int] = {}
-        self._weights: dict[str, np.ndarray] = {}
-        nodes = [self._node(k) for k in places]
-        kinds = {name: HALF if name in self.halves else found.dtypes[tensor] for name, tensor in self.inputs.items()}
-        inputs = [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()]
-        outputs = [onnx.helper.make_tensor_value_info(name, HALF, None) for name in self.outputs]
-        proto = onnx.ModelProto(ir_version=found.model.proto.ir_version)
-        proto.opset_import.extend(found.model.proto.opset_import)
-        proto.graph.CopyFrom(onnx.helper.make_graph(nodes, "twins", inputs, outputs))
-        self.model = Model(proto, self._weights)
-
-    def _node(self, k: int) -> onnx.NodeProto:
-        operands = self.found.operands[k]
-        node = onnx.NodeProto.FromString(self.found.model.graph.node[k].SerializeToString())
-        for i, tensor in enumerate(node.input):
-            if not tensor:
-                continue
-            half, value = i in operands.inputs, self.found.model.weights.get(tensor)
-            name = f"{tensor} {'half' if half else 'as it is'}"
-            node.input[i] = name
-            if value is not None:
-                self._weights[name] = to_half(value) if half else value
-            else:
-                self.inputs[name] = tensor
-                if half:
-                    self.halves.add(name)
-        self.outputs.update({node.output[j]: k for j in operands.outputs})
-        return node
 
 
 def _overflowing(model: Model, done: Converted, feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[int, str]:

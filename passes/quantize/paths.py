@@ -7,7 +7,7 @@ another axis or repeat each of them, as Flatten does.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -114,6 +114,19 @@ class Graph:
         if len(readers) != 1:
             return f"{len(readers)} nodes read its channels" if readers else "nobody reads it"
         return readers[0] if readers[0] is not None else "its output is one of the model's"
+
+    def pairs(self, chosen: Collection[str]) -> tuple[list[Pair], dict[str, str]]:
+        """All pairs of layers whose nodes are chosen, by their outputs, and why other layers make none."""
+        found, skipped = [], {}
+        for layer in self.layers:
+            pair = self.pair(layer)
+            if isinstance(pair, Pair) and not {layer.node, pair.second.node} <= set(chosen):
+                pair = "it or the layer behind it is excluded"
+            if isinstance(pair, str):
+                skipped[self.name(layer)] = pair
+            else:
+                found.append(pair)
+        return found, skipped
 
     def norm(self, layer: Layer) -> onnx.NodeProto | None:
         """The BatchNormalization that alone reads a layer's output."""

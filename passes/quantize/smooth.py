@@ -295,7 +295,8 @@ def _written(job: _Job, inserted: dict[str, tuple[_Site, Floats]]) -> Model:
                 site, scale = inserted[tensor]
                 rank = len(job.graph.dims[tensor])
                 shape = (-1, *[1] * (rank - site.axis - 1))
-                factor = edit.constant(f"{tensor}_factors", np.asarray(1 / scale.reshape(shape), np.float32))
+                kind = job.graph.model.weights[site.readers[0].weight].dtype
+                factor = edit.constant(f"{tensor}_factors", (1 / scale.reshape(shape)).astype(kind))
                 smoothed[tensor] = edit.add("Mul", [tensor, factor], edit.tensor(f"{tensor}_smooth"))
             node.input[0] = smoothed[tensor]
         edit.keep(node)

@@ -15,8 +15,9 @@ from intaglio.measure.session import open_session, run
 from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.quantize.datafree import StatisticsMissing, bias_correction, preprocessed, ranges, statistics
 from intaglio.passes.quantize.edit import Edit
-from intaglio.passes.quantize.equalize import absorb_high_biases, equalize
+from intaglio.passes.quantize.equalize import equalize
 from intaglio.passes.quantize.grid import WEIGHTS8, Affine, Grid, affine
+from intaglio.passes.quantize.high_biases import absorb_high_biases
 from intaglio.passes.simplify import fold_batch_norm, with_biases
 from tests.passes.parsed import parsed, run_plainly
 

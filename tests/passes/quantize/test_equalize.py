@@ -14,7 +14,8 @@ from intaglio.graph.load import load
 from intaglio.graph.model import Model
 from intaglio.measure.session import open_session, run
 from intaglio.passes.calibration.normal import moments
-from intaglio.passes.quantize.equalize import absorb_high_biases, equalize
+from intaglio.passes.quantize.equalize import equalize
+from intaglio.passes.quantize.high_biases import absorb_high_biases
 from intaglio.passes.quantize.paths import Graph, Pair
 from intaglio.passes.simplify import fold_batch_norm
 from tests.passes.parsed import parsed, run_plainly

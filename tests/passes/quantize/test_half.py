@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 HALF_AND_FLOAT = {TensorProto.FLOAT16, TensorProto.FLOAT}
 NETWORKS = [
     "vit", "bert", "resnet", "unet", "lstm", "yolo_v5", "mamba", "hand_if", "hand_loop", "hand_resize", "hand_function",
-    "hand_qdq_conv", "hand_float16_weights", "hand_sequence_values", "hand_suppression", "mixed_precision", "hand_gru_full",
+    "hand_lp_norms", "hand_scatter_constant_places", "hand_warp", "hand_qdq_conv", "hand_float16_weights", "hand_sequence_values", "hand_suppression", "mixed_precision", "hand_gru_full",
 ]  # fmt: skip
 """Attention, convolution, recurrence, subgraphs, functions, sequences, and operators that know no float16."""
 
@@ -171,6 +171,16 @@ def test_shape_takes_what_is_there_and_conversions_become_one_cast() -> None:
     assert kinds["Cast"] == 3  # to integers, from them to float16, and the output to float32
     no_pairs(done.model)
     close(model, done.model, {"x": 3 * tokens(1, 4, 40)[0]}, 40)
+
+
+@pytest.mark.parametrize(("order", "left"), [((1, 0, 2), True), ((1, 2, 0), True), ((0, 2, 1), False)])
+def test_a_transpose_that_would_crash_onnx_runtime_stays_float(order: tuple[int, ...], left: bool) -> None:
+    text = f"r = Relu(x) t = Transpose<perm = [{', '.join(map(str, order))}]>(r) y = MatMul(t, w)"
+    model = parsed("float[40, 40, 40] x", "float[40, 40, 40] y", "float[40, 40] w", text)
+    done = float16(model)
+    assert ("28392" in done.skipped.get("t", "")) == left
+    assert "y" in done.done
+    close(model, done.model, {"x": tokens(40, 40, 40)}, 40)
 
 
 def test_patterns_choose_nodes() -> None:
