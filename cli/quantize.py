@@ -24,14 +24,15 @@ def quantize(
     model: ModelPath,
     out: Out,
     scheme: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--scheme",
             "-s",
             metavar="NAME",
-            help="int8, dynamic, w8, w4, w3, w2, fp16, bf16, or wXaY such as w4a8: see intaglio passes.",
+            help="int8, dynamic, w8, w4, w3, w2, mixed, fp16, bf16, or wXaY such as w4a8: see intaglio passes.",
+            show_default="int8; mixed with --bits or --size",
         ),
-    ] = "int8",
+    ] = None,
     data: Data = None,
     preprocess: Preprocess = None,
     samples: Samples = None,
@@ -124,7 +125,7 @@ def quantize(
     console.notes(original.notes)
     check_target(original, out)
     options: dict[str, Any] = {
-        "scheme": scheme,
+        "scheme": scheme or ("int8" if bits is None and size is None else "mixed"),
         "target": target,
         "ranges": ranges,
         "method": method,

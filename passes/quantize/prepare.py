@@ -8,7 +8,8 @@ from ...graph.errors import UsageError
 from ...graph.model import Model
 from ..simplify import fold_batch_norm, with_biases
 from .datafree import StatisticsMissing, statistics
-from .equalize import absorb_high_biases, equalize
+from .equalize import equalize
+from .high_biases import absorb_high_biases
 from .scheme import Job
 from .smooth import smooth
 

@@ -18,15 +18,21 @@ NARROW = 4
 """Bits below which the first and the last layer keep 8."""
 
 
-def specs_for(layers: Mapping[str, Layer], grid: Grid, job: Job, names: Mapping[str, str]) -> dict[str, Spec]:
-    """The methods to choose from for each layer; spared ones and, below 4 bits, the first and the last keep 8 bits.
+def specs_for(
+    layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job, names: Mapping[str, str]
+) -> dict[str, Spec]:
+    """The methods to choose from for each layer; spared ones keep 8 bits.
+
+    So do the first and the last where all have the same and fewer than 4: they hold few weights, and hurt most.
 
     ``names`` are what users call the layers, by the tensor that a layer's node makes.
     """
     chosen, order = job.options.method, list(layers)
     found = {}
+    alike = len({grids[node].bits for node in order}) == 1
     for node in order:
-        edge = grid.bits < NARROW and node in (order[0], order[-1])
+        grid = grids[node]
+        edge = alike and grid.bits < NARROW and node in (order[0], order[-1])
         used = WEIGHTS8 if edge or names[node] in job.spared else grid
         if chosen != "auto":
             methods: tuple[str, ...] = (chosen,)

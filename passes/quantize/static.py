@@ -133,7 +133,7 @@ def _from_statistics(
 def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked:
     """Weights by themselves, biases by what BatchNormalization says of the means."""
     names = _names(model)
-    walked = round_plainly(model, specs_for(layers, kinds.weights, job, names))
+    walked = round_plainly(model, specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
     corrected = datafree.bias_correction(model, changed, datafree.statistics(ready.kept))
     walked.biases.update(corrected.biases)
@@ -174,7 +174,7 @@ def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer]
     wide, names = kinds.weights.bits >= WIDE, _names(model)
     batches, _ = calibration_inputs(model, job.context)
     batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
-    specs = specs_for(layers, kinds.weights, job, names)
+    specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names)
     rows = _FEW_ROWS if wide else ROWS
     return round_in_turn(model, running, batches, specs, job.context, refit=not wide, rows=rows)
 

@@ -7,9 +7,10 @@ themselves and keep more bits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
+from ...graph.errors import UsageError
 from ...graph.model import Model
 from ...graph.nodes import display_name
 from ..calibration.feeds import calibration_inputs, with_mirrored
@@ -17,7 +18,7 @@ from ..calibration.layers import Layer, Layers
 from .edit import Outcome, chosen_nodes
 from .grid import Grid
 from .places import Place, fitting_block, places
-from .prepare import prepared
+from .prepare import Prepared, prepared
 from .rounding import Problem, cheapest
 from .scheme import SCHEMES, Job, LayerNote, Result
 from .specs import BLIND, specs_for
@@ -32,18 +33,35 @@ _LEAST_BITS = 4
 
 
 def weight_only(bits: int, job: Job) -> Result:
-    """Raises BadData for calibration data that does not fit."""
-    ready = prepared(job)
+    """Raises BadData for calibration data that does not fit, UsageError with a budget, which is for ``mixed``."""
+    if job.options.bits is not None or job.options.size is not None:
+        raise UsageError(
+            f"scheme w{bits} gives every layer {bits} bits",
+            fix="leave --scheme out: --bits and --size give each layer its own",
+        )
+    return rounded(job, prepared(job), lambda model, layers: dict.fromkeys(layers, Grid(bits)), bits)
+
+
+Grids = Callable[[Model, Mapping[str, Layer]], Mapping[str, Grid]]
+"""What each layer's weights become, by its node."""
+
+
+def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
+    """Round all layers to their grids, and other weights to ``least`` bits or more."""
     model, nodes = ready.model, ready.model.graph.node
     names = {node.output[0]: display_name(node) for node in nodes if node.output}
     chosen = chosen_nodes(model, job.options.include, job.options.exclude)
     taken = {node.output[0] for node, wanted in zip(nodes, chosen, strict=True) if wanted and node.output}
     form: Form = "nbits" if job.target.contrib else "dq"
     layers = {one.node: one for one in Layers(model) if one.node in taken}
-    specs = _specs(job, model, layers, bits, form, names)
+    found = grids(model, layers)
+    specs = {
+        node: Spec(spec.grid, spec.methods, block_of(job, layers[node], model, form))
+        for node, spec in specs_for(layers, found, job, names).items()
+    }
     walked = round_layers(job, model, specs)
     alone = {
-        place: _alone(place, model, bits, _block(job, place, model, form))
+        place: _alone(place, model, least, block_of(job, place, model, form))
         for place in places(model)
         if place.node in taken
     }
@@ -91,16 +109,7 @@ def round_layers(job: Job, model: Model, specs: Mapping[str, Spec]) -> Walked:
     return round_in_turn(model, model, with_mirrored(batches, model), specs, job.context)
 
 
-def _specs(
-    job: Job, model: Model, layers: Mapping[str, Layer], bits: int, form: Form, names: Mapping[str, str]
-) -> dict[str, Spec]:
-    found = {}
-    for node, spec in specs_for(layers, Grid(bits), job, names).items():
-        found[node] = Spec(spec.grid, spec.methods, _block(job, layers[node], model, form))
-    return found
-
-
-def _block(job: Job, where: Layer | Place, model: Model, form: Form) -> int:
+def block_of(job: Job, where: Layer | Place, model: Model, form: Form) -> int:
     """How many weights share a scale: what the user says, else whole rows but where the runtime works by blocks."""
     wanted = job.options.group_size
     if wanted is None:

@@ -64,7 +64,7 @@ def test_integers_are_those_of_quantize_linear(signed: bool) -> None:
         "float[N] y",
         f"float s, {kind} z",
         "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)",
-        s=np.float32(0.037),
+        s=np.array(0.037, np.float32),
         z=np.array(3 if signed else 130, np.int8 if signed else np.uint8),
     )
     x = np.concatenate([np.linspace(-7, 7, 1001), 0.037 * (np.arange(-9, 9) + 0.5)]).astype(np.float32)

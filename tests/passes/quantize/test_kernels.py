@@ -52,7 +52,7 @@ BETWEEN = {
     "Resize": ('m = Resize <mode = "nearest"> (c, , doubled)', "Resize"),
     "Pad": ("m = Pad(c, pads)", "Pad"),
 }
-EXTRA = {
+EXTRA: dict[str, np.ndarray] = {
     **{name: np.array(value, np.int64) for name, value in I64.items()},
     "shape": np.array([0, 8, -1, 4], np.int64),
     "one": np.array([1], np.int64),
@@ -124,7 +124,7 @@ def test_rectifiers_are_done_by_saturation(op: str, tmp_path: Path) -> None:
         "float[N, 6, 8, 8] y",
         f"{WEIGHTS}{', ' if more else ''}{more}",
         f"{CONVOLVED} m = {op}(c{', low, high' if more else ''}) y = Conv(m, w2)",
-        **({"low": np.float32(0), "high": np.float32(1.5)} if more else {}),
+        **({"low": np.array(0, np.float32), "high": np.array(1.5, np.float32)} if more else {}),
     )
     done = Quantize().quantize(model, Context(data=data_for(model, x=images())))
     assert not any(node.op_type == op for node in done.model.graph.node)
