@@ -87,7 +87,7 @@ class Obspa:
             raise UsageError("obspa takes no --steps", why="it scores anew after every channel already")
         self.job = job
         self.readers = Readers(job.coupling)
-        self.goals = Goals(job.coupling.model, job.coupling.unit_shapes, self.readers.layers)
+        self.goals = Goals(job.coupling.model, job.coupling.prepared.shapes, self.readers.layers)
         self.notes: list[str] = []
 
     @one_blas_thread

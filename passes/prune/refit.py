@@ -133,7 +133,8 @@ class Refit:
 
         def sample(ours: Batch, theirs: Batch, keys: Ints) -> Sample:
             wanted = theirs[goal.tensor]
-            if len(wanted) != len(ours[layer.x]) or any(ours[n].shape[0] != len(wanted) for n in goal.others):
+            along = layer.rows_along(ours[layer.x])
+            if any(layer.without_channels(y) != along for y in (wanted, *(ours[n] for n in goal.others))):
                 raise _unsteady(layer)
             chosen = spread_places(layer, ours[layer.x], positions, keys)
             for axis, mask in masks.items():
@@ -243,7 +244,7 @@ def refit(removal: Removal, context: Context) -> Repaired:
     coupling = removal.coupling
     batches, notes = calibration_inputs(coupling.model, context)
     readers = Readers(coupling)
-    goals = Goals(coupling.model, coupling.unit_shapes, readers.layers)
+    goals = Goals(coupling.model, coupling.prepared.shapes, readers.layers)
     with Store(STORE_BYTES, context.folder) as store:
         inputs = Inputs(batches, store)
         streams = Stream(coupling.model, inputs), Stream(coupling.model, inputs)
