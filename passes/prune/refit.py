@@ -22,12 +22,15 @@ from ..calibration.feeds import calibration_inputs
 from ..calibration.goals import Goal, Goals
 from ..calibration.layers import Floats, Ints, Layer, Layers, spread_places
 from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
-from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, refit_through, ridge
+from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, inverse, refit_through, ridge
 from ..calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
 from .curves import ROWS
 from .obs import Reader, eliminate
 from .readers import Readers
 from .repair import REPAIRS, Repaired, with_weights
+
+_LEAST_VARIANCE = 1e-3
+"""Of the mean over a layer's outputs: what varies less counts as if it varied so much."""
 
 
 @dataclass
@@ -155,13 +158,13 @@ class Refit:
         for group in deciding:
             columns = np.flatnonzero(keep)
             damp = damped(h[np.ix_(columns, columns)], self.strength)
-            inverse = np.linalg.inv(damp)
+            inverted = inverse(damp)
             pull = damp[0, 0] - h[columns[0], columns[0]]
-            weight = (r[:, columns] + pull * old[:, columns]) @ inverse
+            weight = (r[:, columns] + pull * old[:, columns]) @ inverted
             channel = self._channels(group, layer)
             atoms = self.readers.coupling.groups[group].atoms
             steps = len(atoms) if len(atoms) <= 128 else 64
-            reader = Reader(weight, inverse, channel[columns])
+            reader = Reader(weight, inverted, channel[columns], _relative(moments.target_variance[0]))
             gone = eliminate([reader], len(atoms), down_to=self.keep.pop(group), steps=steps).order
             self.removed = self.removed.copy()
             self.removed[atoms[gone]] = True
@@ -214,6 +217,16 @@ def _unsteady(layer: Layer) -> BadModel:
 def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
     sample = make()
     return sample.rows, sample.target
+
+
+def _relative(variance: Floats) -> Floats:
+    """What an output's squared error counts: the less, the more it varies.
+
+    Sums of squares would be led by the few outputs with large values, though what follows reads all of them. Shapes:
+    (outputs,) -> the same.
+    """
+    least = max(_LEAST_VARIANCE * float(variance.mean()), 1e-30)
+    return np.asarray(1.0 / np.maximum(variance, least))
 
 
 def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
