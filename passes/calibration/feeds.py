@@ -25,13 +25,14 @@ _FEW = 2048
 
 
 def with_mirrored(batches: Sequence[Mapping[str, Floats]], model: Model) -> list[Mapping[str, Floats]]:
-    """The same with each image's mirror image after it, where the model takes colour images and there are few.
+    """The same with each image's mirror image after it, where the model takes colour images, few and cheap to run.
 
     Layers are fitted to what the original makes of the inputs, not to labels, so a mirrored scene is as good a sample
     as another one. On a ResNet-20 it took 2 to 4 % off the error that 1,024 images left.
     """
     axis = _across(model)
-    if axis is None or sum(len(next(iter(b.values()))) for b in batches) > _FEW:
+    samples = sum(len(next(iter(b.values()))) for b in batches)
+    if axis is None or samples > _FEW or 2 * samples * cost(model).macs > _RUN_MACS:
         return list(batches)
     flipped = [{name: np.ascontiguousarray(np.flip(x, axis)) for name, x in b.items()} for b in batches]
     return [*batches, *flipped]

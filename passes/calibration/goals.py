@@ -79,6 +79,7 @@ class Goals:
     """Goals of all layers of a model, for compression in graph order."""
 
     def __init__(self, model: Model, shapes: Shapes, layers: Layers) -> None:
+        """``shapes`` are those of more than one sample: with one, a sum over samples looks like a tensor of samples."""
         self._model, self._shapes = model, shapes
         self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         self._latest: dict[str, int] = {}

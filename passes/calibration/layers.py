@@ -114,6 +114,17 @@ class Layer:
         kernel = int(np.prod(self.window.kernel)) if self.window is not None else 1
         return np.tile(channels, (1, kernel))
 
+    def rows_along(self, x: Floats) -> tuple[int, ...]:
+        """Shape of the output for an input ``x``, without its channels: each entry is one row."""
+        if self.window is not None:
+            return len(x), *self.window.places(x.shape[2:])
+        return x.shape[:-1]
+
+    def without_channels(self, y: Floats) -> tuple[int, ...]:
+        """Shape of an output, or of any tensor like it, without its channels."""
+        axis = self.channel_axis % y.ndim
+        return (*y.shape[:axis], *y.shape[axis + 1 :])
+
     def place_count(self, x: Floats) -> int:
         """Rows that one sample (index of the first axis) gives."""
         if self.window is not None:

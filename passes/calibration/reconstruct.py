@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from .layers import Floats
 from .moments import Moments
@@ -83,6 +84,16 @@ def damped(h: Floats, strength: float = RIDGE) -> Floats:
     return np.asarray(h + (size or 1.0) * np.eye(len(h)))
 
 
+def inverse(h: Floats) -> Floats:
+    """Of a positive definite matrix, by its Cholesky factor: half the work of a general inverse."""
+    lower, failed = dpotrf(h, lower=1)
+    found, singular = dpotri(lower, lower=1) if not failed else (h, 1)
+    if failed or singular:
+        return np.linalg.inv(h)
+    found = np.tril(found)
+    return np.asarray(found + np.tril(found, -1).T)
+
+
 @dataclass(frozen=True)
 class Sample:
     """Rows of one batch with what the network before the nonlinearity should become, and what else is added to it.
@@ -97,7 +108,11 @@ class Sample:
 
     @property
     def target(self) -> Floats:
-        return self.wanted - self.others
+        return self.less_others(self.wanted)
+
+    def less_others(self, wanted: Floats) -> Floats:
+        """What the layer itself should add to what else is added."""
+        return wanted if isinstance(self.others, float) else wanted - self.others
 
 
 def refit_through(
@@ -133,4 +148,4 @@ def _through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> t
     wanted = np.where(sample.wanted <= low, np.minimum(ahead, low), sample.wanted)
     if np.isfinite(high):
         wanted = np.where(sample.wanted >= high, np.maximum(ahead, high), wanted)
-    return sample.rows, (wanted - sample.others).astype(sample.rows.dtype)
+    return sample.rows, sample.less_others(wanted).astype(sample.rows.dtype, copy=False)

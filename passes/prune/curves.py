@@ -14,7 +14,7 @@ from ...graph.errors import BadData
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer, spread_places
 from ..calibration.moments import Moments, blas_threads_for
-from ..calibration.reconstruct import RIDGE, damped
+from ..calibration.reconstruct import RIDGE, damped, inverse
 from ..calibration.stream import Batch, Stream
 from .obs import Elimination, Reader, eliminate
 from .readers import Readers, Seat
@@ -152,11 +152,11 @@ class Curves:
             if layer.node not in inverses:
                 h = stats.covariance if layer.bias else stats.second
                 with blas_threads_for(h.shape[1]):
-                    inverses[layer.node] = [np.linalg.inv(damped(m, self.strength)) for m in h]
+                    inverses[layer.node] = [inverse(damped(m, self.strength)) for m in h]
             old = layer.matrix(self.stream.model.weights[layer.weight])
-            scale = 1.0 / max(float(stats.target_variance.sum()), 1e-30)
+            worth = 1.0 / max(float(stats.target_variance.sum()), 1e-30)
             for g in range(layer.groups):
-                readers.append(Reader(old[g], inverses[layer.node][g], seat.channel[g], scale))
+                readers.append(Reader(old[g], inverses[layer.node][g], seat.channel[g], worth))
                 owners.append((seat, g))
         wanted = set(at)
 

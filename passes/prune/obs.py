@@ -20,14 +20,14 @@ class Reader:
     """One matrix that reads the channels: ``y = weight @ u``.
 
     Shapes: weight (outputs, columns), inverse (columns, columns): of the (damped) second moments of ``u``;
-    channel (columns,): which channel each column goes with, -1 for none. ``scale`` multiplies its loss, so that
-    readers can be compared.
+    channel (columns,): which channel each column goes with, -1 for none; worth (outputs,): what an output's squared
+    error counts, 1 unless given.
     """
 
     weight: Floats
     inverse: Floats
     channel: Ints
-    scale: float = 1.0
+    worth: Floats | float = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class _State:
 
     def __init__(self, reader: Reader) -> None:
         self._w, self._inverse = reader.weight.astype(np.float64), reader.inverse.astype(np.float64)
-        self._channel, self._scale = reader.channel.copy(), reader.scale
+        self._channel = reader.channel.copy()
+        self._worth = np.broadcast_to(reader.worth, len(reader.weight))
         self._columns = np.arange(len(reader.channel))
         self._shape = reader.weight.shape
 
@@ -108,7 +109,7 @@ class _State:
         blocks = np.where(both, blocks, 0.0) + np.eye(table.shape[1]) * ~there[:, :, None]
         mine = np.where(there[:, :, None], self._w.T[table], 0.0)  # channels, columns of each, outputs
         solved = np.linalg.solve(blocks, mine)
-        return np.asarray(self._scale * np.einsum("nmo,nmo->n", mine, solved))
+        return np.asarray((mine * solved).sum(axis=1) @ self._worth)
 
     def remove(self, channels: Ints) -> float:
         """Remove them together. Returns the cost."""
@@ -118,7 +119,7 @@ class _State:
         mine, across = self._w[:, gone], self._inverse[gone]
         solved = np.linalg.solve(across[:, gone], across)  # ([H^-1]_PP)^-1 [H^-1]_P:
         half = np.linalg.solve(across[:, gone], mine.T)
-        lost = float(np.einsum("op,po->", mine, half))
+        lost = float((mine.T * half).sum(axis=0) @ self._worth)
         self._w -= mine @ solved
         self._inverse -= across.T @ solved
         self._w[:, gone] = 0
@@ -130,7 +131,7 @@ class _State:
         if left.sum() < _COMPACT * len(left):
             self._w, self._inverse = self._w[:, left], self._inverse[np.ix_(left, left)]
             self._channel, self._columns = self._channel[left], self._columns[left]
-        return self._scale * lost
+        return lost
 
     def _table(self, channels: Ints) -> tuple[Ints, NDArray[np.bool_]]:
         """Columns of each channel, padded to one length, and which of them are real."""

@@ -34,8 +34,10 @@ from .repair import with_weights
 
 _LEVELS = (0.25, 0.5, 0.75)
 """Fractions of a group's channels after whose removal the outputs are looked at."""
+_ONE_LEVEL = (0.5,)
+"""The same for networks so large that even the fewest samples would take long."""
 _SCORE_MACS = 1.5e12
-"""Multiply-accumulates spent on looking at outputs: decides how many samples are used for it."""
+"""Multiply-accumulates spent on looking at outputs: decides how many samples are used for it, and how many levels."""
 _SCORE_SAMPLES = (16, 256)
 _NOISE_RIDGE = 0.1
 """Pull towards the old weights where statistics are those of noise."""
@@ -87,7 +89,7 @@ class Obspa:
             raise UsageError("obspa takes no --steps", why="it scores anew after every channel already")
         self.job = job
         self.readers = Readers(job.coupling)
-        self.goals = Goals(job.coupling.model, job.coupling.unit_shapes, self.readers.layers)
+        self.goals = Goals(job.coupling.model, job.coupling.prepared.shapes, self.readers.layers)
         self.notes: list[str] = []
 
     @one_blas_thread
@@ -197,7 +199,8 @@ class Obspa:
             inputs = Inputs(self._batches, store)
             stream = Stream(self.model, inputs, threads=1)
             work = Curves(self.readers, stream, self.goals, ridge=self._strength, rows=ROWS // 2)
-            looked = inputs.first(self._score_samples())
+            levels, samples = self._looks()
+            looked = inputs.first(samples)
             effects = None
             if job.target != "channels" and job.scope == "global":
                 effects = Effects(self.model, looked, threads=1)
@@ -207,14 +210,17 @@ class Obspa:
                 log.info("statistics of %d groups", len(chunk))
                 inverses: dict[str, list[Floats]] = {}
                 for k in chunk:
-                    found[k] = self._curve(work, effects, k, moments, inverses)
+                    found[k] = self._curve(work, effects, k, moments, inverses, levels)
                     job.context.tick(len(found), 2 * len(job.numbers))
                 log.info("ordered %d groups", len(chunk))
         return [found[k] for k in job.numbers]
 
-    def _score_samples(self) -> int:
-        runs = max(1, len(self.job.numbers) * len(_LEVELS)) / 2
-        return int(np.clip(_SCORE_MACS / max(1, runs * self._macs), *_SCORE_SAMPLES))
+    def _looks(self) -> tuple[Sequence[float], int]:
+        """At which levels of each group, and on how many samples, the outputs are looked at."""
+        least, most = _SCORE_SAMPLES
+        whole = max(1, len(self.job.numbers) * self._macs) / 2  # half the network runs anew for a group
+        levels = _LEVELS if least * whole * len(_LEVELS) <= _SCORE_MACS else _ONE_LEVEL
+        return levels, int(np.clip(_SCORE_MACS / (whole * len(levels)), least, most))
 
     def _curve(
         self,
@@ -223,10 +229,11 @@ class Obspa:
         number: int,
         moments: Mapping[str, Moments],
         inverses: dict[str, list[Floats]],
+        fractions: Sequence[float],
     ) -> Curve:
         channels = len(self.job.coupling.groups[number].atoms)
         seats = self.readers.seats(number)
-        levels = sorted({round(channels * level) for level in _LEVELS} - {0, channels})
+        levels = sorted({round(channels * fraction) for fraction in fractions} - {0, channels})
         measured: dict[int, float] = {}
         if effects is not None and seats:
             effects.start_at(min(self.readers.place[s.layer.node] for s in seats))

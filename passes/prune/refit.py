@@ -22,12 +22,15 @@ from ..calibration.feeds import calibration_inputs
 from ..calibration.goals import Goal, Goals
 from ..calibration.layers import Floats, Ints, Layer, Layers, spread_places
 from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
-from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, refit_through, ridge
+from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, inverse, refit_through, ridge
 from ..calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
 from .curves import ROWS
 from .obs import Reader, eliminate
 from .readers import Readers
 from .repair import REPAIRS, Repaired, with_weights
+
+_LEAST_VARIANCE = 1e-3
+"""Of the mean over a layer's outputs: what varies less counts as if it varied so much."""
 
 
 @dataclass
@@ -133,7 +136,8 @@ class Refit:
 
         def sample(ours: Batch, theirs: Batch, keys: Ints) -> Sample:
             wanted = theirs[goal.tensor]
-            if len(wanted) != len(ours[layer.x]) or any(ours[n].shape[0] != len(wanted) for n in goal.others):
+            along = layer.rows_along(ours[layer.x])
+            if any(layer.without_channels(y) != along for y in (wanted, *(ours[n] for n in goal.others))):
                 raise _unsteady(layer)
             chosen = spread_places(layer, ours[layer.x], positions, keys)
             for axis, mask in masks.items():
@@ -154,13 +158,13 @@ class Refit:
         for group in deciding:
             columns = np.flatnonzero(keep)
             damp = damped(h[np.ix_(columns, columns)], self.strength)
-            inverse = np.linalg.inv(damp)
+            inverted = inverse(damp)
             pull = damp[0, 0] - h[columns[0], columns[0]]
-            weight = (r[:, columns] + pull * old[:, columns]) @ inverse
+            weight = (r[:, columns] + pull * old[:, columns]) @ inverted
             channel = self._channels(group, layer)
             atoms = self.readers.coupling.groups[group].atoms
             steps = len(atoms) if len(atoms) <= 128 else 64
-            reader = Reader(weight, inverse, channel[columns])
+            reader = Reader(weight, inverted, channel[columns], _relative(moments.target_variance[0]))
             gone = eliminate([reader], len(atoms), down_to=self.keep.pop(group), steps=steps).order
             self.removed = self.removed.copy()
             self.removed[atoms[gone]] = True
@@ -215,6 +219,16 @@ def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
     return sample.rows, sample.target
 
 
+def _relative(variance: Floats) -> Floats:
+    """What an output's squared error counts: the less, the more it varies.
+
+    Sums of squares would be led by the few outputs with large values, though what follows reads all of them. Shapes:
+    (outputs,) -> the same.
+    """
+    least = max(_LEAST_VARIANCE * float(variance.mean()), 1e-30)
+    return np.asarray(1.0 / np.maximum(variance, least))
+
+
 def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
     """Groups that one plain layer alone reads: they can be chosen when the compressed network has come that far."""
     groups = readers.coupling.groups
@@ -243,7 +257,7 @@ def refit(removal: Removal, context: Context) -> Repaired:
     coupling = removal.coupling
     batches, notes = calibration_inputs(coupling.model, context)
     readers = Readers(coupling)
-    goals = Goals(coupling.model, coupling.unit_shapes, readers.layers)
+    goals = Goals(coupling.model, coupling.prepared.shapes, readers.layers)
     with Store(STORE_BYTES, context.folder) as store:
         inputs = Inputs(batches, store)
         streams = Stream(coupling.model, inputs), Stream(coupling.model, inputs)

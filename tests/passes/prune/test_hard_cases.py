@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from intaglio import PruneChannels
+from intaglio.graph.errors import BadModel
 from intaglio.graph.model import Model
 from intaglio.graph.shapes import infer_shapes
 from intaglio.passes import Context
@@ -73,6 +75,83 @@ def test_a_vector_times_a_matrix() -> None:
         "u = MatMul(h, w3) y = Add(u, t)",
     )
     obspa(m, x=f(96, 4))
+
+
+SUMS_OVER_SAMPLES = {
+    "mean first, kept as one row": "s = ReduceMean <axes = [0]> (h) t = MatMul(s, w5) u = MatMul(h, w3) y = Add(u, t)",
+    "mean last, kept as one row": "u = MatMul(h, w3) s = ReduceMean <axes = [0]> (h) t = MatMul(s, w5) y = Add(t, u)",
+    "mean last, as a vector": "u = MatMul(h, w3) s = ReduceMean <axes = [0], keepdims = 0> (h) t = MatMul(s, w5) "
+    "y = Add(t, u)",
+    "two means": "s = ReduceMean <axes = [0]> (h) t = MatMul(s, w5) u = MatMul(s, w3) y = Add(u, t)",
+    "mean through a rectifier": "s = ReduceMean <axes = [0]> (h) t = MatMul(s, w5) u = MatMul(h, w3) a2 = Add(u, t) "
+    "y = Relu(a2)",
+    "largest": "s = ReduceMax <axes = [0]> (h) t = Gemm(s, w5) u = MatMul(h, w3) y = Add(u, t)",
+    "no sample alone": "s = ReduceMean <axes = [0]> (h) u = MatMul(s, w3) v = Relu(u) y = MatMul(v, w6)",
+}
+
+
+@pytest.mark.parametrize("end", SUMS_OVER_SAMPLES.values(), ids=SUMS_OVER_SAMPLES)
+@pytest.mark.parametrize("repair", ["none", "refit"])
+def test_layers_on_sums_over_samples_have_rows_of_their_own(end: str, repair: str) -> None:
+    m = parsed(
+        "float[N, 4] x",
+        "float y",
+        "float[4, 8] w, float[8, 6] w2, float[6, 5] w3, float[6, 5] w5, float[5, 5] w6",
+        f"a = MatMul(x, w) r = Relu(a) h = MatMul(r, w2) {end}",
+    )
+    context = Context(data=data_for(m, x=f(96, 4)))
+    pruned = PruneChannels(criterion="obspa" if repair == "none" else "l2", repair=repair, keep=0.6).prune(m, context)
+    assert pruned.refitted
+
+
+def test_an_image_that_all_samples_share() -> None:
+    m = parsed(
+        "float[N, 3, 6, 6] x",
+        "float[N, 5, 6, 6] y",
+        "float[8, 3, 3, 3] w, float[5, 8, 3, 3] w2, float[5, 8, 1, 1] w3",
+        "a = Conv <pads = [1, 1, 1, 1]> (x, w) r = Relu(a) s = ReduceMean <axes = [0]> (r) "
+        "t = Conv <pads = [1, 1, 1, 1]> (s, w2) u = Conv(r, w3) y = Add(u, t)",
+    )
+    obspa(m, x=f(48, 3, 6, 6))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_mean_over_samples_or_time_added_to_all(axis: int) -> None:
+    """It has fewer rows than what it is added to."""
+    m = parsed(
+        "float[N, 7, 4] x",
+        "float y",
+        "float[4, 8] w, float[8, 5] w2, float[8, 5] w3",
+        "a = MatMul(x, w) r = Relu(a) "
+        f"s = ReduceMean <axes = [{axis}]> (r) t = MatMul(s, w2) u = MatMul(r, w3) y = Add(u, t)",
+    )
+    obspa(m, x=f(64, 7, 4))
+
+
+def test_samples_behind_time() -> None:
+    m = parsed(
+        "float[N, 7, 4] x",
+        "float y",
+        "float[4, 8] w, float[8, 5] w2, float[8, 5] w3",
+        "z = Transpose <perm = [1, 0, 2]> (x) a = MatMul(z, w) r = Relu(a) t = MatMul(r, w2) u = MatMul(r, w3) "
+        "v = Relu(t) y = Add(u, v)",
+    )
+    obspa(m, x=f(64, 7, 4))
+
+
+def test_shapes_that_follow_from_values_are_told() -> None:
+    """Removed channels change which rows ``NonZero`` finds, so rows of both networks cannot be compared."""
+    m = parsed(
+        "float[N, 4] x",
+        "float y",
+        "float[4, 8] w, float[8, 6] w2, float[6, 5] w3, int64[1] last, int64 zero",
+        "a = MatMul(x, w) r = Relu(a) h = MatMul(r, w2) q = ReduceSum(h, last) p = Relu(q) i = NonZero(p) "
+        "j = Gather <axis = 0> (i, zero) k = Gather <axis = 0> (h, j) y = MatMul(k, w3)",
+        last=np.array([1]),
+        zero=np.array(0),
+    )
+    with pytest.raises(BadModel, match="other shapes than the original"):
+        obspa(m, x=f(96, 4))
 
 
 def test_a_computed_bias_is_not_no_bias() -> None:

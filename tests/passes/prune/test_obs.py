@@ -34,9 +34,9 @@ class Case:
             rows = rng.standard_normal((3 * columns + 5, columns)) @ rng.standard_normal((columns, columns))
             h = rows.T @ rows / len(rows) + 0.05 * np.eye(columns)
             weight = rng.standard_normal((outputs, columns)) * rng.uniform(0.1, 2, columns)
-            scale = float(rng.uniform(0.2, 5))
+            worth = rng.uniform(0.2, 5, outputs)
             self.moments.append(h)
-            self.readers.append(Reader(weight, inverse(h), owners.astype(np.int64), scale))
+            self.readers.append(Reader(weight, inverse(h), owners.astype(np.int64), worth))
 
     def refitted(self, gone: Sequence[int]) -> Matrices:
         """Least squares weights of the columns that stay, zeros for the others."""
@@ -53,7 +53,7 @@ class Case:
         total = 0.0
         for reader, h, weight in zip(self.readers, self.moments, self.refitted(gone), strict=True):
             gap = reader.weight - weight
-            total += reader.scale * float(np.einsum("oc,cd,od->", gap, h, gap))
+            total += float(np.einsum("oc,cd,od->o", gap, h, gap) @ np.broadcast_to(reader.worth, len(gap)))
         return total
 
 
@@ -160,16 +160,17 @@ def test_many_readers_count_as_one_reader_of_all_their_outputs() -> None:
     np.testing.assert_allclose(one.losses, many.losses, rtol=1e-8)
 
 
-def test_scales_weigh_readers_against_each_other() -> None:
+def test_outputs_of_all_readers_are_weighed_against_each_other() -> None:
     inverse, channel = np.eye(2), np.arange(2)
     weights = [np.array([[1.0, 0.5]]), np.array([[0.5, 1.0]])]
 
-    def first(*scales: float) -> int:
-        readers = [Reader(w, inverse, channel, s) for w, s in zip(weights, scales, strict=True)]
-        return int(eliminate(readers, 2).order[0])
+    def first(*worth: float) -> tuple[int, int]:
+        apart = [Reader(w, inverse, channel, one) for w, one in zip(weights, worth, strict=True)]
+        together = [Reader(np.concatenate(weights), inverse, channel, np.array(worth))]
+        return int(eliminate(apart, 2).order[0]), int(eliminate(together, 2).order[0])
 
-    assert first(2.0, 1.0) == 1
-    assert first(1.0, 2.0) == 0
+    assert first(2.0, 1.0) == (1, 1)
+    assert first(1.0, 2.0) == (0, 0)
 
 
 def test_a_channel_that_another_can_replace_goes_before_one_with_smaller_weights() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from intaglio import PruneChannels, load
+from intaglio.graph.cost import cost
 from intaglio.graph.coupling import Removal, analyse, remove
 from intaglio.graph.errors import TargetUnreachable, UsageError
 from intaglio.graph.model import Model
@@ -17,7 +18,9 @@ from intaglio.graph.save import to_bytes
 from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data import DataSource, open_data
 from intaglio.passes import Context
+from intaglio.passes.calibration import feeds
 from intaglio.passes.calibration.noise import noise_source
+from intaglio.passes.prune import obspa as looking
 from intaglio.passes.prune.criteria import CRITERIA
 from intaglio.passes.prune.prune import Pruned
 from intaglio.passes.simplify import fold_batch_norm
@@ -350,3 +353,36 @@ def test_one_sample_is_enough_to_run() -> None:
     result = obspa(model, data_for(model, x=images(model, 1)), keep=0.6)
     assert result.proof is not None
     assert result.proof.passed
+
+
+def test_a_faint_output_counts_as_much_as_a_loud_one() -> None:
+    """Channel 1 is all that the faint output has, channel 2 a little of what the loud one has."""
+    loud_and_faint = np.array([[10, 0], [0, 1], [2, 0]], dtype=np.float32)
+    m = parsed(
+        "float[N, 3] x",
+        "float[N, 2] y",
+        "float[3, 3] w, float[3, 2] w2",
+        "a = MatMul(x, w) h = Relu(a) y = MatMul(h, w2)",
+        w=np.eye(3, dtype=np.float32),
+        w2=loud_and_faint,
+    )
+    x = np.random.default_rng(0).standard_normal((256, 3)).astype(np.float32)
+    small = obspa(m, data_for(m, x=x), target="channels", keep=0.6).model
+    gap = run_plainly(small, {"x": x}, ["y"])["y"] - run_plainly(m, {"x": x}, ["y"])["y"]
+    np.testing.assert_allclose(gap[:, 1], 0, atol=0.1)
+
+
+def test_mirror_images_are_left_out_where_running_them_would_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    m = parsed("float[N, 3, 6, 6] x", "float[N, 4, 4, 4] y", "float[4, 3, 3, 3] w", "y = Conv(x, w)")
+    batches = [{"x": images(m, 10)}]
+    monkeypatch.setattr(feeds, "_RUN_MACS", 2 * 10 * cost(m).macs)
+    assert len(feeds.with_mirrored(batches, m)) == 2
+    monkeypatch.setattr(feeds, "_RUN_MACS", 2 * 10 * cost(m).macs - 1)
+    assert len(feeds.with_mirrored(batches, m)) == 1
+
+
+def test_a_network_too_large_to_look_at_often_still_meets_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = digits()
+    monkeypatch.setattr(looking, "_SCORE_MACS", 1)
+    result = obspa(model, data, keep=0.5)
+    assert result.after.macs / result.before.macs == pytest.approx(0.5, abs=0.01)

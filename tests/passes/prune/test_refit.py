@@ -67,7 +67,7 @@ class Case:
         for k in keep or {}:
             removed[self.coupling.groups[k].atoms] = False
         readers = Readers(self.coupling)
-        goals = Goals(self.coupling.model, self.coupling.unit_shapes, readers.layers)
+        goals = Goals(self.coupling.model, self.coupling.prepared.shapes, readers.layers)
         with Store(1 << 26) as store:
             batches = [{"x": self.x[k : k + batch]} for k in range(0, SAMPLES, batch)]
             inputs = Inputs(batches, store)
@@ -95,7 +95,7 @@ def names_of(layer: Layer) -> set[str]:
 
 def error_at(case: Case, layer: Layer, weights: Mapping[str, np.ndarray], *, centred: bool) -> tuple[float, float]:
     """Mean square of what the layer's goal misses, and that of the goal itself; without the mean where ``centred``."""
-    goals = Goals(case.coupling.model, case.coupling.unit_shapes, Layers(case.coupling.model))
+    goals = Goals(case.coupling.model, case.coupling.prepared.shapes, Layers(case.coupling.model))
     goal = goals.of(layer)
     removal = case.removal(weights)
     found = run_plainly(remove(removal), {"x": case.x}, [layer.output, *[n for n in goal.others if n != "x"]])
