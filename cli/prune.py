@@ -10,6 +10,7 @@ import typer
 from ..graph.errors import NothingChanged, UsageError
 from . import console
 from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
+from .sources import accuracies, choice, one_target, source_of
 
 if TYPE_CHECKING:
     from ..graph.model import Model
@@ -136,18 +137,18 @@ def prune(
     from ..passes import Context
     from .options import parse_shapes
 
-    target, keep = _one_target(macs=macs, params=params, size=size, latency=latency, channels=channels)
+    target, keep = one_target(macs=macs, params=params, size=size, latency=latency, channels=channels)
     options = {
         "target": target,
         "keep": keep,
         "criterion": criterion,
-        "dialect": dialect if dialect is None else _choice("--dialect", dialect, ("id", "ood", "noise")),
+        "dialect": dialect if dialect is None else choice("--dialect", dialect, ("id", "ood", "noise")),
         "mirror": mirror,
         "repair": repair,
-        "scope": "group" if target == "channels" else _choice("--scope", scope, ("global", "group")),
+        "scope": "group" if target == "channels" else choice("--scope", scope, ("global", "group")),
         "solver": solver,
         "steps": steps,
-        "axis": _choice("--axis", axis, ("heads", "width", "both")),
+        "axis": choice("--axis", axis, ("heads", "width", "both")),
         "include": tuple(include or ()),
         "exclude": tuple(exclude or ()),
         "min_channels": min_channels,
@@ -164,11 +165,11 @@ def prune(
         raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
     if samples is not None and data is None and eval_data is None and dialect != "noise":
         raise UsageError("--samples says nothing without --data or --eval-data", fix="leave it out, or add data")
-    labelled = _source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
+    labelled = source_of(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
     source = _calibration(data, dialect, original, preprocess, samples, seed)
     with console.progress("pruning") as tick:
         pruned = _run(options, original, Context(data=source, seed=seed, tick=tick), labelled)
-    accuracy = _accuracies(original, pruned.model, labelled)
+    accuracy = accuracies(original, pruned.model, labelled)
     if pruned.latency and pruned.latency.verdict == "slower" and not force:
         raise NothingChanged(
             f"the pruned model is {pruned.latency.sentence()}; nothing was written",
@@ -185,41 +186,12 @@ def prune(
     _report(pruned, model, out, measured, original.notes)
 
 
-def _one_target(**given: float | None) -> tuple[str, float]:
-    chosen = {name: value for name, value in given.items() if value is not None}
-    names = ", ".join(f"--{name}" for name in given)
-    if not chosen:
-        raise UsageError("no target was given", fix=f"say what to keep with one of {names}, such as --macs 0.5")
-    if len(chosen) > 1:
-        raise UsageError(f"{' and '.join('--' + n for n in chosen)} exclude each other", fix=f"give one of {names}")
-    ((name, value),) = chosen.items()
-    if value <= 0:
-        raise UsageError(f"--{name} {value:g} keeps nothing", fix="give a fraction above 0 and up to 1")
-    return name, value
-
-
-def _choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise UsageError(f"{option} {value!r} is not known", fix=f"choose one of {', '.join(allowed)}")
-    return value
-
-
-def _source(spec: str | None, model: Model, preprocess: str | None, samples: int | None) -> Any:
-    from ..measure.data import open_data
-
-    if spec is None:
-        return None
-    source = open_data(spec, model, preprocess=preprocess, samples=samples)
-    console.notes(source.notes)
-    return source
-
-
 def _calibration(
     data: str | None, dialect: str | None, model: Model, preprocess: str | None, samples: int | None, seed: int
 ) -> Any:
     """What the user gave, or noise if that was asked for; nothing is made up unasked."""
     if dialect != "noise":
-        return _source(data, model, preprocess, samples)
+        return source_of(data, model, preprocess, samples)
     from ..passes.calibration.noise import noise_source
 
     if data is not None:
@@ -231,17 +203,6 @@ def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Prun
     from ..passes.prune import PruneChannels
 
     return PruneChannels(**options).prune(model, context, real=real)
-
-
-def _accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, float]] | None:
-    from ..measure.accuracy import evaluate_model
-
-    if source is None:
-        return None
-    with console.progress("evaluating") as tick:
-        old = evaluate_model(before, source, tick=tick).values
-        new = evaluate_model(after, source, tick=tick).values
-    return {"before": old, "after": new}
 
 
 def _latencies(before: Model, pruned: Pruned, seed: int) -> dict[str, Any]:

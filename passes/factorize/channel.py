@@ -15,6 +15,7 @@ class Channel(TwoFactors):
     """
 
     name: ClassVar[str] = "channel"
+    blind: ClassVar[bool] = False
 
     def obstacle(self, site: Site) -> str:
         return "its kernel has one position" if is_pointwise(site) else ""

@@ -16,6 +16,7 @@ class Input(TwoFactors):
     """
 
     name: ClassVar[str] = "input"
+    blind: ClassVar[bool] = False
 
     def first(self, site: Site) -> tuple[int, ...]:
         return ()

@@ -100,9 +100,7 @@ def layers_of(model: Model) -> dict[str, Layer]:
     }
 
 
-def _wanted(
-    model: Model, unit: Unit, layers: Mapping[str, Layer], goals: Goals, stream: Stream
-) -> Wanted | None:
+def _wanted(model: Model, unit: Unit, layers: Mapping[str, Layer], goals: Goals, stream: Stream) -> Wanted | None:
     """What the original's layer makes of the original's activations; None where it has no moments."""
     layer = layers.get(unit.site.output)
     if layer is None or unit.site.columns > LARGEST:

@@ -27,12 +27,16 @@ class Option:
 
 @dataclass(frozen=True)
 class Rules:
-    """Which ways are considered. ``amount`` is what a gain is counted in: macs or params."""
+    """Which ways are considered. ``amount`` is what a gain is counted in: macs or params.
+
+    ``blind`` says that there is no data to choose by.
+    """
 
     schemes: tuple[str, ...] = ()
     align: int = 1
     min_gain: float = 1.3
     amount: str = "macs"
+    blind: bool = False
 
 
 def options_of(unit: Unit, rules: Rules) -> tuple[list[Option], str]:
@@ -40,7 +44,7 @@ def options_of(unit: Unit, rules: Rules) -> tuple[list[Option], str]:
     found: list[Option] = []
     best: Option | None = None
     obstacles: list[str] = []
-    for name in rules.schemes or tuple(SCHEMES):
+    for name in rules.schemes or _usual(unit, rules.blind):
         scheme = SCHEMES[name]
         obstacle = scheme.obstacle(unit.site)
         if obstacle:
@@ -60,6 +64,12 @@ def options_of(unit: Unit, rules: Rules) -> tuple[list[Option], str]:
         f"no rank pays: {best.scheme} at {best.rank} is {best.gain:.2f} times cheaper in {rules.amount}, "
         f"less than {rules.min_gain:g}"
     )
+
+
+def _usual(unit: Unit, blind: bool) -> tuple[str, ...]:
+    every = tuple(SCHEMES)
+    sure = tuple(n for n in every if SCHEMES[n].blind and not SCHEMES[n].obstacle(unit.site))
+    return sure if blind and sure else every
 
 
 def option(unit: Unit, scheme: str, rank: int, amount: str) -> Option:

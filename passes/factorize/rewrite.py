@@ -112,9 +112,7 @@ _ARRAYS: dict[str, Callable[[Site, Scheme, Factors], list[Floats]]] = {
 Named = Sequence[tuple[str, np.ndarray]]
 
 
-def _conv_nodes(
-    site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names
-) -> Iterator[onnx.NodeProto]:
+def _conv_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
     stages, x = scheme.stages(site, max(factors.rank)), site.node.input[0]
     for k, ((name, array), stage) in enumerate(zip(named, stages, strict=True)):
         node, last = _stage(site, k, len(named), names), k == len(named) - 1
@@ -141,9 +139,7 @@ def _window(site: Site, axes: tuple[int, ...], kernel: tuple[int, ...]) -> Itera
     yield make("pads", [pads[a] if a % rank in axes else 0 for a in range(2 * rank)])
 
 
-def _gemm_nodes(
-    site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names
-) -> Iterator[onnx.NodeProto]:
+def _gemm_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
     x, carried = site.x, "transA" if site.operand else "transB"
     for k, (name, _) in enumerate(named):
         node, last = _stage(site, k, len(named), names), k == len(named) - 1
@@ -159,9 +155,7 @@ def _gemm_nodes(
         yield node
 
 
-def _matmul_nodes(
-    site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names
-) -> Iterator[onnx.NodeProto]:
+def _matmul_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
     x = site.x
     for k, (name, _) in enumerate(named):
         node = _stage(site, k, len(named), names)
@@ -170,9 +164,7 @@ def _matmul_nodes(
         yield node
 
 
-def _table_nodes(
-    site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names
-) -> Iterator[onnx.NodeProto]:
+def _table_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
     (table, _), *rest = named
     looked = _stage(site, 0, len(named), names)
     looked.input.extend([table, site.node.input[1]])

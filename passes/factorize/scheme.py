@@ -26,18 +26,24 @@ SCHEMES: Registry[Scheme] = Registry("factorization scheme", "intaglio.schemes")
 class Stage:
     """One operator of what a layer becomes. ``axes`` are the kernel axes along which it slides.
 
-    ``params`` of its weight, ``macs`` for the batch that the site has.
+    ``outputs`` of each group, ``params`` of its weight, ``macs`` for the batch that the site has.
     """
 
     axes: tuple[int, ...]
+    outputs: int
     params: int
     macs: int
 
 
 class Scheme(ABC):
-    """Base of all schemes. ``rank`` is one number; a scheme with several widths derives them from it."""
+    """Base of all schemes. ``rank`` is one number; a scheme with several widths derives them from it.
+
+    ``blind`` schemes can be chosen by weights alone. The others lose whole channels, of which weights do not tell what
+    they are worth: without data they are used only where no blind one suits, or where they are named.
+    """
 
     name: ClassVar[str]
+    blind: ClassVar[bool] = True
 
     @abstractmethod
     def obstacle(self, site: Site) -> str:
@@ -71,6 +77,18 @@ class Scheme(ABC):
         found = [energies(m) for m in self.unfold(site, matrices)]
         return np.asarray(np.sum([np.pad(e, (0, max(map(len, found)) - len(e))) for e in found], axis=0))
 
+    def blank(self, site: Site, rank: int) -> Factors:
+        """Factors of zeros, for whoever asks what the layer would look like."""
+        first, second, *rest = self.stages(site, rank)
+        inner = first.params // (site.groups * first.outputs)
+        slots = second.params // (site.groups * second.outputs * first.outputs)
+        return Factors(
+            np.zeros((site.groups, first.outputs, inner)),
+            np.zeros((site.groups, slots, second.outputs, first.outputs)),
+            np.arange(slots * inner).reshape(slots, inner),
+            np.zeros((site.groups, rest[0].outputs, second.outputs)) if rest else None,
+        )
+
     def params(self, site: Site, rank: int) -> int:
         return sum(stage.params for stage in self.stages(site, rank))
 
@@ -100,8 +118,8 @@ class TwoFactors(Scheme):
         between = [site.out_size[a] if a in first else site.in_size[a] for a in range(len(site.kernel))]
         pixels = (_product(between), _product(site.out_size))
         return [
-            Stage(axes, size, 0 if site.op == "Gather" and not k else size * site.rows * pixels[k])
-            for k, (axes, size) in enumerate(zip((first, second), sizes, strict=True))
+            Stage(axes, outs, size, 0 if site.op == "Gather" and not k else size * site.rows * pixels[k])
+            for k, (axes, outs, size) in enumerate(zip((first, second), (rank, site.outputs), sizes, strict=True))
         ]
 
     def factor(self, site: Site, matrices: Floats, rank: int, moments: Floats | None = None) -> Factors:

@@ -23,6 +23,7 @@ class Tucker(Scheme):
     """
 
     name: ClassVar[str] = "tucker"
+    blind: ClassVar[bool] = False
 
     def obstacle(self, site: Site) -> str:
         if is_pointwise(site):
@@ -38,8 +39,8 @@ class Tucker(Scheme):
         sizes = (inner * site.channels, outer * inner * site.positions, site.outputs * outer)
         before, after = (int(np.prod(size, dtype=np.int64)) * site.rows for size in (site.in_size, site.out_size))
         return [
-            Stage(axes if k == 1 else (), site.groups * size, site.groups * size * (after if k else before))
-            for k, size in enumerate(sizes)
+            Stage(axes if k == 1 else (), outs, site.groups * size, site.groups * size * (after if k else before))
+            for k, (outs, size) in enumerate(zip((inner, outer, site.outputs), sizes, strict=True))
         ]
 
     def factor(self, site: Site, matrices: Floats, rank: int, moments: Floats | None = None) -> Factors:

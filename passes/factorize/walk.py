@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ...graph.nodes import captured
 from ..calibration.goals import Goal, Goals
 from ..calibration.layers import Floats, Layer
 from ..calibration.moments import blas_threads_for, one_blas_thread
-from ..calibration.reconstruct import REFITS, RIDGE, refit_through, ridge
+from ..calibration.reconstruct import REFITS, RIDGE, Fit, refit_through, ridge, through
 from ..calibration.stream import Stream
 from ..simplify import Names
 from .options import Option
@@ -23,6 +24,9 @@ from .rewrite import Split, apply, split
 from .scheme import SCHEMES
 from .sites import Unit
 from .statistics import LARGEST, ROWS, Wanted, moments_of, samples_of
+
+AWARE = 1
+"""Times a layer is fitted again to what gets through the rectifier behind it."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,17 @@ class Walk:
         moments = moments_of(layer, goal, self.compressed, self.original)
         scheme = SCHEMES[option.scheme]
         old = layer.matrix(self.model.weights[layer.weight])
-        with blas_threads_for(old.shape[2]):
-            wanted = Wanted.of(moments, old, centred=layer.bias is not None)
-            factors = scheme.factor(unit.site, wanted.weight, option.rank, wanted.moments)
+        centred = layer.bias is not None
+        for again in range(AWARE + 1):
+            with blas_threads_for(old.shape[2]):
+                wanted = Wanted.of(moments, old, centred=centred)
+                factors = scheme.factor(unit.site, wanted.weight, option.rank, wanted.moments)
+            if again == AWARE or goal.clip is None or not centred:
+                break
+            fit = Fit(factors.product(), wanted.offset(factors.product()))
+            samples = samples_of(layer, goal, self.compressed, self.original, ROWS)
+            moments = moments.other_targets()
+            moments.add_all(partial(through, *goal.clip, fit, sample) for sample in samples)
         if layer.bias is not None:
             self._bias(layer, wanted.offset(factors.product()))
         self.splits.append(split(self.model, unit, scheme, factors.scaled(1 / layer.alpha), self.names))

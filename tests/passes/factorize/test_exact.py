@@ -70,9 +70,7 @@ def test_every_scheme_of_convolutions_is_exact_at_full_rank(
 
 @settings(max_examples=30, deadline=None)
 @given(convolutions(), st.integers(1, 3))
-def test_costs_are_predicted_to_the_last_multiplication(
-    given_: tuple[Model, dict[str, np.ndarray]], rank: int
-) -> None:
+def test_costs_are_predicted_to_the_last_multiplication(given_: tuple[Model, dict[str, np.ndarray]], rank: int) -> None:
     model, _ = given_
     unit = the_unit(model)
     site = unit.site

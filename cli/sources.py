@@ -1,0 +1,55 @@
+"""What commands that compress models share: their one target, their data, and accuracy before and after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..graph.errors import UsageError
+from . import console
+
+if TYPE_CHECKING:
+    from ..graph.model import Model
+
+
+def one_target(**given: float | None) -> tuple[str, float]:
+    """The one target that was given, of options that keep a fraction. Raises UsageError."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    names = ", ".join(f"--{name}" for name in given)
+    if not chosen:
+        raise UsageError("no target was given", fix=f"say what to keep with one of {names}, such as --macs 0.5")
+    if len(chosen) > 1:
+        raise UsageError(f"{' and '.join('--' + n for n in chosen)} exclude each other", fix=f"give one of {names}")
+    ((name, value),) = chosen.items()
+    if value <= 0:
+        raise UsageError(f"--{name} {value:g} keeps nothing", fix="give a fraction above 0 and up to 1")
+    return name, value
+
+
+def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    """The value, if it is one of those allowed. Raises UsageError."""
+    if value not in allowed:
+        raise UsageError(f"{option} {value!r} is not known", fix=f"choose one of {', '.join(allowed)}")
+    return value
+
+
+def source_of(spec: str | None, model: Model, preprocess: str | None, samples: int | None) -> Any:
+    """The data that an option names, None where it names none; what was taken for what is told."""
+    from ..measure.data import open_data
+
+    if spec is None:
+        return None
+    source = open_data(spec, model, preprocess=preprocess, samples=samples)
+    console.notes(source.notes)
+    return source
+
+
+def accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, float]] | None:
+    """Metrics of both models on labelled data, None where there is none."""
+    from ..measure.accuracy import evaluate_model
+
+    if source is None:
+        return None
+    with console.progress("evaluating") as tick:
+        old = evaluate_model(before, source, tick=tick).values
+        new = evaluate_model(after, source, tick=tick).values
+    return {"before": old, "after": new}
