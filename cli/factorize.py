@@ -200,7 +200,7 @@ def _ranks(texts: list[str] | None) -> tuple[tuple[str, int], ...]:
     ranks: dict[str, int] = {}
     for text in texts or ():
         name, equals, number = text.rpartition("=")
-        if not equals or not name or not number.isdecimal() or not 0 < int(number[:9]) or len(number) > 9:
+        if not equals or not name or not number.isdecimal() or not int(number[:9]) > 0 or len(number) > 9:
             raise UsageError(f"cannot read --rank {text!r}", fix="write it like --rank NAME=16")
         if name in ranks:
             raise UsageError(f"--rank gives {name!r} twice")

@@ -49,10 +49,8 @@ def energies(w: Floats, h: Floats | None = None) -> Floats:
     """Squared singular values, of the whitened matrix where ``h`` is given, the largest first."""
     if h is not None and w.shape[0] > w.shape[1]:
         w, h = w @ np.linalg.cholesky(h), None
-    if h is not None:
-        gram = w @ h @ w.T
-    else:
-        gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
+    weighted = w if h is None else w @ h
+    gram = weighted @ w.T if w.shape[0] <= w.shape[1] else w.T @ weighted
     return np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
 
 
