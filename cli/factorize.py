@@ -78,7 +78,8 @@ def factorize(
         str, typer.Option(metavar="knapsack|greedy", help="How the target is divided over layers.")
     ] = "knapsack",
     refit: Annotated[
-        bool, typer.Option("--refit/--no-refit", help="With --data, also fit layers that stay whole to what reaches them.")
+        bool,
+        typer.Option("--refit/--no-refit", help="With --data, also fit layers that stay whole to what reaches them."),
     ] = True,
     mirror: Annotated[
         bool, typer.Option("--mirror/--no-mirror", help="Add mirror images where there are few colour images.")
@@ -242,9 +243,7 @@ def _report(
 
     def show() -> None:
         split = [layer for layer in done.layers if layer.scheme]
-        rows = [
-            (r.name, r.op, r.scheme, "x".join(map(str, r.rank)), _times(r.gain), _times(r.speedup)) for r in split
-        ]
+        rows = [(r.name, r.op, r.scheme, "x".join(map(str, r.rank)), _times(r.gain), _times(r.speedup)) for r in split]
         console.table("split", ("layer", "operator", "scheme", "rank", "cheaper", "faster"), rows)
         if whole := [(r.name, r.op, r.reason) for r in done.layers if not r.scheme]:
             console.line()

@@ -253,7 +253,7 @@ class _Job:
     @cached_property
     def tables(self) -> list[Table]:
         """Options of all units with what they lose."""
-        if self.context.data is None:
+        if self.context.data is None or not self.units:
             return [by_weights(self.model, u, o) for u, o in zip(self.units, self.options, strict=True)]
         pairs = list(zip(self.units, self.options, strict=True))
         with Store(STORE_BYTES, self.context.folder) as store:

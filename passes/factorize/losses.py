@@ -8,7 +8,9 @@ from itertools import groupby
 
 import numpy as np
 
+from ...graph.cost import cost
 from ...graph.model import Model
+from ...graph.shapes import infer_shapes
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.moments import blas_threads_for, one_blas_thread
@@ -70,7 +72,7 @@ def by_outputs(
     A few ranks of each scheme are tried, with factors that are best for the original's activations.
     """
     layers = layers_of(model)
-    goals = Goals(model, _shapes(model), Layers(model))
+    goals = Goals(model, infer_shapes(model), Layers(model))
     stream = Stream(model, inputs)
     effects = Effects(model, inputs.first(_samples(model, tables)))
     found: dict[int, Table] = {}
@@ -82,7 +84,7 @@ def by_outputs(
         with blas_threads_for(unit.site.columns):
             found[k] = _measured(model, unit, options, layers.get(unit.site.output), wanted, effects)
         left = [layers[tables[j][0].site.output] for j in order[done + 1 :] if tables[j][0].site.output in layers]
-        stream.retain([n for one in left for n in (one.x, goals.of(one).tensor)])
+        stream.retain([n for one in left for n in (one.x, goals.of(one).tensor, *goals.of(one).others)])
         tick(done + 1, len(tables))
     return [found[k] for k in range(len(tables))]
 
@@ -179,14 +181,6 @@ def _by_scheme(options: Sequence[Option]) -> Iterator[tuple[str, list[Option]]]:
 
 
 def _samples(model: Model, tables: Sequence[tuple[Unit, Sequence[Option]]]) -> int:
-    from ...graph.cost import cost
-
     schemes = sum(len({o.scheme for o in options}) for _, options in tables)
     runs = max(1, schemes * RANKS) / 2
     return int(np.clip(_SCORE_MACS / max(1, runs * cost(model).macs), *_SCORE_SAMPLES))
-
-
-def _shapes(model: Model):  # type: ignore[no-untyped-def]
-    from ...graph.shapes import infer_shapes
-
-    return infer_shapes(model)

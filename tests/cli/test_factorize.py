@@ -50,9 +50,7 @@ def test_a_time_is_a_target(intaglio: Command, tmp_path: Path) -> None:
 
 
 def test_without_data_weights_are_truncated(intaglio: Command, tmp_path: Path) -> None:
-    result = intaglio(
-        "factorize", DIGITS, "-o", tmp_path / "a.onnx", "--params", "0.7", "--no-measure", "--json"
-    ).json
+    result = intaglio("factorize", DIGITS, "-o", tmp_path / "a.onnx", "--params", "0.7", "--no-measure", "--json").json
     assert result["kept"]["params"] <= 0.7
     assert "samples" not in result
     assert {layer["scheme"] for layer in result["layers"]} <= {None, "spatial", "svd"}

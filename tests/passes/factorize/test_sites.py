@@ -28,9 +28,7 @@ def test_a_batch_of_matrices_is_refused_with_the_reason() -> None:
 
 
 def test_a_computed_weight_is_refused_and_its_maker_named() -> None:
-    model = parsed(
-        "float[1, 4, 5, 5] x", "float[1, 4, 5, 5] y", "float[4, 4, 1, 1] w", "a = Abs(w)\ny = Conv(x, a)"
-    )
+    model = parsed("float[1, 4, 5, 5] x", "float[1, 4, 5, 5] y", "float[4, 4, 1, 1] w", "a = Abs(w)\ny = Conv(x, a)")
     assert "computed by Abs" in reasons(model)["Conv"]
 
 
@@ -81,7 +79,9 @@ def test_weights_of_eight_bits_are_listed() -> None:
 
 
 def test_patterns_choose_and_a_pattern_that_matches_nothing_is_an_error() -> None:
-    model = parsed("float[3, 8] x", "float[3, 8] y", "float[8, 8] w, float[8, 8] v", "h = MatMul(x, w)\ny = MatMul(h, v)")
+    model = parsed(
+        "float[3, 8] x", "float[3, 8] y", "float[8, 8] w, float[8, 8] v", "h = MatMul(x, w)\ny = MatMul(h, v)"
+    )
     units, whole = find(model)
     assert chosen(units, whole, ("w",), ()) == {0}
     assert chosen(units, whole, (), ("re:^v$",)) == {0}

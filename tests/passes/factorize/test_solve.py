@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,7 +64,7 @@ def test_more_alternations_never_lose_more(outer_rank: int | None, monkeypatch: 
         v, f, u = alternating(w, h.reshape(slots, n, slots, n), rank, outer_rank=outer_rank)
         product = np.matmul(f if u is None else u @ f, v).transpose(1, 0, 2).reshape(outputs, -1)
         harms.append(loss(w.transpose(1, 0, 2).reshape(outputs, -1), product, h))
-    assert all(after <= before * 1.01 for before, after in zip(harms, harms[1:], strict=False)), harms
+    assert all(after <= before * 1.01 for before, after in pairwise(harms)), harms
     assert harms[-1] < 0.95 * harms[0]
 
 
