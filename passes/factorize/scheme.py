@@ -19,7 +19,7 @@ from .factors import Factors, columns_by_slot
 from .sites import Site
 from .solve import alternating, energies, truncated
 
-SCHEMES: Registry[Scheme] = Registry("factorization scheme", "intaglio.schemes")
+SCHEMES: Registry[Scheme] = Registry("factorization", "intaglio.factorizations")
 
 
 @dataclass(frozen=True)
