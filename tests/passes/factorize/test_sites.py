@@ -73,7 +73,7 @@ def test_weights_of_eight_bits_are_listed() -> None:
         "int8[4, 4, 1, 1] w, float s",
         "d = DequantizeLinear(w, s)\ny = Conv(x, d)",
         w=np.ones((4, 4, 1, 1), np.int8),
-        s=np.float32(0.5),
+        s=np.array(0.5, np.float32),
     )
     assert "computed by DequantizeLinear" in reasons(model)["Conv"]
 
