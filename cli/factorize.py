@@ -288,6 +288,6 @@ def _proof_line(done: Factorized) -> str:
     if done.proof is None:
         return "not verified (--no-verify)"
     return (
-        f"verified: equals the network whose weights are the products of the factors, on {done.proof.tensors} tensors "
-        f"({done.proof.inputs} inputs, largest relative difference {done.proof.max_rel_diff:.1e})"
+        "verified: equals the network whose weights are the products of the factors, on "
+        f"{console.count(done.proof.tensors, 'tensor')} ({done.proof.inputs} inputs, largest relative difference {done.proof.max_rel_diff:.1e})"
     )

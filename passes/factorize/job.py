@@ -169,7 +169,8 @@ class Job:
             raise self._unreachable(keep, lowest) from error
 
     def _unreachable(self, keep: float, lowest: float) -> TargetUnreachable:
-        whole = [(r.name, r.reason) for r in self.reports({}) if r.reason]
+        whole = [(w.name, w.reason) for w in self.whole]
+        whole += [(unit.name, reason) for k, unit in enumerate(self.units) if (reason := self.plan.reason(k))]
         return unreachable(self.asked.target, keep, lowest, whole, _SEE)
 
     def _within_size(self, keep: float) -> Picked:

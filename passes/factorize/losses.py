@@ -147,14 +147,14 @@ def _measured(
 
 
 def _hopeless(name: str, tried: Mapping[str, Sequence[tuple[Option, Floats, float]]]) -> bool:
-    """Whether one other scheme does much better at every cost."""
-    mine = tried[name]
+    """Whether one other scheme does much better at every cost, and can be as cheap."""
+    costs = {other: [o.macs or o.params for o, _, _ in some] for other, some in tried.items()}
+    mine = [loss for _, _, loss in tried[name]]
     for other, theirs in tried.items():
-        if other == name or not theirs:
+        if other == name or min(costs[name]) < min(costs[other]):
             continue
-        cost = [o.macs or o.params for o, _, _ in theirs]
-        there = between([o.macs or o.params for o, _, _ in mine], cost, [loss for _, _, loss in theirs])
-        if all(loss > _HOPELESS * at for (_, _, loss), at in zip(mine, there, strict=True)):
+        there = between(costs[name], costs[other], [loss for _, _, loss in theirs])
+        if all(loss > _HOPELESS * at for loss, at in zip(mine, there, strict=True)):
             return True
     return False
 

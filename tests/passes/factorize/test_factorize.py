@@ -255,3 +255,32 @@ def test_activations_in_files_give_the_same_model(monkeypatch: pytest.MonkeyPatc
     chosen = Factorize(keep=0.5, measure=False, align=4)
     assert to_bytes(chosen.factorize(model, Context(data=data, folder=tmp_path)).model) == whole
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_one_weight_is_read_twice_both_nodes_read_its_factors() -> None:
+    model = parsed(
+        "float[N, 16] x",
+        "float[N, 16] y",
+        "float[16, 16] w, float[16] b, float[16] c",
+        "h = Gemm(x, w, b)\nr = Relu(h)\ny = Gemm(r, w, c)",
+    )
+    data = data_for(model, x=np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32))
+    done = factorize(model, data, target="macs", keep=0.6)
+    assert [n.op_type for n in done.model.graph.node] == ["Gemm", "Gemm", "Relu", "Gemm", "Gemm"]
+    assert done.after.params == pytest.approx(0.5 * 256 + 32, abs=64)
+
+
+def test_half_precision_is_split_in_half_precision() -> None:
+    rng = np.random.default_rng(0)
+    w = (rng.standard_normal((32, 4)) @ rng.standard_normal((4, 32)) / 8).astype(np.float16)
+    model = parsed("float16[N, 32] x", "float16[N, 32] y", "float16[32, 32] w", "y = MatMul(x, w)", w=w)
+    done = factorize(model, None, target="macs", keep=0.5)
+    assert {weight.dtype for weight in done.model.weights.values()} == {np.dtype(np.float16)}
+
+
+def test_a_fixed_batch_is_kept() -> None:
+    model = parsed("float[4, 32] x", "float[4, 32] y", "float[32, 32] w", "y = MatMul(x, w)")
+    done = factorize(model, None, target="macs", keep=0.5)
+    feed = {"x": np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)}
+    a, b = (run(open_session(m), feed)["y"] for m in (done.reference, done.model))
+    assert gap(a, b) < 1e-5
