@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from .graph.load import load as load
     from .graph.model import Model as Model
     from .graph.save import save as save
+    from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
 
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Factorize": ".passes.factorize",
     "IntaglioError": ".graph.errors",
     "Model": ".graph.model",
     "PruneChannels": ".passes.prune",
     "load": ".graph.load",
     "save": ".graph.save",
 }
-__all__ = ["IntaglioError", "Model", "PruneChannels", "__version__", "load", "save"]
+__all__ = ["Factorize", "IntaglioError", "Model", "PruneChannels", "__version__", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from . import console
 
 if TYPE_CHECKING:
     from ..graph.model import Model
+    from ..passes.prune.latency_goal import LatencyReport
 
 
 def one_target(**given: float | None) -> tuple[str, float]:
@@ -55,20 +56,24 @@ def accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, 
     return {"before": old, "after": new}
 
 
-def latencies(before: Model, after: Model, seed: int) -> dict[str, Any]:
-    """Both models on the same made-up inputs, one thread, run in turn."""
+def latencies(before: Model, after: Model, seed: int, known: LatencyReport | None = None) -> dict[str, Any]:
+    """Both models on the same made-up inputs, one thread, run in turn; ``known`` is what was measured already."""
     from ..passes.prune.latency_goal import measured
 
+    if known:
+        found = {"before": known.before_ms, "after": known.after_ms, "speedup": 1 / known.kept}
+        return {**found, "verdict": known.verdict, "threads": known.threads, "machine": known.machine}
     with console.progress("timing"):
         old, new, timing = measured(before, after, seed=seed)
-    return {
-        "before": old,
-        "after": new,
-        "speedup": timing.speedup(1),
-        "verdict": timing.verdict(1),
-        "threads": 1,
-        "machine": timing.machine,
-    }
+    found = {"before": old, "after": new, "speedup": timing.speedup(1)}
+    return {**found, "verdict": timing.verdict(1), "threads": 1, "machine": timing.machine}
+
+
+def slower(times: dict[str, Any] | None, hint: str) -> list[str]:
+    """A sentence for a result that takes longer than the original, and what may help."""
+    if not times or times["verdict"] != "slower":
+        return []
+    return [f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms; {hint}"]
 
 
 def amount_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:

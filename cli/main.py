@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "Show what a model is made of and where its cost lies.",
     "groups": "List the coupled channels of a model, and what freezes the rest.",
     "prune": "Remove the least important coupled channels until a target is met.",
+    "factorize": "Split layers into low-rank factors until a target is met.",
     "quantize": "Give weights, and activations, fewer bits in a form that runtimes accelerate.",
     "check": "Load a model, run it once and say whether it works.",
     "evaluate": "Measure a model's accuracy on labelled data.",

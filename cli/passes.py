@@ -17,6 +17,7 @@ REGISTRIES = (
     ("passes.prune", "passes.base", "PASSES"),
     ("passes.prune", "passes.prune.criteria", "CRITERIA"),
     ("passes.prune", "passes.prune.repair", "REPAIRS"),
+    ("passes.factorize", "passes.factorize.scheme", "SCHEMES"),
     ("passes.budget", "passes.budget", "SOLVERS"),
     ("measure.accuracy", "measure.accuracy", "METRICS"),
     ("importers", "importers.base", "IMPORTERS"),

@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import NothingChanged, UsageError
 from . import console
-from .before_after import accuracies, amount_rows, choice, latencies, one_target, open_source
+from .before_after import accuracies, amount_rows, choice, latencies, one_target, open_source, slower
 from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
 
 if TYPE_CHECKING:
@@ -176,7 +176,9 @@ def prune(
             why="narrower layers can miss the widths that the runtime is fast at",
             fix="ask for a smaller --latency, try --round-to 8, or write it all the same with --force",
         )
-    times = _latencies(original, pruned, seed) if measure else None
+    times = latencies(original, pruned.model, seed, pruned.latency) if measure else None
+    if not pruned.latency:
+        pruned.notes.extend(slower(times, "widths that are multiples of 8 or 16 run best, try --round-to 8"))
     options["criterion"] = pruned.criterion
     recipe = {"pass": "prune", "seed": seed, **{k: v for k, v in options.items() if v is not None}}
     save(pruned.model, out, recipe=recipe)
@@ -203,26 +205,6 @@ def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Prun
     from ..passes.prune import PruneChannels
 
     return PruneChannels(**options).prune(model, context, real=real)
-
-
-def _latencies(before: Model, pruned: Pruned, seed: int) -> dict[str, Any]:
-    """Both models on the same made-up inputs, one thread, run in turn; for a latency target that was done already."""
-    if found := pruned.latency:
-        return {
-            "before": found.before_ms,
-            "after": found.after_ms,
-            "speedup": 1 / found.kept,
-            "verdict": found.verdict,
-            "threads": found.threads,
-            "machine": found.machine,
-        }
-    times = latencies(before, pruned.model, seed)
-    if times["verdict"] == "slower":
-        pruned.notes.append(
-            f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms; "
-            "widths that are multiples of 8 or 16 run best, try --round-to 8"
-        )
-    return times
 
 
 def _write_proof(pruned: Pruned, path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import UsageError
 from . import console
-from .before_after import accuracies, amount_rows, latencies, open_source
+from .before_after import accuracies, amount_rows, latencies, open_source, slower
 from .options import Data, Debug, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
 if TYPE_CHECKING:
@@ -185,9 +185,8 @@ def _tell_losses(done: QuantizedModel, times: dict[str, Any] | None) -> None:
     """What is worse than before is said, whatever was asked for."""
     if done.after["size_bytes"] >= done.before["size_bytes"]:
         done.notes.append("the file is not smaller than the original")
-    if times and times["verdict"] == "slower":
-        why = "" if done.result.accelerated else ", as expected of a graph for study"
-        done.notes.append(f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms{why}")
+    hint = "try another --scheme" if done.result.accelerated else "this graph is for study, not for speed"
+    done.notes.extend(slower(times, hint))
 
 
 def _report(

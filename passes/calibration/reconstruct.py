@@ -136,12 +136,12 @@ def refit_through(
     low, high = clip
     for _ in range(rounds):
         moments = known.other_targets()
-        moments.add_all(partial(_through, low, high, fit, sample) for sample in samples())
+        moments.add_all(partial(through, low, high, fit, sample) for sample in samples())
         fit = ridge(moments, old, strength=strength)
     return fit
 
 
-def _through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> tuple[Floats, Floats]:
+def through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> tuple[Floats, Floats]:
     """Rows, and targets that any value beyond a limit satisfies where the original is beyond it."""
     sample = make()
     ahead = fit(sample.rows) + sample.others

@@ -88,7 +88,7 @@ class LatencyModel:
         self.inputs = inputs or runnable_inputs(coupling.original, seed=seed, batches=(1, 2))
         self.times = times or LayerTimes(threads, folder=cache_folder())
         self.block = channel_block()
-        shapes = infer_shapes(coupling.model, _sizes(self.inputs, coupling.original))
+        shapes = infer_shapes(coupling.model, sizes_of(self.inputs, coupling.original))
         self._fixed = _constant_tensors(coupling)
         self._surfaces = self._measure(shapes)
         self._bytes = _Bytes(coupling, shapes, self._fixed, set(self._surfaces))
@@ -204,7 +204,7 @@ def _constant_tensors(coupling: Coupling) -> set[str]:
     return known
 
 
-def _sizes(inputs: Inputs, model: Model) -> Callable[[str], int]:
+def sizes_of(inputs: Inputs, model: Model) -> Callable[[str], int]:
     """What the symbolic dimensions are in these inputs, by the names that ``infer_shapes`` asks for."""
     sizes: dict[str, int] = {}
     for value in model.graph.input:

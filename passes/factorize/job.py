@@ -1,0 +1,321 @@
+"""One run of the pass over one model: what can be split, what it would cost and lose, and what is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...graph.cost import cost
+from ...graph.errors import TargetUnreachable, UsageError
+from ...graph.model import Model
+from ...graph.save import file_bytes
+from ...graph.shapes import infer_shapes
+from ...measure.accuracy import evaluate_model
+from ...measure.data import DataSource
+from ..base import Context
+from ..calibration.feeds import calibration_inputs, with_mirrored
+from ..calibration.goals import Goals
+from ..calibration.layers import Floats, Layers
+from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
+from ..prune.latency import sizes_of
+from ..prune.latency_goal import LatencyReport
+from ..prune.tally import Amounts
+from ..simplify import Names
+from .evbmf import evbmf_rank
+from .gains import Gains
+from .latency import meet
+from .losses import Table, by_outputs, by_weights, layers_of
+from .options import Option, Rules, option, options_of
+from .plan import Picked, Plan, costs_of, counted, unreachable
+from .ready import ready, without_idle_biases
+from .rewrite import apply, split
+from .scheme import SCHEMES
+from .sites import Unit, Whole, by_name, chosen, find
+from .walk import Done, Walk
+from .walk import by_weights as split_by_weights
+
+if TYPE_CHECKING:
+    from .factorize import Factorize
+
+_SIZE_ROUNDS = 6
+_DROP_ROUNDS = 6
+"""Models that are built and evaluated to find the smallest whose accuracy stays."""
+_SEE = ", lower --align, --min-gain or --min-speedup, or --no-measure"
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What became of one layer. ``scheme`` is None where it stays whole, and ``reason`` says why."""
+
+    name: str
+    op: str
+    scheme: str | None = None
+    rank: tuple[int, ...] = ()
+    gain: float | None = None
+    speedup: float | None = None
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class Job:
+    """One run of the pass over one model."""
+
+    def __init__(self, asked: Factorize, source: Model, context: Context) -> None:
+        self.asked, self.source, self.context = asked, source, context
+        self.model, self.notes, self.idle = ready(source, biases=context.data is not None)
+        self.shapes = infer_shapes(self.model)
+        whole = cost(source)
+        self.before = Amounts(whole.macs, whole.params, file_bytes(source))
+        units, self.whole = find(self.model, self.shapes)
+        allowed = chosen(units, self.whole, asked.include, asked.exclude)
+        self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}
+        amount = "params" if asked.target in ("params", "size") else "macs"
+        rules = Rules(asked.schemes, asked.align, asked.min_gain, amount, blind=context.data is None)
+        kept: list[tuple[Unit, list[Option], bool]] = []
+        for k, unit in enumerate(units):
+            options, reason = self._options(unit, k, rules, allowed)
+            if options:
+                kept.append((unit, options, k in self.ranks))
+            else:
+                self.whole += [Whole(site.name, site.op, reason) for site in unit.sites]
+        self.units = [unit for unit, _, _ in kept]
+        self.options = [options for _, options, _ in kept]
+        self.must = frozenset(i for i, (_, _, fixed) in enumerate(kept) if fixed)
+        self._done: dict[tuple[tuple[int, str, int], ...], Done] = {}
+
+    def _options(self, unit: Unit, k: int, rules: Rules, allowed: set[int]) -> tuple[list[Option], str]:
+        if k in self.ranks:
+            return self._fixed(unit, self.ranks[k], rules), ""
+        if k not in allowed:
+            return [], "left out by --include or --exclude"
+        if self.asked.target == "rank":
+            return [], "no --rank was given for it"
+        return options_of(unit, rules)
+
+    def _fixed(self, unit: Unit, rank: int, rules: Rules) -> list[Option]:
+        names = [n for n in rules.schemes or tuple(SCHEMES) if not SCHEMES[n].obstacle(unit.site)]
+        if not names:
+            raise UsageError(f"none of the schemes {', '.join(rules.schemes)} suits {unit.name!r}")
+        largest = max(SCHEMES[n].largest(unit.site) for n in names)
+        if not 1 <= rank <= largest:
+            raise UsageError(f"{unit.name!r} has no rank {rank}", fix=f"give a rank from 1 to {largest}")
+        found = [option(unit, n, rank, rules.amount) for n in names if rank <= SCHEMES[n].largest(unit.site)]
+        cheaper = [o for o in found if o.gain > 1]
+        if not cheaper:
+            self.notes.append(f"{unit.name} gets more expensive at rank {rank}")
+        return cheaper or found
+
+    @cached_property
+    def batches(self) -> list[Mapping[str, Floats]]:
+        batches, notes = calibration_inputs(self.model, self.context)
+        self.notes += notes
+        return batches
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """Options of all units with what they lose."""
+        if self.context.data is None or not self.units:
+            return [by_weights(self.model, u, o) for u, o in zip(self.units, self.options, strict=True)]
+        pairs = list(zip(self.units, self.options, strict=True))
+        with Store(STORE_BYTES, self.context.folder) as store:
+            return by_outputs(self.model, pairs, Inputs(self.batches, store), self._tick(0))
+
+    @cached_property
+    def gains(self) -> Gains | None:
+        return Gains(self.model, self._sizes()) if self.asked.measure or self.asked.target == "latency" else None
+
+    @cached_property
+    def plan(self) -> Plan:
+        asked = self.asked
+        gains = self.gains if asked.measure else None
+        return Plan(self.units, self.tables, self.must, gains, asked.min_speedup, asked.align)
+
+    def pick(self, labelled: DataSource | None) -> tuple[Picked, LatencyReport | None]:
+        asked = self.asked
+        if not self.units:
+            return {}, None
+        if asked.target == "latency":
+            assert self.gains is not None
+            picked, found = meet(self.plan, self.gains, self.source, self.structure, asked.keep, asked.solver)
+            return picked, found
+        if asked.target in ("macs", "params"):
+            return self.within(asked.target, asked.keep), None
+        if asked.target == "size":
+            return self._within_size(asked.keep), None
+        if asked.target == "energy":
+            return self.plan.each([t.local for t in self.tables], 1 - asked.keep + 1e-12), None
+        if asked.target == "evbmf":
+            return self._evbmf(), None
+        if asked.target == "drop":
+            assert labelled is not None
+            return self._smallest(labelled), None
+        return self.within("macs", 1e9), None
+
+    def within(self, amount: str, keep: float) -> Picked:
+        """The options of least loss that leave so much of the MACs or parameters."""
+        costs, whole = costs_of(self.tables, amount), counted(self.units, amount)
+        rest = getattr(cost(self.model), amount) - whole.sum()
+        limit = keep * self.before.of(amount) - rest
+        try:
+            return self.plan.within(costs, whole, limit, self.asked.solver)
+        except TargetUnreachable as error:
+            lowest = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.of(amount))
+            raise self._unreachable(keep, lowest) from error
+
+    def _unreachable(self, keep: float, lowest: float) -> TargetUnreachable:
+        whole = [(w.name, w.reason) for w in self.whole]
+        whole += [(unit.name, reason) for k, unit in enumerate(self.units) if (reason := self.plan.reason(k))]
+        return unreachable(self.asked.target, keep, lowest, whole, _SEE)
+
+    def _within_size(self, keep: float) -> Picked:
+        """Bytes of the file: weights' as parameters count them, the rest as it turns out to be."""
+        costs, whole = self._bytes()
+        limit = keep * self.before.size - (file_bytes(self.model) - whole.sum())
+        wanted = keep * self.before.size
+        for _ in range(_SIZE_ROUNDS):
+            try:
+                picked = self.plan.within(costs, whole, limit, self.asked.solver)
+            except TargetUnreachable as error:
+                least = self.plan.lowest(costs, whole) + file_bytes(self.model) - whole.sum()
+                raise self._unreachable(keep, least / self.before.size) from error
+            over = file_bytes(self.structure(picked)) - wanted
+            if over <= 0:
+                return picked
+            limit -= over
+        return picked
+
+    def _bytes(self) -> tuple[list[Floats], Floats]:
+        sizes = [self.model.weights[u.weight].itemsize for u in self.units]
+        overhead = 300.0  # of another node and another tensor; what it really is shows when the model is built
+        costs = [c * s + overhead for c, s in zip(costs_of(self.tables, "params"), sizes, strict=True)]
+        return costs, counted(self.units, "params") * np.array(sizes, dtype=np.float64)
+
+    def _evbmf(self) -> Picked:
+        """Of every unit the cheapest scheme at the rank that stands out of noise, rounded up to what is aligned."""
+        harms = []
+        for unit, table in zip(self.units, self.tables, strict=True):
+            matrices = unit.site.matrices(self.model.weights[unit.weight])
+            least: dict[str, int] = {}
+            for name in {o.scheme for o in table.options}:
+                unfolded = SCHEMES[name].unfold(unit.site, matrices)
+                singular = [np.linalg.svd(m, compute_uv=False) for m in unfolded]
+                least[name] = max(evbmf_rank(s, *m.shape) for s, m in zip(singular, unfolded, strict=True))
+            harms.append(np.array([0.0 if o.rank >= max(1, least[o.scheme]) else 1.0 for o in table.options]))
+        return self.plan.each(harms, 0.5)
+
+    def _smallest(self, labelled: DataSource) -> Picked:
+        """Bisect along the budget for the smallest model whose accuracy stays; the best that was found counts."""
+        before = _accuracy(self.source, labelled)
+        costs, whole = costs_of(self.tables, "macs"), counted(self.units, "macs")
+        rest = cost(self.model).macs - whole.sum()
+        low, high = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.macs), 1.0
+        best: Picked = {}
+        tried = []
+        for _ in range(_DROP_ROUNDS):
+            keep = (low + high) / 2
+            picked = self.within("macs", keep)
+            after = _accuracy(self._built(picked), labelled) if picked else before
+            drop = 100 * (before - after)
+            tried.append(f"{keep:.3f}: {-drop:+.2f}")
+            if drop <= self.asked.keep:
+                high, best = keep, picked
+            else:
+                low = keep
+        self.notes.append(f"accuracy by fraction of the MACs, in points: {', '.join(tried)}")
+        return best
+
+    def _built(self, picked: Picked) -> Model:
+        done = self.done(picked)
+        return apply(self.model, done.splits, done.weights)
+
+    def structure(self, picked: Picked) -> Model:
+        """What the model would be like, with zeros for factors."""
+        names, splits = Names(self.model), []
+        for k, one in picked.items():
+            scheme = SCHEMES[one.scheme]
+            blank = scheme.blank(self.units[k].site, one.rank)
+            splits.append(split(self.model, self.units[k], scheme, blank, names))
+        return without_idle_biases(apply(self.model, splits), self.idle)
+
+    def done(self, picked: Picked) -> Done:
+        """Factors of what was picked."""
+        key = tuple((k, o.scheme, o.rank) for k, o in sorted(picked.items()))
+        if key not in self._done:
+            self._done = {key: self._factors(picked)}
+        return self._done[key]
+
+    def _factors(self, picked: Picked) -> Done:
+        plan = {k: (self.units[k], one) for k, one in sorted(picked.items())}
+        if self.context.data is None:
+            return Done(split_by_weights(self.model, plan, Names(self.model)))
+        with Store(STORE_BYTES, self.context.folder) as store:
+            inputs = Inputs(self._walked, store)
+            goals = Goals(self.model, self.shapes, Layers(self.model))
+            streams = Stream(self.model, inputs), Stream(self.model, inputs)
+            walk = Walk(
+                self.model, plan, layers_of(self.model), goals, *streams, refit=self.asked.refit, tick=self._tick(1)
+            )
+            return walk.run()
+
+    @property
+    def _walked(self) -> Sequence[Mapping[str, Floats]]:
+        return with_mirrored(self.batches, self.model) if self.asked.mirror else self.batches
+
+    def reports(self, picked: Picked, done: Done | None = None) -> list[LayerReport]:
+        """All layers in graph order."""
+        ranks = {s.unit.weight: s.factors.rank for s in done.splits} if done else {}
+        found = [LayerReport(w.name, w.op, reason=w.reason) for w in self.whole]
+        for k, unit in enumerate(self.units):
+            one = picked.get(k)
+            for site in unit.sites:
+                if one is None:
+                    found.append(LayerReport(site.name, site.op, reason=self._reason(k)))
+                    continue
+                speedup = self.plan.speedups.get((k, one.scheme, one.rank))
+                rank = ranks.get(unit.weight, (one.rank,))
+                found.append(LayerReport(site.name, site.op, one.scheme, rank, one.gain, speedup))
+        place = {n.name or n.output[0]: i for i, n in enumerate(self.model.graph.node) if n.output}
+        return sorted(found, key=lambda r: place.get(r.name, len(place)))
+
+    def _reason(self, k: int) -> str:
+        if reason := self.plan.reason(k):
+            return reason
+        if self.asked.target in ("energy", "evbmf"):
+            return "the rank that this asks for does not pay"
+        return "the target is met without it"
+
+    def details(self, done: Done) -> dict[str, Any]:
+        told: dict[str, Any] = {"target": self.asked.target, "keep": self.asked.keep, "align": self.asked.align}
+        if self.context.data is not None:
+            samples = sum(len(next(iter(b.values()))) for b in self.batches)
+            mirrored = len(self._walked) > len(self.batches)
+            told |= {"samples": samples, "mirrored": mirrored, "fitted": done.fitted, "refitted": done.refitted}
+        return told
+
+    def _tick(self, part: int) -> Callable[[int, int | None], None]:
+        tick = self.context.tick
+        return lambda done, total: tick((total or done) * part + done, 2 * (total or done))
+
+    def _sizes(self) -> Callable[[str], int]:
+        first = first_inputs(self.context.data)
+        if not first:
+            return lambda name: 1
+        return sizes_of({name: value[:1] for name, value in first[0].items()}, self.source)
+
+
+def first_inputs(data: DataSource | None) -> list[Mapping[str, np.ndarray]]:
+    """A few real inputs, none where there is no data."""
+    if data is None:
+        return []
+    first = next(iter(data.batches(4)), None)
+    return [first.inputs] if first is not None else []
+
+
+def _accuracy(model: Model, labelled: DataSource) -> float:
+    return next(iter(evaluate_model(model, labelled).values.values()))

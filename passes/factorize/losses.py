@@ -1,0 +1,186 @@
+"""What each option is predicted to cost: by the weights' energies, or measured on the network's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+
+from ...graph.cost import cost
+from ...graph.model import Model
+from ...graph.shapes import infer_shapes
+from ..calibration.goals import Goals
+from ..calibration.layers import Floats, Layer, Layers
+from ..calibration.moments import blas_threads_for, one_blas_thread
+from ..calibration.stream import Inputs, Stream
+from ..prune.effects import Effects
+from .options import Option, between, sampled
+from .scheme import SCHEMES, TwoFactors
+from .sites import Unit
+from .statistics import LARGEST, ROWS, Wanted, moments_of
+
+RANKS = 4
+"""Ranks of a scheme at which factors are computed and tried; between them losses are interpolated."""
+_HOPELESS = 2.0
+"""A scheme whose layer loses so many times what another's does at the same cost is not tried on the outputs."""
+_SCORE_MACS = 6e11
+"""Multiply-accumulates spent on looking at outputs: decides how many samples are used for it."""
+_SCORE_SAMPLES = (16, 256)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Options of one unit. ``losses`` are what the knapsack weighs, ``local`` what the layer itself loses."""
+
+    options: tuple[Option, ...]
+    losses: Floats = field(default_factory=lambda: np.zeros(0))
+    local: Floats = field(default_factory=lambda: np.zeros(0))
+
+
+def by_weights(model: Model, unit: Unit, options: Sequence[Option]) -> Table:
+    """Relative squared errors of the weight."""
+    matrices = unit.site.matrices(model.weights[unit.weight])
+    total = max(float(np.square(matrices).sum()), 1e-30)
+    losses: list[float] = []
+    for name, group in _by_scheme(options):
+        scheme = SCHEMES[name]
+        if isinstance(scheme, TwoFactors):
+            energy = scheme.spectrum(unit.site, matrices)
+            tails = np.append(np.cumsum(energy[::-1])[::-1], 0.0)
+            losses += [float(tails[min(o.rank, len(energy))]) / total for o in group]
+            continue
+        few = sampled(group, RANKS)
+        errors = [
+            float(np.square(scheme.factor(unit.site, matrices, o.rank).product() - matrices).sum()) / total for o in few
+        ]
+        losses += between([o.rank for o in group], [o.rank for o in few], errors).tolist()
+    found = np.maximum(np.array(losses), 0.0)
+    return Table(tuple(options), found, found)
+
+
+@one_blas_thread
+def by_outputs(
+    model: Model,
+    tables: Sequence[tuple[Unit, Sequence[Option]]],
+    inputs: Inputs,
+    tick: Callable[[int, int | None], None] = lambda done, total: None,
+) -> list[Table]:
+    """Mean squared differences of the network's outputs, each option alone in the original network.
+
+    A few ranks of each scheme are tried, with factors that are best for the original's activations.
+    """
+    layers = layers_of(model)
+    goals = Goals(model, infer_shapes(model), Layers(model))
+    stream = Stream(model, inputs)
+    effects = Effects(model, inputs.first(_samples(model, tables)))
+    found: dict[int, Table] = {}
+    order = sorted(range(len(tables)), key=lambda k: tables[k][0].site.place)
+    for done, k in enumerate(order):
+        unit, options = tables[k]
+        effects.start_at(min(site.place for site in unit.sites))
+        wanted = _wanted(model, unit, layers, goals, stream)
+        with blas_threads_for(unit.site.columns):
+            found[k] = _measured(model, unit, options, layers.get(unit.site.output), wanted, effects)
+        left = [layers[tables[j][0].site.output] for j in order[done + 1 :] if tables[j][0].site.output in layers]
+        stream.retain([n for one in left for n in (one.x, goals.of(one).tensor, *goals.of(one).others)])
+        tick(done + 1, len(tables))
+    return [found[k] for k in range(len(tables))]
+
+
+def layers_of(model: Model) -> dict[str, Layer]:
+    """Layers that can be fitted, by the output of their node: one weight each, and one bias that nobody shares."""
+    readers: dict[str, int] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers[name] = readers.get(name, 0) + 1
+    return {
+        layer.node: layer
+        for layer in Layers(model)
+        if readers.get(layer.weight) == 1 and (layer.bias is None or readers.get(layer.bias) == 1)
+    }
+
+
+def _wanted(model: Model, unit: Unit, layers: Mapping[str, Layer], goals: Goals, stream: Stream) -> Wanted | None:
+    """What the original's layer makes of the original's activations; None where it has no moments."""
+    layer = layers.get(unit.site.output)
+    if layer is None or unit.site.columns > LARGEST:
+        return None
+    goal = goals.of(layer)
+    stream.hold([layer.x, goal.tensor, *goal.others])
+    moments = moments_of(layer, goal, stream, stream, ROWS // 2)
+    return Wanted.of(moments, layer.matrix(model.weights[layer.weight]), centred=layer.bias is not None)
+
+
+def _measured(
+    model: Model,
+    unit: Unit,
+    options: Sequence[Option],
+    layer: Layer | None,
+    wanted: Wanted | None,
+    effects: Effects,
+) -> Table:
+    site = unit.site
+    matrices = wanted.weight if wanted is not None else site.matrices(model.weights[unit.weight])
+    moments = wanted.moments if wanted is not None else None
+    total = max(float(np.square(matrices).sum()), 1e-30)
+    tried: dict[str, list[tuple[Option, Floats, float]]] = {}
+    for name, group in _by_scheme(options):
+        tried[name] = []
+        for one in sampled(group, RANKS):
+            product = SCHEMES[name].factor(site, matrices, one.rank, moments).product()
+            loss = wanted.loss(product) if wanted is not None else float(np.square(product - matrices).sum()) / total
+            tried[name].append((one, product, max(loss, 0.0)))
+    losses: list[float] = []
+    local: list[float] = []
+    for name, group in _by_scheme(options):
+        ranks, known = [o.rank for o in group], [o.rank for o, _, _ in tried[name]]
+        own = between(ranks, known, [loss for _, _, loss in tried[name]])
+        local += own.tolist()
+        if _hopeless(name, tried):
+            losses += [float("inf")] * len(group)
+            continue
+        harm = [effects.of(_constants(model, unit, layer, wanted, product)) for _, product, _ in tried[name]]
+        losses += (between(ranks, known, harm) if effects.outputs else own).tolist()
+    return Table(tuple(options), np.array(losses), np.array(local))
+
+
+def _hopeless(name: str, tried: Mapping[str, Sequence[tuple[Option, Floats, float]]]) -> bool:
+    """Whether one other scheme does much better at every cost, and can be as cheap."""
+    costs = {other: [o.macs or o.params for o, _, _ in some] for other, some in tried.items()}
+    mine = [loss for _, _, loss in tried[name]]
+    for other, theirs in tried.items():
+        if other == name or min(costs[name]) < min(costs[other]):
+            continue
+        there = between(costs[name], costs[other], [loss for _, _, loss in theirs])
+        if all(loss > _HOPELESS * at for loss, at in zip(mine, there, strict=True)):
+            return True
+    return False
+
+
+def _constants(
+    model: Model, unit: Unit, layer: Layer | None, wanted: Wanted | None, product: Floats
+) -> dict[str, Floats]:
+    if layer is None or wanted is None:
+        return {unit.weight: unit.site.weight_of(product, model.weights[unit.weight])}
+    changed = {layer.weight: layer.weight_like(product, model.weights[layer.weight])}
+    if layer.bias is not None:
+        # the weights of the original were a perfect fit, so its own bias is right but for the rank
+        old = layer.matrix(model.weights[layer.weight])
+        offset = layer.offset(model)
+        assert offset is not None
+        moved = np.einsum("goc,gc->go", old - product, wanted.mean)
+        changed[layer.bias] = layer.bias_like(offset + moved, model.weights[layer.bias])
+    return changed
+
+
+def _by_scheme(options: Sequence[Option]) -> Iterator[tuple[str, list[Option]]]:
+    for name, group in groupby(options, key=lambda o: o.scheme):
+        yield name, list(group)
+
+
+def _samples(model: Model, tables: Sequence[tuple[Unit, Sequence[Option]]]) -> int:
+    schemes = sum(len({o.scheme for o in options}) for _, options in tables)
+    runs = max(1, schemes * RANKS) / 2
+    return int(np.clip(_SCORE_MACS / max(1, runs * cost(model).macs), *_SCORE_SAMPLES))

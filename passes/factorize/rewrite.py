@@ -1,0 +1,193 @@
+"""Put factors in the place of a node: what a layer becomes in the standard graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ...graph.model import Model
+from ...graph.nodes import attribute, replace_nodes
+from ..calibration.layers import Floats
+from ..simplify import Names
+from .factors import Factors
+from .scheme import Scheme
+from .sites import Site, Unit
+
+
+@dataclass(frozen=True)
+class Split:
+    """What takes a unit's place. ``nodes`` by the place of the node that they replace."""
+
+    unit: Unit
+    scheme: str
+    factors: Factors
+    weights: Mapping[str, np.ndarray]
+    nodes: Mapping[int, list[onnx.NodeProto]]
+
+
+def split(model: Model, unit: Unit, scheme: Scheme, factors: Factors, names: Names) -> Split:
+    """Build the nodes and constants. Every site keeps its output's name and its bias."""
+    like = model.weights[unit.weight].dtype
+    site = unit.site
+    arrays = [np.ascontiguousarray(a, dtype=like) for a in _ARRAYS[site.op](site, scheme, factors)]
+    for array in arrays:
+        array.flags.writeable = False
+    fresh = [names.fresh(f"{unit.weight}_{k}") for k in range(len(arrays))]
+    nodes = {
+        s.place: list(_NODES[s.op](s, scheme, factors, list(zip(fresh, arrays, strict=True)), names))
+        for s in unit.sites
+    }
+    return Split(unit, scheme.name, factors, dict(zip(fresh, arrays, strict=True)), nodes)
+
+
+def apply(model: Model, splits: Sequence[Split], weights: Mapping[str, np.ndarray] | None = None) -> Model:
+    """A copy with splits in their places, and other constants replaced."""
+    changed = model.copy()
+    changed.weights.update(weights or {})
+    replaced: dict[int, list[onnx.NodeProto]] = {}
+    for one in splits:
+        replaced.update(one.nodes)
+        changed.weights.update(one.weights)
+        changed.weights.pop(one.unit.weight, None)
+    every = [n for i, node in enumerate(model.graph.node) for n in replaced.get(i, [node])]
+    replace_nodes(changed.graph, every)
+    return changed
+
+
+def product(model: Model, splits: Sequence[Split], weights: Mapping[str, np.ndarray] | None = None) -> Model:
+    """The original's structure with each factorized weight the product of its factors as they are stored."""
+    changed = model.copy()
+    changed.weights.update(weights or {})
+    for one in splits:
+        stored = _as_stored(one.factors, model.weights[one.unit.weight].dtype)
+        changed.weights[one.unit.weight] = one.unit.site.weight_of(stored.product(), model.weights[one.unit.weight])
+    return changed
+
+
+def _as_stored(factors: Factors, dtype: np.dtype) -> Factors:
+    inner, middle = (a.astype(dtype).astype(np.float64) for a in (factors.inner, factors.middle))
+    outer = factors.outer
+    return Factors(inner, middle, factors.order, None if outer is None else outer.astype(dtype).astype(np.float64))
+
+
+def _chain(factors: Factors) -> list[Floats]:
+    """The factors of one group without kernel positions, first applied first. Shapes: (rows, columns) each."""
+    found = [factors.inner[0][:, np.argsort(factors.order[0])], factors.middle[0, 0]]
+    return found if factors.outer is None else [*found, factors.outer[0]]
+
+
+def _dense_arrays(site: Site, scheme: Scheme, factors: Factors) -> list[Floats]:
+    return [m.T if site.flipped else m for m in _chain(factors)]
+
+
+def _conv_arrays(site: Site, scheme: Scheme, factors: Factors) -> list[Floats]:
+    """Shapes: (groups * outputs, inputs per group, *kernel), the kernel 1 along axes that another stage takes."""
+    axes = [stage.axes for stage in scheme.stages(site, max(factors.rank))]
+    matrices = [factors.inner[:, None], factors.middle]
+    if factors.outer is not None:
+        matrices.append(factors.outer[:, None])
+    return [_kernel(site, m, own, k == 0) for k, (m, own) in enumerate(zip(matrices, axes, strict=True))]
+
+
+def _kernel(site: Site, matrix: Floats, axes: tuple[int, ...], first: bool) -> Floats:
+    """Shapes: matrix (groups, d, o, i), where a first factor has its kernel in i: (kernel positions, channels)."""
+    groups, _, outputs, _ = matrix.shape
+    kernel = [k if a in axes else 1 for a, k in enumerate(site.kernel)]
+    if first:
+        by_place = matrix.reshape(groups, outputs, -1, site.channels).transpose(0, 1, 3, 2)
+    else:
+        by_place = matrix.transpose(0, 2, 3, 1)
+    return by_place.reshape(groups * outputs, by_place.shape[2], *kernel)
+
+
+_ARRAYS: dict[str, Callable[[Site, Scheme, Factors], list[Floats]]] = {
+    "Conv": _conv_arrays,
+    "Gemm": _dense_arrays,
+    "MatMul": _dense_arrays,
+    "Gather": _dense_arrays,
+}
+Named = Sequence[tuple[str, np.ndarray]]
+
+
+def _conv_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
+    stages, x = scheme.stages(site, max(factors.rank)), site.node.input[0]
+    for k, ((name, array), stage) in enumerate(zip(named, stages, strict=True)):
+        node, last = _stage(site, k, len(named), names), k == len(named) - 1
+        node.input.extend([x, name, *(site.node.input[2:] if last else ())])
+        node.attribute.extend(_window(site, stage.axes, array.shape[2:]))
+        x = node.output[0]
+        yield node
+
+
+def _window(site: Site, axes: tuple[int, ...], kernel: tuple[int, ...]) -> Iterator[onnx.AttributeProto]:
+    """How a stage slides: as the layer did along its own axes, one by one along the others."""
+    rank = len(site.kernel)
+    make = onnx.helper.make_attribute
+    yield make("kernel_shape", list(kernel))
+    yield make("group", site.groups)
+    for name in ("strides", "dilations"):
+        values = attribute(site.node, name, None) or [1] * rank
+        yield make(name, [values[a] if a in axes else 1 for a in range(rank)])
+    auto = attribute(site.node, "auto_pad", "NOTSET")
+    if auto not in ("NOTSET", ""):
+        yield make("auto_pad", auto)
+        return
+    pads = attribute(site.node, "pads", None) or [0] * (2 * rank)
+    yield make("pads", [pads[a] if a % rank in axes else 0 for a in range(2 * rank)])
+
+
+def _gemm_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
+    x, carried = site.x, "transA" if site.operand else "transB"
+    for k, (name, _) in enumerate(named):
+        node, last = _stage(site, k, len(named), names), k == len(named) - 1
+        node.input.extend([x, name] if site.operand else [name, x])
+        make = onnx.helper.make_attribute
+        own = "transB" if site.operand else "transA"
+        node.attribute.append(make(own, int(attribute(site.node, own, 0))))
+        node.attribute.append(make(carried, int(attribute(site.node, carried, 0)) if k == 0 else 0))
+        if last:
+            node.input.extend(site.node.input[2:])
+            node.attribute.extend(a for a in site.node.attribute if a.name in ("alpha", "beta"))
+        x = node.output[0]
+        yield node
+
+
+def _matmul_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
+    x = site.x
+    for k, (name, _) in enumerate(named):
+        node = _stage(site, k, len(named), names)
+        node.input.extend([x, name] if site.operand else [name, x])
+        x = node.output[0]
+        yield node
+
+
+def _table_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
+    (table, _), *rest = named
+    looked = _stage(site, 0, len(named), names)
+    looked.input.extend([table, site.node.input[1]])
+    looked.attribute.extend(site.node.attribute)
+    yield looked
+    x = looked.output[0]
+    for k, (name, _) in enumerate(rest, start=1):
+        node = _stage(site, k, len(named), names, op="MatMul")
+        node.input.extend([x, name])
+        x = node.output[0]
+        yield node
+
+
+_NODES: dict[str, Callable[[Site, Scheme, Factors, Named, Names], Iterator[onnx.NodeProto]]] = {
+    "Conv": _conv_nodes,
+    "Gemm": _gemm_nodes,
+    "MatMul": _matmul_nodes,
+    "Gather": _table_nodes,
+}
+
+
+def _stage(site: Site, number: int, count: int, names: Names, op: str = "") -> onnx.NodeProto:
+    """A node without operands; the last one makes what the layer made."""
+    node = onnx.NodeProto(op_type=op or site.op, name=f"{site.name}/{number}")
+    node.output.append(site.output if number == count - 1 else names.fresh(f"{site.output}_{number}"))
+    return node
