@@ -11,11 +11,11 @@ import numpy as np
 from ...graph.cost import cost
 from ...graph.model import Model
 from ...graph.shapes import infer_shapes
+from ..calibration.effects import Effects
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.stream import Inputs, Stream
-from ..prune.effects import Effects
 from .options import Option, between, sampled
 from .scheme import SCHEMES, TwoFactors
 from .sites import Unit
