@@ -85,7 +85,11 @@ def quantize(
     ] = False,
     input_range: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:LOW,HIGH", help="Range of a graph input, for int8 without data. Repeatable."),
+        typer.Option(
+            metavar="NAME:LOW,HIGH",
+            help="Range of a graph input, for int8 without data. Repeatable.",
+            show_default="8-bit pixels after --preprocess",
+        ),
     ] = None,
     keep_io: Annotated[
         bool, typer.Option("--keep-io/--no-keep-io", help="With fp16: graph inputs and outputs stay float32.")
@@ -136,7 +140,7 @@ def quantize(
         "max_drop": max_drop,
         "smooth": smooth,
         "equalize": equalize,
-        "input_ranges": _input_ranges(input_range),
+        "input_ranges": _input_ranges(input_range) or (() if data else _pixel_ranges(original, preprocess)),
         "keep_io": keep_io,
         "min_sqnr": min_sqnr,
         "include": tuple(include or ()),
@@ -144,8 +148,6 @@ def quantize(
         "verify": verify,
     }
     work = Quantize(**options)
-    if data is None and eval_data is None and preprocess is not None:
-        raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
     if samples is not None and data is None:
         raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
     labelled = open_source(eval_data, original, preprocess, None)
@@ -178,6 +180,27 @@ def _input_ranges(texts: list[str] | None) -> tuple[tuple[str, float, float], ..
         if not name or not low < high:
             raise UsageError(f"cannot read --input-range {text!r}", fix="write it like image:-2.1,2.6")
         found.append((name, low, high))
+    return tuple(found)
+
+
+def _pixel_ranges(model: Model, preprocess: str | None) -> tuple[tuple[str, float, float], ...]:
+    """What --preprocess makes of the darkest and the brightest pixel, for each image input it describes."""
+    import numpy as np
+
+    from ..measure.ports import input_ports
+    from ..measure.preprocess import parse_preprocess
+
+    ports = input_ports(model)
+    found = []
+    for port in ports:
+        steps = parse_preprocess(preprocess, [p.name for p in ports])[port.name]
+        if not steps.steps or port.dtype.kind != "f" or len(port.shape or ()) != 4:
+            continue
+        colours = min(d for d in (port.shape or ())[1::2] if isinstance(d, int))
+        ends = np.zeros((2, 8, 8, colours), np.uint8)
+        ends[1] = 255
+        values = steps(ends, channels_last=True)
+        found.append((port.name, float(values.min()), float(values.max())))
     return tuple(found)
 
 

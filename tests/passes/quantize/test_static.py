@@ -17,7 +17,7 @@ from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.targets import TARGETS
 from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import parsed, run_plainly
-from tests.passes.quantize.networks import NETWORKS
+from tests.passes.quantize.networks import NETWORKS, Network
 
 BATCH_NORM = (
     "float[N, 3, 8, 8] x",
@@ -34,8 +34,8 @@ def dequantizers(model: Model) -> dict[str, tuple[np.ndarray, np.ndarray, np.nda
     found = {}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in model.weights:
-            parts = [model.weights[name] for name in node.input]
-            found[node.output[0]] = (*parts, int(attribute(node, "axis", 1)))
+            integers, scale, zero = (model.weights[name] for name in node.input)
+            found[node.output[0]] = integers, scale, zero, int(attribute(node, "axis", 1))
     return found
 
 
@@ -196,7 +196,7 @@ def test_without_data_and_statistics_it_says_what_is_missing() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_without_data_batch_normalization_tells_the_ranges(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for k, width in ((1, 8), (2, 4)):
         values |= {
             f"g{k}": rng.uniform(0.5, 1.5, width).astype(np.float32),
@@ -204,7 +204,7 @@ def test_without_data_batch_normalization_tells_the_ranges(seed: int) -> None:
             f"m{k}": np.zeros(width, np.float32),
             f"v{k}": np.full(width, 1.0, np.float32),
         }
-    model = parsed(*BATCH_NORM, **values)
+    model = Network(*BATCH_NORM, (3, 8, 8), 2, values).model()
     done = Quantize(input_ranges=(("x", -4.0, 4.0),)).quantize(model, Context())
     x = rng.standard_normal((32, 3, 8, 8)).astype(np.float32)
     exact, near = (run_plainly(m, {"x": x}, ["y"])["y"] for m in (model, done.model))

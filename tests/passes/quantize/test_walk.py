@@ -1,0 +1,91 @@
+"""Rounding in turn: each layer mends what it can, and never costs more than rounding it by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from intaglio.graph.model import Model
+from intaglio.passes import Context
+from intaglio.passes.calibration.layers import Layers
+from intaglio.passes.quantize.grid import Grid
+from intaglio.passes.quantize.walk import Spec, Walked, round_in_turn, round_plainly
+from intaglio.passes.simplify import with_biases
+from tests.passes.parsed import run_plainly
+from tests.passes.quantize.networks import NETWORKS, Network
+
+
+def walked(network: Network, model: Model, bits: int, methods: tuple[str, ...], **options: bool) -> Walked:
+    x = network.samples(256)
+    batches = [{"x": x[:100]}, {"x": x[100:]}]
+    specs = {layer.node: Spec(Grid(bits), methods) for layer in Layers(model)}
+    return round_in_turn(model, model, batches, specs, Context(), **options)
+
+
+def noise(network: Network, model: Model, rounded: Model) -> float:
+    exact, near = (run_plainly(m, {"x": network.samples(256, seed=7)}, ["y"])["y"] for m in (model, rounded))
+    return float(np.square(exact - near).mean() / exact.var())
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("name", ["plain", "residual", "depthwise", "grouped", "products", "one_dimensional"])
+def test_rounding_in_turn_loses_less_than_each_layer_by_itself(name: str, bits: int) -> None:
+    network = NETWORKS[name]
+    model = with_biases(network.model())
+    specs = {layer.node: Spec(Grid(bits), ("mse",)) for layer in Layers(model)}
+    plain = noise(network, model, round_plainly(model, specs).applied(model))
+    assert noise(network, model, walked(network, model, bits, ("mse", "descent")).applied(model)) < plain
+
+
+def test_a_layer_makes_up_for_the_one_before_it() -> None:
+    network = NETWORKS["residual"]
+    model = with_biases(network.model())
+    specs = {"a": Spec(Grid(2), ("nearest",))}
+    x = network.samples(256)
+    broken = round_in_turn(model, model, [{"x": x}], specs, Context()).applied(model)
+    rest = {layer.node: Spec(Grid(8), ("nearest",)) for layer in Layers(model) if layer.node != "a"}
+    mended = round_in_turn(model, model, [{"x": x}], {**specs, **rest}, Context()).applied(model)
+    assert noise(network, model, mended) < 0.7 * noise(network, model, broken)
+
+
+def test_without_refit_only_biases_follow() -> None:
+    network = NETWORKS["plain"]
+    model = with_biases(network.model())
+    found = walked(network, model, 4, ("nearest",), refit=False)
+    specs = {layer.node: Spec(Grid(4), ("nearest",)) for layer in Layers(model)}
+    for node, one in round_plainly(model, specs).rounded.items():
+        np.testing.assert_array_equal(one.quantized.integers, found.rounded[node].quantized.integers)
+    assert set(found.biases) == {layer.bias for layer in Layers(model)}
+
+
+def test_layers_that_share_a_weight_get_the_same_integers() -> None:
+    network = NETWORKS["shared"]
+    model = network.model()
+    found = walked(network, model, 4, ("mse", "descent"))
+    one, two = found.rounded.values()
+    np.testing.assert_array_equal(one.quantized.integers, two.quantized.integers)
+    assert noise(network, model, found.applied(model)) < 0.1
+
+
+def test_batches_do_not_matter() -> None:
+    network = NETWORKS["plain"]
+    model, x = with_biases(network.model()), NETWORKS["plain"].samples(120)
+    specs = {layer.node: Spec(Grid(4), ("descent",)) for layer in Layers(model)}
+    one, two = (
+        round_in_turn(model, model, [{"x": part} for part in np.split(x, cuts)], specs, Context())
+        for cuts in ([60], [10, 30, 100])
+    )
+    for node in specs:
+        same = one.rounded[node].quantized.integers == two.rounded[node].quantized.integers
+        assert same.mean() > 0.99
+
+
+def test_the_expected_error_is_that_of_the_output() -> None:
+    network = NETWORKS["one_dimensional"]
+    model = with_biases(network.model())
+    found = walked(network, model, 3, ("mse",), refit=False)
+    (first, *_) = found.rounded.values()
+    x = network.samples(256)
+    exact, near = (run_plainly(m, {"x": x}, ["a"])["a"] for m in (model, found.applied(model)))
+    measured = np.square(near - exact).sum(axis=(0, 2)).sum() / exact.var(axis=(0, 2)).sum() / (exact.size / 8)
+    assert first.error == pytest.approx(measured, rel=0.1)
