@@ -96,7 +96,7 @@ def laid(where: Layer | Place, quantized: Quantized, weight: np.ndarray) -> Laid
         raise ValueError(f"blocks of {block} do not fit {where.op} {where.node!r} of shape {weight.shape}")
     scale = lay(quantized.scale / alpha)
     zero = None if quantized.zero is None else lay(quantized.zero)
-    carrier = quantized.grid.dtype
+    carrier = np.dtype(CARRIERS[carrier_bits(where, weight.shape, quantized.grid), quantized.grid.signed])
     kind = weight.dtype if weight.dtype in (np.float32, np.float16) else np.float32
     return Laid(
         integers.astype(np.int32).astype(carrier),
@@ -105,6 +105,16 @@ def laid(where: Layer | Place, quantized: Quantized, weight: np.ndarray) -> Laid
         axis,
         block,
     )
+
+
+def carrier_bits(where: Layer | Place, shape: tuple[int, ...], grid: Grid) -> int:
+    """Bits of the type that stores it.
+
+    ONNX Runtime (1.31 at least) makes MatMulNBits of DequantizeLinear and MatMul itself, and mixes up integers of two
+    bits where the last axis does not fill whole bytes: such weights are stored in four.
+    """
+    multiplied = where.op in ("MatMul", "Gemm") and channel_axis(where) == len(shape) - 1
+    return 4 if grid.stored_bits == 2 and multiplied and shape[-1] % 4 else grid.stored_bits
 
 
 def channel_axis(where: Layer | Place) -> int:
@@ -141,7 +151,7 @@ def weight_bytes(
     rows, columns = shape[channel_axis(where)], prod(shape) // max(1, shape[channel_axis(where)])
     block = fitting_block(where, shape, block)
     scales = rows * (-(-columns // block) if block else 1)
-    bits = grid.stored_bits
+    bits = carrier_bits(where, shape, grid)
     zeros = 0 if symmetric and grid.signed else -(-scales * bits // 8)
     return -(-prod(shape) * bits // 8) + scales * width + zeros
 

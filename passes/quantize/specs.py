@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..calibration.layers import Layer
+from .auto import BLIND, CANDIDATES
 from .grid import WEIGHTS8, Grid
 from .scheme import Job
 from .walk import Spec
 
-BLIND = ("nearest", "mse")
-"""Methods that need no data."""
-METHODS = (*BLIND, "gptq", "descent")
 WIDE = 7
 """Bits from which on the nearest integers do; only biases then follow the data."""
 NARROW = 4
@@ -37,6 +35,6 @@ def specs_for(
         if chosen != "auto":
             methods: tuple[str, ...] = (chosen,)
         else:
-            methods = BLIND if used.bits >= WIDE or job.context.data is None else METHODS
+            methods = BLIND if used.bits >= WIDE or job.context.data is None else CANDIDATES
         found[node] = Spec(used, methods)
     return found

@@ -53,7 +53,8 @@ def covering(problem: Problem) -> Steps:
 def searched(problem: Problem) -> Steps:
     """The scales of least squared error after rounding, each column counted as its diagonal entry of H.
 
-    A grid with one more number below nought than above fits some rows better upside down: both signs are tried.
+    A grid with one more number below nought than above fits some rows better upside down: both signs are tried, but for
+    eight bits, where it makes no difference and integer kernels may not expect it.
     """
     groups, outputs, _ = problem.wanted.shape
     blocks = _blocked(problem.wanted, problem.block)
@@ -109,7 +110,7 @@ def _search(rows: Floats, weight: Floats, grid: Grid, symmetric: bool) -> tuple[
     """Shapes: rows and weight (rows, width) -> (rows,) each."""
     high, low = rows.max(axis=-1), rows.min(axis=-1)
     best = (np.full(len(rows), np.inf), np.ones(len(rows)), np.zeros(len(rows)), np.ones(len(rows)))
-    lopsided = symmetric and grid.high - middle_of(grid) != middle_of(grid) - grid.low
+    lopsided = symmetric and grid.bits < 8 and grid.high - middle_of(grid) != middle_of(grid) - grid.low
     for sign in (1.0, -1.0) if lopsided else (1.0,):
         top, bottom = (high, low) if sign > 0 else (-low, -high)
         for part in _COARSE:
@@ -132,7 +133,8 @@ def _solved(best: _Best, rows: Floats, weight: Floats, grid: Grid) -> Floats:
     codes = grid.round(rows, scale[:, None], zero[:, None]) - zero[:, None]
     below = np.einsum("rw,rw,rw->r", codes, codes, weight)
     above = np.einsum("rw,rw,rw->r", codes, rows, weight)
-    return np.where(below > 0, single(above / np.where(below > 0, below, 1.0)), scale)
+    found = single(above / np.where(below > 0, below, 1.0))
+    return np.where((below > 0) & (found / scale > 0), found, scale)
 
 
 _Best = tuple[Floats, Floats, Floats, Floats]

@@ -15,13 +15,14 @@ from ...graph.model import Model
 from ...graph.nodes import display_name
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Layer, Layers
+from .auto import BLIND
 from .edit import Outcome, chosen_nodes
 from .grid import Grid
 from .places import Place, fitting_block, places
 from .prepare import Prepared, prepared
 from .rounding import Problem, cheapest
 from .scheme import SCHEMES, Job, LayerNote, Result
-from .specs import BLIND, specs_for
+from .specs import specs_for
 from .storage import Form, Single, store
 from .walk import Spec, Walked, round_in_turn, round_plainly
 
