@@ -319,7 +319,9 @@ def show(found: Sequence[tuple[Trial, dict[str, Any]]], options: argparse.Namesp
     if options.operators:
         print()
         for name in (None, *names):
-            counts = next((r["operators"] for t, r in found if t.scheme == name and "operators" in r), {})
+            counts: dict[str, int] = next(
+                (r["operators"] for t, r in found if t.scheme == name and "operators" in r), {}
+            )
             print(f"- `{name or 'float'}`: {', '.join(f'{n} {op}' for op, n in counts.items()) or 'none'}")
 
 
