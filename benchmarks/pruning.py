@@ -18,11 +18,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,12 +37,13 @@ from intaglio import load
 from intaglio.graph.errors import IntaglioError, TargetUnreachable
 from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data import LABEL_NAMES, open_data
-from intaglio.measure.latency import machine
 from intaglio.passes import Context
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.prune import PruneChannels
 from intaglio.passes.prune.criteria import CRITERIA
 from intaglio.passes.prune.repair import REPAIRS
+
+from .trials import Book, peak_mb, setting, shuffled
 
 KEEP = (0.9, 0.75, 0.6, 0.5, 0.35)
 METHODS = (
@@ -63,7 +61,6 @@ METHODS = (
 )
 NOISE_SAMPLES = 512
 SHRINK = (2.0, 4.0)  # photographs are made smaller by this before they are cut, as objects in them are large
-VERSIONS = ("intaglio", "onnx", "onnxruntime", "numpy", "scipy")
 NEEDS_NORM, UNKNOWN, UNREACHABLE = "needs BatchNormalization", "not in this version", "out of reach"
 
 
@@ -122,7 +119,7 @@ def main() -> None:
     methods = [Method.parse(name) for name in options.methods]
     with tempfile.TemporaryDirectory() as scratch:
         images = Images(Path(options.data), options.samples, Path(scratch))
-        book = Book(options.json, {"machine": setting(), "command": command})
+        book = Book("benchmarks.pruning", options.json, {"machine": setting(), "command": command})
         for trial in trials(options, methods, images):
             told = book.measure(trial)
             print(f"{trial.method or 'original'} {trial.keep:g} seed {trial.seed}: {brief(told)}", file=sys.stderr)
@@ -214,38 +211,6 @@ class Images:
         return None
 
 
-def shuffled(images: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    return images[np.random.default_rng(seed).permutation(len(images))[:samples]]
-
-
-class Book:
-    """Results by trial, written down as they come."""
-
-    def __init__(self, file: Path | None, about: dict[str, str]) -> None:
-        self.file, self.about = file, about
-        old = json.loads(file.read_text())["trials"] if file and file.exists() else []
-        self.found: dict[str, dict[str, Any]] = {entry["trial"]: entry["result"] for entry in old}
-
-    def measure(self, trial: Trial) -> dict[str, Any]:
-        if trial.key not in self.found:
-            self.found[trial.key] = apart(trial)
-            if self.file:
-                entries = [{"trial": key, "result": result} for key, result in self.found.items()]
-                self.file.write_text(json.dumps({**self.about, "trials": entries}, indent=1))
-        return self.found[trial.key]
-
-
-def apart(trial: Trial) -> dict[str, Any]:
-    """Measure in a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.pruning", "--trial", json.dumps(asdict(trial))]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip() or f"ended with {done.returncode}").split("\n")[-1]
-        return {"failed": "fails", "why": last}
-    result: dict[str, Any] = json.loads(done.stdout.strip().split("\n")[-1])
-    return result
-
-
 def measure(trial: Trial) -> dict[str, Any]:
     """Prune and evaluate. Units: accuracy in percent, seconds, MB."""
     model = load(trial.model)
@@ -280,18 +245,6 @@ def reason(error: IntaglioError, model: Any, method: Method) -> str:
         return UNREACHABLE
     normalized = any(node.op_type == "BatchNormalization" for node in model.graph.node)
     return "fails" if normalized or method.images else NEEDS_NORM
-
-
-def peak_mb() -> float:
-    """The most memory that this process has held."""
-    status = Path("/proc/self/status")
-    if status.exists():  # what getrusage tells there may be the peak of the parent
-        (line,) = [line for line in status.read_text().split("\n") if line.startswith("VmHWM")]
-        return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6
 
 
 def brief(result: dict[str, Any]) -> str:
@@ -338,13 +291,6 @@ def cell(results: Sequence[dict[str, Any]]) -> str:
     values = [result["accuracy"] for result in results]
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{math.fsum(values) / len(values):.2f}{spread}"
-
-
-def setting() -> str:
-    """What the numbers were measured on."""
-    threads = os.environ.get("OMP_NUM_THREADS")
-    stated = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in VERSIONS)]
-    return "; ".join([machine(), ", ".join(stated), *([f"OMP_NUM_THREADS={threads}"] if threads else [])])
 
 
 def rival() -> str:
