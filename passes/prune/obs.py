@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dgemm
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -86,9 +88,12 @@ class _State:
     """A reader while channels go; what has gone is cut out from time to time."""
 
     def __init__(self, reader: Reader) -> None:
-        self._w, self._inverse = reader.weight.astype(np.float64), reader.inverse.astype(np.float64)
+        self._rows = np.array(
+            reader.weight.T, dtype=np.float64, order="C"
+        )  # of each column what all outputs make of it
+        self._inverse = np.array(reader.inverse, dtype=np.float64, order="C")
         self._channel = reader.channel.copy()
-        self._worth = np.broadcast_to(reader.worth, len(reader.weight))
+        self._worth = np.array(np.broadcast_to(reader.worth, len(reader.weight)), dtype=np.float64)
         self._columns = np.arange(len(reader.channel))
         self._shape = reader.weight.shape
 
@@ -96,7 +101,7 @@ class _State:
     def weight(self) -> Floats:
         """Shapes: (outputs, columns) as at the beginning."""
         full = np.zeros(self._shape)
-        full[:, self._columns] = self._w
+        full[:, self._columns] = self._rows.T
         return full
 
     def losses(self, channels: Ints) -> Floats:
@@ -104,32 +109,32 @@ class _State:
         table, there = self._table(channels)
         if not table.shape[1]:
             return np.zeros(len(channels))
-        blocks = self._inverse[table[:, :, None], table[:, None, :]]
         both = there[:, :, None] & there[:, None, :]
-        blocks = np.where(both, blocks, 0.0) + np.eye(table.shape[1]) * ~there[:, :, None]
-        mine = np.where(there[:, :, None], self._w.T[table], 0.0)  # channels, columns of each, outputs
-        solved = np.linalg.solve(blocks, mine)
-        return np.asarray((mine * solved).sum(axis=1) @ self._worth)
+        blocks = np.where(both, self._inverse[table[:, :, None], table[:, None, :]], 0.0)
+        blocks += np.eye(table.shape[1]) * ~there[:, :, None]
+        mine = self._rows[table]  # channels, columns of each, outputs
+        products = np.where(both, np.matmul(mine * self._worth, mine.transpose(0, 2, 1)), 0.0)
+        return np.asarray(np.linalg.solve(blocks, products).trace(axis1=1, axis2=2))
 
     def remove(self, channels: Ints) -> float:
         """Remove them together. Returns the cost."""
         gone = np.flatnonzero(np.isin(self._channel, channels))
         if not len(gone):
             return 0.0
-        mine, across = self._w[:, gone], self._inverse[gone]
+        mine, across = self._rows[gone], self._inverse[gone]
         solved = np.linalg.solve(across[:, gone], across)  # ([H^-1]_PP)^-1 [H^-1]_P:
-        half = np.linalg.solve(across[:, gone], mine.T)
-        lost = float((mine.T * half).sum(axis=0) @ self._worth)
-        self._w -= mine @ solved
-        self._inverse -= across.T @ solved
-        self._w[:, gone] = 0
+        half = np.linalg.solve(across[:, gone], mine)
+        lost = float((mine * half).sum(axis=0) @ self._worth)
+        self._rows = _less(self._rows, solved, mine)
+        self._inverse = _less(self._inverse, solved, across)
+        self._rows[gone] = 0
         self._channel[gone] = -2
         # a dead column keeps a unit block of its own, so that later inverses exist
         self._inverse[gone], self._inverse[:, gone] = 0, 0
         self._inverse[gone, gone] = 1
         left = self._channel > -2
         if left.sum() < _COMPACT * len(left):
-            self._w, self._inverse = self._w[:, left], self._inverse[np.ix_(left, left)]
+            self._rows, self._inverse = self._rows[left], self._inverse[np.ix_(left, left)]
             self._channel, self._columns = self._channel[left], self._columns[left]
         return lost
 
@@ -143,3 +148,11 @@ class _State:
         there = span[None] < lengths[:, None]
         table = order[np.minimum(first[:, None] + span[None], len(order) - 1)]
         return table, there
+
+
+def _less(matrix: Floats, left: NDArray[Any], right: Floats) -> Floats:
+    """``matrix - left' @ right``, written over the matrix: wide ones are not worth a second copy for every step.
+
+    BLAS counts along columns, so it is given the transposed of everything, which are the same arrays.
+    """
+    return np.asarray(dgemm(-1.0, right.T, left.T, beta=1.0, c=matrix.T, trans_b=True, overwrite_c=True).T)
