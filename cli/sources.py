@@ -53,3 +53,16 @@ def accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, 
         old = evaluate_model(before, source, tick=tick).values
         new = evaluate_model(after, source, tick=tick).values
     return {"before": old, "after": new}
+
+
+def calibration_of(
+    data: str | None, dialect: str | None, model: Model, preprocess: str | None, samples: int | None, seed: int
+) -> Any:
+    """What the user gave, or noise if that was asked for; nothing is made up unasked."""
+    if dialect != "noise":
+        return source_of(data, model, preprocess, samples)
+    from ..passes.calibration.noise import noise_source
+
+    if data is not None:
+        raise UsageError("--dialect noise runs without data", fix="leave out --data, or name the dialect id or ood")
+    return noise_source(model, samples=samples or 512, preprocess=preprocess, seed=seed)
