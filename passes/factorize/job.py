@@ -27,7 +27,6 @@ from ..prune.latency_goal import LatencyReport
 from ..prune.tally import Amounts
 from ..simplify import Names
 from .alone import alone
-from .evbmf import evbmf_rank
 from .gains import Gains
 from .latency import meet
 from .losses import Table, by_outputs, by_weights, layers_of
@@ -225,12 +224,8 @@ class Job:
         harms = []
         for unit, table in zip(self.units, self.tables, strict=True):
             matrices = unit.site.matrices(self.model.weights[unit.weight])
-            least: dict[str, int] = {}
-            for name in {o.scheme for o in table.options}:
-                unfolded = SCHEMES[name].unfold(unit.site, matrices)
-                singular = [np.linalg.svd(m, compute_uv=False) for m in unfolded]
-                least[name] = max(evbmf_rank(s, *m.shape) for s, m in zip(singular, unfolded, strict=True))
-            harms.append(np.array([0.0 if o.rank >= max(1, least[o.scheme]) else 1.0 for o in table.options]))
+            least = {n: SCHEMES[n].noise_rank(unit.site, matrices) for n in {o.scheme for o in table.options}}
+            harms.append(np.array([0.0 if o.rank >= least[o.scheme] else 1.0 for o in table.options]))
         return self.plan.each(harms, 0.5)
 
     def _smallest(self, labelled: DataSource) -> Picked:

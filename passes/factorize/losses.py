@@ -21,8 +21,10 @@ from .scheme import SCHEMES, TwoFactors
 from .sites import Unit
 from .statistics import LARGEST, ROWS, STRENGTH, Wanted, moments_of
 
-RANKS = 4
-"""Ranks of a scheme at which factors are computed and tried; between them losses are interpolated."""
+RANKS, WIDE_RANKS = 4, 2
+"""Ranks of a scheme at which factors are computed and tried; between them losses are interpolated. Of layers with more
+columns than ``_WIDE`` fewer, as one takes seconds."""
+_WIDE = 2048
 _HOPELESS = 2.0
 """A scheme whose layer loses so many times what another's does at the same cost is not tried on the outputs."""
 _SCORE_MACS = 6e11
@@ -132,7 +134,7 @@ def _measured(
     tried: dict[str, list[tuple[Option, Floats, float]]] = {}
     for name, group in _by_scheme(options):
         tried[name] = []
-        for one in sampled(group, RANKS):
+        for one in sampled(group, WIDE_RANKS if site.columns > _WIDE else RANKS):
             product = SCHEMES[name].factor(site, matrices, one.rank, moments).product()
             loss = wanted.loss(product) if wanted is not None else float(np.square(product - matrices).sum()) / total
             tried[name].append((one, product, max(loss, 0.0)))
