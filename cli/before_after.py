@@ -44,6 +44,19 @@ def open_source(spec: str | None, model: Model, preprocess: str | None, samples:
     return source
 
 
+def calibration_of(
+    data: str | None, dialect: str | None, model: Model, preprocess: str | None, samples: int | None, seed: int
+) -> Any:
+    """What the user gave, or noise if that was asked for; nothing is made up unasked."""
+    if dialect != "noise":
+        return open_source(data, model, preprocess, samples)
+    from ..passes.calibration.noise import noise_source
+
+    if data is not None:
+        raise UsageError("--dialect noise runs without data", fix="leave out --data, or name the dialect id or ood")
+    return noise_source(model, samples=samples or 512, preprocess=preprocess, seed=seed)
+
+
 def accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, float]] | None:
     """Every metric of both models; None without labelled data."""
     from ..measure.accuracy import evaluate_model

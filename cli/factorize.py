@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import NothingChanged, UsageError
 from . import console
-from .before_after import accuracies, amount_rows, choice, latencies, open_source, slower
+from .before_after import accuracies, amount_rows, calibration_of, choice, latencies, open_source, slower
 from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
 
 if TYPE_CHECKING:
@@ -53,6 +53,15 @@ def factorize(
             metavar="SOURCE",
             help="Calibration data, unlabelled: an .npz named after the graph inputs, a folder of .npy or images, "
             "an ONNX test_data_set folder, or package.module:callable.",
+        ),
+    ] = None,
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="id|ood|noise",
+            help="What layers are fitted to: data like the training data, any data of the right shape, or none: made-up "
+            "noise (needs BatchNormalization).",
+            show_default="id with --data",
         ),
     ] = None,
     scheme: Annotated[
@@ -108,8 +117,8 @@ def factorize(
         typer.Option(
             min=1,
             metavar="N",
-            help="Use only the first N samples of --data (of --eval-data where that is all there is).",
-            show_default="all",
+            help="Use only the first N samples of --data (of --eval-data where that is all there is), or make up N.",
+            show_default="all, or 512 made-up ones",
         ),
     ] = None,
     force: Annotated[
@@ -144,11 +153,12 @@ def factorize(
         "solver": choice("--solver", solver, ("knapsack", "greedy")),
         "refit": refit,
         "mirror": mirror,
+        "dialect": dialect if dialect is None else choice("--dialect", dialect, ("id", "ood", "noise")),
         "include": tuple(include or ()),
         "exclude": tuple(exclude or ()),
         "verify": verify,
     }
-    if data is None and eval_data is None:
+    if data is None and eval_data is None and dialect != "noise":
         for name, value in (("--preprocess", preprocess), ("--samples", samples)):
             if value is not None:
                 raise UsageError(f"{name} says nothing without --data or --eval-data", fix="leave it out, or add data")
@@ -157,8 +167,8 @@ def factorize(
     for path in (out, proof):
         if path is not None:
             check_target(original, path)
-    labelled = open_source(eval_data, original, preprocess, samples if data is None else None)
-    source = open_source(data, original, preprocess, samples)
+    labelled = open_source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
+    source = calibration_of(data, dialect, original, preprocess, samples, seed)
     with console.progress("factorizing") as tick:
         done = _run(options, original, Context(data=source, seed=seed, tick=tick), labelled)
     accuracy = accuracies(original, done.model, labelled)
@@ -172,7 +182,8 @@ def factorize(
     if not done.latency:
         hint = "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"
         done.notes.extend(slower(times, hint))
-    save(done.model, out, recipe={"pass": "factorize", "seed": seed, **options})
+    recipe = {"pass": "factorize", "seed": seed, **{k: v for k, v in options.items() if v is not None}}
+    save(done.model, out, recipe=recipe)
     if proof:
         save(done.reference, proof)
     _report(done, model, out, {"accuracy": accuracy, "latency_ms": times}, original.notes)
@@ -239,7 +250,8 @@ def _report(
         if "samples" in result:
             mirror = " and their mirror images" if result["mirrored"] else ""
             fitted = f"fitted {result['fitted']} layers and refitted {result['refitted']} that stay whole"
-            console.line(f"{fitted} on {result['samples']:,} samples{mirror}, without labels")
+            what = {"id": "samples", "ood": "samples of another kind", "noise": "made-up samples"}[result["dialect"]]
+            console.line(f"{fitted} on {result['samples']:,} {what}{mirror}, without labels")
         if done.latency:
             console.line(done.latency.sentence())
         if "accuracy" not in result:

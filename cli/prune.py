@@ -9,7 +9,16 @@ import typer
 
 from ..graph.errors import NothingChanged, UsageError
 from . import console
-from .before_after import accuracies, amount_rows, choice, latencies, one_target, open_source, slower
+from .before_after import (
+    accuracies,
+    amount_rows,
+    calibration_of,
+    choice,
+    latencies,
+    one_target,
+    open_source,
+    slower,
+)
 from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
 
 if TYPE_CHECKING:
@@ -166,7 +175,7 @@ def prune(
     if samples is not None and data is None and eval_data is None and dialect != "noise":
         raise UsageError("--samples says nothing without --data or --eval-data", fix="leave it out, or add data")
     labelled = open_source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
-    source = _calibration(data, dialect, original, preprocess, samples, seed)
+    source = calibration_of(data, dialect, original, preprocess, samples, seed)
     with console.progress("pruning") as tick:
         pruned = _run(options, original, Context(data=source, seed=seed, tick=tick), labelled)
     accuracy = accuracies(original, pruned.model, labelled)
@@ -186,19 +195,6 @@ def prune(
         _write_proof(pruned, proof)
     measured = {"accuracy": accuracy, "latency_ms": times}
     _report(pruned, model, out, measured, original.notes)
-
-
-def _calibration(
-    data: str | None, dialect: str | None, model: Model, preprocess: str | None, samples: int | None, seed: int
-) -> Any:
-    """What the user gave, or noise if that was asked for; nothing is made up unasked."""
-    if dialect != "noise":
-        return open_source(data, model, preprocess, samples)
-    from ..passes.calibration.noise import noise_source
-
-    if data is not None:
-        raise UsageError("--dialect noise runs without data", fix="leave out --data, or name the dialect id or ood")
-    return noise_source(model, samples=samples or 512, preprocess=preprocess, seed=seed)
 
 
 def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Pruned:

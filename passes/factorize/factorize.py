@@ -54,7 +54,9 @@ class Factorize(Pass):
     ``energy`` keeps that fraction of every layer's energy, ``evbmf`` what stands out of noise, ``rank`` only splits
     the layers that ``ranks`` names (by node or weight), and ``drop`` looks for the smallest model that loses at most
     ``keep`` points of accuracy on labelled data. Ranks are multiples of ``align``. A layer is split only if it gets
-    ``min_gain`` times cheaper and, with ``measure``, ``min_speedup`` times faster on this machine.
+    ``min_gain`` times cheaper and, with ``measure``, ``min_speedup`` times faster on this machine. ``dialect`` says what the
+    calibration data is: ``id`` like what the model was trained on, ``ood`` anything else of the right shape, ``noise`` made
+    up: then layers are fitted one by one, on activations that are normalized.
 
     Source: Zhang et al., PAMI 2016, arXiv:1505.06798 (targets of the original from the compressed network's inputs);
     Jaderberg et al., BMVC 2014, arXiv:1405.3866, and Kim et al., ICLR 2016, arXiv:1511.06530 (schemes).
@@ -74,6 +76,7 @@ class Factorize(Pass):
     solver: str = "knapsack"
     refit: bool = True
     mirror: bool = True
+    dialect: Literal["id", "ood", "noise"] | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     verify: bool = True

@@ -20,12 +20,13 @@ from ..base import Context
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layers
+from ..calibration.noise import renormalized
 from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
 from ..prune.latency import sizes_of
 from ..prune.latency_goal import LatencyReport
 from ..prune.tally import Amounts
 from ..simplify import Names
-from .evbmf import evbmf_rank
+from .alone import alone
 from .gains import Gains
 from .latency import meet
 from .losses import Table, by_outputs, by_weights, layers_of
@@ -35,6 +36,7 @@ from .ready import ready, without_idle_biases
 from .rewrite import apply, split
 from .scheme import SCHEMES
 from .sites import Unit, Whole, by_name, chosen, find
+from .statistics import NOISE_STRENGTH, STRENGTH
 from .walk import Done, Walk
 from .walk import by_weights as split_by_weights
 
@@ -124,7 +126,28 @@ class Job:
             return [by_weights(self.model, u, o) for u, o in zip(self.units, self.options, strict=True)]
         pairs = list(zip(self.units, self.options, strict=True))
         with Store(STORE_BYTES, self.context.folder) as store:
-            return by_outputs(self.model, pairs, Inputs(self.batches, store), self._tick(0))
+            inputs = Inputs(self.batches, store)
+            return by_outputs(self.looked, pairs, inputs, self._tick(0), NOISE_STRENGTH if self.noise else STRENGTH)
+
+    @property
+    def noise(self) -> bool:
+        return self.asked.dialect == "noise"
+
+    @cached_property
+    def looked(self) -> Model:
+        """The model whose activations are looked at: on noise, one that is normalized on it."""
+        if not self.noise:
+            return self.model
+        with Store(STORE_BYTES, self.context.folder) as store:
+            changed, count = renormalized(self.source, Inputs(self.batches, store))
+        if not count:
+            raise UsageError(
+                "noise cannot stand in for data in this model",
+                why="it has no BatchNormalization whose statistics noise could be fitted to: they were folded into the "
+                "layers before, or there never were any",
+                fix="export the model with BatchNormalization kept (in training mode), or give data with --data",
+            )
+        return ready(changed, biases=True)[0]
 
     @cached_property
     def gains(self) -> Gains | None:
@@ -201,12 +224,8 @@ class Job:
         harms = []
         for unit, table in zip(self.units, self.tables, strict=True):
             matrices = unit.site.matrices(self.model.weights[unit.weight])
-            least: dict[str, int] = {}
-            for name in {o.scheme for o in table.options}:
-                unfolded = SCHEMES[name].unfold(unit.site, matrices)
-                singular = [np.linalg.svd(m, compute_uv=False) for m in unfolded]
-                least[name] = max(evbmf_rank(s, *m.shape) for s, m in zip(singular, unfolded, strict=True))
-            harms.append(np.array([0.0 if o.rank >= max(1, least[o.scheme]) else 1.0 for o in table.options]))
+            least = {n: SCHEMES[n].noise_rank(unit.site, matrices) for n in {o.scheme for o in table.options}}
+            harms.append(np.array([0.0 if o.rank >= least[o.scheme] else 1.0 for o in table.options]))
         return self.plan.each(harms, 0.5)
 
     def _smallest(self, labelled: DataSource) -> Picked:
@@ -255,6 +274,8 @@ class Job:
         if self.context.data is None:
             return Done(split_by_weights(self.model, plan, Names(self.model)))
         with Store(STORE_BYTES, self.context.folder) as store:
+            if self.noise:
+                return alone(self.model, self.looked, plan, Inputs(self.batches, store))
             inputs = Inputs(self._walked, store)
             goals = Goals(self.model, self.shapes, Layers(self.model))
             streams = Stream(self.model, inputs), Stream(self.model, inputs)
@@ -265,7 +286,8 @@ class Job:
 
     @property
     def _walked(self) -> Sequence[Mapping[str, Floats]]:
-        return with_mirrored(self.batches, self.model) if self.asked.mirror else self.batches
+        mirror = self.asked.mirror and not self.noise
+        return with_mirrored(self.batches, self.model) if mirror else self.batches
 
     def reports(self, picked: Picked, done: Done | None = None) -> list[LayerReport]:
         """All layers in graph order."""
@@ -295,6 +317,7 @@ class Job:
         if self.context.data is not None:
             samples = sum(len(next(iter(b.values()))) for b in self.batches)
             mirrored = len(self._walked) > len(self.batches)
+            told |= {"dialect": self.asked.dialect or "id"}
             told |= {"samples": samples, "mirrored": mirrored, "fitted": done.fitted, "refitted": done.refitted}
         return told
 

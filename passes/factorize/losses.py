@@ -19,10 +19,12 @@ from ..calibration.stream import Inputs, Stream
 from .options import Option, between, sampled
 from .scheme import SCHEMES, TwoFactors
 from .sites import Unit
-from .statistics import LARGEST, ROWS, Wanted, moments_of
+from .statistics import LARGEST, ROWS, STRENGTH, Wanted, moments_of
 
-RANKS = 4
-"""Ranks of a scheme at which factors are computed and tried; between them losses are interpolated."""
+RANKS, WIDE_RANKS = 4, 2
+"""Ranks of a scheme at which factors are computed and tried; between them losses are interpolated. Of layers with more
+columns than ``_WIDE`` fewer, as one takes seconds."""
+_WIDE = 2048
 _HOPELESS = 2.0
 """A scheme whose layer loses so many times what another's does at the same cost is not tried on the outputs."""
 _SCORE_MACS = 6e11
@@ -66,6 +68,7 @@ def by_outputs(
     tables: Sequence[tuple[Unit, Sequence[Option]]],
     inputs: Inputs,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
+    strength: float = STRENGTH,
 ) -> list[Table]:
     """Mean squared differences of the network's outputs, each option alone in the original network.
 
@@ -80,7 +83,7 @@ def by_outputs(
     for done, k in enumerate(order):
         unit, options = tables[k]
         effects.start_at(min(site.place for site in unit.sites))
-        wanted = _wanted(model, unit, layers, goals, stream)
+        wanted = wanted_of(model, unit, layers, goals, stream, strength)
         with blas_threads_for(unit.site.columns):
             found[k] = _measured(model, unit, options, layers.get(unit.site.output), wanted, effects)
         left = [layers[tables[j][0].site.output] for j in order[done + 1 :] if tables[j][0].site.output in layers]
@@ -102,7 +105,9 @@ def layers_of(model: Model) -> dict[str, Layer]:
     }
 
 
-def _wanted(model: Model, unit: Unit, layers: Mapping[str, Layer], goals: Goals, stream: Stream) -> Wanted | None:
+def wanted_of(
+    model: Model, unit: Unit, layers: Mapping[str, Layer], goals: Goals, stream: Stream, strength: float = STRENGTH
+) -> Wanted | None:
     """What the original's layer makes of the original's activations; None where it has no moments."""
     layer = layers.get(unit.site.output)
     if layer is None or unit.site.columns > LARGEST:
@@ -110,7 +115,8 @@ def _wanted(model: Model, unit: Unit, layers: Mapping[str, Layer], goals: Goals,
     goal = goals.of(layer)
     stream.hold([layer.x, goal.tensor, *goal.others])
     moments = moments_of(layer, goal, stream, stream, ROWS // 2)
-    return Wanted.of(moments, layer.matrix(model.weights[layer.weight]), centred=layer.bias is not None)
+    old = layer.matrix(model.weights[layer.weight])
+    return Wanted.of(moments, old, centred=layer.bias is not None, strength=strength)
 
 
 def _measured(
@@ -128,7 +134,7 @@ def _measured(
     tried: dict[str, list[tuple[Option, Floats, float]]] = {}
     for name, group in _by_scheme(options):
         tried[name] = []
-        for one in sampled(group, RANKS):
+        for one in sampled(group, WIDE_RANKS if site.columns > _WIDE else RANKS):
             product = SCHEMES[name].factor(site, matrices, one.rank, moments).product()
             loss = wanted.loss(product) if wanted is not None else float(np.square(product - matrices).sum()) / total
             tried[name].append((one, product, max(loss, 0.0)))
@@ -141,7 +147,7 @@ def _measured(
         if _hopeless(name, tried):
             losses += [float("inf")] * len(group)
             continue
-        harm = [effects.of(_constants(model, unit, layer, wanted, product)) for _, product, _ in tried[name]]
+        harm = [effects.of(constants_of(model, unit, layer, wanted, product)) for _, product, _ in tried[name]]
         losses += (between(ranks, known, harm) if effects.outputs else own).tolist()
     return Table(tuple(options), np.array(losses), np.array(local))
 
@@ -159,9 +165,10 @@ def _hopeless(name: str, tried: Mapping[str, Sequence[tuple[Option, Floats, floa
     return False
 
 
-def _constants(
+def constants_of(
     model: Model, unit: Unit, layer: Layer | None, wanted: Wanted | None, product: Floats
 ) -> dict[str, Floats]:
+    """The weight of the product, and the bias that keeps what a mean input gives."""
     if layer is None or wanted is None:
         return {unit.weight: unit.site.weight_of(product, model.weights[unit.weight])}
     changed = {layer.weight: layer.weight_like(product, model.weights[layer.weight])}

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...graph.registry import Registry
 from ..calibration.layers import Floats, Ints
+from .evbmf import evbmf_rank
 from .factors import Factors, columns_by_slot
 from .sites import Site
 from .solve import alternating, energies, truncated
@@ -76,6 +77,10 @@ class Scheme(ABC):
         """Energies of the unfolded matrices by rank, all groups together, the largest first."""
         found = [energies(m) for m in self.unfold(site, matrices)]
         return np.asarray(np.sum([np.pad(e, (0, max(map(len, found)) - len(e))) for e in found], axis=0))
+
+    def noise_rank(self, site: Site, matrices: Floats) -> int:
+        """The rank of what stands out of noise, the highest over groups; at least 1."""
+        return standing_out(self.unfold(site, matrices))
 
     def blank(self, site: Site, rank: int) -> Factors:
         """Factors of zeros, for whoever asks what the layer would look like."""
@@ -150,6 +155,11 @@ class TwoFactors(Scheme):
         for d in range(len(order)):
             back[:, :, order[d]] = by_slot[:, d]
         return back
+
+
+def standing_out(unfolded: Floats) -> int:
+    """Shapes: (groups, m, n)."""
+    return max(1, *(evbmf_rank(np.linalg.svd(m, compute_uv=False), *m.shape) for m in unfolded))
 
 
 def is_pointwise(site: Site) -> bool:

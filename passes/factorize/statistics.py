@@ -21,6 +21,8 @@ LARGEST = 8192
 """Columns up to which second moments are taken: these are square matrices."""
 STRENGTH = 1e-4
 """Pull towards the old weights: low rank is restraint enough."""
+NOISE_STRENGTH = 0.1
+"""The same where statistics are those of noise."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Wanted:
     centred: bool
 
     @classmethod
-    def of(cls, moments: Moments, old: Floats, *, centred: bool) -> Wanted:
-        fit = ridge(moments, old, centred=centred, strength=STRENGTH)
+    def of(cls, moments: Moments, old: Floats, *, centred: bool, strength: float = STRENGTH) -> Wanted:
+        fit = ridge(moments, old, centred=centred, strength=strength)
         h = moments.covariance if centred else moments.second
-        damp = np.maximum(STRENGTH * np.einsum("gcc->g", h) / h.shape[1], 1e-12)
+        damp = np.maximum(strength * np.einsum("gcc->g", h) / h.shape[1], 1e-12)
         damped = h + damp[:, None, None] * np.eye(h.shape[1])
         scale = max(float(moments.target_variance.sum()), 1e-30)
         return cls(fit.weight, damped, moments.mean, moments.target_mean, scale, centred)

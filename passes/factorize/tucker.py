@@ -8,7 +8,7 @@ import numpy as np
 
 from ..calibration.layers import Floats, Ints
 from .factors import Factors, columns_by_slot
-from .scheme import SCHEMES, Scheme, Stage, is_pointwise
+from .scheme import SCHEMES, Scheme, Stage, is_pointwise, standing_out
 from .sites import Site
 from .solve import alternating, truncated
 
@@ -68,6 +68,11 @@ class Tucker(Scheme):
 
     def refold(self, site: Site, unfolded: Floats) -> Floats:
         return unfolded
+
+    def noise_rank(self, site: Site, matrices: Floats) -> int:
+        """The higher of the two modes, as both get the same rank."""
+        by_slot = matrices[:, :, self._order(site)].transpose(0, 2, 1, 3)
+        return max(standing_out(matrices), standing_out(by_slot.reshape(len(matrices), -1, site.channels)))
 
     def _ranks(self, site: Site, rank: int) -> tuple[int, int]:
         inner = min(rank, site.channels, site.outputs * site.positions)

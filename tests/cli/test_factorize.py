@@ -98,6 +98,8 @@ def test_factorized_models_can_be_pruned_and_pruned_ones_factorized(intaglio: Co
         (("--macs", "0.5", "--scheme", "spatail"), 2, "did you mean spatial"),
         (("--macs", "0.5", "--exclude", "no-such"), 2, "matches no layer"),
         (("--macs", "0.5", "--samples", "4"), 2, "says nothing without"),
+        (("--macs", "0.5", "--dialect", "noise", "--data", CALIB), 2, "runs without data"),
+        (("--macs", "0.5", "--dialect", "nois"), 2, "is not known"),
         (("--max-drop", "1"), 2, "needs labelled data"),
         (("--macs", "0.01", "--no-measure"), 1, "lowest reachable is"),
         (("--macs", "0.5", "--data", "no-such.npz"), 1, "no-such.npz"),

@@ -17,10 +17,15 @@ from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data import DataSource, open_data
 from intaglio.measure.session import open_session, run
 from intaglio.passes import Context
+from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.factorize import Factorize, Site
 from intaglio.passes.factorize.factorize import Factorized, describe
+from intaglio.passes.factorize.losses import _hopeless
+from intaglio.passes.factorize.options import Option
 from intaglio.passes.factorize.proof import prove
 from intaglio.passes.factorize.ready import ready
+from intaglio.passes.factorize.sites import find
+from intaglio.passes.simplify import fold_batch_norm
 from tests.passes.parsed import data_for, parsed
 
 from .layers import gap
@@ -230,8 +235,6 @@ def test_a_wrong_result_is_found_and_its_layer_named() -> None:
     wrong = done.model.copy()
     (name,) = [n.input[1] for n in wrong.graph.node if n.name == "/wide/wide.0/Conv/1"]
     wrong.weights[name] = wrong.weights[name] * np.float32(1.01)
-    from intaglio.passes.factorize.sites import find
-
     units = [u for u in find(ready(model, biases=True)[0])[0] if u.name == "/wide/wide.0/Conv"]
     assert isinstance(units[0].site, Site)
 
@@ -284,3 +287,26 @@ def test_a_fixed_batch_is_kept() -> None:
     feed = {"x": np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)}
     a, b = (run(open_session(m), feed)["y"] for m in (done.reference, done.model))
     assert gap(a, b) < 1e-5
+
+
+def test_noise_keeps_more_than_weights_alone_and_needs_normalization() -> None:
+    model = load(DIGITS)
+    test = open_data(str(EXAMPLES / "digits_test.npz"), model)
+    done = factorize(model, noise_source(model, samples=128), dialect="noise", keep=0.4)
+    found = [evaluate_model(m, test).values["top1"] for m in (done.model, factorize(model, None, keep=0.4).model)]
+    assert found[0] > found[1] + 0.01
+    assert describe(done)["dialect"] == "noise"
+    folded, _ = fold_batch_norm(model)
+    with pytest.raises(UsageError, match="noise cannot stand in"):
+        factorize(folded, noise_source(folded, samples=16), dialect="noise", keep=0.4)
+
+
+def test_a_scheme_that_loses_more_is_left_out_only_where_the_other_is_as_cheap() -> None:
+    def tried(scheme: str, macs: tuple[int, ...], losses: tuple[float, ...]) -> Any:
+        return [(Option(scheme, m, m, m, 1.0), np.zeros(1), loss) for m, loss in zip(macs, losses, strict=True)]
+
+    good = tried("spatial", (100, 200), (0.1, 0.01))
+    assert _hopeless("channel", {"spatial": good, "channel": tried("channel", (120, 180), (0.9, 0.8))})
+    assert not _hopeless("channel", {"spatial": good, "channel": tried("channel", (50, 180), (0.9, 0.8))})
+    assert not _hopeless("channel", {"spatial": good, "channel": tried("channel", (120, 180), (0.11, 0.02))})
+    assert not _hopeless("spatial", {"spatial": good})
