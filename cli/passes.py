@@ -18,6 +18,11 @@ REGISTRIES = (
     ("passes.prune", "passes.prune.criteria", "CRITERIA"),
     ("passes.prune", "passes.prune.repair", "REPAIRS"),
     ("passes.factorize", "passes.factorize.scheme", "SCHEMES"),
+    ("passes.quantize", "passes.quantize.scheme", "SCHEMES"),
+    ("passes.quantize", "passes.quantize.rounding", "ROUNDERS"),
+    ("passes.quantize", "passes.quantize.ranges", "RANGES"),
+    ("passes.quantize", "passes.quantize.targets", "TARGETS"),
+    ("passes.quantize", "passes.quantize.allocate", "ALLOCATORS"),
     ("passes.budget", "passes.budget", "SOLVERS"),
     ("measure.accuracy", "measure.accuracy", "METRICS"),
     ("importers", "importers.base", "IMPORTERS"),
@@ -79,6 +84,8 @@ def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
 
 def _about(thing: Any) -> str:
     """First line of what a class, a function, or the function inside an object says of itself."""
+    if isinstance(getattr(thing, "about", None), str):
+        return str(thing.about)
     if not isinstance(thing, type) and not inspect.isroutine(thing):
         thing = next((v for v in vars(thing).values() if inspect.isroutine(v)), thing)
     return (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "")

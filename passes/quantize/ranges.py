@@ -22,6 +22,8 @@ _SHARE = 0.9999
 _PARTS = np.geomspace(1 / 64, 1.0, 25)
 """Parts of the full range that are tried, then more of them around the best."""
 _FINER = 12
+_SATURATED = 0.01
+"""Share of the values that entropy may let saturate."""
 
 
 @RANGES.register("minmax")
@@ -63,10 +65,12 @@ def entropy(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
     """The range whose integers say most about which values there were: least Kullback-Leibler divergence.
 
     Source: Migacz, "8-bit Inference with TensorRT", GTC 2017.
-    Differs: both sides of an asymmetric range are tried; the divergence is that from the values rounded within their
-    level, saturated ones counted at the end.
+    Differs: both sides of an asymmetric range are tried; nought, which is always exact, does not count; no more than a
+    hundredth of the other values may saturate, as a range with one value in it would lose nothing of itself.
     """
-    filled = _filled(histogram)
+    filled = _filled(histogram, nought=False)
+    if not filled[0].size:
+        return minmax(histogram, grid, symmetric)
     return _least(histogram, lambda low, high: _divergence(filled, affine(low, high, grid, symmetric=symmetric)))
 
 
@@ -88,9 +92,11 @@ def _best_part(loss: Callable[[float], float]) -> float:
     return float(min([float(_PARTS[coarse]), *map(float, around)], key=loss))
 
 
-def _filled(histogram: Histogram) -> tuple[Floats, Floats]:
-    """Centres and counts of the bins that hold values."""
+def _filled(histogram: Histogram, *, nought: bool = True) -> tuple[Floats, Floats]:
+    """Centres and counts of the bins that hold values, with the bin that begins at nought or without it."""
     (places,) = np.nonzero(histogram.counts)
+    if not nought:
+        places = places[places != histogram.bins // 2]
     centres = -histogram.limit + (places + 0.5) * histogram.width
     return np.clip(centres, histogram.minimum, histogram.maximum), histogram.counts[places].astype(np.float64)
 
@@ -106,7 +112,7 @@ def _divergence(filled: tuple[Floats, Floats], found: Affine) -> float:
     grid, (lowest, highest) = found.grid, found.range
     levels = found.integers(centres) - grid.low
     inside = (centres >= lowest) & (centres <= highest)
-    if not inside.any():
+    if counts[~inside].sum() > _SATURATED * counts.sum():
         return np.inf
     reference = np.where(inside, counts, 0.0)
     (places,) = np.nonzero(inside)

@@ -86,7 +86,7 @@ def test_every_entry_point_of_the_example_package_is_found_and_listed(
     command: Command, entry_points: dict[str, dict[str, str]]
 ) -> None:
     kinds = {"criteria": "criterion", "rules": "operator rule", "passes": "pass"}
-    kinds |= {"importers": "importer", "exporters": "exporter", "factorizations": "factorization"}
+    kinds |= {"importers": "importer", "exporters": "exporter", "factorizations": "factorization", "ranges": "range"}
     working = {(e["kind"], e["name"]): e["about"] for e in command("passes", "--all")["plugins"] if e["works"]}
     assert {group.partition(".")[2] for group in entry_points} == set(kinds)
     for group, declared in entry_points.items():
@@ -107,6 +107,14 @@ def test_the_scheme_splits_layers_and_the_proof_holds(command: Command, tmp_path
     assert {layer["scheme"] for layer in ran["layers"]} == {None, "across"}
     kernels = [list(i.dims[2:]) for i in onnx.load(tmp_path / "small.onnx").graph.initializer if len(i.dims) == 4]
     assert kernels.index([1, 3]) < kernels.index([3, 1])
+
+
+def test_the_range_gives_activations_their_scales(command: Command, tmp_path: Path) -> None:
+    data = ("--data", DIGITS.with_name("digits_calib.npz"), "--samples", "64", "--no-measure")
+    ran = command("quantize", DIGITS, "-o", tmp_path / "int8.onnx", "--ranges", "deviations", *data)
+    assert ran["code"] == 0
+    assert set(ran["ranges"].values()) == {"deviations"}
+    assert min(ran["sqnr_db"].values()) > 20
 
 
 def test_without_the_rule_an_unknown_operator_freezes_what_it_touches(scaled: Path) -> None:

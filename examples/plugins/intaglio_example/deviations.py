@@ -1,0 +1,19 @@
+"""A range method: so many standard deviations around nought."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from intaglio.passes.calibration.statistics import Histogram
+from intaglio.passes.quantize.grid import Grid
+from intaglio.passes.quantize.ranges import RANGES, Range
+
+_REACH = 12.0
+
+
+@RANGES.register("deviations")
+def deviations(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """Twelve times the root mean square of the values, and no further than they go."""
+    centres = (histogram.edges[:-1] + histogram.edges[1:]) / 2
+    reach = _REACH * float(np.sqrt(histogram.counts @ np.square(centres) / histogram.count))
+    return max(histogram.minimum, -reach), min(histogram.maximum, reach)
