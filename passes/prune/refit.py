@@ -29,9 +29,6 @@ from .obs import Reader, eliminate
 from .readers import Readers
 from .repair import REPAIRS, Repaired, with_weights
 
-_LEAST_VARIANCE = 1e-3
-"""Of the mean over a layer's outputs: what varies less counts as if it varied so much."""
-
 
 @dataclass
 class Refitted:
@@ -164,7 +161,7 @@ class Refit:
             channel = self._channels(group, layer)
             atoms = self.readers.coupling.groups[group].atoms
             steps = len(atoms) if len(atoms) <= 128 else 64
-            reader = Reader(weight, inverted, channel[columns], _relative(moments.target_variance[0]))
+            reader = Reader(weight, inverted, channel[columns])
             gone = eliminate([reader], len(atoms), down_to=self.keep.pop(group), steps=steps).order
             self.removed = self.removed.copy()
             self.removed[atoms[gone]] = True
@@ -217,16 +214,6 @@ def _unsteady(layer: Layer) -> BadModel:
 def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
     sample = make()
     return sample.rows, sample.target
-
-
-def _relative(variance: Floats) -> Floats:
-    """What an output's squared error counts: the less, the more it varies.
-
-    Sums of squares would be led by the few outputs with large values, though what follows reads all of them. Shapes:
-    (outputs,) -> the same.
-    """
-    least = max(_LEAST_VARIANCE * float(variance.mean()), 1e-30)
-    return np.asarray(1.0 / np.maximum(variance, least))
 
 
 def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
