@@ -169,8 +169,8 @@ def dequantized(
     stored = []
     for part, value in (("q", integers), ("scale", scale), ("zero", zero)):
         name = names.fresh(f"{stem}/{part}")
-        value.flags.writeable = False
-        model.weights[name] = value
+        model.weights[name] = np.array(value)  # a copy: numpy makes scalars of arrays without axes
+        model.weights[name].flags.writeable = False
         stored.append(name)
     node.input[place] = names.fresh(f"{stem}/dq")
     made = helper.make_node("DequantizeLinear", stored, [node.input[place]], names.fresh(f"{stem}/Dequantize"))
