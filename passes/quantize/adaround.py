@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from .descent import better_rows, descend
+from .descent import cheapest_rows, descend
 from .grid import Floats, Quantized, spread
 from .nearest import mse
 from .rounding import ROUNDERS, Problem
@@ -59,7 +59,7 @@ def adaround(problem: Problem) -> Quantized:
     learned = Steps(steps.scale, steps.zero).of(
         problem, np.clip(floor + up + zero, problem.grid.low, problem.grid.high)
     )
-    return descend(problem, better_rows(problem, start, learned))
+    return descend(problem, cheapest_rows(problem, [start, learned]))
 
 
 def _learned(

@@ -7,6 +7,7 @@ can raise it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,24 +36,21 @@ def descent(problem: Problem) -> Quantized:
     for Language Models", 2023, arXiv:2309.01885, for the descent. Differs: scales are solved exactly between sweeps.
     """
     steps = searched(problem)
-    start = better_rows(problem, nearest(problem), steps.quantized(problem))
+    starts = [nearest(problem), steps.quantized(problem)]
     if problem.second is not None:
-        start = better_rows(problem, start, successive(problem, problem.second, steps))
-    return descend(problem, start)
+        starts.append(successive(problem, problem.second, steps))
+    return descend(problem, cheapest_rows(problem, starts))
 
 
-def better_rows(problem: Problem, one: Quantized, two: Quantized) -> Quantized:
-    """Of each row the cheaper, ``one`` where they are equal."""
-    wins = (problem.cost(two.floats()) < problem.cost(one.floats()))[:, :, None]
-    zeros = [np.zeros_like(q.scale) if q.zero is None else q.zero for q in (one, two)]
-    zero = np.where(wins, zeros[1], zeros[0])
-    return Quantized(
-        one.grid,
-        np.where(wins, two.integers, one.integers),
-        np.where(wins, two.scale, one.scale),
-        zero if zero.any() else None,
-        one.block,
+def cheapest_rows(problem: Problem, found: Sequence[Quantized]) -> Quantized:
+    """Each row as it is cheapest, of equals the first."""
+    which = np.argmin([problem.cost(q.floats()) for q in found], axis=0)[None, :, :, None]
+    zeros = [np.zeros_like(q.scale) if q.zero is None else q.zero for q in found]
+    integers, scale, zero = (
+        np.take_along_axis(np.stack(parts), which, axis=0)[0]
+        for parts in ([q.integers for q in found], [q.scale for q in found], zeros)
     )
+    return Quantized(found[0].grid, integers, scale, zero if zero.any() else None, found[0].block)
 
 
 def descend(problem: Problem, start: Quantized, sweeps: int = SWEEPS) -> Quantized:

@@ -377,6 +377,20 @@ def test_small_integers_survive_the_file_and_make_it_small(tmp_path: Path) -> No
         check(model, load(path), one)
 
 
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_what_the_runtime_makes_of_the_nodes_is_right(name: str) -> None:
+    """It fuses DequantizeLinear and MatMul, and folds what only depends on constants."""
+    model = MODELS[name]()
+    layer = the_layer(model)
+    for bits, block, symmetric in product((2, 4, 8), (0, 16), (True, False)):
+        one = rounded(layer, model.weights["w"], Grid(bits, signed=symmetric), block=block, symmetric=symmetric)
+        feeds = feed(model)
+        (exact,) = outputs(expected(model, one), feeds)
+        for stored in (store(model, [one]), store(model, [one], form="nbits")):
+            (near,) = outputs(stored, feeds, optimize=True)
+            np.testing.assert_allclose(near, exact, atol=0.02 * np.abs(exact).max())
+
+
 @pytest.mark.parametrize("outputs_", [6, 8])
 @pytest.mark.parametrize("op", ["MatMul", "Gemm"])
 def test_two_bits_are_right_in_what_the_runtime_makes_of_them(op: str, outputs_: int) -> None:
