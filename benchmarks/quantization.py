@@ -61,7 +61,7 @@ SCHEMES = (
 )
 BLIND = ("dynamic", "ort:dynamic", "int8:none")
 """They look at no data."""
-TIMED_ON, TIMING_S, ROUNDS = 16, 1.0, (20, 2000)
+TIMED_ON, TIMING_S, ROUNDS = 16, 0.3, (20, 2000)
 WIDTH = 140
 
 

@@ -27,6 +27,8 @@ _BLOCK = 1 << 17
 """Elements converted to float64 at once: 1 MiB, which a core's own cache holds."""
 _SMALLEST_EXPONENT = -1000
 """A histogram starts with the range of 2 to this power, below every number that float32 can hold."""
+_LARGEST_EXPONENT = 127
+"""Of a power of two in float32."""
 _NOTHING = "there are no values to take statistics of"
 
 
@@ -121,13 +123,15 @@ class Histogram:
         self.counts = np.zeros(self.bins, np.int64)
 
     def add(self, values: np.ndarray) -> None:
-        for block in _blocks(values, None):
+        for block in _flat(values):
             low, high = float(block.min()), float(block.max())
+            if not math.isfinite(low + high):
+                raise _not_finite(values)
             self._low, self._high = min(self._low, low), max(self._high, high)
             if low or high:  # nought has no exponent
                 self._grow(math.frexp(max(-low, high))[1])
-            block *= math.ldexp(1.0, -self._width_exponent)
-            place = np.floor(block, out=block)[0].astype(np.int64)
+            scaled = block * self._per_width(block)
+            place = np.floor(scaled, out=scaled).astype(np.int32)
             place += self.bins // 2
             self.counts += np.bincount(place, minlength=self.bins)
 
@@ -183,6 +187,12 @@ class Histogram:
     @property
     def _width_exponent(self) -> int:
         return self._exponent - (self.bins // 2).bit_length() + 1
+
+    def _per_width(self, block: np.ndarray) -> np.floating:
+        """One over a bin's width, in float32 where products with it are as exact there: none can leave its range."""
+        doublings = -self._width_exponent
+        narrow = block.dtype == np.float32 and 0 <= doublings <= _LARGEST_EXPONENT
+        return (np.float32 if narrow else np.float64)(math.ldexp(1.0, doublings))
 
     def _told(self, value: float) -> float:
         if not self.counts.any():
@@ -323,9 +333,23 @@ def _block(values: np.ndarray, axis: int, cut: Cut) -> Floats:
     # Always a copy: it is centred in place. ml_dtypes are converted as well.
     block = np.array(part, np.float64, order="C").reshape(len(part), -1)
     if not np.isfinite(block).all():
-        wrong = int(values.size - np.count_nonzero(np.isfinite(values)))
-        raise NotFinite(f"{wrong} of its {values.size} values are NaN or infinite")
+        raise _not_finite(values)
     return block
+
+
+def _flat(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts of the tensor of bounded size: as they are in float32, else in float64."""
+    if values.dtype != np.float32:
+        yield from (block[0] for block in _blocks(values, None))
+        return
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        yield flat[start : start + _BLOCK]
+
+
+def _not_finite(values: np.ndarray) -> NotFinite:
+    wrong = int(values.size - np.count_nonzero(np.isfinite(values)))
+    return NotFinite(f"{wrong} of its {values.size} values are NaN or infinite")
 
 
 def _around(values: np.ndarray, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

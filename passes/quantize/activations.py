@@ -15,13 +15,13 @@ from ..calibration.runner import collect
 from ..calibration.statistics import Histogram
 from .grid import Affine, Grid, affine
 from .placement import Placement
-from .ranges import BINS, RANGES, Range
+from .ranges import BINS, RANGES, Range, squared_error
 
 AUTO = "auto"
 _TRIED_ON = 32
-"""Samples on which ranges are compared."""
-_ROWS = 2048
-"""Rows of each layer that they are compared on."""
+"""Samples that tell what a layer makes of the errors in what it reads."""
+_ROWS = 1024
+"""Rows of each layer that tell it."""
 _SIMILAR = 0.5
 """Operands of a Concat share a scale if their own range is at least this part of the common one: one bit is lost."""
 
@@ -59,7 +59,11 @@ def calibrate(
     }
     best = dict.fromkeys(roots, names[0])
     if len(names) > 1:
-        best = _compare(model, placement, data, ranges, grid, symmetric)
+        tried = {
+            root: {name: affine(*limits, grid, symmetric=symmetric) for name, limits in found.items()}
+            for root, found in ranges.items()
+        }
+        best = _compare(model, placement, data, tried, histograms)
     return Found(assigned(placement, {r: ranges[r][best[r]] for r in roots}, grid, symmetric), best)
 
 
@@ -93,9 +97,8 @@ def _compare(
     model: Model,
     placement: Placement,
     data: DataSource,
-    ranges: Mapping[str, Mapping[str, Range]],
-    grid: Grid,
-    symmetric: bool,
+    tried: Mapping[str, Mapping[str, Affine]],
+    histograms: Mapping[str, Histogram],
 ) -> dict[str, str]:
     """The method for each tensor that leaves the layers behind it the best signal-to-noise ratio."""
     readers: dict[str, list[Layer]] = {}
@@ -103,50 +106,65 @@ def _compare(
         readers.setdefault(_root(placement, layer.x), []).append(layer)
     trials = {
         root: Trial(
-            {name: affine(*limits, grid, symmetric=symmetric) for name, limits in tried.items()},
+            affines,
+            {name: squared_error(histograms[root], found) for name, found in affines.items()},
             [(one, one.matrix(model.weights[one.weight]).astype(np.float32)) for one in readers.get(root, ())]
             if all(one.x == root for one in readers.get(root, ()))
             else [],
         )
-        for root, tried in ranges.items()
+        for root, affines in tried.items()
     }
     few = replace(data, limit=min(_TRIED_ON, data.limit or _TRIED_ON))
-    collect(model, few, {root: [trial] for root, trial in trials.items()})
+    collect(model, few, {root: [trial] for root, trial in trials.items() if trial.readers})
     return {root: trial.best for root, trial in trials.items()}
 
 
 @dataclass
 class Trial:
-    """Compares ways to quantize one tensor by the errors they cause in the layers that read it."""
+    """Compares ways to quantize one tensor by the errors they cause in the layers that read it.
+
+    A few samples hardly tell how much the few values cost that saturate: ``expected``, the mean squared error of all
+    values, does. They only tell by how much layers enlarge it.
+    """
 
     tried: Mapping[str, Affine]
+    expected: Mapping[str, float]
     readers: Sequence[tuple[Layer, np.ndarray]]
     _noise: dict[str, np.ndarray] = field(default_factory=dict, init=False)
     _signal: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False)
 
     def add(self, values: np.ndarray) -> None:
         rows = [self._rows(layer, values) for layer, _ in self.readers]
-        power = np.array([self._power(k, u) for k, u in enumerate(rows or [values])])
-        self._signal = power if not self._noise else self._signal + power
+        power = np.array([_power(self._made(k, u)) for k, u in enumerate(rows)])
+        self._signal = self._signal + power if self._noise else power
         for name, found in self.tried.items():
-            errors = [_error(found, u) for u in rows or [values]]
-            power = np.array([self._power(k, e) for k, e in enumerate(errors)])
-            self._noise[name] = power if name not in self._noise else self._noise[name] + power
+            errors = [_error(found, u) for u in rows]
+            powers = np.array([[_power(e), _power(self._made(k, e))] for k, e in enumerate(errors)])
+            self._noise[name] = self._noise[name] + powers if name in self._noise else powers
 
     @property
     def best(self) -> str:
         """The first of the least noise."""
-        power = np.maximum(self._signal, 1e-30)
-        return min(self.tried, key=lambda name: float((self._noise[name] / power).sum()))
+        return min(self.tried, key=lambda name: self.expected[name] * self._enlarged(name))
+
+    def _enlarged(self, name: str) -> float:
+        """Noise to signal of all readers together, for an error of 1."""
+        if not self._noise:
+            return 1.0
+        before, after = np.maximum(self._noise[name].T, 1e-30)
+        return float((after / before / np.maximum(self._signal, 1e-30)).sum())
 
     def _rows(self, layer: Layer, values: np.ndarray) -> np.ndarray:
         wanted = -(-_ROWS // max(1, len(values)))
         return layer.rows(values, spread_places(layer, values, wanted, np.arange(len(values))))
 
-    def _power(self, reader: int, rows: np.ndarray) -> float:
-        """Power of what a reader makes of rows, offsets aside; of the rows themselves without readers."""
-        made = np.matmul(rows, self.readers[reader][1].transpose(0, 2, 1)) if self.readers else rows
-        return float(np.square(made, dtype=np.float64).sum())
+    def _made(self, reader: int, rows: np.ndarray) -> np.ndarray:
+        """What a reader makes of rows, offsets aside."""
+        return np.asarray(np.matmul(rows, self.readers[reader][1].transpose(0, 2, 1)))
+
+
+def _power(values: np.ndarray) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
 
 
 def _error(found: Affine, values: np.ndarray) -> np.ndarray:

@@ -101,6 +101,11 @@ def _filled(histogram: Histogram, *, nought: bool = True) -> tuple[Floats, Float
     return np.clip(centres, histogram.minimum, histogram.maximum), histogram.counts[places].astype(np.float64)
 
 
+def squared_error(histogram: Histogram, found: Affine) -> float:
+    """Mean squared error of all values."""
+    return _squared(_filled(histogram), found) / max(1, histogram.count)
+
+
 def _squared(filled: tuple[Floats, Floats], found: Affine) -> float:
     centres, counts = filled
     gap = centres - found.floats(found.integers(centres))

@@ -30,7 +30,7 @@ from .specs import WIDE, specs_for
 from .storage import store
 from .walk import ROWS, Rounded, Walked, round_in_turn, round_plainly
 
-_FEW_ROWS, _FEW_SAMPLES = 1 << 14, 256
+_FEW_ROWS, _FEW_SAMPLES = 1 << 13, 256
 """What means are taken over where only biases follow the data."""
 
 

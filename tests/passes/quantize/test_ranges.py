@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from intaglio.passes.calibration.layers import Layer
 from intaglio.passes.calibration.statistics import Histogram
+from intaglio.passes.quantize.activations import Trial
 from intaglio.passes.quantize.grid import Grid, affine
-from intaglio.passes.quantize.ranges import BINS, RANGES
+from intaglio.passes.quantize.ranges import BINS, RANGES, squared_error
 
 U8, S8 = Grid(8, signed=False), Grid(8)
 
@@ -74,3 +76,24 @@ def test_mse_is_nearly_the_best_of_all_ranges(bits: int) -> None:
 
 def test_entropy_cuts_a_lone_outlier_off() -> None:
     assert RANGES["entropy"](histogram(long_tailed()), Grid(4, signed=False), False)[1] < 20
+
+
+def test_the_error_that_a_histogram_tells_is_that_of_the_values() -> None:
+    values = long_tailed()
+    for limits in ((0.0, 4.0), (0.0, 40.0)):
+        told = squared_error(histogram(values), affine(*limits, U8))
+        assert told == pytest.approx(error(values, limits, U8), rel=0.05)
+
+
+def test_few_samples_without_large_values_do_not_choose_a_range_that_cuts_them_off() -> None:
+    """Samples tell how layers enlarge errors; how large errors are, all values tell."""
+    values = np.concatenate([long_tailed(), np.full(100, 40.0, np.float32)])
+    tried = {"tight": affine(0.0, 4.0, U8), "wide": affine(0.0, 40.0, U8)}
+    seen = values[:1000]
+    assert error(seen, (0.0, 4.0), U8) < error(seen, (0.0, 40.0), U8)
+    weights = np.random.default_rng(2).standard_normal((1, 5, 10)).astype(np.float32)
+    told = {name: squared_error(histogram(values), a) for name, a in tried.items()}
+    trial = Trial(tried, told, [(Layer("y", "MatMul", "x", "w", None, "y"), weights)])
+    trial.add(seen.reshape(100, 10))
+    expected = {name: error(values, a.range, U8) for name, a in tried.items()}
+    assert trial.best == min(expected, key=lambda name: expected[name])
