@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from ..graph.errors import NothingChanged, UsageError
 from . import console
 from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
-from .sources import accuracies, calibration_of, choice, source_of
+from .sources import accuracies, amount_rows, calibration_of, choice, latencies, source_of
 
 if TYPE_CHECKING:
     from ..graph.model import Model
@@ -230,21 +229,13 @@ def _run(options: dict[str, Any], model: Model, context: Any, labelled: Any) -> 
 
 
 def _latencies(before: Model, done: Factorized, seed: int) -> dict[str, Any]:
-    """Both models on the same made-up inputs, one thread, run in turn; for a latency target that was done already."""
-    from ..passes.prune.latency_goal import measured
-
-    if found := done.latency:
-        told = {"before": found.before_ms, "after": found.after_ms, "speedup": 1 / found.kept}
-        return {**told, "verdict": found.verdict, "threads": found.threads, "machine": found.machine}
-    with console.progress("timing"):
-        old, new, timing = measured(before, done.model, seed=seed)
-    if timing.verdict(1) == "slower":
+    times = latencies(before, done.model, done.latency, seed)
+    if times["verdict"] == "slower" and done.latency is None:
         done.notes.append(
-            f"the result is slower: {new:.3g} ms against {old:.3g} ms; thin layers can take longer than what they save, "
-            "try --align 16 or a higher --min-speedup"
+            f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms; thin layers can take longer "
+            "than what they save, try --align 16 or a higher --min-speedup"
         )
-    told = {"before": old, "after": new, "speedup": timing.speedup(1)}
-    return {**told, "verdict": timing.verdict(1), "threads": 1, "machine": timing.machine}
+    return times
 
 
 def _report(
@@ -263,7 +254,7 @@ def _report(
             console.line()
             console.table("whole", ("layer", "operator", "because"), whole)
         console.line()
-        console.table(str(out), ("", "before", "after", "kept"), list(_amount_rows(result)))
+        console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
         console.line()
         console.line(_proof_line(done))
         if "samples" in result:
@@ -284,19 +275,6 @@ def _report(
 
 def _times(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _amount_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    before, after = result["before"], result["after"]
-    for label, key, unit in (("MACs", "macs", ""), ("parameters", "params", ""), ("file", "size_bytes", "B")):
-        kept = after[key] / before[key] if before[key] else 1.0
-        yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
-    if latency := result.get("latency_ms"):
-        ratio = 1 / latency["speedup"]
-        yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)
-    for name, old in result.get("accuracy", {}).get("before", {}).items():
-        new = result["accuracy"]["after"][name]
-        yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"
 
 
 def _proof_line(done: Factorized) -> str:

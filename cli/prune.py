@@ -10,7 +10,7 @@ import typer
 from ..graph.errors import NothingChanged, UsageError
 from . import console
 from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
-from .sources import accuracies, calibration_of, choice, one_target, source_of
+from .sources import accuracies, amount_rows, calibration_of, choice, latencies, one_target, source_of
 
 if TYPE_CHECKING:
     from ..graph.model import Model
@@ -193,33 +193,13 @@ def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Prun
 
 
 def _latencies(before: Model, pruned: Pruned, seed: int) -> dict[str, Any]:
-    """Both models on the same made-up inputs, one thread, run in turn; for a latency target that was done already."""
-    from ..passes.prune.latency_goal import measured
-
-    if found := pruned.latency:
-        return {
-            "before": found.before_ms,
-            "after": found.after_ms,
-            "speedup": 1 / found.kept,
-            "verdict": found.verdict,
-            "threads": found.threads,
-            "machine": found.machine,
-        }
-    with console.progress("timing"):
-        old, new, timing = measured(before, pruned.model, seed=seed)
-    if timing.verdict(1) == "slower":
+    times = latencies(before, pruned.model, pruned.latency, seed)
+    if times["verdict"] == "slower" and pruned.latency is None:
         pruned.notes.append(
-            f"the result is slower: {new:.3g} ms against {old:.3g} ms; "
+            f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms; "
             "widths that are multiples of 8 or 16 run best, try --round-to 8"
         )
-    return {
-        "before": old,
-        "after": new,
-        "speedup": timing.speedup(1),
-        "verdict": timing.verdict(1),
-        "threads": 1,
-        "machine": timing.machine,
-    }
+    return times
 
 
 def _write_proof(pruned: Pruned, path: Path) -> None:
@@ -241,7 +221,7 @@ def _report(
         changed = [(g.name, old, new, "" if g.exact else "inexact") for g, old, new in pruned.groups if old != new]
         console.table("channels", ("group", "before", "after", ""), changed)
         console.line()
-        console.table(str(out), ("", "before", "after", "kept"), list(_amount_rows(result)))
+        console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
         console.line()
         console.line(_proof_line(pruned))
         if repaired := result.get("repair", {}).get("refitted"):
@@ -259,19 +239,6 @@ def _report(
         console.line(f"wrote {out} in {pruned.seconds:.1f} s")
 
     console.emit(result, show)
-
-
-def _amount_rows(result: dict[str, Any]) -> Any:
-    before, after = result["before"], result["after"]
-    for label, key, unit in (("MACs", "macs", ""), ("parameters", "params", ""), ("file", "size_bytes", "B")):
-        kept = after[key] / before[key] if before[key] else 1.0
-        yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
-    if latency := result.get("latency_ms"):
-        ratio = 1 / latency["speedup"]
-        yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)
-    for name, old in result.get("accuracy", {}).get("before", {}).items():
-        new = result["accuracy"]["after"][name]
-        yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"
 
 
 def _proof_line(pruned: Pruned) -> str:

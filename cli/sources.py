@@ -1,7 +1,8 @@
-"""What commands that compress models share: their one target, their data, and accuracy before and after."""
+"""What commands that compress models share: their one target, their data, and what they measure before and after."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..graph.errors import UsageError
@@ -9,6 +10,7 @@ from . import console
 
 if TYPE_CHECKING:
     from ..graph.model import Model
+    from ..passes.prune.latency_goal import LatencyReport
 
 
 def one_target(**given: float | None) -> tuple[str, float]:
@@ -66,3 +68,42 @@ def calibration_of(
     if data is not None:
         raise UsageError("--dialect noise runs without data", fix="leave out --data, or name the dialect id or ood")
     return noise_source(model, samples=samples or 512, preprocess=preprocess, seed=seed)
+
+
+def latencies(before: Model, after: Model, found: LatencyReport | None, seed: int) -> dict[str, Any]:
+    """Both models on the same made-up inputs, one thread, run in turn; for a latency target that was done already."""
+    from ..passes.prune.latency_goal import measured
+
+    if found:
+        return {
+            "before": found.before_ms,
+            "after": found.after_ms,
+            "speedup": 1 / found.kept,
+            "verdict": found.verdict,
+            "threads": found.threads,
+            "machine": found.machine,
+        }
+    with console.progress("timing"):
+        old, new, timing = measured(before, after, seed=seed)
+    return {
+        "before": old,
+        "after": new,
+        "speedup": timing.speedup(1),
+        "verdict": timing.verdict(1),
+        "threads": 1,
+        "machine": timing.machine,
+    }
+
+
+def amount_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Rows of a table of what a result has before and after."""
+    before, after = result["before"], result["after"]
+    for label, key, unit in (("MACs", "macs", ""), ("parameters", "params", ""), ("file", "size_bytes", "B")):
+        kept = after[key] / before[key] if before[key] else 1.0
+        yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
+    if latency := result.get("latency_ms"):
+        ratio = 1 / latency["speedup"]
+        yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)
+    for name, old in result.get("accuracy", {}).get("before", {}).items():
+        new = result["accuracy"]["after"][name]
+        yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"
