@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...graph.cost import cost
-from ...graph.errors import TargetUnreachable, UsageError
+from ...graph.errors import BadModel, TargetUnreachable, UsageError
 from ...graph.model import Model
 from ...graph.save import file_bytes
 from ...graph.shapes import infer_shapes
 from ...measure.accuracy import evaluate_model
 from ...measure.data import DataSource
+from ...measure.inputs import runnable_inputs
 from ..base import Context
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.goals import Goals
@@ -326,10 +327,14 @@ class Job:
         return lambda done, total: tick((total or done) * part + done, 2 * (total or done))
 
     def _sizes(self) -> Callable[[str], int]:
-        first = first_inputs(self.context.data)
-        if not first:
-            return lambda name: 1
-        return sizes_of({name: value[:1] for name, value in first[0].items()}, self.source)
+        """Symbolic dimensions as in one real sample, or in an input that the model runs on."""
+        real = first_inputs(self.context.data)
+        if real:
+            return sizes_of({name: value[:1] for name, value in real[0].items()}, self.source)
+        try:
+            return sizes_of(runnable_inputs(self.source, batches=(1, 2)), self.source)
+        except BadModel:
+            return lambda symbol: 1
 
 
 def first_inputs(data: DataSource | None) -> list[Mapping[str, np.ndarray]]:
