@@ -10,25 +10,36 @@ import typer
 from ..graph.errors import NothingChanged, UsageError
 from . import console
 from .before_after import accuracies, amount_rows, calibration_of, choice, latencies, open_source, slower
-from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
+from .options import (
+    Calibration,
+    CalibrationSamples,
+    Debug,
+    Dialect,
+    EvalData,
+    Exclude,
+    Json,
+    Mirror,
+    ModelPath,
+    Out,
+    Preprocess,
+    Seed,
+    Shapes,
+    fraction,
+)
 
 if TYPE_CHECKING:
     from ..graph.model import Model
     from ..passes.factorize.factorize import Factorized
 
 
-def _fraction(text: str) -> Any:
-    return typer.Option(min=0.0, max=1.0, metavar="FRACTION", help=text, show_default=False)
-
-
 def factorize(
     model: ModelPath,
     out: Out,
-    macs: Annotated[float | None, _fraction("Keep this fraction of the MACs, such as 0.6.")] = None,
-    params: Annotated[float | None, _fraction("Keep this fraction of the parameters.")] = None,
-    size: Annotated[float | None, _fraction("Keep this fraction of the file's bytes.")] = None,
-    latency: Annotated[float | None, _fraction("Keep this fraction of the time a run takes, measured here.")] = None,
-    energy: Annotated[float | None, _fraction("Keep this fraction of every layer's energy, such as 0.95.")] = None,
+    macs: Annotated[float | None, fraction("Keep this fraction of the MACs, such as 0.6.")] = None,
+    params: Annotated[float | None, fraction("Keep this fraction of the parameters.")] = None,
+    size: Annotated[float | None, fraction("Keep this fraction of the file's bytes.")] = None,
+    latency: Annotated[float | None, fraction("Keep this fraction of the time a run takes, measured here.")] = None,
+    energy: Annotated[float | None, fraction("Keep this fraction of every layer's energy, such as 0.95.")] = None,
     evbmf: Annotated[bool, typer.Option("--evbmf", help="Keep what stands out of noise in every layer.")] = False,
     max_drop: Annotated[
         float | None,
@@ -47,23 +58,8 @@ def factorize(
             "Repeatable.",
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Calibration data, unlabelled: an .npz named after the graph inputs, a folder of .npy or images, "
-            "an ONNX test_data_set folder, or package.module:callable.",
-        ),
-    ] = None,
-    dialect: Annotated[
-        str | None,
-        typer.Option(
-            metavar="id|ood|noise",
-            help="What layers are fitted to: data like the training data, any data of the right shape, or none: made-up "
-            "noise (needs BatchNormalization).",
-            show_default="id with --data",
-        ),
-    ] = None,
+    data: Calibration = None,
+    dialect: Dialect = None,
     scheme: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,14 +85,12 @@ def factorize(
         bool,
         typer.Option("--refit/--no-refit", help="With --data, also fit layers that stay whole to what reaches them."),
     ] = True,
-    mirror: Annotated[
-        bool, typer.Option("--mirror/--no-mirror", help="Add mirror images where there are few colour images.")
-    ] = True,
+    mirror: Mirror = True,
     include: Annotated[
         list[str] | None,
         typer.Option(help="Split only these: node or weight names, operator types, or re:REGEX. Repeatable."),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Leave these whole; patterns as above.")] = None,
+    exclude: Exclude = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Prove that the result equals the product of its factors.")
     ] = True,
@@ -108,19 +102,9 @@ def factorize(
             show_default=False,
         ),
     ] = None,
-    eval_data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Labelled data: report the accuracy before and after.")
-    ] = None,
+    eval_data: EvalData = None,
     preprocess: Preprocess = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Use only the first N samples of --data (of --eval-data where that is all there is), or make up N.",
-            show_default="all, or 512 made-up ones",
-        ),
-    ] = None,
+    samples: CalibrationSamples = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write the result though --latency made it slower than the original.")
     ] = False,

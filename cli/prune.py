@@ -19,33 +19,37 @@ from .before_after import (
     open_source,
     slower,
 )
-from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes
+from .options import (
+    Calibration,
+    CalibrationSamples,
+    Debug,
+    Dialect,
+    EvalData,
+    Exclude,
+    Json,
+    Mirror,
+    ModelPath,
+    Out,
+    Preprocess,
+    Seed,
+    Shapes,
+    fraction,
+)
 
 if TYPE_CHECKING:
     from ..graph.model import Model
     from ..passes.prune.prune import Pruned
 
 
-def _target(text: str) -> Any:
-    return typer.Option(min=0.0, max=1.0, metavar="FRACTION", help=text, show_default=False)
-
-
 def prune(
     model: ModelPath,
     out: Out,
-    macs: Annotated[float | None, _target("Keep this fraction of the MACs, such as 0.5.")] = None,
-    params: Annotated[float | None, _target("Keep this fraction of the parameters.")] = None,
-    size: Annotated[float | None, _target("Keep this fraction of the file's bytes.")] = None,
-    latency: Annotated[float | None, _target("Keep this fraction of the time a run takes, measured here.")] = None,
-    channels: Annotated[float | None, _target("Keep this fraction of every prunable group's channels.")] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Calibration data, unlabelled: an .npz named after the graph inputs, a folder of .npy or images, "
-            "an ONNX test_data_set folder, or package.module:callable.",
-        ),
-    ] = None,
+    macs: Annotated[float | None, fraction("Keep this fraction of the MACs, such as 0.5.")] = None,
+    params: Annotated[float | None, fraction("Keep this fraction of the parameters.")] = None,
+    size: Annotated[float | None, fraction("Keep this fraction of the file's bytes.")] = None,
+    latency: Annotated[float | None, fraction("Keep this fraction of the time a run takes, measured here.")] = None,
+    channels: Annotated[float | None, fraction("Keep this fraction of every prunable group's channels.")] = None,
+    data: Calibration = None,
     criterion: Annotated[
         str | None,
         typer.Option(
@@ -55,18 +59,8 @@ def prune(
             show_default="obspa with --data or --dialect, else l2",
         ),
     ] = None,
-    dialect: Annotated[
-        str | None,
-        typer.Option(
-            metavar="id|ood|noise",
-            help="What calibration runs on: data like the training data, any data of the right shape, or none: made-up "
-            "noise (needs BatchNormalization).",
-            show_default="id with --data",
-        ),
-    ] = None,
-    mirror: Annotated[
-        bool, typer.Option("--mirror/--no-mirror", help="Add mirror images where there are few colour images.")
-    ] = True,
+    dialect: Dialect = None,
+    mirror: Mirror = True,
     repair: Annotated[
         str | None,
         typer.Option(
@@ -89,7 +83,7 @@ def prune(
         list[str] | None,
         typer.Option(help="Prune only these: group, node or tensor names, operator types, or re:REGEX. Repeatable."),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Leave these whole; patterns as above.")] = None,
+    exclude: Exclude = None,
     min_channels: Annotated[int, typer.Option(min=1, help="Channels that every group keeps at least.")] = 1,
     round_to: Annotated[
         int | None,
@@ -114,20 +108,9 @@ def prune(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Time both models in ONNX Runtime, in turn.")
     ] = True,
-    eval_data: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="Labelled data: report the accuracy before and after."),
-    ] = None,
+    eval_data: EvalData = None,
     preprocess: Preprocess = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Use only the first N samples of --data (of --eval-data where that is all there is), or make up N.",
-            show_default="all, or 512 made-up ones",
-        ),
-    ] = None,
+    samples: CalibrationSamples = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Write the result though it misses --latency by being slower than the original."),

@@ -10,7 +10,7 @@ import typer
 from ..graph.errors import UsageError
 from . import console
 from .before_after import accuracies, amount_rows, latencies, open_source, slower
-from .options import Data, Debug, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
+from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
 if TYPE_CHECKING:
     from ..graph.model import Model
@@ -33,7 +33,7 @@ def quantize(
             show_default="int8; mixed with --bits or --size",
         ),
     ] = None,
-    data: Data = None,
+    data: Calibration = None,
     preprocess: Preprocess = None,
     samples: Samples = None,
     target: Annotated[
@@ -101,14 +101,11 @@ def quantize(
         list[str] | None,
         typer.Option(help="Quantize only these: node or tensor names, operator types, or re:REGEX. Repeatable."),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Leave these in float; patterns as above.")] = None,
+    exclude: Exclude = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Run the result and look at what the runtime makes of it.")
     ] = True,
-    eval_data: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="Labelled data, to report accuracy before and after."),
-    ] = None,
+    eval_data: EvalData = None,
     measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")] = True,
     seed: Seed = 0,
     shape: Shapes = None,
