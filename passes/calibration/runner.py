@@ -233,7 +233,7 @@ def run_bytes(model: Model, names: Sequence[str], inputs: Mapping[str, np.ndarra
             sizes[name] = item * int(np.prod(shapes.dims[name], dtype=np.int64))
     unknown = [name for name in names if name not in sizes]
     if unknown:
-        small, sources = part(model, unknown, inputs)
+        small, sources = part(model, unknown, list(inputs))
         session = open_session(small)
         for name in unknown:  # one by one: together they could be too large
             value = run(session, {n: inputs[n] for n in sources}, [name])[name]

@@ -36,19 +36,20 @@ def roomy(quantized: Quantized, wanted: Floats, offset: Floats, x_scale: float) 
 def store_biases(model: Model, stored: Mapping[str, tuple[Layer, Quantized, Affine]]) -> Model:
     """A copy in which each layer's bias is 32-bit integers with the scale of its products, input times weight.
 
-    ``stored`` holds the layers by the name of the tensor that their node makes, with the integers of their weights and
-    of what they read. A MatMul's bias is an Add of its own and stays.
+    ``stored`` holds layers by the name of the tensor that the node makes which adds the bias, with the integers of their
+    weights and of what they read.
     """
     changed, names = model.copy(), Names(model)
     nodes: list[onnx.NodeProto] = []
     for node in changed.graph.node:
         found = stored.get(node.output[0] if node.output else "")
-        if found is not None and len(node.input) > 2 and node.input[2]:
+        if found is not None and found[0].bias in node.input:
             layer, quantized, x = found
-            bias = np.asarray(model.weights[node.input[2]], np.float64).reshape(-1) * layer.beta
+            place = list(node.input).index(str(layer.bias))
+            bias = np.asarray(model.weights[node.input[place]], np.float64).reshape(-1) * layer.beta
             scale = (quantized.scale.reshape(-1).astype(np.float32) * x.scale).astype(np.float32)
             integers = np.clip(np.rint(bias / scale.astype(np.float64)), -(2**31), 2**31 - 1).astype(np.int32)
-            nodes.append(dequantized(changed, names, node, 2, integers, scale, np.zeros(len(scale), np.int32), 0))
+            nodes.append(dequantized(changed, names, node, place, integers, scale, np.zeros(len(scale), np.int32), 0))
         nodes.append(node)
     replace_nodes(changed.graph, nodes)
     drop_unread(changed)

@@ -14,6 +14,7 @@ import numpy as np
 from ...graph.model import Model
 from ...graph.nodes import display_name
 from ...graph.opset import raise_opset
+from ...graph.shapes import infer_shapes
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.runner import required
@@ -190,6 +191,7 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked, found: Found
     changed = running.copy()
     changed.weights.update(walked.biases)
     here = dict(zip((one.node for one in Layers(model)), Layers(running), strict=True))
+    dims = infer_shapes(model).dims
     rounded: dict[str, Rounded] = {}
     stored: dict[str, tuple[Layer, Quantized, Affine]] = {}
     for node, one in walked.rounded.items():
@@ -201,7 +203,9 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked, found: Found
             quantized = roomy(quantized, wanted, offset, float(x.scale))
         quantized = replace(quantized, zero=np.zeros_like(quantized.scale))  # some integer kernels want it
         rounded[now.node] = replace(one, layer=now, quantized=quantized)
-        stored[now.node] = (now, quantized, x)
+        # ONNX Runtime joins a product of matrices with its bias into a Gemm, which wants an integer one.
+        if now.op != "MatMul" or len(dims.get(one.layer.x, ())) == 2:
+            stored[now.output] = (now, quantized, x)
     if job.target.integer_bias:
         changed = store_biases(changed, stored)
     return store(changed, rounded)

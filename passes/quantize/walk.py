@@ -130,7 +130,7 @@ class _Walk:
         self.pairs = [(one, now, goals.of(one)) for one, now in zip(layers, here, strict=True)]
         names = [one.weight for one, _, _ in self.pairs]
         self.tied = {name for name in names if names.count(name) > 1}
-        self.known: dict[str, tuple[str, Quantized]] = {}  # by the weight, which several layers may share
+        self.known: dict[object, tuple[str, Quantized]] = {}  # by the weight, which several layers may share
         self.outcome = Walked()
 
     def run(self, tick: Callable[[int, int | None], None]) -> Walked:
@@ -158,8 +158,9 @@ class _Walk:
             pull = self.strength * np.einsum("gcc->g", second) / max(1, second.shape[-1])
             damped = second + pull[:, None, None] * np.eye(second.shape[-1])
             problem = Problem(fit.weight, spec.grid, damped, spec.block, spec.symmetric)
-            method, quantized = self.known.get(layer.weight) or cheapest(problem, spec.methods)
-            self.known[layer.weight] = method, quantized
+            same = layer.weight, old.shape, layer.transposed
+            method, quantized = self.known.get(same) or cheapest(problem, spec.methods)
+            self.known[same] = method, quantized
         matrices = quantized.floats()
         spread = float(np.sum(moments.target_variance)) or 1.0
         self.outcome.rounded[layer.node] = Rounded(

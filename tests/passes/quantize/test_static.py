@@ -16,7 +16,7 @@ from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.targets import TARGETS
 from intaglio.passes.simplify import with_biases
-from tests.passes.parsed import parsed, run_plainly
+from tests.passes.parsed import data_for, parsed, run_plainly
 from tests.passes.quantize.networks import NETWORKS, Network
 
 BATCH_NORM = (
@@ -232,3 +232,29 @@ def test_biases_follow_the_means_that_rounding_moves() -> None:
     done = Quantize(scheme="w4a8", method="nearest").quantize(model, network.context(model, 256))
     exact, near = (run_plainly(m, {"x": x}, ["y"])["y"] for m in (model, done.model))
     assert np.abs((near - exact).mean(axis=0)).max() < 0.2 * np.abs(near - exact).std()
+
+
+def test_a_product_of_matrices_with_a_bias_is_one_integer_kernel() -> None:
+    model = parsed(
+        "float[N, 12] x",
+        "float[N, 4] y",
+        "float[12, 16] w1, float[16] b1, float[16, 4] w2, float[4] b2",
+        "a = MatMul(x, w1) c = Add(a, b1) r = Relu(c) d = MatMul(r, w2) y = Add(b2, d)",
+    )
+    x = np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
+    done = Quantize().quantize(model, Context(data=data_for(model, x=x)))
+    assert done.used.integer == {"QGemm": 2}
+    assert done.outputs["y"] > 25
+
+
+def test_a_weight_read_both_ways_round_is_rounded_for_each() -> None:
+    model = parsed(
+        "float[N, 12] x",
+        "float[N, 12] y",
+        "float[12, 16] w",
+        "a = MatMul(x, w) r = Relu(a) y = Gemm <transB = 1> (r, w)",
+    )
+    x = np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
+    for scheme in ("int8", "w4"):
+        done = Quantize(scheme=scheme).quantize(model, Context(data=data_for(model, x=x)))
+        assert done.outputs["y"] > (25 if scheme == "int8" else 12)
