@@ -7,6 +7,7 @@ of that over all others, and a linear program maximises the sum of importance ti
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..calibration.stream import Stream
 from .allocate import Choices, Floats, allocator
 
 BETA = 10.0
-"""How fast importance falls with likeness: the paper's for ResNets is between 1 and 10."""
+"""How fast importance falls with likeness."""
 SAMPLES = 32
 _MOST_SEARCHED = 12
 """Layers between two numbers of bits of which all ways to round are tried."""
@@ -30,7 +31,8 @@ def ompq(layers: Sequence[Choices], limit: float) -> dict[str, int]:
     """More bits for layers that are unlike the others, by linear programming; fast, as no loss is measured.
 
     Source: Ma et al., "OMPQ: Orthogonal Mixed Precision Quantization", AAAI 2023, arXiv:2109.07865. Differs: choices of
-    bits with any costs instead of numbers of bits in proportion to cost.
+    bits with any costs instead of numbers of bits in proportion to cost. As the aim is linear, layers go to one end or
+    the other: like the paper's 2 to 4 bits, only the choices next to what all layers could have alike are open.
 
     Raises:
         TargetUnreachable: the fewest bits cost more than the limit.
@@ -40,9 +42,29 @@ def ompq(layers: Sequence[Choices], limit: float) -> dict[str, int]:
         raise TargetUnreachable(
             f"the fewest bits cost {least:g}, more than the limit {limit:g}", fix=f"allow {least:g}"
         )
-    value = importance(layers)
+    value, layers = importance(layers), near(layers, limit)
     shares = _program(layers, value, limit)
     return {one.name: one.bits[k] for one, k in zip(layers, _whole(layers, value, shares, limit), strict=True)}
+
+
+def near(layers: Sequence[Choices], limit: float) -> Sequence[Choices]:
+    """The choices up to one step from the most bits that all layers could have; layers without such keep theirs."""
+    levels = sorted({b for one in layers for b in one.bits})
+
+    def alike(most: int) -> float:
+        return sum(float(one.cost[[b <= most for b in one.bits]].max(initial=one.cost.min())) for one in layers)
+
+    place = max([k for k, most in enumerate(levels) if alike(most) <= limit], default=0)
+    allowed = levels[max(0, place - 1) : place + 2]
+    found = [_only(one, allowed) for one in layers]
+    return found if sum(float(one.cost.min()) for one in found) <= limit else layers
+
+
+def _only(one: Choices, allowed: Sequence[int]) -> Choices:
+    kept = [k for k, b in enumerate(one.bits) if b in allowed]
+    if not kept:
+        return one
+    return replace(one, bits=tuple(one.bits[k] for k in kept), cost=one.cost[kept])
 
 
 def likeness(grams: Sequence[Floats]) -> Floats:
