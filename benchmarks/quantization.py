@@ -15,7 +15,8 @@ Every measurement has a process of its own, so that peaks of memory are its own.
 which the largest output is that of the float network, "dB" the signal to noise of the outputs. "time" is the
 processor time of one sample on one thread as a fraction of the float network's, "to QDQ" as a fraction of that of ONNX
 Runtime's own QDQ model, all three run in turn in one process. "±" is the standard deviation over seeds; "s", "CPU s"
-and times are medians, loading and saving included, evaluation not; "MB" is the largest peak, the libraries included.
+and times are medians, the model's loading and saving included, evaluation and the loading of libraries not; "MB" is the
+largest peak, the libraries included.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from intaglio.passes.quantize.decibels import sqnr_db
 from intaglio.passes.quantize.kernels_used import kernels_used
 from intaglio.passes.quantize.scheme import study
 
-from .rivals import RIVALS, NotInstalled, for_timing, rival
+from .rivals import RIVALS, NotInstalled, for_timing, load_modules, rival
 from .trials import Book, peak_mb, setting, shuffled
 
 SCHEMES = (
@@ -186,8 +187,9 @@ def measure(trial: Trial) -> dict[str, Any]:
         out = Path(trial.model)
         if trial.scheme is not None:
             out = Path(scratch) / "out.onnx"
-            began, used = time.perf_counter(), time.process_time()
             try:
+                load_modules(trial.scheme)
+                began, used = time.perf_counter(), time.process_time()
                 make(trial, original, out, Path(scratch))
             except (IntaglioError, NotInstalled) as error:
                 return {
