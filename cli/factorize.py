@@ -134,7 +134,7 @@ def factorize(
         "min_gain": min_gain,
         "measure": measure,
         "min_speedup": min_speedup,
-        "solver": choice("--solver", solver, ("knapsack", "greedy")),
+        "solver": solver,
         "refit": refit,
         "mirror": mirror,
         "dialect": dialect if dialect is None else choice("--dialect", dialect, ("id", "ood", "noise")),

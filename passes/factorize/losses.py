@@ -27,6 +27,12 @@ columns than ``_WIDE`` fewer, as one takes seconds."""
 _WIDE = 2048
 _HOPELESS = 2.0
 """A scheme whose layer loses so many times what another's does at the same cost is not tried on the outputs."""
+_OUTPUTS_SHARE = 0.5
+"""Weight of what the outputs lose in the predicted loss, a geometric mean; the rest is what the layer itself loses.
+
+The outputs' loss, measured with one layer split, misses what later layers will make up for. On a ResNet-20 at 0.35 of
+the MACs, 88.5 % were right with both and 87.9 % with the outputs' loss alone.
+"""
 _SCORE_MACS = 6e11
 """Multiply-accumulates spent on looking at outputs: decides how many samples are used for it."""
 _SCORE_SAMPLES = (16, 256)
@@ -70,7 +76,7 @@ def by_outputs(
     tick: Callable[[int, int | None], None] = lambda done, total: None,
     strength: float = STRENGTH,
 ) -> list[Table]:
-    """Mean squared differences of the network's outputs, each option alone in the original network.
+    """What the network's outputs and the layer itself lose, each option alone in the original network.
 
     A few ranks of each scheme are tried, with factors that are best for the original's activations.
     """
@@ -148,7 +154,8 @@ def _measured(
             losses += [float("inf")] * len(group)
             continue
         harm = [effects.of(constants_of(model, unit, layer, wanted, product)) for _, product, _ in tried[name]]
-        losses += (between(ranks, known, harm) if effects.outputs else own).tolist()
+        seen = between(ranks, known, harm) if effects.outputs else own
+        losses += (seen**_OUTPUTS_SHARE * own ** (1 - _OUTPUTS_SHARE)).tolist()
     return Table(tuple(options), np.array(losses), np.array(local))
 
 

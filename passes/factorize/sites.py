@@ -20,7 +20,7 @@ from ..calibration.layers import Floats
 LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum", "LSTM", "GRU", "RNN"))
 """Operators that are listed where one of their operands is, or stands for, a matrix of float weights."""
 _FACTORED = frozenset(("Conv", "Gemm", "MatMul", "Gather"))
-_NAMES = {"ConvTranspose": "transposed convolutions", "Einsum": "Einsum", "LSTM": "recurrent layers"}
+_NAMES = {"ConvTranspose": "transposed convolutions", "Einsum": "Einsum operators"}
 
 
 @dataclass(frozen=True)

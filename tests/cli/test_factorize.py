@@ -142,7 +142,7 @@ def test_a_model_without_layers_changes_nothing(intaglio: Command, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_residual_network_keeps_its_accuracy(intaglio: Command, tmp_path: Path, shared_data: Path) -> None:
-    args = ("--data", shared_data / "cifar10_train_calib2000.npz", "--samples", "256", "--preprocess", "cifar10")
+    args = ("--data", shared_data / "cifar10_train_calib2000.npz", "--samples", "128", "--preprocess", "cifar10")
     test = ("--eval-data", shared_data / "cifar10_test_first2000.npz", "--no-measure", "--json")
     out = tmp_path / "a.onnx"
     result = intaglio("factorize", shared_data / "resnet20.onnx", "-o", out, "--macs", "0.6", *args, *test).json

@@ -48,7 +48,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Model, dict[str, np.ndarray]]:
     return model, {"x": rng.standard_normal((2, inputs, *size)).astype(np.float32)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(convolutions(), st.booleans())
 def test_every_scheme_of_convolutions_is_exact_at_full_rank(
     given_: tuple[Model, dict[str, np.ndarray]], with_moments: bool
@@ -63,12 +63,12 @@ def test_every_scheme_of_convolutions_is_exact_at_full_rank(
             continue
         moments = moments_of(unit.site.columns, unit.site.groups) if with_moments else None
         small = factored(model, unit, name, scheme.largest(unit.site), moments)
-        assert gap(expected, outputs(small, feed)) < EXACT * (10 if with_moments else 1), name
+        assert gap(expected, outputs(small, feed)) < EXACT, name
         tried += 1
     assert tried
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(convolutions(), st.integers(1, 3))
 def test_costs_are_predicted_to_the_last_multiplication(given_: tuple[Model, dict[str, np.ndarray]], rank: int) -> None:
     model, _ = given_

@@ -110,3 +110,25 @@ def test_full_rank_with_moments_is_exact_for_wide_outputs() -> None:
     small = factored(model, unit, "svd", 4, moments_of(4))
     product = small.weights["w_0"] @ small.weights["w_1"]
     assert gap(model.weights["w"], product) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["spatial", "input", "tucker", "channel"])
+@pytest.mark.parametrize("case", ["zero weight", "dead inputs", "one direction", "low rank", "tiny", "huge"])
+def test_degenerate_layers_give_finite_factors(name: str, case: str) -> None:
+    model = conv()
+    site, scheme = the_unit(model).site, SCHEMES[name]
+    w, h = site.matrices(model.weights["w"]), moments_of(site.columns)
+    if case == "zero weight":
+        w = np.zeros_like(w)
+    if case == "dead inputs":
+        h[:, ::2] = h[:, :, ::2] = 0
+    if case == "one direction":
+        h = np.ones_like(h)
+    if case == "low rank":
+        w = w[:, :, :1] * np.ones((1, 1, site.columns))
+    w, h = {"tiny": (w * 1e-8, h * 1e-12), "huge": (w * 1e6, h * 1e8)}.get(case, (w, h))
+    h = h + np.maximum(1e-4 * np.einsum("gcc->g", h) / site.columns, 1e-12) * np.eye(site.columns)
+    for rank in (1, 4, scheme.largest(site)):
+        product = scheme.factor(site, w, rank, h).product()
+        assert np.isfinite(product).all()
+        assert loss(w[0], product[0], h[0]) <= 1.01 * loss(w[0], 0 * w[0], h[0]) + 1e-12
