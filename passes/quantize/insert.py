@@ -51,7 +51,7 @@ def _limits(node: onnx.NodeProto, model: Model) -> tuple[float, float]:
 
 class _Insertion:
     def __init__(self, model: Model, placement: Placement, found: Mapping[str, Affine]) -> None:
-        self.model, self.found = model.copy(), found
+        self.model, self.found, self.moved = model.copy(), found, placement.moved
         self.names = Names(model)
         made = {o: node for node in model.graph.node for o in node.output}
         self.dropped = {
@@ -71,7 +71,7 @@ class _Insertion:
                 self.renamed[value.name] = self.names.fresh(f"{value.name}/dq")
                 nodes += self._pair(value.name, value.name, self.renamed[value.name])
         for place, node in enumerate(graph.node):
-            if is_standard(node) and node.op_type in ON_INTEGERS and node.output[0] in self.found:
+            if node.op_type in ON_INTEGERS and node.output[0] in self.moved:
                 nodes += self._on_integers(node)
                 continue
             self._read(node)

@@ -119,7 +119,7 @@ class _Work:
             return "it reads a constant"
         self.chosen.append(place)
         for output in node.output:
-            if output:
+            if self.types.get(output) == onnx.TensorProto.FLOAT:
                 self.made[output] = kernel
                 if kernel.moves:
                     self.moved[output] = node.input[0]
@@ -168,7 +168,7 @@ class _Work:
         for place in self.chosen if self.between else ():
             node = self.nodes[place]
             if not KERNELS[node.op_type].float_out:
-                needed.update(self.absorbed.get(o, o) for o in node.output if self.readers[o])
+                needed.update(self.absorbed.get(o, o) for o in node.output if self.readers[o] and o in self.made)
         return needed
 
     def _constants(self) -> list[tuple[int, int]]:

@@ -163,3 +163,18 @@ def test_what_has_no_integer_kernel_is_told_with_the_reason() -> None:
         "a": "what it reads is not in integers",
         "y": "it has no integer kernel",
     }
+
+
+def test_integers_beside_floats_stay_what_they_are() -> None:
+    """A pool's indices are no activations, and what pads floats goes on doing so."""
+    model = parsed(
+        "float[N, 4, 8, 8] x",
+        "float[N, 6, 6, 6] y, int64[N, 8, 4, 4] indices",
+        "float[8, 4, 3, 3] w, float[6, 8, 1, 1] w2, float[8, 8, 1, 1] w3, int64[8] pads",
+        f"{CONVOLVED} p, indices = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c) d = Conv(p, w3) t = Tanh(d) "
+        "q = Pad(t, pads) y = Conv(q, w2)",
+        pads=EXTRA["pads"],
+    )
+    done = Quantize(ranges="minmax").quantize(model, Context(data=data_for(model, x=images())))
+    assert len(done.result.layers) == 3
+    assert done.outputs["y"] > 20
