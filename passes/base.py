@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ..graph.model import Model
 from ..graph.registry import Registry
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from ..measure.data import DataSource
 
 PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes")
+
+
+def name_in(registry: Registry[Any], *also: str) -> AfterValidator:
+    """For options that name something registered, or one of a few more words: ``Annotated[str, name_in(SOLVERS)]``."""
+
+    def check(name: str | None) -> str | None:
+        if name is not None and name not in also:
+            registry[name]
+        return name
+
+    return AfterValidator(check)
 
 
 @dataclass(frozen=True)

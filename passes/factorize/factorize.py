@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ...graph.cost import cost
 from ...graph.errors import NothingChanged, UsageError
 from ...graph.model import Model
 from ...graph.save import file_bytes
 from ...measure.data import DataSource
-from ..base import PASSES, Context, Pass, PassReport
+from ..base import PASSES, Context, Pass, PassReport, name_in
 from ..budget import SOLVERS
 from ..prune.latency_goal import LatencyReport
 from ..prune.tally import Amounts
@@ -68,31 +68,18 @@ class Factorize(Pass):
     target: Target = "macs"
     keep: float = Field(default=0.5, gt=0)
     ranks: tuple[tuple[str, int], ...] = ()
-    schemes: tuple[str, ...] = ()
+    schemes: tuple[Annotated[str, name_in(SCHEMES)], ...] = ()
     align: int = Field(default=8, ge=1)
     min_gain: float = Field(default=1.3, ge=0)
     measure: bool = True
     min_speedup: float = Field(default=1.1, ge=0)
-    solver: str = "knapsack"
+    solver: Annotated[str, name_in(SOLVERS)] = "knapsack"
     refit: bool = True
     mirror: bool = True
     dialect: Literal["id", "ood", "noise"] | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     verify: bool = True
-
-    @field_validator("schemes")
-    @classmethod
-    def _known_schemes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            SCHEMES[name]
-        return names
-
-    @field_validator("solver")
-    @classmethod
-    def _known_solver(cls, name: str) -> str:
-        SOLVERS[name]
-        return name
 
     @model_validator(mode="after")
     def _fraction(self) -> Factorize:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ...graph.cost import cost
 from ...graph.coupling import Coupling, Group, Removal, analyse, remove
@@ -16,7 +16,7 @@ from ...graph.errors import NothingChanged, UsageError
 from ...graph.model import Model
 from ...graph.save import file_bytes
 from ...measure.data import DataSource
-from ..base import PASSES, Context, Pass, PassReport
+from ..base import PASSES, Context, Pass, PassReport, name_in
 from ..budget import SOLVERS
 from .choose import Limits, eligible, one_direction
 from .criteria import CRITERIA
@@ -75,10 +75,10 @@ class PruneChannels(Pass):
     name: ClassVar[str] = "prune"
     target: Target = "macs"
     keep: float = Field(default=0.5, gt=0, le=1)
-    criterion: str | None = None
+    criterion: Annotated[str | None, name_in(CRITERIA)] = None
     scope: Literal["global", "group"] = "global"
-    solver: str = "knapsack"
-    repair: str | None = None
+    solver: Annotated[str, name_in(SOLVERS)] = "knapsack"
+    repair: Annotated[str | None, name_in(REPAIRS)] = None
     dialect: Literal["id", "ood", "noise"] | None = None
     mirror: bool = True
     steps: int = Field(default=1, ge=1, le=1000)
@@ -89,26 +89,6 @@ class PruneChannels(Pass):
     round_to: int | None = Field(default=None, ge=1)
     exact_only: bool = False
     verify: bool = True
-
-    @field_validator("criterion")
-    @classmethod
-    def _known(cls, name: str | None) -> str | None:
-        if name is not None:
-            CRITERIA[name]
-        return name
-
-    @field_validator("repair")
-    @classmethod
-    def _known_repair(cls, name: str | None) -> str | None:
-        if name is not None:
-            REPAIRS[name]
-        return name
-
-    @field_validator("solver")
-    @classmethod
-    def _known_solver(cls, name: str) -> str:
-        SOLVERS[name]
-        return name
 
     @model_validator(mode="after")
     def _uniform(self) -> PruneChannels:

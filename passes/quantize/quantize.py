@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -17,7 +17,7 @@ from ...graph.save import file_bytes
 from ...measure.data import DataSource
 from ...measure.inputs import runnable_inputs
 from ...measure.session import open_session, run
-from ..base import PASSES, Context, Pass, PassReport
+from ..base import PASSES, Context, Pass, PassReport, name_in
 from .activations import AUTO
 from .allocate import ALLOCATORS
 from .kernels_used import Used, kernels_used
@@ -64,13 +64,13 @@ class Quantize(Pass):
 
     name: ClassVar[str] = "quantize"
     scheme: str = "int8"
-    target: str = "x86"
-    ranges: str = AUTO
-    method: str = "auto"
+    target: Annotated[str, name_in(TARGETS)] = "x86"
+    ranges: Annotated[str, name_in(RANGES, AUTO)] = AUTO
+    method: Annotated[str, name_in(ROUNDERS)] = "auto"
     group_size: int | None = Field(default=None, ge=0)
     bits: float | None = Field(default=None, ge=2, le=8)
     size: float | None = Field(default=None, gt=0, le=1)
-    allocator: str = "dp"
+    allocator: Annotated[str, name_in(ALLOCATORS)] = "dp"
     max_drop: float | None = Field(default=None, ge=0)
     smooth: float | None = Field(default=None, ge=0, le=1)
     equalize: bool = False
@@ -85,31 +85,6 @@ class Quantize(Pass):
     @classmethod
     def _scheme(cls, name: str) -> str:
         scheme_named(name)
-        return name
-
-    @field_validator("target")
-    @classmethod
-    def _target(cls, name: str) -> str:
-        TARGETS[name]
-        return name
-
-    @field_validator("ranges")
-    @classmethod
-    def _ranges(cls, name: str) -> str:
-        if name != AUTO:
-            RANGES[name]
-        return name
-
-    @field_validator("method")
-    @classmethod
-    def _method(cls, name: str) -> str:
-        ROUNDERS[name]
-        return name
-
-    @field_validator("allocator")
-    @classmethod
-    def _allocator(cls, name: str) -> str:
-        ALLOCATORS[name]
         return name
 
     @model_validator(mode="after")
