@@ -68,7 +68,9 @@ def _matmul(node: onnx.NodeProto, model: Model) -> str:
 
 
 def _nearest(node: onnx.NodeProto, model: Model) -> str:
-    return "" if attribute(node, "mode", "nearest") == "nearest" else "it interpolates"
+    if attribute(node, "mode", "nearest") != "nearest":
+        return "it interpolates"
+    return "ONNX Runtime cannot lay it out anew for integers" if attribute(node, "axes") else ""
 
 
 def _zeros(node: onnx.NodeProto, model: Model) -> str:
