@@ -11,7 +11,7 @@ import numpy as np
 from intaglio.measure.data import DataSource
 
 BATCH = 64
-"""Samples that a rival sees at once where that is its caller's choice."""
+"""Samples, at most, that a rival sees at once where that is its caller's choice."""
 RIVALS = ("ort:minmax", "ort:percentile", "ort:entropy", "ort:dynamic", "nncf")
 
 
@@ -103,12 +103,15 @@ def _needed(data: DataSource | None) -> DataSource:
 
 
 def _reader(data: DataSource) -> object:
-    """Batches by ``get_next``, None at the end."""
+    """Batches by ``get_next``, None at the end; all of one size, as some of the methods want them."""
     from onnxruntime.quantization import CalibrationDataReader
+
+    count = data.samples or 1
+    size = max(n for n in range(1, BATCH + 1) if count % n == 0)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.batches: Iterator[dict[str, np.ndarray]] = (batch.inputs for batch in data.batches(BATCH))
+            self.batches: Iterator[dict[str, np.ndarray]] = (batch.inputs for batch in data.batches(size))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.batches, None)

@@ -131,7 +131,7 @@ def export(network: Digits, path: Path) -> None:
         )
 
 
-def accuracy(network: Digits, image: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(network: nn.Module, image: np.ndarray, labels: np.ndarray) -> float:
     """Fraction of images given their label."""
     with torch.no_grad():
         found = network(torch.from_numpy(image)).argmax(1).numpy()
