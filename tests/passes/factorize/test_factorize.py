@@ -34,7 +34,7 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 DIGITS = EXAMPLES / "digits.onnx"
 
 
-def digits(samples: int = 128) -> tuple[Model, DataSource]:
+def digits(samples: int = 80) -> tuple[Model, DataSource]:
     model = load(DIGITS)
     return model, open_data(str(EXAMPLES / "digits_calib.npz"), model, samples=samples)
 
@@ -105,7 +105,7 @@ def test_data_keep_more_than_weights_alone() -> None:
 
 
 def test_every_layer_is_in_the_report_once_and_whole_ones_say_why() -> None:
-    model, data = digits()
+    model, data = digits(32)
     done = factorize(model, data, keep=0.6, exclude=("Gemm",))
     names = [layer.name for layer in done.layers]
     layers = [n.name for n in model.graph.node if n.op_type in ("Conv", "Gemm")]
@@ -117,13 +117,13 @@ def test_every_layer_is_in_the_report_once_and_whole_ones_say_why() -> None:
 
 
 def test_the_same_input_and_options_give_the_same_bytes() -> None:
-    model, data = digits(64)
+    model, data = digits(48)
     first, second = (to_bytes(factorize(model, data, keep=0.5).model) for _ in range(2))
     assert first == second
 
 
 def test_the_original_stays_as_it_was() -> None:
-    model, data = digits(64)
+    model, data = digits(48)
     before = to_bytes(model)
     factorize(model, data, keep=0.5)
     assert to_bytes(model) == before
@@ -144,7 +144,7 @@ def test_where_nothing_pays_nothing_is_changed_and_every_reason_told() -> None:
 
 
 def test_a_named_rank_is_used_and_nothing_else_is_split() -> None:
-    model, data = digits(64)
+    model, data = digits(48)
     done = factorize(model, data, target="rank", ranks=(("/wide/wide.0/Conv", 5),), schemes=("spatial",))
     split = [layer for layer in done.layers if layer.scheme]
     assert [(layer.name, layer.scheme, layer.rank) for layer in split] == [("/wide/wide.0/Conv", "spatial", (5,))]
@@ -230,7 +230,7 @@ def test_a_shared_bias_takes_the_means_of_each_layer_apart() -> None:
 
 
 def test_a_wrong_result_is_found_and_its_layer_named() -> None:
-    model, data = digits(64)
+    model, data = digits(48)
     done = factorize(model, data, target="rank", ranks=(("/wide/wide.0/Conv", 5),))
     wrong = done.model.copy()
     (name,) = [n.input[1] for n in wrong.graph.node if n.name == "/wide/wide.0/Conv/1"]
@@ -246,13 +246,13 @@ def test_a_wrong_result_is_found_and_its_layer_named() -> None:
 
 
 def test_what_is_reported_is_plain_data() -> None:
-    model, data = digits(64)
+    model, data = digits(48)
     told = describe(factorize(model, data, keep=0.6))
     assert {"before", "after", "kept", "layers", "verified", "samples", "fitted"} <= told.keys()
 
 
 def test_activations_in_files_give_the_same_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    model, data = digits(64)
+    model, data = digits(48)
     whole = to_bytes(factorize(model, data, keep=0.5).model)
     monkeypatch.setattr("intaglio.passes.factorize.job.STORE_BYTES", 10_000)
     chosen = Factorize(keep=0.5, measure=False, align=4)
