@@ -85,6 +85,12 @@ class Layer:
             return w.reshape(g, o // g, i, -1).transpose(0, 1, 3, 2).reshape(g, o // g, -1)
         return (self.alpha * (w.T if self.transposed else w))[None]
 
+    def columns(self, weight: Floats) -> int:
+        """Columns of each matrix."""
+        if self.window is not None:
+            return int(np.prod(weight.shape[1:]))
+        return int(weight.shape[0 if self.transposed else 1])
+
     def weight_like(self, matrix: Floats, weight: Floats) -> Floats:
         """The inverse of ``matrix``, with the shape and type of ``weight``."""
         if self.window is not None:
@@ -159,9 +165,11 @@ class Layer:
         y = np.asarray(y, dtype=np.float32) if y.dtype != np.float64 else y
         if self.window is None:
             return _at(y.reshape(samples, -1, channels), places)[None]
-        picked = np.take_along_axis(y.reshape(samples, channels, -1), places[:, None, :], axis=2)
-        split = picked.reshape(samples, self.groups, -1, places.shape[1])
-        return np.ascontiguousarray(split.transpose(1, 0, 3, 2)).reshape(self.groups, places.size, -1)
+        flat = y.reshape(samples, self.groups, channels // self.groups, -1)
+        found = np.empty((self.groups, *places.shape, channels // self.groups), dtype=y.dtype)
+        for k, mine in enumerate(places):
+            found[:, k] = np.take(flat[k], mine, axis=2).transpose(0, 2, 1)
+        return found.reshape(self.groups, places.size, -1)
 
     def _index(self, size: tuple[int, ...], padded: tuple[int, ...]) -> Ints:
         """Flat positions in the padded input under each place. Shapes: (places, kernel positions)."""

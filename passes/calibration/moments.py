@@ -92,7 +92,7 @@ class Moments:
         if not self._rows_known:
             found["u"] = u.sum(axis=1, dtype=np.float64)
             # a product of one array with itself costs half, but only one at a time
-            found["uu"] = np.stack([rows.T @ rows for rows in u])
+            found["uu"] = [rows.T @ rows for rows in u]
         if t is not None:
             assert self._shift_t is not None
             t = t - self._shift_t
@@ -104,7 +104,8 @@ class Moments:
         if not self._rows_known:
             self.count += sums["count"]
             self._u += sums["u"]
-            self._uu += sums["uu"]
+            for known, more in zip(self._uu, sums["uu"], strict=True):
+                known += more
         if "t" in sums:
             self._t += sums["t"]
             self._tt += sums["tt"]

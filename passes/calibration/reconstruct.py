@@ -65,7 +65,7 @@ def _solved(moments: Moments, key: tuple[int, bool, float], h: Floats, r: Floats
     if size <= 0:
         return old
     if key not in moments.solvers:
-        moments.solvers[key] = cho_factor(h + size * np.eye(len(h)), lower=True, overwrite_a=True, check_finite=False)
+        moments.solvers[key] = cho_factor(_raised(h, size), lower=True, overwrite_a=True, check_finite=False)
     return np.asarray(cho_solve(moments.solvers[key], (r + size * old).T, check_finite=False).T)
 
 
@@ -74,14 +74,21 @@ def solve(h: Floats, r: Floats, old: Floats, strength: float) -> Floats:
     size = strength * float(np.diag(h).mean()) if len(h) else 0.0
     if size <= 0:
         return old
-    factor = cho_factor(h + size * np.eye(len(h)), lower=True, check_finite=False)
+    factor = cho_factor(_raised(h, size), lower=True, check_finite=False)
     return np.asarray(cho_solve(factor, (r + size * old).T, check_finite=False).T)
 
 
 def damped(h: Floats, strength: float = RIDGE) -> Floats:
     """Moments with the ridge added. Shapes: (columns, columns)."""
     size = strength * float(np.diag(h).mean()) if len(h) else 0.0
-    return np.asarray(h + (size or 1.0) * np.eye(len(h)))
+    return _raised(h, size or 1.0)
+
+
+def _raised(h: Floats, size: float) -> Floats:
+    """``h`` with ``size`` added to its diagonal."""
+    found = np.array(h)
+    found[np.diag_indices(len(h))] += size
+    return found
 
 
 def inverse(h: Floats) -> Floats:
@@ -90,8 +97,9 @@ def inverse(h: Floats) -> Floats:
     found, singular = dpotri(lower, lower=1) if not failed else (h, 1)
     if failed or singular:
         return np.linalg.inv(h)
-    found = np.tril(found)
-    return np.asarray(found + np.tril(found, -1).T)
+    whole = found + found.T  # above the diagonal there are zeros
+    np.fill_diagonal(whole, np.diag(found))
+    return np.asarray(whole)
 
 
 @dataclass(frozen=True)

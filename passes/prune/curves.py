@@ -24,8 +24,18 @@ Watch = Callable[[int, int, Mapping[str, tuple[Floats, Floats]]], None]
 ROWS = 1 << 17
 """Rows of a layer's input that statistics are taken from, over all samples together: where a layer has more positions,
 a fixed choice of them is looked at in every sample."""
+_ROWS_MACS = 5e10
+"""Multiply-accumulates spent on the second moments of one layer, rows by columns squared: layers of more than some
+600 columns look at fewer rows, as neighbouring positions say much the same."""
+_LEAST_ROWS = 4
+"""Rows for each column that a wide layer looks at all the same, where the data has so many."""
 _MATRIX_BYTES = 1 << 29
 """Second moments held at once while groups are ordered, in bytes."""
+
+
+def rows_for(columns: int, most: int = ROWS) -> int:
+    """Rows that statistics of a layer with so many columns are taken from."""
+    return int(min(most, max(_LEAST_ROWS * columns, _ROWS_MACS / columns**2)))
 
 
 @dataclass
@@ -67,33 +77,45 @@ class Curves:
         if chunk:
             yield chunk
 
-    def moments(self, numbers: Sequence[int]) -> dict[str, Moments]:
-        """Statistics of all layers that read the groups: one run through the network."""
-        layers = {s.layer.node: s.layer for k in numbers for s in self.readers.seats(k)}
-        ordered = sorted(layers.values(), key=lambda layer: self.readers.place[layer.node])
+    def moments(self, numbers: Sequence[int], later: Sequence[int] = ()) -> dict[str, Moments]:
+        """Statistics of all layers that read the groups: one run through the network.
+
+        The run for ``later`` groups goes on from what is held for it, not from the inputs.
+        """
+        ordered, after = self._reading(numbers), self._reading(later)
         found: dict[str, Moments] = {}
         for i, layer in enumerate(ordered):
             goal = self.goals.of(layer).tensor
             self.stream.hold([layer.x, goal])
             found[layer.node] = self._moments(layer, goal)
-            left = ordered[i + 1 :]
+            left = [*ordered[i + 1 :], *after]
             self.stream.retain([name for one in left for name in (one.x, self.goals.of(one).tensor)])
         return found
+
+    def _reading(self, numbers: Sequence[int]) -> list[Layer]:
+        """The layers that read the groups, in graph order."""
+        layers = {s.layer.node: s.layer for k in numbers for s in self.readers.seats(k)}
+        return sorted(layers.values(), key=lambda layer: self.readers.place[layer.node])
 
     def rows_of(self, layers: Sequence[Layer]) -> Iterator[tuple[Layer, Moments]]:
         """Statistics of some layers' rows, one layer after the other in graph order."""
         ordered = sorted(layers, key=lambda layer: self.readers.place[layer.node])
         for i, layer in enumerate(ordered):
             self.stream.hold([layer.x])
-            moments, wanted = Moments(), -(-self.rows // self.stream.samples)
+            moments, wanted = Moments(), self._positions(layer)
             for batch, keys in zip(self.stream.batches([layer.x]), self.stream.keys, strict=True):
                 chosen = spread_places(layer, batch[layer.x], wanted, keys)
                 moments.add(layer.rows(batch[layer.x], chosen))
             yield layer, moments
             self.stream.retain([one.x for one in ordered[i + 1 :]])
 
+    def _positions(self, layer: Layer) -> int:
+        """Positions of each sample that are looked at."""
+        columns = layer.columns(self.stream.model.weights[layer.weight])
+        return -(-rows_for(columns, self.rows) // self.stream.samples)
+
     def _moments(self, layer: Layer, goal: str) -> Moments:
-        moments, wanted = Moments(), -(-self.rows // self.stream.samples)
+        moments, wanted = Moments(), self._positions(layer)
 
         def piece(batch: Batch, keys: Ints) -> tuple[Floats, Floats]:
             chosen = spread_places(layer, batch[layer.x], wanted, keys)
@@ -158,10 +180,9 @@ class Curves:
             for g in range(layer.groups):
                 readers.append(Reader(old[g], inverses[layer.node][g], seat.channel[g], worth))
                 owners.append((seat, g))
-        wanted = set(at)
 
         def look(gone: int, weights: list[Floats]) -> None:
-            if watch is None or gone not in wanted:
+            if watch is None:
                 return
             changed: dict[str, Any] = {}
             for (seat, _), weight in zip(owners, weights, strict=True):
@@ -172,7 +193,7 @@ class Curves:
             return self._by_energy(number)
         steps = channels if channels <= 128 else 64
         with blas_threads_for(max(len(r.channel) for r in readers)):
-            found: Elimination = eliminate(readers, channels, down_to=1, steps=steps, stops=at, watch=look)
+            found: Elimination = eliminate(readers, channels, down_to=1, steps=steps, stops=at, watch=look, at=at)
         rest = np.setdiff1d(np.arange(channels), found.order)
         order = np.concatenate([found.order, rest]).astype(np.int64)
         losses = np.concatenate([found.losses, np.full(channels + 1 - len(found.losses), found.losses[-1])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,15 @@ def eliminate(
     protect: Iterable[int] = (),
     stops: Iterable[int] = (),
     watch: Callable[[int, list[Floats]], None] | None = None,
+    at: Collection[int] | None = None,
 ) -> Elimination:
     """Remove channels until ``down_to`` are left; the others' weights take over what they can.
 
     Removing the columns P costs ``tr(W_P ([H^-1]_PP)^-1 W_P')`` and leaves ``W - W_P ([H^-1]_PP)^-1 [H^-1]_P:`` and
     ``H^-1 - [H^-1]_:P ([H^-1]_PP)^-1 [H^-1]_P:``: exact downdates, the same as a least squares fit of what stays. With more than
-    ``steps`` channels several go in one step, which never runs over one of the ``stops``. ``watch`` is called after each step with the number gone and the
-    readers' weights at full width, zero where columns went. ``protect`` channels stay.
+    ``steps`` channels several go in one step, which never runs over one of the ``stops``. ``watch`` is called after each step, or
+    only ``at`` some numbers gone, with the number gone and the readers' weights at full width, zero where columns went.
+    ``protect`` channels stay.
 
     Source: Hassibi and Stork, "Second Order Derivatives for Network Pruning: Optimal Brain Surgeon", NIPS 1992; for
     coupled channels Wang et al., "Structurally Prune Anything", 2024, arXiv:2403.18955 (OBSPA).
@@ -79,7 +81,7 @@ def eliminate(
         alive[gone] = False
         losses += [losses[-1] + lost * (k + 1) / count for k in range(count)]
         order += gone.tolist()
-        if watch is not None:
+        if watch is not None and (at is None or len(order) in at):
             watch(len(order), [s.weight for s in states])
     return Elimination(np.array(order, dtype=np.int64), np.array(losses))
 

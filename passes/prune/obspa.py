@@ -205,8 +205,9 @@ class Obspa:
             if job.target != "channels" and job.scope == "global":
                 effects = Effects(self.model, looked, threads=1)
             found: dict[int, Curve] = {}
-            for chunk in work.groups(job.numbers):
-                moments = work.moments(chunk)
+            chunks = list(work.groups(job.numbers))
+            for i, chunk in enumerate(chunks):
+                moments = work.moments(chunk, [k for later in chunks[i + 1 :] for k in later])
                 log.info("statistics of %d groups", len(chunk))
                 inverses: dict[str, list[Floats]] = {}
                 for k in chunk:

@@ -24,7 +24,7 @@ from ..calibration.layers import Floats, Ints, Layer, Layers, spread_places
 from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, inverse, refit_through, ridge
 from ..calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
-from .curves import ROWS
+from .curves import ROWS, rows_for
 from .obs import Reader, eliminate
 from .readers import Readers
 from .repair import REPAIRS, Repaired, with_weights
@@ -102,9 +102,10 @@ class Refit:
         now = self._layers[layer.output]
         self.compressed.hold([now.x, *goal.others])
         self.original.hold([goal.tensor])
-        moments = Moments()
-        moments.add_all(partial(_plain, make) for make in self._samples(now, goal))
         model = self.compressed.model
+        rows = rows_for(now.columns(model.weights[now.weight]), self.rows)
+        moments = Moments()
+        moments.add_all(partial(_plain, make) for make in self._samples(now, goal, rows))
         old = now.matrix(model.weights[now.weight])
         centred = now.bias is not None
         with blas_threads_for(old.shape[2]):
@@ -117,7 +118,7 @@ class Refit:
         if goal.clip is not None and centred and self.aware:
             fit = refit_through(
                 goal.clip,
-                lambda: self._samples(now, goal),
+                lambda: self._samples(now, goal, rows),
                 moments,
                 fit,
                 old,
@@ -126,8 +127,8 @@ class Refit:
             )
         self._write(layer, now, fit)
 
-    def _samples(self, layer: Layer, goal: Goal) -> Iterator[Callable[[], Sample]]:
-        positions = -(-self.rows // self.compressed.samples)
+    def _samples(self, layer: Layer, goal: Goal, rows: int) -> Iterator[Callable[[], Sample]]:
+        positions = -(-rows // self.compressed.samples)
         masks = self._removal.tensor(goal.tensor)
         pairs = zip(self.compressed.batches([layer.x, *goal.others]), self.original.batches([goal.tensor]), strict=True)
 
