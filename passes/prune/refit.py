@@ -29,6 +29,9 @@ from .obs import Reader, eliminate
 from .readers import Readers
 from .repair import REPAIRS, Repaired, with_weights
 
+REFIT_ROWS = 2 * ROWS
+"""Rows of each layer that it is refitted on: more than an order needs, as every weight is fitted to them."""
+
 
 @dataclass
 class Refitted:
@@ -51,7 +54,7 @@ class Refit:
     keep: dict[int, int]
     planned: BoolArray
     strength: float = RIDGE
-    rows: int = ROWS
+    rows: int = REFIT_ROWS
     aware: int = 2
     tick: Callable[[int, int | None], None] = lambda done, total: None
     _weights: dict[str, Floats] = field(default_factory=dict)
