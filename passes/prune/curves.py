@@ -29,8 +29,8 @@ _ROWS_MACS = 5e10
 600 columns look at fewer rows, as neighbouring positions say much the same."""
 _LEAST_ROWS = 4
 """Rows for each column that a wide layer looks at all the same, where the data has so many."""
-_MATRIX_BYTES = 1 << 29
-"""Second moments held at once while groups are ordered, in bytes."""
+_MATRIX_BYTES = 1 << 28
+"""Second moments held at once while groups are ordered, in bytes; their inverses take as much again."""
 
 
 def rows_for(columns: int, most: int = ROWS) -> int:

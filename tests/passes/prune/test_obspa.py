@@ -20,6 +20,7 @@ from intaglio.measure.data import DataSource, open_data
 from intaglio.passes import Context
 from intaglio.passes.calibration import feeds
 from intaglio.passes.calibration.noise import noise_source
+from intaglio.passes.prune import curves
 from intaglio.passes.prune import obspa as looking
 from intaglio.passes.prune.criteria import CRITERIA
 from intaglio.passes.prune.prune import Pruned
@@ -369,3 +370,18 @@ def test_a_network_too_large_to_look_at_often_still_meets_its_target(monkeypatch
     monkeypatch.setattr(looking, "_SCORE_MACS", 1)
     result = obspa(model, data, keep=0.5)
     assert result.after.macs / result.before.macs == pytest.approx(0.5, abs=0.01)
+
+
+def test_groups_ordered_a_few_at_a_time_get_the_widths_they_get_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = digits(64)
+    together = obspa(model, data)
+    monkeypatch.setattr(curves, "_MATRIX_BYTES", 1)
+    apart = obspa(model, data)
+    assert [after for _, _, after in apart.groups] == [after for _, _, after in together.groups]
+
+
+def test_wide_layers_look_at_fewer_rows_but_at_several_for_each_column() -> None:
+    assert curves.rows_for(576) == curves.ROWS
+    assert curves.rows_for(1152) < curves.ROWS / 3
+    assert curves.rows_for(4608) == 4 * 4608
+    assert curves.rows_for(4608, most=1000) == 1000
