@@ -29,9 +29,6 @@ from .obs import Reader, eliminate
 from .readers import Readers
 from .repair import REPAIRS, Repaired, with_weights
 
-REFIT_ROWS = 2 * ROWS
-"""Rows of each layer that it is refitted on: more than an order needs, as every weight is fitted to them."""
-
 
 @dataclass
 class Refitted:
@@ -54,7 +51,7 @@ class Refit:
     keep: dict[int, int]
     planned: BoolArray
     strength: float = RIDGE
-    rows: int = REFIT_ROWS
+    rows: int = ROWS
     aware: int = 2
     tick: Callable[[int, int | None], None] = lambda done, total: None
     _weights: dict[str, Floats] = field(default_factory=dict)
