@@ -15,6 +15,7 @@ from ...graph.model import Model
 from ...graph.nodes import display_name
 from ...graph.opset import raise_opset
 from ...graph.shapes import infer_shapes
+from ...measure.ports import input_ports
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.runner import required
@@ -191,7 +192,10 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked, found: Found
     changed = running.copy()
     changed.weights.update(walked.biases)
     here = dict(zip((one.node for one in Layers(model)), Layers(running), strict=True))
-    dims = infer_shapes(model).dims
+    dims, pinned = (
+        infer_shapes(model).dims,
+        all(isinstance(d, int) for p in input_ports(model) for d in p.shape or ("",)),
+    )
     rounded: dict[str, Rounded] = {}
     stored: dict[str, tuple[Layer, Quantized, Affine]] = {}
     for node, one in walked.rounded.items():
@@ -203,8 +207,8 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked, found: Found
             quantized = roomy(quantized, wanted, offset, float(x.scale))
         quantized = replace(quantized, zero=np.zeros_like(quantized.scale))  # some integer kernels want it
         rounded[now.node] = replace(one, layer=now, quantized=quantized)
-        # ONNX Runtime joins a product of matrices with its bias into a Gemm, which wants an integer one.
-        if now.op != "MatMul" or len(dims.get(one.layer.x, ())) == 2:
+        # ONNX Runtime joins a product with its bias into a Gemm where it knows the shapes, and that wants an integer one.
+        if now.op != "MatMul" or pinned or len(dims.get(one.layer.x, ())) == 2:
             stored[now.output] = (now, quantized, x)
     if job.target.integer_bias:
         changed = store_biases(changed, stored)

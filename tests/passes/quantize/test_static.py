@@ -234,14 +234,16 @@ def test_biases_follow_the_means_that_rounding_moves() -> None:
     assert np.abs((near - exact).mean(axis=0)).max() < 0.2 * np.abs(near - exact).std()
 
 
-def test_a_product_of_matrices_with_a_bias_is_one_integer_kernel() -> None:
+@pytest.mark.parametrize("shape", ["N", "8, 3"])
+def test_a_product_of_matrices_with_a_bias_is_one_integer_kernel(shape: str) -> None:
     model = parsed(
-        "float[N, 12] x",
-        "float[N, 4] y",
+        f"float[{shape}, 12] x",
+        f"float[{shape}, 4] y",
         "float[12, 16] w1, float[16] b1, float[16, 4] w2, float[4] b2",
         "a = MatMul(x, w1) c = Add(a, b1) r = Relu(c) d = MatMul(r, w2) y = Add(b2, d)",
     )
-    x = np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
+    rows = (64, 12) if shape == "N" else (64, 3, 12)
+    x = np.random.default_rng(0).standard_normal(rows).astype(np.float32)
     done = Quantize().quantize(model, Context(data=data_for(model, x=x)))
     assert done.used.integer == {"QGemm": 2}
     assert done.outputs["y"] > 25
