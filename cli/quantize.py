@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.errors import UsageError
+from ..graph.errors import NothingChanged, UsageError
 from . import console
 from .before_after import accuracies, amount_rows, latencies, open_source, slower
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
@@ -107,6 +107,9 @@ def quantize(
     ] = True,
     eval_data: EvalData = None,
     measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the model as it is where nothing in it can be quantized.")
+    ] = False,
     seed: Seed = 0,
     shape: Shapes = None,
     json: Json = False,
@@ -150,14 +153,28 @@ def quantize(
     labelled = open_source(eval_data, original, preprocess, None)
     source = open_source(data, original, preprocess, samples)
     evaluate = None if labelled is None else lambda candidate: _top1(candidate, labelled)
-    with console.progress("quantizing") as tick:
-        done = work.quantize(original, Context(data=source, seed=seed, tick=tick), real=labelled, evaluate=evaluate)
+    recipe = {"pass": "quantize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
+    try:
+        with console.progress("quantizing") as tick:
+            context = Context(data=source, seed=seed, tick=tick)
+            done = work.quantize(original, context, real=labelled, evaluate=evaluate)
+    except NothingChanged as error:
+        if not force:
+            raise
+        save(original, out, recipe=recipe)
+        _report_unchanged(error, model, out, original.notes)
+        return
     accuracy = accuracies(original, done.model, labelled)
     times = latencies(original, done.model, seed) if measure else None
     _tell_losses(done, times)
-    recipe = {"pass": "quantize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
     save(done.model, out, recipe=recipe)
     _report(done, model, out, {"accuracy": accuracy, "latency_ms": times}, original.notes)
+
+
+def _report_unchanged(error: NothingChanged, model: Path, out: Path, notes: list[str]) -> None:
+    told = f"{error.what}: {error.why}; {out} is the model as it was, as --force asks"
+    result = {"model": str(model), "out": str(out), "changed": False, "notes": [*notes, told]}
+    console.emit(result, lambda: console.line(f"note: {told}"))
 
 
 def _top1(model: Model, source: Any) -> float:

@@ -163,3 +163,12 @@ def test_pruned_and_factorized_models_can_be_quantized(intaglio: Command, tmp_pa
         assert ran.code == 0, ran.err
         accuracy = ran.json["accuracy"]
         assert accuracy["after"]["top1"] >= accuracy["before"]["top1"] - 0.01
+
+
+def test_with_force_a_model_that_cannot_be_quantized_is_written_as_it_is(intaglio: Command, tmp_path: Path) -> None:
+    out = tmp_path / "q.onnx"
+    ran = intaglio("quantize", DIGITS, "-o", out, "--scheme", "w8", "--exclude", "re:.*", "--force", "--json")
+    assert ran.code == 0
+    assert ran.json["changed"] is False
+    assert "nothing was quantized" in ran.json["notes"][-1]
+    assert intaglio("compare", DIGITS, out, "--json").json["outputs"]
