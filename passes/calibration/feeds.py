@@ -16,7 +16,7 @@ from .runner import required
 
 _BATCH = 64
 _BATCH_BYTES = 1 << 26
-"""The largest tensor of one run: decides how many samples run at once."""
+"""The largest activation of one run: decides how many samples run at once."""
 _RUN_MACS = 6e11
 """Multiply-accumulates of one reading of all samples: where the data has more, the first samples are used."""
 _LEAST_SAMPLES = 64
@@ -58,7 +58,8 @@ def calibration_inputs(model: Model, context: Context) -> tuple[list[Mapping[str
     """
     data = required(context)
     shapes = infer_shapes(model)
-    widest = max((int(np.prod(d, dtype=np.int64)) for d in shapes.dims.values()), default=1)
+    made = [dims for name, dims in shapes.dims.items() if name not in model.weights]
+    widest = max((int(np.prod(d, dtype=np.int64)) for d in made), default=1)
     size = int(np.clip(_BATCH_BYTES // (4 * widest), 1, _BATCH))
     most = max(_LEAST_SAMPLES, int(_RUN_MACS / max(1, cost(model, shapes).macs)))
     batches: list[Mapping[str, Floats]] = []

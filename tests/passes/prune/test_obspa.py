@@ -365,6 +365,12 @@ def test_mirror_images_are_left_out_where_running_them_would_take_long(monkeypat
     assert len(feeds.with_mirrored(batches, m)) == 1
 
 
+def test_activations_decide_how_many_samples_run_at_once_and_weights_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    m = parsed("float[N, 3, 6, 6] x", "float[N, 8, 4, 4] y", "float[8, 3, 3, 3] w", "y = Conv(x, w)")
+    monkeypatch.setattr(feeds, "_BATCH_BYTES", 5 * 4 * 8 * 4 * 4)  # y is smaller than w
+    assert len(feeds.calibration_inputs(m, Context(data=data_for(m, x=images(m, 10))))[0]) == 2
+
+
 def test_a_network_too_large_to_look_at_often_still_meets_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = digits()
     monkeypatch.setattr(looking, "_SCORE_MACS", 1)
