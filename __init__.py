@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .graph.save import save as save
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
+    from .passes.quantize import Quantize as Quantize
 
 __version__ = "0.1.0"
 
@@ -24,10 +25,11 @@ _WHERE = {
     "IntaglioError": ".graph.errors",
     "Model": ".graph.model",
     "PruneChannels": ".passes.prune",
+    "Quantize": ".passes.quantize",
     "load": ".graph.load",
     "save": ".graph.save",
 }
-__all__ = ["Factorize", "IntaglioError", "Model", "PruneChannels", "__version__", "load", "save"]
+__all__ = ["Factorize", "IntaglioError", "Model", "PruneChannels", "Quantize", "__version__", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:
