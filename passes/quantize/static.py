@@ -30,6 +30,7 @@ from .prepare import Prepared, prepared
 from .scheme import SCHEMES, Job, LayerNote, Result, study
 from .specs import WIDE, specs_for
 from .storage import store
+from .targets import adds_in_16_bits
 from .walk import ROWS, Rounded, Walked, round_in_turn, round_plainly
 
 _FEW_ROWS, _FEW_SAMPLES = 1 << 13, 256
@@ -50,7 +51,12 @@ class Kinds:
 def int8(job: Job) -> Result:
     """Weights and activations in 8 bits, computed in integers; needs data, or BatchNormalization kept."""
     target = job.target
-    return static(job, Kinds(target.weight, target.activation, target.symmetric))
+    result = static(job, Kinds(target.weight, target.activation, target.symmetric))
+    if job.options.target == "x86" and adds_in_16_bits():
+        return result.noted(
+            "this processor has no VNNI: products of 8-bit weights can overflow here, --target x86-avx2 avoids that"
+        )
+    return result
 
 
 @SCHEMES.register("wXaY")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...graph.registry import Registry
 from .grid import WEIGHTS8, Grid
@@ -45,3 +47,14 @@ _ENTRIES = {
 }
 for _name, _target in _ENTRIES.items():
     TARGETS.register(_name)(_target)
+
+
+def adds_in_16_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this is an x86 processor without VNNI, which adds two products in 16 bits: 8-bit weights overflow there.
+
+    False where that cannot be told.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64") or not cpuinfo.is_file():
+        return False
+    flags = next((line for line in cpuinfo.read_text().split("\n") if line.startswith("flags")), "")
+    return bool(flags) and not {"avx512_vnni", "avx_vnni"} & set(flags.split())

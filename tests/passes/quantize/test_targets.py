@@ -1,0 +1,30 @@
+"""What is known of targets and of the processor."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from intaglio.passes.quantize.targets import TARGETS, adds_in_16_bits
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="other processors add in 32 bits")
+@pytest.mark.parametrize(
+    ("flags", "narrow"),
+    [("fpu sse2 avx2", True), ("fpu avx2 avx_vnni", False), ("avx512f avx512_vnni", False)],
+)
+def test_processors_without_vnni_are_told(tmp_path: Path, flags: str, narrow: bool) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: none\n")
+    assert adds_in_16_bits(cpuinfo) is narrow
+
+
+def test_where_it_cannot_be_told_nothing_is_claimed(tmp_path: Path) -> None:
+    assert adds_in_16_bits(tmp_path / "absent") is False
+
+
+def test_every_target_says_what_it_is_for() -> None:
+    assert all(TARGETS[name].about for name in TARGETS)
+    assert {TARGETS[name].weight.narrow for name in TARGETS} == {True}
