@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from ...graph.coupling.prepare import prepare
 from ...graph.model import Model
 from ...graph.nodes import attribute, captured, is_standard
 from ...graph.shapes import Shapes
@@ -76,7 +77,10 @@ class Goal:
 
 
 class Goals:
-    """Goals of all layers of a model, for compression in graph order."""
+    """Goals of all layers of a model, for compression in graph order.
+
+    ``shapes`` are those of more than one sample: a mean over samples must not look like a tensor of samples.
+    """
 
     def __init__(self, model: Model, shapes: Shapes, layers: Layers) -> None:
         """``shapes`` are those of more than one sample: with one, a sum over samples looks like a tensor of samples."""
@@ -123,3 +127,8 @@ class Goals:
             return None
         low, high = min(c[0] for c in limits if c), max(c[1] for c in limits if c)
         return (low, high) if np.isfinite(low) or np.isfinite(high) else None
+
+
+def goals_of(model: Model, layers: Layers) -> Goals:
+    """Goals of a model as it stands, whatever its symbolic dimensions."""
+    return Goals(model, prepare(model).shapes, layers)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...graph.model import Model
-from ...graph.shapes import infer_shapes
-from ..calibration.goals import Goals
+from ..calibration.goals import goals_of
 from ..calibration.layers import Layers
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.stream import Inputs, Stream
@@ -27,7 +26,7 @@ def alone(model: Model, looked: Model, plan: Mapping[int, tuple[Unit, Option]], 
     ``looked`` has the same structure, its normalizations fitted to the inputs.
     """
     layers, names, stream = layers_of(looked), Names(model), Stream(looked, inputs)
-    goals = Goals(looked, infer_shapes(looked), Layers(looked))
+    goals = goals_of(looked, Layers(looked))
     done = Done()
     fitted = 0
     for unit, option in sorted(plan.values(), key=lambda pair: pair[0].site.place):

@@ -19,7 +19,7 @@ from ...measure.data import DataSource
 from ...measure.inputs import runnable_inputs
 from ..base import Context
 from ..calibration.feeds import calibration_inputs, with_mirrored
-from ..calibration.goals import Goals
+from ..calibration.goals import goals_of
 from ..calibration.layers import Floats, Layers
 from ..calibration.noise import renormalized
 from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
@@ -278,7 +278,7 @@ class Job:
             if self.noise:
                 return alone(self.model, self.looked, plan, Inputs(self.batches, store))
             inputs = Inputs(self._walked, store)
-            goals = Goals(self.model, self.shapes, Layers(self.model))
+            goals = goals_of(self.model, Layers(self.model))
             streams = Stream(self.model, inputs), Stream(self.model, inputs)
             walk = Walk(
                 self.model, plan, layers_of(self.model), goals, *streams, refit=self.asked.refit, tick=self._tick(1)

@@ -10,16 +10,16 @@ import numpy as np
 
 from ...graph.cost import cost
 from ...graph.model import Model
-from ...graph.shapes import infer_shapes
 from ..calibration.effects import Effects
-from ..calibration.goals import Goals
+from ..calibration.goals import Goals, goals_of
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.moments import blas_threads_for, one_blas_thread
+from ..calibration.samples import ROWS, moments_of
 from ..calibration.stream import Inputs, Stream
 from .options import Option, between, sampled
 from .scheme import SCHEMES, TwoFactors
 from .sites import Unit
-from .statistics import LARGEST, ROWS, STRENGTH, Wanted, moments_of
+from .statistics import LARGEST, STRENGTH, Wanted
 
 RANKS, WIDE_RANKS = 4, 2
 """Ranks of a scheme at which factors are computed and tried; between them losses are interpolated. Of layers with more
@@ -81,7 +81,7 @@ def by_outputs(
     A few ranks of each scheme are tried, with factors that are best for the original's activations.
     """
     layers = layers_of(model)
-    goals = Goals(model, infer_shapes(model), Layers(model))
+    goals = goals_of(model, Layers(model))
     stream = Stream(model, inputs)
     effects = Effects(model, inputs.first(_samples(model, tables)))
     found: dict[int, Table] = {}

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from ...graph.errors import BadData, BadModel
-from ..calibration.goals import Goal
-from ..calibration.layers import Floats, Ints, Layer, spread_places
+from ..calibration.layers import Floats
 from ..calibration.moments import Moments
-from ..calibration.reconstruct import Sample, ridge
-from ..calibration.stream import Batch, Stream
+from ..calibration.reconstruct import ridge
 
-ROWS = 1 << 17
-"""Rows that a layer is fitted to, over all samples together."""
 LARGEST = 8192
 """Columns up to which second moments are taken: these are square matrices."""
 STRENGTH = 1e-4
@@ -56,49 +49,3 @@ class Wanted:
         """What this weight adds to the squared error, relative to the variance of what is wanted."""
         error = weight - self.weight
         return float(np.einsum("goc,goc->", np.matmul(error, self.moments), error)) / self.scale
-
-
-def moments_of(layer: Layer, goal: Goal, ours: Stream, theirs: Stream, rows: int = ROWS) -> Moments:
-    """Moments of what reaches a layer in one network with what it is to become in another.
-
-    Raises:
-        BadModel: the two do not fit together.
-        BadData: they hold NaN or infinity.
-    """
-    moments = Moments()
-    moments.add_all(partial(_plain, make) for make in samples_of(layer, goal, ours, theirs, rows))
-    if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
-        raise BadData(
-            f"{layer.op} {layer.node!r} meets NaN or infinity on the calibration data",
-            why="no statistics can be taken of that",
-            fix="check the data and its --preprocess with: intaglio evaluate MODEL --data SOURCE",
-        )
-    return moments
-
-
-def samples_of(
-    layer: Layer, goal: Goal, ours: Stream, theirs: Stream, rows: int = ROWS
-) -> Iterator[Callable[[], Sample]]:
-    """Batch by batch, as functions that make the rows when called."""
-    positions = -(-rows // ours.samples)
-    pairs = zip(ours.batches([layer.x, *goal.others]), theirs.batches([goal.tensor]), ours.keys, strict=True)
-
-    def sample(mine: Batch, other: Batch, keys: Ints) -> Sample:
-        wanted = other[goal.tensor]
-        if len(wanted) != len(mine[layer.x]) or any(mine[n].shape[0] != len(wanted) for n in goal.others):
-            raise BadModel(
-                f"{layer.op} {layer.node!r} cannot be fitted: the compressed network gives it other shapes",
-                why="shapes that depend on values, as after NonZero, do not stay comparable",
-                fix="run without --data, or --exclude what comes before it",
-            )
-        chosen = spread_places(layer, mine[layer.x], positions, keys)
-        others = sum((layer.values(mine[name], chosen) for name in goal.others), 0.0)
-        return Sample(layer.rows(mine[layer.x], chosen), layer.values(wanted, chosen), others)
-
-    for mine, other, keys in pairs:
-        yield partial(sample, mine, other, keys)
-
-
-def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
-    sample = make()
-    return sample.rows, sample.target

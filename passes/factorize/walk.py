@@ -17,13 +17,14 @@ from ..calibration.goals import Goal, Goals
 from ..calibration.layers import Floats, Layer
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import REFITS, RIDGE, Fit, refit_through, ridge, through
+from ..calibration.samples import moments_of, samples_of
 from ..calibration.stream import Stream
 from ..simplify import Names
 from .options import Option
 from .rewrite import Split, apply, split
 from .scheme import SCHEMES
 from .sites import Unit
-from .statistics import LARGEST, ROWS, Wanted, moments_of, samples_of
+from .statistics import LARGEST, Wanted
 
 AWARE = 1
 """Times a layer is fitted again to what gets through the rectifier behind it."""
@@ -124,7 +125,7 @@ class Walk:
             if again == AWARE or goal.clip is None or not centred:
                 break
             fit = Fit(factors.product(), wanted.offset(factors.product()))
-            samples = samples_of(layer, goal, self.compressed, self.original, ROWS)
+            samples = samples_of(layer, goal, self.compressed, self.original)
             moments = moments.other_targets()
             moments.add_all(partial(through, *goal.clip, fit, sample) for sample in samples)
         if layer.bias is not None:
@@ -143,7 +144,7 @@ class Walk:
         if goal.clip is not None and centred:
             fit = refit_through(
                 goal.clip,
-                lambda: samples_of(layer, goal, self.compressed, self.original, ROWS),
+                lambda: samples_of(layer, goal, self.compressed, self.original),
                 moments,
                 fit,
                 old,

@@ -15,27 +15,15 @@ from ..calibration.goals import Goals
 from ..calibration.layers import Floats, Layer, spread_places
 from ..calibration.moments import Moments, blas_threads_for
 from ..calibration.reconstruct import RIDGE, damped, inverse
+from ..calibration.samples import ROWS, rows_for
 from ..calibration.stream import Batch, Stream
 from .obs import Elimination, Reader, eliminate
 from .readers import Readers, Seat
 
 Ints = NDArray[np.int64]
 Watch = Callable[[int, int, Mapping[str, tuple[Floats, Floats]]], None]
-ROWS = 1 << 17
-"""Rows of a layer's input that statistics are taken from, over all samples together: where a layer has more positions,
-a fixed choice of them is looked at in every sample."""
-_ROWS_MACS = 5e10
-"""Multiply-accumulates spent on the second moments of one layer, rows by columns squared: layers of more than some
-600 columns look at fewer rows, as neighbouring positions say much the same."""
-_LEAST_ROWS = 4
-"""Rows for each column that a wide layer looks at all the same, where the data has so many."""
 _MATRIX_BYTES = 1 << 28
 """Second moments held at once while groups are ordered, in bytes; their inverses take as much again."""
-
-
-def rows_for(columns: int, most: int = ROWS) -> int:
-    """Rows that statistics of a layer with so many columns are taken from."""
-    return int(min(most, max(_LEAST_ROWS * columns, _ROWS_MACS / columns**2)))
 
 
 @dataclass

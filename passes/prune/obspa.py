@@ -20,12 +20,13 @@ from ..calibration.layers import Floats, Layer
 from ..calibration.moments import Moments, one_blas_thread
 from ..calibration.noise import renormalized
 from ..calibration.reconstruct import RIDGE, solve
+from ..calibration.samples import ROWS
 from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
 from ..simplify import fold_batch_norm, with_biases
 from .allocate import allocate
 from .choose import Ranking
 from .criteria import CRITERIA, Criterion
-from .curves import ROWS, Curve, Curves
+from .curves import Curve, Curves
 from .plan import Choice, Job, Planner
 from .ranked import NEAR, check_reached, meet, unreachable
 from .readers import Readers

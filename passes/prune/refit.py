@@ -23,8 +23,8 @@ from ..calibration.goals import Goal, Goals
 from ..calibration.layers import Floats, Ints, Layer, Layers, spread_places
 from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import RIDGE, Fit, Sample, damped, inverse, refit_through, ridge
+from ..calibration.samples import ROWS, rows_for
 from ..calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
-from .curves import ROWS, rows_for
 from .obs import Reader, eliminate
 from .readers import Readers
 from .repair import REPAIRS, Repaired, with_weights

@@ -19,6 +19,7 @@ from ...measure.ports import input_ports
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.runner import required
+from ..calibration.samples import ROWS
 from . import datafree
 from .activations import Found, assigned, calibrate
 from .biases import roomy, store_biases
@@ -31,7 +32,7 @@ from .scheme import SCHEMES, Job, LayerNote, Result, study
 from .specs import WIDE, specs_for
 from .storage import store
 from .targets import adds_in_16_bits
-from .walk import ROWS, Rounded, Walked, round_in_turn, round_plainly
+from .walk import Rounded, Walked, round_in_turn, round_plainly
 
 _FEW_ROWS, _FEW_SAMPLES = 1 << 13, 256
 """What means are taken over where only biases follow the data."""

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from ...graph.model import Model
-from ...graph.shapes import infer_shapes
 from ..base import Context
-from ..calibration.goals import Goal, Goals
-from ..calibration.layers import Floats, Ints, Layer, Layers, spread_places
+from ..calibration.goals import Goal, goals_of
+from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
-from ..calibration.reconstruct import Fit, Sample, refit_through, ridge
-from ..calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
+from ..calibration.reconstruct import Fit, refit_through, ridge
+from ..calibration.samples import ROWS, moments_of, samples_of
+from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
 from .grid import Grid, Quantized
 from .rounding import Problem, cheapest
 
 STRENGTH = 1e-3
 """Pull of the refit towards the old weights, relative to the mean variance of a column."""
-ROWS = 1 << 17
-"""Rows of each layer that statistics are taken of."""
 AWARE = 1
 """Rounds of the refit that looks through a rectifier."""
 
@@ -124,9 +121,9 @@ class _Walk:
         self.specs, self.strength, self.aware, self.refit = specs, strength, aware, refit
         self.theirs = Stream(original, inputs)
         self.ours = Stream(running.copy(), inputs)
-        self.positions = -(-rows // max(1, inputs.samples))
+        self.rows = rows
         layers, here = Layers(original), list(Layers(running))
-        goals = Goals(original, infer_shapes(original), layers)
+        goals = goals_of(original, layers)
         self.pairs = [(one, now, goals.of(one)) for one, now in zip(layers, here, strict=True)]
         names = [one.weight for one, _, _ in self.pairs]
         self.tied = {name for name in names if names.count(name) > 1}
@@ -148,8 +145,7 @@ class _Walk:
         model = self.ours.model
         self.ours.hold([now.x, *goal.others])
         self.theirs.hold([goal.tensor])
-        moments = Moments()
-        moments.add_all(partial(_plain, make) for make in self._samples(now, goal))
+        moments = moments_of(now, goal, self.ours, self.theirs, self.rows)
         old = now.matrix(model.weights[now.weight])
         centred, free = now.bias is not None, now.weight not in self.tied
         with blas_threads_for(old.shape[2]):
@@ -178,21 +174,11 @@ class _Walk:
         if goal.clip is None or not centred or not self.aware:
             return fit
         return refit_through(
-            goal.clip, lambda: self._samples(now, goal), moments, fit, old, rounds=self.aware, strength=self.strength
+            goal.clip,
+            lambda: samples_of(now, goal, self.ours, self.theirs, self.rows),
+            moments,
+            fit,
+            old,
+            rounds=self.aware,
+            strength=self.strength,
         )
-
-    def _samples(self, layer: Layer, goal: Goal) -> Iterator[Callable[[], Sample]]:
-        pairs = zip(self.ours.batches([layer.x, *goal.others]), self.theirs.batches([goal.tensor]), strict=True)
-
-        def sample(ours: Batch, theirs: Batch, keys: Ints) -> Sample:
-            chosen = spread_places(layer, ours[layer.x], self.positions, keys)
-            others = sum((layer.values(ours[name], chosen) for name in goal.others), 0.0)
-            return Sample(layer.rows(ours[layer.x], chosen), layer.values(theirs[goal.tensor], chosen), others)
-
-        for (ours, theirs), keys in zip(pairs, self.ours.keys, strict=True):
-            yield partial(sample, ours, theirs, keys)
-
-
-def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
-    sample = make()
-    return sample.rows, sample.target

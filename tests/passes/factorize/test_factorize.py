@@ -310,3 +310,19 @@ def test_a_scheme_that_loses_more_is_left_out_only_where_the_other_is_as_cheap()
     assert not _hopeless("channel", {"spatial": good, "channel": tried("channel", (50, 180), (0.9, 0.8))})
     assert not _hopeless("channel", {"spatial": good, "channel": tried("channel", (120, 180), (0.11, 0.02))})
     assert not _hopeless("spatial", {"spatial": good})
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_mean_over_the_samples_is_no_sample(kept: int) -> None:
+    model = parsed(
+        "float[N, 16] x",
+        "float[N, 20] y",
+        "float[16, 32] w, float[32, 24] w2, float[24, 20] w3, float[24, 20] w5",
+        f"a = MatMul(x, w) r = Relu(a) h = MatMul(r, w2) s = ReduceMean <axes = [0], keepdims = {kept}> (h) "
+        "t = MatMul(s, w5) u = MatMul(h, w3) y = Add(u, t)",
+    )
+    x = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
+    options = {"keep": 0.7, "align": 1, "min_gain": 1.01, "measure": False}
+    done = Factorize(**options).factorize(model, Context(data=data_for(model, x=x)))  # type: ignore[arg-type]
+    assert done.proof is not None
+    assert any(layer.scheme for layer in done.layers)

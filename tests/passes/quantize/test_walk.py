@@ -11,7 +11,7 @@ from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.quantize.grid import Grid
 from intaglio.passes.quantize.walk import Spec, Walked, round_in_turn, round_plainly
 from intaglio.passes.simplify import with_biases
-from tests.passes.parsed import run_plainly
+from tests.passes.parsed import parsed, run_plainly
 from tests.passes.quantize.networks import NETWORKS, Network
 
 
@@ -89,3 +89,19 @@ def test_the_expected_error_is_that_of_the_output() -> None:
     exact, near = (run_plainly(m, {"x": x}, ["a"])["a"] for m in (model, found.applied(model)))
     measured = np.square(near - exact).sum(axis=(0, 2)).sum() / exact.var(axis=(0, 2)).sum() / (exact.size / 8)
     assert first.error == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_mean_over_the_samples_is_no_sample(kept: int) -> None:
+    model = parsed(
+        "float[N, 4] x",
+        "float[N, 5] y",
+        "float[4, 8] w, float[8, 6] w2, float[6, 5] w3, float[6, 5] w5",
+        f"a = MatMul(x, w) r = Relu(a) h = MatMul(r, w2) s = ReduceMean <axes = [0], keepdims = {kept}> (h) "
+        "t = MatMul(s, w5) u = MatMul(h, w3) y = Add(u, t)",
+    )
+    x = np.random.default_rng(0).standard_normal((96, 4)).astype(np.float32)
+    specs = {layer.node: Spec(Grid(6), ("descent",)) for layer in Layers(model)}
+    found = round_in_turn(model, model, [{"x": x[:64]}, {"x": x[64:]}], specs, Context())
+    exact, near = (run_plainly(m, {"x": x}, ["y"])["y"] for m in (model, found.applied(model)))
+    assert np.square(exact - near).mean() < 1e-2 * exact.var()

@@ -1,0 +1,82 @@
+"""Rows that reach a layer in a compressed network, side by side with what they should become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from ...graph.errors import BadData, BadModel
+from .goals import Goal
+from .layers import Floats, Ints, Layer, spread_places
+from .moments import Moments
+from .reconstruct import Sample
+from .stream import Batch, Stream
+
+ROWS = 1 << 17
+"""Rows of a layer's input that statistics are taken from, over all samples together: where a layer has more positions,
+a fixed choice of them is looked at in every sample."""
+_ROWS_MACS = 5e10
+"""Multiply-accumulates spent on the second moments of one layer, rows by columns squared: layers of more than some
+600 columns look at fewer rows, as neighbouring positions say much the same."""
+_LEAST_ROWS = 4
+"""Rows for each column that a wide layer looks at all the same, where the data has so many."""
+
+
+def rows_for(columns: int, most: int = ROWS) -> int:
+    """Rows that statistics of a layer with so many columns are taken from."""
+    return int(min(most, max(_LEAST_ROWS * columns, _ROWS_MACS / columns**2)))
+
+
+def samples_of(
+    layer: Layer, goal: Goal, ours: Stream, theirs: Stream, rows: int = ROWS
+) -> Iterator[Callable[[], Sample]]:
+    """Batch by batch, as functions that make the rows when called; ``layer`` is the one of ``ours``.
+
+    Of wide layers fewer rows are looked at: see ``rows_for``. Calls raise BadModel where the two networks give tensors
+    of different shapes.
+    """
+    rows = rows_for(layer.columns(ours.model.weights[layer.weight]), rows)
+    positions = -(-rows // ours.samples)
+    pairs = zip(ours.batches([layer.x, *goal.others]), theirs.batches([goal.tensor]), ours.keys, strict=True)
+
+    def sample(mine: Batch, other: Batch, keys: Ints) -> Sample:
+        wanted, x = other[goal.tensor], mine[layer.x]
+        along = layer.rows_along(x)
+        if any(layer.without_channels(y) != along for y in (wanted, *(mine[n] for n in goal.others))):
+            raise BadModel(
+                f"{layer.op} {layer.node!r} cannot be fitted: the compressed network gives it other shapes",
+                why="shapes that depend on values, as after NonZero, do not stay comparable",
+                fix="run without --data, or --exclude what comes before it",
+            )
+        chosen = spread_places(layer, x, positions, keys)
+        others = sum((layer.values(mine[name], chosen) for name in goal.others), 0.0)
+        return Sample(layer.rows(x, chosen), layer.values(wanted, chosen), others)
+
+    for mine, other, keys in pairs:
+        yield partial(sample, mine, other, keys)
+
+
+def moments_of(layer: Layer, goal: Goal, ours: Stream, theirs: Stream, rows: int = ROWS) -> Moments:
+    """Moments of what reaches a layer in one network with what it is to become in another.
+
+    Raises:
+        BadModel: the two do not fit together.
+        BadData: they hold NaN or infinity.
+    """
+    moments = Moments()
+    moments.add_all(partial(plain, make) for make in samples_of(layer, goal, ours, theirs, rows))
+    if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
+        raise BadData(
+            f"{layer.op} {layer.node!r} meets NaN or infinity on the calibration data",
+            why="no statistics can be taken of that",
+            fix="check the data and its --preprocess with: intaglio evaluate MODEL --data SOURCE",
+        )
+    return moments
+
+
+def plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
+    """A sample's rows and targets, for sums."""
+    sample = make()
+    return sample.rows, sample.target
