@@ -30,6 +30,7 @@ from intaglio.measure.layer_times import LayerTimes
 from intaglio.passes.prune.choose import Limits, Ranking, eligible, one_direction
 from intaglio.passes.prune.latency import LatencyModel, Wholes
 from intaglio.passes.prune.latency_goal import Timed, measured, meet_latency, report
+from tests.passes.parsed import parsed
 
 from .nets import attention, conv_pair
 
@@ -132,8 +133,17 @@ def test_depthwise_layers_concatenations_and_residual_sums_are_predicted_as_well
 
 
 def test_widths_that_do_not_suit_are_known_to_be_slower() -> None:
-    model = predictor("wide")
-    suiting, odd = (model.after(keeping(wide(), [width / 48])) for width in (2 * BLOCK, 2 * BLOCK - 1))
+    """Whatever the block: the layer that reads the width has outputs enough to fill some."""
+    coupling = analyse(
+        parsed(
+            "float[N, 3, 8, 8] x",
+            "float[N, 64, 8, 8] y",
+            "float[48, 3, 3, 3] w, float[64, 48, 3, 3] v",
+            "a = Conv <pads = [1, 1, 1, 1]> (x, w) r = Relu(a) y = Conv <pads = [1, 1, 1, 1]> (r, v)",
+        )
+    )
+    model = Machine().model(coupling)
+    suiting, odd = (model.after(keeping(coupling, [width / 48])) for width in (2 * BLOCK, 2 * BLOCK - 1))
     assert odd > 1.5 * suiting
 
 
