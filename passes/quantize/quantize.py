@@ -106,6 +106,8 @@ class Quantize(Pass):
         ``real`` are inputs to measure noise on where there is no calibration data; ``evaluate`` is for ``max_drop``.
         """
         start = time.perf_counter()
+        if self.max_drop is not None and evaluate is None:
+            raise UsageError("--max-drop needs labelled data", fix="add --eval-data, or leave it out")
         scheme = scheme_named(self.scheme)
         job = Job(model, self, context)
         result = scheme(job)
@@ -116,11 +118,14 @@ class Quantize(Pass):
         if self.verify:
             _check(model, result.outcome.model, data)
         noise = _noise(result, data)
-        if self.max_drop is not None:
-            if evaluate is None:
-                raise UsageError("--max-drop needs labelled data", fix="add --eval-data, or leave it out")
+        if self.max_drop is not None and evaluate is not None:
             order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
             result, spared = spare(job, scheme, result, [one.name for one in order], evaluate, self.max_drop)
+            if not result.outcome.changed:
+                raise NothingChanged(
+                    f"accuracy stays within {self.max_drop:g} points only with nothing quantized",
+                    fix="allow a larger --max-drop, or choose a --scheme with more bits",
+                )
             noise = _noise(result, data)
         used = kernels_used(result.outcome.model) if self.verify else Used()
         outputs = outputs_noise(model, result.outcome.model, data) if data is not None and self.verify else {}
