@@ -110,7 +110,7 @@ class Bits:
         else:
             arrays |= {"scale": _scales(scale[..., ::2], exact), "flagged": _scales(scale[..., 1::2], exact)}
             arrays["flag"] = pack(np.where(code.flag, -1, 1))[None, None]
-        if shift is not None:
+        if shift is not None and not code.book.shift_is_sum:
             arrays["shift"] = _scales((shift / alpha).reshape(rows, -1), exact)
         if code.column is not None:
             arrays["column"] = _scales(code.column[:, None], exact)
@@ -167,17 +167,24 @@ class Bits:
         lines = Lines(work, weight)
         matrix = self._matrix(lines)
         self._lay(lines, matrix, out)
+        kind = helper.np_dtype_to_tensor_dtype(self.weight.dtype)
+        work.model.graph.value_info.append(helper.make_tensor_value_info(out, kind, self.weight.shape))
         return lines.nodes
 
     def _matrix(self, lines: Lines) -> str:
         """Nodes that make the rows. Shapes: (rows, columns)."""
         arrays = self.arrays
-        found = self._unpacked(lines, "planes", lines.scale("scale", arrays["scale"]))
+        scale = lines.scale("scale", arrays["scale"])
+        found = self._unpacked(lines, "planes", scale)
         if "flagged" in arrays:
             other = self._unpacked(lines, "planes", lines.scale("flagged", arrays["flagged"]))
             found = lines.add("Where", [self._where(lines, "flag"), other, found])
-        if "shift" in arrays:
-            found = lines.add("Add", [found, self._wide(lines, lines.scale("shift", arrays["shift"]))])
+        if self.code.book.shifted:
+            if "shift" in arrays:
+                shift = lines.scale("shift", arrays["shift"])
+            else:
+                shift = lines.add("ReduceSum", [scale, lines.integers([0])], keepdims=0)
+            found = lines.add("Add", [found, self._wide(lines, shift)])
         if "column" in arrays:
             groups, _, columns = arrays["column"].shape
             if groups > 1:
@@ -205,7 +212,7 @@ class Bits:
 
     def _wide(self, lines: Lines, blocks: str) -> str:
         """One number for each column from one for each block."""
-        rows, count = self.arrays["shift"].shape
+        _, rows, count = self.arrays["scale"].shape
         if count == 1:
             return blocks
         ends = lines.reshape(blocks, [rows, count, 1])
@@ -214,12 +221,17 @@ class Bits:
         return lines.add("Slice", [flat, *(lines.integers([n]) for n in (0, self.columns, 1))])
 
     def _scattered(self, lines: Lines, mask: str) -> str:
-        """Magnitudes where the mask says, 0 elsewhere."""
-        rows = self.arrays["mask"].shape[1]
-        places = lines.add("Transpose", [lines.add("NonZero", [mask])], perm=[1, 0])
-        none = lines.add("ConstantOfShape", [lines.integers([rows, self.columns])])
-        sizes = lines.add("Cast", [lines.constant("magnitude", self.arrays["magnitude"])], to=onnx.TensorProto.FLOAT)
-        return lines.add("ScatterND", [none, places, sizes])
+        """The n-th magnitude at the n-th place of the mask, and anything elsewhere. Shapes: (rows, columns)."""
+        place = lines.add("CumSum", [self._flat(lines, mask), lines.constant("axis", np.zeros((), np.int64))])
+        last = lines.add("Sub", [place, lines.constant("unit", np.ones((), np.int32))])
+        index = lines.add("Max", [last, lines.constant("none", np.zeros((), np.int32))])
+        sizes = lines.add("Gather", [lines.constant("magnitude", self.arrays["magnitude"]), index])
+        floats = lines.add("Cast", [sizes], to=onnx.TensorProto.FLOAT)
+        return lines.reshape(floats, [-1, self.columns])
+
+    def _flat(self, lines: Lines, mask: str) -> str:
+        """Ones and noughts, one after the other."""
+        return lines.reshape(lines.add("Cast", [mask], to=onnx.TensorProto.INT32), [-1])
 
     def _lay(self, lines: Lines, matrix: str, out: str) -> None:
         """From rows to the weight's shape and type."""
