@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import NothingChanged, UsageError
 from . import console
-from .before_after import accuracies, amount_rows, latencies, open_source, slower
+from .before_after import accuracies, amount_rows, for_many_samples, latencies, open_source, slower
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def quantize(
     work = Quantize(**options)
     if samples is not None and data is None:
         raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
+    original, close = for_many_samples(original, data, eval_data)
     labelled = open_source(eval_data, original, preprocess, None)
     source = open_source(data, original, preprocess, samples)
     evaluate = None if labelled is None else lambda candidate: _top1(candidate, labelled)
@@ -161,10 +162,13 @@ def quantize(
     except NothingChanged as error:
         if not force:
             raise
+        close(original)
         save(original, out, recipe=recipe)
         _report_unchanged(error, model, out, original.notes)
         return
     accuracy = accuracies(original, done.model, labelled)
+    for changed in (original, done.model):
+        close(changed)
     times = latencies(original, done.model, seed) if measure else None
     _tell_losses(done, times)
     save(done.model, out, recipe=recipe)
