@@ -30,6 +30,7 @@ static uint32_t saved_states(void) {
 
 static int has(int isa) {
     unsigned a, b, c, d;
+    if (isa != IB_AVX2 && isa != IB_AVX512) return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     const uint32_t states = saved_states();
     const int avx2 = (states & YMM_STATE) == YMM_STATE && (b & (1u << 5));
