@@ -26,23 +26,12 @@ struct ib_wgemv {
     int32_t *ones;      /* set bits, laid out as scale */
 };
 
-extern const ib_wgemv_variant ib_wgemv_portable;
-#if defined(__x86_64__)
-extern const ib_wgemv_variant ib_wgemv_avx2, ib_wgemv_avx512;
-#endif
-#if defined(__aarch64__)
-extern const ib_wgemv_variant ib_wgemv_neon;
-#endif
+#define IB_WGEMV(isa) extern const ib_wgemv_variant ib_wgemv_##isa;
+#include "../variants.def"
 
 static const ib_wgemv_variant *const VARIANTS[IB_ISA_COUNT] = {
-    [IB_PORTABLE] = &ib_wgemv_portable,
-#if defined(__x86_64__)
-    [IB_AVX2] = &ib_wgemv_avx2,
-    [IB_AVX512] = &ib_wgemv_avx512,
-#endif
-#if defined(__aarch64__)
-    [IB_NEON] = &ib_wgemv_neon,
-#endif
+#define IB_WGEMV(isa) [IB_ISA_##isa] = &ib_wgemv_##isa,
+#include "../variants.def"
 };
 
 static size_t block_channels(const ib_wgemv *w, size_t block) { return ib_min(w->block, w->channels - block * w->block); }
@@ -86,22 +75,22 @@ static int allocate(ib_wgemv *w) {
     return IB_OK;
 }
 
-static int check_weights(size_t bits_bytes, size_t scale_count, int64_t planes, int64_t outputs, int64_t channels,
-                         int64_t block) {
+static int check_weights(int64_t planes, int64_t outputs, int64_t channels, int64_t block, int64_t bits_bytes,
+                         int64_t scale_count) {
     if (!ib_is_size(planes) || !ib_is_size(outputs) || !ib_is_size(channels) || !ib_is_size(block)) return IB_BAD_SIZE;
     if (channels > MOST_CHANNELS) return IB_TOO_LARGE;
     size_t bytes, scales;
     if (!IB_PRODUCT(&bytes, (size_t)planes, (size_t)outputs, ib_bytes_of((size_t)channels)) ||
         !IB_PRODUCT(&scales, (size_t)planes, (size_t)outputs, ib_ceil_div((size_t)channels, (size_t)block)))
         return IB_TOO_LARGE;
-    return bytes == bits_bytes && scales == scale_count ? IB_OK : IB_BAD_LENGTH;
+    return (int64_t)bytes == bits_bytes && (int64_t)scales == scale_count ? IB_OK : IB_BAD_LENGTH;
 }
 
-int ib_wgemv_pack(const uint8_t *bits, size_t bits_bytes, const float *scale, size_t scale_count, int64_t planes,
-                  int64_t outputs, int64_t channels, int64_t block, int isa, ib_wgemv **result) {
-    if (!bits || !scale || !result) return IB_NULL;
-    *result = NULL;
-    int status = check_weights(bits_bytes, scale_count, planes, outputs, channels, block);
+int ib_wgemv_prepare(int isa, int64_t planes, int64_t outputs, int64_t channels, int64_t block, const uint8_t *bits,
+                     int64_t bits_bytes, const float *scale, int64_t scale_count, ib_wgemv **handle) {
+    if (!bits || !scale || !handle) return IB_NULL;
+    *handle = NULL;
+    int status = check_weights(planes, outputs, channels, block, bits_bytes, scale_count);
     if (status == IB_OK) status = ib_isa_resolve(isa, &isa);
     if (status == IB_OK && !VARIANTS[isa]) status = IB_MISSING_ISA;
     if (status != IB_OK) return status;
@@ -123,7 +112,7 @@ int ib_wgemv_pack(const uint8_t *bits, size_t bits_bytes, const float *scale, si
     }
     for (size_t p = 0; p < w->planes; p++)
         for (size_t n = 0; n < w->outputs; n++) pack_output(w, bits, scale, p, n);
-    *result = w;
+    *handle = w;
     return IB_OK;
 }
 
@@ -256,15 +245,15 @@ static int scratch(call *c, int activation) {
     return c->slices && c->steps ? IB_OK : IB_NO_MEMORY;
 }
 
-int ib_wgemv_run(const ib_wgemv *w, const float *x, size_t x_count, int64_t rows, int activation, float *y, size_t y_count,
-                 const ib_threads *threads) {
-    if (!w || !x || !y) return IB_NULL;
+int ib_wgemv_run(const ib_wgemv *w, int activation, int64_t rows, const float *x, int64_t x_count, float *y,
+                 int64_t y_count, const ib_threads *threads) {
+    if (!w || (rows && (!x || !y))) return IB_NULL;
     if (activation != IB_ACTIVATION_FLOAT && activation != IB_ACTIVATION_INT8) return IB_BAD_VALUE;
-    if (rows == 0) return x_count || y_count ? IB_BAD_LENGTH : IB_OK;
-    if (!ib_is_size(rows)) return IB_BAD_SIZE;
+    if (rows < 0 || rows > IB_LARGEST) return IB_BAD_SIZE;
     size_t in, out;
     if (!IB_PRODUCT(&in, (size_t)rows, w->channels) || !IB_PRODUCT(&out, (size_t)rows, w->outputs)) return IB_TOO_LARGE;
-    if (in != x_count || out != y_count) return IB_BAD_LENGTH;
+    if ((int64_t)in != x_count || (int64_t)out != y_count) return IB_BAD_LENGTH;
+    if (!rows) return IB_OK;
     call c = {.weights = w, .x = x, .y = y, .rows = (size_t)rows, .tiles = ib_ceil_div(w->strips, TILE_STRIPS)};
     const int status = scratch(&c, activation);
     if (status == IB_OK) {

@@ -12,22 +12,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../status.h"
+#include "../cpu.h"
 #include "../threads.h"
 
 typedef struct ib_wgemv ib_wgemv;
 
-enum { IB_ACTIVATION_FLOAT = 0, IB_ACTIVATION_INT8 = 1 };
+typedef enum ib_activation { IB_ACTIVATION_FLOAT = 0, IB_ACTIVATION_INT8 = 1 } ib_activation;
 
-/* Lay weights out for the kernels of an instruction set (an ib_isa). `bits` is planes x outputs x ceil(channels / 8),
-   `scale` planes x outputs x ceil(channels / block); the lengths are those of the buffers, and must be right. */
-IB_API int ib_wgemv_pack(const uint8_t *bits, size_t bits_bytes, const float *scale, size_t scale_count, int64_t planes,
-                         int64_t outputs, int64_t channels, int64_t block, int isa, ib_wgemv **result);
+/* Read weights [planes][outputs][ceil(channels / 8)] and scale [planes][outputs][ceil(channels / block)] into the order
+   of the kernel. `bits_bytes` and `scale_count` are the sizes of the two, which are not needed afterwards. The handle
+   never changes: any number of threads may run it at once. */
+IB_API int ib_wgemv_prepare(int isa, int64_t planes, int64_t outputs, int64_t channels, int64_t block,
+                            const uint8_t *bits, int64_t bits_bytes, const float *scale, int64_t scale_count,
+                            ib_wgemv **handle);
 
-/* y (rows x outputs) from x (rows x channels). `activation` is one of the two above. */
-IB_API int ib_wgemv_run(const ib_wgemv *weights, const float *x, size_t x_count, int64_t rows, int activation, float *y,
-                        size_t y_count, const ib_threads *threads);
+/* x [rows][channels] -> y [rows][outputs]. No rows are none to compute, not an error. */
+IB_API int ib_wgemv_run(const ib_wgemv *handle, int activation, int64_t rows, const float *x, int64_t x_count, float *y,
+                        int64_t y_count, const ib_threads *threads);
 
-IB_API void ib_wgemv_free(ib_wgemv *weights);
+/* Null is allowed. */
+IB_API void ib_wgemv_free(ib_wgemv *handle);
 
 #endif
