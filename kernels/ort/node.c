@@ -8,7 +8,7 @@ enum { MESSAGE = 512, MOST_CUTS = 64 };
 
 ort_status *ib_node_error(const kernel *k, const char *format, ...) {
     char text[MESSAGE];
-    const int start = snprintf(text, sizeof text, "%s: ", k->op->name);
+    const int start = k->made ? 0 : snprintf(text, sizeof text, "%s '%s': ", k->op->name, k->node);
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text + start, sizeof text - (size_t)start, format, arguments);

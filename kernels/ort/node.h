@@ -22,6 +22,8 @@ typedef struct bit_operator bit_operator;
 typedef struct kernel {
     const ort_api *api;
     const bit_operator *op;
+    char node[64]; /* its name; empty where it does not fit */
+    int made;
 } kernel;
 
 /* One operator of the domain. */
@@ -37,7 +39,8 @@ struct bit_operator {
     void (*release)(kernel *); /* what make allocated, as far as it came */
 };
 
-/* An error: what is wrong, as printf writes it, after the name of the operator. */
+/* An error: what is wrong, as printf writes it. While the kernel is made it begins with the operator and the node; when
+   a node fails to run, ONNX Runtime says which. */
 ort_status *ib_node_error(const kernel *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The error for what the library's functions return; null for IB_OK. */

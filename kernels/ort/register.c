@@ -54,6 +54,16 @@ static void destroy(void *kernel_) {
     free(k);
 }
 
+/* A name that does not fit stays empty: it only helps to read errors. */
+static void read_name(kernel *k, const ort_info *info) {
+    size_t size = sizeof k->node;
+    ort_status *status =
+        ORT_CALL(k->api, ORT_NODE_NAME, ort_status *, const ort_info *, char *, size_t *)(info, k->node, &size);
+    if (!status) return;
+    k->node[0] = 0;
+    ORT_CALL(k->api, ORT_RELEASE_STATUS, void, ort_status *)(status);
+}
+
 static ort_status *create(const ort_operator *base, const ort_api *api, const ort_info *info, void **result) {
     const bit_operator *op = of(base);
     *result = NULL;
@@ -61,7 +71,9 @@ static ort_status *create(const ort_operator *base, const ort_api *api, const or
     if (!k) return ORT_CALL(api, ORT_CREATE_STATUS, ort_status *, int, const char *)(ORT_FAIL, ib_message(IB_NO_MEMORY));
     k->api = api;
     k->op = op;
+    read_name(k, info);
     ort_status *status = op->make(k, info);
+    k->made = 1;
     if (status)
         destroy(k);
     else
