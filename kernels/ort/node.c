@@ -1,3 +1,5 @@
+#define _DEFAULT_SOURCE /* sysconf knows processors only with these */
+#define _DARWIN_C_SOURCE
 #include "node.h"
 
 #include <stdarg.h>
