@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import UsageError
 from . import console
-from .before_after import amount_rows, choice, open_source
+from .before_after import amount_rows, choice
 from .fewer_bits import Measured, Request, decibels, tell_noise, tell_rest
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
@@ -119,8 +119,6 @@ def binarize(
     }
     if size == 0:
         raise UsageError("--size 0 keeps nothing", fix="give a fraction above 0 and up to 1")
-    if samples is not None and data is None:
-        raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
     work = Binarize(**options)
     original = load(model, shapes=parse_shapes(shape))
     console.notes(original.notes)
@@ -131,8 +129,10 @@ def binarize(
         model,
         out,
         recipe,
-        source=open_source(data, original, preprocess, samples),
-        labelled=open_source(eval_data, original, preprocess, None),
+        data=data,
+        eval_data=eval_data,
+        preprocess=preprocess,
+        samples=samples,
         seed=seed,
         measure=measure,
         force=force,

@@ -103,7 +103,7 @@ class Binarize(Pass):
             after=amounts(result.outcome.model),
             sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
             outputs=attempt.outputs,
-            worst=worst(result.layers, noise),
+            worst=worst(result.layers, noise, rounded=False),
             notes=list(result.outcome.notes),
             seconds=time.perf_counter() - start,
             spared=attempt.spared,

@@ -167,8 +167,6 @@ class Bits:
         lines = Lines(work, weight)
         matrix = self._matrix(lines)
         self._lay(lines, matrix, out)
-        kind = helper.np_dtype_to_tensor_dtype(self.weight.dtype)
-        work.model.graph.value_info.append(helper.make_tensor_value_info(out, kind, self.weight.shape))
         return lines.nodes
 
     def _matrix(self, lines: Lines) -> str:
@@ -202,7 +200,10 @@ class Bits:
         """Signs times scales: those of each block, or one for all."""
         block = self.columns if whole else self.block
         operands = [lines.constant(planes, self.arrays[planes]), scale]
-        return lines.add("UnpackWeight", operands, domain=DOMAIN, channels=self.columns, block=block)
+        out = lines.add("UnpackWeight", operands, domain=DOMAIN, channels=self.columns, block=block)
+        shape = (self.arrays[planes].shape[1], self.columns)  # which nobody can infer
+        lines.work.model.graph.value_info.append(helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, shape))
+        return out
 
     def _where(self, lines: Lines, bits: str) -> str:
         """Bits as truth values. Shapes: (rows, columns)."""
