@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..graph.bits import IN_BITS
 from ..graph.errors import NothingChanged, UsageError
 from . import console
 from .before_after import accuracies, amount_rows, latencies, open_source, slower
@@ -254,7 +255,7 @@ def _report(
             console.line(f"ONNX Runtime computes in integers: {told}")
         for reason, names in _by_reason(result["skipped"]).items():
             shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-            console.line(f"left in float: {shown}: {reason}")
+            console.line(f"left {'as it is' if reason == IN_BITS else 'in float'}: {shown}: {reason}")
         if done.spared:
             console.line(f"more bits for {', '.join(done.spared)}, to stay within --max-drop")
         if "accuracy" not in result:

@@ -55,6 +55,16 @@ def bit_operator(node: onnx.NodeProto) -> BitOperator | None:
     return BIT_OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
 
 
+IN_BITS = "works on bits"
+"""Why passes for floats leave such a node as it is."""
+
+
+def holds_signs(node: onnx.NodeProto) -> int | None:
+    """Which input of a node holds packed signs of a weight."""
+    known = bit_operator(node)
+    return known.weight if known else None
+
+
 def output_shape(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
     """Shape of the one output of an operator on bits.
 

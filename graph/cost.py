@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
 from .bits import BITS_A_MAC, DOMAIN, bit_macs, bit_operator
-from .decoded import decoded_weights
+from .decoded import Decoded, decoded_weights
 from .dtypes import bits, is_float, is_number, stored_bytes
 from .errors import BadModel
 from .macs import Dims, formula
@@ -79,6 +79,7 @@ class Cost:
     ``params`` counts each float weight once, and integers and bits that stand for floats; ``weight_bytes`` is what the
     weights take in the file. ``nodes`` follows the order of the graph. ``uncounted`` names nodes whose MACs are not
     known because a shape is not. ``bops`` are multiply-accumulates of one bit with another; ``macs`` are all others.
+    ``bit_params`` are the parameters that the file keeps as bits.
     """
 
     params: int
@@ -88,6 +89,7 @@ class Cost:
     nodes: list[NodeCost]
     uncounted: list[str]
     bops: int = 0
+    bit_params: int = 0
 
     @property
     def equivalent_macs(self) -> float:
@@ -132,6 +134,7 @@ def cost(model: Model, shapes: Shapes | None = None) -> Cost:
         nodes=nodes,
         uncounted=uncounted,
         bops=sum(n.bops for n in nodes),
+        bit_params=sum(_bit_parameters(decoded_weights(model), known).values()),
     )
 
 
@@ -150,16 +153,9 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
         for position in _QUANTIZED[node.op_type]
     }
     decoded = decoded_weights(model)
-    found = {
-        name: prod(shapes.dims[name])
-        for name in decoded.made
-        if name in shapes.dims and is_float(shapes.dtypes.get(name, 0))
-    }
+    found = _bit_parameters(decoded, shapes)
     for name, weight in model.weights.items():
-        if name in decoded.codes:
-            continue
-        if name in decoded.signs:
-            found[name] = decoded.signs[name]
+        if name in decoded.codes or name in decoded.signs:
             continue
         if is_float(shapes.dtypes[name]):
             counts = name not in scales or name in other
@@ -174,6 +170,12 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
             if is_float(shapes.dtypes.get(name, 0)) and name in shapes.dims:
                 found[name] = prod(shapes.dims[name])
     return found
+
+
+def _bit_parameters(decoded: Decoded, shapes: Shapes) -> dict[str, int]:
+    """Weights that the file keeps as bits, by the tensor that holds or decodes them."""
+    made = {n: prod(shapes.dims[n]) for n in decoded.made if n in shapes.dims and is_float(shapes.dtypes.get(n, 0))}
+    return {**made, **decoded.signs}
 
 
 def weight_bytes(model: Model) -> int:

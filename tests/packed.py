@@ -23,7 +23,7 @@ class Net:
         self.weights: dict[str, np.ndarray] = {}
 
     def node(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        name = f"{op.lower()}{len(self.nodes)}"
+        name = f"{op.lower()}{1 + sum(n.op_type == op for n in self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, domain=domain, **attributes))
         return name
 
@@ -78,15 +78,15 @@ def binary_cnn(
 ) -> onnx.ModelProto:
     """A float stem, a residual block of two binary convolutions, packed pooling, and float layers after them."""
     n = Net(seed)
-    stem = n.node("Relu", n.node("Conv", "x", n.floats(width, 3, 3, 3), n.floats(width), pads=PADS))
+    stem = n.node("Conv", "x", n.floats(width, 3, 3, 3), n.floats(width), pads=PADS)
     first = n.convolved(n.packed(stem, 0, 2, 3, 1), width, width, planes=2)
     block = n.node("Add", stem, first)
     settings = convolution(width, pad_value=0.0)
     threshold = n.weight(np.arange(-width // 2, width - width // 2, dtype=np.int32))
     bits = n.bits("BConvBits", n.packed(block, 0, 2, 3, 1), n.signs(1, width, 9 * width), threshold, **settings)
     pooled = n.bits("BMaxPool", bits, channels=width, kernel=[2, 2], strides=[2, 2], pads=FREE)
-    last = n.convolved(pooled, width, 2 * width)
-    mixed = n.node("Relu", n.node("Conv", last, n.floats(width, 2 * width, 1, 1), n.floats(width)))
+    last = n.node("Relu", n.convolved(pooled, width, 2 * width))
+    mixed = n.node("Conv", last, n.floats(width, 2 * width, 1, 1), n.floats(width))
     flat = n.node("Flatten", n.node("GlobalAveragePool", mixed))
     rows = n.bits("BGemm", n.packed(flat, 0, 1), n.signs(1, 16, width), n.floats(16), n.floats(16), channels=width)
     scale = n.weight(np.abs(n.rng.standard_normal((1, 10, 2))).astype(np.float32))

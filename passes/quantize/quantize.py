@@ -152,7 +152,7 @@ def describe(done: QuantizedModel) -> dict[str, Any]:
     return {
         "before": dict(done.before),
         "after": dict(done.after),
-        "kept": {k: done.after[k] / done.before[k] if done.before[k] else 1.0 for k in done.before},
+        "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
         "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in result.layers],
         "nodes": dict(result.outcome.done),
         "skipped": dict(result.outcome.skipped),
@@ -179,7 +179,8 @@ def _layer(one: LayerNote) -> dict[str, Any]:
 
 def _amounts(model: Model) -> dict[str, float]:
     counted = cost(model)
-    return {"macs": counted.macs, "params": counted.params, "size_bytes": file_bytes(model)}
+    bits = {"bops": counted.bops} if counted.bops else {}
+    return {"macs": counted.macs, "params": counted.params, "size_bytes": file_bytes(model), **bits}
 
 
 def _noise(result: Result, data: DataSource | None) -> dict[str, float]:

@@ -191,14 +191,14 @@ def test_the_operator_set_around_bits_can_be_raised(network: Callable[..., Any])
 
 
 WRONG: dict[str, tuple[str, Any, str]] = {
-    "channels of the image": ("bconv3", {"channels": 20}, "last axis of its image is 2 long, 3"),
-    "length of a filter": ("bconv3", {"kernel": [3, 2]}, "a filter is 14 long, 9"),
-    "groups": ("bconv3", {"group": 5}, "no multiple of 5 groups"),
-    "window": ("bconv3", {"dilations": [9, 9]}, "does not fit into an image of 8 x 8"),
-    "no kernel": ("bconv3", {"kernel": None}, "'kernel' is no list of 2 numbers"),
-    "no channels": ("bgemm14", {"channels": None}, "'channels' is no positive number"),
-    "order": ("bitpack2", {"perm": [0, 1, 1, 2]}, "fits no tensor of 4 axes"),
-    "row of floats": ("matmul1bit15", {"channels": 9}, "its first input is 16 long, 9"),
+    "channels of the image": ("bconv1", {"channels": 20}, "last axis of its image is 2 long, 3"),
+    "length of a filter": ("bconv1", {"kernel": [3, 2]}, "a filter is 14 long, 9"),
+    "groups": ("bconv1", {"group": 5}, "no multiple of 5 groups"),
+    "window": ("bconv1", {"dilations": [9, 9]}, "does not fit into an image of 8 x 8"),
+    "no kernel": ("bconv1", {"kernel": None}, "'kernel' is no list of 2 numbers"),
+    "no channels": ("bgemm1", {"channels": None}, "'channels' is no positive number"),
+    "order": ("bitpack1", {"perm": [0, 1, 1, 2]}, "fits no tensor of 4 axes"),
+    "row of floats": ("matmul1bit1", {"channels": 9}, "its first input is 16 long, 9"),
 }
 
 
@@ -218,7 +218,7 @@ def test_operands_that_do_not_fit_are_told_with_their_node(case: str) -> None:
 
 def test_a_missing_operand_is_told() -> None:
     proto = binary_cnn()
-    (node,) = [n for n in proto.graph.node if n.name == "bconv3"]
+    (node,) = [n for n in proto.graph.node if n.name == "bconv1"]
     del node.input[1:]
     with pytest.raises(BadModel, match="1 inputs instead of 4"):
         infer_shapes(from_proto(proto))
