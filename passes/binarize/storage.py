@@ -191,7 +191,7 @@ class Bits:
             found = lines.reshape(found, [-1, columns])
         if "mask" in arrays:
             mask = self._where(lines, "mask")
-            sign = self._unpacked(lines, "planes", lines.constant("one", np.ones((1, 1, 1), np.float32)), whole=True)
+            sign = self._unpacked(lines, "planes", lines.common(np.ones((1, 1, 1), np.float32)), whole=True)
             size = lines.add("Mul", [self._scattered(lines, mask), lines.scale("step", arrays["step"])])
             found = lines.add("Where", [mask, lines.add("Mul", [sign, size]), found])
         return found
@@ -207,9 +207,9 @@ class Bits:
 
     def _where(self, lines: Lines, bits: str) -> str:
         """Bits as truth values. Shapes: (rows, columns)."""
-        one = lines.constant("one", np.ones((1, 1, 1), np.float32))
+        one = lines.common(np.ones((1, 1, 1), np.float32))
         signs = self._unpacked(lines, bits, one, whole=True)
-        return lines.add("Less", [signs, lines.constant("zero", np.zeros((), np.float32))])
+        return lines.add("Less", [signs, lines.common(np.zeros((), np.float32))])
 
     def _wide(self, lines: Lines, blocks: str) -> str:
         """One number for each column from one for each block."""
@@ -223,9 +223,9 @@ class Bits:
 
     def _scattered(self, lines: Lines, mask: str) -> str:
         """The n-th magnitude at the n-th place of the mask, and anything elsewhere. Shapes: (rows, columns)."""
-        place = lines.add("CumSum", [self._flat(lines, mask), lines.constant("axis", np.zeros((), np.int64))])
-        last = lines.add("Sub", [place, lines.constant("unit", np.ones((), np.int32))])
-        index = lines.add("Max", [last, lines.constant("none", np.zeros((), np.int32))])
+        place = lines.add("CumSum", [self._flat(lines, mask), lines.common(np.zeros((), np.int64))])
+        last = lines.add("Sub", [place, lines.common(np.ones((), np.int32))])
+        index = lines.add("Max", [last, lines.common(np.zeros((), np.int32))])
         sizes = lines.add("Gather", [lines.constant("magnitude", self.arrays["magnitude"]), index])
         floats = lines.add("Cast", [sizes], to=onnx.TensorProto.FLOAT)
         return lines.reshape(floats, [-1, self.columns])
@@ -275,16 +275,19 @@ class Lines:
     def add(
         self, op: str, inputs: list[str], out: str = "", name: str = "", *, domain: str = "", **attributes: Any
     ) -> str:
-        out = out or self.work.names.fresh(f"{self.stem}/{op.lower()}")
-        title = name or self.work.names.fresh(f"{self.stem}/{op}")
-        self.nodes.append(helper.make_node(op, inputs, [out], title, domain=domain or None, **attributes))
+        out = out or self.work.names.fresh(f"{self.stem}/bits")
+        self.nodes.append(helper.make_node(op, inputs, [out], name or None, domain=domain or None, **attributes))
         return out
 
     def constant(self, what: str, value: np.ndarray) -> str:
         return self.work.constant(f"{self.stem}/{what}", np.array(value))
 
+    def common(self, value: np.ndarray) -> str:
+        """A small constant that all weights share."""
+        return self.work.constant("bits/constant", value)
+
     def integers(self, values: list[int]) -> str:
-        return self.constant("shape", np.array(values, np.int64))
+        return self.common(np.array(values, np.int64))
 
     def reshape(self, name: str, shape: list[int]) -> str:
         return self.add("Reshape", [name, self.integers(shape)])
