@@ -98,8 +98,8 @@ class Bits:
 
     @classmethod
     def of(cls, one: Coded, weight: np.ndarray) -> Bits:
-        code, alpha = one.code, one.where.alpha if isinstance(one.where, Layer) else 1.0
-        bits = cls(one.where, code, weight)
+        code, bits = one.code, cls(one.where, one.code, weight)
+        alpha = one.where.alpha if isinstance(one.where, Layer) and not bits.multiplies else 1.0
         rows = code.levels.shape[0] * code.levels.shape[1]
         planes, shift = code.plane_scales()
         scale = (planes / alpha).reshape(len(planes), rows, -1)
