@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .graph.load import load as load
     from .graph.model import Model as Model
     from .graph.save import save as save
+    from .kernels.register import ops_library as ops_library
+    from .kernels.register import register as register
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
@@ -27,9 +29,22 @@ _WHERE = {
     "PruneChannels": ".passes.prune",
     "Quantize": ".passes.quantize",
     "load": ".graph.load",
+    "ops_library": ".kernels.register",
+    "register": ".kernels.register",
     "save": ".graph.save",
 }
-__all__ = ["Factorize", "IntaglioError", "Model", "PruneChannels", "Quantize", "__version__", "load", "save"]
+__all__ = [
+    "Factorize",
+    "IntaglioError",
+    "Model",
+    "PruneChannels",
+    "Quantize",
+    "__version__",
+    "load",
+    "ops_library",
+    "register",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:
