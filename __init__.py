@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .graph.save import save as save
     from .kernels.register import ops_library as ops_library
     from .kernels.register import register as register
+    from .passes.binarize import Binarize as Binarize
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Binarize": ".passes.binarize",
     "Factorize": ".passes.factorize",
     "IntaglioError": ".graph.errors",
     "Model": ".graph.model",
@@ -34,6 +36,7 @@ _WHERE = {
     "save": ".graph.save",
 }
 __all__ = [
+    "Binarize",
     "Factorize",
     "IntaglioError",
     "Model",
