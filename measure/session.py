@@ -79,7 +79,7 @@ def run(session: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] |
 def explain(error: BaseException) -> str:
     """ONNX Runtime's message without its file names and codes, the operator first."""
     text = " ".join(str(error).split())
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Exception during initialization: )?", "", text)
     node = re.search(r"running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)", text)
     if node:
         op, name, message = node.groups()
