@@ -7,6 +7,13 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
+/* Strips follow each other in memory. What the next call needs at this place is fetched while this one computes: weights
+   that come from far away are what the product of a single row waits for. */
+INLINE __m512i load(const uint32_t *words, size_t next) {
+    _mm_prefetch((const char *)(words + next), _MM_HINT_T0);
+    return _mm512_loadu_si512(words);
+}
+
 INLINE void masked_tile(const uint32_t *words, size_t stride, const float *x, size_t x_stride, size_t channels,
                         float *negative, const int strips, const int rows) {
     __m512 sum[TILE_ROWS][TILE_STRIPS];
@@ -15,7 +22,7 @@ INLINE void masked_tile(const uint32_t *words, size_t stride, const float *x, si
     for (size_t first = 0; first < channels; first += WORD, words += STRIP) {
         const size_t count = channels - first < WORD ? channels - first : WORD;
         __m512i word[TILE_STRIPS];
-        for (int s = 0; s < strips; s++) word[s] = _mm512_loadu_si512(words + (size_t)s * stride);
+        for (int s = 0; s < strips; s++) word[s] = load(words + (size_t)s * stride, (size_t)strips * stride);
         __m512i bit = _mm512_set1_epi32(1);
         for (size_t k = 0; k < count; k++, bit = _mm512_add_epi32(bit, bit))
             for (int s = 0; s < strips; s++) {
@@ -54,7 +61,7 @@ INLINE void counted_tile(const uint32_t *words, size_t stride, const uint32_t *s
         for (int i = 0; i < LEVEL_BITS; i++) bits[u][i] = _mm512_setzero_si512();
     for (size_t w = 0; w < count; w++, words += STRIP, slices += LEVEL_BITS)
         for (int s = 0; s < strips; s++) {
-            const __m512i word = _mm512_loadu_si512(words + (size_t)s * stride);
+            const __m512i word = load(words + (size_t)s * stride, (size_t)strips * stride);
             for (int r = 0; r < rows; r++)
                 for (int i = 0; i < LEVEL_BITS; i++) {
                     const __m512i slice = _mm512_set1_epi32((int)slices[(size_t)r * slice_stride + (size_t)i]);
