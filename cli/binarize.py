@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import UsageError
 from . import console
-from .before_after import amount_rows, choice, for_many_samples, open_source
+from .before_after import amount_rows, choice, efficiency_text, for_many_samples, open_source
 from .fewer_bits import Measured, Request, decibels, tell_noise, tell_rest
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
@@ -192,6 +192,7 @@ def _report(done: BinarizedModel, measured: Measured, model: Path, out: Path, no
             console.line(
                 f"{done.scheme}: {done.bits:.2f} bits for each weight of these layers, scales and maps included"
             )
+        console.line(efficiency_text(result["bibench"]))
         tell_noise(result)
         tell_rest(result, done, out, spared="left in float:")
 

@@ -9,8 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ...graph.cost import cost
 from ...graph.model import Model
 from ...measure.data import DataSource
+from ...measure.efficiency import Efficiency, efficiency
 from ..base import PASSES, Context, Pass, PassReport, name_in
 from ..quantize.attempt import Evaluate, amounts, attempted
 from ..quantize.noise import Worst, worst
@@ -29,6 +31,7 @@ class BinarizedModel:
     after: Mapping[str, float]
     sqnr: Mapping[str, float]
     outputs: Mapping[str, float]
+    efficiency: Efficiency
     worst: list[Worst]
     notes: list[str]
     seconds: float
@@ -103,6 +106,7 @@ class Binarize(Pass):
             after=amounts(result.outcome.model),
             sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
             outputs=attempt.outputs,
+            efficiency=efficiency(cost(model), cost(result.outcome.model)),
             worst=worst(result.layers, noise),
             notes=list(result.outcome.notes),
             seconds=time.perf_counter() - start,
@@ -116,6 +120,7 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
     return {
         "scheme": done.scheme,
         "bits": done.bits,
+        "bibench": done.efficiency.as_dict(),
         "before": dict(done.before),
         "after": dict(done.after),
         "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
