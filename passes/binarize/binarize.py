@@ -31,8 +31,8 @@ class BinarizedModel:
     after: Mapping[str, float]
     sqnr: Mapping[str, float]
     outputs: Mapping[str, float]
-    efficiency: Efficiency
     worst: list[Worst]
+    efficiency: Efficiency
     notes: list[str]
     seconds: float
     spared: list[str] = field(default_factory=list)
@@ -106,8 +106,8 @@ class Binarize(Pass):
             after=amounts(result.outcome.model),
             sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
             outputs=attempt.outputs,
+            worst=worst(result.layers, noise, rounded=False),
             efficiency=efficiency(cost(model), cost(result.outcome.model)),
-            worst=worst(result.layers, noise),
             notes=list(result.outcome.notes),
             seconds=time.perf_counter() - start,
             spared=attempt.spared,
@@ -129,6 +129,7 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
         "skipped": dict(result.outcome.skipped),
         "sqnr_db": dict(done.outputs),
         "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in done.worst],
+        "bibench": done.efficiency.as_dict(),
         "spared": done.spared,
         **result.details,
         "notes": done.notes,
