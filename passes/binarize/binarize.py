@@ -129,7 +129,6 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
         "skipped": dict(result.outcome.skipped),
         "sqnr_db": dict(done.outputs),
         "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in done.worst],
-        "bibench": done.efficiency.as_dict(),
         "spared": done.spared,
         **result.details,
         "notes": done.notes,
