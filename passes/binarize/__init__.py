@@ -1,0 +1,1 @@
+"""Weights, and activations of networks trained for it, as bits."""
