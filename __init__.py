@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .graph.load import load as load
     from .graph.model import Model as Model
     from .graph.save import save as save
+    from .passes.binarize import Binarize as Binarize
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Binarize": ".passes.binarize",
     "Factorize": ".passes.factorize",
     "IntaglioError": ".graph.errors",
     "Model": ".graph.model",
@@ -29,7 +31,17 @@ _WHERE = {
     "load": ".graph.load",
     "save": ".graph.save",
 }
-__all__ = ["Factorize", "IntaglioError", "Model", "PruneChannels", "Quantize", "__version__", "load", "save"]
+__all__ = [
+    "Binarize",
+    "Factorize",
+    "IntaglioError",
+    "Model",
+    "PruneChannels",
+    "Quantize",
+    "__version__",
+    "load",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

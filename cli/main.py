@@ -23,6 +23,7 @@ COMMANDS = {
     "prune": "Remove the least important coupled channels until a target is met.",
     "factorize": "Split layers into low-rank factors until a target is met.",
     "quantize": "Give weights, and activations, fewer bits in a form that runtimes accelerate.",
+    "binarize": "Store weights in one or two bits, or lower a network that was trained binary to operators on bits.",
     "check": "Load a model, run it once and say whether it works.",
     "evaluate": "Measure a model's accuracy on labelled data.",
     "compare": "Set two models side by side: size, MACs, latency, outputs.",

@@ -23,6 +23,7 @@ REGISTRIES = (
     ("passes.quantize", "passes.quantize.ranges", "RANGES"),
     ("passes.quantize", "passes.quantize.targets", "TARGETS"),
     ("passes.quantize", "passes.quantize.allocate", "ALLOCATORS"),
+    ("passes.binarize", "passes.binarize.scheme", "SCHEMES"),
     ("passes.budget", "passes.budget", "SOLVERS"),
     ("measure.accuracy", "measure.accuracy", "METRICS"),
     ("importers", "importers.base", "IMPORTERS"),

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.errors import NothingChanged, UsageError
+from ..graph.errors import UsageError
 from . import console
-from .before_after import accuracies, amount_rows, latencies, open_source, slower
+from .before_after import amount_rows, open_source
+from .fewer_bits import Request, decibels, tell_noise, tell_rest
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
 if TYPE_CHECKING:
     from ..graph.model import Model
     from ..passes.quantize.quantize import QuantizedModel
-
-_CLEAN_DB = 40.0
-"""Layers above are not worth a word of advice."""
 
 
 def quantize(
@@ -120,8 +118,7 @@ def quantize(
     Example: intaglio quantize model.onnx -o int8.onnx --data images.npz
     """
     from ..graph.load import load
-    from ..graph.save import check_target, save
-    from ..passes import Context
+    from ..graph.save import check_target
     from ..passes.quantize import Quantize
     from .options import parse_shapes
 
@@ -150,37 +147,25 @@ def quantize(
     work = Quantize(**options)
     if samples is not None and data is None:
         raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
-    labelled = open_source(eval_data, original, preprocess, None)
-    source = open_source(data, original, preprocess, samples)
-    evaluate = None if labelled is None else lambda candidate: _top1(candidate, labelled)
     recipe = {"pass": "quantize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
-    try:
-        with console.progress("quantizing") as tick:
-            context = Context(data=source, seed=seed, tick=tick)
-            done = work.quantize(original, context, real=labelled, evaluate=evaluate)
-    except NothingChanged as error:
-        if not force:
-            raise
-        save(original, out, recipe=recipe)
-        _report_unchanged(error, model, out, original.notes)
-        return
-    accuracy = accuracies(original, done.model, labelled)
-    times = latencies(original, done.model, seed) if measure else None
-    _tell_losses(done, times)
-    save(done.model, out, recipe=recipe)
-    _report(done, model, out, {"accuracy": accuracy, "latency_ms": times}, original.notes)
+    request = Request(
+        original,
+        model,
+        out,
+        recipe,
+        source=open_source(data, original, preprocess, samples),
+        labelled=open_source(eval_data, original, preprocess, None),
+        seed=seed,
+        measure=measure,
+        force=force,
+    )
+    answer = request.carried_out("quantizing", work.quantize, _hint)
+    if answer is not None:
+        _report(*answer, model, out, original.notes)
 
 
-def _report_unchanged(error: NothingChanged, model: Path, out: Path, notes: list[str]) -> None:
-    told = f"{error.what}: {error.why}; {out} is the model as it was, as --force asks"
-    result = {"model": str(model), "out": str(out), "changed": False, "notes": [*notes, told]}
-    console.emit(result, lambda: console.line(f"note: {told}"))
-
-
-def _top1(model: Model, source: Any) -> float:
-    from ..measure.accuracy import evaluate_model
-
-    return evaluate_model(model, source, names=["top1"]).values["top1"]
+def _hint(done: QuantizedModel) -> str:
+    return "try another --scheme" if done.result.accelerated else "this graph is for study, not for speed"
 
 
 def _input_ranges(texts: list[str] | None) -> tuple[tuple[str, float, float], ...]:
@@ -218,16 +203,8 @@ def _pixel_ranges(model: Model, preprocess: str | None) -> tuple[tuple[str, floa
     return tuple(found)
 
 
-def _tell_losses(done: QuantizedModel, times: dict[str, Any] | None) -> None:
-    """What is worse than before is said, whatever was asked for."""
-    if done.after["size_bytes"] >= done.before["size_bytes"]:
-        done.notes.append("the file is not smaller than the original")
-    hint = "try another --scheme" if done.result.accelerated else "this graph is for study, not for speed"
-    done.notes.extend(slower(times, hint))
-
-
 def _report(
-    done: QuantizedModel, model: Path, out: Path, measured: dict[str, dict[str, Any] | None], notes: list[str]
+    done: QuantizedModel, measured: dict[str, dict[str, Any] | None], model: Path, out: Path, notes: list[str]
 ) -> None:
     from ..passes.quantize.quantize import describe
 
@@ -236,7 +213,7 @@ def _report(
 
     def show() -> None:
         rows = [
-            (one["name"], one["weights"], one["activations"], one["method"], _db(one["sqnr_db"]))
+            (one["name"], one["weights"], one["activations"], one["method"], decibels(one["sqnr_db"]))
             for one in result["layers"]
         ]
         if rows:
@@ -244,34 +221,10 @@ def _report(
             console.line()
         console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
         console.line()
-        for name, decibels in result["sqnr_db"].items():
-            console.line(f"output {name}: signal to noise {_db(decibels)}")
-        for one in result["worst"]:
-            if one["sqnr_db"] < _CLEAN_DB:
-                console.line(f"noisy: {one['name']} at {_db(one['sqnr_db'])}; {one['advice']}")
+        tell_noise(result)
         if integer := result["runtime"]["integer"]:
             told = ", ".join(f"{count} {op}" for op, count in integer.items())
             console.line(f"ONNX Runtime computes in integers: {told}")
-        for reason, names in _by_reason(result["skipped"]).items():
-            shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-            console.line(f"left in float: {shown}: {reason}")
-        if done.spared:
-            console.line(f"more bits for {', '.join(done.spared)}, to stay within --max-drop")
-        if "accuracy" not in result:
-            console.line("accuracy not measured: give --eval-data to see what it cost")
-        for note in done.notes:
-            console.line(f"note: {note}")
-        console.line(f"wrote {out} in {done.seconds:.1f} s")
+        tell_rest(result, done, out, spared="more bits for")
 
     console.emit(result, show)
-
-
-def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, reason in skipped.items():
-        found.setdefault(reason, []).append(name)
-    return found
-
-
-def _db(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} dB"

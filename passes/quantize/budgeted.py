@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ...graph.errors import TargetUnreachable, UsageError
@@ -51,11 +51,21 @@ def _averaged(job: Job, ready: Prepared, bits: float) -> Result:
 
 
 def _sized(job: Job, ready: Prepared, size: float) -> Result:
-    """What the file takes beside weights is only known when it is made: the limit is corrected by what it misses."""
-    wanted = size * file_bytes(job.model)
+    return fitting_file(job.model, size, lambda file: rounded(job, ready, partial(_grids_for, job, file), 4))
+
+
+def fitting_file(model: Model, size: float, make: Callable[[float], Result]) -> Result:
+    """What ``make`` gives for a file of so many bytes, with a limit that is corrected by what it misses.
+
+    What a file takes beside weights is only known when it is made.
+
+    Raises:
+        TargetUnreachable: the file stays larger than the fraction ``size`` of the model's.
+    """
+    wanted = size * file_bytes(model)
     over = excess = 0.0
     for _ in range(_ROUNDS):
-        result = rounded(job, ready, partial(_grids_for, job, wanted - over), 4)
+        result = make(wanted - over)
         excess = file_bytes(result.outcome.model) - wanted
         if excess <= 0:
             return result
@@ -68,8 +78,12 @@ def _sized(job: Job, ready: Prepared, size: float) -> Result:
 
 def _grids_for(job: Job, file: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
     """Grids with which a file of so many bytes comes out, if all but the layers stays as large as it is."""
-    beside = file_bytes(model) - sum(model.weights[one.weight].nbytes for one in layers.values())
-    return _allocated(job, model, dict.fromkeys(layers, STORED), file - beside, by_bytes=True)
+    return _allocated(job, model, dict.fromkeys(layers, STORED), room_for(layers, model, file), by_bytes=True)
+
+
+def room_for(layers: Mapping[str, Layer], model: Model, file: float) -> float:
+    """Bytes that a file of so many leaves for the layers' weights."""
+    return file - (file_bytes(model) - sum(model.weights[one.weight].nbytes for one in layers.values()))
 
 
 def _allocated(

@@ -7,7 +7,10 @@ what GPTQ computes by updates with the inverse of H, in exact arithmetic; no inv
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from .grid import Floats, Quantized, spread
 from .rounding import ROUNDERS, Problem
@@ -33,24 +36,42 @@ def gptq(problem: Problem) -> Quantized:
 
 def successive(problem: Problem, second: Floats, steps: Steps, damp: float = DAMP) -> Quantized:
     """Round with given scales. Shapes: second (groups, columns, columns)."""
-    order = np.argsort(-np.einsum("gcc->gc", second), axis=1, kind="stable")
-    wanted, scale, zero = (
-        np.take_along_axis(v.transpose(0, 2, 1), order[:, :, None], axis=1)
-        for v in (problem.wanted, *(spread(s, problem.block, second.shape[-1]) for s in (steps.scale, steps.zero)))
+    scale, zero = (
+        np.ascontiguousarray(spread(v, problem.block, second.shape[-1]).transpose(0, 2, 1))
+        for v in (steps.scale, steps.zero)
     )
+    codes, groups = np.empty_like(scale), np.arange(len(second))
+
+    def choose(columns: NDArray[np.intp], target: Floats) -> Floats:
+        step, shift = scale[groups, columns], zero[groups, columns]
+        codes[groups, columns] = found = problem.grid.round(target, step, shift)
+        return np.asarray((found - shift) * step)
+
+    in_turn(problem.wanted, second, choose, damp)
+    return steps.of(problem, codes.transpose(0, 2, 1))
+
+
+Choose = Callable[[NDArray[np.intp], Floats], Floats]
+"""Of one column of each group, and what its weights should best be, what they become. Shapes: (groups,), (groups,
+outputs) -> (groups, outputs)."""
+
+
+def in_turn(wanted: Floats, second: Floats, choose: Choose, damp: float = DAMP) -> None:
+    """Ask for one column after the other, largest inputs first; later ones are told what makes up for earlier ones.
+
+    Shapes: wanted (groups, outputs, columns), second (groups, columns, columns).
+    """
+    order = np.argsort(-np.einsum("gcc->gc", second), axis=1, kind="stable")
+    wanted = np.take_along_axis(wanted.transpose(0, 2, 1), order[:, :, None], axis=1)
     pull = _pull(second, order, damp)
     columns = wanted.shape[1]
-    codes, gap = np.empty_like(wanted), np.empty_like(wanted)
+    gap = np.empty_like(wanted)
     for start in range(0, columns, LAZY):
         stop = min(start + LAZY, columns)
         aim = wanted[:, start:stop] + pull[:, start:stop, :start] @ gap[:, :start]
         for j in range(start, stop):
             target = aim[:, j - start] + (pull[:, j : j + 1, start:j] @ gap[:, start:j])[:, 0]
-            codes[:, j] = problem.grid.round(target, scale[:, j], zero[:, j])
-            gap[:, j] = wanted[:, j] - (codes[:, j] - zero[:, j]) * scale[:, j]
-    integers = np.empty_like(codes)
-    np.put_along_axis(integers, order[:, :, None], codes, axis=1)
-    return steps.of(problem, integers.transpose(0, 2, 1))
+            gap[:, j] = wanted[:, j] - choose(order[:, j], target)
 
 
 def _pull(second: Floats, order: np.ndarray, damp: float) -> Floats:

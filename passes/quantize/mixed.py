@@ -12,6 +12,7 @@ from ..calibration.stream import Inputs, Stream
 from .allocate import ALLOCATORS, Choices
 from .grid import Grid
 from .ompq import SAMPLES, grams
+from .rounding import Spec
 from .sensitivity import Measure, sensitivity
 
 Cost = Callable[[Layer, tuple[int, ...], Grid], float]
@@ -46,10 +47,12 @@ def mixed(
     layers = [one for one in Layers(model) if one.node in grids]
     losses: dict[str, np.ndarray] = {}
     if chosen.losses:
-        open_ = {node: options for node, options in grids.items() if len(options) > 1}
-        losses = sensitivity(
-            model, inputs, open_, method=method, block=block, symmetric=symmetric, measure=measure, tick=tick
-        )
+        rules = {
+            one.node: [Spec(grid, (method,), block(one), symmetric) for grid in grids[one.node]]
+            for one in layers
+            if len(grids[one.node]) > 1
+        }
+        losses = sensitivity(model, inputs, rules, measure=measure, tick=tick)
     products: dict[str, np.ndarray] = {}
     if chosen.grams:
         stream = Stream(model, inputs.first(SAMPLES))

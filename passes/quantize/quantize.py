@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from ...graph.cost import cost
-from ...graph.errors import BadModel, NothingChanged, ProofFailed, UsageError
+from ...graph.errors import UsageError
 from ...graph.model import Model
-from ...graph.save import file_bytes
 from ...measure.data import DataSource
-from ...measure.inputs import runnable_inputs
-from ...measure.session import open_session, run
 from ..base import PASSES, Context, Pass, PassReport, name_in
 from .activations import AUTO
 from .allocate import ALLOCATORS
+from .attempt import Evaluate, amounts, attempted
 from .kernels_used import Used, kernels_used
-from .noise import Worst, measure, outputs_noise, worst
+from .noise import Worst, worst
 from .ranges import RANGES
 from .rounding import ROUNDERS
 from .scheme import Job, LayerNote, Result, scheme_named
-from .spare import spare
 from .targets import TARGETS
-
-Evaluate = Callable[[Model], float]
-"""Accuracy of a model, as a fraction."""
 
 
 @dataclass(frozen=True)
@@ -106,43 +98,31 @@ class Quantize(Pass):
         ``real`` are inputs to measure noise on where there is no calibration data; ``evaluate`` is for ``max_drop``.
         """
         start = time.perf_counter()
-        if self.max_drop is not None and evaluate is None:
-            raise UsageError("--max-drop needs labelled data", fix="add --eval-data, or leave it out")
         scheme = scheme_named(self.scheme)
         job = Job(model, self, context)
-        result = scheme(job)
-        if not result.outcome.changed:
-            raise _nothing(result)
-        spared: list[str] = []
-        data = context.data or real
-        if self.verify:
-            _check(model, result.outcome.model, data)
-        noise = _noise(result, data)
-        if self.max_drop is not None and evaluate is not None:
-            order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
-            result, spared = spare(job, scheme, result, [one.name for one in order], evaluate, self.max_drop)
-            if not result.outcome.changed:
-                raise NothingChanged(
-                    f"accuracy stays within {self.max_drop:g} points only with nothing quantized",
-                    fix="allow a larger --max-drop, or choose a --scheme with more bits",
-                )
-            noise = _noise(result, data)
+        attempt = attempted(
+            model,
+            lambda spared: scheme(replace(job, spared=spared)),
+            data=context.data or real,
+            evaluate=evaluate,
+            max_drop=self.max_drop,
+            verify=self.verify,
+            advice="choose a --scheme with more bits",
+        )
+        result, noise = attempt.result, attempt.noise
         used = kernels_used(result.outcome.model) if self.verify else Used()
-        outputs = outputs_noise(model, result.outcome.model, data) if data is not None and self.verify else {}
-        if self.verify and spared:
-            _check(model, result.outcome.model, data)
         return QuantizedModel(
             model=result.outcome.model,
             result=result,
-            before=_amounts(model),
-            after=_amounts(result.outcome.model),
+            before=amounts(model),
+            after=amounts(result.outcome.model),
             sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
-            outputs=outputs,
+            outputs=attempt.outputs,
             worst=worst(result.layers, noise),
             used=used,
             notes=list(result.outcome.notes),
             seconds=time.perf_counter() - start,
-            spared=spared,
+            spared=attempt.spared,
         )
 
 
@@ -175,50 +155,3 @@ def _layer(one: LayerNote) -> dict[str, Any]:
         "method": one.method,
         "weight_error": one.error,
     }
-
-
-def _amounts(model: Model) -> dict[str, float]:
-    counted = cost(model)
-    return {"macs": counted.macs, "params": counted.params, "size_bytes": file_bytes(model)}
-
-
-def _noise(result: Result, data: DataSource | None) -> dict[str, float]:
-    if data is None:
-        return {}
-    names = [n for one in result.layers for n in (one.tensor, one.reads)]
-    return measure(result.reference, result.outcome.model, names, data)
-
-
-def _nothing(result: Result) -> NothingChanged:
-    reasons = sorted(set(result.outcome.skipped.values()))
-    return NothingChanged(
-        "nothing was quantized",
-        why="; ".join(reasons[:4]) or "the model has no layers with constant weights",
-        fix="see what the model is made of with: intaglio inspect MODEL; check --include and --exclude",
-    )
-
-
-def _check(original: Model, result: Model, data: DataSource | None) -> None:
-    """The result must run, and must give finite numbers where the original does."""
-    batch = next(iter(data.batches(4)), None) if data is not None else None
-    feed = batch.inputs if batch is not None else runnable_inputs(original)
-    exact = run(open_session(original), feed)
-    try:
-        near = run(open_session(result), feed)
-    except BadModel as error:
-        raise ProofFailed(
-            "ONNX Runtime does not run the quantized model, while it runs the original",
-            why=error.why or error.what,
-            fix="leave what it names in float, and what is next to it: --exclude NODE_OR_OPERATOR",
-        ) from error
-    for name, value in exact.items():
-        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            continue
-        if near[name].shape != value.shape:
-            raise ProofFailed(f"output {name!r} has shape {near[name].shape}, the original's has {value.shape}")
-        if np.isfinite(value).all() and not np.isfinite(near[name].astype(np.float64)).all():
-            raise ProofFailed(
-                f"output {name!r} of the quantized model is not finite",
-                why="numbers overflow in the smaller type",
-                fix="keep the layers that overflow in float with --exclude",
-            )

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from ...graph.registry import Registry
+from ..calibration.walk import row_costs
 from .grid import Floats, Grid, Quantized
 
 
@@ -31,10 +30,7 @@ class Problem:
 
     def cost(self, matrices: Floats) -> Floats:
         """Of each row. Shapes: (groups, outputs)."""
-        gap = matrices - self.wanted
-        if self.second is None:
-            return np.asarray(np.square(gap).sum(axis=-1))
-        return np.asarray(np.einsum("goc,goc->go", gap @ self.second, gap))
+        return row_costs(matrices - self.wanted, self.second)
 
 
 class Rounder(Protocol):
@@ -52,3 +48,19 @@ def cheapest(problem: Problem, names: Sequence[str]) -> tuple[str, Quantized]:
     costs = {name: float(problem.cost(q.floats()).sum()) for name, q in found.items()}
     name = min(found, key=lambda n: costs[n])
     return name, found[name]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one layer's weights become: integers of which kind, how many columns share a scale (0: a row).
+
+    Of the ``methods`` the one is taken that costs the layer least.
+    """
+
+    grid: Grid
+    methods: tuple[str, ...]
+    block: int = 0
+    symmetric: bool = True
+
+    def solve(self, wanted: Floats, second: Floats | None) -> tuple[str, Quantized]:
+        return cheapest(Problem(wanted, self.grid, second, self.block, self.symmetric), self.methods)

@@ -1,4 +1,4 @@
-"""What a network loses when one layer alone is rounded, to each number of bits that it may get."""
+"""What a network loses when one layer alone is rounded, in each way that it may be."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from ..calibration.effects import Effects
 from ..calibration.layers import Floats, Layer, Layers, spread_places
 from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
 from ..calibration.stream import Batch, Inputs, Stream
-from .grid import Grid, Quantized
-from .rounding import ROUNDERS, Problem
+from ..calibration.walk import Coarse, Rule, row_costs
 
 Measure = Literal["outputs", "divergence", "layer"]
 RIDGE = 1e-3
@@ -27,24 +26,21 @@ ROWS = 1 << 15
 def sensitivity(
     model: Model,
     inputs: Inputs,
-    grids: Mapping[str, Sequence[Grid]],
+    rules: Mapping[str, Sequence[Rule[Coarse]]],
     *,
-    method: str = "gptq",
-    block: Callable[[Layer], int] = lambda layer: 0,
-    symmetric: bool = True,
     measure: Measure = "outputs",
     tick: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> dict[str, np.ndarray]:
-    """Losses of each layer, by its node, for each of its grids.
+    """Losses of each layer, by its node, for each of its rules.
 
     ``outputs`` is the squared error of the network's outputs relative to their variance; ``divergence`` that of the
     probabilities where outputs are scores of classes; ``layer`` the error expected of the layer's own output relative
     to its variance, which needs no run of what follows. The bias makes up for what rounding does to the mean.
 
     Source: ``divergence`` is that of Cai et al., "ZeroQ", CVPR 2020, arXiv:2001.00281, section 3.2. Differs: rounded by
-    ``method`` instead of to nearest numbers, as the layers will be in the end.
+    the rules instead of to nearest numbers, as the layers will be in the end.
     """
-    layers = [one for one in Layers(model) if one.node in grids]
+    layers = [one for one in Layers(model) if one.node in rules]
     stream = Stream(model, inputs)
     effects = Effects(model, inputs, divergence=measure == "divergence") if measure != "layer" else None
     place = {o: k for k, node in enumerate(model.graph.node) for o in node.output}
@@ -56,13 +52,14 @@ def sensitivity(
         if effects is not None:
             effects.start_at(place[layer.node])
         losses = []
-        for grid in grids[layer.node]:
+        wanted, second = layer.matrix(model.weights[layer.weight]), _second(layer, moments)
+        for rule in rules[layer.node]:
             with blas_threads_for(moments.mean.shape[1]):
-                problem, rounded = _rounded(model, layer, moments, grid, ROUNDERS[method], block(layer), symmetric)
+                matrices = rule.solve(wanted, second)[1].floats()
             if effects is None:
-                losses.append(_relative(problem, rounded))
+                losses.append(_relative(wanted, matrices, second))
             else:
-                losses.append(effects.of(_constants(model, layer, moments, problem, rounded)))
+                losses.append(effects.of(_constants(model, layer, moments, wanted, matrices)))
         found[layer.node] = np.array(losses)
         stream.retain([one.x for one in layers[k + 1 :]])
         tick(k + 1, len(layers))
@@ -78,36 +75,23 @@ def _rows(layer: Layer, batch: Batch, keys: np.ndarray, samples: int) -> tuple[F
     return layer.rows(x, spread_places(layer, x, -(-ROWS // max(1, samples)), keys)), None
 
 
-def _rounded(
-    model: Model,
-    layer: Layer,
-    moments: Moments,
-    grid: Grid,
-    method: Callable[[Problem], Quantized],
-    block: int,
-    symmetric: bool,
-) -> tuple[Problem, Quantized]:
+def _second(layer: Layer, moments: Moments) -> Floats:
     second = moments.covariance if layer.bias is not None else moments.second
     pull = RIDGE * np.einsum("gcc->g", second) / max(1, second.shape[-1])
-    damped = second + pull[:, None, None] * np.eye(second.shape[-1])
-    problem = Problem(layer.matrix(model.weights[layer.weight]), grid, damped, block, symmetric)
-    return problem, method(problem)
+    return np.asarray(second + pull[:, None, None] * np.eye(second.shape[-1]))
 
 
-def _relative(problem: Problem, rounded: Quantized) -> float:
+def _relative(wanted: Floats, matrices: Floats, second: Floats) -> float:
     """The expected squared error relative to what the layer gives."""
-    power = float(problem.cost(np.zeros_like(problem.wanted)).sum())
-    return float(problem.cost(rounded.floats()).sum()) / power if power > 0 else 0.0
+    power = float(row_costs(wanted, second).sum())
+    return float(row_costs(matrices - wanted, second).sum()) / power if power > 0 else 0.0
 
 
-def _constants(
-    model: Model, layer: Layer, moments: Moments, problem: Problem, rounded: Quantized
-) -> dict[str, np.ndarray]:
+def _constants(model: Model, layer: Layer, moments: Moments, wanted: Floats, matrices: Floats) -> dict[str, np.ndarray]:
     """Weight and bias of the layer as rounded."""
-    matrices = rounded.floats()
     changed = {layer.weight: layer.weight_like(matrices, model.weights[layer.weight])}
     offset = layer.offset(model)
     if layer.bias is not None and offset is not None:
-        offset = offset + np.einsum("goc,gc->go", problem.wanted - matrices, moments.mean)
+        offset = offset + np.einsum("goc,gc->go", wanted - matrices, moments.mean)
         changed[layer.bias] = layer.bias_like(offset, model.weights[layer.bias])
     return changed

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from ...graph.errors import TargetUnreachable
 from ...graph.model import Model
-from .scheme import Job, Result, Scheme
+from .scheme import Result
+
+Make = Callable[[frozenset[str]], Result]
+"""Makes a result in which layers of these names are spared."""
 
 
 def spare(
-    job: Job,
-    scheme: Scheme,
+    original: Model,
+    make: Make,
     result: Result,
     order: Sequence[str],
     evaluate: Callable[[Model], float],
@@ -25,14 +27,14 @@ def spare(
     Raises:
         TargetUnreachable: all spared, the loss is still larger.
     """
-    before = evaluate(job.model)
+    before = evaluate(original)
 
     def lost(one: Result) -> float:
         return 100 * (before - evaluate(one.outcome.model))
 
     if lost(result) <= max_drop:
         return result, []
-    best = scheme(replace(job, spared=frozenset(order)))
+    best = make(frozenset(order))
     least = lost(best)
     if least > max_drop:
         raise TargetUnreachable(
@@ -42,7 +44,7 @@ def spare(
     low, high = 0, len(order)
     while high - low > 1:
         middle = (low + high) // 2
-        tried = scheme(replace(job, spared=frozenset(order[:middle])))
+        tried = make(frozenset(order[:middle]))
         if lost(tried) <= max_drop:
             best, high = tried, middle
         else:

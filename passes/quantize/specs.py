@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from ..calibration.layers import Layer
 from .auto import BLIND, CANDIDATES
 from .grid import WEIGHTS8, Grid
+from .rounding import Spec
 from .scheme import Job
-from .walk import Spec
 
 WIDE = 7
 """Bits from which on the nearest integers do; only biases then follow the data."""

@@ -20,6 +20,7 @@ from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.runner import required
 from ..calibration.samples import ROWS
+from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from . import datafree
 from .activations import Found, assigned, calibrate
 from .biases import roomy, store_biases
@@ -32,7 +33,6 @@ from .scheme import SCHEMES, Job, LayerNote, Result, study
 from .specs import WIDE, specs_for
 from .storage import store
 from .targets import adds_in_16_bits
-from .walk import Rounded, Walked, round_in_turn, round_plainly
 
 _FEW_ROWS, _FEW_SAMPLES = 1 << 13, 256
 """What means are taken over where only biases follow the data."""
@@ -139,7 +139,7 @@ def _from_statistics(
     )
 
 
-def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked:
+def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
     """Weights by themselves, biases by what BatchNormalization says of the means."""
     names = _names(model)
     walked = round_plainly(model, specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names))
@@ -149,7 +149,7 @@ def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer
     return walked
 
 
-def _done(model: Model, placement: Placement, walked: Walked) -> dict[str, str]:
+def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict[str, str]:
     nodes = model.graph.node
     return {
         display_name(nodes[k]): "integers"
@@ -162,7 +162,7 @@ def _names(model: Model) -> dict[str, str]:
     return {node.output[0]: display_name(node) for node in model.graph.node if node.output}
 
 
-def _notes(model: Model, placement: Placement, walked: Walked, kinds: Kinds) -> list[LayerNote]:
+def _notes(model: Model, placement: Placement, walked: Walked[Quantized], kinds: Kinds) -> list[LayerNote]:
     names = _names(model)
     activations = f"{'' if kinds.activations.signed else 'u'}int{kinds.activations.bits}"
     return [
@@ -179,7 +179,7 @@ def _notes(model: Model, placement: Placement, walked: Walked, kinds: Kinds) -> 
     ]
 
 
-def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked:
+def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
     wide, names = kinds.weights.bits >= WIDE, _names(model)
     batches, _ = calibration_inputs(model, job.context)
     batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
@@ -194,7 +194,7 @@ def _first(batches: Sequence[Mapping[str, Floats]], samples: int) -> list[Mappin
     return [batch for batch, before in zip(batches, counts[:-1], strict=True) if before < samples]
 
 
-def _stored(job: Job, model: Model, running: Model, walked: Walked, found: Found) -> Model:
+def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], found: Found) -> Model:
     """The running model with integers in the place of the rounded layers' constants."""
     changed = running.copy()
     changed.weights.update(walked.biases)
@@ -203,7 +203,7 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked, found: Found
         infer_shapes(model).dims,
         all(isinstance(d, int) for p in input_ports(model) for d in p.shape or ("",)),
     )
-    rounded: dict[str, Rounded] = {}
+    rounded: dict[str, Rounded[Quantized]] = {}
     stored: dict[str, tuple[Layer, Quantized, Affine]] = {}
     for node, one in walked.rounded.items():
         now, x = here[node], found.affines[one.layer.x]

@@ -36,6 +36,16 @@ _BLOCKED, _HALF = 21, 19
 """And in which it takes blocks, and scales of 16 bits."""
 
 
+class Decoder(Protocol):
+    """Writes nodes that make a float weight of what is stored."""
+
+    def same(self, other: Decoder, /) -> bool:
+        """Whether both stand for the same tensor, number for number."""
+
+    def nodes(self, work: Work, weight: str, out: str, /) -> list[onnx.NodeProto]:
+        """The last one makes ``out``."""
+
+
 class Stored(Protocol):
     """A rounded weight: ``Rounded`` of the walk over layers, or ``Single``."""
 
@@ -65,7 +75,7 @@ def store(model: Model, rounded: Mapping[str, Stored] | Iterable[Stored], *, for
     entries = list(rounded.values() if isinstance(rounded, Mapping) else rounded)
     writers = [_writer(one, model.weights[one.layer.weight], form) for one in entries]
     least = max((opset for opset, _ in writers), default=0)
-    work = Work(raise_opset(model, max(model.opset, least)), once=form == "nbits")
+    work = Work(raise_opset(model, max(model.opset, least)))
     for _, write in writers:
         write(work)
     return work.finish()
@@ -80,7 +90,7 @@ def _writer(one: Stored, weight: np.ndarray, form: Form) -> tuple[int, Callable[
     rows = row_writer(where, found, weight, standard=form == "dq")
     if rows is not None and isinstance(where, Place):
         return 0, partial(rows, place=where, form=found)
-    return _opset(found), partial(Work.dequantize, where=where, form=found)
+    return _opset(found), partial(Work.decode, where=where, form=Dequantized(found, form == "nbits"))
 
 
 def _opset(one: Laid) -> int:
@@ -93,7 +103,6 @@ class Work:
     """A copy of a model whose weights become integers one after the other."""
 
     original: Model
-    once: bool = False
     model: Model = field(init=False)
     names: Names = field(init=False)
     constants: dict[str, list[tuple[np.ndarray, str]]] = field(default_factory=lambda: defaultdict(list))
@@ -108,7 +117,7 @@ class Work:
         for k, node in enumerate(self.nodes):
             for name in (*node.input, *captured(node)):
                 self.readers[name].add(k)
-        self.asked: dict[str, list[tuple[Laid, set[int]]]] = defaultdict(list)
+        self.asked: dict[str, list[tuple[Decoder, set[int]]]] = defaultdict(list)
         self.given = {o.name for o in self.model.graph.output}
 
     def node(self, where: Layer | Place) -> onnx.NodeProto:
@@ -132,8 +141,8 @@ class Work:
         if domain and all(o.domain != domain for o in self.model.proto.opset_import):
             self.model.proto.opset_import.append(helper.make_opsetid(domain, 1))
 
-    def dequantize(self, where: Layer | Place, form: Laid) -> None:
-        """Ask for a DequantizeLinear that one node reads; of several askers some may get the same."""
+    def decode(self, where: Layer | Place, form: Decoder) -> None:
+        """Ask for a weight that one node reads; of several askers some may get the same."""
         place = self.maker[where.node]
         for known, readers in self.asked[where.weight]:
             if known.same(form):
@@ -147,7 +156,7 @@ class Work:
             for form, readers in forms:
                 alone = self.readers[weight] <= readers and weight not in self.given
                 out = weight if alone else self.names.fresh(f"{weight}/dq")
-                before[min(readers)] += self._dequantize(weight, out, form)
+                before[min(readers)] += form.nodes(self, weight, out)
                 if alone:
                     del self.model.weights[weight]
                     continue
@@ -162,47 +171,6 @@ class Work:
         replace_nodes(self.model.graph, nodes)
         self._drop_unread()
         return self.model
-
-    def _dequantize(self, weight: str, out: str, form: Laid) -> list[onnx.NodeProto]:
-        kind = self.original.weights[weight].dtype
-        made = out if kind == form.scale.dtype else self.names.fresh(f"{weight}/float")
-        once = form.once() if self.once else None
-        nodes = self._every_run(weight, made, form) if once is None else self._once(weight, made, *once)
-        if made != out:
-            to = helper.np_dtype_to_tensor_dtype(kind)
-            nodes.append(helper.make_node("Cast", [made], [out], self.names.fresh(f"{weight}/Cast"), to=to))
-        return nodes
-
-    def _every_run(self, weight: str, out: str, form: Laid) -> list[onnx.NodeProto]:
-        operands = [self.constant(f"{weight}/q", form.integers), self.constant(f"{weight}/scale", form.scale)]
-        if form.zero is not None:
-            operands.append(self.constant(f"{weight}/zero", form.zero))
-        title = self.names.fresh(f"{weight}/Dequantize")
-        node = helper.make_node("DequantizeLinear", operands, [out], title, axis=form.axis)
-        if form.block:
-            node.attribute.append(helper.make_attribute("block_size", form.block))
-        return [node]
-
-    def _once(
-        self, weight: str, out: str, integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None
-    ) -> list[onnx.NodeProto]:
-        """Nodes of constants only: (Cast(integers) - zero) * scale, in the weight's shape."""
-        shape = self.original.weights[weight].shape
-        steps: list[tuple[str, list[str]]] = [("Cast", [])]
-        if zero is not None:
-            steps.append(("Sub", [self.constant(f"{weight}/zero", zero)]))
-        steps.append(("Mul", [self.constant(f"{weight}/scale", scale)]))
-        if integers.shape != shape:
-            steps.append(("Reshape", [self.constant(f"{weight}/shape", np.array(shape, np.int64))]))
-        nodes, name = [], self.constant(f"{weight}/q", integers)
-        for k, (op, operands) in enumerate(steps):
-            made = out if k == len(steps) - 1 else self.names.fresh(f"{weight}/{op.lower()}")
-            node = helper.make_node(op, [name, *operands], [made], self.names.fresh(f"{weight}/{op}"))
-            if op == "Cast":
-                node.attribute.append(helper.make_attribute("to", helper.np_dtype_to_tensor_dtype(scale.dtype)))
-            nodes.append(node)
-            name = made
-        return nodes
 
     def _hint(self) -> None:
         """Record the shapes of what nodes of other domains make: nobody can infer them."""
@@ -222,3 +190,56 @@ class Work:
             read.update((*node.input, *captured(node)))
         for name in [w for w in self.readers if w in self.model.weights and w not in read]:
             del self.model.weights[name]
+
+
+@dataclass(frozen=True)
+class Dequantized:
+    """DequantizeLinear in every run, or with ``once`` nodes that a runtime computes when it opens the file."""
+
+    form: Laid
+    once: bool
+
+    def same(self, other: Decoder) -> bool:
+        return isinstance(other, Dequantized) and self.once == other.once and self.form.same(other.form)
+
+    def nodes(self, work: Work, weight: str, out: str) -> list[onnx.NodeProto]:
+        form, kind = self.form, work.original.weights[weight].dtype
+        made = out if kind == form.scale.dtype else work.names.fresh(f"{weight}/float")
+        once = form.once() if self.once else None
+        nodes = self._every_run(work, weight, made) if once is None else self._once(work, weight, made, *once)
+        if made != out:
+            to = helper.np_dtype_to_tensor_dtype(kind)
+            nodes.append(helper.make_node("Cast", [made], [out], work.names.fresh(f"{weight}/Cast"), to=to))
+        return nodes
+
+    def _every_run(self, work: Work, weight: str, out: str) -> list[onnx.NodeProto]:
+        form = self.form
+        operands = [work.constant(f"{weight}/q", form.integers), work.constant(f"{weight}/scale", form.scale)]
+        if form.zero is not None:
+            operands.append(work.constant(f"{weight}/zero", form.zero))
+        title = work.names.fresh(f"{weight}/Dequantize")
+        node = helper.make_node("DequantizeLinear", operands, [out], title, axis=form.axis)
+        if form.block:
+            node.attribute.append(helper.make_attribute("block_size", form.block))
+        return [node]
+
+    def _once(
+        self, work: Work, weight: str, out: str, integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None
+    ) -> list[onnx.NodeProto]:
+        """Nodes of constants only: (Cast(integers) - zero) * scale, in the weight's shape."""
+        shape = work.original.weights[weight].shape
+        steps: list[tuple[str, list[str]]] = [("Cast", [])]
+        if zero is not None:
+            steps.append(("Sub", [work.constant(f"{weight}/zero", zero)]))
+        steps.append(("Mul", [work.constant(f"{weight}/scale", scale)]))
+        if integers.shape != shape:
+            steps.append(("Reshape", [work.constant(f"{weight}/shape", np.array(shape, np.int64))]))
+        nodes, name = [], work.constant(f"{weight}/q", integers)
+        for k, (op, operands) in enumerate(steps):
+            made = out if k == len(steps) - 1 else work.names.fresh(f"{weight}/{op.lower()}")
+            node = helper.make_node(op, [name, *operands], [made], work.names.fresh(f"{weight}/{op}"))
+            if op == "Cast":
+                node.attribute.append(helper.make_attribute("to", helper.np_dtype_to_tensor_dtype(scale.dtype)))
+            nodes.append(node)
+            name = made
+        return nodes

@@ -15,16 +15,16 @@ from ...graph.model import Model
 from ...graph.nodes import display_name
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Layer, Layers
+from ..calibration.walk import Walked, round_in_turn, round_plainly
 from .auto import BLIND
 from .edit import Outcome, chosen_nodes
-from .grid import Grid
+from .grid import Grid, Quantized
 from .places import Place, fitting_block, places
 from .prepare import Prepared, prepared
-from .rounding import Problem, cheapest
+from .rounding import Problem, Spec, cheapest
 from .scheme import SCHEMES, Job, LayerNote, Result
 from .specs import specs_for
 from .storage import Form, Single, store
-from .walk import Spec, Walked, round_in_turn, round_plainly
 
 GROUP = 32
 """Weights that share a scale where the runtime multiplies by blocks."""
@@ -102,7 +102,7 @@ for _bits in (8, 4, 3, 2):
     SCHEMES.register(f"w{_bits}")(_scheme)
 
 
-def round_layers(job: Job, model: Model, specs: Mapping[str, Spec]) -> Walked:
+def round_layers(job: Job, model: Model, specs: Mapping[str, Spec]) -> Walked[Quantized]:
     """In turn on the data, or by themselves without."""
     if job.context.data is None or not specs:
         return round_plainly(model, specs)

@@ -19,7 +19,7 @@ from intaglio.passes.quantize.grid import Grid
 from intaglio.passes.quantize.mixed import mixed, weight_bits
 from intaglio.passes.quantize.nearest import nearest
 from intaglio.passes.quantize.ompq import grams, importance, likeness, near, ompq
-from intaglio.passes.quantize.rounding import Problem
+from intaglio.passes.quantize.rounding import Problem, Spec
 from intaglio.passes.quantize.sensitivity import sensitivity
 from tests.passes.parsed import parsed
 
@@ -159,14 +159,12 @@ def inputs() -> Inputs:
 
 def test_losses_are_those_of_one_rounded_layer(inputs: Inputs) -> None:
     model = net()
-    grids = {one.node: [Grid(b) for b in (2, 4)] for one in Layers(model)}
+    rules = {one.node: [Spec(Grid(b), ("nearest",)) for b in (2, 4)] for one in Layers(model)}
     for measure in ("outputs", "divergence"):
-        found = sensitivity(
-            model, inputs, grids, method="nearest", measure="outputs" if measure == "outputs" else "divergence"
-        )
+        found = sensitivity(model, inputs, rules, measure="outputs" if measure == "outputs" else "divergence")
         for layer in Layers(model):
-            for grid, loss in zip(grids[layer.node], found[layer.node], strict=True):
-                expected = measured(model, layer, grid, measure)
+            for rule, loss in zip(rules[layer.node], found[layer.node], strict=True):
+                expected = measured(model, layer, rule.grid, measure)
                 assert loss == pytest.approx(expected, rel=0.05)
 
 
@@ -193,9 +191,9 @@ def measured(model: Model, layer: object, grid: Grid, measure: str) -> float:
 
 def test_a_layers_own_loss_falls_with_its_bits(inputs: Inputs) -> None:
     model = net()
-    grids = {one.node: [Grid(b) for b in (2, 3, 4, 8)] for one in Layers(model)}
-    found = sensitivity(model, inputs, grids, measure="layer")
-    assert set(found) == set(grids)
+    rules = {one.node: [Spec(Grid(b), ("gptq",)) for b in (2, 3, 4, 8)] for one in Layers(model)}
+    found = sensitivity(model, inputs, rules, measure="layer")
+    assert set(found) == set(rules)
     for losses in found.values():
         assert (np.diff(losses) < 0).all()
         assert 0 < losses[0] < 1

@@ -8,14 +8,15 @@ import pytest
 from intaglio.graph.model import Model
 from intaglio.passes import Context
 from intaglio.passes.calibration.layers import Layers
-from intaglio.passes.quantize.grid import Grid
-from intaglio.passes.quantize.walk import Spec, Walked, round_in_turn, round_plainly
+from intaglio.passes.calibration.walk import Walked, round_in_turn, round_plainly
+from intaglio.passes.quantize.grid import Grid, Quantized
+from intaglio.passes.quantize.rounding import Spec
 from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import parsed, run_plainly
 from tests.passes.quantize.networks import NETWORKS, Network
 
 
-def walked(network: Network, model: Model, bits: int, methods: tuple[str, ...], **options: bool) -> Walked:
+def walked(network: Network, model: Model, bits: int, methods: tuple[str, ...], **options: bool) -> Walked[Quantized]:
     x = network.samples(256)
     batches = [{"x": x[:100]}, {"x": x[100:]}]
     specs = {layer.node: Spec(Grid(bits), methods) for layer in Layers(model)}

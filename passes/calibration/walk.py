@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from ...graph.model import Model
 from ..base import Context
-from ..calibration.goals import Goal, goals_of
-from ..calibration.layers import Floats, Layer, Layers
-from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
-from ..calibration.reconstruct import Fit, refit_through, ridge
-from ..calibration.samples import ROWS, moments_of, samples_of
-from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
-from .grid import Grid, Quantized
-from .rounding import Problem, cheapest
+from .goals import Goal, goals_of
+from .layers import Floats, Layer, Layers
+from .moments import Moments, blas_threads_for, one_blas_thread
+from .reconstruct import Fit, refit_through, ridge
+from .samples import ROWS, moments_of, samples_of
+from .stream import STORE_BYTES, Inputs, Store, Stream
 
 STRENGTH = 1e-3
 """Pull of the refit towards the old weights, relative to the mean variance of a column."""
@@ -24,38 +23,43 @@ AWARE = 1
 """Rounds of the refit that looks through a rectifier."""
 
 
+class Coarse(Protocol):
+    """A layer's matrices in few bits."""
+
+    def floats(self) -> Floats:
+        """What the bits stand for. Shapes: (groups, outputs, columns)."""
+
+
+Q = TypeVar("Q", bound=Coarse)
+Q_co = TypeVar("Q_co", bound=Coarse, covariant=True)
+
+
+class Rule(Protocol[Q_co]):
+    """What a layer's weights become."""
+
+    def solve(self, wanted: Floats, second: Floats | None) -> tuple[str, Q_co]:
+        """Something near the wanted matrices, and what found it; see ``row_costs`` for ``second``."""
+
+
 @dataclass(frozen=True)
-class Spec:
-    """What one layer's weights become: integers of which kind, how many columns share a scale (0: a row).
-
-    Of the ``methods`` the one is taken that costs the layer least.
-    """
-
-    grid: Grid
-    methods: tuple[str, ...]
-    block: int = 0
-    symmetric: bool = True
-
-
-@dataclass(frozen=True)
-class Rounded:
+class Rounded(Generic[Q]):
     """One layer's weights. ``error`` is the expected squared error of its output relative to the output's variance."""
 
     layer: Layer
-    quantized: Quantized
+    quantized: Q
     method: str
     error: float | None = None
 
 
 @dataclass(frozen=True)
-class Walked:
+class Walked(Generic[Q]):
     """Rounded layers by their ``node``, and biases that changed with them."""
 
-    rounded: dict[str, Rounded] = field(default_factory=dict)
+    rounded: dict[str, Rounded[Q]] = field(default_factory=dict)
     biases: dict[str, np.ndarray] = field(default_factory=dict)
 
     def applied(self, model: Model) -> Model:
-        """The model with float weights that the integers stand for."""
+        """The model with float weights that the bits stand for."""
         changed = model.copy()
         changed.weights.update(self.biases)
         for one in self.rounded.values():
@@ -64,14 +68,24 @@ class Walked:
         return changed
 
 
-def round_plainly(model: Model, specs: Mapping[str, Spec]) -> Walked:
+def row_costs(gap: Floats, second: Floats | None) -> Floats:
+    """What matrices that are off by ``gap`` cost each row: ``gap H gapᵀ``, with H the second moments of what they multiply.
+
+    Without H all columns count alike. Shapes: gap (groups, outputs, columns), second (groups, columns, columns) ->
+    (groups, outputs).
+    """
+    if second is None:
+        return np.asarray(np.square(gap).sum(axis=-1))
+    return np.asarray(np.einsum("goc,goc->go", gap @ second, gap))
+
+
+def round_plainly(model: Model, rules: Mapping[str, Rule[Q]]) -> Walked[Q]:
     """Every layer by itself, by its weights alone."""
-    outcome = Walked()
+    outcome = Walked[Q]()
     for layer in Layers(model):
-        spec = specs.get(layer.node)
-        if spec is not None:
-            problem = Problem(layer.matrix(model.weights[layer.weight]), spec.grid, None, spec.block, spec.symmetric)
-            method, quantized = cheapest(problem, spec.methods)
+        rule = rules.get(layer.node)
+        if rule is not None:
+            method, quantized = rule.solve(layer.matrix(model.weights[layer.weight]), None)
             outcome.rounded[layer.node] = Rounded(layer, quantized, method)
     return outcome
 
@@ -81,14 +95,14 @@ def round_in_turn(
     original: Model,
     running: Model,
     batches: Sequence[Mapping[str, Floats]],
-    specs: Mapping[str, Spec],
+    rules: Mapping[str, Rule[Q]],
     context: Context,
     *,
     strength: float = STRENGTH,
     rows: int = ROWS,
     aware: int = AWARE,
     refit: bool = True,
-) -> Walked:
+) -> Walked[Q]:
     """Layer after layer on calibration inputs.
 
     ``running`` is the original with its activations rounded, or the original itself; both have the same layers in the
@@ -101,24 +115,24 @@ def round_in_turn(
     """
     with Store(STORE_BYTES, context.folder) as store:
         inputs = Inputs(batches, store)
-        work = _Walk(original, running, inputs, specs, strength=strength, rows=rows, aware=aware, refit=refit)
+        work = _Walk(original, running, inputs, rules, strength=strength, rows=rows, aware=aware, refit=refit)
         return work.run(context.tick)
 
 
-class _Walk:
+class _Walk(Generic[Q]):
     def __init__(
         self,
         original: Model,
         running: Model,
         inputs: Inputs,
-        specs: Mapping[str, Spec],
+        rules: Mapping[str, Rule[Q]],
         *,
         strength: float,
         rows: int,
         aware: int,
         refit: bool,
     ) -> None:
-        self.specs, self.strength, self.aware, self.refit = specs, strength, aware, refit
+        self.rules, self.strength, self.aware, self.refit = rules, strength, aware, refit
         self.theirs = Stream(original, inputs)
         self.ours = Stream(running.copy(), inputs)
         self.rows = rows
@@ -127,21 +141,21 @@ class _Walk:
         self.pairs = [(one, now, goals.of(one)) for one, now in zip(layers, here, strict=True)]
         names = [one.weight for one, _, _ in self.pairs]
         self.tied = {name for name in names if names.count(name) > 1}
-        self.known: dict[object, tuple[str, Quantized]] = {}  # by the weight, which several layers may share
-        self.outcome = Walked()
+        self.known: dict[object, tuple[str, Q]] = {}  # by the weight, which several layers may share
+        self.outcome = Walked[Q]()
 
-    def run(self, tick: Callable[[int, int | None], None]) -> Walked:
+    def run(self, tick: Callable[[int, int | None], None]) -> Walked[Q]:
         for k, (layer, now, goal) in enumerate(self.pairs):
-            spec = self.specs.get(layer.node)
-            if spec is not None:
-                self._layer(layer, now, goal, spec)
-            later = [p for p in self.pairs[k + 1 :] if p[0].node in self.specs]
+            rule = self.rules.get(layer.node)
+            if rule is not None:
+                self._layer(layer, now, goal, rule)
+            later = [p for p in self.pairs[k + 1 :] if p[0].node in self.rules]
             self.ours.retain([name for _, one, g in later for name in (one.x, *g.others)])
             self.theirs.retain([g.tensor for _, _, g in later])
             tick(k + 1, len(self.pairs))
         return self.outcome
 
-    def _layer(self, layer: Layer, now: Layer, goal: Goal, spec: Spec) -> None:
+    def _layer(self, layer: Layer, now: Layer, goal: Goal, rule: Rule[Q]) -> None:
         model = self.ours.model
         self.ours.hold([now.x, *goal.others])
         self.theirs.hold([goal.tensor])
@@ -153,15 +167,13 @@ class _Walk:
             second = moments.covariance if centred and free else moments.second
             pull = self.strength * np.einsum("gcc->g", second) / max(1, second.shape[-1])
             damped = second + pull[:, None, None] * np.eye(second.shape[-1])
-            problem = Problem(fit.weight, spec.grid, damped, spec.block, spec.symmetric)
             same = layer.weight, old.shape, layer.transposed
-            method, quantized = self.known.get(same) or cheapest(problem, spec.methods)
+            method, quantized = self.known.get(same) or rule.solve(fit.weight, damped)
             self.known[same] = method, quantized
         matrices = quantized.floats()
         spread = float(np.sum(moments.target_variance)) or 1.0
-        self.outcome.rounded[layer.node] = Rounded(
-            layer, quantized, method, float(problem.cost(matrices).sum()) / spread
-        )
+        lost = float(row_costs(matrices - fit.weight, damped).sum())
+        self.outcome.rounded[layer.node] = Rounded(layer, quantized, method, lost / spread)
         model.weights[now.weight] = now.weight_like(matrices, model.weights[now.weight])
         if now.bias is not None and layer.bias is not None and free:
             offset = moments.target_mean - np.einsum("goc,gc->go", matrices, moments.mean)

@@ -1,0 +1,127 @@
+"""What the commands that give a model fewer bits share: carrying out the request, and telling what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from ..graph.errors import NothingChanged
+from . import console
+from .before_after import accuracies, latencies, slower
+
+if TYPE_CHECKING:
+    from ..graph.model import Model
+
+_CLEAN_DB = 40.0
+"""Layers above are not worth a word of advice."""
+
+
+class Done(Protocol):
+    """What a pass found and did."""
+
+    @property
+    def model(self) -> Model: ...
+    @property
+    def before(self) -> Any: ...
+    @property
+    def after(self) -> Any: ...
+    @property
+    def notes(self) -> list[str]: ...
+    @property
+    def spared(self) -> list[str]: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+D = TypeVar("D", bound=Done)
+Measured = dict[str, dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A model, the data there is, and where the result goes. ``path`` is the file that the model was read from."""
+
+    original: Model
+    path: Path
+    out: Path
+    recipe: dict[str, Any]
+    source: Any
+    labelled: Any
+    seed: int
+    measure: bool
+    force: bool
+
+    def carried_out(self, title: str, run: Callable[..., D], hint: Callable[[D], str]) -> tuple[D, Measured] | None:
+        """Run the pass, measure and write; None where nothing changed and --force wrote the model as it is.
+
+        Raises:
+            NothingChanged: there is nothing to do, and --force was not given.
+        """
+        from ..graph.save import save
+        from ..passes import Context
+
+        evaluate = None if self.labelled is None else self._top1
+        try:
+            with console.progress(title) as tick:
+                context = Context(data=self.source, seed=self.seed, tick=tick)
+                done = run(self.original, context, real=self.labelled, evaluate=evaluate)
+        except NothingChanged as error:
+            if not self.force:
+                raise
+            save(self.original, self.out, recipe=self.recipe)
+            self._report_unchanged(error)
+            return None
+        accuracy = accuracies(self.original, done.model, self.labelled)
+        times = latencies(self.original, done.model, self.seed) if self.measure else None
+        if done.after["size_bytes"] >= done.before["size_bytes"]:
+            done.notes.append("the file is not smaller than the original")
+        done.notes.extend(slower(times, hint(done)))
+        save(done.model, self.out, recipe=self.recipe)
+        return done, {"accuracy": accuracy, "latency_ms": times}
+
+    def _top1(self, candidate: Model) -> float:
+        from ..measure.accuracy import evaluate_model
+
+        return evaluate_model(candidate, self.labelled, names=["top1"]).values["top1"]
+
+    def _report_unchanged(self, error: NothingChanged) -> None:
+        told = f"{error.what}: {error.why}; {self.out} is the model as it was, as --force asks"
+        notes = [*self.original.notes, told]
+        result = {"model": str(self.path), "out": str(self.out), "changed": False, "notes": notes}
+        console.emit(result, lambda: console.line(f"note: {told}"))
+
+
+def tell_noise(result: dict[str, Any]) -> None:
+    """Of the outputs, and of the worst layers what may help."""
+    for name, ratio in result["sqnr_db"].items():
+        console.line(f"output {name}: signal to noise {decibels(ratio)}")
+    for one in result["worst"]:
+        if one["sqnr_db"] < _CLEAN_DB:
+            console.line(f"noisy: {one['name']} at {decibels(one['sqnr_db'])}; {one['advice']}")
+
+
+def tell_rest(result: dict[str, Any], done: Done, out: Path, *, spared: str) -> None:
+    """What stays in float and why, notes, and where the file is."""
+    for reason, names in _by_reason(result["skipped"]).items():
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        console.line(f"left in float: {shown}: {reason}")
+    if done.spared:
+        console.line(f"{spared} {', '.join(done.spared)}, to stay within --max-drop")
+    if "accuracy" not in result:
+        console.line("accuracy not measured: give --eval-data to see what it cost")
+    for note in done.notes:
+        console.line(f"note: {note}")
+    console.line(f"wrote {out} in {done.seconds:.1f} s")
+
+
+def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        found.setdefault(reason, []).append(name)
+    return found
+
+
+def decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} dB"

@@ -1,0 +1,145 @@
+"""Binarization: weights in one or two bits that are stored as bits, and what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ...graph.model import Model
+from ...measure.data import DataSource
+from ..base import PASSES, Context, Pass, PassReport, name_in
+from ..quantize.attempt import Evaluate, amounts, attempted
+from ..quantize.noise import Worst, worst
+from ..quantize.scheme import Result
+from .scheme import AUTO, SCHEMES, BitNote, Job, scheme_for
+
+
+@dataclass(frozen=True)
+class BinarizedModel:
+    """What a run of the pass found and did. ``scheme`` is the one that was used."""
+
+    model: Model
+    scheme: str
+    result: Result
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    sqnr: Mapping[str, float]
+    outputs: Mapping[str, float]
+    worst: list[Worst]
+    notes: list[str]
+    seconds: float
+    spared: list[str] = field(default_factory=list)
+
+    @property
+    def layers(self) -> list[BitNote]:
+        return [one for one in self.result.layers if isinstance(one, BitNote)]
+
+    @property
+    def bits(self) -> float | None:
+        """Stored for each weight of the layers in bits, scales and maps included; None without such layers."""
+        weights = sum(one.weights_count for one in self.layers)
+        return sum(one.bits * one.weights_count for one in self.layers) / weights if weights else None
+
+
+@PASSES.register("binarize")
+class Binarize(Pass):
+    """Store weights in one or two bits, or lower a network that was trained binary to operators on bits.
+
+    ``scheme`` names the algorithm; ``auto`` looks whether the model was trained for one and else takes two planes.
+    ``form`` is how bits stand in the file. ``block`` weights of a row share scales (0: all of it; None: as the algorithm
+    does); ``salient`` is the fraction that keeps eight bits with ``pb``. ``size`` is the fraction of the file's bytes to
+    keep: layers that lose most stay in float. ``max_drop`` bounds the loss of accuracy, in points, likewise. ``edges``
+    takes the first and the last layers, too. ``force`` runs a scheme that is expected to ruin the model.
+    """
+
+    name: ClassVar[str] = "binarize"
+    scheme: Annotated[str, name_in(SCHEMES, AUTO)] = AUTO
+    form: Literal["packed", "standard", "dense"] = "packed"
+    block: int | None = Field(default=None, ge=0)
+    salient: float = Field(default=0.1, ge=0, lt=1)
+    size: float | None = Field(default=None, gt=0, le=1)
+    max_drop: float | None = Field(default=None, ge=0)
+    edges: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    force: bool = False
+    verify: bool = True
+
+    def run(self, model: Model, context: Context | None = None) -> PassReport:
+        """Binarize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel, TargetUnreachable."""
+        done = self.binarize(model, context or Context())
+        return PassReport(done.model, True, describe(done))
+
+    def binarize(
+        self, model: Model, context: Context, *, real: DataSource | None = None, evaluate: Evaluate | None = None
+    ) -> BinarizedModel:
+        """The same with everything that was found on the way.
+
+        ``real`` are inputs to measure losses on where there is no calibration data; ``evaluate`` is for ``max_drop``.
+        """
+        start = time.perf_counter()
+        name, scheme = scheme_for(self.scheme, model)
+        job = Job(model, self, context, real=real)
+        attempt = attempted(
+            model,
+            lambda spared: scheme.run(replace(job, spared=spared)),
+            data=context.data or real,
+            evaluate=evaluate,
+            max_drop=self.max_drop,
+            verify=self.verify,
+            done="binarized",
+            advice="use more bits: intaglio quantize --scheme w4",
+        )
+        result, noise = attempt.result, attempt.noise
+        return BinarizedModel(
+            model=result.outcome.model,
+            scheme=name,
+            result=result,
+            before=amounts(model),
+            after=amounts(result.outcome.model),
+            sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
+            outputs=attempt.outputs,
+            worst=worst(result.layers, noise),
+            notes=list(result.outcome.notes),
+            seconds=time.perf_counter() - start,
+            spared=attempt.spared,
+        )
+
+
+def describe(done: BinarizedModel) -> dict[str, Any]:
+    """The result as plain data: what ``intaglio binarize --json`` prints."""
+    result = done.result
+    return {
+        "scheme": done.scheme,
+        "bits": done.bits,
+        "before": dict(done.before),
+        "after": dict(done.after),
+        "kept": {k: done.after[k] / done.before[k] if done.before[k] else 1.0 for k in done.before},
+        "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in done.layers],
+        "nodes": dict(result.outcome.done),
+        "skipped": dict(result.outcome.skipped),
+        "sqnr_db": dict(done.outputs),
+        "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in done.worst],
+        "spared": done.spared,
+        **result.details,
+        "notes": done.notes,
+        "seconds": done.seconds,
+    }
+
+
+def _layer(one: BitNote) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "scheme": one.method,
+        "numbers": one.weights,
+        "activations": one.activations,
+        "bits": one.bits,
+        "weights": one.weights_count,
+        "expected_error": one.expected,
+        "weight_error": one.weight_error,
+        "output_error": one.error,
+    }

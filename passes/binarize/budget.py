@@ -1,0 +1,75 @@
+"""Which layers become bits under a limit of bytes: those in which that loses least for what it saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ...graph.errors import UsageError
+from ...graph.model import Model
+from ..base import Context
+from ..budget import Item, solve_exact
+from ..calibration.feeds import calibration_inputs
+from ..calibration.layers import Layer
+from ..calibration.stream import STORE_BYTES, Inputs, Store
+from ..quantize.budgeted import fitting_file, room_for
+from ..quantize.scheme import Result
+from ..quantize.sensitivity import sensitivity
+from .binarizer import BitRule
+from .eligible import Chosen
+from .scheme import Job
+from .storage import Coded, stored_bytes
+
+KEPT = "stays in float: --size is reached without it"
+UNMEASURED = "a transposed convolution, whose loss is not measured for --size"
+_LOOKED_AT = 256
+"""Samples on which outputs are compared."""
+_NODES_BYTES = 500
+"""Of a layer's nodes that decode it, about; what is missed is made up for."""
+
+
+def within_size(
+    job: Job, model: Model, layers: Chosen, rules: Mapping[str, BitRule], make: Callable[[Chosen], Result]
+) -> Result:
+    """What ``make`` gives for as few layers as the fraction ``size`` of the file asks for.
+
+    Raises:
+        UsageError: there are no inputs to measure losses on.
+        TargetUnreachable: all layers in bits, the file is still larger.
+    """
+    data = job.context.data or job.real
+    if data is None:
+        raise UsageError(
+            "--size chooses layers by what they lose, which takes inputs to measure",
+            fix="add --data or --eval-data, or name the layers with --include",
+        )
+    losses = _losses(replace(job.context, data=data), model, rules)
+    sizes = {node: _bytes(one, model, rules[node]) for node, one in layers.layers.items()}
+    skipped = {layers.names[node]: UNMEASURED for node in layers.places}
+
+    def smaller(file: float) -> Result:
+        items = [Item(np.array(sizes[node], float), np.array([0.0, losses[node]])) for node in layers.layers]
+        picked = solve_exact(items, room_for(layers.layers, model, file))
+        few = {node: one for (node, one), k in zip(layers.layers.items(), picked, strict=True) if k}
+        kept = {layers.names[node]: KEPT for node in layers.layers if node not in few}
+        return make(replace(layers, layers=few, places={}, skipped={**layers.skipped, **skipped, **kept}))
+
+    return fitting_file(job.model, float(job.options.size or 1), smaller)
+
+
+def _losses(context: Context, model: Model, rules: Mapping[str, BitRule]) -> dict[str, float]:
+    """The squared error of the outputs, relative to their variance, with one layer alone in bits."""
+    with Store(STORE_BYTES, context.folder) as store:
+        batches, _ = calibration_inputs(model, context)
+        inputs = Inputs(batches, store).first(_LOOKED_AT)
+        found = sensitivity(model, inputs, {node: [rule] for node, rule in rules.items()}, tick=context.tick)
+    return {node: float(loss[0]) for node, loss in found.items()}
+
+
+def _bytes(layer: Layer, model: Model, rule: BitRule) -> tuple[int, int]:
+    """Of the weight in float, and in bits with the nodes that decode them."""
+    weight = model.weights[layer.weight]
+    _, code = rule.solve(layer.matrix(weight), None)
+    return weight.nbytes, stored_bytes(Coded(layer, code), weight) + _NODES_BYTES

@@ -1,0 +1,143 @@
+"""Which layers become bits, and why the others stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ...graph.errors import BadModel
+from ...graph.model import Model
+from ...graph.nodes import captured, display_name, is_standard
+from ..calibration.layers import Layer, Layers
+from ..quantize.edit import chosen_nodes
+from ..quantize.places import Place, places
+
+LEAST_WEIGHTS = 1024
+"""Smaller layers save less than the names of the nodes that decode them take."""
+LEAST_COLUMNS = 16
+"""In shorter rows scales take as many bits as the weights."""
+
+NOT_ASKED = "left out by --include or --exclude"
+SPARED = "stays in float to keep the accuracy"
+FIRST, LAST = "the first layer, which sees the input", "the last layer, which makes the output"
+DEPTHWISE = "depthwise: a handful of weights for each channel, all of which matter"
+INTEGERS = "its weights are computed from constants already: quantized or binarized before"
+COMPUTED = "its weights are computed in every run"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Layers and transposed convolutions to binarize, by their nodes, and reasons against others by nodes' names."""
+
+    layers: dict[str, Layer]
+    places: dict[str, Place]
+    skipped: dict[str, str]
+    names: dict[str, str]
+
+
+def chosen(
+    model: Model,
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    spared: frozenset[str] = frozenset(),
+    *,
+    edges: bool = False,
+) -> Chosen:
+    """``edges`` lets the first and the last layers become bits, too.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+        BadModel: a weight holds NaN or infinity.
+    """
+    names = {node.output[0]: display_name(node) for node in model.graph.node if node.output}
+    asked = dict(zip(names, _asked(model, include, exclude), strict=True))
+    layers: dict[str, Layer] = {one.node: one for one in Layers(model)}
+    others = {one.node: one for one in places(model) if one.op == "ConvTranspose"}
+    found = Chosen({}, {}, {}, names)
+    ends = {} if edges else _edges(model, {*layers, *others})
+    both: dict[str, Layer | Place] = {**others, **layers}
+    for node, where in ((node, both[node]) for node in names if node in both):
+        reason = None if asked[node] else NOT_ASKED
+        reason = reason or (SPARED if names[node] in spared else None) or ends.get(node) or _unfit(where, model)
+        if reason is not None:
+            found.skipped[names[node]] = reason
+            continue
+        _require_numbers(where, model, names[node])
+        if isinstance(where, Layer):
+            found.layers[node] = where
+        else:
+            found.places[node] = where
+    for name, reason in _others(model, {*layers, *others}):
+        found.skipped.setdefault(name, reason)
+    return found
+
+
+def _asked(model: Model, include: tuple[str, ...], exclude: tuple[str, ...]) -> list[bool]:
+    wanted = chosen_nodes(model, include, exclude)
+    return [w for w, node in zip(wanted, model.graph.node, strict=True) if node.output]
+
+
+def _unfit(where: Layer | Place, model: Model) -> str | None:
+    weight = model.weights[where.weight]
+    rows = where.matrix(weight)
+    if isinstance(where, Layer) and where.groups > 1 and weight.shape[1] == 1:
+        return DEPTHWISE
+    if isinstance(where, Place) and where.op == "ConvTranspose" and weight.shape[1] == 1 and where.axis == 0:
+        return DEPTHWISE
+    if weight.size < LEAST_WEIGHTS:
+        return f"tiny: fewer than {LEAST_WEIGHTS} weights"
+    if rows.shape[2] < LEAST_COLUMNS:
+        return f"rows of fewer than {LEAST_COLUMNS} weights, for which scales cost as much as they save"
+    return None
+
+
+def _require_numbers(where: Layer | Place, model: Model, name: str) -> None:
+    if not np.isfinite(np.asarray(model.weights[where.weight], np.float32)).all():
+        raise BadModel(
+            f"{where.op} {name!r} has weights that are NaN or infinite",
+            why=f"{where.weight!r} cannot be told in signs and scales",
+            fix="leave it as it is with --exclude, or mend the model",
+        )
+
+
+def _edges(model: Model, layers: set[str]) -> dict[str, str]:
+    """Layers with none before them, and with none after."""
+    found = {}
+    for reason, nodes in ((LAST, reversed(model.graph.node)), (FIRST, model.graph.node)):
+        forwards = reason == FIRST
+        behind: set[str] = set()  # tensors with a layer before (or after) them
+        for node in nodes:
+            reads, makes = {*node.input, *captured(node)}, set(node.output)
+            sources, targets = (reads, makes) if forwards else (makes, reads)
+            here = bool(node.output) and node.output[0] in layers
+            if here and not sources & behind:
+                found[node.output[0]] = reason
+            if here or sources & behind:
+                behind |= targets
+    return found
+
+
+def _others(model: Model, known: set[str]) -> Iterator[tuple[str, str]]:
+    """Nodes that are like layers, but whose weights are no floats of the file."""
+    made: Mapping[str, onnx.NodeProto] = {o: n for n in model.graph.node for o in n.output}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose") and is_standard(node):
+            if node.output[0] in known or node.input[1] in model.weights:
+                continue
+            if node.op_type != "MatMul" or _constant(node.input[1], made, model):
+                yield display_name(node), INTEGERS if _constant(node.input[1], made, model) else COMPUTED
+        elif node.op_type in ("LSTM", "GRU", "RNN") and is_standard(node):
+            yield display_name(node), "recurrent: errors add up over time"
+        elif node.op_type.startswith(("MatMulNBits", "MatMul1Bit", "QLinear", "BConv", "BGemm", "MatMulInteger")):
+            yield display_name(node), INTEGERS
+
+
+def _constant(name: str, made: Mapping[str, onnx.NodeProto], model: Model) -> bool:
+    """Whether a tensor is computed from constants alone."""
+    if name in model.weights or not name:
+        return True
+    node = made.get(name)
+    return node is not None and bool(node.input) and all(_constant(i, made, model) for i in node.input)

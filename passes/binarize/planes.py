@@ -1,0 +1,20 @@
+"""Two planes of signs with the scales of least squared error."""
+
+from __future__ import annotations
+
+from .binarizer import Problem, binarizer
+from .codes import Code
+from .descent import fitted
+from .fit import alternated
+from .residual import greedy
+
+
+@binarizer("planes", (0.1175, 0.1762))
+def planes(problem: Problem) -> Code:
+    """Two planes of signs, scales and signs fitted in turn; never worse than ``residual``, for the same bits.
+
+    Source: Guo et al., "Network Sketching: Exploiting Binary Structure in Deep CNNs", CVPR 2017, arXiv:1706.02021 (scales
+    by least squares); Xu et al., "Alternating Multi-bit Quantization for Recurrent Neural Networks", ICLR 2018,
+    arXiv:1802.00150 (in turn with the nearest signs).
+    """
+    return fitted(problem, alternated(problem.wanted, greedy(problem)))

@@ -1,0 +1,71 @@
+"""Schemes: what becomes of a model's layers. Each is an object in a file of its own; ``auto`` asks them whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...graph.model import Model
+from ...graph.registry import Registry
+from ..base import Context
+from ..quantize.scheme import LayerNote, Result
+
+if TYPE_CHECKING:
+    from ...measure.data import DataSource
+    from .binarize import Binarize
+
+AUTO = "auto"
+DEFAULT = "planes"
+"""What ``auto`` takes where no scheme says that a model was made for it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request. ``spared`` are layers, by name, that stay in float: they hurt most. ``real`` are inputs to measure
+    losses on where there is no calibration data.
+    """
+
+    model: Model
+    options: Binarize
+    context: Context
+    spared: frozenset[str] = frozenset()
+    real: DataSource | None = None
+
+
+@dataclass(frozen=True)
+class BitNote(LayerNote):
+    """What became of one layer in bits.
+
+    ``bits`` are all that is stored for it, scales and maps included, for each of its weights; ``expected`` is the squared
+    error of its weights that the algorithm leaves on independent ones, ``weight_error`` what it is, relative to the
+    weights' squares.
+    """
+
+    bits: float = 0.0
+    weights_count: int = 0
+    expected: float | None = None
+    weight_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """``run`` makes the result; its layers are ``BitNote``s. ``fits`` says whether a model was made for it: ``auto`` then takes
+    it. ``refusal`` is the reason not to use it, None for none; it is for ``--force`` to overrule.
+    """
+
+    run: Callable[[Job], Result]
+    summary: str
+    fits: Callable[[Model], bool] = lambda model: False
+    refused: bool = False
+
+
+SCHEMES: Registry[Scheme] = Registry("scheme", "intaglio.binarize_schemes")
+
+
+def scheme_for(name: str, model: Model) -> tuple[str, Scheme]:
+    """The scheme of that name, or the one that fits. Raises UsageError for a name that stands for nothing."""
+    if name != AUTO:
+        return name, SCHEMES[name]
+    found = next((one for one in SCHEMES if SCHEMES[one].fits(model)), DEFAULT)
+    return found, SCHEMES[found]

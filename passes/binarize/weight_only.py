@@ -1,0 +1,99 @@
+"""Weights in bits, activations in float: smaller files, and faster where multiplying waits for memory.
+
+Layers are binarized in turn on calibration data, each towards what the original made; without data each by its weights
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...graph.errors import UsageError
+from ...graph.model import Model
+from ..calibration.feeds import calibration_inputs, with_mirrored
+from ..calibration.layers import Floats, Layer
+from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
+from ..quantize.edit import Outcome
+from ..quantize.places import Place
+from ..quantize.scheme import Result
+from ..simplify import fold_batch_norm, with_biases
+from .binarizer import BINARIZERS, BitRule
+from .budget import within_size
+from .codes import Code
+from .eligible import Chosen, chosen
+from .scheme import BitNote, Job
+from .storage import Coded, store, stored_bytes
+
+
+def weight_only(name: str, job: Job) -> Result:
+    """Raises UsageError where a block was asked for and rows cannot be cut, BadData for data that does not fit."""
+    options = job.options
+    if options.block and BINARIZERS[name].block is None:
+        raise UsageError(f"scheme {name} has one scale for each row and column", fix="leave out --block")
+    model = with_biases(fold_batch_norm(job.model)[0])
+    layers = chosen(model, options.include, options.exclude, job.spared, edges=options.edges)
+    if options.size is None:
+        return binarized(name, job, model, layers)
+    rules = rules_for(name, job, layers.layers)
+    return within_size(job, model, layers, rules, lambda few: binarized(name, job, model, few))
+
+
+def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
+    """All chosen layers in bits."""
+    if not layers.layers and not layers.places:
+        return Result(Outcome(job.model, {}, layers.skipped), job.model)
+    rules = rules_for(name, job, {**layers.layers, **layers.places})
+    walked = _walked(job, model, {node: rules[node] for node in layers.layers})
+    coded = {node: Coded(one.layer, one.quantized) for node, one in walked.rounded.items()}
+    for node, place in layers.places.items():
+        coded[node] = Coded(place, rules[node].solve(place.matrix(model.weights[place.weight]), None)[1])
+    changed = model.copy()
+    changed.weights.update(walked.biases)
+    made = store(changed, coded.values(), job.options.form)
+    notes = [
+        _note(name, layers.names[node], one, model, walked.rounded.get(node), job.options.salient)
+        for node, one in coded.items()
+    ]
+    return Result(Outcome(made, {one.name: one.weights for one in notes}, layers.skipped), model, notes)
+
+
+def rules_for(name: str, job: Job, layers: Mapping[str, Layer | Place]) -> dict[str, BitRule]:
+    block = BINARIZERS[name].block or 0
+    if job.options.block is not None:
+        block = job.options.block
+    return {
+        node: BitRule(name, block, job.options.salient, half=isinstance(one, Place) or one.window is not None)
+        for node, one in layers.items()
+    }
+
+
+def _walked(job: Job, model: Model, rules: Mapping[str, BitRule]) -> Walked[Code]:
+    if job.context.data is None or not rules:
+        return round_plainly(model, rules)
+    batches, _ = calibration_inputs(model, job.context)
+    return round_in_turn(model, model, with_mirrored(batches, model), rules, job.context)
+
+
+def _note(scheme: str, name: str, one: Coded, model: Model, rounded: Rounded[Code] | None, salient: float) -> BitNote:
+    weight = model.weights[one.where.weight]
+    matrices = one.where.matrix(weight)
+    return BitNote(
+        name,
+        one.where.node,
+        one.where.x if isinstance(one.where, Layer) else "",
+        one.code.book.name,
+        method=scheme,
+        error=rounded.error if rounded else None,
+        bits=8 * stored_bytes(one, weight) / weight.size,
+        weights_count=weight.size,
+        expected=BINARIZERS[scheme].expected(matrices, salient),
+        weight_error=relative(matrices, one.code.floats()),
+    )
+
+
+def relative(matrices: Floats, near: Floats) -> float:
+    """The squared error relative to the squares; 0 of weights that are all 0."""
+    power = float(np.square(matrices).sum())
+    return float(np.square(near - matrices).sum()) / power if power > 0 else 0.0

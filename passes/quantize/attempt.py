@@ -1,0 +1,122 @@
+"""Make a model of fewer bits, see that it runs, measure its noise, and spare layers until accuracy stays within a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...graph.cost import cost
+from ...graph.errors import BadModel, NothingChanged, ProofFailed, UsageError
+from ...graph.model import Model
+from ...graph.save import file_bytes
+from ...measure.data import DataSource
+from ...measure.inputs import runnable_inputs
+from ...measure.session import open_session, run
+from .noise import measure, outputs_noise
+from .scheme import Result
+from .spare import Make, spare
+
+Evaluate = Callable[[Model], float]
+"""Accuracy of a model, as a fraction."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """``noise`` is that of tensors by name, ``outputs`` that of the outputs, in decibels; ``spared`` are layers' names."""
+
+    result: Result
+    noise: dict[str, float]
+    outputs: dict[str, float]
+    spared: list[str] = field(default_factory=list)
+
+
+def attempted(
+    model: Model,
+    make: Make,
+    *,
+    data: DataSource | None,
+    evaluate: Evaluate | None,
+    max_drop: float | None,
+    verify: bool = True,
+    done: str = "quantized",
+    advice: str = "",
+) -> Attempt:
+    """What ``make`` gives, with no more layers spared than ``max_drop`` (points of accuracy) asks for.
+
+    Raises:
+        UsageError: ``max_drop`` without a way to evaluate.
+        NothingChanged: no layer could be changed, or none within ``max_drop``.
+        ProofFailed: the result does not run, or gives no numbers.
+    """
+    if max_drop is not None and evaluate is None:
+        raise UsageError("--max-drop needs labelled data", fix="add --eval-data, or leave it out")
+    result = make(frozenset())
+    if not result.outcome.changed:
+        raise _nothing(result, done)
+    if verify:
+        check(model, result.outcome.model, data, done)
+    noise = _noise(result, data)
+    spared: list[str] = []
+    if max_drop is not None and evaluate is not None:
+        order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
+        result, spared = spare(model, make, result, [one.name for one in order], evaluate, max_drop)
+        if not result.outcome.changed:
+            raise NothingChanged(
+                f"accuracy stays within {max_drop:g} points only with nothing {done}",
+                fix=f"allow a larger --max-drop, or {advice}",
+            )
+        noise = _noise(result, data)
+        if verify and spared:
+            check(model, result.outcome.model, data, done)
+    outputs = outputs_noise(model, result.outcome.model, data) if data is not None and verify else {}
+    return Attempt(result, noise, outputs, spared)
+
+
+def amounts(model: Model) -> dict[str, float]:
+    """What a model costs, before and after."""
+    counted = cost(model)
+    return {"macs": counted.macs, "params": counted.params, "size_bytes": file_bytes(model)}
+
+
+def _noise(result: Result, data: DataSource | None) -> dict[str, float]:
+    if data is None:
+        return {}
+    names = [n for one in result.layers for n in (one.tensor, one.reads)]
+    return measure(result.reference, result.outcome.model, names, data)
+
+
+def _nothing(result: Result, done: str) -> NothingChanged:
+    reasons = sorted(set(result.outcome.skipped.values()))
+    return NothingChanged(
+        f"nothing was {done}",
+        why="; ".join(reasons[:4]) or "the model has no layers with constant weights",
+        fix="see what the model is made of with: intaglio inspect MODEL; check --include and --exclude",
+    )
+
+
+def check(original: Model, result: Model, data: DataSource | None, done: str) -> None:
+    """The result must run, and must give finite numbers where the original does. Raises ProofFailed."""
+    batch = next(iter(data.batches(4)), None) if data is not None else None
+    feed = batch.inputs if batch is not None else runnable_inputs(original)
+    exact = run(open_session(original), feed)
+    try:
+        near = run(open_session(result), feed)
+    except BadModel as error:
+        raise ProofFailed(
+            f"ONNX Runtime does not run the {done} model, while it runs the original",
+            why=error.why or error.what,
+            fix="leave what it names in float, and what is next to it: --exclude NODE_OR_OPERATOR",
+        ) from error
+    for name, value in exact.items():
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            continue
+        if near[name].shape != value.shape:
+            raise ProofFailed(f"output {name!r} has shape {near[name].shape}, the original's has {value.shape}")
+        if np.isfinite(value).all() and not np.isfinite(near[name].astype(np.float64)).all():
+            raise ProofFailed(
+                f"output {name!r} of the {done} model is not finite",
+                why="numbers overflow in the smaller type",
+                fix="keep the layers that overflow in float with --exclude",
+            )
