@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..graph.errors import UsageError
@@ -31,6 +31,15 @@ def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise UsageError(f"{option} {value!r} is not known", fix=f"choose one of {', '.join(allowed)}")
     return value
+
+
+def for_many_samples(model: Model, *data: str | None) -> tuple[Model, Callable[[Model], None]]:
+    """The model to work with where there are data, taking many samples a run if it can; and what undoes that in place."""
+    from ..measure.batch import opening
+
+    if not any(data):
+        return model, lambda _: None
+    return opening(model)
 
 
 def open_source(spec: str | None, model: Model, preprocess: str | None, samples: int | None) -> Any:

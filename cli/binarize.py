@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import UsageError
 from . import console
-from .before_after import amount_rows, choice, open_source
+from .before_after import amount_rows, choice, for_many_samples, open_source
 from .fewer_bits import Measured, Request, decibels, tell_noise, tell_rest
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
@@ -125,12 +125,14 @@ def binarize(
     original = load(model, shapes=parse_shapes(shape))
     console.notes(original.notes)
     check_target(original, out)
+    original, close = for_many_samples(original, data, eval_data)
     recipe = {"pass": "binarize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
     request = Request(
         original,
         model,
         out,
         recipe,
+        close,
         source=open_source(data, original, preprocess, samples),
         labelled=open_source(eval_data, original, preprocess, None),
         seed=seed,

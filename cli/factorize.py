@@ -9,7 +9,16 @@ import typer
 
 from ..graph.errors import NothingChanged, UsageError
 from . import console
-from .before_after import accuracies, amount_rows, calibration_of, choice, latencies, open_source, slower
+from .before_after import (
+    accuracies,
+    amount_rows,
+    calibration_of,
+    choice,
+    for_many_samples,
+    latencies,
+    open_source,
+    slower,
+)
 from .options import (
     Calibration,
     CalibrationSamples,
@@ -151,6 +160,7 @@ def factorize(
     for path in (out, proof):
         if path is not None:
             check_target(original, path)
+    original, close = for_many_samples(original, data, eval_data, dialect)
     labelled = open_source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
     source = calibration_of(data, dialect, original, preprocess, samples, seed)
     with console.progress("factorizing") as tick:
@@ -162,6 +172,8 @@ def factorize(
             why="thin layers can take longer than what they save",
             fix="ask for a smaller --latency, or write it all the same with --force",
         )
+    for changed in (original, done.model, done.reference):
+        close(changed)
     times = latencies(original, done.model, seed, done.latency) if measure else None
     if not done.latency:
         hint = "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"

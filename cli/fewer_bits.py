@@ -41,12 +41,16 @@ Measured = dict[str, dict[str, Any] | None]
 
 @dataclass(frozen=True)
 class Request:
-    """A model, the data there is, and where the result goes. ``path`` is the file that the model was read from."""
+    """A model, the data there is, and where the result goes.
+
+    ``path`` is the file that the model was read from, ``close`` undoes what made it take many samples a run.
+    """
 
     original: Model
     path: Path
     out: Path
     recipe: dict[str, Any]
+    close: Callable[[Model], None]
     source: Any
     labelled: Any
     seed: int
@@ -70,10 +74,13 @@ class Request:
         except NothingChanged as error:
             if not self.force:
                 raise
+            self.close(self.original)
             save(self.original, self.out, recipe=self.recipe)
             self._report_unchanged(error)
             return None
         accuracy = accuracies(self.original, done.model, self.labelled)
+        for changed in (self.original, done.model):
+            self.close(changed)
         times = latencies(self.original, done.model, self.seed) if self.measure else None
         if done.after["size_bytes"] >= done.before["size_bytes"]:
             done.notes.append("the file is not smaller than the original")

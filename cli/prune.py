@@ -14,6 +14,7 @@ from .before_after import (
     amount_rows,
     calibration_of,
     choice,
+    for_many_samples,
     latencies,
     one_target,
     open_source,
@@ -37,6 +38,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..graph.model import Model
     from ..passes.prune.prune import Pruned
 
@@ -157,6 +160,7 @@ def prune(
         raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
     if samples is not None and data is None and eval_data is None and dialect != "noise":
         raise UsageError("--samples says nothing without --data or --eval-data", fix="leave it out, or add data")
+    original, close = for_many_samples(original, data, eval_data, dialect)
     labelled = open_source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
     source = calibration_of(data, dialect, original, preprocess, samples, seed)
     with console.progress("pruning") as tick:
@@ -168,6 +172,8 @@ def prune(
             why="narrower layers can miss the widths that the runtime is fast at",
             fix="ask for a smaller --latency, try --round-to 8, or write it all the same with --force",
         )
+    for changed in (original, pruned.model):
+        close(changed)
     times = latencies(original, pruned.model, seed, pruned.latency) if measure else None
     if not pruned.latency:
         pruned.notes.extend(slower(times, "widths that are multiples of 8 or 16 run best, try --round-to 8"))
@@ -175,7 +181,7 @@ def prune(
     recipe = {"pass": "prune", "seed": seed, **{k: v for k, v in options.items() if v is not None}}
     save(pruned.model, out, recipe=recipe)
     if proof:
-        _write_proof(pruned, proof)
+        _write_proof(pruned, close, proof)
     measured = {"accuracy": accuracy, "latency_ms": times}
     _report(pruned, model, out, measured, original.notes)
 
@@ -186,11 +192,13 @@ def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Prun
     return PruneChannels(**options).prune(model, context, real=real)
 
 
-def _write_proof(pruned: Pruned, path: Path) -> None:
+def _write_proof(pruned: Pruned, close: Callable[[Model], None], path: Path) -> None:
     from ..graph.coupling import masked
     from ..graph.save import save
 
-    save(masked(pruned.removal), path)
+    reference = masked(pruned.removal)
+    close(reference)
+    save(reference, path)
 
 
 def _report(

@@ -9,8 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from intaglio import load, save
+from intaglio.graph.pin import pin_shapes
+from intaglio.measure.ports import input_ports, output_ports
 from tests.conftest import hear_interrupts
 
 from .conftest import Command
@@ -144,3 +148,25 @@ def test_a_real_network_keeps_its_accuracy_without_data(intaglio: Command, share
     model = shared_data / "resnet20-bn.onnx"
     result = intaglio("prune", model, "-o", tmp_path / "a.onnx", *args, *test, *CIFAR).json
     assert result["accuracy"]["after"]["top1"] > result["accuracy"]["before"]["top1"] - 0.02
+
+
+@pytest.mark.parametrize("command", [("prune", "--macs", 0.5), ("factorize", "--macs", 0.7), ("quantize",)])
+def test_a_model_exported_for_one_sample_comes_out_like_any_other(
+    intaglio: Command, tmp_path: Path, command: tuple[object, ...]
+) -> None:
+    free = load(DIGITS)
+    single = tmp_path / "single.onnx"
+    shape = (1, *(d for d in input_ports(free)[0].shape or () if isinstance(d, int)))
+    pin_shapes(free, {input_ports(free)[0].name: shape})
+    save(free, single)
+    results = []
+    for number, model in enumerate((DIGITS, single)):
+        out = tmp_path / f"{number}.onnx"
+        ran = intaglio(command[0], model, "-o", out, *command[1:], "--data", CALIB, "--no-measure", "--json")
+        assert ran.code == 0, ran.err
+        results.append(load(out))
+    assert input_ports(results[1])[0].shape == shape
+    assert (output_ports(results[1])[0].shape or ())[0] == 1
+    assert [len(r.weights) for r in results] == [len(results[0].weights)] * 2
+    for ours, theirs in zip(results[0].weights.values(), results[1].weights.values(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,242 @@
+"""The kernels as numpy functions: shapes checked, then the library; its numpy reference where there is no library.
+
+Both give the same numbers, bit for bit. Only the time differs: :func:`.library.why_absent` tells how to get the library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import abi, reference
+from .library import available, check, library, number
+from .packing import packed_length
+from .window import ConvWindow, Window
+
+
+def bit_pack(
+    x: np.ndarray, threshold: np.ndarray, perm: Sequence[int], *, isa: str | None = None, threads: int = 1
+) -> np.ndarray:
+    """Bits of ``x`` transposed by ``perm``: one where a number lies below its threshold.
+
+    Shapes: x float32 or int8, any rank; threshold (1,) or (C,), C the last axis after ``perm``; result uint8
+    (..., ceil(C / 8)).
+
+    Raises:
+        ValueError: the types or shapes do not fit.
+    """
+    if x.dtype not in (np.float32, np.int8) or sorted(perm) != list(range(x.ndim)) or not x.ndim:
+        raise ValueError(f"bit_pack takes float32 or int8 and a permutation of its axes, not {x.dtype} and {perm}")
+    shape = tuple(x.shape[axis] for axis in perm)
+    limit = _numbers(threshold, np.float32, (1,) if np.size(threshold) == 1 else shape[-1:], "threshold")
+    if not available() or not shape[-1]:
+        return reference.bit_pack(x, limit, perm)
+    bits = np.empty((*shape[:-1], packed_length(shape[-1])), np.uint8)
+    planes = x.ndim > 1 and list(perm) == [0, *range(2, x.ndim), 1]
+    x = np.ascontiguousarray(x if planes else np.transpose(x, perm))
+    numbers = abi.Numbers(abi.INT8 if x.dtype == np.int8 else abi.FLOAT32, _at(x), x.nbytes, _at(limit), limit.size)
+    sizes = (x.shape[0], shape[-1], int(np.prod(shape[1:-1]))) if planes else (int(np.prod(shape[:-1])), shape[-1])
+    pack = library().ib_bitpack_planes if planes else library().ib_bitpack_rows
+    check(pack(number(isa), *sizes, ctypes.byref(numbers), _at(bits), bits.nbytes, _threads(threads)))
+    return bits
+
+
+class _Product:
+    """Dot products of signs with prepared weights, and what is made of them. May be called from many threads at once."""
+
+    def __init__(self, planes: np.ndarray, length: int) -> None:
+        planes = np.ascontiguousarray(planes)
+        if planes.dtype != np.uint8 or planes.ndim != 3 or planes.shape[0] not in (1, 2):
+            raise ValueError(f"weights are uint8 (1 or 2, outputs, bytes), not {planes.dtype} {planes.shape}")
+        if planes.shape[2] != packed_length(length):
+            raise ValueError(f"{length} weights take {packed_length(length)} bytes, not {planes.shape[2]}")
+        self.planes = planes
+        self.outputs = planes.shape[1]
+        self._handle: ctypes.c_void_p | None = None
+
+    def _own(self, handle: ctypes.c_void_p, free: str) -> None:
+        self._handle = handle
+        weakref.finalize(self, getattr(library(), free), handle)
+
+    def dot(self, bits: np.ndarray, *, threads: int = 1) -> np.ndarray:
+        """The dot products themselves, int32."""
+        bits = self._checked(bits)
+        if self._handle is None:
+            return self._from_rows(self._reference(bits))
+        out = np.empty(self._shape(bits), np.int32)
+        return self._run(bits, out, abi.Output(abi.INT32, _at(out), out.nbytes), threads)
+
+    def affine(self, bits: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, threads: int = 1) -> np.ndarray:
+        """``dot * scale + bias``, float32, rounded after each. Shapes: scale and bias (outputs,)."""
+        bits = self._checked(bits)
+        scale = _numbers(scale, np.float32, (self.outputs,), "scale")
+        bias = _numbers(bias, np.float32, (self.outputs,), "bias")
+        if self._handle is None:
+            return self._from_rows(reference.affine(self._reference(bits), scale, bias))
+        out = np.empty(self._shape(bits), np.float32)
+        return self._run(bits, out, abi.Output(abi.FLOAT, _at(out), out.nbytes, _at(scale), _at(bias)), threads)
+
+    def below(self, bits: np.ndarray, threshold: np.ndarray, *, threads: int = 1) -> np.ndarray:
+        """Bits, one where ``dot < threshold``. Shapes: threshold int32 (outputs,)."""
+        bits = self._checked(bits)
+        threshold = _numbers(threshold, np.int32, (self.outputs,), "threshold")
+        if self._handle is None:
+            return reference.below(self._reference(bits), threshold)
+        out = np.empty((*self._rows(bits), packed_length(self.outputs)), np.uint8)
+        wanted = abi.Output(abi.BITS, _at(out), out.nbytes, None, None, _at(threshold))
+        return self._run(bits, out, wanted, threads)
+
+    def _checked(self, bits: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _rows(self, bits: np.ndarray) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def _shape(self, bits: np.ndarray) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def _reference(self, bits: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _from_rows(self, values: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, threads: int) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Gemm(_Product):
+    """Matrix product of signs: bits (..., ceil(length / 8)) with weights (P, O, ceil(length / 8)) to (..., O).
+
+    With one plane weights are -1 and +1; with two each is the mean of two signs. Raises ValueError where shapes do not
+    fit.
+    """
+
+    def __init__(self, planes: np.ndarray, length: int, *, isa: str | None = None) -> None:
+        super().__init__(planes, length)
+        self.length = length
+        if available():
+            handle, sizes = ctypes.c_void_p(), (*self.planes.shape[:2], length)
+            prepare = library().ib_bgemm_prepare
+            check(prepare(number(isa), *sizes, _at(self.planes), self.planes.nbytes, ctypes.byref(handle)))
+            self._own(handle, "ib_bgemm_free")
+
+    def _checked(self, bits: np.ndarray) -> np.ndarray:
+        if bits.dtype != np.uint8 or not bits.ndim or bits.shape[-1] != packed_length(self.length):
+            wanted = f"uint8 (..., {packed_length(self.length)})"
+            raise ValueError(f"rows of {self.length} bits are {wanted}, not {bits.dtype} {bits.shape}")
+        return np.ascontiguousarray(bits)
+
+    def _rows(self, bits: np.ndarray) -> tuple[int, ...]:
+        return bits.shape[:-1]
+
+    def _shape(self, bits: np.ndarray) -> tuple[int, ...]:
+        return (*bits.shape[:-1], self.outputs)
+
+    def _reference(self, bits: np.ndarray) -> np.ndarray:
+        return reference.gemm(bits, self.planes, self.length)
+
+    def _from_rows(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, threads: int) -> np.ndarray:
+        rows = int(np.prod(bits.shape[:-1]))
+        run = library().ib_bgemm_run
+        check(run(self._handle, rows, _at(bits), bits.nbytes, ctypes.byref(output), _threads(threads)))
+        return out
+
+
+class Conv(_Product):
+    """Convolution of signs: bits (N, H, W, ceil(channels / 8)) to numbers (N, O, H', W') or bits (N, H', W', bytes).
+
+    Weights (P, O, ceil(K / 8)) hold a filter's bits in the order height, width, channel of its group. Raises ValueError
+    where shapes do not fit.
+    """
+
+    def __init__(self, planes: np.ndarray, channels: int, window: ConvWindow, *, isa: str | None = None) -> None:
+        if channels < 1 or channels % window.group:
+            raise ValueError(f"{channels} channels do not make {window.group} groups")
+        super().__init__(planes, len(window.taps()) * channels // window.group)
+        if self.outputs % window.group:
+            raise ValueError(f"{self.outputs} outputs do not make {window.group} groups")
+        self.channels, self.window = channels, window
+        if available():
+            shape, handle = self._abi_shape(), ctypes.c_void_p()
+            prepare = library().ib_bconv_prepare
+            weights = (_at(self.planes), self.planes.nbytes)
+            check(prepare(number(isa), ctypes.byref(shape), *weights, ctypes.byref(handle)))
+            self._own(handle, "ib_bconv_free")
+
+    def _abi_shape(self) -> abi.ConvShape:
+        w = self.window
+        counts = (len(self.planes), self.channels, self.outputs, w.group)
+        return abi.ConvShape(*counts, w.kernel, w.strides, w.dilations, w.pads, w.pad_value)
+
+    def _checked(self, bits: np.ndarray) -> np.ndarray:
+        if bits.dtype != np.uint8 or bits.ndim != 4 or bits.shape[-1] != packed_length(self.channels):
+            wanted = f"uint8 (N, H, W, {packed_length(self.channels)})"
+            raise ValueError(f"images of {self.channels} channels are {wanted}, not {bits.dtype} {bits.shape}")
+        return np.ascontiguousarray(bits)
+
+    def _rows(self, bits: np.ndarray) -> tuple[int, ...]:
+        return (bits.shape[0], *self.window.out(*bits.shape[1:3]))
+
+    def _shape(self, bits: np.ndarray) -> tuple[int, ...]:
+        return (bits.shape[0], self.outputs, *self.window.out(*bits.shape[1:3]))
+
+    def _reference(self, bits: np.ndarray) -> np.ndarray:
+        return reference.conv(bits, self.planes, self.channels, self.window)
+
+    def _from_rows(self, values: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, threads: int) -> np.ndarray:
+        sizes = bits.shape[:3]
+        run = library().ib_bconv_run
+        check(run(self._handle, *sizes, _at(bits), bits.nbytes, ctypes.byref(output), _threads(threads)))
+        return out
+
+
+def max_pool(bits: np.ndarray, channels: int, window: Window, *, threads: int = 1) -> np.ndarray:
+    """Largest sign of every window; padding is never the largest.
+
+    Shapes: bits uint8 (N, H, W, ceil(channels / 8)); result (N, H', W', ceil(channels / 8)).
+
+    Raises:
+        ValueError: shapes do not fit, the window is dilated, or one lies wholly in the padding.
+    """
+    if bits.dtype != np.uint8 or bits.ndim != 4 or bits.shape[-1] != packed_length(channels):
+        wanted = f"uint8 (N, H, W, {packed_length(channels)})"
+        raise ValueError(f"images of {channels} channels are {wanted}, not {bits.dtype} {bits.shape}")
+    if window.dilations != (1, 1):
+        raise ValueError(f"max_pool has no dilations, not {window.dilations}")
+    out = np.empty((bits.shape[0], *window.out(*bits.shape[1:3]), bits.shape[-1]), np.uint8)
+    if not available():
+        return reference.max_pool(bits, channels, window)
+    bits = np.ascontiguousarray(bits)
+    shape = abi.PoolShape(channels, window.kernel, window.strides, window.pads)
+    sizes = (*bits.shape[:3], _at(bits), bits.nbytes, _at(out), out.nbytes)
+    check(library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, _threads(threads)))
+    return out
+
+
+def _numbers(values: np.ndarray, dtype: type, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """``values`` as the library takes them. Raises ValueError where there are too many or too few."""
+    values = np.ascontiguousarray(values, dtype)
+    if values.shape != shape:
+        raise ValueError(f"{what} has shape {values.shape}, not {shape}")
+    return values
+
+
+def _at(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+def _threads(count: int) -> ctypes.Array[abi.Threads]:
+    """So many of the library's own threads. An array of one: ctypes passes it by reference, and it holds its memory."""
+    if count < 1:
+        raise ValueError(f"at least one thread is needed, not {count}")
+    return (abi.Threads * 1)(abi.Threads(count, None, None))

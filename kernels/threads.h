@@ -1,0 +1,23 @@
+/* Work on several threads: the library's own, or those of the program around it. */
+#ifndef IB_THREADS_H
+#define IB_THREADS_H
+
+#include <stddef.h>
+
+typedef void (*ib_task)(void *work, size_t index);
+
+/* How work is spread. A null pointer to this means: on the calling thread alone.
+   `run` calls task(work, i) once for every i below `tasks`, in any order, on any threads, and returns when all are done;
+   null means threads that the library starts for the call. `count` tells how finely to cut the work. */
+typedef struct ib_threads {
+    size_t count;
+    void (*run)(void *context, ib_task task, void *work, size_t tasks);
+    void *context;
+} ib_threads;
+
+static inline size_t ib_thread_count(const ib_threads *threads) { return threads && threads->count ? threads->count : 1; }
+
+/* Call task(work, i) for every i below `tasks`. Cannot fail: threads that do not start leave their work to the others. */
+void ib_parallel(const ib_threads *threads, ib_task task, void *work, size_t tasks);
+
+#endif

@@ -1,0 +1,56 @@
+/* The heart of all 1-bit products: dot products of a few rows of activations with a panel of 16 outputs' weights.
+
+   Lanes of a vector are outputs, and a word of activations is broadcast to them, so nothing is summed across lanes and
+   nothing is wasted where rows are short. Rows lie anywhere: a step of the sum reads the word at row[r] + offset[s].
+   That makes a matrix product (offsets 0, 8, 16, ...) and a direct convolution (one run of offsets for each tap) the
+   same loop. */
+#ifndef IB_TILE_H
+#define IB_TILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../cpu.h"
+
+enum {
+    IB_PANEL = 16, /* outputs of a panel */
+    IB_ROWS = 8,   /* most rows of one call of `dot` */
+    IB_BLOCK = 16, /* most rows of one call of what stores results */
+};
+
+/* dot[r][o] = base[o] - 2 * (bits that differ between row r and output o).
+   Shapes: row [rows], offset [steps] in bytes, words [steps][IB_PANEL] on a cache line, base [IB_PANEL],
+   dot [rows][IB_PANEL]; rows <= IB_ROWS. Ternary weights have words [steps][2][IB_PANEL]: which weights are not 0, then
+   which are negative. */
+typedef void ib_dot(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
+                    const uint64_t *words, const int32_t *base, int32_t *dot);
+
+/* out = dot * scale + bias, rounded twice. Shapes: dot [rows][IB_PANEL], scale and bias [IB_PANEL], rows <= IB_BLOCK.
+   `width` outputs of the panel are stored: output o of row r at out[r * stride + o], or, transposed, at
+   out[o * stride + r]. */
+typedef void ib_affine(size_t rows, size_t width, const int32_t *dot, const float *scale, const float *bias, float *out,
+                       size_t stride);
+
+/* Bit o of mask[r] = dot[r][o] < threshold[o]. */
+typedef void ib_below(size_t rows, const int32_t *dot, const int32_t *threshold, uint16_t *mask);
+
+/* Xor, count and add on registers alone, `rounds` times; the number of 1-bit multiplications that this stands for. */
+typedef double ib_peak_loop(size_t rounds);
+
+typedef struct ib_tile {
+    ib_dot *binary, *ternary;
+    ib_affine *affine, *affine_transposed;
+    ib_below *below;
+    ib_peak_loop *peak;
+} ib_tile;
+
+#define IB_TILE(isa) extern const ib_tile ib_tile_##isa;
+#include "../variants.def"
+
+/* The variant for an instruction set; null where this build has none. */
+const ib_tile *ib_tile_select(int isa);
+
+/* Run the peak loop of an instruction set; its 1-bit multiplications go to *macs. For benchmarks. */
+IB_API int ib_peak(int isa, int64_t rounds, double *macs);
+
+#endif
