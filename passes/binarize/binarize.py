@@ -53,12 +53,12 @@ class Binarize(Pass):
     ``form`` is how bits stand in the file. ``block`` weights of a row share scales (0: all of it; None: as the algorithm
     does); ``salient`` is the fraction that keeps eight bits with ``pb``. ``size`` is the fraction of the file's bytes to
     keep: layers that lose most stay in float. ``max_drop`` bounds the loss of accuracy, in points, likewise. ``edges``
-    takes the first and the last layers, too. ``force`` runs a scheme that is expected to ruin the model.
+    takes the first and the last layers, too. ``zeros`` takes what Sign makes of 0 as +1 with ``pack``. ``force`` runs a scheme that is expected to ruin the model.
     """
 
     name: ClassVar[str] = "binarize"
     scheme: Annotated[str, name_in(SCHEMES, AUTO)] = AUTO
-    form: Literal["packed", "standard", "dense"] = "packed"
+    form: Literal["packed", "standard", "dense", "qonnx"] = "packed"
     block: int | None = Field(default=None, ge=0)
     salient: float = Field(default=0.1, ge=0, lt=1)
     size: float | None = Field(default=None, gt=0, le=1)
@@ -66,6 +66,7 @@ class Binarize(Pass):
     edges: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    zeros: bool = False
     force: bool = False
     verify: bool = True
 

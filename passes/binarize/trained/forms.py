@@ -223,3 +223,9 @@ class Dense(Form):
     @staticmethod
     def _along(values: np.ndarray, rank: int, axis: int) -> np.ndarray:
         return values.reshape([len(values) if a == axis else 1 for a in range(axis, rank)])
+
+
+def stored_bits(layer: Layer, *, fused: bool) -> int:
+    """Bits that a packed layer takes in a file: its signs, and its scales and shifts or thresholds."""
+    numbers = 1 if fused else 2
+    return 8 * layer.signs.planes.nbytes + 32 * numbers * layer.dot.outputs

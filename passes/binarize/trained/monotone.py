@@ -158,4 +158,8 @@ def _prelu(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | N
 @rule("Cast")
 def _cast(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
     (x,) = operands
-    return x if isinstance(x, Monotone) and attribute(node, "to") in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE) else None
+    return (
+        x
+        if isinstance(x, Monotone) and attribute(node, "to") in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+        else None
+    )
