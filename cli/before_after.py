@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..graph.errors import UsageError
@@ -11,6 +11,14 @@ from . import console
 if TYPE_CHECKING:
     from ..graph.model import Model
     from ..passes.prune.latency_goal import LatencyReport
+
+
+_AMOUNTS = (
+    ("MACs", "macs", ""),
+    ("MACs of bits", "bops", ""),
+    ("parameters", "params", ""),
+    ("file", "size_bytes", "B"),
+)
 
 
 def one_target(**given: float | None) -> tuple[str, float]:
@@ -98,13 +106,22 @@ def slower(times: dict[str, Any] | None, hint: str) -> list[str]:
     return [f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms; {hint}"]
 
 
+def efficiency_text(figures: Mapping[str, float]) -> str:
+    """BiBench's figures in one line; ``figures`` as ``measure.efficiency`` gives them."""
+    return (
+        f"BiBench: theoretical speed-up {figures['speedup']:.2f} x, weights {figures['storage']:.2f} x smaller, "
+        f"overall {figures['overall']:.2f}"
+    )
+
+
 def amount_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Rows of a table: what was measured of both models, and what is left of it."""
     before, after = result["before"], result["after"]
-    for label, key, unit in (("MACs", "macs", ""), ("parameters", "params", ""), ("file", "size_bytes", "B")):
-        if key in before:
-            kept = after[key] / before[key] if before[key] else 1.0
-            yield label, console.human(before[key], unit), console.human(after[key], unit), console.percent(kept, 1)
+    for label, key, unit in _AMOUNTS:
+        if key in before or key in after:
+            old, new = before.get(key, 0), after.get(key, 0)
+            kept = console.percent(new / old if old else None if new else 1.0, 1)
+            yield label, console.human(old, unit), console.human(new, unit), kept
     if latency := result.get("latency_ms"):
         ratio = 1 / latency["speedup"]
         yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)

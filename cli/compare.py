@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.cost import cost
+from ..graph.bits import BITS_A_MAC
+from ..graph.cost import Cost, cost
 from . import console
+from .before_after import efficiency_text
 from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads
 from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
@@ -17,8 +19,21 @@ if TYPE_CHECKING:
     from ..measure.latency import Latency
 
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
-_FIGURES = (("size", "size_bytes", "B"), ("params", "params", ""), ("macs", "macs", ""))
-_WORDS = {"size": "bytes on disk", "params": "parameters", "macs": "MACs"}
+_FIGURES = (
+    ("size", "size_bytes", "B"),
+    ("params", "params", ""),
+    ("macs", "macs", ""),
+    ("bops", "bops", ""),
+    ("equivalent_macs", "equivalent_macs", ""),
+)
+"""Those of bits are there only where a model computes with bits."""
+_WORDS = {
+    "size": "bytes on disk",
+    "params": "parameters",
+    "macs": "MACs",
+    "bops": "MACs of bits",
+    "equivalent_macs": f"all MACs, of bits 1/{BITS_A_MAC}",
+}
 
 
 def compare(
@@ -47,6 +62,7 @@ def compare(
     Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess unit
     """
     from ..measure.data import Batch
+    from ..measure.efficiency import efficiency
     from ..measure.latency import time_sessions
     from ..measure.pairing import output_differences, pair_models
 
@@ -63,9 +79,11 @@ def compare(
         feeds = (one, pair.for_b(one))
         timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
     notes = [*pair.notes, *(source.notes if source else [RANDOM_NOTE])]
+    costs = cost(left.model), cost(right.model)
+    with_bits = any(c.bops for c in costs)
     result: dict[str, Any] = {
-        "a": _side(left, timing.latencies[0]),
-        "b": _side(right, timing.latencies[1]),
+        "a": _side(left, costs[0], timing.latencies[0], with_bits),
+        "b": _side(right, costs[1], timing.latencies[1], with_bits),
         "speedup": timing.speedup(1),
         "verdict": timing.verdict(1),
         "outputs": {name: difference.as_dict() for name, difference in outputs.items()},
@@ -76,7 +94,11 @@ def compare(
         "machine": timing.machine,
         "notes": notes,
     }
-    result["kept"] = {what: _ratio(result["a"][key], result["b"][key]) for what, key, _ in _FIGURES}
+    result["kept"] = {
+        what: _ratio(result["a"][key], result["b"][key]) for what, key, _ in _FIGURES if key in result["a"]
+    }
+    if any(c.bit_params for c in costs):
+        result["bibench"] = efficiency(*costs).as_dict()
     if source is None:
         for output in result["outputs"].values():
             output["top1_agreement"] = None  # on noise it says nothing, however high
@@ -85,13 +107,13 @@ def compare(
     console.emit(result, lambda: _show(result))
 
 
-def _side(subject: Subject, latency: Latency) -> dict[str, Any]:
-    costs = cost(subject.model)
+def _side(subject: Subject, costs: Cost, latency: Latency, with_bits: bool) -> dict[str, Any]:
     return {
         "model": str(subject.path),
         "size_bytes": subject.size_bytes,
         "params": costs.params,
         "macs": costs.macs,
+        **({"bops": costs.bops, "equivalent_macs": costs.equivalent_macs} if with_bits else {}),
         "latency_ms": {"median": latency.median_ms, "p90": latency.p90_ms, "min": latency.min_ms},
         "runs": latency.runs,
     }
@@ -122,6 +144,8 @@ def _show(result: dict[str, Any]) -> None:
     words = {"faster": "B is faster", "slower": "B is slower", "same": "no real difference in speed"}
     console.line(f"{words[result['verdict']]} ({result['speedup']:.2f} x) on {shape_text(result['inputs'])}")
     console.line(f"{console.count(result['threads'], 'thread')}; {result['machine']}")
+    if "bibench" in result:
+        console.line(efficiency_text(result["bibench"]))
     console.line()
     several = f"{console.count(result['samples'], 'sample')} of " if result["samples"] > 1 else ""
     columns = ("output", "max diff", "mean diff", "max / largest", "SQNR dB", "top-1 agreement")
@@ -135,6 +159,7 @@ def _figures(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[object]]:
     rows: list[list[object]] = [
         [_WORDS[what], console.human(a[key], unit), console.human(b[key], unit), _percent(a[key], b[key])]
         for what, key, unit in _FIGURES
+        if key in a
     ]
     for what in ("median", "p90"):
         times = a["latency_ms"][what], b["latency_ms"][what]

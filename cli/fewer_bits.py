@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..graph.bits import IN_BITS
 from ..graph.errors import NothingChanged
 from . import console
 from .before_after import accuracies, latencies, slower
@@ -113,7 +114,7 @@ def tell_rest(result: dict[str, Any], done: Done, out: Path, *, spared: str) -> 
     """What stays in float and why, notes, and where the file is."""
     for reason, names in _by_reason(result["skipped"]).items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        console.line(f"left in float: {shown}: {reason}")
+        console.line(f"left {'as it is' if reason == IN_BITS else 'in float'}: {shown}: {reason}")
     if done.spared:
         console.line(f"{spared} {', '.join(done.spared)}, to stay within --max-drop")
     if "accuracy" not in result:

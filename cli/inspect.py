@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..graph.bits import BITS_A_MAC
 from ..graph.cost import Cost, cost
 from ..graph.nodes import DEFAULT_DOMAINS
 from . import console
@@ -54,11 +55,21 @@ def _result(subject: Subject, costs: Cost) -> dict[str, Any]:
         "functions": [f.name for f in proto.functions],
         "params": costs.params,
         "macs": costs.macs,
+        **({"bops": costs.bops, "equivalent_macs": costs.equivalent_macs} if costs.bops else {}),
+        **({"bit_params": costs.bit_params} if costs.bit_params else {}),
         "size_bytes": subject.size_bytes,
         "weight_bytes": costs.weight_bytes,
         "peak_activation_bytes": costs.peak_activation_bytes,
         "layers": [
-            {"name": n.name, "op": n.op, "macs": n.macs, "params": n.params, "shape": n.out_shape} for n in costs.nodes
+            {
+                "name": n.name,
+                "op": n.op,
+                "macs": n.macs,
+                "params": n.params,
+                "shape": n.out_shape,
+                **({"bops": n.bops} if costs.bops else {}),
+            }
+            for n in costs.nodes
         ],
         "metadata": {p.key: p.value for p in proto.metadata_props},
         "notes": [*model.notes, *_free_dimensions(inputs), *_uncounted(costs)],
@@ -76,8 +87,9 @@ def _show(result: dict[str, Any], top: int) -> None:
             ("opset", f"{result['opset']}{f' ({versions})' if versions else ''}, IR {result['ir_version']}{made}"),
             *described,
             ("nodes", f"{result['nodes']}: {operators}" if operators else 0),
-            ("parameters", console.human(result["params"])),
+            ("parameters", console.human(result["params"]) + _in_bits(result)),
             ("MACs", console.human(result["macs"])),
+            *_bit_operations(result),
             ("file", console.human(result["size_bytes"], "B")),
             ("weights", console.human(result["weight_bytes"], "B")),
             ("peak activations", console.human(result["peak_activation_bytes"], "B")),
@@ -88,13 +100,13 @@ def _show(result: dict[str, Any], top: int) -> None:
             *(("note", note) for note in result["notes"]),
         ]
     )
-    largest = sorted(result["layers"], key=lambda n: (n["macs"], n["params"]), reverse=True)[:top]
-    largest = [n for n in largest if n["macs"] or n["params"]]
+    largest = sorted(result["layers"], key=lambda n: (_macs(n), n["params"]), reverse=True)[:top]
+    largest = [n for n in largest if _macs(n) or n["params"]]
     if largest:
         console.line()
         console.table(
             _title(len(largest)),
-            ("layer", "operator", "output", "MACs", "", "parameters", ""),
+            ("layer", "operator", "output", "MACs", *(["of bits"] if "bops" in result else []), "", "parameters", ""),
             [_layer(n, result) for n in largest],
         )
 
@@ -105,9 +117,26 @@ def _title(count: int) -> str:
 
 def _layer(layer: dict[str, Any], result: dict[str, Any]) -> list[object]:
     shape = "x".join(map(str, layer["shape"])) if layer["shape"] is not None else "?"
-    share = [console.percent(layer[key] / result[key], 1) if result[key] else "-" for key in ("macs", "params")]
-    macs, params = console.human(layer["macs"]), console.human(layer["params"])
-    return [layer["name"], layer["op"], shape, macs, share[0], params, share[1]]
+    macs = [console.human(layer[key]) for key in ("macs", "bops") if key in layer]
+    shares = [(_macs(layer), _macs(result)), (layer["params"], result["params"])]
+    share = [console.percent(part / whole, 1) if whole else "-" for part, whole in shares]
+    return [layer["name"], layer["op"], shape, *macs, share[0], console.human(layer["params"]), share[1]]
+
+
+def _macs(counted: dict[str, Any]) -> float:
+    """MACs of a layer or a model, those of bits among them."""
+    return counted["macs"] + counted.get("bops", 0) / BITS_A_MAC
+
+
+def _bit_operations(result: dict[str, Any]) -> list[tuple[str, str]]:
+    if "bops" not in result:
+        return []
+    told = f"{console.human(result['bops'])}, as much as {console.human(result['bops'] / BITS_A_MAC)} of floats"
+    return [("MACs of bits", told)]
+
+
+def _in_bits(result: dict[str, Any]) -> str:
+    return f", {console.human(result['bit_params'])} of them kept as bits" if "bit_params" in result else ""
 
 
 def _port(port: Port) -> dict[str, Any]:

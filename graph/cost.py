@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates, bytes of weights, peak memory of activations."""
+"""What a model costs: parameters, multiply-accumulates of floats and of bits, bytes of weights, peak memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
+from .bits import BITS_A_MAC, DOMAIN, bit_macs, bit_operator
+from .decoded import Decoded, decoded_weights
 from .dtypes import bits, is_float, is_number, stored_bytes
 from .errors import BadModel
 from .macs import Dims, formula
@@ -57,22 +59,27 @@ _RANDOM = ("Bernoulli", "Multinomial", "Random")
 
 @dataclass(frozen=True)
 class NodeCost:
-    """One node. ``params`` counts the weights it reads, also those that other nodes read too."""
+    """One node. ``params`` counts the weights it reads, also those that other nodes read too.
+
+    ``bops`` are multiply-accumulates of one bit with another, which ``macs`` leaves out.
+    """
 
     name: str
     op: str
     macs: int
     params: int
     out_shape: Dims | None
+    bops: int = 0
 
 
 @dataclass(frozen=True)
 class Cost:
     """Costs of one run with every symbolic dimension 1.
 
-    ``params`` counts each float weight once, and integers that stand for floats; ``weight_bytes`` is what the weights
-    take in the file. ``nodes`` follows the order of the graph. ``uncounted`` names nodes whose MACs are not known
-    because a shape is not.
+    ``params`` counts each float weight once, and integers and bits that stand for floats; ``weight_bytes`` is what the
+    weights take in the file. ``nodes`` follows the order of the graph. ``uncounted`` names nodes whose MACs are not
+    known because a shape is not. ``bops`` are multiply-accumulates of one bit with another; ``macs`` are all others.
+    ``bit_params`` are the parameters that the file keeps as bits.
     """
 
     params: int
@@ -81,6 +88,16 @@ class Cost:
     peak_activation_bytes: int
     nodes: list[NodeCost]
     uncounted: list[str]
+    bops: int = 0
+    bit_params: int = 0
+
+    @property
+    def equivalent_macs(self) -> float:
+        """MACs, those of bits counted as a 64th.
+
+        Source: Qin et al., "BiBench", ICML 2023, arXiv:2301.11233.
+        """
+        return self.macs + self.bops / BITS_A_MAC
 
 
 def cost(model: Model, shapes: Shapes | None = None) -> Cost:
@@ -97,17 +114,18 @@ def cost(model: Model, shapes: Shapes | None = None) -> Cost:
     for index, node in enumerate(model.graph.node):
         inner = _inner_costs(model, node, known)
         macs: int | None
+        bops = 0 if inner else node_bops(node, known)
         if inner:
-            macs = max(c.macs for c in inner)
+            macs, bops = max(c.macs for c in inner), max(c.bops for c in inner)
             inner_peaks[index] = max(c.peak_activation_bytes for c in inner)
             uncounted += [f"{display_name(node)}/{name}" for c in inner for name in c.uncounted]
         else:
             macs = node_macs(node, known) if inner is not None else None
-        if macs is None:
+        if macs is None or bops is None:
             uncounted.append(display_name(node))
         read = sum(params.get(name, 0) for name in dict.fromkeys((*node.input, *node.output)))
         out_shape = known.dims.get(node.output[0]) if node.output else None
-        nodes.append(NodeCost(display_name(node), node.op_type, macs or 0, read, out_shape))
+        nodes.append(NodeCost(display_name(node), node.op_type, macs or 0, read, out_shape, bops or 0))
     return Cost(
         params=sum(params.values()) + sum(_inner_params(model)),
         macs=sum(n.macs for n in nodes),
@@ -115,14 +133,17 @@ def cost(model: Model, shapes: Shapes | None = None) -> Cost:
         peak_activation_bytes=_peak(model, known, inner_peaks),
         nodes=nodes,
         uncounted=uncounted,
+        bops=sum(n.bops for n in nodes),
+        bit_params=sum(_bit_parameters(decoded_weights(model), known).values()),
     )
 
 
 def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
     """Number of parameters in each top-level tensor that has any.
 
-    These are float weights, integer weights that a quantized operator reads in their place, and what a
-    ``ConstantOfShape`` of fixed shape makes in the place of a weight. Scales and zero points are none.
+    These are float weights, integer weights that a quantized operator reads in their place, what a
+    ``ConstantOfShape`` of fixed shape makes in the place of a weight, and what is decoded from bits. Scales and zero
+    points are none.
     """
     stands_for_float, scales, other = _roles(model)
     packed = {
@@ -131,8 +152,11 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
         if node.op_type in _PACKED_BITS
         for position in _QUANTIZED[node.op_type]
     }
-    found: dict[str, int] = {}
+    decoded = decoded_weights(model)
+    found = _bit_parameters(decoded, shapes)
     for name, weight in model.weights.items():
+        if name in decoded.codes or name in decoded.signs:
+            continue
         if is_float(shapes.dtypes[name]):
             counts = name not in scales or name in other
         else:
@@ -146,6 +170,12 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
             if is_float(shapes.dtypes.get(name, 0)) and name in shapes.dims:
                 found[name] = prod(shapes.dims[name])
     return found
+
+
+def _bit_parameters(decoded: Decoded, shapes: Shapes) -> dict[str, int]:
+    """Weights that the file keeps as bits, by the tensor that holds or decodes them."""
+    made = {n: prod(shapes.dims[n]) for n in decoded.made if n in shapes.dims and is_float(shapes.dtypes.get(n, 0))}
+    return {**made, **decoded.signs}
 
 
 def weight_bytes(model: Model) -> int:
@@ -177,6 +207,15 @@ def node_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
         return None
 
 
+def node_bops(node: onnx.NodeProto, shapes: Shapes) -> int | None:
+    """Multiply-accumulates of one bit with another in one node, None where a shape is not known."""
+    if bit_operator(node) is None:
+        return 0
+    if any(name and name not in shapes.dims for name in (*node.input, *node.output)):
+        return None
+    return bit_macs(node, [shapes.dims[name] if name else () for name in node.input], shapes.dims[node.output[0]])
+
+
 def _roles(model: Model) -> tuple[set[str], set[str], set[str]]:
     """Names read as quantized weights, as scales or zero points, and in any other way.
 
@@ -196,14 +235,18 @@ def _roles(model: Model) -> tuple[set[str], set[str], set[str]]:
             scales.add(node.input[1])
             restored.update(node.output)
             continue
+        stored, scaled = _positions(node)
         for position, name in enumerate(node.input):
-            if position in _QUANTIZED.get(node.op_type, ()):
-                quantized.add(name)
-            elif position in _SCALES.get(node.op_type, ()):
-                scales.add(name)
-            else:
-                other.add(name)
+            (quantized if position in stored else scales if position in scaled else other).add(name)
     return quantized, scales, other
+
+
+def _positions(node: onnx.NodeProto) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The inputs that hold what was a float weight, and those that only say how it is scaled."""
+    known = bit_operator(node)
+    if known is not None:
+        return known.thresholds, known.scales
+    return _QUANTIZED.get(node.op_type, ()), _SCALES.get(node.op_type, ())
 
 
 def _is_small_integer(weight: np.ndarray) -> bool:
@@ -220,7 +263,8 @@ def _inner_params(model: Model) -> Iterator[int]:
         yield from _constant_params(body.node)
         bodies += [inner for node in body.node for inner in subgraphs(node)]
     for function in model.proto.functions:
-        yield from _constant_params(function.node)
+        if function.domain != DOMAIN:
+            yield from _constant_params(function.node)
 
 
 def _constant_params(nodes: Iterable[onnx.NodeProto]) -> Iterator[int]:
@@ -263,6 +307,8 @@ def _size(name: str, shapes: Shapes) -> int:
 
 def _bodies(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Iterator[Model]:
     """The graphs that run inside a node, as models of their own: branches, loop bodies, a called function."""
+    if bit_operator(node) is not None:
+        return
     if not is_standard(node) and any((f.domain, f.name) == (node.domain, node.op_type) for f in model.proto.functions):
         yield _called(model, node, shapes)
         return

@@ -71,6 +71,12 @@ def matmul_nbits(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> 
     return prod(y[0]) * int(attribute(node, "K"))
 
 
+@counts("intaglio:MatMul1Bit", "intaglio:MatMul1BitInt8")
+def matmul_one_bit(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """The weights are bits, the other factor is not. Planes of weights are one weight each."""
+    return prod(y[0]) * x[0][-1]
+
+
 @counts("Gemm", "com.microsoft:QGemm", "com.microsoft:FusedGemm")
 def gemm(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     return prod(y[0]) * x[0][0 if attribute(node, "transA", 0) else 1]

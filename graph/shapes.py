@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from .bits import DOMAIN, BitOperator, bit_operator, output_shape
 from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .model import Model
-from .nodes import WITH_BODIES, is_standard
+from .nodes import WITH_BODIES, display_name, is_standard
 
 SymbolValue = Callable[[str], int]
 _KEEPS_SHAPE = frozenset(("GroupNormalization", "RMSNormalization", "SimplifiedLayerNormalization"))
@@ -88,7 +89,11 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     graph = proto.graph
-    custom = {o for n in graph.node if not (is_standard(n) and onnx.defs.has(n.op_type)) for o in n.output}
+    # Inference follows the definitions of operators on bits at great length and to no result.
+    functions = [f for f in proto.functions if f.domain != DOMAIN]
+    del proto.functions[:]
+    proto.functions.extend(functions)
+    custom = {o for n in graph.node if _needs_hint(n) for o in n.output}
     hints = [v for v in graph.value_info if v.name in custom]
     del graph.value_info[:]
     graph.value_info.extend(hints)
@@ -107,6 +112,11 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
             kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
             graph.input.append(onnx.helper.make_tensor_value_info(name, kind, weight.shape))
     return proto
+
+
+def _needs_hint(node: onnx.NodeProto) -> bool:
+    """Whether nobody but the file can say what shape the node's outputs have."""
+    return bit_operator(node) is None and not (is_standard(node) and onnx.defs.has(node.op_type))
 
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -143,6 +153,10 @@ def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray]) -> list[
     """Evaluate in graph order what is known, and infer what that settles. Names tensors whose shape was found."""
     found: list[str] = []
     for node in model.graph.node:
+        known_bits = bit_operator(node)
+        if known_bits is not None:
+            found.extend(_bit_shape(node, known_bits, shapes))
+            continue
         if not is_standard(node) or not node.output:
             continue
         results = _evaluated(node, shapes, known)
@@ -187,6 +201,22 @@ def _infer_node(
             shapes.dtypes[name] = kind.tensor_type.elem_type
             found.append(name)
     return found
+
+
+def _bit_shape(node: onnx.NodeProto, operator: BitOperator, shapes: Shapes) -> list[str]:
+    """The output of an operator on bits, if what it reads is known.
+
+    Raises:
+        BadModel: its operands do not fit together.
+    """
+    if len(node.output) != 1 or node.output[0] in shapes.dims or any(i and i not in shapes.dims for i in node.input):
+        return []
+    try:
+        dims = output_shape(node, [shapes.dims[i] if i else () for i in node.input])
+    except ValueError as error:
+        raise BadModel(f"node {display_name(node)!r} ({node.op_type}) is wrong", why=str(error)) from error
+    shapes.dims[node.output[0]], shapes.dtypes[node.output[0]] = dims, operator.dtype
+    return list(node.output)
 
 
 def _type(shapes: Shapes, name: str) -> onnx.TypeProto:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 from ..graph.errors import BadModel
 from ..graph.model import Model
+from ..kernels.operators import attach
 from .layer_rounds import time_rounds, typical_times
 from .session import open_session, run
 
@@ -166,7 +167,9 @@ def _model(layer: Layer, copies: int, *, joined: bool) -> Model:
         outputs = ["sum"]
     graph = helper.make_graph(nodes, "layer", list(inputs.values()), [onnx.ValueInfoProto(name=o) for o in outputs])
     opsets = [helper.make_opsetid(domain, version) for domain, version in layer.opsets]
-    return Model(onnx.ModelProto(ir_version=_IR_VERSION, graph=graph, opset_import=opsets), weights)
+    proto = onnx.ModelProto(ir_version=_IR_VERSION, graph=graph, opset_import=opsets)
+    attach(proto)
+    return Model(proto, weights)
 
 
 def feeds_of(layer: Layer, copies: int) -> dict[str, np.ndarray]:

@@ -119,7 +119,7 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
         "bits": done.bits,
         "before": dict(done.before),
         "after": dict(done.after),
-        "kept": {k: done.after[k] / done.before[k] if done.before[k] else 1.0 for k in done.before},
+        "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
         "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in done.layers],
         "nodes": dict(result.outcome.done),
         "skipped": dict(result.outcome.skipped),

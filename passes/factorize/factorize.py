@@ -116,8 +116,7 @@ class Factorize(Pass):
             if self.verify
             else None
         )
-        left = cost(small)
-        after = Amounts(left.macs, left.params, file_bytes(small))
+        after = Amounts.counted(cost(small), file_bytes(small))
         notes = [*job.notes, *self._reached(after, job)]
         return Factorized(
             small,
@@ -158,8 +157,8 @@ def describe(done: Factorized) -> dict[str, Any]:
     """The result as plain data: what ``intaglio factorize --json`` prints."""
     before, after = done.before, done.after
     return {
-        "before": _amounts(before),
-        "after": _amounts(after),
+        "before": before.as_dict(),
+        "after": after.as_dict(),
         "kept": {k: after.of(k) / before.of(k) if before.of(k) else 1.0 for k in ("macs", "params", "size")},
         **done.details,
         **({"latency_target": done.latency.as_dict()} if done.latency else {}),
@@ -168,7 +167,3 @@ def describe(done: Factorized) -> dict[str, Any]:
         "notes": done.notes,
         "seconds": done.seconds,
     }
-
-
-def _amounts(amounts: Amounts) -> dict[str, int]:
-    return {"macs": round(amounts.macs), "params": round(amounts.params), "size_bytes": round(amounts.size)}

@@ -74,7 +74,7 @@ class Job:
         self.model, self.notes, self.idle = ready(source, biases=context.data is not None)
         self.shapes = infer_shapes(self.model)
         whole = cost(source)
-        self.before = Amounts(whole.macs, whole.params, file_bytes(source))
+        self.before = Amounts.counted(whole, file_bytes(source))
         units, self.whole = find(self.model, self.shapes)
         allowed = chosen(units, self.whole, asked.include, asked.exclude)
         self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}

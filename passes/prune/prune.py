@@ -116,7 +116,7 @@ class PruneChannels(Pass):
             raise NothingChanged("no channel can be removed", why=frozen_summary(coupling), fix=SEE_GROUPS)
         numbers = one_direction(coupling, numbers, self.axis)
         whole = cost(model)
-        before = Amounts(whole.macs, whole.params, file_bytes(model))
+        before = Amounts.counted(whole, file_bytes(model))
         times = LatencyModel(coupling, seed=context.seed) if self.target == "latency" else None
         job = self._job(model, coupling, numbers, before, file_bytes(equal), times, context)
         planner = criterion.planner(job)
@@ -134,8 +134,7 @@ class PruneChannels(Pass):
             timed = measured(model, small, times.threads, inputs=times.inputs)
             latency = report(self.keep, latency.predicted, timed, rounds=latency.rounds)
         proof = prove(removal, small, _real_inputs(context.data or real), context.seed) if self.verify else None
-        left = cost(small)
-        after = Amounts(left.macs, left.params, file_bytes(small))
+        after = Amounts.counted(cost(small), file_bytes(small))
         groups = _changes(coupling, removal)
         notes = [*notes, *choice.notes, *repaired.notes]
         notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
@@ -214,8 +213,8 @@ def describe(pruned: Pruned) -> dict[str, Any]:
     """The result as plain data: what ``intaglio prune --json`` prints."""
     before, after = pruned.before, pruned.after
     return {
-        "before": _amounts(before),
-        "after": _amounts(after),
+        "before": before.as_dict(),
+        "after": after.as_dict(),
         "kept": {k: after.of(k) / before.of(k) if before.of(k) else 1.0 for k in ("macs", "params", "size")},
         "criterion": pruned.criterion,
         **pruned.details,
@@ -228,10 +227,6 @@ def describe(pruned: Pruned) -> dict[str, Any]:
         "notes": pruned.notes,
         "seconds": pruned.seconds,
     }
-
-
-def _amounts(amounts: Amounts) -> dict[str, int]:
-    return {"macs": round(amounts.macs), "params": round(amounts.params), "size_bytes": round(amounts.size)}
 
 
 def _changes(coupling: Coupling, removal: Removal) -> list[tuple[Group, int, int]]:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ...graph.cost import cost
+from ...graph.cost import Cost, cost
 from ...graph.coupling import Coupling, Removal
 from ...graph.coupling.labels import IntArray, Why
 from ...graph.coupling.solve import BoolArray
@@ -19,11 +19,21 @@ from .weights import Scores
 
 @dataclass(frozen=True)
 class Amounts:
-    """MACs of one run (symbolic batch counted once), parameters, and bytes of the weights."""
+    """MACs of one run (symbolic batch counted once), those of bits apart, parameters, and bytes of the weights."""
 
     macs: float
     params: float
     size: float
+    bops: float = 0.0
+
+    @classmethod
+    def counted(cls, costs: Cost, size_bytes: int) -> Amounts:
+        return cls(costs.macs, costs.params, size_bytes, costs.bops)
+
+    def as_dict(self) -> dict[str, int]:
+        """For reports; operations on bits only where there are some."""
+        told = {"macs": self.macs, "params": self.params, "size_bytes": self.size}
+        return {name: round(value) for name, value in (told | ({"bops": self.bops} if self.bops else {})).items()}
 
     def of(self, target: str) -> float:
         return float(getattr(self, target))
@@ -38,7 +48,7 @@ class Tally:
     def __init__(self, coupling: Coupling, file_bytes: int) -> None:
         self.coupling = coupling
         whole = cost(coupling.original)
-        self.full = Amounts(whole.macs, whole.params, file_bytes)
+        self.full = Amounts.counted(whole, file_bytes)
         self._nodes = _Terms(coupling.solution.classes)
         self._constants = _Terms(coupling.solution.classes)
         self._families: list[int] = []

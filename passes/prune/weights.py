@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ...graph.bits import holds_signs
 from ...graph.coupling import Coupling, Group, Removal
 from ...graph.coupling.labels import IntArray, Why
 from ...graph.nodes import attribute
@@ -131,12 +132,16 @@ class Weights:
         return Member(name, axis, role, weight, entries, channel, len(group.atoms), node, uses, gain)
 
     def _count_uses(self) -> dict[str, tuple[int, float]]:
-        """Constants in graph order: first node that reads each, and how often a run uses each weight."""
+        """Constants in graph order: first node that reads each, and how often a run uses each weight.
+
+        Packed signs are all of one size: what tells their channels apart is the scales.
+        """
         found: dict[str, tuple[int, float]] = {}
         for index, node in enumerate(self.coupling.nodes):
-            for name in node.input:
+            signs = holds_signs(node)
+            for i, name in enumerate(node.input):
                 weight = self.coupling.model.weights.get(name)
-                if weight is not None and name in self.coupling.trace.axes and name not in found:
+                if weight is not None and name in self.coupling.trace.axes and name not in found and i != signs:
                     found[name] = (index, self.coupling.macs(index) / max(1, weight.size))
         return found
 

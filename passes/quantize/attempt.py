@@ -77,7 +77,8 @@ def attempted(
 def amounts(model: Model) -> dict[str, float]:
     """What a model costs, before and after."""
     counted = cost(model)
-    return {"macs": counted.macs, "params": counted.params, "size_bytes": file_bytes(model)}
+    bits = {"bops": counted.bops} if counted.bops else {}
+    return {"macs": counted.macs, "params": counted.params, "size_bytes": file_bytes(model), **bits}
 
 
 def _noise(result: Result, data: DataSource | None) -> dict[str, float]:

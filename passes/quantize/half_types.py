@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from ...graph.bits import IN_BITS, bit_operator
 from ...graph.nodes import is_standard, subgraphs
 
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
@@ -34,6 +35,8 @@ def half_operands(node: onnx.NodeProto, opset: int, dtypes: Mapping[str, int]) -
     each variable of an output must be one of an input too: else an attribute says what it is. Operands that are
     float32 by definition, as the scales of Resize, stay so.
     """
+    if bit_operator(node):
+        return IN_BITS
     if not is_standard(node):
         return f"{node.domain} is no standard domain"
     if next(subgraphs(node), None) is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
+from ...graph.bits import IN_BITS, bit_operator
 from ...graph.model import Model
 from ...graph.nodes import captured, display_name, is_standard
 from ...graph.shapes import infer_shapes
@@ -100,7 +101,7 @@ class _Work:
             return ""
         kernel = KERNELS.get(node.op_type) if is_standard(node) else None
         if kernel is None:
-            return "it has no integer kernel"
+            return IN_BITS if bit_operator(node) else "it has no integer kernel"
         if not self.allowed[place]:
             return "left out by --include or --exclude"
         data = self._data(node, kernel)

@@ -132,7 +132,7 @@ def describe(done: QuantizedModel) -> dict[str, Any]:
     return {
         "before": dict(done.before),
         "after": dict(done.after),
-        "kept": {k: done.after[k] / done.before[k] if done.before[k] else 1.0 for k in done.before},
+        "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
         "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in result.layers],
         "nodes": dict(result.outcome.done),
         "skipped": dict(result.outcome.skipped),

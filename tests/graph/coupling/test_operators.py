@@ -9,6 +9,7 @@ import pytest
 from intaglio.graph.coupling import Coupling, Removal
 from intaglio.graph.coupling.node import RULES, rule_key
 
+from . import bit_examples as _bit_examples  # noqa: F401  adds its examples to the others
 from .equality import analysed, assert_nothing_changes, choose, verify
 from .examples import EXAMPLES, ONLY_FREEZES, Example
 

@@ -1,0 +1,102 @@
+"""Weights that a graph keeps as bits: which tensors hold those, and how many weights they stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from .bits import bit_operator, standing
+from .model import Model
+from .nodes import captured, is_standard
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """``signs`` maps weights that an operator on bits multiplies with to the number of weights they stand for.
+
+    ``made`` are the tensors that other operators decode from bits; ``codes`` are the weights that this takes: bits,
+    scales, masks, settings.
+    """
+
+    signs: dict[str, int]
+    made: list[str]
+    codes: set[str]
+
+
+def decoded_weights(model: Model) -> Decoded:
+    """Find the weights kept as bits.
+
+    Nodes that compute on constants alone and hang together decode a weight if one of them takes bits out of bytes
+    (``UnpackWeight``, or ``BitShift`` as its definition has it): the float tensors that they hand to other nodes are
+    the weights.
+    """
+    signs: dict[str, int] = {}
+    blocks = _Blocks(model)
+    for node in model.graph.node:
+        known = bit_operator(node)
+        weight = model.weights.get(node.input[known.weight]) if known and known.weight is not None else None
+        if known is None or weight is None or weight.ndim != 3 or node.output[0] in blocks.block:
+            continue
+        try:
+            signs[node.input[known.weight]] = standing(node, weight.shape)
+        except ValueError:  # its attributes are wrong, which is for shape inference to say
+            continue
+    return Decoded(signs, *blocks.read())
+
+
+class _Blocks:
+    """Nodes that compute on constants alone, by the block of such nodes that they hang together with."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.block: dict[str, int] = {}
+        self._parent: list[int] = []
+        self._decodes: set[int] = set()
+        self._reads: dict[str, set[int]] = {}
+        if any(_takes_bits(n, model) for n in model.graph.node):
+            for node in model.graph.node:
+                self._place(node)
+
+    def read(self) -> tuple[list[str], set[str]]:
+        """What decoding blocks hand out, and the weights that only they read."""
+        decoding = {self._root(k) for k in self._decodes}
+        inner = {name for name, k in self.block.items() if self._root(k) in decoding}
+        used = {o.name for o in self.model.graph.output}
+        for node in self.model.graph.node:
+            names = {*node.input, *captured(node)}
+            if not node.output or node.output[0] not in self.block:
+                used |= names
+        codes = {name for name, k in self._reads.items() if name not in used and {self._root(i) for i in k} <= decoding}
+        return [name for name in self.block if name in inner and name in used], codes
+
+    def _place(self, node: onnx.NodeProto) -> None:
+        inputs = [i for i in node.input if i]
+        weights = self.model.weights
+        if not inputs or captured(node) or any(i not in weights and i not in self.block for i in inputs):
+            return
+        mine = len(self._parent)
+        self._parent.append(mine)
+        for name in inputs:
+            if name in self.block:
+                self._parent[self._root(self.block[name])] = mine
+            else:
+                self._reads.setdefault(name, set()).add(mine)
+        self.block.update((o, mine) for o in node.output if o)
+        if _takes_bits(node, self.model):
+            self._decodes.add(mine)
+
+    def _root(self, k: int) -> int:
+        while self._parent[k] != k:
+            self._parent[k] = self._parent[self._parent[k]]
+            k = self._parent[k]
+        return k
+
+
+def _takes_bits(node: onnx.NodeProto, model: Model) -> bool:
+    if bit_operator(node) is not None:
+        return node.op_type == "UnpackWeight"
+    # The places of bits in a byte, one after the other.
+    places = model.weights.get(node.input[1]) if node.op_type == "BitShift" and is_standard(node) else None
+    return places is not None and places.dtype == np.uint8 and places.reshape(-1).tolist() == list(range(8))
