@@ -37,7 +37,8 @@ class Bits:
 
     ``target`` is the tensor of the signs; ``pools`` are MaxPool nodes on it, first applied first; ``begins`` and
     ``ends`` are explicit padding with the value ``border``; ``factor`` is a tensor with one number for each sample that
-    the signs were multiplied with.
+    the signs were multiplied with; ``flattened`` is the node that makes rows of images, whose channels have so many
+    ``pixels``.
     """
 
     source: str
@@ -49,6 +50,8 @@ class Bits:
     ends: tuple[int, ...] = ()
     border: float | None = None
     factor: str = ""
+    flattened: onnx.NodeProto | None = None
+    pixels: int = 1
 
     @property
     def half(self) -> float:
@@ -103,7 +106,7 @@ class Finder:
             return moved
         carried = self.carried(name)
         if isinstance(carried, str):
-            return moved if move else found
+            return (moved if move else "") or found
         low, high = carried
         at = np.full(layout.channels, np.float32((low + high) / 2))
         return Bits(name, layout, Step(at, np.zeros(layout.channels, bool), low, high), "")
@@ -186,6 +189,19 @@ def _max_pool(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | st
     return replace(found, pools=(*found.pools, node))
 
 
+@mover("Flatten")
+@mover("Reshape")
+def _flatten(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
+    """Images become rows. Bits can stay where they are if the channels of a pixel fill whole bytes."""
+    image, rows = finder.wires.dims(node.input[0]), finder.wires.dims(node.output[0])
+    if image is None or rows is None or len(image) != 4 or rows != (image[0], layout.channels) or image[1] % 8:
+        return f"{node.op_type} feeds it"
+    found = finder.find(node.input[0], Layout(4, 1, image[1]))
+    if isinstance(found, str) or found.border is not None or found.factor or not found.target:
+        return found if isinstance(found, str) else "something else than signs is flattened"
+    return replace(found, flattened=node, pixels=image[2] * image[3])
+
+
 @mover("Mul")
 def _times(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
     """One number for each sample, worked out while the network runs: XNOR-Net's mean magnitude."""
@@ -201,4 +217,6 @@ def _times(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
             reason = reason or (found if isinstance(found, str) else "signs are scaled twice")
             continue
         return replace(found, factor=factor)
-    return reason or "its signs are scaled by a tensor, not by one number for each sample"
+    if all(name not in finder.wires.known for name in node.input):
+        return reason or "its signs are scaled by a tensor, not by one number for each sample"
+    return ""

@@ -74,15 +74,9 @@ class Dot:
     def out_layout(self) -> Layout:
         return Layout(self.layout.rank, self.layout.axis, self.outputs)
 
-    @property
-    def last(self) -> np.ndarray:
-        """The rows with the channel last: (kernel position, channel)."""
-        return self.turned(self.rows)
-
-    def turned(self, rows: np.ndarray) -> np.ndarray:
-        if self.window is None:
-            return rows
-        places = int(np.prod(self.window.kernel))
+    def turned(self, rows: np.ndarray, pixels: int = 1) -> np.ndarray:
+        """Rows with the channel last: (kernel position or pixel of what was an image, channel)."""
+        places = pixels if self.window is None else int(np.prod(self.window.kernel))
         return rows.reshape(len(rows), -1, places).transpose(0, 2, 1).reshape(len(rows), -1)
 
 

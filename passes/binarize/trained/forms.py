@@ -16,6 +16,7 @@ from .bits import Bits
 from .dots import Window
 from .fuse import Fusion
 from .layer import Layer
+from .lean import keep
 from .pools import pool_window
 from .steps import Layout
 from .wires import Wires
@@ -39,12 +40,20 @@ class Form(ABC):
         """Max pooling."""
 
     @abstractmethod
+    def flattened(self, signs: str, node: onnx.NodeProto, bits: Bits, stem: str) -> str:
+        """Rows of the pixels' signs."""
+
+    @abstractmethod
     def sums(self, signs: str, layer: Layer, scale: np.ndarray, bias: np.ndarray, out: str) -> None:
         """``dot * scale + bias`` as floats, in the tensor ``out``. Shapes: float32 (outputs,) each."""
 
     @abstractmethod
     def sums_as_signs(self, signs: str, layer: Layer, fusion: Fusion, stem: str) -> str:
         """Signs of ``dot``: -1 below the fusion's threshold, rows that flip negated."""
+
+    def keep(self, node: onnx.NodeProto) -> None:
+        """A node that is no layer of signs."""
+        self.edit.keep(node)
 
     @staticmethod
     @abstractmethod
@@ -77,6 +86,11 @@ class Packed(Form):
         w = pool_window(self.wires, node)
         return self._ours("BMaxPool", [signs], stem, kernel=w.kernel, strides=w.strides, pads=w.pads, channels=channels)
 
+    def flattened(self, signs: str, node: onnx.NodeProto, bits: Bits, stem: str) -> str:
+        length = bits.pixels * bits.layout.channels // 8
+        shape = self.edit.constant(f"{stem}_shape", np.array([-1, length], np.int64))
+        return self.edit.add("Reshape", [signs, shape], self.edit.tensor(stem))
+
     def sums(self, signs: str, layer: Layer, scale: np.ndarray, bias: np.ndarray, out: str) -> None:
         stem, window = layer.dot.name, layer.window
         inputs = [
@@ -107,6 +121,9 @@ class Packed(Form):
             negative = negative[:, 0]
         return np.moveaxis(negative, -1, layout.axis)
 
+    def keep(self, node: onnx.NodeProto) -> None:
+        keep(self.edit, self.wires, node)
+
     def weights_only(self, layer: Layer) -> None:
         dot, planes = layer.dot, layer.signs.planes
         length = layer.signs.signs.shape[1]
@@ -131,7 +148,8 @@ class Packed(Form):
         self.edit.keep(node)
 
     def _planes(self, layer: Layer, signs: np.ndarray) -> str:
-        turned = replace(layer.signs, signs=layer.dot.turned(signs))
+        pixels = layer.bits.pixels if layer.bits else 1
+        turned = replace(layer.signs, signs=layer.dot.turned(signs, pixels))
         return self.edit.constant(f"{layer.dot.name}_bits", turned.planes)
 
     def _ours(self, op: str, inputs: list[str], stem: str, name: str = "", **attributes: object) -> str:
@@ -164,6 +182,13 @@ class Dense(Form):
         w = pool_window(self.wires, node)
         out = self.edit.tensor(stem)
         return self.edit.add("MaxPool", [signs], out, kernel_shape=w.kernel, strides=w.strides, pads=w.pads)
+
+    def flattened(self, signs: str, node: onnx.NodeProto, bits: Bits, stem: str) -> str:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[0], copy.output[0] = signs, self.edit.tensor(stem)
+        self.edit.keep(copy)
+        return copy.output[0]
 
     def sums(self, signs: str, layer: Layer, scale: np.ndarray, bias: np.ndarray, out: str) -> None:
         layout, stem = layer.dot.out_layout, layer.dot.name

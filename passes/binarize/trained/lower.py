@@ -66,7 +66,7 @@ class _Lowering:
             layer = self._found.layers.get(place)
             if layer is None:
                 if place not in skipped:
-                    self._edit.keep(node)
+                    self._form.keep(node)
                 continue
             self._edit.replace(node)
             if layer.bits is None:
@@ -131,6 +131,12 @@ class _Lowering:
                 stem = f"{pool.output[0]}_bits"
                 self._signs[at] = self._form.pooled(signs, pool, bits.layout.channels, stem)
             key, signs = at, self._signs[at]
+        if bits.flattened is not None:
+            at = (key, bits.flattened.output[0])
+            if at not in self._signs:
+                stem = f"{bits.flattened.output[0]}_bits"
+                self._signs[at] = self._form.flattened(signs, bits.flattened, bits, stem)
+            signs = self._signs[at]
         return signs
 
     def _from_floats(self, bits: Bits) -> str:

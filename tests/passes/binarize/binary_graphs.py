@@ -224,13 +224,13 @@ def _block(draw: Any, g: Graph, x: str, channels: int) -> tuple[str, int]:
     rows = signs(g.rng, outputs, channels // groups, *kernel, ternary=draw(st.booleans()) and draw(st.booleans()))
     weight = _weights(draw, g, rows)
     bias = [g.constant(small(g.rng, outputs))] if draw(st.booleans()) else []
-    pads = [draw(st.integers(0, 1)) if border is None else 0 for _ in range(4)]
+    around = [draw(st.integers(0, 1)) if border is None else 0 for _ in range(4)]
     x = g.node(
         "Conv",
         x,
         weight,
         *bias,
-        pads=pads,
+        pads=around,
         strides=[draw(st.integers(1, 2)) if before == "x" else 1, 1],
         dilations=[1, draw(st.integers(1, 2))],
         group=groups,
