@@ -75,7 +75,7 @@ def step(wires: Wires, region: Region, layout: Layout, *, zeros: bool = False) -
     if isinstance(walked, str):
         return walked
     if not isinstance(walked, Pieces):
-        return "its values are not two"
+        return "it has more than two values"
     cuts = np.sort(walked.cuts, axis=0)
     points = np.concatenate([np.full((1, layout.channels), -LIMIT, np.float32), cuts])
     values = _Channelwise(wires, region, layout, region.target)(points)
