@@ -285,11 +285,18 @@ def definition(name: str) -> onnx.FunctionProto:
 
 
 def attach(proto: onnx.ModelProto) -> None:
-    """Give the model the definitions of those operators that it uses, in place, and drop those that it does not."""
+    """Give the model the definitions of those operators that it uses, in place, and drop those that it does not.
+
+    They are said to be of the model's own operator set, as some tools refuse a model that mixes two.
+    """
     used = {n.op_type for n in _nodes(proto.graph.node) if n.domain == DOMAIN}
     kept = [f for f in proto.functions if f.domain != DOMAIN]
     del proto.functions[:]
     proto.functions.extend([*kept, *(definition(name) for name in OPERATORS if name in used)])
+    standard = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    for function in proto.functions[len(kept) :]:
+        for opset in function.opset_import:
+            opset.version = max(opset.version, standard)
     others = [o for o in proto.opset_import if o.domain != DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend(others)
