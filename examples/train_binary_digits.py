@@ -107,13 +107,14 @@ class BinaryDigits(nn.Module):
 
     def __init__(self, binary: bool = True) -> None:
         super().__init__()
+        self.register_buffer("square", torch.ones(1, 1, 2, 2))
         self.stem = nn.Conv2d(1, WIDTHS[0][0], 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(WIDTHS[0][0])
         self.blocks = nn.Sequential(*(Block(i, o, binary) for i, o in WIDTHS))
         self.head = nn.Linear(WIDTHS[-1][1], 10)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.interpolate(image, scale_factor=2.0, mode="nearest")
+        x = F.conv_transpose2d(image, self.get_buffer("square"), stride=2)  # every pixel becomes a square of four
         x = self.blocks(self.norm(self.stem(x)))
         logits: Tensor = self.head(x.mean(dim=(2, 3)))
         return logits

@@ -61,7 +61,7 @@ class Binarize(Pass):
 
     name: ClassVar[str] = "binarize"
     scheme: Annotated[str, name_in(SCHEMES, AUTO)] = AUTO
-    form: Literal["packed", "standard", "dense", "qonnx"] = "packed"
+    form: Literal["packed", "standard", "dense"] = "packed"
     block: int | None = Field(default=None, ge=0)
     salient: float = Field(default=0.1, ge=0, lt=1)
     size: float | None = Field(default=None, gt=0, le=1)

@@ -45,7 +45,7 @@ def pack(job: Job) -> Result:
         return Result(Outcome(job.model, {}, found.left), model)
     lowered = lower(found, "packed" if options.form == "standard" else options.form)
     proof = None
-    if options.verify and options.form != "qonnx":
+    if options.verify:
         proof = prove(found, lowered, _feeds(job), job.context.seed)
     made = inlined(lowered.model) if options.form == "standard" else lowered.model
     notes = _notes(found, lowered)

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from .qonnx import from_qonnx
+from .qonnx import from_qonnx, to_qonnx
 
-__all__ = ["from_qonnx"]
+__all__ = ["from_qonnx", "to_qonnx"]

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ....graph.errors import NothingChanged
 from ....graph.model import Model
 from ...quantize.edit import Edit
 from .forms import FORMS, Dense
 from .layer import Layer
+from .lower import lower
+from .recognize import recognize
 
 DOMAIN = "qonnx.custom_op.general"
 _OLD = "finn.custom_op.general"
@@ -55,6 +58,19 @@ def from_qonnx(model: Model) -> Model:
     del changed.proto.opset_import[:]
     changed.proto.opset_import.extend(kept)
     return changed
+
+
+def to_qonnx(model: Model) -> Model:
+    """A model with its layers of signs written with ``BipolarQuant``. ONNX Runtime does not know that operator.
+
+    Raises:
+        NothingChanged: it has no such layers.
+    """
+    found = recognize(from_qonnx(model))
+    if not any(layer.bits for layer in found.layers.values()):
+        reasons = "; ".join(sorted({f"{name}: {why}" for name, why in found.left.items()})[:4])
+        raise NothingChanged("no layer is made of signs", why=reasons or "the model has no layers")
+    return lower(found, "qonnx").model
 
 
 _ENDS = (("zero", 0), ("plus", 1), ("minus", -1))
