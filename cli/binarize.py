@@ -10,8 +10,21 @@ import typer
 from ..graph.errors import UsageError
 from . import console
 from .before_after import amount_rows, choice, efficiency_text
-from .fewer_bits import Measured, Request, decibels, tell_noise, tell_rest
-from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
+from .fewer_bits import Given, Measured, Request, decibels, recipe_of, tell_noise, tell_rest
+from .options import (
+    Calibration,
+    Debug,
+    EvalData,
+    Exclude,
+    Json,
+    ModelPath,
+    Out,
+    Preprocess,
+    Samples,
+    Seed,
+    Shapes,
+    fraction,
+)
 
 if TYPE_CHECKING:
     from ..passes.binarize.binarize import BinarizedModel
@@ -41,9 +54,9 @@ def binarize(
     form: Annotated[
         str,
         typer.Option(
-            metavar="packed|standard|dense|qonnx",
-            help="Bits and our operators, whose definitions are in the file; bits and standard operators alone; the "
-            "floats that the bits stand for; with pack: QONNX's BipolarQuant.",
+            metavar="NAME",
+            help="packed: bits, and operators on them whose definitions are in the file. standard: bits and standard "
+            "operators alone. dense: the floats that the bits stand for. qonnx, with pack: BipolarQuant.",
         ),
     ] = "packed",
     block: Annotated[
@@ -56,12 +69,7 @@ def binarize(
     ] = 0.1,
     size: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            metavar="FRACTION",
-            help="Keep this fraction of the file's bytes: layers that lose most stay in float. Needs data.",
-        ),
+        fraction("Keep this fraction of the file's bytes: layers that lose most stay in float. Needs data."),
     ] = None,
     max_drop: Annotated[
         float | None,
@@ -129,26 +137,10 @@ def binarize(
     original = from_qonnx(load(model, shapes=parse_shapes(shape)))
     console.notes(original.notes)
     check_target(original, out)
-    recipe = {
-        "pass": "binarize",
-        "seed": seed,
-        **{k: v for k, v in options.items() if v not in (None, ())},
-        "form": form,
-    }
-    request = Request(
-        original,
-        model,
-        out,
-        recipe,
-        data=data,
-        eval_data=eval_data,
-        preprocess=preprocess,
-        samples=samples,
-        seed=seed,
-        measure=measure,
-        force=force,
-        **({"written": to_qonnx} if form == "qonnx" else {}),
-    )
+    given = Given(data, eval_data, preprocess, samples)
+    recipe = {**recipe_of("binarize", seed, options), "form": form}
+    written = to_qonnx if form == "qonnx" else None
+    request = Request(original, model, out, recipe, given, seed, measure, force, written)
     answer = request.carried_out("binarizing", work.binarize, _hint)
     if answer is not None:
         done, measured = answer

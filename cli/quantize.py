@@ -10,7 +10,7 @@ import typer
 from ..graph.errors import UsageError
 from . import console
 from .before_after import amount_rows
-from .fewer_bits import Request, decibels, tell_noise, tell_rest
+from .fewer_bits import Given, Request, decibels, recipe_of, tell_noise, tell_rest
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
 if TYPE_CHECKING:
@@ -145,20 +145,9 @@ def quantize(
         "verify": verify,
     }
     work = Quantize(**options)
-    recipe = {"pass": "quantize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
-    request = Request(
-        original,
-        model,
-        out,
-        recipe,
-        data=data,
-        eval_data=eval_data,
-        preprocess=preprocess,
-        samples=samples,
-        seed=seed,
-        measure=measure,
-        force=force,
-    )
+    given = Given(data, eval_data, preprocess, samples)
+    recipe = recipe_of("quantize", seed, options)
+    request = Request(original, model, out, recipe, given, seed, measure, force)
     answer = request.carried_out("quantizing", work.quantize, _hint)
     if answer is not None:
         _report(*answer, model, out, original.notes)
