@@ -73,11 +73,7 @@ def binarize(
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            metavar="POINTS",
-            help="Lose no more accuracy: layers that hurt most stay in float. Needs --eval-data.",
-        ),
+        points("Lose no more accuracy: layers that hurt most stay in float. Needs --eval-data."),
     ] = None,
     edges: Annotated[
         bool, typer.Option("--edges", help="Binarize the first and the last layers, too, which hurts most.")
@@ -93,7 +89,7 @@ def binarize(
     exclude: Exclude = None,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the result and measure its noise.")] = True,
     eval_data: EvalData = None,
-    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")] = True,
+    measure: Measure = True,
     force: Annotated[
         bool,
         typer.Option(
