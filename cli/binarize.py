@@ -17,6 +17,7 @@ from .options import (
     EvalData,
     Exclude,
     Json,
+    Measure,
     ModelPath,
     Out,
     Preprocess,
@@ -24,6 +25,7 @@ from .options import (
     Seed,
     Shapes,
     fraction,
+    points,
 )
 
 if TYPE_CHECKING:
