@@ -9,8 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ...graph.cost import cost
 from ...graph.model import Model
 from ...measure.data import DataSource
+from ...measure.efficiency import Efficiency, efficiency
 from ..base import PASSES, Context, Pass, PassReport, name_in
 from ..quantize.attempt import Evaluate, amounts, attempted
 from ..quantize.noise import Worst, worst
@@ -30,6 +32,7 @@ class BinarizedModel:
     sqnr: Mapping[str, float]
     outputs: Mapping[str, float]
     worst: list[Worst]
+    efficiency: Efficiency
     notes: list[str]
     seconds: float
     spared: list[str] = field(default_factory=list)
@@ -53,7 +56,7 @@ class Binarize(Pass):
     ``form`` is how bits stand in the file. ``block`` weights of a row share scales (0: all of it; None: as the algorithm
     does); ``salient`` is the fraction that keeps eight bits with ``pb``. ``size`` is the fraction of the file's bytes to
     keep: layers that lose most stay in float. ``max_drop`` bounds the loss of accuracy, in points, likewise. ``edges``
-    takes the first and the last layers, too. ``force`` runs a scheme that is expected to ruin the model.
+    takes the first and the last layers, too. ``zeros`` takes what Sign makes of 0 as +1 with ``pack``. ``force`` runs a scheme that is expected to ruin the model.
     """
 
     name: ClassVar[str] = "binarize"
@@ -66,6 +69,7 @@ class Binarize(Pass):
     edges: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    zeros: bool = False
     force: bool = False
     verify: bool = True
 
@@ -103,7 +107,8 @@ class Binarize(Pass):
             after=amounts(result.outcome.model),
             sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
             outputs=attempt.outputs,
-            worst=worst(result.layers, noise),
+            worst=worst(result.layers, noise, rounded=False),
+            efficiency=efficiency(cost(model), cost(result.outcome.model)),
             notes=list(result.outcome.notes),
             seconds=time.perf_counter() - start,
             spared=attempt.spared,
@@ -116,6 +121,7 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
     return {
         "scheme": done.scheme,
         "bits": done.bits,
+        "bibench": done.efficiency.as_dict(),
         "before": dict(done.before),
         "after": dict(done.after),
         "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
