@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import UsageError
 from . import console
-from .before_after import amount_rows, choice, for_many_samples, open_source
+from .before_after import amount_rows, choice, efficiency_text
 from .fewer_bits import Measured, Request, decibels, tell_noise, tell_rest
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
@@ -119,22 +119,20 @@ def binarize(
     }
     if size == 0:
         raise UsageError("--size 0 keeps nothing", fix="give a fraction above 0 and up to 1")
-    if samples is not None and data is None:
-        raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
     work = Binarize(**options)
     original = load(model, shapes=parse_shapes(shape))
     console.notes(original.notes)
     check_target(original, out)
-    original, close = for_many_samples(original, data, eval_data)
     recipe = {"pass": "binarize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
     request = Request(
         original,
         model,
         out,
         recipe,
-        close,
-        source=open_source(data, original, preprocess, samples),
-        labelled=open_source(eval_data, original, preprocess, None),
+        data=data,
+        eval_data=eval_data,
+        preprocess=preprocess,
+        samples=samples,
         seed=seed,
         measure=measure,
         force=force,
@@ -192,6 +190,7 @@ def _report(done: BinarizedModel, measured: Measured, model: Path, out: Path, no
             console.line(
                 f"{done.scheme}: {done.bits:.2f} bits for each weight of these layers, scales and maps included"
             )
+        console.line(efficiency_text(result["bibench"]))
         tell_noise(result)
         tell_rest(result, done, out, spared="left in float:")
 

@@ -204,19 +204,20 @@ def _infer_node(
 
 
 def _bit_shape(node: onnx.NodeProto, operator: BitOperator, shapes: Shapes) -> list[str]:
-    """The output of an operator on bits, if what it reads is known.
+    """The output of an operator on bits, if what it reads is known; names it if it was not known before.
 
     Raises:
         BadModel: its operands do not fit together.
     """
-    if len(node.output) != 1 or node.output[0] in shapes.dims or any(i and i not in shapes.dims for i in node.input):
+    if len(node.output) != 1 or any(i and i not in shapes.dims for i in node.input):
         return []
     try:
         dims = output_shape(node, [shapes.dims[i] if i else () for i in node.input])
     except ValueError as error:
         raise BadModel(f"node {display_name(node)!r} ({node.op_type}) is wrong", why=str(error)) from error
+    found = [name for name in node.output if name not in shapes.dims]
     shapes.dims[node.output[0]], shapes.dtypes[node.output[0]] = dims, operator.dtype
-    return list(node.output)
+    return found
 
 
 def _type(shapes: Shapes, name: str) -> onnx.TypeProto:

@@ -9,8 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ...graph.cost import cost
 from ...graph.model import Model
 from ...measure.data import DataSource
+from ...measure.efficiency import Efficiency, efficiency
 from ..base import PASSES, Context, Pass, PassReport, name_in
 from ..quantize.attempt import Evaluate, amounts, attempted
 from ..quantize.noise import Worst, worst
@@ -30,6 +32,7 @@ class BinarizedModel:
     sqnr: Mapping[str, float]
     outputs: Mapping[str, float]
     worst: list[Worst]
+    efficiency: Efficiency
     notes: list[str]
     seconds: float
     spared: list[str] = field(default_factory=list)
@@ -103,7 +106,8 @@ class Binarize(Pass):
             after=amounts(result.outcome.model),
             sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
             outputs=attempt.outputs,
-            worst=worst(result.layers, noise),
+            worst=worst(result.layers, noise, rounded=False),
+            efficiency=efficiency(cost(model), cost(result.outcome.model)),
             notes=list(result.outcome.notes),
             seconds=time.perf_counter() - start,
             spared=attempt.spared,
@@ -116,6 +120,7 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
     return {
         "scheme": done.scheme,
         "bits": done.bits,
+        "bibench": done.efficiency.as_dict(),
         "before": dict(done.before),
         "after": dict(done.after),
         "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
@@ -124,6 +129,7 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
         "skipped": dict(result.outcome.skipped),
         "sqnr_db": dict(done.outputs),
         "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in done.worst],
+        "bibench": done.efficiency.as_dict(),
         "spared": done.spared,
         **result.details,
         "notes": done.notes,
