@@ -14,8 +14,6 @@ from intaglio.kernels.packing import pack, unpack
 
 from .signs import EVERY_ISA
 
-    None
-]  # without the library: the reference alone, which is judged too
 ODD_SIZES = st.sampled_from([1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 130, 200, 1000, 1025])
 
 
