@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..graph.bits import IN_BITS
-from ..graph.errors import NothingChanged
+from ..graph.errors import NothingChanged, UsageError
 from . import console
-from .before_after import accuracies, latencies, slower
+from .before_after import accuracies, for_many_samples, latencies, open_source, slower
 
 if TYPE_CHECKING:
     from ..graph.model import Model
@@ -42,21 +42,30 @@ Measured = dict[str, dict[str, Any] | None]
 
 @dataclass(frozen=True)
 class Request:
-    """A model, the data there is, and where the result goes.
+    """A model and the file that it was read from, where the result goes, what data there is.
 
-    ``path`` is the file that the model was read from, ``close`` undoes what made it take many samples a run.
+    ``written`` is how the result is written where no runtime here could run it.
+
+    Raises:
+        UsageError: a number of samples, and no data to take them from.
     """
 
     original: Model
     path: Path
     out: Path
     recipe: dict[str, Any]
-    close: Callable[[Model], None]
-    source: Any
-    labelled: Any
+    data: str | None
+    eval_data: str | None
+    preprocess: str | None
+    samples: int | None
     seed: int
     measure: bool
     force: bool
+    written: Callable[[Model], Model] = lambda made: made
+
+    def __post_init__(self) -> None:
+        if self.samples is not None and self.data is None:
+            raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
 
     def carried_out(self, title: str, run: Callable[..., D], hint: Callable[[D], str]) -> tuple[D, Measured] | None:
         """Run the pass, measure and write; None where nothing changed and --force wrote the model as it is.
@@ -67,38 +76,42 @@ class Request:
         from ..graph.save import save
         from ..passes import Context
 
-        evaluate = None if self.labelled is None else self._top1
+        original, close = for_many_samples(self.original, self.data, self.eval_data)
+        labelled = open_source(self.eval_data, original, self.preprocess, None)
+        source = open_source(self.data, original, self.preprocess, self.samples)
+        evaluate = None if labelled is None else lambda candidate: _top1(candidate, labelled)
         try:
             with console.progress(title) as tick:
-                context = Context(data=self.source, seed=self.seed, tick=tick)
-                done = run(self.original, context, real=self.labelled, evaluate=evaluate)
+                context = Context(data=source, seed=self.seed, tick=tick)
+                done = run(original, context, real=labelled, evaluate=evaluate)
         except NothingChanged as error:
             if not self.force:
                 raise
-            self.close(self.original)
-            save(self.original, self.out, recipe=self.recipe)
+            close(original)
+            save(original, self.out, recipe=self.recipe)
             self._report_unchanged(error)
             return None
-        accuracy = accuracies(self.original, done.model, self.labelled)
-        for changed in (self.original, done.model):
-            self.close(changed)
-        times = latencies(self.original, done.model, self.seed) if self.measure else None
+        accuracy = accuracies(original, done.model, labelled)
+        for changed in (original, done.model):
+            close(changed)
+        times = latencies(original, done.model, self.seed) if self.measure else None
         if done.after["size_bytes"] >= done.before["size_bytes"]:
             done.notes.append("the file is not smaller than the original")
         done.notes.extend(slower(times, hint(done)))
-        save(done.model, self.out, recipe=self.recipe)
+        save(self.written(done.model), self.out, recipe=self.recipe)
         return done, {"accuracy": accuracy, "latency_ms": times}
-
-    def _top1(self, candidate: Model) -> float:
-        from ..measure.accuracy import evaluate_model
-
-        return evaluate_model(candidate, self.labelled, names=["top1"]).values["top1"]
 
     def _report_unchanged(self, error: NothingChanged) -> None:
         told = f"{error.what}: {error.why}; {self.out} is the model as it was, as --force asks"
         notes = [*self.original.notes, told]
         result = {"model": str(self.path), "out": str(self.out), "changed": False, "notes": notes}
         console.emit(result, lambda: console.line(f"note: {told}"))
+
+
+def _top1(model: Model, source: Any) -> float:
+    from ..measure.accuracy import evaluate_model
+
+    return evaluate_model(model, source, names=["top1"]).values["top1"]
 
 
 def tell_noise(result: dict[str, Any]) -> None:

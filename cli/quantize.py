@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import UsageError
 from . import console
-from .before_after import amount_rows, for_many_samples, open_source
+from .before_after import amount_rows
 from .fewer_bits import Request, decibels, tell_noise, tell_rest
 from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
 
@@ -145,18 +145,16 @@ def quantize(
         "verify": verify,
     }
     work = Quantize(**options)
-    if samples is not None and data is None:
-        raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
-    original, close = for_many_samples(original, data, eval_data)
     recipe = {"pass": "quantize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
     request = Request(
         original,
         model,
         out,
         recipe,
-        close,
-        source=open_source(data, original, preprocess, samples),
-        labelled=open_source(eval_data, original, preprocess, None),
+        data=data,
+        eval_data=eval_data,
+        preprocess=preprocess,
+        samples=samples,
         seed=seed,
         measure=measure,
         force=force,

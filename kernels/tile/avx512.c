@@ -60,29 +60,6 @@ TARGET IB_INLINE void multiply(const size_t rows, const int ternary, const uint8
     }
 }
 
-TARGET IB_INLINE void to_memory(const size_t rows, const int ternary, const uint8_t *const *row,
-                                const ptrdiff_t *offset, size_t steps, const uint64_t *words, const int32_t *base,
-                                int32_t *dot) {
-    __m512i d[IB_ROWS];
-    multiply(rows, ternary, row, offset, steps, words, base, d);
-#pragma GCC unroll 8
-    for (size_t r = 0; r < rows; r++) _mm512_storeu_si512(dot + r * IB_PANEL, d[r]);
-}
-
-TARGET static void binary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                          const uint64_t *words, const int32_t *base, int32_t *dot) {
-#define CALL(rows) to_memory(rows, 0, row, offset, steps, words, base, dot)
-    FOR_ROWS(CALL)
-#undef CALL
-}
-
-TARGET static void ternary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                           const uint64_t *words, const int32_t *base, int32_t *dot) {
-#define CALL(rows) to_memory(rows, 1, row, offset, steps, words, base, dot)
-    FOR_ROWS(CALL)
-#undef CALL
-}
-
 /* 4 rows of 16 to 4 registers: v[i] holds, in its lane j, the 4 numbers of output 4 * j + i. */
 TARGET IB_INLINE void transpose_lanes(__m512 v[4]) {
     const __m512 t0 = _mm512_unpacklo_ps(v[0], v[1]), t1 = _mm512_unpackhi_ps(v[0], v[1]);
@@ -125,6 +102,11 @@ TARGET IB_INLINE void fused(const size_t rows, const int ternary, const uint8_t 
                             ib_store_as store, void *out, size_t stride) {
     __m512i dot[IB_ROWS];
     multiply(rows, ternary, row, offset, steps, words, base, dot);
+    if (store == IB_STORE_DOTS) {
+#pragma GCC unroll 8
+        for (size_t r = 0; r < rows; r++) _mm512_storeu_si512((int32_t *)out + r * IB_PANEL, dot[r]);
+        return;
+    }
     if (store == IB_STORE_MASKS) {
         const __m512i limit = _mm512_loadu_si512(lanes->threshold);
 #pragma GCC unroll 8
@@ -164,6 +146,16 @@ TARGET static void ternary_fused(size_t rows, const uint8_t *const *row, const p
 #define CALL(rows) fused(rows, 1, row, offset, steps, words, base, lanes, store, out, stride)
     FOR_ROWS(CALL)
 #undef CALL
+}
+
+static void binary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
+                   const int32_t *base, int32_t *dot) {
+    binary_fused(rows, row, offset, steps, words, base, NULL, IB_STORE_DOTS, dot, 0);
+}
+
+static void ternary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
+                    const uint64_t *words, const int32_t *base, int32_t *dot) {
+    ternary_fused(rows, row, offset, steps, words, base, NULL, IB_STORE_DOTS, dot, 0);
 }
 
 TARGET static void affine(size_t rows, size_t width, const int32_t *dot, const float *scale, const float *bias,

@@ -40,9 +40,10 @@ typedef struct ib_lanes {
     int32_t threshold[IB_PANEL];
 } ib_lanes;
 
-typedef enum ib_store_as { IB_STORE_ROWS, IB_STORE_TRANSPOSED, IB_STORE_MASKS } ib_store_as;
+typedef enum ib_store_as { IB_STORE_DOTS, IB_STORE_ROWS, IB_STORE_TRANSPOSED, IB_STORE_MASKS } ib_store_as;
 
-/* `dot` and then one of the three above, without a detour through memory: to a float *, or a uint16_t * for masks. */
+/* `dot` and then nothing, or one of the three above without a detour through memory: to an int32_t *, a float *, or a
+   uint16_t * for masks. `lanes` may be null for dots. */
 typedef void ib_fused(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
                       const uint64_t *words, const int32_t *base, const ib_lanes *lanes, ib_store_as store, void *out,
                       size_t stride);

@@ -48,7 +48,8 @@ def billm(problem: Problem) -> Code:
 def _means(values: Floats, where: np.ndarray, part: NDArray[np.intp]) -> Floats:
     """Over some entries of each set of columns; 0 where there are none. Shapes: (groups, outputs, columns) -> (groups,
     outputs, parts)."""
-    member = (part[:, None] == np.arange(int(part.max(initial=0)) + 1)).astype(np.float64)
+    blocks = int(part.max(initial=0)) // 2 + 1
+    member = (part[:, None] == np.arange(2 * blocks)).astype(np.float64)
     where = np.broadcast_to(where, values.shape)
     return np.asarray((np.where(where, values, 0.0) @ member) / np.maximum(where.astype(np.float64) @ member, 1.0))
 

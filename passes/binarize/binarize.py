@@ -31,8 +31,8 @@ class BinarizedModel:
     after: Mapping[str, float]
     sqnr: Mapping[str, float]
     outputs: Mapping[str, float]
-    efficiency: Efficiency
     worst: list[Worst]
+    efficiency: Efficiency
     notes: list[str]
     seconds: float
     spared: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Binarize(Pass):
     ``form`` is how bits stand in the file. ``block`` weights of a row share scales (0: all of it; None: as the algorithm
     does); ``salient`` is the fraction that keeps eight bits with ``pb``. ``size`` is the fraction of the file's bytes to
     keep: layers that lose most stay in float. ``max_drop`` bounds the loss of accuracy, in points, likewise. ``edges``
-    takes the first and the last layers, too. ``force`` runs a scheme that is expected to ruin the model.
+    takes the first and the last layers, too. ``zeros`` takes what Sign makes of 0 as +1 with ``pack``. ``force`` runs a scheme that is expected to ruin the model.
     """
 
     name: ClassVar[str] = "binarize"
@@ -69,6 +69,7 @@ class Binarize(Pass):
     edges: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    zeros: bool = False
     force: bool = False
     verify: bool = True
 
@@ -106,8 +107,8 @@ class Binarize(Pass):
             after=amounts(result.outcome.model),
             sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
             outputs=attempt.outputs,
+            worst=worst(result.layers, noise, rounded=False),
             efficiency=efficiency(cost(model), cost(result.outcome.model)),
-            worst=worst(result.layers, noise),
             notes=list(result.outcome.notes),
             seconds=time.perf_counter() - start,
             spared=attempt.spared,

@@ -57,6 +57,11 @@ class Book:
         """Whether sums of signs need a constant beside them."""
         return bool(self.mixing[-1].any())
 
+    @property
+    def shift_is_sum(self) -> bool:
+        """Whether that constant is the sum of the planes' scales, so that it need not be stored."""
+        return bool((self.mixing[-1] == self.mixing[:-1].sum(axis=0)).all())
+
 
 SIGN = Book("sign", ((1.0,), (-1.0,)), ((1,), (-1,)))
 SHIFTED = Book("sign and mean", ((1.0, 1.0), (-1.0, 1.0)), ((1,), (-1,)))

@@ -32,8 +32,7 @@ def rescaled(wanted: Floats, code: Code) -> Code:
         basis = basis * code.column[:, None]
     if code.salient is not None:
         basis = np.where(code.salient.mask, 0.0, basis)
-    parts = int(code.part.max(initial=0)) + 1
-    member = (code.part[:, None] == np.arange(parts)).astype(np.float64)
+    member = (code.part[:, None] == np.arange(code.scale.shape[-1])).astype(np.float64)
     normal = np.einsum("tgoc,sgoc,cp->gopts", basis, basis, member, optimize=True)
     right = np.einsum("tgoc,goc,cp->gopt", basis, wanted, member, optimize=True)
     return code.at(code.levels, np.moveaxis(least_squares(normal, right), -1, 0))

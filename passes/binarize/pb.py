@@ -64,7 +64,8 @@ def partial(problem: Problem, salience: Floats) -> Code:
     step = np.where(mask, size, 0.0).max(axis=-1, initial=0.0) / _MOST
     magnitude = np.where(mask, np.rint(size / np.where(step > 0, step, 1.0)[..., None]), 0).astype(np.uint8)
     levels = SHIFTED.of_sign(np.where(mask, problem.wanted, gap))
-    return Code(SHIFTED, levels, np.stack([scale, mean]), problem.block, salient=Salient(mask, magnitude, step))
+    salient = Salient(mask, magnitude, step) if mask.any() else None
+    return Code(SHIFTED, levels, np.stack([scale, mean]), problem.block, salient=salient)
 
 
 def most(salience: Floats, part: float) -> NDArray[np.bool_]:

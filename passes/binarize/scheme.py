@@ -50,17 +50,16 @@ class BitNote(LayerNote):
 
 @dataclass(frozen=True)
 class Scheme:
-    """``run`` makes the result; its layers are ``BitNote``s. ``fits`` says whether a model was made for it: ``auto`` then takes
-    it. ``refusal`` is the reason not to use it, None for none; it is for ``--force`` to overrule.
+    """``run`` makes the result; its layers are ``BitNote``s. ``about`` is shown to users. ``fits`` says whether a model was
+    made for it: ``auto`` then takes it.
     """
 
     run: Callable[[Job], Result]
-    summary: str
+    about: str
     fits: Callable[[Model], bool] = lambda model: False
-    refused: bool = False
 
 
-SCHEMES: Registry[Scheme] = Registry("scheme", "intaglio.binarize_schemes")
+SCHEMES: Registry[Scheme] = Registry("binarization", "intaglio.binarize_schemes")
 
 
 def scheme_for(name: str, model: Model) -> tuple[str, Scheme]:

@@ -98,8 +98,8 @@ class Bits:
 
     @classmethod
     def of(cls, one: Coded, weight: np.ndarray) -> Bits:
-        code, alpha = one.code, one.where.alpha if isinstance(one.where, Layer) else 1.0
-        bits = cls(one.where, code, weight)
+        code, bits = one.code, cls(one.where, one.code, weight)
+        alpha = one.where.alpha if isinstance(one.where, Layer) and not bits.multiplies else 1.0
         rows = code.levels.shape[0] * code.levels.shape[1]
         planes, shift = code.plane_scales()
         scale = (planes / alpha).reshape(len(planes), rows, -1)
@@ -110,7 +110,7 @@ class Bits:
         else:
             arrays |= {"scale": _scales(scale[..., ::2], exact), "flagged": _scales(scale[..., 1::2], exact)}
             arrays["flag"] = pack(np.where(code.flag, -1, 1))[None, None]
-        if shift is not None:
+        if shift is not None and not code.book.shift_is_sum:
             arrays["shift"] = _scales((shift / alpha).reshape(rows, -1), exact)
         if code.column is not None:
             arrays["column"] = _scales(code.column[:, None], exact)
@@ -172,12 +172,17 @@ class Bits:
     def _matrix(self, lines: Lines) -> str:
         """Nodes that make the rows. Shapes: (rows, columns)."""
         arrays = self.arrays
-        found = self._unpacked(lines, "planes", lines.scale("scale", arrays["scale"]))
+        scale = lines.scale("scale", arrays["scale"])
+        found = self._unpacked(lines, "planes", scale)
         if "flagged" in arrays:
             other = self._unpacked(lines, "planes", lines.scale("flagged", arrays["flagged"]))
             found = lines.add("Where", [self._where(lines, "flag"), other, found])
-        if "shift" in arrays:
-            found = lines.add("Add", [found, self._wide(lines, lines.scale("shift", arrays["shift"]))])
+        if self.code.book.shifted:
+            if "shift" in arrays:
+                shift = lines.scale("shift", arrays["shift"])
+            else:
+                shift = lines.add("ReduceSum", [scale, lines.integers([0])], keepdims=0)
+            found = lines.add("Add", [found, self._wide(lines, shift)])
         if "column" in arrays:
             groups, _, columns = arrays["column"].shape
             if groups > 1:
@@ -186,7 +191,7 @@ class Bits:
             found = lines.reshape(found, [-1, columns])
         if "mask" in arrays:
             mask = self._where(lines, "mask")
-            sign = self._unpacked(lines, "planes", lines.constant("one", np.ones((1, 1, 1), np.float32)), whole=True)
+            sign = self._unpacked(lines, "planes", lines.common(np.ones((1, 1, 1), np.float32)), whole=True)
             size = lines.add("Mul", [self._scattered(lines, mask), lines.scale("step", arrays["step"])])
             found = lines.add("Where", [mask, lines.add("Mul", [sign, size]), found])
         return found
@@ -195,17 +200,20 @@ class Bits:
         """Signs times scales: those of each block, or one for all."""
         block = self.columns if whole else self.block
         operands = [lines.constant(planes, self.arrays[planes]), scale]
-        return lines.add("UnpackWeight", operands, domain=DOMAIN, channels=self.columns, block=block)
+        out = lines.add("UnpackWeight", operands, domain=DOMAIN, channels=self.columns, block=block)
+        shape = (self.arrays[planes].shape[1], self.columns)  # which nobody can infer
+        lines.work.model.graph.value_info.append(helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, shape))
+        return out
 
     def _where(self, lines: Lines, bits: str) -> str:
         """Bits as truth values. Shapes: (rows, columns)."""
-        one = lines.constant("one", np.ones((1, 1, 1), np.float32))
+        one = lines.common(np.ones((1, 1, 1), np.float32))
         signs = self._unpacked(lines, bits, one, whole=True)
-        return lines.add("Less", [signs, lines.constant("zero", np.zeros((), np.float32))])
+        return lines.add("Less", [signs, lines.common(np.zeros((), np.float32))])
 
     def _wide(self, lines: Lines, blocks: str) -> str:
         """One number for each column from one for each block."""
-        rows, count = self.arrays["shift"].shape
+        _, rows, count = self.arrays["scale"].shape
         if count == 1:
             return blocks
         ends = lines.reshape(blocks, [rows, count, 1])
@@ -214,12 +222,17 @@ class Bits:
         return lines.add("Slice", [flat, *(lines.integers([n]) for n in (0, self.columns, 1))])
 
     def _scattered(self, lines: Lines, mask: str) -> str:
-        """Magnitudes where the mask says, 0 elsewhere."""
-        rows = self.arrays["mask"].shape[1]
-        places = lines.add("Transpose", [lines.add("NonZero", [mask])], perm=[1, 0])
-        none = lines.add("ConstantOfShape", [lines.integers([rows, self.columns])])
-        sizes = lines.add("Cast", [lines.constant("magnitude", self.arrays["magnitude"])], to=onnx.TensorProto.FLOAT)
-        return lines.add("ScatterND", [none, places, sizes])
+        """The n-th magnitude at the n-th place of the mask, and anything elsewhere. Shapes: (rows, columns)."""
+        place = lines.add("CumSum", [self._flat(lines, mask), lines.common(np.zeros((), np.int64))])
+        last = lines.add("Sub", [place, lines.common(np.ones((), np.int32))])
+        index = lines.add("Max", [last, lines.common(np.zeros((), np.int32))])
+        sizes = lines.add("Gather", [lines.constant("magnitude", self.arrays["magnitude"]), index])
+        floats = lines.add("Cast", [sizes], to=onnx.TensorProto.FLOAT)
+        return lines.reshape(floats, [-1, self.columns])
+
+    def _flat(self, lines: Lines, mask: str) -> str:
+        """Ones and noughts, one after the other."""
+        return lines.reshape(lines.add("Cast", [mask], to=onnx.TensorProto.INT32), [-1])
 
     def _lay(self, lines: Lines, matrix: str, out: str) -> None:
         """From rows to the weight's shape and type."""
@@ -262,16 +275,19 @@ class Lines:
     def add(
         self, op: str, inputs: list[str], out: str = "", name: str = "", *, domain: str = "", **attributes: Any
     ) -> str:
-        out = out or self.work.names.fresh(f"{self.stem}/{op.lower()}")
-        title = name or self.work.names.fresh(f"{self.stem}/{op}")
-        self.nodes.append(helper.make_node(op, inputs, [out], title, domain=domain or None, **attributes))
+        out = out or self.work.names.fresh(f"{self.stem}/bits")
+        self.nodes.append(helper.make_node(op, inputs, [out], name or None, domain=domain or None, **attributes))
         return out
 
     def constant(self, what: str, value: np.ndarray) -> str:
         return self.work.constant(f"{self.stem}/{what}", np.array(value))
 
+    def common(self, value: np.ndarray) -> str:
+        """A small constant that all weights share."""
+        return self.work.constant("bits/constant", value)
+
     def integers(self, values: list[int]) -> str:
-        return self.constant("shape", np.array(values, np.int64))
+        return self.common(np.array(values, np.int64))
 
     def reshape(self, name: str, shape: list[int]) -> str:
         return self.add("Reshape", [name, self.integers(shape)])

@@ -107,9 +107,11 @@ class Worst:
         return ADVICE[self.cause]
 
 
-def worst(layers: Sequence[LayerNote], noise: Mapping[str, float], count: int = 5) -> list[Worst]:
+def worst(
+    layers: Sequence[LayerNote], noise: Mapping[str, float], count: int = 5, *, rounded: bool = True
+) -> list[Worst]:
     """The noisiest first. A layer's noise is that of its weights if these alone explain half of it, else that of what
-    it reads if that is as noisy, else the rounding of what it reads.
+    it reads if that is as noisy, or not ``rounded`` itself, else the rounding of what it reads.
     """
     known = [one for one in layers if one.tensor in noise]
     known.sort(key=lambda one: noise[one.tensor])
@@ -119,6 +121,7 @@ def worst(layers: Sequence[LayerNote], noise: Mapping[str, float], count: int = 
         if one.error is not None and one.error >= ratio / 2:
             cause = "weights"
         else:
-            cause = "prefix" if 10 ** (-noise.get(one.reads, EXACT) / 10) >= ratio / 2 else "activations"
+            before = 10 ** (-noise.get(one.reads, EXACT) / 10) >= ratio / 2
+            cause = "prefix" if before or not rounded else "activations"
         found.append(Worst(one.name, noise[one.tensor], cause))
     return found
