@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from intaglio.kernels import abi, library
 from intaglio.kernels.calls import Conv, Gemm
@@ -45,6 +47,7 @@ ROWS = ((768, 3072), (4096, 4096), (4096, 11008))
 KINDS = ("conv", "gemm", "gemv")
 ACTIVATIONS = {"exact": abi.ACTIVATION_FLOAT, "rounded": abi.ACTIVATION_INT8}
 PEAK_ROUNDS = 20_000
+_LINE = 64
 
 
 def main() -> None:
@@ -108,55 +111,69 @@ def show_row(name: str, times: Times) -> None:
 
 def convolution(channels: int, side: int, isas: Sequence[str]) -> dict[str, Run]:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((1, channels, side, side)).astype(np.float32)
+    x = normal(rng, (1, channels, side, side))
     signs = rng.choice([-1.0, 1.0], (channels, 3, 3, channels)).astype(np.float32)
     planes, affine = pack(signs.reshape(1, channels, -1)), _affine(channels)
     window = ConvWindow((3, 3), pads=(1, 1, 1, 1), pad_value=1)
-    bits, outs = np.empty((1, side, side, packed_length(channels)), np.uint8), []
+    bits = aligned((1, side, side, packed_length(channels)), np.uint8)
+    out, outs = aligned((1, channels, side, side)), []
     runs = conv_runs(x, signs.transpose(0, 3, 1, 2), planes, affine)
     for isa in isas:
-        out = np.empty((1, channels, side, side), np.float32)
         packing = _packing("ib_bitpack_planes", isa, (1, channels, side * side), x, bits)
         weights = Conv(planes, channels, window, isa=isa)
         runs |= _runs(isa, packing, _multiplying("ib_bconv_run", weights, (1, side, side), bits, out, affine))
-        outs.append(out)
+        outs.append(out.copy())
     _expect_equal(outs)
     return runs
 
 
 def product(rows: int, length: int, columns: int, isas: Sequence[str]) -> dict[str, Run]:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((rows, length)).astype(np.float32)
+    x = normal(rng, (rows, length))
     signs = rng.choice([-1.0, 1.0], (columns, length)).astype(np.float32)
     planes, affine = pack(signs)[None], _affine(columns)
-    bits, outs = np.empty((rows, packed_length(length)), np.uint8), []
+    bits = aligned((rows, packed_length(length)), np.uint8)
+    out, outs = aligned((rows, columns)), []
     runs = gemm_runs(x, signs, planes, affine)
     for isa in isas:
-        out = np.empty((rows, columns), np.float32)
         packing = _packing("ib_bitpack_rows", isa, (rows, length), x, bits)
         weights = Gemm(planes, length, isa=isa)
         runs |= _runs(isa, packing, _multiplying("ib_bgemm_run", weights, (rows,), bits, out, affine))
-        outs.append(out)
+        outs.append(out.copy())
     _expect_equal(outs)
     return runs
 
 
 def row(length: int, columns: int, isas: Sequence[str]) -> dict[str, Run]:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((1, length)).astype(np.float32)
+    x = normal(rng, (1, length))
     planes = pack(rng.choice([-1.0, 1.0], (1, columns, length)))
     scale = rng.uniform(0.5, 1.5, (1, columns, 1)).astype(np.float32)
     runs = row_runs(x, planes, scale)
     for kind, activation in ACTIVATIONS.items():
         outs = []
         for isa in isas:
-            weights, y = OneBit(planes, scale, length, length, isa=isa), np.empty((1, columns), np.float32)
+            weights, y = OneBit(planes, scale, length, length, isa=isa), aligned((1, columns))
             sizes = (1, x.ctypes.data, x.size, y.ctypes.data, y.size)
             runs[f"{isa}, {kind}"] = _call("ib_wgemv_run", weights._handle, activation, *sizes, keep=(weights, x, y))
             runs[f"{isa}, {kind}"]()
             outs.append(y)
         _expect_equal(outs)
     return runs
+
+
+def aligned(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
+    """Memory from the start of a cache line on, as ONNX Runtime allocates it; NumPy's may start amid one."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    x = aligned(shape)
+    rng.standard_normal(out=x, dtype=np.float32)
+    return x
 
 
 def _affine(outputs: int) -> np.ndarray:
