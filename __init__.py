@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .graph.load import load as load
     from .graph.model import Model as Model
     from .graph.save import save as save
+    from .kernels.register import ops_library as ops_library
+    from .kernels.register import register as register
     from .passes.binarize import Binarize as Binarize
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
@@ -29,6 +31,8 @@ _WHERE = {
     "PruneChannels": ".passes.prune",
     "Quantize": ".passes.quantize",
     "load": ".graph.load",
+    "ops_library": ".kernels.register",
+    "register": ".kernels.register",
     "save": ".graph.save",
 }
 __all__ = [
@@ -40,6 +44,8 @@ __all__ = [
     "Quantize",
     "__version__",
     "load",
+    "ops_library",
+    "register",
     "save",
 ]
 

@@ -22,6 +22,12 @@ def inspect(
     model: ModelPath,
     top: Annotated[int, typer.Option("--top", min=0, metavar="N", help="How many of the largest layers to list.")] = 10,
     shape: Shapes = None,
+    bits: Annotated[
+        bool,
+        typer.Option(
+            "--bits", help="Also how few operations an order of the filters could leave, where they are signs."
+        ),
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -34,6 +40,11 @@ def inspect(
     subject = open_subject(model, shape)
     costs = cost(subject.model)
     result = _result(subject, costs)
+    if bits:
+        from ..measure.bit_order import bit_orders
+
+        with console.progress("ordering filters"):
+            result["bit_orders"] = [order.as_dict() for order in bit_orders(subject.model)]
     console.emit(result, lambda: _show(result, top))
 
 
@@ -109,6 +120,32 @@ def _show(result: dict[str, Any], top: int) -> None:
             ("layer", "operator", "output", "MACs", *(["of bits"] if "bops" in result else []), "", "parameters", ""),
             [_layer(n, result) for n in largest],
         )
+    if "bit_orders" in result:
+        _show_orders(result["bit_orders"])
+
+
+def _show_orders(orders: list[dict[str, Any]]) -> None:
+    console.line()
+    if not orders:
+        console.line("no layer has weights that are signs")
+        return
+    rows = [
+        [
+            *(o["name"], o["groups"] * o["rows"], o["length"], console.human(o["operations"])),
+            *(console.human(o["tree"]), _times(o["saved"]), _times(o["random_saved"]), o["depth"] or "-"),
+        ]
+        for o in orders
+    ]
+    columns = ("layer", "filters", "length", "operations", "by a tree", "fewer", "random signs", "depth")
+    console.table("Each filter's sum from that of a similar one", columns, rows)
+    console.line(
+        "random signs: how many times fewer operations a tree leaves of these; only what is more is the weights'"
+    )
+    console.line("depth: the steps that follow on each other; they are irregular, so no time is promised")
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f} x"
 
 
 def _title(count: int) -> str:

@@ -164,6 +164,8 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
         if counts:
             found[name] = weight.size * (packed.get(name, 1) if weight.dtype == np.uint8 else 1)
     for node in model.graph.node:
+        if decoded.steps.intersection(node.output):
+            continue
         made = node.op_type == "ConstantOfShape" and node.input[0] in model.weights
         if (made or node.op_type == "Constant") and is_standard(node):
             (name,) = node.output

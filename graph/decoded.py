@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from .bits import bit_operator, standing
@@ -16,21 +15,22 @@ from .nodes import captured, is_standard
 class Decoded:
     """``signs`` maps weights that an operator on bits multiplies with to the number of weights they stand for.
 
-    ``made`` are the tensors that other operators decode from bits; ``codes`` are the weights that this takes: bits,
-    scales, masks, settings.
+    ``made`` are the tensors that other operators decode from bits, and ``steps`` all that is computed for it; ``codes``
+    are the weights that this takes: bits, scales, masks, settings.
     """
 
     signs: dict[str, int]
     made: list[str]
+    steps: set[str]
     codes: set[str]
 
 
 def decoded_weights(model: Model) -> Decoded:
     """Find the weights kept as bits.
 
-    Nodes that compute on constants alone and hang together decode a weight if one of them takes bits out of bytes
-    (``UnpackWeight``, or ``BitShift`` as its definition has it): the float tensors that they hand to other nodes are
-    the weights.
+    Nodes that compute on constants alone and hang together decode a weight if one of them takes bits out of bytes:
+    ``UnpackWeight``, or ``BitShift``, which its definition has. The float tensors that they hand to other nodes are the
+    weights.
     """
     signs: dict[str, int] = {}
     blocks = _Blocks(model)
@@ -55,12 +55,12 @@ class _Blocks:
         self._parent: list[int] = []
         self._decodes: set[int] = set()
         self._reads: dict[str, set[int]] = {}
-        if any(_takes_bits(n, model) for n in model.graph.node):
+        if any(_takes_bits(n) for n in model.graph.node):
             for node in model.graph.node:
                 self._place(node)
 
-    def read(self) -> tuple[list[str], set[str]]:
-        """What decoding blocks hand out, and the weights that only they read."""
+    def read(self) -> tuple[list[str], set[str], set[str]]:
+        """What decoding blocks hand out, all that they compute, and the weights that only they read."""
         decoding = {self._root(k) for k in self._decodes}
         inner = {name for name, k in self.block.items() if self._root(k) in decoding}
         used = {o.name for o in self.model.graph.output}
@@ -69,12 +69,16 @@ class _Blocks:
             if not node.output or node.output[0] not in self.block:
                 used |= names
         codes = {name for name, k in self._reads.items() if name not in used and {self._root(i) for i in k} <= decoding}
-        return [name for name in self.block if name in inner and name in used], codes
+        return [name for name in self.block if name in inner and name in used], inner, codes
 
     def _place(self, node: onnx.NodeProto) -> None:
         inputs = [i for i in node.input if i]
         weights = self.model.weights
-        if not inputs or captured(node) or any(i not in weights and i not in self.block for i in inputs):
+        if (
+            (not inputs and node.op_type != "Constant")
+            or captured(node)
+            or any(i not in weights and i not in self.block for i in inputs)
+        ):
             return
         mine = len(self._parent)
         self._parent.append(mine)
@@ -84,7 +88,7 @@ class _Blocks:
             else:
                 self._reads.setdefault(name, set()).add(mine)
         self.block.update((o, mine) for o in node.output if o)
-        if _takes_bits(node, self.model):
+        if _takes_bits(node):
             self._decodes.add(mine)
 
     def _root(self, k: int) -> int:
@@ -94,9 +98,5 @@ class _Blocks:
         return k
 
 
-def _takes_bits(node: onnx.NodeProto, model: Model) -> bool:
-    if bit_operator(node) is not None:
-        return node.op_type == "UnpackWeight"
-    # The places of bits in a byte, one after the other.
-    places = model.weights.get(node.input[1]) if node.op_type == "BitShift" and is_standard(node) else None
-    return places is not None and places.dtype == np.uint8 and places.reshape(-1).tolist() == list(range(8))
+def _takes_bits(node: onnx.NodeProto) -> bool:
+    return node.op_type == ("BitShift" if is_standard(node) else "UnpackWeight" if bit_operator(node) else None)

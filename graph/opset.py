@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import helper, numpy_helper, version_converter
 
+from .bits import DOMAIN
 from .check import check_graph
 from .errors import BadModel
 from .model import Model
@@ -96,9 +97,12 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
             array = numpy_helper.to_array(tensor).copy()
             array.flags.writeable = False
             raised.weights[tensor.name] = array
-    for opset in raised.proto.opset_import:
-        if opset.domain in DEFAULT_DOMAINS:
-            opset.version = version
+    # Definitions of operators on bits mean the same in every set from 13 on; onnx wants theirs to be the model's.
+    of_bits = [f.opset_import for f in raised.proto.functions if f.domain == DOMAIN]
+    for imports in (raised.proto.opset_import, *of_bits):
+        for opset in imports:
+            if opset.domain in DEFAULT_DOMAINS:
+                opset.version = version
     least = helper.find_min_ir_version_for([helper.make_opsetid("", version)])
     raised.proto.ir_version = max(raised.proto.ir_version, least)
     return raised

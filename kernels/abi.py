@@ -13,6 +13,7 @@ ISAS = ("portable", "neon", "avx2", "avx512")
 
 FLOAT, INT32, BITS = range(3)
 FLOAT32, INT8 = range(2)
+ACTIVATION_FLOAT, ACTIVATION_INT8 = range(2)
 
 
 class Threads(ctypes.Structure):
@@ -109,6 +110,12 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         _STATUS,
         (POINTER(PoolShape), c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, POINTER(Threads)),
     ),
+    "ib_wgemv_prepare": (
+        _STATUS,
+        (c_int, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, POINTER(c_void_p)),
+    ),
+    "ib_wgemv_run": (_STATUS, (c_void_p, c_int, c_int64, c_void_p, c_int64, c_void_p, c_int64, POINTER(Threads))),
+    "ib_wgemv_free": (None, (c_void_p,)),
 }
 """What each function returns (``_STATUS``: a value of ``status.h``) and takes."""
 

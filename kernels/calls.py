@@ -35,7 +35,7 @@ def bit_pack(
     if not available() or not shape[-1]:
         return reference.bit_pack(x, limit, perm)
     bits = np.empty((*shape[:-1], packed_length(shape[-1])), np.uint8)
-    planes = x.ndim > 1 and list(perm) == [0, *range(2, x.ndim), 1]
+    planes = x.ndim > 2 and list(perm) == [0, *range(2, x.ndim), 1]
     x = np.ascontiguousarray(x if planes else np.transpose(x, perm))
     numbers = abi.Numbers(abi.INT8 if x.dtype == np.int8 else abi.FLOAT32, _at(x), x.nbytes, _at(limit), limit.size)
     sizes = (x.shape[0], shape[-1], int(np.prod(shape[1:-1]))) if planes else (int(np.prod(shape[:-1])), shape[-1])
@@ -61,31 +61,41 @@ class _Product:
         self._handle = handle
         weakref.finalize(self, getattr(library(), free), handle)
 
-    def dot(self, bits: np.ndarray, *, threads: int = 1) -> np.ndarray:
-        """The dot products themselves, int32."""
+    def dot(self, bits: np.ndarray, *, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
+        """The dot products themselves, int32. ``out`` is where they go; a fresh array costs time of its own."""
         bits = self._checked(bits)
         if self._handle is None:
-            return self._from_rows(self._reference(bits))
-        out = np.empty(self._shape(bits), np.int32)
+            return _put(self._from_rows(self._reference(bits)), out)
+        out = _place(out, self._shape(bits), np.int32)
         return self._run(bits, out, abi.Output(abi.INT32, _at(out), out.nbytes), threads)
 
-    def affine(self, bits: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, threads: int = 1) -> np.ndarray:
+    def affine(
+        self,
+        bits: np.ndarray,
+        scale: np.ndarray,
+        bias: np.ndarray,
+        *,
+        threads: int = 1,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """``dot * scale + bias``, float32, rounded after each. Shapes: scale and bias (outputs,)."""
         bits = self._checked(bits)
         scale = _numbers(scale, np.float32, (self.outputs,), "scale")
         bias = _numbers(bias, np.float32, (self.outputs,), "bias")
         if self._handle is None:
-            return self._from_rows(reference.affine(self._reference(bits), scale, bias))
-        out = np.empty(self._shape(bits), np.float32)
+            return _put(self._from_rows(reference.affine(self._reference(bits), scale, bias)), out)
+        out = _place(out, self._shape(bits), np.float32)
         return self._run(bits, out, abi.Output(abi.FLOAT, _at(out), out.nbytes, _at(scale), _at(bias)), threads)
 
-    def below(self, bits: np.ndarray, threshold: np.ndarray, *, threads: int = 1) -> np.ndarray:
+    def below(
+        self, bits: np.ndarray, threshold: np.ndarray, *, threads: int = 1, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Bits, one where ``dot < threshold``. Shapes: threshold int32 (outputs,)."""
         bits = self._checked(bits)
         threshold = _numbers(threshold, np.int32, (self.outputs,), "threshold")
         if self._handle is None:
-            return reference.below(self._reference(bits), threshold)
-        out = np.empty((*self._rows(bits), packed_length(self.outputs)), np.uint8)
+            return _put(reference.below(self._reference(bits), threshold), out)
+        out = _place(out, (*self._rows(bits), packed_length(self.outputs)), np.uint8)
         wanted = abi.Output(abi.BITS, _at(out), out.nbytes, None, None, _at(threshold))
         return self._run(bits, out, wanted, threads)
 
@@ -220,6 +230,23 @@ def max_pool(bits: np.ndarray, channels: int, window: Window, *, threads: int = 
     shape = abi.PoolShape(channels, window.kernel, window.strides, window.pads)
     sizes = (*bits.shape[:3], _at(bits), bits.nbytes, _at(out), out.nbytes)
     check(library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, _threads(threads)))
+    return out
+
+
+def _place(out: np.ndarray | None, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """``out``, if it is what the result needs, or a fresh array. Raises ValueError where it is not."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(f"the result is {np.dtype(dtype)} {shape} in one piece, not {out.dtype} {out.shape}")
+    return out
+
+
+def _put(values: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """``values``, in ``out`` where one is given."""
+    if out is None:
+        return values
+    _place(out, values.shape, values.dtype.type)[...] = values
     return out
 
 

@@ -33,10 +33,10 @@ static int has(int isa) {
     if (isa != IB_AVX2 && isa != IB_AVX512) return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     const uint32_t states = saved_states();
-    const int avx2 = (states & YMM_STATE) == YMM_STATE && (b & (1u << 5));
+    const int avx2 = (states & YMM_STATE) == YMM_STATE && (b & (1u << 5)) != 0;
     if (isa == IB_AVX2) return avx2;
     const uint32_t wanted = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
-    return avx2 && (states & ZMM_STATE) == ZMM_STATE && (b & wanted) == wanted && (c & (1u << 14)); /* VPOPCNTDQ */
+    return avx2 && (states & ZMM_STATE) == ZMM_STATE && (b & wanted) == wanted && (c & (1u << 14)) != 0; /* VPOPCNTDQ */
 }
 
 #else
@@ -52,10 +52,19 @@ static int has(int isa) {
 
 #endif
 
-int ib_isa_present(int isa) {
-    if (isa == IB_PORTABLE) return 1;
-    return isa > 0 && isa < IB_ISA_COUNT && has(isa);
+/* Bit `isa` for each that is there. Asking the processor takes microseconds on a virtual machine, so it is remembered;
+   threads that ask at once find the same. */
+static int present(void) {
+    static atomic_int known = 0;
+    int sets = atomic_load_explicit(&known, memory_order_relaxed);
+    if (sets) return sets;
+    sets = 1 << IB_PORTABLE;
+    for (int isa = IB_PORTABLE + 1; isa < IB_ISA_COUNT; isa++) sets |= has(isa) << isa;
+    atomic_store_explicit(&known, sets, memory_order_relaxed);
+    return sets;
 }
+
+int ib_isa_present(int isa) { return isa >= 0 && isa < IB_ISA_COUNT && present() >> isa & 1; }
 
 int ib_force(int isa) {
     if (isa < IB_AUTO || isa >= IB_ISA_COUNT) return IB_UNKNOWN_ISA;

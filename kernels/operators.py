@@ -273,30 +273,29 @@ def _serialized(name: str) -> bytes:
     return onnx.parser.parse_function(head + _DEFINITIONS[name]).SerializeToString()
 
 
-def definition(name: str) -> onnx.FunctionProto:
-    """What operator ``name`` computes, in standard operators.
+def definition(name: str, opset: int = 13) -> onnx.FunctionProto:
+    """What operator ``name`` computes, in standard operators of an operator set from 13 on.
 
     Raises:
         KeyError: there is no such operator.
     """
     import onnx
 
-    return onnx.FunctionProto.FromString(_serialized(name))
+    found = onnx.FunctionProto.FromString(_serialized(name))
+    found.opset_import[0].version = opset
+    return found
 
 
 def attach(proto: onnx.ModelProto) -> None:
     """Give the model the definitions of those operators that it uses, in place, and drop those that it does not.
 
-    They are said to be of the model's own operator set, as some tools refuse a model that mixes two.
+    They are written in the model's own operator set: the checker and the inliner of onnx want the two to agree.
     """
     used = {n.op_type for n in _nodes(proto.graph.node) if n.domain == DOMAIN}
     kept = [f for f in proto.functions if f.domain != DOMAIN]
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 13)
     del proto.functions[:]
-    proto.functions.extend([*kept, *(definition(name) for name in OPERATORS if name in used)])
-    standard = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    for function in proto.functions[len(kept) :]:
-        for opset in function.opset_import:
-            opset.version = max(opset.version, standard)
+    proto.functions.extend([*kept, *(definition(name, opset) for name in OPERATORS if name in used)])
     others = [o for o in proto.opset_import if o.domain != DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend(others)

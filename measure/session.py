@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from ..graph.errors import BadModel
 from ..graph.load import load
 from ..graph.model import Model
 from ..graph.save import save, to_bytes
+from ..kernels import library
+from ..kernels.operators import DOMAIN
+from ..kernels.register import register
 
 _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
@@ -28,12 +32,14 @@ def open_session(
     outputs: Sequence[str] | None = None,
     spin: bool = True,
     optimized: Path | None = None,
+    native: bool = True,
 ) -> Any:
     """An ``onnxruntime.InferenceSession`` on the CPU.
 
     ``outputs`` replaces what the model gives: any tensor names, in this order. ``optimize=False`` runs the nodes as
     they stand. ``spin=False`` lets idle threads sleep, so that two sessions do not steal each other's cores.
-    ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model.
+    ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model. ``native`` computes operators on
+    bits by the library of kernels where it was built; without it, or False, ONNX Runtime computes their definitions.
 
     Raises:
         BadModel: ONNX Runtime cannot load the model; says which operator.
@@ -41,6 +47,8 @@ def open_session(
     if outputs is not None:
         model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
     options = _options(threads, optimize, spin)
+    if native and holds_bits(model) and library.available():
+        register(options)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     if not isinstance(model, Model):
@@ -71,7 +79,7 @@ def run(session: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] |
 def explain(error: BaseException) -> str:
     """ONNX Runtime's message without its file names and codes, the operator first."""
     text = " ".join(str(error).split())
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Exception during initialization: )?", "", text)
     node = re.search(r"running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)", text)
     if node:
         op, name, message = node.groups()
@@ -86,6 +94,24 @@ def _strip_source(message: str) -> str:
     if message.startswith("Numpy_type"):
         return "ONNX Runtime's Python interface does not take this type (bfloat16, float8, 4-bit) as an input"
     return message.strip() or "no message"
+
+
+def holds_bits(model: Model | Path | str) -> bool:
+    """Whether a model uses the domain of the operators on bits. Of a file only its bytes are looked at.
+
+    A file that merely mentions the domain counts as well: registering operators that no node uses changes nothing.
+    """
+    if isinstance(model, Model):
+        return any(opset.domain == DOMAIN for opset in model.proto.opset_import)
+    try:
+        with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(mark) >= 0 for mark in _DOMAIN_MARKS)
+    except (OSError, ValueError):
+        return False  # ONNX Runtime tells what is wrong with the file
+
+
+_DOMAIN_MARKS = tuple(len(DOMAIN).to_bytes(size, "little") + DOMAIN.encode() for size in (1, 4))
+"""A string with its length before it, as a protobuf and as a flat buffer (``.ort``) hold it."""
 
 
 def _options(threads: int, optimize: bool, spin: bool) -> Any:

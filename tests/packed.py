@@ -52,14 +52,14 @@ class Net:
         return self.bits("BConv", bits, weight, self.floats(filters), self.floats(filters), **settings)
 
     def model(
-        self, inputs: dict[str, Any], outputs: dict[str, int], *, opset: int = 17, known: bool = False
+        self, inputs: dict[str, Any], outputs: dict[str, int], *, opset: int = 17, shape: Any = None
     ) -> onnx.ModelProto:
-        """``inputs`` are shapes of floats, ``outputs`` element types; ``known`` keeps the shapes of tensors in it."""
+        """``inputs`` are shapes of floats, ``outputs`` element types; ``shape`` is that of each output, if stated."""
         graph = helper.make_graph(
             self.nodes,
             "packed",
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
-            [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()],
+            [helper.make_tensor_value_info(name, kind, shape) for name, kind in outputs.items()],
             [numpy_helper.from_array(value, name) for name, value in self.weights.items()],
         )
         proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
@@ -91,7 +91,7 @@ def binary_cnn(
     rows = n.bits("BGemm", n.packed(flat, 0, 1), n.signs(1, 16, width), n.floats(16), n.floats(16), channels=width)
     scale = n.weight(np.abs(n.rng.standard_normal((1, 10, 2))).astype(np.float32))
     y = n.bits("MatMul1Bit", rows, n.signs(1, 10, 16), scale, channels=16, block=8)
-    return n.model({"x": [batch, 3, size, size]}, {y: TensorProto.FLOAT}, opset=opset)
+    return n.model({"x": [batch, 3, size, size]}, {y: TensorProto.FLOAT}, opset=opset, shape=[batch, 10])
 
 
 def one_bit_cnn(
@@ -107,4 +107,4 @@ def one_bit_cnn(
     flat = n.node("Flatten", n.node("GlobalAveragePool", image))
     scale = n.weight(np.abs(n.rng.standard_normal((1, 10, 1))).astype(np.float32))
     y = n.bits("MatMul1Bit", flat, n.signs(1, 10, 16), scale, channels=16, block=16)
-    return n.model({"x": [batch, 3, size, size]}, {y: TensorProto.FLOAT}, opset=opset)
+    return n.model({"x": [batch, 3, size, size]}, {y: TensorProto.FLOAT}, opset=opset, shape=[batch, 10])

@@ -106,6 +106,7 @@ static void run(const ib_bconv *handle, const ib_image *image, size_t batch, con
         .line_stride = (ptrdiff_t)(down * image->cells * image->cell_bytes),
         .row_stride = (ptrdiff_t)(across * image->cell_bytes),
         .mend = handle->tap_sums ? ib_take_zeros_out : NULL,
+        .needs_mending = ib_reaches_zeros,
         .context = &zeros,
     };
     ib_sweep(&handle->panels, &field, output, true, threads);

@@ -35,16 +35,31 @@ static void subtract(int32_t *dot, const int32_t *sum) {
     for (int o = 0; o < IB_PANEL; o++) dot[o] -= sum[o];
 }
 
+/* Where the window of a pixel begins, and whether all of it lies inside. */
+static bool is_inside(const ib_zeros *z, size_t pixel, int64_t *top, int64_t *left) {
+    const ib_bconv_shape *s = z->shape;
+    *top = (int64_t)(pixel / z->image->out_width) * s->strides[0] - s->pads[0];
+    *left = (int64_t)(pixel % z->image->out_width) * s->strides[1] - s->pads[1];
+    const int64_t bottom = *top + (s->kernel[0] - 1) * s->dilations[0];
+    const int64_t right = *left + (s->kernel[1] - 1) * s->dilations[1];
+    return *top >= 0 && *left >= 0 && bottom < (int64_t)z->image->height && right < (int64_t)z->image->width;
+}
+
+bool ib_reaches_zeros(const void *context, size_t first, size_t rows) {
+    int64_t top, left;
+    for (size_t r = 0; r < rows; r++)
+        if (!is_inside(context, first + r, &top, &left)) return true;
+    return false;
+}
+
 void ib_take_zeros_out(const void *context, size_t panel, size_t first, size_t rows, int32_t *dot) {
     const ib_zeros *z = context;
     const ib_bconv_shape *s = z->shape;
     const int64_t height = (int64_t)z->image->height, width = (int64_t)z->image->width;
-    const int64_t down = (s->kernel[0] - 1) * s->dilations[0], across = (s->kernel[1] - 1) * s->dilations[1];
     const int32_t *sums = z->sums + panel * (size_t)(s->kernel[0] * s->kernel[1]) * IB_PANEL;
     for (size_t r = 0; r < rows; r++, dot += IB_PANEL) {
-        const int64_t top = (int64_t)((first + r) / z->image->out_width) * s->strides[0] - s->pads[0];
-        const int64_t left = (int64_t)((first + r) % z->image->out_width) * s->strides[1] - s->pads[1];
-        if (top >= 0 && left >= 0 && top + down < height && left + across < width) continue;
+        int64_t top, left;
+        if (is_inside(z, first + r, &top, &left)) continue;
         for (int64_t i = 0; i < s->kernel[0]; i++) {
             const int64_t y = top + i * s->dilations[0];
             for (int64_t j = 0; j < s->kernel[1]; j++) {

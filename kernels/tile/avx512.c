@@ -8,10 +8,26 @@
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")))
 
-/* Rows is a constant where this is used, so the loops over rows unroll and the accumulators stay in registers. */
-TARGET IB_INLINE void some_rows(const size_t rows, const int ternary, const uint8_t *const *row,
-                                const ptrdiff_t *offset, size_t steps, const uint64_t *words, const int32_t *base,
-                                int32_t *dot) {
+/* Compile `call` for each number of rows: as a constant, so that loops over rows unroll and sums stay in registers. */
+#define FOR_ROWS(call)         \
+    switch (rows) {            \
+    case 1: call(1); return;   \
+    case 2: call(2); return;   \
+    case 3: call(3); return;   \
+    case 4: call(4); return;   \
+    case 5: call(5); return;   \
+    case 6: call(6); return;   \
+    case 7: call(7); return;   \
+    default: call(8); return;  \
+    }
+
+/* a ^ sign where the mask says that the weight is not 0: one instruction, by its table of truth. */
+enum { XOR_THEN_AND = (0xf0 ^ 0xcc) & 0xaa };
+
+/* The dot products of row r with all outputs of the panel, as 16 numbers. */
+TARGET IB_INLINE void multiply(const size_t rows, const int ternary, const uint8_t *const *row,
+                               const ptrdiff_t *offset, size_t steps, const uint64_t *words, const int32_t *base,
+                               __m512i *dot) {
     const uint8_t *at[IB_ROWS];
     __m512i low[IB_ROWS], high[IB_ROWS];
 #pragma GCC unroll 8
@@ -21,11 +37,7 @@ TARGET IB_INLINE void some_rows(const size_t rows, const int ternary, const uint
     }
     for (const ptrdiff_t *const end = offset + steps; offset != end; offset++) {
         const __m512i w0 = _mm512_load_si512(words), w1 = _mm512_load_si512(words + 8);
-        __m512i s0 = w0, s1 = w1;
-        if (ternary) {
-            s0 = _mm512_load_si512(words + 16);
-            s1 = _mm512_load_si512(words + 24);
-        }
+        const __m512i s0 = ternary ? _mm512_load_si512(words + 16) : w0, s1 = ternary ? _mm512_load_si512(words + 24) : w1;
         words += ternary ? 2 * IB_PANEL : IB_PANEL;
         const ptrdiff_t here = *offset;
 #pragma GCC unroll 8
@@ -33,8 +45,8 @@ TARGET IB_INLINE void some_rows(const size_t rows, const int ternary, const uint
             uint64_t word;
             memcpy(&word, at[r] + here, sizeof word);
             const __m512i a = _mm512_set1_epi64((long long)word);
-            const __m512i x0 = ternary ? _mm512_ternarylogic_epi64(a, s0, w0, (0xf0 ^ 0xcc) & 0xaa) : _mm512_xor_si512(a, w0);
-            const __m512i x1 = ternary ? _mm512_ternarylogic_epi64(a, s1, w1, (0xf0 ^ 0xcc) & 0xaa) : _mm512_xor_si512(a, w1);
+            const __m512i x0 = ternary ? _mm512_ternarylogic_epi64(a, s0, w0, XOR_THEN_AND) : _mm512_xor_si512(a, w0);
+            const __m512i x1 = ternary ? _mm512_ternarylogic_epi64(a, s1, w1, XOR_THEN_AND) : _mm512_xor_si512(a, w1);
             low[r] = _mm512_add_epi64(low[r], _mm512_popcnt_epi64(x0));
             high[r] = _mm512_add_epi64(high[r], _mm512_popcnt_epi64(x1));
         }
@@ -44,98 +56,116 @@ TARGET IB_INLINE void some_rows(const size_t rows, const int ternary, const uint
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++) {
         const __m512i differ = _mm512_permutex2var_epi32(low[r], even, high[r]);
-        _mm512_storeu_si512(dot + r * IB_PANEL, _mm512_sub_epi32(start, _mm512_slli_epi32(differ, 1)));
+        dot[r] = _mm512_sub_epi32(start, _mm512_add_epi32(differ, differ));
     }
 }
 
-#define CASES(ternary)                                                            \
-    switch (rows) {                                                               \
-    case 1: some_rows(1, ternary, row, offset, steps, words, base, dot); return;  \
-    case 2: some_rows(2, ternary, row, offset, steps, words, base, dot); return;  \
-    case 3: some_rows(3, ternary, row, offset, steps, words, base, dot); return;  \
-    case 4: some_rows(4, ternary, row, offset, steps, words, base, dot); return;  \
-    case 5: some_rows(5, ternary, row, offset, steps, words, base, dot); return;  \
-    case 6: some_rows(6, ternary, row, offset, steps, words, base, dot); return;  \
-    case 7: some_rows(7, ternary, row, offset, steps, words, base, dot); return;  \
-    default: some_rows(8, ternary, row, offset, steps, words, base, dot); return; \
+/* 4 rows of 16 to 4 registers: v[i] holds, in its lane j, the 4 numbers of output 4 * j + i. */
+TARGET IB_INLINE void transpose_lanes(__m512 v[4]) {
+    const __m512 t0 = _mm512_unpacklo_ps(v[0], v[1]), t1 = _mm512_unpackhi_ps(v[0], v[1]);
+    const __m512 t2 = _mm512_unpacklo_ps(v[2], v[3]), t3 = _mm512_unpackhi_ps(v[2], v[3]);
+    v[0] = _mm512_shuffle_ps(t0, t2, 0x44);
+    v[1] = _mm512_shuffle_ps(t0, t2, 0xee);
+    v[2] = _mm512_shuffle_ps(t1, t3, 0x44);
+    v[3] = _mm512_shuffle_ps(t1, t3, 0xee);
+}
+
+TARGET IB_INLINE void store_output(size_t rows, size_t width, size_t o, __m256 value, float *out, size_t stride) {
+    if (o >= width) return;
+    if (rows == IB_ROWS)
+        _mm256_storeu_ps(out + o * stride, value);
+    else
+        _mm256_mask_storeu_ps(out + o * stride, (__mmask8)ib_low_bits(rows), value);
+}
+
+/* Up to 8 rows of 16, stored as 16 times up to 8. */
+TARGET IB_INLINE void store_transposed(const size_t rows, size_t width, __m512 v[IB_ROWS], float *out, size_t stride) {
+#pragma GCC unroll 8
+    for (size_t r = rows; r < IB_ROWS; r++) v[r] = _mm512_setzero_ps();
+    transpose_lanes(v);
+    transpose_lanes(v + 4);
+    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++) {
+        const __m512d a = _mm512_castps_pd(v[i]), b = _mm512_castps_pd(v[i + 4]);
+        const __m512 lower = _mm512_castpd_ps(_mm512_permutex2var_pd(a, first, b));
+        const __m512 upper = _mm512_castpd_ps(_mm512_permutex2var_pd(a, last, b));
+        store_output(rows, width, i, _mm512_castps512_ps256(lower), out, stride);
+        store_output(rows, width, 4 + i, _mm512_extractf32x8_ps(lower, 1), out, stride);
+        store_output(rows, width, 8 + i, _mm512_castps512_ps256(upper), out, stride);
+        store_output(rows, width, 12 + i, _mm512_extractf32x8_ps(upper, 1), out, stride);
     }
-
-TARGET static void binary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                          const uint64_t *words, const int32_t *base, int32_t *dot) {
-    CASES(0)
 }
 
-TARGET static void ternary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                           const uint64_t *words, const int32_t *base, int32_t *dot) {
-    CASES(1)
+TARGET IB_INLINE void fused(const size_t rows, const int ternary, const uint8_t *const *row, const ptrdiff_t *offset,
+                            size_t steps, const uint64_t *words, const int32_t *base, const ib_lanes *lanes,
+                            ib_store_as store, void *out, size_t stride) {
+    __m512i dot[IB_ROWS];
+    multiply(rows, ternary, row, offset, steps, words, base, dot);
+    if (store == IB_STORE_DOTS) {
+#pragma GCC unroll 8
+        for (size_t r = 0; r < rows; r++) _mm512_storeu_si512((int32_t *)out + r * IB_PANEL, dot[r]);
+        return;
+    }
+    if (store == IB_STORE_MASKS) {
+        const __m512i limit = _mm512_loadu_si512(lanes->threshold);
+#pragma GCC unroll 8
+        for (size_t r = 0; r < rows; r++) ((uint16_t *)out)[r] = (uint16_t)_mm512_cmplt_epi32_mask(dot[r], limit);
+        return;
+    }
+    const __m512 scale = _mm512_loadu_ps(lanes->scale), bias = _mm512_loadu_ps(lanes->bias);
+    __m512 v[IB_ROWS];
+#pragma GCC unroll 8
+    for (size_t r = 0; r < rows; r++) v[r] = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[r]), scale), bias);
+    if (store == IB_STORE_TRANSPOSED) {
+        if (lanes->width == IB_PANEL)
+            store_transposed(rows, IB_PANEL, v, out, stride);
+        else
+            store_transposed(rows, lanes->width, v, out, stride);
+    } else if (lanes->width == IB_PANEL) {
+#pragma GCC unroll 8
+        for (size_t r = 0; r < rows; r++) _mm512_storeu_ps((float *)out + r * stride, v[r]);
+    } else {
+        const __mmask16 kept = (__mmask16)ib_low_bits(lanes->width);
+#pragma GCC unroll 8
+        for (size_t r = 0; r < rows; r++) _mm512_mask_storeu_ps((float *)out + r * stride, kept, v[r]);
+    }
 }
 
-TARGET IB_INLINE __m512 row_of(size_t r, const int32_t *dot, __m512 scale, __m512 bias) {
-    const __m512 value = _mm512_cvtepi32_ps(_mm512_loadu_si512(dot + r * IB_PANEL));
-    return _mm512_add_ps(_mm512_mul_ps(value, scale), bias);
+TARGET static void binary_fused(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
+                                const uint64_t *words, const int32_t *base, const ib_lanes *lanes, ib_store_as store,
+                                void *out, size_t stride) {
+#define CALL(rows) fused(rows, 0, row, offset, steps, words, base, lanes, store, out, stride)
+    FOR_ROWS(CALL)
+#undef CALL
+}
+
+TARGET static void ternary_fused(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
+                                 const uint64_t *words, const int32_t *base, const ib_lanes *lanes, ib_store_as store,
+                                 void *out, size_t stride) {
+#define CALL(rows) fused(rows, 1, row, offset, steps, words, base, lanes, store, out, stride)
+    FOR_ROWS(CALL)
+#undef CALL
+}
+
+static void binary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
+                   const int32_t *base, int32_t *dot) {
+    binary_fused(rows, row, offset, steps, words, base, NULL, IB_STORE_DOTS, dot, 0);
+}
+
+static void ternary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
+                    const uint64_t *words, const int32_t *base, int32_t *dot) {
+    ternary_fused(rows, row, offset, steps, words, base, NULL, IB_STORE_DOTS, dot, 0);
 }
 
 TARGET static void affine(size_t rows, size_t width, const int32_t *dot, const float *scale, const float *bias,
                           float *out, size_t stride) {
-    const __m512 times = _mm512_loadu_ps(scale), plus = _mm512_loadu_ps(bias);
-    const __mmask16 kept = (__mmask16)ib_low_bits(width);
-    for (size_t r = 0; r < rows; r++)
-        if (width == IB_PANEL)
-            _mm512_storeu_ps(out + r * stride, row_of(r, dot, times, plus));
-        else
-            _mm512_mask_storeu_ps(out + r * stride, kept, row_of(r, dot, times, plus));
-}
-
-/* Transpose 16 x 16: pairs, then pairs of pairs within 128-bit lanes, then the lanes themselves. */
-TARGET IB_INLINE void transpose(__m512 v[16]) {
-    __m512 t[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        v[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
-        v[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
-        v[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        v[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_f32x4(v[i], v[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_f32x4(v[i], v[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_f32x4(v[i + 8], v[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_f32x4(v[i + 8], v[i + 12], 0xdd);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        v[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
-        v[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
-        v[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
-        v[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
-    }
+    ib_affine_plain(rows, width, dot, scale, bias, out, stride);
 }
 
 TARGET static void affine_transposed(size_t rows, size_t width, const int32_t *dot, const float *scale,
                                      const float *bias, float *out, size_t stride) {
-    const __m512 times = _mm512_loadu_ps(scale), plus = _mm512_loadu_ps(bias);
-    __m512 v[IB_BLOCK];
-    if (rows == IB_BLOCK && width == IB_PANEL) {
-#pragma GCC unroll 16
-        for (size_t r = 0; r < IB_BLOCK; r++) v[r] = row_of(r, dot, times, plus);
-        transpose(v);
-#pragma GCC unroll 16
-        for (size_t o = 0; o < IB_PANEL; o++) _mm512_storeu_ps(out + o * stride, v[o]);
-        return;
-    }
-#pragma GCC unroll 16
-    for (size_t r = 0; r < IB_BLOCK; r++) v[r] = r < rows ? row_of(r, dot, times, plus) : _mm512_setzero_ps();
-    transpose(v);
-    const __mmask16 kept = (__mmask16)ib_low_bits(rows);
-#pragma GCC unroll 16
-    for (size_t o = 0; o < IB_PANEL; o++)
-        if (o < width) _mm512_mask_storeu_ps(out + o * stride, kept, v[o]);
+    ib_affine_transposed_plain(rows, width, dot, scale, bias, out, stride);
 }
 
 TARGET static void below(size_t rows, const int32_t *dot, const int32_t *threshold, uint16_t *mask) {
@@ -164,6 +194,8 @@ TARGET static double peak(size_t rounds) {
 const ib_tile ib_tile_avx512 = {
     .binary = binary,
     .ternary = ternary,
+    .binary_fused = binary_fused,
+    .ternary_fused = ternary_fused,
     .affine = affine,
     .affine_transposed = affine_transposed,
     .below = below,

@@ -18,13 +18,6 @@ typedef struct sweep {
     bool bytes_are_shared; /* two panels write bits into one byte */
 } sweep;
 
-/* What belongs to the outputs of one panel, filled up to the panel's width. */
-typedef struct lanes {
-    size_t panel, first, width;
-    float scale[IB_PANEL], bias[IB_PANEL];
-    int32_t threshold[IB_PANEL];
-} lanes;
-
 bool ib_output_bytes(size_t *bytes, int kind, size_t rows, size_t outputs) {
     if (kind == IB_BITS) return IB_PRODUCT(bytes, rows, ib_bytes_of(outputs));
     return IB_PRODUCT(bytes, rows, outputs, sizeof(float));
@@ -41,82 +34,135 @@ int ib_output_check(const ib_output *output, size_t rows, size_t outputs) {
     return bytes && !output->data ? IB_NULL : IB_OK;
 }
 
-static lanes lanes_of(const sweep *s, size_t panel) {
-    lanes l = {.panel = panel, .first = ib_panel_first(s->panels, panel), .width = ib_panel_width(s->panels, panel)};
+static ib_lanes lanes_of(const sweep *s, size_t panel) {
+    ib_lanes l = {.width = ib_panel_width(s->panels, panel)};
+    const size_t first = ib_panel_first(s->panels, panel);
     for (size_t o = 0; o < l.width; o++) {
         if (s->output->kind == IB_FLOAT) {
-            l.scale[o] = s->output->scale[l.first + o];
-            l.bias[o] = s->output->bias[l.first + o];
+            l.scale[o] = s->output->scale[first + o];
+            l.bias[o] = s->output->bias[first + o];
         } else if (s->output->kind == IB_BITS) {
-            l.threshold[o] = s->output->threshold[l.first + o];
+            l.threshold[o] = s->output->threshold[first + o];
         }
     }
     return l;
 }
 
-static void compute(const sweep *s, size_t image, size_t first, size_t rows, size_t panel, int32_t *dot) {
+/* Up to IB_ROWS rows of an image, from `first` on, with one panel. */
+typedef struct patch {
+    size_t image, first, rows, panel;
+} patch;
+
+static void find_rows(const sweep *s, const patch *at, const uint8_t **row) {
     const ib_field *f = s->field;
-    const ib_panels *p = s->panels;
-    const uint8_t *start = f->bits + (ptrdiff_t)image * f->image_stride +
-                           (ptrdiff_t)(panel / p->per_group) * f->group_stride;
-    const uint8_t *row[IB_BLOCK];
-    size_t line = first / f->width, column = first % f->width;
-    for (size_t r = 0; r < rows; r++) {
-        row[r] = start + (ptrdiff_t)line * f->line_stride + (ptrdiff_t)column * f->row_stride;
-        if (++column == f->width) column = 0, line++;
+    size_t column = at->first % f->width;
+    const uint8_t *line = f->bits + (ptrdiff_t)at->image * f->image_stride +
+                          (ptrdiff_t)(at->panel / s->panels->per_group) * f->group_stride +
+                          (ptrdiff_t)(at->first / f->width) * f->line_stride;
+    const uint8_t *here = line + (ptrdiff_t)column * f->row_stride;
+    for (size_t r = 0; r < at->rows; r++) {
+        row[r] = here;
+        here += f->row_stride;
+        if (++column == f->width) {
+            column = 0;
+            here = line += f->line_stride;
+        }
     }
-    ib_dot *const of = p->ternary ? p->tile->ternary : p->tile->binary;
-    const uint64_t *words = ib_panel_words(p, panel);
-    const int32_t *base = ib_panel_base(p, panel);
-    const size_t half = rows <= IB_ROWS ? rows : (rows + 1) / 2;
-    of(half, row, f->offset, p->steps, words, base, dot);
-    if (half < rows) of(rows - half, row + half, f->offset, p->steps, words, base, dot + half * IB_PANEL);
-    if (f->mend) f->mend(f->context, panel, first, rows, dot);
 }
 
-static void store_bits(const sweep *s, uint8_t *row, const lanes *l, uint16_t mask) {
-    mask &= (uint16_t)ib_low_bits(l->width);
-    uint8_t *to = row + l->first / 8;
-    const size_t bytes = ib_bytes_of(l->first % 8 + l->width);
-    const uint32_t bits = (uint32_t)mask << l->first % 8;
+/* Bits of up to 16 outputs to where the first of them belongs. */
+static void store_bits(const sweep *s, uint8_t *row, size_t first, size_t width, uint16_t mask) {
+    uint8_t *to = row + first / 8;
+    const uint32_t bits = (mask & (uint32_t)ib_low_bits(width)) << first % 8;
+    const size_t bytes = ib_bytes_of(first % 8 + width);
     if (s->bytes_are_shared)
         for (size_t i = 0; i < bytes; i++) to[i] |= (uint8_t)(bits >> 8 * i);
     else
         for (size_t i = 0; i < bytes; i++) to[i] = (uint8_t)(bits >> 8 * i);
 }
 
-static void store_integers(const lanes *l, const int32_t *dot, size_t rows, int32_t *out, size_t row_stride,
-                           size_t output_stride) {
-    for (size_t r = 0; r < rows; r++)
+static void store_masks(const sweep *s, const patch *at, const ib_lanes *l, const uint16_t *mask) {
+    const size_t row_bytes = ib_bytes_of(s->outputs), output = ib_panel_first(s->panels, at->panel);
+    uint8_t *row = (uint8_t *)s->output->data + (at->image * s->field->rows + at->first) * row_bytes;
+    if (l->width == IB_PANEL && !s->bytes_are_shared) {
+        for (size_t r = 0; r < at->rows; r++) {
+            row[r * row_bytes + output / 8] = (uint8_t)mask[r];
+            row[r * row_bytes + output / 8 + 1] = (uint8_t)(mask[r] >> 8);
+        }
+        return;
+    }
+    for (size_t r = 0; r < at->rows; r++) store_bits(s, row + r * row_bytes, output, l->width, mask[r]);
+}
+
+/* Where the first number of a patch belongs in the result, and how far apart those of two rows, or of two outputs. */
+static size_t place(const sweep *s, const patch *at, size_t *row_stride, size_t *output_stride) {
+    const size_t of_image = at->image * s->field->rows, output = ib_panel_first(s->panels, at->panel);
+    *row_stride = s->transposed ? 1 : s->outputs;
+    *output_stride = s->transposed ? s->field->rows : 1;
+    return of_image * s->outputs + at->first * *row_stride + output * *output_stride;
+}
+
+static void store(const sweep *s, const patch *at, const ib_lanes *l, const int32_t *dot) {
+    const ib_tile *tile = s->panels->tile;
+    if (s->output->kind == IB_BITS) {
+        uint16_t mask[IB_ROWS];
+        tile->below(at->rows, dot, l->threshold, mask);
+        store_masks(s, at, l, mask);
+        return;
+    }
+    size_t row_stride, output_stride;
+    const size_t first = place(s, at, &row_stride, &output_stride);
+    if (s->output->kind == IB_FLOAT) {
+        float *out = (float *)s->output->data + first;
+        if (s->transposed)
+            tile->affine_transposed(at->rows, l->width, dot, l->scale, l->bias, out, output_stride);
+        else
+            tile->affine(at->rows, l->width, dot, l->scale, l->bias, out, row_stride);
+        return;
+    }
+    int32_t *out = (int32_t *)s->output->data + first;
+    for (size_t r = 0; r < at->rows; r++)
         for (size_t o = 0; o < l->width; o++) out[r * row_stride + o * output_stride] = dot[r * IB_PANEL + o];
 }
 
-static void store(const sweep *s, size_t image, size_t first, size_t rows, const lanes *l, const int32_t *dot) {
-    const ib_tile *tile = s->panels->tile;
-    const size_t of_image = image * s->field->rows;
+static void fuse(const sweep *s, const patch *at, const ib_lanes *l, const uint8_t *const *row) {
+    const ib_panels *p = s->panels;
+    ib_fused *const of = p->ternary ? p->tile->ternary_fused : p->tile->binary_fused;
+    const uint64_t *words = ib_panel_words(p, at->panel);
+    const int32_t *base = ib_panel_base(p, at->panel);
     if (s->output->kind == IB_BITS) {
-        uint16_t mask[IB_BLOCK];
-        const size_t row_bytes = ib_bytes_of(s->outputs);
-        tile->below(rows, dot, l->threshold, mask);
-        for (size_t r = 0; r < rows; r++)
-            store_bits(s, (uint8_t *)s->output->data + (of_image + first + r) * row_bytes, l, mask[r]);
+        uint16_t mask[IB_ROWS];
+        of(at->rows, row, s->field->offset, p->steps, words, base, l, IB_STORE_MASKS, mask, 0);
+        store_masks(s, at, l, mask);
         return;
     }
-    const size_t at = s->transposed ? of_image * s->outputs + l->first * s->field->rows + first
-                                    : (of_image + first) * s->outputs + l->first;
-    const size_t stride = s->transposed ? s->field->rows : s->outputs;
-    if (s->output->kind == IB_INT32)
-        store_integers(l, dot, rows, (int32_t *)s->output->data + at, s->transposed ? 1 : stride,
-                       s->transposed ? stride : 1);
-    else
-        (s->transposed ? tile->affine_transposed : tile->affine)(rows, l->width, dot, l->scale, l->bias,
-                                                                 (float *)s->output->data + at, stride);
+    size_t row_stride, output_stride;
+    float *out = (float *)s->output->data + place(s, at, &row_stride, &output_stride);
+    of(at->rows, row, s->field->offset, p->steps, words, base, l, s->transposed ? IB_STORE_TRANSPOSED : IB_STORE_ROWS,
+       out, s->transposed ? output_stride : row_stride);
 }
 
-/* How many rows to take at once, so that none are left over alone. */
-static size_t block_of(size_t left) {
-    if (left >= 2 * IB_BLOCK || left == IB_BLOCK) return IB_BLOCK;
-    return left > IB_BLOCK ? (left + 1) / 2 : left;
+static void compute(const sweep *s, const patch *at, const ib_lanes *l) {
+    const ib_field *f = s->field;
+    const ib_panels *p = s->panels;
+    const uint8_t *row[IB_ROWS];
+    find_rows(s, at, row);
+    const bool mended = f->mend && f->needs_mending(f->context, at->first, at->rows);
+    if (p->tile->binary_fused && s->output->kind != IB_INT32 && !mended) {
+        fuse(s, at, l, row);
+        return;
+    }
+    int32_t dot[IB_ROWS * IB_PANEL] __attribute__((aligned(64)));
+    ib_dot *const of = p->ternary ? p->tile->ternary : p->tile->binary;
+    of(at->rows, row, f->offset, p->steps, ib_panel_words(p, at->panel), ib_panel_base(p, at->panel), dot);
+    if (mended) f->mend(f->context, at->panel, at->first, at->rows, dot);
+    store(s, at, l, dot);
+}
+
+/* How many rows to take at once, so that none is left over alone. */
+static size_t rows_of(size_t left) {
+    if (left >= 2 * IB_ROWS) return IB_ROWS;
+    return left > IB_ROWS ? (left + 1) / 2 : left;
 }
 
 static void sweep_task(void *work, size_t index) {
@@ -129,13 +175,11 @@ static void sweep_task(void *work, size_t index) {
         memset((uint8_t *)s->output->data + (image * s->field->rows + begin) * row_bytes, 0, (end - begin) * row_bytes);
     }
     for (size_t panel = part * s->part; panel < last; panel++) {
-        const lanes l = lanes_of(s, panel);
+        const ib_lanes l = lanes_of(s, panel);
         for (size_t first = begin; first < end;) {
-            int32_t dot[IB_BLOCK * IB_PANEL] __attribute__((aligned(64)));
-            const size_t rows = block_of(end - first);
-            compute(s, image, first, rows, panel, dot);
-            store(s, image, first, rows, &l, dot);
-            first += rows;
+            const patch at = {.image = image, .first = first, .rows = rows_of(end - first), .panel = panel};
+            compute(s, &at, &l);
+            first += at.rows;
         }
     }
 }
@@ -146,7 +190,7 @@ static void cut(sweep *s, size_t threads) {
     const size_t tasks = threads == 1 ? 1 : threads * TASKS_PER_THREAD;
     const size_t per_image = ib_ceil_div(tasks, s->field->images);
     size_t chunk = ib_min(CACHED / row_bytes, ib_ceil_div(s->field->rows, per_image));
-    chunk = ib_ceil_div(chunk < LEAST_CHUNK ? LEAST_CHUNK : chunk, IB_BLOCK) * IB_BLOCK;
+    chunk = ib_ceil_div(chunk < LEAST_CHUNK ? LEAST_CHUNK : chunk, IB_ROWS) * IB_ROWS;
     s->chunk = chunk;
     s->chunks = ib_ceil_div(s->field->rows, chunk);
     const size_t panels = ib_panels_total(s->panels);

@@ -15,6 +15,7 @@ typedef struct ib_field {
     ptrdiff_t image_stride, group_stride, line_stride, row_stride;
     /* Mend the dot products [rows][IB_PANEL] of rows `first`, ... of an image with a panel; null where none need it. */
     void (*mend)(const void *context, size_t panel, size_t first, size_t rows, int32_t *dot);
+    bool (*needs_mending)(const void *context, size_t first, size_t rows); /* false where it would change nothing */
     const void *context;
 } ib_field;
 

@@ -14,8 +14,7 @@
 
 enum {
     IB_PANEL = 16, /* outputs of a panel */
-    IB_ROWS = 8,   /* most rows of one call of `dot` */
-    IB_BLOCK = 16, /* most rows of one call of what stores results */
+    IB_ROWS = 8,   /* most rows of one call */
 };
 
 /* dot[r][o] = base[o] - 2 * (bits that differ between row r and output o).
@@ -25,7 +24,7 @@ enum {
 typedef void ib_dot(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
                     const uint64_t *words, const int32_t *base, int32_t *dot);
 
-/* out = dot * scale + bias, rounded twice. Shapes: dot [rows][IB_PANEL], scale and bias [IB_PANEL], rows <= IB_BLOCK.
+/* out = dot * scale + bias, rounded twice. Shapes: dot [rows][IB_PANEL], scale and bias [IB_PANEL], rows <= IB_ROWS.
    `width` outputs of the panel are stored: output o of row r at out[r * stride + o], or, transposed, at
    out[o * stride + r]. */
 typedef void ib_affine(size_t rows, size_t width, const int32_t *dot, const float *scale, const float *bias, float *out,
@@ -34,11 +33,27 @@ typedef void ib_affine(size_t rows, size_t width, const int32_t *dot, const floa
 /* Bit o of mask[r] = dot[r][o] < threshold[o]. */
 typedef void ib_below(size_t rows, const int32_t *dot, const int32_t *threshold, uint16_t *mask);
 
+/* What belongs to the outputs of one panel, filled up to the panel's width. */
+typedef struct ib_lanes {
+    size_t width;
+    float scale[IB_PANEL], bias[IB_PANEL];
+    int32_t threshold[IB_PANEL];
+} ib_lanes;
+
+typedef enum ib_store_as { IB_STORE_DOTS, IB_STORE_ROWS, IB_STORE_TRANSPOSED, IB_STORE_MASKS } ib_store_as;
+
+/* `dot` and then nothing, or one of the three above without a detour through memory: to an int32_t *, a float *, or a
+   uint16_t * for masks. `lanes` may be null for dots. */
+typedef void ib_fused(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
+                      const uint64_t *words, const int32_t *base, const ib_lanes *lanes, ib_store_as store, void *out,
+                      size_t stride);
+
 /* Xor, count and add on registers alone, `rounds` times; the number of 1-bit multiplications that this stands for. */
 typedef double ib_peak_loop(size_t rounds);
 
 typedef struct ib_tile {
     ib_dot *binary, *ternary;
+    ib_fused *binary_fused, *ternary_fused; /* null where it would gain nothing */
     ib_affine *affine, *affine_transposed;
     ib_below *below;
     ib_peak_loop *peak;

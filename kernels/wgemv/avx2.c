@@ -67,8 +67,8 @@ INLINE void counted_lanes(const uint32_t *words, const uint32_t *slices, size_t 
         for (size_t w = 0; w < some; w++, words += STRIP, slices += LEVEL_BITS) {
             const __m256i word = load(words);
             for (int i = 0; i < LEVEL_BITS; i++) {
-                const __m256i other = _mm256_xor_si256(word, _mm256_set1_epi32((int)slices[i]));
-                bytes[i] = _mm256_add_epi8(bytes[i], byte_counts(other));
+                const __m256i under = _mm256_and_si256(word, _mm256_set1_epi32((int)slices[i]));
+                bytes[i] = _mm256_add_epi8(bytes[i], byte_counts(under));
             }
         }
         for (int i = 0; i < LEVEL_BITS; i++) total[i] = _mm256_add_epi32(total[i], lane_sums(bytes[i]));
@@ -114,14 +114,18 @@ INLINE __m256i levels(const float *x, __m256 factor) {
     return _mm256_cvttps_epi32(_mm256_and_ps(rounded, number));
 }
 
-TARGET static void slice(const float *x, float factor, uint32_t *slices) {
+TARGET static int32_t slice(const float *x, float factor, uint32_t *slices) {
     const __m256 by = _mm256_set1_ps(factor);
-    const __m256i low = _mm256_packs_epi32(levels(x, by), levels(x + 8, by));
-    const __m256i high = _mm256_packs_epi32(levels(x + 16, by), levels(x + 24, by));
+    const __m256i a = levels(x, by), b = levels(x + 8, by), c = levels(x + 16, by), d = levels(x + 24, by);
+    const __m256i low = _mm256_packs_epi32(a, b), high = _mm256_packs_epi32(c, d);
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* packing works within halves */
     __m256i all = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
     for (int i = LEVEL_BITS - 1; i >= 0; i--, all = _mm256_add_epi8(all, all))
         slices[i] = (uint32_t)_mm256_movemask_epi8(all);
+    int32_t each[LANES], sum = 0;
+    _mm256_storeu_si256((__m256i *)each, _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)));
+    for (int i = 0; i < LANES; i++) sum += each[i];
+    return sum;
 }
 
 const ib_wgemv_variant ib_wgemv_avx2 = {masked, counted, largest, slice};

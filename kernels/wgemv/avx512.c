@@ -7,15 +7,28 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
+/* Weights that come from far away are what the product of a single row waits for, so they are fetched ahead. Strips
+   follow each other in memory, and so do the blocks of a strip: from a long block on it is the same place of the next
+   strips that is needed later, within a short one the blocks behind it. */
+INLINE size_t words_ahead(size_t words, int strips, size_t stride) {
+    return words < 32 ? 32 * STRIP : (size_t)strips * stride;
+}
+
+INLINE __m512i load(const uint32_t *words, size_t ahead) {
+    _mm_prefetch((const char *)(words + ahead), _MM_HINT_T0);
+    return _mm512_loadu_si512(words);
+}
+
 INLINE void masked_tile(const uint32_t *words, size_t stride, const float *x, size_t x_stride, size_t channels,
                         float *negative, const int strips, const int rows) {
+    const size_t ahead = words_ahead(channels / WORD, strips, stride);
     __m512 sum[TILE_ROWS][TILE_STRIPS];
     for (int r = 0; r < rows; r++)
         for (int s = 0; s < strips; s++) sum[r][s] = _mm512_setzero_ps();
     for (size_t first = 0; first < channels; first += WORD, words += STRIP) {
         const size_t count = channels - first < WORD ? channels - first : WORD;
         __m512i word[TILE_STRIPS];
-        for (int s = 0; s < strips; s++) word[s] = _mm512_loadu_si512(words + (size_t)s * stride);
+        for (int s = 0; s < strips; s++) word[s] = load(words + (size_t)s * stride, ahead);
         __m512i bit = _mm512_set1_epi32(1);
         for (size_t k = 0; k < count; k++, bit = _mm512_add_epi32(bit, bit))
             for (int s = 0; s < strips; s++) {
@@ -49,16 +62,17 @@ TARGET static void masked(const uint32_t *words, size_t stride, size_t strips, c
 
 INLINE void counted_tile(const uint32_t *words, size_t stride, const uint32_t *slices, size_t slice_stride, size_t count,
                          int32_t *sums, const int strips, const int rows) {
+    const size_t ahead = words_ahead(count, strips, stride);
     __m512i bits[2][LEVEL_BITS]; /* of two strips or of two rows */
     for (int u = 0; u < strips * rows; u++)
         for (int i = 0; i < LEVEL_BITS; i++) bits[u][i] = _mm512_setzero_si512();
     for (size_t w = 0; w < count; w++, words += STRIP, slices += LEVEL_BITS)
         for (int s = 0; s < strips; s++) {
-            const __m512i word = _mm512_loadu_si512(words + (size_t)s * stride);
+            const __m512i word = load(words + (size_t)s * stride, ahead);
             for (int r = 0; r < rows; r++)
                 for (int i = 0; i < LEVEL_BITS; i++) {
                     const __m512i slice = _mm512_set1_epi32((int)slices[(size_t)r * slice_stride + (size_t)i]);
-                    const __m512i ones = _mm512_popcnt_epi32(_mm512_xor_si512(word, slice));
+                    const __m512i ones = _mm512_popcnt_epi32(_mm512_and_si512(word, slice));
                     bits[s + r][i] = _mm512_add_epi32(bits[s + r][i], ones);
                 }
         }
@@ -96,20 +110,20 @@ TARGET static float largest(const float *x, size_t count) {
     return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
 }
 
-INLINE __m128i levels(const float *x, __m512 factor) {
+INLINE __m512i levels(const float *x, __m512 factor) {
     const __m512 stretched = _mm512_mul_ps(_mm512_loadu_ps(x), factor);
     const __mmask16 number = _mm512_cmp_ps_mask(stretched, stretched, _CMP_ORD_Q);
     const __m512 near = _mm512_max_ps(_mm512_min_ps(stretched, _mm512_set1_ps(127)), _mm512_set1_ps(-127));
-    const __m512i rounded =
-        _mm512_maskz_cvt_roundps_epi32(number, near, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    return _mm512_cvtepi32_epi8(rounded);
+    return _mm512_maskz_cvt_roundps_epi32(number, near, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-TARGET static void slice(const float *x, float factor, uint32_t *slices) {
+TARGET static int32_t slice(const float *x, float factor, uint32_t *slices) {
     const __m512 by = _mm512_set1_ps(factor);
-    __m256i all = _mm256_set_m128i(levels(x + 16, by), levels(x, by));
+    const __m512i low = levels(x, by), high = levels(x + 16, by);
+    __m256i all = _mm256_set_m128i(_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(low));
     for (int i = LEVEL_BITS - 1; i >= 0; i--, all = _mm256_add_epi8(all, all))
         slices[i] = (uint32_t)_mm256_movemask_epi8(all);
+    return _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
 }
 
 const ib_wgemv_variant ib_wgemv_avx512 = {masked, counted, largest, slice};

@@ -45,8 +45,8 @@ INLINE void counted_lanes(const uint32_t *words, const uint32_t *slices, size_t 
         for (size_t w = 0; w < some; w++, words += STRIP, slices += LEVEL_BITS) {
             const uint32x4_t word = vld1q_u32(words);
             for (int i = 0; i < LEVEL_BITS; i++) {
-                const uint32x4_t other = veorq_u32(word, vdupq_n_u32(slices[i]));
-                bytes[i] = vaddq_u8(bytes[i], vcntq_u8(vreinterpretq_u8_u32(other)));
+                const uint32x4_t under = vandq_u32(word, vdupq_n_u32(slices[i]));
+                bytes[i] = vaddq_u8(bytes[i], vcntq_u8(vreinterpretq_u8_u32(under)));
             }
         }
         for (int i = 0; i < LEVEL_BITS; i++) total[i] = vpadalq_u16(total[i], vpaddlq_u8(bytes[i]));
@@ -85,13 +85,15 @@ INLINE int16x4_t levels(const float *x, float factor) {
     return vmovn_s32(vcvtnq_s32_f32(near));
 }
 
-static void slice(const float *x, float factor, uint32_t *slices) {
+static int32_t slice(const float *x, float factor, uint32_t *slices) {
     static const uint8_t PLACES[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     const uint8x16_t place = vld1q_u8(PLACES);
+    int32_t sum = 0;
     for (int i = 0; i < LEVEL_BITS; i++) slices[i] = 0;
     for (int half = 0; half < 2; half++, x += 16) {
         const int8x8_t low = vmovn_s16(vcombine_s16(levels(x, factor), levels(x + 4, factor)));
         const int8x8_t high = vmovn_s16(vcombine_s16(levels(x + 8, factor), levels(x + 12, factor)));
+        sum += vaddlv_s8(low) + vaddlv_s8(high);
         const uint8x16_t all = vreinterpretq_u8_s8(vcombine_s8(low, high));
         for (int i = 0; i < LEVEL_BITS; i++) {
             const uint8x16_t set = vandq_u8(vtstq_u8(all, vdupq_n_u8((uint8_t)(1u << i))), place);
@@ -99,6 +101,7 @@ static void slice(const float *x, float factor, uint32_t *slices) {
             slices[i] |= bits << (16 * half);
         }
     }
+    return sum;
 }
 
 const ib_wgemv_variant ib_wgemv_neon = {masked, counted, largest, slice};

@@ -23,18 +23,18 @@ static void masked(const uint32_t *words, size_t stride, size_t strips, const fl
 }
 
 static void counted(const uint32_t *words, size_t stride, size_t strips, const uint32_t *slices, size_t slice_stride,
-                    size_t rows, size_t count, int32_t *sums) {
-    for (size_t r = 0; r < rows; r++, slices += slice_stride, sums += TILE)
+                    size_t rows, size_t count, int32_t *negative) {
+    for (size_t r = 0; r < rows; r++, slices += slice_stride, negative += TILE)
         for (size_t s = 0; s < strips; s++) {
-            int32_t *sum = sums + s * STRIP;
+            int32_t *sum = negative + s * STRIP;
             memset(sum, 0, STRIP * sizeof *sum);
             for (size_t i = 0; i < count * STRIP; i++) {
                 const uint32_t word = words[s * stride + i];
                 const uint32_t *slice = slices + i / STRIP * LEVEL_BITS;
                 int32_t value = 0;
                 for (size_t bit = 0; bit < LEVEL_BITS - 1; bit++)
-                    value += (int32_t)(ib_count(word ^ slice[bit]) << bit);
-                sum[i % STRIP] += value - ((int32_t)ib_count(word ^ slice[LEVEL_BITS - 1]) << (LEVEL_BITS - 1));
+                    value += (int32_t)(ib_count(word & slice[bit]) << bit);
+                sum[i % STRIP] += value - ((int32_t)ib_count(word & slice[LEVEL_BITS - 1]) << (LEVEL_BITS - 1));
             }
         }
 }
@@ -58,12 +58,16 @@ static int level(float x, float factor) {
     return (int)(rounded - nearest_even);
 }
 
-static void slice(const float *x, float factor, uint32_t *slices) {
+static int32_t slice(const float *x, float factor, uint32_t *slices) {
+    int32_t sum = 0;
     memset(slices, 0, LEVEL_BITS * sizeof *slices);
     for (size_t k = 0; k < WORD; k++) {
-        const uint32_t bits = (uint32_t)level(x[k], factor);
+        const int value = level(x[k], factor);
+        const uint32_t bits = (uint32_t)value;
+        sum += value;
         for (size_t bit = 0; bit < LEVEL_BITS; bit++) slices[bit] |= (bits >> bit & 1) << k;
     }
+    return sum;
 }
 
 const ib_wgemv_variant ib_wgemv_portable = {masked, counted, largest, slice};

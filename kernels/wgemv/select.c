@@ -23,7 +23,6 @@ struct ib_wgemv {
     size_t all_words;   /* of all blocks of one plane */
     uint32_t *words;    /* [strip][block][plane][word][16] */
     float *scale;       /* [strip][block][plane][16] */
-    int32_t *ones;      /* set bits, laid out as scale */
 };
 
 #define IB_WGEMV(isa) extern const ib_wgemv_variant ib_wgemv_##isa;
@@ -52,10 +51,8 @@ static void pack_output(ib_wgemv *w, const uint8_t *bits, const float *scale, si
         uint32_t *to = (uint32_t *)block_of(w, strip, g, plane) + lane;
         const size_t first = g * w->block, count = block_channels(w, g);
         const size_t cell = ((strip * w->blocks + g) * w->planes + plane) * STRIP + lane;
-        for (size_t k = 0; k < count; k += WORD, to += STRIP) {
+        for (size_t k = 0; k < count; k += WORD, to += STRIP)
             *to = (uint32_t)ib_take(row, first + k, ib_min(WORD, count - k));
-            w->ones[cell] += (int32_t)ib_count(*to);
-        }
         w->scale[cell] = scale[(plane * w->outputs + output) * w->blocks + g];
     }
 }
@@ -67,11 +64,9 @@ static int allocate(ib_wgemv *w) {
         return IB_TOO_LARGE;
     w->words = ib_allocate(words);
     w->scale = ib_allocate(cells);
-    w->ones = ib_allocate(cells);
-    if (!w->words || !w->scale || !w->ones) return IB_NO_MEMORY;
+    if (!w->words || !w->scale) return IB_NO_MEMORY;
     memset(w->words, 0, words); /* outputs that fill up the last strip are zero */
     memset(w->scale, 0, cells);
-    memset(w->ones, 0, cells);
     return IB_OK;
 }
 
@@ -120,7 +115,6 @@ void ib_wgemv_free(ib_wgemv *w) {
     if (!w) return;
     free(w->words);
     free(w->scale);
-    free(w->ones);
     free(w);
 }
 
@@ -131,9 +125,10 @@ typedef struct call {
     const float *x;
     float *y;
     size_t rows, tiles;
-    float *totals;    /* float: [row][block] */
-    uint32_t *slices; /* int8: [row][word][8] */
-    float *steps;     /* int8: [row], r / 127 */
+    float *totals;         /* float: [row][block] */
+    int32_t *level_totals; /* int8: the same */
+    uint32_t *slices;      /* int8: [row][word][8] */
+    float *steps;          /* int8: [row], r / 127 */
 } call;
 
 static void total_row(const call *c, size_t row) {
@@ -154,15 +149,14 @@ static void slice_row(const call *c, size_t row) {
     const float factor = largest == 0 ? 0 : 127.0f / largest;
     for (size_t g = 0; g < w->blocks; g++) {
         const size_t first = g * w->block, count = block_channels(w, g);
+        int32_t total = 0;
         for (size_t k = 0; k < count; k += WORD, to += LEVEL_BITS) {
-            if (count - k >= WORD) {
-                w->variant->slice(x + first + k, factor, to);
-                continue;
-            }
             float rest[WORD] = {0};
-            memcpy(rest, x + first + k, (count - k) * sizeof *rest);
-            w->variant->slice(rest, factor, to);
+            const float *from = x + first + k;
+            if (count - k < WORD) from = memcpy(rest, from, (count - k) * sizeof *rest);
+            total += w->variant->slice(from, factor, to);
         }
+        c->level_totals[row * w->blocks + g] = total;
     }
     c->steps[row] = largest / 127.0f;
 }
@@ -187,19 +181,19 @@ static void add_float(const call *c, size_t strip, size_t strips, size_t row, si
 static void add_int8(const call *c, size_t strip, size_t strips, size_t row, size_t rows, size_t g, size_t p, float *y) {
     const ib_wgemv *w = c->weights;
     const size_t row_slices = w->all_words * LEVEL_BITS;
-    int32_t sums[TILE_ROWS * TILE];
+    int32_t negative[TILE_ROWS * TILE];
     w->variant->counted(block_of(w, strip, g, p), w->planes * w->all_words * STRIP, strips,
                         c->slices + row * row_slices + g * w->block_words * LEVEL_BITS, row_slices, rows,
-                        block_length(w, g), sums);
-    for (size_t r = 0; r < rows; r++)
+                        block_length(w, g), negative);
+    for (size_t r = 0; r < rows; r++) {
+        const int32_t total = c->level_totals[(row + r) * w->blocks + g];
         for (size_t s = 0; s < strips; s++) {
-            const size_t cell = (((strip + s) * w->blocks + g) * w->planes + p) * STRIP;
-            const int32_t *from = sums + r * TILE + s * STRIP;
+            const float *scale = w->scale + (((strip + s) * w->blocks + g) * w->planes + p) * STRIP;
+            const int32_t *from = negative + r * TILE + s * STRIP;
             float *to = y + r * TILE + s * STRIP;
-            /* popcounts of sliced levels: inner = sum of weight(i) * (popcount(word ^ slice i) - ones), and the weights
-               of the bits add up to -1 */
-            for (size_t n = 0; n < STRIP; n++) to[n] += w->scale[cell + n] * (float)(from[n] + w->ones[cell + n]);
+            for (size_t n = 0; n < STRIP; n++) to[n] += scale[n] * (float)(total - 2 * from[n]);
         }
+    }
 }
 
 static void store(const call *c, size_t strip, size_t strips, size_t row, size_t rows, const float *y) {
@@ -240,9 +234,10 @@ static int scratch(call *c, int activation) {
         c->totals = ib_allocate(totals);
         return c->totals ? IB_OK : IB_NO_MEMORY;
     }
+    c->level_totals = ib_allocate(totals);
     c->slices = ib_allocate(slices);
     c->steps = ib_allocate(c->rows * sizeof(float));
-    return c->slices && c->steps ? IB_OK : IB_NO_MEMORY;
+    return c->level_totals && c->slices && c->steps ? IB_OK : IB_NO_MEMORY;
 }
 
 int ib_wgemv_run(const ib_wgemv *w, int activation, int64_t rows, const float *x, int64_t x_count, float *y,
@@ -263,6 +258,7 @@ int ib_wgemv_run(const ib_wgemv *w, int activation, int64_t rows, const float *x
         ib_parallel(threads, run_tile, &c, c.tiles * ib_ceil_div(c.rows, ROWS_A_TASK));
     }
     free(c.totals);
+    free(c.level_totals);
     free(c.slices);
     free(c.steps);
     return status;

@@ -15,16 +15,17 @@ typedef struct ib_wgemv_variant {
     void (*masked)(const uint32_t *words, size_t stride, size_t strips, const float *x, size_t x_stride, size_t rows,
                    size_t channels, float *negative);
 
-    /* sums[row][strip * 16 + output] = sum over the bits i of a level of weight(i) * popcount(word ^ slice i), the
-       weights 1, 2, ..., 64, -128. `slices` holds 8 numbers for a word, one of each bit, rows `slice_stride` apart. */
+    /* The same for levels: `count` words of `slices`, 8 numbers each, one for every bit of a level, rows `slice_stride`
+       apart. The bits under a set bit are counted, and weigh 1, 2, ..., 64, -128. */
     void (*counted)(const uint32_t *words, size_t stride, size_t strips, const uint32_t *slices, size_t slice_stride,
-                    size_t rows, size_t count, int32_t *sums);
+                    size_t rows, size_t count, int32_t *negative);
 
     /* The largest |x|; NaN does not count. */
     float (*largest)(const float *x, size_t count);
 
-    /* Bits of 32 levels round(x * factor), within -127 and 127, 0 for NaN: slices[i] holds bit i of each. */
-    void (*slice)(const float *x, float factor, uint32_t *slices);
+    /* Bits of 32 levels round(x * factor), within -127 and 127, 0 for NaN: slices[i] holds bit i of each. Returns the sum
+       of the levels. */
+    int32_t (*slice)(const float *x, float factor, uint32_t *slices);
 } ib_wgemv_variant;
 
 #endif

@@ -121,6 +121,7 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
     return {
         "scheme": done.scheme,
         "bits": done.bits,
+        "bibench": done.efficiency.as_dict(),
         "before": dict(done.before),
         "after": dict(done.after),
         "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
@@ -129,7 +130,6 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
         "skipped": dict(result.outcome.skipped),
         "sqnr_db": dict(done.outputs),
         "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in done.worst],
-        "bibench": done.efficiency.as_dict(),
         "spared": done.spared,
         **result.details,
         "notes": done.notes,

@@ -152,3 +152,15 @@ def test_a_batch_of_fixed_size_works_as_well(
     onnx.save(make(batch=1), path)
     assert intaglio("check", path).code == 0
     assert intaglio("groups", path, "--json").code == 0
+
+
+def test_inspect_tells_what_an_order_of_filters_saves_beside_random_signs(
+    intaglio: Command, binary: Path, classifier: Path
+) -> None:
+    found = intaglio("inspect", binary, "--bits", "--json").json["bit_orders"]
+    assert [o["name"] for o in found] == ["bconv1", "bconvbits1", "bconv2", "bgemm1", "matmul1bit1"]
+    assert all(o["saved"] == o["operations"] / o["tree"] for o in found)
+    told = intaglio("inspect", binary, "--bits").out
+    assert "random signs" in told
+    assert "no time is promised" in told
+    assert "no layer has weights that are signs" in intaglio("inspect", classifier, "--bits").out

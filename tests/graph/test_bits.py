@@ -185,6 +185,7 @@ def test_the_operator_set_around_bits_can_be_raised(network: Callable[..., Any])
     proto = network(opset=13)
     raised = raise_opset(from_proto(proto), 21)
     assert raised.opset == 21
+    onnx.checker.check_model(to_proto(raised), full_check=True)
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
     (y,) = (o.name for o in proto.graph.output)
     assert run(to_proto(raised), {"x": x})[y].tobytes() == run(proto, {"x": x})[y].tobytes()

@@ -20,7 +20,7 @@ def bits(g: Graph, op: str, shape: tuple[int, ...] | None, *inputs: str, **attri
     """An operator on bits with its definition, and with the shape of floats that it gives."""
     g.domains[DOMAIN] = VERSION
     if all(f.name != op for f in g.functions):
-        g.functions.append(definition(op))
+        g.functions.append(definition(op, g.opset))
     y = g.op(op, *inputs, domain=DOMAIN, **attributes)
     if shape is not None:
         g.known.append(g.state(y, shape))
@@ -35,7 +35,7 @@ def signs(g: Graph, *shape: int) -> str:
     return g.const(pack(g.random.choice([-1.0, 1.0], shape)), "uint8")
 
 
-@example("intaglio:BConv", opset=13)
+@example("intaglio:BConv")
 def binary_convolution(g: Graph, x: str) -> str:
     settings = convolution(3, pad_value=0.0)
     y = bits(
@@ -44,7 +44,7 @@ def binary_convolution(g: Graph, x: str) -> str:
     return closed(g, g.op("Relu", y))
 
 
-@example("intaglio:BConv", shape=(2, 6, 6, 6), opset=13)
+@example("intaglio:BConv", shape=(2, 6, 6, 6))
 def grouped_binary_convolution(g: Graph, x: str) -> str:
     """The layer after it has groups too, of other channels."""
     y = packed(g, x, 0, 2, 3, 1)
@@ -52,7 +52,7 @@ def grouped_binary_convolution(g: Graph, x: str) -> str:
     return closed(g, g.op("Conv", y, g.weight(8, 2, 1, 1), group=4))
 
 
-@example("intaglio:BGemm", "intaglio:MatMul1Bit", "intaglio:MatMul1BitInt8", shape=SEQUENCE, opset=13)
+@example("intaglio:BGemm", "intaglio:MatMul1Bit", "intaglio:MatMul1BitInt8", shape=SEQUENCE)
 def products(g: Graph, x: str) -> str:
     a = bits(g, "BGemm", (2, 5, 8), packed(g, x, 0, 1, 2), signs(g, 1, 8, 6), g.scale(8), g.vector(8), channels=6)
     b = bits(g, "MatMul1Bit", (2, 5, 8), x, signs(g, 2, 8, 6), g.scale(2, 8, 2), channels=6, block=4)
@@ -60,7 +60,7 @@ def products(g: Graph, x: str) -> str:
     return closed(g, g.op("Mul", g.op("Add", a, b), c))
 
 
-@example("intaglio:UnpackWeight", opset=13)
+@example("intaglio:UnpackWeight")
 def decoded_filters(g: Graph, x: str) -> str:
     matrix = bits(g, "UnpackWeight", (8, 27), signs(g, 1, 8, 27), g.scale(1, 8, 1), channels=27, block=27)
     y = g.op("Conv", x, g.op("Reshape", matrix, g.const([8, 3, 3, 3])), g.vector(8), pads=[1] * 4)

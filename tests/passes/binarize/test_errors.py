@@ -18,7 +18,7 @@ from intaglio.passes.binarize.onebit import rank_one
 from intaglio.passes.binarize.pb import errors, most
 from intaglio.passes.calibration.layers import Floats
 
-assert intaglio.passes.binarize.Binarize  # fills the registry
+assert intaglio.passes.binarize.Binarize.name  # importing it fills the registry
 
 BOOKS = (SIGN, SHIFTED, TERNARY, TWO_PLANES, TWO_MASKS)
 DRAWS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Floats]] = {

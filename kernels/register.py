@@ -1,0 +1,36 @@
+"""The operators on bits as native code in ONNX Runtime: the library of kernels registers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from . import library
+from .library import KernelsAbsent
+
+
+def ops_library() -> Path:
+    """The file of the library that ONNX Runtime loads the operators of domain ``intaglio`` from.
+
+    Any program that runs ONNX Runtime can register it, in any language: its entry point is ``RegisterCustomOps``.
+
+    Raises:
+        KernelsAbsent: there is none, or it cannot be used; says why and how to get it.
+    """
+    why = library.why_absent()
+    file = library.path()
+    if why is not None or file is None:
+        raise KernelsAbsent(why)
+    return file
+
+
+def register(session_options: Any) -> None:
+    """Compute the operators of domain ``intaglio`` natively in sessions made with these ``SessionOptions``.
+
+    Without it a model that uses them still runs: ONNX Runtime computes their definitions, which give the same results
+    and take longer. Options take the library once: ONNX Runtime refuses a session whose options were given it twice.
+
+    Raises:
+        KernelsAbsent: there is no library; says why and how to get it.
+    """
+    session_options.register_custom_ops_library(str(ops_library()))
