@@ -15,7 +15,12 @@ typedef struct ib_threads {
     void *context;
 } ib_threads;
 
-static inline size_t ib_thread_count(const ib_threads *threads) { return threads && threads->count ? threads->count : 1; }
+enum { IB_MOST_THREADS = 256 };
+
+static inline size_t ib_thread_count(const ib_threads *threads) {
+    if (!threads || !threads->count) return 1;
+    return threads->count < IB_MOST_THREADS ? threads->count : IB_MOST_THREADS;
+}
 
 /* Threads for so much work, in whatever unit `least` is in. Starting threads takes some 20 microseconds, so work below
    `least` gets none of the library's own; those of the program around it are there already. */
