@@ -31,7 +31,7 @@ def binarize(
             "--scheme",
             "-s",
             metavar="NAME",
-            help="planes, xnor, residual, onebit, twn, tbt, pb, billm, dbllm: see intaglio passes. auto: what the model "
+            help="planes, xnor, residual, onebit, twn, tbt, pb, billm, dbllm, pack: see intaglio passes. auto: what the model "
             "was trained for, else planes.",
         ),
     ] = "auto",
@@ -41,9 +41,9 @@ def binarize(
     form: Annotated[
         str,
         typer.Option(
-            metavar="packed|standard|dense",
-            help="Bits and our operators, whose definitions are in the file; bits and standard operators alone; or the "
-            "floats that the bits stand for.",
+            metavar="packed|standard|dense|qonnx",
+            help="Bits and our operators, whose definitions are in the file; bits and standard operators alone; the "
+            "floats that the bits stand for; with pack: QONNX's BipolarQuant.",
         ),
     ] = "packed",
     block: Annotated[
@@ -74,6 +74,10 @@ def binarize(
     edges: Annotated[
         bool, typer.Option("--edges", help="Binarize the first and the last layers, too, which hurts most.")
     ] = False,
+    zeros: Annotated[
+        bool,
+        typer.Option("--zeros", help="With pack: take what Sign makes of 0, which no bit can hold, as +1."),
+    ] = False,
     include: Annotated[
         list[str] | None,
         typer.Option(help="Binarize only these: node or tensor names, operator types, or re:REGEX. Repeatable."),
@@ -102,16 +106,18 @@ def binarize(
     from ..graph.load import load
     from ..graph.save import check_target
     from ..passes.binarize import Binarize
+    from ..passes.binarize.trained import from_qonnx, to_qonnx
     from .options import parse_shapes
 
     options: dict[str, Any] = {
         "scheme": scheme,
-        "form": choice("--form", form, ("packed", "standard", "dense")),
+        "form": "dense" if form == "qonnx" else choice("--form", form, ("packed", "standard", "dense", "qonnx")),
         "block": block,
         "salient": salient,
         "size": size,
         "max_drop": max_drop,
         "edges": edges,
+        "zeros": zeros,
         "include": tuple(include or ()),
         "exclude": tuple(exclude or ()),
         "force": force,
@@ -120,10 +126,15 @@ def binarize(
     if size == 0:
         raise UsageError("--size 0 keeps nothing", fix="give a fraction above 0 and up to 1")
     work = Binarize(**options)
-    original = load(model, shapes=parse_shapes(shape))
+    original = from_qonnx(load(model, shapes=parse_shapes(shape)))
     console.notes(original.notes)
     check_target(original, out)
-    recipe = {"pass": "binarize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
+    recipe = {
+        "pass": "binarize",
+        "seed": seed,
+        **{k: v for k, v in options.items() if v not in (None, ())},
+        "form": form,
+    }
     request = Request(
         original,
         model,
@@ -136,6 +147,7 @@ def binarize(
         seed=seed,
         measure=measure,
         force=force,
+        **({"written": to_qonnx} if form == "qonnx" else {}),
     )
     answer = request.carried_out("binarizing", work.binarize, _hint)
     if answer is not None:

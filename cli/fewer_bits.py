@@ -44,6 +44,8 @@ Measured = dict[str, dict[str, Any] | None]
 class Request:
     """A model and the file that it was read from, where the result goes, what data there is.
 
+    ``written`` is how the result is written where no runtime here could run it.
+
     Raises:
         UsageError: a number of samples, and no data to take them from.
     """
@@ -59,6 +61,7 @@ class Request:
     seed: int
     measure: bool
     force: bool
+    written: Callable[[Model], Model] = lambda made: made
 
     def __post_init__(self) -> None:
         if self.samples is not None and self.data is None:
@@ -95,7 +98,7 @@ class Request:
         if done.after["size_bytes"] >= done.before["size_bytes"]:
             done.notes.append("the file is not smaller than the original")
         done.notes.extend(slower(times, hint(done)))
-        save(done.model, self.out, recipe=self.recipe)
+        save(self.written(done.model), self.out, recipe=self.recipe)
         return done, {"accuracy": accuracy, "latency_ms": times}
 
     def _report_unchanged(self, error: NothingChanged) -> None:

@@ -56,7 +56,7 @@ class Binarize(Pass):
     ``form`` is how bits stand in the file. ``block`` weights of a row share scales (0: all of it; None: as the algorithm
     does); ``salient`` is the fraction that keeps eight bits with ``pb``. ``size`` is the fraction of the file's bytes to
     keep: layers that lose most stay in float. ``max_drop`` bounds the loss of accuracy, in points, likewise. ``edges``
-    takes the first and the last layers, too. ``force`` runs a scheme that is expected to ruin the model.
+    takes the first and the last layers, too. ``zeros`` takes what Sign makes of 0 as +1 with ``pack``. ``force`` runs a scheme that is expected to ruin the model.
     """
 
     name: ClassVar[str] = "binarize"
@@ -69,6 +69,7 @@ class Binarize(Pass):
     edges: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    zeros: bool = False
     force: bool = False
     verify: bool = True
 
@@ -129,7 +130,6 @@ def describe(done: BinarizedModel) -> dict[str, Any]:
         "skipped": dict(result.outcome.skipped),
         "sqnr_db": dict(done.outputs),
         "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in done.worst],
-        "bibench": done.efficiency.as_dict(),
         "spared": done.spared,
         **result.details,
         "notes": done.notes,

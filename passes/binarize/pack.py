@@ -1,0 +1,89 @@
+"""Scheme ``pack``: a network that was trained with bits, computed with bits; its outputs stay what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...graph.errors import UsageError
+from ...graph.model import Model
+from ...graph.opset import raise_opset
+from ..quantize.edit import Outcome, chosen_nodes
+from ..quantize.scheme import Result
+from .inline import inlined
+from .scheme import SCHEMES, BitNote, Job, Scheme
+from .trained.forms import stored_bits
+from .trained.lower import Lowered, lower
+from .trained.proof import Proof, prove
+from .trained.qonnx import from_qonnx
+from .trained.recognize import Recognized, recognize
+
+_OPSET = 13
+_SAMPLES = 8
+"""Real inputs that the proof runs on."""
+
+
+def pack(job: Job) -> Result:
+    """Find layers of signs and write them in the form asked for.
+
+    Raises:
+        UsageError: an option was given that is for weights of floats.
+        ProofFailed: what was written is not the same network; names the layer.
+        BadModel: the operator set cannot be raised to 13.
+    """
+    options = job.options
+    if options.size is not None or options.block is not None:
+        raise UsageError("scheme pack keeps what the network computes", fix="leave out --size and --block")
+    model = from_qonnx(job.model)
+    model = raise_opset(model, max(model.opset, _OPSET))
+    wanted = chosen_nodes(model, options.include, options.exclude)
+    names = [node.name or node.output[0] for node in model.graph.node]
+    chosen = [w and name not in job.spared for w, name in zip(wanted, names, strict=True)]
+    found = recognize(model, zeros=options.zeros, chosen=chosen)
+    if not found.layers:
+        return Result(Outcome(job.model, {}, found.left), model)
+    lowered = lower(found, "packed" if options.form == "standard" else options.form)
+    proof = None
+    if options.verify:
+        proof = prove(found, lowered, _feeds(job), job.context.seed)
+    made = inlined(lowered.model) if options.form == "standard" else lowered.model
+    notes = _notes(found, lowered)
+    details = {"form": options.form, "proof": proof.as_dict() if proof else None}
+    told = [_told(proof)] if proof else []
+    return Result(Outcome(made, lowered.done, found.left, told), model, notes, details)
+
+
+def fits(model: Model) -> bool:
+    """Whether a network was trained with bits: some layer's weights are signs, and so is what it reads."""
+    return any(layer.bits is not None for layer in recognize(from_qonnx(model)).layers.values())
+
+
+SCHEMES.register("pack")(Scheme(pack, "What was trained with bits, computed with bits: nothing is lost.", fits))
+
+
+def _feeds(job: Job) -> list[Mapping[str, np.ndarray]]:
+    data = job.context.data or job.real
+    batch = None if data is None else next(iter(data.batches(_SAMPLES)), None)
+    return [] if batch is None else [batch.inputs]
+
+
+def _notes(found: Recognized, lowered: Lowered) -> list[BitNote]:
+    made = []
+    for place, layer in found.layers.items():
+        dot = layer.dot
+        weights = "ternary" if layer.signs.ternary else "binary"
+        kept = "float32" if layer.bits is None else "binary"
+        bits = stored_bits(layer, fused=place in found.fused) / dot.rows.size
+        what = lowered.done[dot.name]
+        made.append(BitNote(dot.name, dot.out, dot.data, weights, kept, what, None, bits, dot.rows.size, 0.0, 0.0))
+    return made
+
+
+def _told(proof: Proof) -> str:
+    signs = f"{proof.signs:,} signs are the same as the original's" if proof.signs else "no signs to compare"
+    turned = f"; rounding decides {proof.turned:,} signs in a run from end to end" if proof.turned else ""
+    return (
+        f"proved on {proof.inputs} inputs: {signs}, {proof.layers} layers' sums within {proof.max_rel_diff:.1e} of their "
+        f"largest value{turned}; outputs differ by {proof.outputs_rel_diff:.1e}"
+    )

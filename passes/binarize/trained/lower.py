@@ -1,0 +1,171 @@
+"""Write the layers of signs that were found in one of several forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from ....graph.model import Model
+from ....graph.nodes import captured
+from ....kernels.operators import attach
+from ...quantize.edit import Edit
+from .bits import Bits
+from .forms import FORMS, Form
+from .layer import Layer
+from .recognize import Recognized
+from .steps import Layout
+from .tails import tail
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A model whose layers of signs have another form; what each became, and why other layers stay, by name.
+
+    For the proof: ``signs`` are the tensors that hold signs, by the original's float tensor of the same signs, and the
+    number between that tensor's two values;
+    ``floats`` the outputs of layers, which have the names that they have in the original; ``sources`` the float tensors
+    that signs are taken of, ``takers`` what the nodes make that read them for that.
+    """
+
+    model: Model
+    form: str
+    done: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    signs: dict[str, tuple[str, Layout, float]] = field(default_factory=dict)
+    floats: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    takers: list[str] = field(default_factory=list)
+
+
+def lower(found: Recognized, form: str = "packed") -> Lowered:
+    """Write the layers of a recognized model in a form of ``FORMS``, scales and shifts behind them folded."""
+    work = _Lowering(found, form)
+    model = work.model()
+    return Lowered(
+        model, form, work.done, found.left, work.signs, work.floats, list(dict.fromkeys(work.sources)), work.takers
+    )
+
+
+class _Lowering:
+    def __init__(self, found: Recognized, form: str) -> None:
+        self._found, self._wires = found, found.wires
+        self._edit = Edit(found.wires.model)
+        self._form: Form = FORMS[form](self._edit, found.wires)
+        self._signs: dict[object, str] = {}
+        self.done: dict[str, str] = {}
+        self.signs: dict[str, tuple[str, Layout, float]] = {}
+        self.floats: list[str] = []
+        self.sources: list[str] = []
+        self.takers: list[str] = []
+
+    def model(self) -> Model:
+        skipped: set[int] = set()
+        for place, node in enumerate(self._wires.nodes):
+            layer = self._found.layers.get(place)
+            if layer is None:
+                if place not in skipped:
+                    self._form.keep(node)
+                continue
+            self._edit.replace(node)
+            if layer.bits is None:
+                self._form.weights_only(layer)
+                self.done[layer.dot.name] = "weights"
+            elif place in self._found.fused:
+                self._as_signs(place, layer, layer.bits)
+            else:
+                skipped |= self._as_floats(layer, layer.bits)
+        self._edit.nodes = _alive(self._edit.nodes, self._wires.outputs)
+        model = self._edit.finish()
+        attach(model.proto)
+        return model
+
+    def _as_signs(self, place: int, layer: Layer, bits: Bits) -> None:
+        fusion = self._found.fused[place]
+        signs = self._form.sums_as_signs(self._input(bits), layer, fusion, f"{fusion.target}_bits")
+        if fusion.pool is not None:
+            signs = self._form.pooled(signs, fusion.pool, layer.dot.outputs, f"{fusion.target}_pooled")
+        self._signs[fusion.target] = signs
+        self.signs[fusion.target] = signs, layer.dot.out_layout, fusion.middle
+        self.done[layer.dot.name] = "bits to bits"
+
+    def _as_floats(self, layer: Layer, bits: Bits) -> frozenset[int]:
+        """Gives the places of the nodes that became part of the layer."""
+        dot, signs = layer.dot, self._input(bits)
+        self.done[dot.name] = "bits to floats"
+        if bits.factor:
+            self.floats.append(dot.out)
+            self._with_factor(layer, bits, signs)
+            return frozenset()
+        behind = tail(self._wires, dot.out, dot.out_layout)
+        scale, bias = layer.scale * behind.scale, layer.bias * behind.scale + behind.shift
+        self._form.sums(signs, layer, scale.astype(np.float32), bias.astype(np.float32), behind.target)
+        self.floats.append(behind.target)
+        return behind.places
+
+    def _with_factor(self, layer: Layer, bits: Bits, signs: str) -> None:
+        """One factor for each sample, which multiplies everything but the bias."""
+        dot, layout = layer.dot, layer.dot.out_layout
+        sums, scaled = (self._edit.tensor(f"{dot.out}_{what}") for what in ("sums", "scaled"))
+        self._form.sums(signs, layer, layer.scale.astype(np.float32), np.zeros(dot.outputs, np.float32), sums)
+        self._edit.add("Mul", [sums, bits.factor], scaled if dot.bias.any() else dot.out)
+        if dot.bias.any():
+            shape = [dot.outputs if a == layout.axis else 1 for a in range(layout.axis, layout.rank)]
+            bias = self._edit.constant(f"{dot.name}_shift", dot.bias.astype(np.float32).reshape(shape))
+            self._edit.add("Add", [scaled, bias], dot.out)
+
+    def _input(self, bits: Bits) -> str:
+        """The signs that a layer reads, made once for all that read them."""
+        key: object = bits.target
+        if not bits.target or bits.target not in self._signs:
+            key = (bits.source, bits.step.threshold.tobytes(), bits.step.falls.tobytes(), bits.layout)
+        if key not in self._signs:
+            self._signs[key] = self._from_floats(bits)
+            if bits.target:
+                self.signs[bits.target] = self._signs[key], bits.layout, bits.middle
+        signs = self._signs[key]
+        for pool in bits.pools:
+            at = (key, pool.output[0])
+            if at not in self._signs:
+                stem = f"{pool.output[0]}_bits"
+                self._signs[at] = self._form.pooled(signs, pool, bits.layout.channels, stem)
+            key, signs = at, self._signs[at]
+        if bits.flattened is not None:
+            at = (key, bits.flattened.output[0])
+            if at not in self._signs:
+                stem = f"{bits.flattened.output[0]}_bits"
+                self._signs[at] = self._form.flattened(signs, bits.flattened, bits, stem)
+            signs = self._signs[at]
+        return signs
+
+    def _from_floats(self, bits: Bits) -> str:
+        """Signs of a float tensor. Channels in which they fall are negated first: ``x >= t`` is ``-x < next(-t)``."""
+        stem = f"{bits.target or bits.source}_bits"
+        threshold, x = bits.step.threshold.astype(np.float32), bits.source
+        self.sources.append(x)
+        if bits.step.falls.any():
+            above = np.nextafter(-threshold, np.float32(np.inf))
+            threshold = np.where(bits.step.falls, above, threshold)
+            layout = bits.layout
+            turn = np.where(bits.step.falls, np.float32(-1), np.float32(1))
+            by = self._edit.constant(
+                f"{stem}_turn",
+                turn.reshape([len(turn) if a == layout.axis else 1 for a in range(layout.axis, layout.rank)]),
+            )
+            x = self._edit.add("Mul", [x, by], self._edit.tensor(f"{stem}_turned"))
+        before = len(self._edit.nodes)
+        signs = self._form.signs(x, bits, threshold, stem)
+        self.takers.append(x if x != bits.source else self._edit.nodes[before].output[0])
+        return signs
+
+
+def _alive(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that the outputs need."""
+    needed, kept = set(outputs), []
+    for node in reversed(list(nodes)):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update((*node.input, *captured(node)))
+    return kept[::-1]

@@ -1,0 +1,30 @@
+"""Max pooling: on signs it is a logical operation on bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+
+from ....graph.nodes import attribute
+from .dots import Window, padding
+from .wires import Wires
+
+
+def pool_obstacle(node: onnx.NodeProto) -> str:
+    """Why a MaxPool cannot be one on bits; empty where it can."""
+    kernel = attribute(node, "kernel_shape")
+    if len(kernel) != 2 or any(node.output[1:]):
+        return "a MaxPool that is not two-dimensional feeds it"
+    if attribute(node, "ceil_mode", 0) or any(d != 1 for d in attribute(node, "dilations", [1, 1])):
+        return "a MaxPool with dilation or ceil_mode feeds it"
+    return ""
+
+
+def pool_window(wires: Wires, node: onnx.NodeProto) -> Window:
+    """Where a MaxPool on images looks."""
+    kernel = tuple(attribute(node, "kernel_shape"))
+    pads = tuple(attribute(node, "pads", [0, 0, 0, 0]))
+    window = Window(kernel, tuple(attribute(node, "strides", [1, 1])), (1, 1), pads, 1)
+    found = padding(wires, node, window)
+    return window if isinstance(found, str) else replace(window, pads=found)

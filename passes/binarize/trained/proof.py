@@ -1,0 +1,201 @@
+"""The proof that a network computed with bits is the one it was made of.
+
+Layers of signs are compared one by one on the original's own numbers: the float tensors that signs are taken of are
+given to the new model as they are in the original. Then signs must be the same and sums equal to rounding. A run from
+end to end proves less: where two ways of rounding fall on two sides of a threshold, a sign differs and all that follows.
+That happens to the original too, from one runtime to the next. It is run and told.
+
+The reference is the original with the scales of its weights behind the products: a sum of +1 and -1 is exact, a sum of
++0.3 and -0.3 depends on its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import onnx
+
+from ....graph.errors import IntaglioError, ProofFailed
+from ....graph.model import Model
+from ....measure.inputs import runnable_inputs
+from ....measure.session import open_session, run
+from ...quantize.edit import Edit
+from .forms import FORMS
+from .lower import Lowered
+from .recognize import Recognized
+
+TOLERANCE = 1e-5
+"""Largest difference of a layer's output, relative to the largest value in it."""
+_ENDS = 1e-4
+"""The same of a network's outputs, where rounding decided no sign."""
+_GIVEN = "{}_given"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """``signs`` compared, all of them equal; largest relative difference of the ``layers``' float outputs.
+
+    ``outputs_rel_diff`` is that of the network's outputs from end to end, against the original as it was given, when
+    ``turned`` signs fell on the other side of their thresholds by rounding.
+    """
+
+    signs: int
+    layers: int
+    max_rel_diff: float
+    outputs_rel_diff: float
+    turned: int
+    inputs: str
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def prove(found: Recognized, lowered: Lowered, real: Sequence[Mapping[str, np.ndarray]] = (), seed: int = 0) -> Proof:
+    """Compare on made-up and on ``real`` inputs.
+
+    Raises:
+        ProofFailed: a sign or a sum is not what it should be; names the layer.
+        BadModel: one of the models does not run.
+    """
+    original = found.wires.model
+    feeds = list(real)
+    try:
+        feeds.insert(0, runnable_inputs(original, seed=seed))
+    except IntaglioError:
+        if not feeds:
+            raise
+    reference = open_session(
+        exact_sums(found), outputs=[*lowered.sources, *lowered.signs, *lowered.floats], optimize=False
+    )
+    given = open_session(_given(lowered), optimize=False)
+    ends = [o.name for o in original.graph.output]
+    holders = {name: holder for name, (holder, *_) in lowered.signs.items()}
+    before = open_session(original, outputs=[*ends, *holders], optimize=False)
+    after = open_session(lowered.model, outputs=list(dict.fromkeys([*ends, *holders.values()])), optimize=False)
+    signs, turned, widest, apart = 0, 0, 0.0, 0.0
+    for feed in feeds:
+        expected = run(reference, feed)
+        fed = {_GIVEN.format(name): expected[name] for name in lowered.sources}
+        wanted = {i.name for i in given.get_inputs()}
+        made = run(given, {k: v for k, v in {**feed, **fed}.items() if k in wanted})
+        signs += _compare_signs(lowered, expected, made)
+        widest = max(widest, _compare_floats(lowered, expected, made))
+        a, b = run(before, feed), run(after, feed)
+        turned += _turned(lowered, a, b)
+        apart = max([apart, *(_distance(a[n], b[n]) for n in ends)])
+    if not turned and apart > _ENDS:
+        raise ProofFailed(
+            f"an output is wrong: a difference of {apart:.3g} of its largest value",
+            why="all layers of signs are right, so what stands between them is not; nothing is written",
+            fix="report the model: this is a fault in intaglio",
+        )
+    inputs = "made-up" if not real else "real" if len(feeds) == len(real) else "made-up and real"
+    return Proof(signs, len(lowered.floats), widest, apart, turned, inputs)
+
+
+def _compare_signs(lowered: Lowered, expected: Mapping[str, np.ndarray], made: Mapping[str, np.ndarray]) -> int:
+    count = 0
+    for name in lowered.signs:
+        wrong = _turned(lowered, expected, made, name)
+        if wrong:
+            raise ProofFailed(
+                f"{wrong} of {expected[name].size} signs in tensor {name!r} are wrong",
+                why="bits do not equal the signs that the original computes, so nothing is written",
+                fix="leave the layers that read it out with --exclude, and report the model: this is a fault in intaglio",
+            )
+        count += expected[name].size
+    return count
+
+
+def _turned(
+    lowered: Lowered, expected: Mapping[str, np.ndarray], made: Mapping[str, np.ndarray], only: str | None = None
+) -> int:
+    """How many signs are not the original's."""
+    read, count = FORMS[lowered.form].read, 0
+    for name in lowered.signs if only is None else [only]:
+        holder, layout, middle = lowered.signs[name]
+        count += int((read(made[holder], layout) != (expected[name] < middle)).sum())
+    return count
+
+
+def _compare_floats(lowered: Lowered, expected: Mapping[str, np.ndarray], made: Mapping[str, np.ndarray]) -> float:
+    widest = 0.0
+    for name in lowered.floats:
+        found = _distance(expected[name], made[name])
+        if found > TOLERANCE:
+            raise ProofFailed(
+                f"tensor {name!r} is wrong: a difference of {found:.3g} of its largest value",
+                why="the layer before it does not equal the original's, so nothing is written",
+                fix="leave the layer out with --exclude, and report the model: this is a fault in intaglio",
+            )
+        widest = max(widest, found)
+    return widest
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
+        return 0.0 if np.array_equal(a, b) else 1.0
+    if a.shape != b.shape:
+        return float("inf")
+    size = np.abs(a[np.isfinite(a)]).max(initial=0.0) + 1e-30
+    with np.errstate(invalid="ignore"):
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a.astype(np.float64) - b))
+    return float("inf") if np.isnan(gap).any() else float(gap.max(initial=0.0) / size)
+
+
+def exact_sums(found: Recognized) -> Model:
+    """The original with signs in place of scaled weights, the scales behind; every tensor keeps its name."""
+    edit = Edit(found.wires.model)
+    for place, node in enumerate(found.wires.nodes):
+        layer = found.layers.get(place)
+        if layer is None or layer.bits is None or (layer.signs.scale * layer.dot.factor == 1).all():
+            edit.keep(node)
+            continue
+        dot, layout = layer.dot, layer.dot.out_layout
+        plain = onnx.NodeProto()
+        plain.CopyFrom(node)
+        del plain.input[2:]
+        rows = layer.signs.signs.astype(np.float32)
+        weight = found.wires.known[node.input[1]]
+        stands = node.op_type == "MatMul" or (node.op_type == "Gemm" and rows.shape != weight.shape)
+        if node.op_type == "Gemm":
+            del plain.attribute[:]
+            plain.attribute.append(onnx.helper.make_attribute("transB", 1))
+            stands = False
+        shape = rows.shape if node.op_type == "Gemm" else weight.shape
+        plain.input[1] = edit.constant(
+            f"{dot.name}_exact", np.ascontiguousarray(rows.T if stands else rows).reshape(shape)
+        )
+        plain.output[0] = edit.tensor(f"{dot.out}_exact")
+        edit.keep(plain)
+        along = [dot.outputs if a == layout.axis else 1 for a in range(layout.axis, layout.rank)]
+        scale = (layer.signs.scale * dot.factor).astype(np.float32).reshape(along)
+        scaled = edit.add(
+            "Mul", [plain.output[0], edit.constant(f"{dot.name}_by", scale)], edit.tensor(f"{dot.out}_by")
+        )
+        edit.add("Add", [scaled, edit.constant(f"{dot.name}_to", dot.bias.astype(np.float32).reshape(along))], dot.out)
+    return edit.finish()
+
+
+def _given(lowered: Lowered) -> Model:
+    """The new model with the tensors that signs are taken of as inputs, and all that is compared as outputs."""
+    model = lowered.model.copy()
+    graph, holders = model.graph, {holder for holder, *_ in lowered.signs.values()}
+    takes = _takers(model, lowered)
+    for node in takes:
+        for k, name in enumerate(node.input):
+            if name in lowered.sources:
+                node.input[k] = _GIVEN.format(name)
+    for name in lowered.sources:
+        graph.input.append(onnx.helper.make_tensor_value_info(_GIVEN.format(name), onnx.TensorProto.FLOAT, None))
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=n) for n in (*sorted(holders), *lowered.floats))
+    return model
+
+
+def _takers(model: Model, lowered: Lowered) -> list[onnx.NodeProto]:
+    """The nodes that take signs of float tensors."""
+    chosen = set(lowered.takers)
+    return [n for n in model.graph.node if n.output[0] in chosen]

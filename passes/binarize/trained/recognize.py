@@ -1,0 +1,82 @@
+"""Find the layers of a network that work on signs, and say why the others do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ....graph.model import Model
+from ....graph.nodes import display_name
+from .bits import Bits, Finder
+from .dots import Dot, dot_of
+from .fuse import Fusion, fusions
+from .layer import Layer
+from .weights import Signs, signs_of
+from .wires import Wires
+
+_WORTH = 1024
+"""Weights from which on it pays to store the signs of a layer whose input stays float."""
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """Layers by the place of their node, how their outputs become bits at once, and why other layers stay."""
+
+    wires: Wires
+    layers: dict[int, Layer]
+    fused: dict[int, Fusion]
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def recognize(model: Model, *, zeros: bool = False, chosen: list[bool] | None = None) -> Recognized:
+    """The layers of a model that are or can be computed with bits.
+
+    ``zeros`` takes the 0 that Sign makes of 0 as +1. ``chosen`` says for each node whether it may change.
+    """
+    wires = Wires(model)
+    layers: dict[int, Layer] = {}
+    left: dict[str, str] = {}
+    outputs: dict[str, Layer] = {}
+    finder = Finder(wires, zeros, outputs)
+    for place, node in enumerate(wires.nodes):
+        dot = dot_of(wires, node)
+        if dot is None:
+            continue
+        found = dot if isinstance(dot, str) else _layer(finder, dot)
+        if chosen is not None and not chosen[place]:
+            found = "it was left out"
+        if isinstance(found, str):
+            left[display_name(node)] = found
+        else:
+            layers[place] = outputs[found.dot.out] = found
+    return Recognized(wires, layers, fusions(wires, layers, zeros=zeros), left)
+
+
+def _layer(finder: Finder, dot: Dot) -> Layer | str:
+    signs = signs_of(dot.rows)
+    if isinstance(signs, str):
+        return signs
+    found = finder.find(dot.data, dot.layout)
+    reason = found if isinstance(found, str) else _obstacle(dot, found)
+    if isinstance(found, Bits) and not reason:
+        return Layer(dot, signs, found)
+    if signs.signs.size < _WORTH or not (signs.signs < 0).any() or not (signs.signs > 0).any():
+        return reason
+    return Layer(dot, signs, None, reason)
+
+
+def _obstacle(dot: Dot, bits: Bits) -> str:
+    """Why a layer cannot read the bits; empty where it can."""
+    if dot.window is None:
+        return "a Pad feeds it" if bits.border is not None else ""
+    if bits.border is not None and any(dot.window.pads) and bits.border != 0:
+        return "it adds zeros around an input that is padded already"
+    layer = Layer(dot, Signs(np.zeros((1, 1), np.int8), np.zeros(1)), bits)
+    assert layer.window is not None
+    value = bits.border if bits.border is not None else 0.0
+    if any(layer.window.pads) and bits.as_sign(value) is None:
+        return f"it is padded with {value:g}, which is neither of the two values {bits.step.low:g}, {bits.step.high:g}"
+    if bits.pools and dot.window.flat:
+        return "a MaxPool along one axis feeds it"
+    return ""
