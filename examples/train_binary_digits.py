@@ -163,7 +163,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train and write the bundled binary network.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training images")
-    parser.add_argument("--float-twin", type=Path, help="only write the same network in floats, untrained, to this file")
+    parser.add_argument(
+        "--float-twin", type=Path, help="only write the same network in floats, untrained, to this file"
+    )
     options = parser.parse_args()
 
     torch.set_num_threads(1)

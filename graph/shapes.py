@@ -17,6 +17,7 @@ from .nodes import WITH_BODIES, display_name, is_standard
 SymbolValue = Callable[[str], int]
 _KEEPS_SHAPE = frozenset(("GroupNormalization", "RMSNormalization", "SimplifiedLayerNormalization"))
 """Operators for which the onnx package has no shape inference in some versions; their output is like their input."""
+_JOINS = frozenset(("Concat", "Cast", "Unsqueeze", "Identity"))
 _INLINE = 64
 """Elements up to which float weights are shown to shape inference: operands such as Resize scales are tiny.
 
@@ -58,6 +59,7 @@ def infer_shapes(model: Model, symbol_value: SymbolValue | int = 1) -> Shapes:
     """
     number = symbol_value if callable(symbol_value) else lambda _: symbol_value
     known = {name: w for name, w in model.weights.items() if _is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
+    known.update(_scales(model))
     proto = _structure(model, number)
     before = -1
     while True:
@@ -82,6 +84,25 @@ def _is_operand(weight: np.ndarray) -> bool:
     if weight.dtype.kind in "iub":
         return weight.size <= LARGEST
     return weight.dtype.kind == "f" and weight.size <= _INLINE
+
+
+def _scales(model: Model) -> dict[str, np.ndarray]:
+    """Scales of Resize nodes that are put together from small weights, as exporters do with one scale an axis."""
+    makers = {o: n for n in model.graph.node for o in n.output if is_standard(n)}
+
+    def value(name: str) -> np.ndarray | None:
+        if name in model.weights:
+            return model.weights[name] if _is_operand(model.weights[name]) else None
+        maker = makers.get(name)
+        if maker is None or maker.op_type not in _JOINS:
+            return None
+        operands = [value(i) for i in maker.input]
+        results = None if any(o is None for o in operands) else evaluate(maker, operands)
+        return results[0] if results else None
+
+    resizes = [n for n in model.graph.node if n.op_type == "Resize" and is_standard(n) and len(n.input) > 2]
+    found = {n.input[2]: value(n.input[2]) for n in resizes if n.input[2] not in model.weights}
+    return {name: scales for name, scales in found.items() if scales is not None}
 
 
 def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:

@@ -20,6 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from intaglio.graph.cost import cost
 from intaglio.graph.load import from_proto, load
 from intaglio.graph.save import save, to_proto
+from intaglio.graph.shapes import infer_shapes
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 # Multiply-accumulates and learned parameters as papers and model zoos give them, in millions, and the normalization
@@ -316,3 +317,14 @@ def test_costs_agree_with_the_counter_of_torch(tmp_path: Path) -> None:
     assert cost(model).macs == counter.get_total_flops() / 2
     save(model, tmp_path / "again.onnx")
     assert cost(load(tmp_path / "again.onnx")) == cost(model)
+
+
+def test_scales_of_a_resize_may_be_put_together_from_constants() -> None:
+    """As torch's exporter writes ``interpolate(scale_factor=2)``: ones for two axes, then the factors."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,4,5] x) => (float[N,2,8,10] y)
+      <float[2] a = {1.0, 1.0}, float[2] b = {2.0, 2.0}, float[2,3,1,1] w = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0}>
+      { s = Concat <axis = 0> (a, b) r = Resize (x, , s) y = Conv (r, w) }"""
+    model = from_proto(parser.parse_model(text))
+    assert infer_shapes(model).dims["r"] == (1, 3, 8, 10)
+    assert cost(model).macs == 2 * 3 * 8 * 10
+    assert set(model.weights) == {"a", "b", "w"}
