@@ -192,7 +192,7 @@ def test_a_real_network_in_one_and_in_two_bits(intaglio: Command, tmp_path: Path
     """256 images are few: more do better, as the documents show."""
     images = ("--data", shared_data / "cifar10_train_calib2000.npz", "--samples", "256")
     labels = ("--eval-data", shared_data / "cifar10_test_first2000.npz")
-    prepared = ("--preprocess", "layout=nhwc")
+    prepared = ("--preprocess", "layout=nchw")
     for scheme, bits, least, kept in (("planes", 2.3, 0.78, 0.13), ("xnor", 1.2, 0.60, 0.10)):
         out = tmp_path / f"{scheme}.onnx"
         model = shared_data / "mlperf-resnet8.onnx"

@@ -65,7 +65,7 @@ def test_middle_layers_become_bits_and_the_others_say_why_not() -> None:
 def test_the_input_stays_as_it_was_and_results_repeat() -> None:
     model = network()
     before = to_bytes(model)
-    files = {to_bytes(Binarize(scheme="pb").run(model, context(model)).model) for _ in range(2)}
+    files = {to_bytes(Binarize(scheme="pb").run(model, context(model, 64)).model) for _ in range(2)}
     assert len(files) == 1
     assert to_bytes(model) == before
 
@@ -128,15 +128,15 @@ def test_layers_are_spared_until_accuracy_stays() -> None:
     def evaluate(candidate: Model) -> float:
         return max(0.0, 1 - off(model, candidate))
 
-    all_bits = evaluate(Binarize(scheme="xnor").run(model, context(model)).model)
+    all_bits = evaluate(Binarize(scheme="planes").run(model, context(model)).model)
     limit = 100 * (1 - all_bits) / 2
-    work = Binarize(scheme="xnor", max_drop=limit)
+    work = Binarize(scheme="planes", max_drop=limit)
     done = work.binarize(model, context(model), evaluate=evaluate)
     assert evaluate(done.model) >= 1 - limit / 100
     assert done.spared
     assert set(done.spared) < {"b", "c", "d"}
     with pytest.raises(NothingChanged, match="only with nothing binarized"):
-        Binarize(scheme="xnor", max_drop=0.0).binarize(model, Context(), evaluate=evaluate)
+        Binarize(scheme="planes", max_drop=0.0).binarize(model, Context(), evaluate=evaluate)
     with pytest.raises(UsageError, match="labelled data"):
         work.run(model)
 
@@ -180,7 +180,7 @@ def test_dead_filters_and_dead_inputs_do_no_harm() -> None:
     weight = np.random.default_rng(0).normal(size=(32, 32, 3, 3)).astype(np.float32) / 17
     weight[::2] = 0
     model = network(w2=weight, w1=np.zeros((32, 3, 3, 3), np.float32))
-    for name in BINARIZERS:
+    for name in ("planes", "onebit", "pb", "billm"):
         made = Binarize(scheme=name).run(model, context(model, 64)).model
         assert np.isfinite(run(open_session(made), {"x": samples(4)})["y"]).all(), name
 
