@@ -17,7 +17,6 @@ from .nodes import WITH_BODIES, display_name, is_standard
 SymbolValue = Callable[[str], int]
 _KEEPS_SHAPE = frozenset(("GroupNormalization", "RMSNormalization", "SimplifiedLayerNormalization"))
 """Operators for which the onnx package has no shape inference in some versions; their output is like their input."""
-_JOINS = frozenset(("Concat", "Cast", "Unsqueeze", "Identity"))
 _INLINE = 64
 """Elements up to which float weights are shown to shape inference: operands such as Resize scales are tiny.
 
@@ -59,12 +58,13 @@ def infer_shapes(model: Model, symbol_value: SymbolValue | int = 1) -> Shapes:
     """
     number = symbol_value if callable(symbol_value) else lambda _: symbol_value
     known = {name: w for name, w in model.weights.items() if _is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
-    known.update(_scales(model))
+    # Small floats too, such as the parts of a Resize's scales: read for shapes alone, never folded.
+    read = {name: w for name, w in model.weights.items() if _is_operand(w)}
     proto = _structure(model, number)
     before = -1
     while True:
         shapes = _collect(_infer(proto), model)
-        found = _follow(model, shapes, known)
+        found = _follow(model, shapes, known, read)
         unknown = [o for n in model.graph.node for o in n.output if o and o not in shapes.dims]
         settled = not found or not unknown or len(unknown) == before
         before = len(unknown)
@@ -84,25 +84,6 @@ def _is_operand(weight: np.ndarray) -> bool:
     if weight.dtype.kind in "iub":
         return weight.size <= LARGEST
     return weight.dtype.kind == "f" and weight.size <= _INLINE
-
-
-def _scales(model: Model) -> dict[str, np.ndarray]:
-    """Scales of Resize nodes that are put together from small weights, as exporters do with one scale an axis."""
-    makers = {o: n for n in model.graph.node for o in n.output if is_standard(n)}
-
-    def value(name: str) -> np.ndarray | None:
-        if name in model.weights:
-            return model.weights[name] if _is_operand(model.weights[name]) else None
-        maker = makers.get(name)
-        if maker is None or maker.op_type not in _JOINS:
-            return None
-        operands = [value(i) for i in maker.input]
-        results = None if any(o is None for o in operands) else evaluate(maker, operands)
-        return results[0] if results else None
-
-    resizes = [n for n in model.graph.node if n.op_type == "Resize" and is_standard(n) and len(n.input) > 2]
-    found = {n.input[2]: value(n.input[2]) for n in resizes if n.input[2] not in model.weights}
-    return {name: scales for name, scales in found.items() if scales is not None}
 
 
 def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
@@ -170,8 +151,11 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> Shapes:
     return Shapes(dims, dtypes, {})
 
 
-def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray]) -> list[str]:
-    """Evaluate in graph order what is known, and infer what that settles. Names tensors whose shape was found."""
+def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray], read: dict[str, np.ndarray]) -> list[str]:
+    """Evaluate in graph order what is known, and infer what that settles. Names tensors whose shape was found.
+
+    ``read`` is what may be read for shapes: all that is known, and small floats.
+    """
     found: list[str] = []
     for node in model.graph.node:
         known_bits = bit_operator(node)
@@ -183,10 +167,14 @@ def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray]) -> list[
         results = _evaluated(node, shapes, known)
         if results is not None:
             known.update((o, value) for o, value in zip(node.output, results, strict=False) if o)
+        else:
+            results = _evaluated(node, shapes, read)
+        if results is not None:
+            read.update((o, value) for o, value in zip(node.output, results, strict=False) if o)
         if node.op_type in WITH_BODIES or all(not o or o in shapes.dims for o in node.output):
             continue
         if all(not i or i in shapes.dims for i in node.input):
-            found.extend(_infer_node(node, model.opset, shapes, known, model.weights))
+            found.extend(_infer_node(node, model.opset, shapes, read))
     return found
 
 
@@ -199,13 +187,10 @@ def _evaluated(node: onnx.NodeProto, shapes: Shapes, known: dict[str, np.ndarray
     return evaluate(node, [known[i] if i else None for i in node.input])
 
 
-def _infer_node(
-    node: onnx.NodeProto, opset: int, shapes: Shapes, known: dict[str, np.ndarray], weights: dict[str, np.ndarray]
-) -> list[str]:
+def _infer_node(node: onnx.NodeProto, opset: int, shapes: Shapes, read: dict[str, np.ndarray]) -> list[str]:
     """Shape inference for one node whose operands became known after inference over the graph."""
     types = {i: _type(shapes, i) for i in node.input if i}
-    values = {i: known.get(i, weights.get(i)) for i in node.input}
-    data = {i: onnx.numpy_helper.from_array(v, i) for i, v in values.items() if v is not None and _is_operand(v)}
+    data = {i: onnx.numpy_helper.from_array(read[i], i) for i in node.input if i in read}
     imports = [onnx.helper.make_opsetid("", opset)]
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def bit_pack(
     planes = x.ndim > 2 and list(perm) == [0, *range(2, x.ndim), 1]
     x = np.ascontiguousarray(x if planes else np.transpose(x, perm))
     numbers = abi.Numbers(abi.INT8 if x.dtype == np.int8 else abi.FLOAT32, _at(x), x.nbytes, _at(limit), limit.size)
-    sizes = (x.shape[0], shape[-1], int(np.prod(shape[1:-1]))) if planes else (int(np.prod(shape[:-1])), shape[-1])
+    sizes = (x.shape[0], shape[-1], prod(shape[1:-1])) if planes else (prod(shape[:-1]), shape[-1])
     pack = library().ib_bitpack_planes if planes else library().ib_bitpack_rows
     check(pack(number(isa), *sizes, ctypes.byref(numbers), _at(bits), bits.nbytes, _threads(threads)))
     return bits
@@ -153,7 +154,7 @@ class Gemm(_Product):
         return values
 
     def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, threads: int) -> np.ndarray:
-        rows = int(np.prod(bits.shape[:-1]))
+        rows = prod(bits.shape[:-1])
         run = library().ib_bgemm_run
         check(run(self._handle, rows, _at(bits), bits.nbytes, ctypes.byref(output), _threads(threads)))
         return out
@@ -262,8 +263,8 @@ def _at(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
-def _threads(count: int) -> ctypes.Array[abi.Threads]:
+def _threads(count: int) -> ctypes.Array[abi.Threads] | None:
     """So many of the library's own threads. An array of one: ctypes passes it by reference, and it holds its memory."""
     if count < 1:
         raise ValueError(f"at least one thread is needed, not {count}")
-    return (abi.Threads * 1)(abi.Threads(count, None, None))
+    return None if count == 1 else (abi.Threads * 1)(abi.Threads(count, None, None))

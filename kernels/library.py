@@ -43,8 +43,8 @@ def _load() -> ctypes.CDLL | str:
     file = path()
     if file is None:
         return (
-            "the kernels were not built: install a C compiler such as gcc, then install intaglio again "
-            "(pip install --force-reinstall --no-deps --no-binary intaglio intaglio, or pip install -e . in a checkout)"
+            "the kernels were not built: install a C compiler such as gcc, then intaglio again, from its source "
+            "(in a checkout: pip install -e .)"
         )
     try:
         library = ctypes.CDLL(str(file))

@@ -7,7 +7,7 @@
 
 struct ib_bconv {
     ib_bconv_shape shape;
-    ib_span span;
+    size_t taps; /* pixels of a cell: see image.h */
     ib_panels panels;
     int32_t *tap_sums; /* see zeros.h; null where the padding is not 0 */
 };
@@ -59,13 +59,13 @@ int ib_bconv_prepare(int isa, const ib_bconv_shape *shape, const uint8_t *weight
     ib_bconv *made = calloc(1, sizeof *made);
     if (!made) return IB_NO_MEMORY;
     made->shape = *shape;
-    made->span = ib_span_for(shape);
+    made->taps = ib_cell_taps(shape);
     const ib_rows_of_bits rows = {
         .planes = (size_t)shape->planes,
         .groups = (size_t)shape->groups,
         .outputs = (size_t)(shape->outputs / shape->groups),
-        .segments = ib_span_segments(shape, made->span),
-        .length = ib_span_length(shape, made->span),
+        .segments = ib_cell_runs(shape, made->taps),
+        .length = ib_cell_bits(shape, made->taps),
     };
     status = ib_panels_make(&made->panels, ib_tile_select(isa), &rows, weights);
     if (!status && shape->pad_value == 0) status = ib_tap_sums(&made->tap_sums, shape, &made->panels, weights);
@@ -80,7 +80,7 @@ int ib_bconv_prepare(int isa, const ib_bconv_shape *shape, const uint8_t *weight
 /* Where each step of the sum reads, from where a pixel's cell begins. */
 static void find_offsets(ptrdiff_t *offset, const ib_bconv *handle, const ib_image *image) {
     const ib_bconv_shape *s = &handle->shape;
-    const size_t down = (size_t)s->kernel[0] / image->taps[0], across = (size_t)s->kernel[1] / image->taps[1];
+    const size_t down = (size_t)s->kernel[0], across = (size_t)s->kernel[1] / image->taps;
     for (size_t i = 0; i < down; i++)
         for (size_t j = 0; j < across; j++) {
             const size_t cell = i * (size_t)s->dilations[0] * image->cells + j * (size_t)s->dilations[1];
@@ -92,8 +92,7 @@ static void find_offsets(ptrdiff_t *offset, const ib_bconv *handle, const ib_ima
 static void run(const ib_bconv *handle, const ib_image *image, size_t batch, const uint8_t *cells,
                 const ptrdiff_t *offset, const ib_output *output, const ib_threads *threads) {
     const ib_bconv_shape *s = &handle->shape;
-    const size_t down = image->span == IB_SPAN_KERNEL ? 1 : (size_t)s->strides[0];
-    const size_t across = image->span == IB_SPAN_PIXEL ? (size_t)s->strides[1] : 1;
+    const size_t down = (size_t)s->strides[0], across = (size_t)s->strides[1] / image->step;
     const ib_zeros zeros = {.shape = s, .image = image, .sums = handle->tap_sums};
     const ib_field field = {
         .bits = cells,
@@ -128,7 +127,7 @@ int ib_bconv_run(const ib_bconv *handle, int64_t batch, int64_t height, int64_t 
     if (batch < 0 || batch > IB_LARGEST || !ib_is_size(height) || !ib_is_size(width)) return IB_BAD_SIZE;
     ib_image image;
     size_t filled;
-    int status = ib_image_plan(&image, &handle->shape, handle->span, (size_t)height, (size_t)width);
+    int status = ib_image_plan(&image, &handle->shape, handle->taps, (size_t)height, (size_t)width);
     const bool as_it_is = !status && ib_image_is_input(&image, &handle->shape);
     if (as_it_is) {
         image.lines = image.height;

@@ -145,12 +145,15 @@ static void run_in_session(void *context, ib_task task, void *work, size_t tasks
 }
 
 /* The size of the session's pool cannot be asked for, so the work is cut for all processors: a smaller pool takes more
-   pieces in turn. */
-void ib_node_threads(const kernel *k, const ort_context *context, node_threads *place) {
+   pieces in turn. Asking takes microseconds, so it is done once a node. */
+size_t ib_node_pieces(void) {
     const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t cuts = processors < 1 ? 1 : processors > MOST_CUTS ? MOST_CUTS : (size_t)processors;
+    return processors < 1 ? 1 : processors > MOST_CUTS ? MOST_CUTS : (size_t)processors;
+}
+
+void ib_node_threads(const kernel *k, const ort_context *context, node_threads *place) {
     const int lent = k->op->base.version >= ORT_PARALLEL_VERSION;
-    *place = (node_threads){.threads = {.count = lent ? cuts : 1, .run = run_in_session, .context = place},
+    *place = (node_threads){.threads = {.count = lent ? k->pieces : 1, .run = run_in_session, .context = place},
                             .api = k->api,
                             .context = context};
 }

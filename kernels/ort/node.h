@@ -24,6 +24,7 @@ typedef struct kernel {
     const bit_operator *op;
     char node[64]; /* its name; empty where it does not fit */
     int made;
+    size_t pieces; /* that work is cut into, for the session's threads */
 } kernel;
 
 /* One operator of the domain. */
@@ -75,6 +76,7 @@ typedef struct node_threads {
     const ort_context *context;
 } node_threads;
 
+size_t ib_node_pieces(void);
 void ib_node_threads(const kernel *k, const ort_context *context, node_threads *place);
 
 /* Return the error, if there is one. */

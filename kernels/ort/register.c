@@ -71,6 +71,7 @@ static ort_status *create(const ort_operator *base, const ort_api *api, const or
     if (!k) return ORT_CALL(api, ORT_CREATE_STATUS, ort_status *, int, const char *)(ORT_FAIL, ib_message(IB_NO_MEMORY));
     k->api = api;
     k->op = op;
+    k->pieces = ib_node_pieces();
     read_name(k, info);
     ort_status *status = op->make(k, info);
     k->made = 1;

@@ -82,7 +82,8 @@ def _notes(found: Recognized, lowered: Lowered) -> list[BitNote]:
 
 def _told(proof: Proof) -> str:
     signs = f"{proof.signs:,} signs are the same as the original's" if proof.signs else "no signs to compare"
+    turned = f"; rounding decides {proof.turned:,} signs in a run from end to end" if proof.turned else ""
     return (
         f"proved on {proof.inputs} inputs: {signs}, {proof.layers} layers' sums within {proof.max_rel_diff:.1e} of their "
-        f"largest value; outputs from end to end differ by {proof.outputs_rel_diff:.1e}"
+        f"largest value{turned}; outputs differ by {proof.outputs_rel_diff:.1e}"
     )

@@ -20,7 +20,6 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from intaglio.graph.cost import cost
 from intaglio.graph.load import from_proto, load
 from intaglio.graph.save import save, to_proto
-from intaglio.graph.shapes import infer_shapes
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 # Multiply-accumulates and learned parameters as papers and model zoos give them, in millions, and the normalization
@@ -319,12 +318,15 @@ def test_costs_agree_with_the_counter_of_torch(tmp_path: Path) -> None:
     assert cost(load(tmp_path / "again.onnx")) == cost(model)
 
 
-def test_scales_of_a_resize_may_be_put_together_from_constants() -> None:
-    """As torch's exporter writes ``interpolate(scale_factor=2)``: ones for two axes, then the factors."""
-    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,4,5] x) => (float[N,2,8,10] y)
-      <float[2] a = {1.0, 1.0}, float[2] b = {2.0, 2.0}, float[2,3,1,1] w = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0}>
-      { s = Concat <axis = 0> (a, b) r = Resize (x, , s) y = Conv (r, w) }"""
+def test_scales_put_together_from_float_weights_tell_the_size_of_an_image() -> None:
+    body = """
+        scales = Concat <axis = 0> (whole, twice)
+        large = Resize <mode = "nearest"> (x, , scales)
+        y = Conv (large, w)
+    """
+    weights = "float[2] whole = {1, 1}, float[2] twice = {2, 2}, float[4,3,1,1] w = {1,1,1,1,1,1,1,1,1,1,1,1}"
+    text = f'<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,5,5] x) => (y) <{weights}> {{ {body} }}'
     model = from_proto(parser.parse_model(text))
-    assert infer_shapes(model).dims["r"] == (1, 3, 8, 10)
-    assert cost(model).macs == 2 * 3 * 8 * 10
-    assert set(model.weights) == {"a", "b", "w"}
+    found = cost(model)
+    assert (found.macs, found.uncounted) == (4 * 3 * 100, [])
+    assert found.params == 16
