@@ -51,11 +51,14 @@ def check(
         "inputs_from": data or f"random, seed {seed}",
         "outputs": described,
         "compared": sorted(batch.expected),
+        "native": subject.native,
         "notes": list(subject.model.notes),
     }
 
     def show() -> None:
         console.line(f"{model}: loads and runs on {shape_text(told_shapes(batch.inputs))} ({result['inputs_from']})")
+        if subject.native:
+            console.line(f"operators on bits: native, {subject.native}")
         rows = [[o["name"], o["type"], _shape(o["shape"]), o["not_finite"]] for o in described]
         console.table("", ("output", "type", "shape", "not finite"), rows)
         if batch.expected and not wrong:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..graph.registry import Registry
 from . import console
 from .options import Debug, Json
+
+if TYPE_CHECKING:
+    from ..measure.native import Kernels
 
 # Where each registry is: the module whose import fills it, and its name there.
 REGISTRIES = (
@@ -40,11 +43,15 @@ def passes(
 ) -> None:
     """List what can be plugged in: passes, criteria, metrics and more.
 
-    A plug-in that failed to load is listed with the reason.
+    A plug-in that failed to load is listed with the reason. The last line tells whether the kernels for operators on
+    bits were built, and which instruction set they use.
 
     Example: intaglio passes
     """
+    from ..measure.native import kernels
+
     listed = {registry.kind: _entries(registry) for registry in _registries()}
+    found = kernels()
 
     def show() -> None:
         shown = {
@@ -56,10 +63,20 @@ def passes(
             for e in es
         ]
         console.table("", ("kind", "name", "what it does"), rows)
+        console.line(_kernels_line(found))
         for kind in listed.keys() - shown.keys():
             console.line(f"and {console.count(len(listed[kind]), kind)}: see --all")
 
-    console.emit({"plugins": [e for entries in listed.values() for e in entries]}, show)
+    told = {"built": found.built, "isa": found.isa, "present": found.present, "why": found.why}
+    console.emit({"plugins": [e for entries in listed.values() for e in entries], "kernels": told}, show)
+
+
+def _kernels_line(found: Kernels) -> str:
+    if not found.built:
+        return f"kernels: operators on bits run by their definitions; {found.why}"
+    if found.isa is None:
+        return f"kernels: operators on bits do not run; {found.why}"
+    return f"kernels: operators on bits run with {found.isa} (this processor has {', '.join(found.present)})"
 
 
 def _registries() -> list[Registry[Any]]:

@@ -33,10 +33,20 @@ class Subject:
         files = [self.path, *(self.model.file.data_files if self.model.file else ())]
         return sum(f.stat().st_size for f in files)
 
+    @property
+    def native(self) -> str | None:
+        """The instruction set that its operators on bits run with; None where it has none or no kernels were built."""
+        from ..measure.native import holds_bits, kernels
+
+        return kernels().isa if holds_bits(self.model) else None
+
     def session(self, *, threads: int, spin: bool = True) -> Any:
         """A session on the file as it is; on the loaded model where inputs are pinned, or the file is too old to run."""
+        from ..measure.native import holds_bits, kernels
         from ..measure.session import open_session
 
+        if holds_bits(self.model) and not kernels().built:
+            console.notes([f"{self.path}: its operators on bits run by their definitions; {kernels().why}"])
         if self.pinned:
             return open_session(self.model, threads=threads, spin=spin)
         try:

@@ -58,11 +58,13 @@ def infer_shapes(model: Model, symbol_value: SymbolValue | int = 1) -> Shapes:
     """
     number = symbol_value if callable(symbol_value) else lambda _: symbol_value
     known = {name: w for name, w in model.weights.items() if _is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
+    # Small floats too, such as the parts of a Resize's scales: read for shapes alone, never folded.
+    read = {name: w for name, w in model.weights.items() if _is_operand(w)}
     proto = _structure(model, number)
     before = -1
     while True:
         shapes = _collect(_infer(proto), model)
-        found = _follow(model, shapes, known)
+        found = _follow(model, shapes, known, read)
         unknown = [o for n in model.graph.node for o in n.output if o and o not in shapes.dims]
         settled = not found or not unknown or len(unknown) == before
         before = len(unknown)
@@ -149,8 +151,11 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> Shapes:
     return Shapes(dims, dtypes, {})
 
 
-def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray]) -> list[str]:
-    """Evaluate in graph order what is known, and infer what that settles. Names tensors whose shape was found."""
+def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray], read: dict[str, np.ndarray]) -> list[str]:
+    """Evaluate in graph order what is known, and infer what that settles. Names tensors whose shape was found.
+
+    ``read`` is what may be read for shapes: all that is known, and small floats.
+    """
     found: list[str] = []
     for node in model.graph.node:
         known_bits = bit_operator(node)
@@ -162,10 +167,14 @@ def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray]) -> list[
         results = _evaluated(node, shapes, known)
         if results is not None:
             known.update((o, value) for o, value in zip(node.output, results, strict=False) if o)
+        else:
+            results = _evaluated(node, shapes, read)
+        if results is not None:
+            read.update((o, value) for o, value in zip(node.output, results, strict=False) if o)
         if node.op_type in WITH_BODIES or all(not o or o in shapes.dims for o in node.output):
             continue
         if all(not i or i in shapes.dims for i in node.input):
-            found.extend(_infer_node(node, model.opset, shapes, known, model.weights))
+            found.extend(_infer_node(node, model.opset, shapes, read))
     return found
 
 
@@ -178,13 +187,10 @@ def _evaluated(node: onnx.NodeProto, shapes: Shapes, known: dict[str, np.ndarray
     return evaluate(node, [known[i] if i else None for i in node.input])
 
 
-def _infer_node(
-    node: onnx.NodeProto, opset: int, shapes: Shapes, known: dict[str, np.ndarray], weights: dict[str, np.ndarray]
-) -> list[str]:
+def _infer_node(node: onnx.NodeProto, opset: int, shapes: Shapes, read: dict[str, np.ndarray]) -> list[str]:
     """Shape inference for one node whose operands became known after inference over the graph."""
     types = {i: _type(shapes, i) for i in node.input if i}
-    values = {i: known.get(i, weights.get(i)) for i in node.input}
-    data = {i: onnx.numpy_helper.from_array(v, i) for i, v in values.items() if v is not None and _is_operand(v)}
+    data = {i: onnx.numpy_helper.from_array(read[i], i) for i in node.input if i in read}
     imports = [onnx.helper.make_opsetid("", opset)]
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)

@@ -13,7 +13,7 @@ ICCV 2023, arXiv:2308.13735. Differs: no training; compared with random signs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,8 +96,9 @@ def sign_layers(model: Model) -> Iterator[tuple[onnx.NodeProto, Signs]]:
 
     Planes of a weight are rows of their own: they meet the same inputs.
     """
+    cast = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Cast" and n.input[0] in model.weights}
     for node in model.graph.node:
-        signs = _packed(node, model) if bit_operator(node) else _plain(node, model)
+        signs = _packed(node, model) if bit_operator(node) else _plain(node, model, cast)
         if signs is not None and signs.size:
             yield node, signs
 
@@ -166,10 +167,12 @@ def _packed(node: onnx.NodeProto, model: Model) -> Signs | None:
     return grouped.reshape(groups, planes * rows // groups, -1)
 
 
-def _plain(node: onnx.NodeProto, model: Model) -> Signs | None:
-    """Signs of a float weight if each of its filters has numbers of one size only."""
-    weight = model.weights.get(node.input[1]) if is_standard(node) and len(node.input) > 1 else None
-    if weight is None or weight.dtype.kind != "f" or node.op_type not in ("Conv", "Gemm", "MatMul"):
+def _plain(node: onnx.NodeProto, model: Model, cast: Mapping[str, str]) -> Signs | None:
+    """Signs of a weight, of floats or cast to floats, if each of its filters has numbers of one size only."""
+    if not is_standard(node) or node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2:
+        return None
+    weight = model.weights.get(cast.get(node.input[1], node.input[1]))
+    if weight is None or weight.dtype.kind not in "fi":
         return None
     if node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)):
         if weight.ndim != 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,8 @@ from ..graph.load import load
 from ..graph.model import Model
 from ..graph.save import save, to_bytes
 from ..kernels import library
-from ..kernels.operators import DOMAIN
 from ..kernels.register import register
+from .native import holds_bits
 
 _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
@@ -94,24 +93,6 @@ def _strip_source(message: str) -> str:
     if message.startswith("Numpy_type"):
         return "ONNX Runtime's Python interface does not take this type (bfloat16, float8, 4-bit) as an input"
     return message.strip() or "no message"
-
-
-def holds_bits(model: Model | Path | str) -> bool:
-    """Whether a model uses the domain of the operators on bits. Of a file only its bytes are looked at.
-
-    A file that merely mentions the domain counts as well: registering operators that no node uses changes nothing.
-    """
-    if isinstance(model, Model):
-        return any(opset.domain == DOMAIN for opset in model.proto.opset_import)
-    try:
-        with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(mark) >= 0 for mark in _DOMAIN_MARKS)
-    except (OSError, ValueError):
-        return False  # ONNX Runtime tells what is wrong with the file
-
-
-_DOMAIN_MARKS = tuple(len(DOMAIN).to_bytes(size, "little") + DOMAIN.encode() for size in (1, 4))
-"""A string with its length before it, as a protobuf and as a flat buffer (``.ort``) hold it."""
 
 
 def _options(threads: int, optimize: bool, spin: bool) -> Any:

@@ -34,8 +34,7 @@ def fitted(problem: Problem, *starts: Code) -> Code:
     if problem.second is None:
         return starts[0]
     found = [one for start in starts for one in (start, compensated(problem, start))]
-    best = cheapest_rows(problem, found)
-    return cheapest_rows(problem, [descend(problem, best), best])
+    return cheapest_rows(problem, [*(descend(problem, one) for one in found), *found])
 
 
 def compensated(problem: Problem, code: Code) -> Code:

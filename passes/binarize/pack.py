@@ -76,13 +76,14 @@ def _notes(found: Recognized, lowered: Lowered) -> list[BitNote]:
         kept = "float32" if layer.bits is None else "binary"
         bits = stored_bits(layer, fused=place in found.fused) / dot.rows.size
         what = lowered.done[dot.name]
-        made.append(BitNote(dot.name, dot.out, dot.data, weights, kept, what, None, bits, dot.rows.size, 0.0, 0.0))
+        made.append(BitNote(dot.name, dot.out, dot.data, weights, kept, what, None, bits, dot.rows.size, None, 0.0))
     return made
 
 
 def _told(proof: Proof) -> str:
     signs = f"{proof.signs:,} signs are the same as the original's" if proof.signs else "no signs to compare"
+    turned = f"; rounding decides {proof.turned:,} signs in a run from end to end" if proof.turned else ""
     return (
         f"proved on {proof.inputs} inputs: {signs}, {proof.layers} layers' sums within {proof.max_rel_diff:.1e} of their "
-        f"largest value; outputs from end to end differ by {proof.outputs_rel_diff:.1e}"
+        f"largest value{turned}; outputs differ by {proof.outputs_rel_diff:.1e}"
     )

@@ -300,6 +300,7 @@ class Lines:
 
 def _scales(values: Floats, exact: bool) -> np.ndarray:
     """In 16 bits where nothing is lost, else in 32."""
-    half = values.astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
     fits = not exact and bool((half.astype(np.float64) == values).all())
     return np.ascontiguousarray(half if fits else values.astype(np.float32))

@@ -8,6 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
+from intaglio.graph.save import save
+from intaglio.kernels import library
+
+from ..kernels.packed import two_layers
 from .conftest import Command, write_model
 
 
@@ -47,3 +51,20 @@ def test_a_model_that_fails_inside_names_the_operator(intaglio: Command, tmp_pat
     ran = intaglio("check", model)
     assert ran.code == 1
     assert "Reshape" in ran.err
+
+
+def test_operators_on_bits_are_told_to_run_natively_or_by_their_definitions(
+    intaglio: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "packed.onnx"
+    save(two_layers(), path)
+    if library.available():
+        assert intaglio("check", path, "--json").json["native"] == library.isa()
+        assert f"operators on bits: native, {library.isa()}" in intaglio("check", path).out
+        assert f"operators on bits: native, {library.isa()}" in intaglio("bench", path, "--runs", "2").out
+    monkeypatch.setattr(library, "_load", lambda: "the kernels were not built: install a C compiler")
+    ran = intaglio("check", path)
+    assert ran.code == 0
+    assert "native" not in ran.out
+    assert "run by their definitions; the kernels were not built: install a C compiler" in ran.err
+    assert intaglio("check", path, "--json").json["native"] is None

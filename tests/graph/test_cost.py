@@ -316,3 +316,17 @@ def test_costs_agree_with_the_counter_of_torch(tmp_path: Path) -> None:
     assert cost(model).macs == counter.get_total_flops() / 2
     save(model, tmp_path / "again.onnx")
     assert cost(load(tmp_path / "again.onnx")) == cost(model)
+
+
+def test_scales_put_together_from_float_weights_tell_the_size_of_an_image() -> None:
+    body = """
+        scales = Concat <axis = 0> (whole, twice)
+        large = Resize <mode = "nearest"> (x, , scales)
+        y = Conv (large, w)
+    """
+    weights = "float[2] whole = {1, 1}, float[2] twice = {2, 2}, float[4,3,1,1] w = {1,1,1,1,1,1,1,1,1,1,1,1}"
+    text = f'<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,5,5] x) => (y) <{weights}> {{ {body} }}'
+    model = from_proto(parser.parse_model(text))
+    found = cost(model)
+    assert (found.macs, found.uncounted) == (4 * 3 * 100, [])
+    assert found.params == 16

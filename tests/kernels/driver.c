@@ -12,6 +12,7 @@
 #include "../../kernels/bgemm/bgemm.h"
 #include "../../kernels/bitpack/bitpack.h"
 #include "../../kernels/bmaxpool/bmaxpool.h"
+#include "../../kernels/wgemv/wgemv.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -247,6 +248,67 @@ static void check_pooling(const ib_bmaxpool_shape *s, int64_t height, int64_t wi
     free(out);
 }
 
+/* Rounded to the nearest level, halves to the even one. */
+static int32_t level(float x, float largest) {
+    const float stretched = x * (127.0f / largest), away = stretched < 0 ? -stretched : stretched;
+    const int32_t whole = (int32_t)away;
+    const float rest = away - (float)whole;
+    const int32_t size = whole + (rest > 0.5f || (rest == 0.5f && whole % 2));
+    return stretched < 0 ? -size : size;
+}
+
+typedef struct one_bit {
+    int64_t planes, outputs, channels, block, blocks;
+    uint8_t *bits;
+    float *scale;
+} one_bit;
+
+/* One number of the result, by its definition. */
+static float real_product(const one_bit *w, const float *x, int64_t n, int activation) {
+    float largest = 0, y = 0;
+    for (int64_t k = 0; k < w->channels; k++) largest = x[k] > largest ? x[k] : -x[k] > largest ? -x[k] : largest;
+    for (int64_t g = 0; g < w->blocks; g++)
+        for (int64_t p = 0; p < w->planes; p++) {
+            const uint8_t *row = w->bits + (p * w->outputs + n) * bytes_of(w->channels);
+            float total = 0, negative = 0;
+            int32_t sum = 0;
+            for (int64_t k = g * w->block; k < w->channels && k < (g + 1) * w->block; k++) {
+                total += x[k];
+                if (bit(row, k)) negative += x[k];
+                if (largest > 0) sum += (1 - 2 * bit(row, k)) * level(x[k], largest);
+            }
+            const float inner = activation == IB_ACTIVATION_INT8 ? (float)sum : total - 2 * negative;
+            const float product = w->scale[(p * w->outputs + n) * w->blocks + g] * inner;
+            y += product;
+        }
+    return activation == IB_ACTIVATION_INT8 ? y * (largest / 127.0f) : y;
+}
+
+static void check_real_product(int64_t planes, int64_t rows, int64_t outputs, int64_t channels, int64_t block) {
+    one_bit w = {planes, outputs, channels, block, (channels + block - 1) / block, NULL, NULL};
+    const int64_t scales = planes * outputs * w.blocks, weights_bytes = planes * outputs * bytes_of(channels);
+    w.bits = rows_of_bits(planes * outputs, channels);
+    w.scale = room(scales * 4);
+    float *x = room(rows * channels * 4), *y = room(rows * outputs * 4);
+    for (int64_t i = 0; i < scales; i++) w.scale[i] = (float)(below(2001) - 1000) / 64;
+    for (int64_t i = 0; i < rows * channels; i++) x[i] = below(9) ? (float)(below(2001) - 1000) / 3 : -0.0f;
+    ib_wgemv *handle;
+    must(ib_wgemv_prepare(isa, planes, outputs, channels, block, w.bits, weights_bytes, w.scale, scales, &handle));
+    for (int activation = IB_ACTIVATION_FLOAT; activation <= IB_ACTIVATION_INT8; activation++) {
+        const ib_threads threads = {.count = (size_t)activation + 1};
+        must(ib_wgemv_run(handle, activation, rows, x, rows * channels, y, rows * outputs, &threads));
+        for (int64_t i = 0; i < rows * outputs; i++) {
+            const float wanted = real_product(&w, x + i / outputs * channels, i % outputs, activation);
+            expect(!memcmp(y + i, &wanted, sizeof wanted), "a product with real numbers");
+        }
+    }
+    ib_wgemv_free(handle);
+    free(w.bits);
+    free(w.scale);
+    free(x);
+    free(y);
+}
+
 typedef struct one_task {
     ib_task task;
     void *work;
@@ -294,6 +356,8 @@ static void check_all(int convolutions) {
     for (size_t i = 0; i < COUNT(WIDTHS); i++) {
         check_product(1 + below(2), 1 + below(20), WIDTHS[i], OUTPUTS[i % COUNT(OUTPUTS)]);
         check_product(1 + below(2), 1 + below(20), WIDTHS[i] + 2000, OUTPUTS[(i + 3) % COUNT(OUTPUTS)]);
+        check_real_product(1 + below(3), 1 + below(4), OUTPUTS[i % COUNT(OUTPUTS)] + 128 * (int64_t)(i % 2), WIDTHS[i],
+                           1 + below(140));
         check_packing(i % 2 ? IB_INT8 : IB_FLOAT32, 2, WIDTHS[i], 1 + below(140), i % 3 == 0);
         check_packing(i % 2 ? IB_FLOAT32 : IB_INT8, 1, WIDTHS[i], WIDTHS[COUNT(WIDTHS) - 1 - i], i % 3 == 1);
         const ib_bmaxpool_shape pool = {

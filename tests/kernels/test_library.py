@@ -30,7 +30,7 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
 @needs_library
 def test_every_instruction_set_has_every_operation() -> None:
     operations = {variant.operation for variant in library.variants()}
-    assert {"bitpack", "tile"} <= operations
+    assert {"bitpack", "tile", "wgemv"} <= operations
     assert {(v.operation, v.isa) for v in library.variants() if v.present} == {
         (operation, isa) for operation in operations for isa in library.cpu_features()
     }

@@ -97,6 +97,41 @@ def test_pooling_of_any_size_is_done_or_refused(numbers: list[int], sizes: tuple
 
 
 @needs_library
+@given(
+    planes=SIZES,
+    outputs=SIZES,
+    channels=SIZES,
+    block=SIZES,
+    given_bytes=st.sampled_from([-1, 0, 1, 8, BYTES]),
+    scales=st.sampled_from([-1, 0, 1, 8, BYTES // 4]),
+    rows=SIZES,
+    activation=st.integers(-1, 2),
+)
+@settings(max_examples=300, deadline=None)
+def test_products_with_real_numbers_of_any_size_are_computed_or_refused(
+    planes: int, outputs: int, channels: int, block: int, given_bytes: int, scales: int, rows: int, activation: int
+) -> None:
+    lib, handle = library.library(), ctypes.c_void_p()
+    weights = (room(), given_bytes, room(), scales)
+    status = lib.ib_wgemv_prepare(-1, planes, outputs, channels, block, *weights, ctypes.byref(handle))
+    fits = min(planes, outputs, channels, block) > 0 and max(planes, outputs, block) < 2**31 and channels <= 2**24
+    full = (
+        fits
+        and planes * outputs * -(-channels // 8) == given_bytes
+        and planes * outputs * -(-channels // block) == scales
+    )
+    assert (status == 0) == full
+    if status:
+        assert handle.value is None
+        return
+    x, y = (ctypes.c_float * 256)(), (ctypes.c_float * 256)()
+    for numbers in (channels, 256):
+        status = lib.ib_wgemv_run(handle, activation, rows, x, numbers, y, outputs, None)
+        assert (status == 0) == (activation in (0, 1) and rows * channels == numbers and rows == 1)
+    lib.ib_wgemv_free(handle)
+
+
+@needs_library
 def test_sizes_too_large_for_memory_are_refused_before_memory_is_asked_for() -> None:
     lib, handle, most = library.library(), ctypes.c_void_p(), 2**31 - 1
     claimed = most * -(-most // 8)
@@ -116,10 +151,13 @@ def test_null_pointers_are_refused() -> None:
         lib.ib_bconv_run(None, 1, 1, 1, room(), 1, ctypes.byref(abi.Output(1)), None),
         lib.ib_bitpack_rows(-1, 1, 1, None, room(), 1, None),
         lib.ib_bmaxpool_run(None, 1, 1, 1, room(), 1, room(), 1, None),
+        lib.ib_wgemv_prepare(-1, 1, 1, 1, 1, room(), 1, None, 1, ctypes.byref(handle)),
+        lib.ib_wgemv_run(None, 0, 1, room(), 1, room(), 1, None),
     ):
         assert lib.ib_message(status) == b"a pointer is null"
     lib.ib_bgemm_free(None)
     lib.ib_bconv_free(None)
+    lib.ib_wgemv_free(None)
 
 
 @needs_library

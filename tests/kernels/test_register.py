@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -23,11 +22,11 @@ from intaglio.kernels.operators import DOMAIN, OPERATORS, attach
 from intaglio.kernels.packing import pack
 
 from .cases import Case, cases, run, session
+from .signs import EVERY_ISA, needs_library
 
 NATIVE = [op for op in OPERATORS if op != "UnpackWeight"]  # ONNX Runtime folds that one: it has only constants
-ISAS = library.cpu_features()
 
-pytestmark = pytest.mark.skipif(not library.available(), reason=f"no library of kernels: {library.why_absent()}")
+pytestmark = needs_library
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +34,8 @@ def file() -> str:
     return str(intaglio.ops_library())
 
 
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    with library.forced(request.param):
-        yield request.param
-
-
 @pytest.mark.parametrize("op", NATIVE)
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EVERY_ISA)
 @given(data=st.data(), opset=st.sampled_from([13, 17, 21, 23]), threads=st.integers(1, 2), optimize=st.booleans())
 @settings(max_examples=12, deadline=None)
 def test_native_code_computes_the_definition(
@@ -80,6 +73,14 @@ def test_native_code_is_used_when_it_is_there(file: str, op: str, tmp_path: Path
         ran[native] = {e["args"]["op_name"] for e in events if "op_name" in e.get("args", {})}
     assert op not in ran[False]
     assert (op in ran[True]) == (op in NATIVE)
+
+
+def test_registering_twice_changes_nothing(tmp_path: Path) -> None:
+    case, options = _first("BGemm"), _options(tmp_path)
+    intaglio.register(options)
+    intaglio.register(options)
+    for _ in range(2):
+        case.check(_open(case.model(), options).run(None, case.feed())[0])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -209,7 +210,7 @@ def test_wrong_element_types_are_refused(file: str) -> None:
 def test_an_instruction_set_that_is_not_there_is_refused(
     file: str, name: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name in ISAS:
+    if name in EVERY_ISA:
         pytest.skip(f"this processor has {name}")
     monkeypatch.setenv("INTAGLIO_KERNELS", name)
     case = _first("BGemm")

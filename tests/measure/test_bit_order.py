@@ -124,12 +124,14 @@ def test_float_weights_of_one_size_a_filter_are_signs() -> None:
     flat = n.node("Flatten", n.node("GlobalAveragePool", image))
     matrix = signs(6, 4, seed=1)
     flat = n.node("MatMul", flat, n.weight(np.ascontiguousarray(matrix.T)))
-    flat = n.node("Gemm", flat, n.weight(signs(5, 6, seed=2)), transB=1)
+    bytes_ = n.node("Cast", n.weight(signs(5, 6, seed=2).astype(np.int8)), to=TensorProto.FLOAT)
+    flat = n.node("Gemm", flat, bytes_, transB=1)
     y = n.node("MatMul", flat, n.floats(5, 3))
     found = [w for _, w in sign_layers(from_proto(n.model({"x": [1, 3, 8, 8]}, {y: TensorProto.FLOAT})))]
     assert [f.shape for f in found] == [(1, 4, 27), (1, 6, 4), (1, 5, 6)]
     assert np.array_equal(found[0][0], w.reshape(4, 27))
     assert np.array_equal(found[1][0], matrix)
+    assert np.array_equal(found[2][0], signs(5, 6, seed=2))
 
 
 def test_the_same_seed_gives_the_same_figures_and_trained_patterns_stand_out() -> None:

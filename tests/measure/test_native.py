@@ -6,50 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.parser
 import pytest
 
 import intaglio
 from intaglio.graph.errors import BadModel
-from intaglio.graph.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.graph.save import save
 from intaglio.kernels import library
 from intaglio.kernels.library import KernelsAbsent
-from intaglio.kernels.operators import DOMAIN, attach
-from intaglio.kernels.packing import pack
-from intaglio.measure.session import holds_bits, open_session, run
+from intaglio.kernels.operators import DOMAIN
+from intaglio.measure.native import holds_bits, kernels
+from intaglio.measure.session import open_session, run
 
+from ..kernels.packed import two_layers
 from .conftest import MakeModel
 
 X = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
 BUILT = pytest.mark.skipif(not library.available(), reason=f"no library of kernels: {library.why_absent()}")
 ABSENT = "the kernels were not built: install a C compiler"
-
-
-def two_layers() -> Model:
-    """Weights of one bit: once on real activations, once on signs."""
-    rng = np.random.default_rng(1)
-    proto = onnx.parser.parse_model(
-        f"""<ir_version: 8, opset_import: ["" : 17, "{DOMAIN}" : 1]> net (float[N,40] x) => (float[N,9] y, float[N,7] z)
-        <uint8[1,9,5] W, float[1,9,1] scale, float[1] zero, uint8[1,7,5] V, float[7] one>
-        {{
-            y = {DOMAIN}.MatMul1Bit <channels = 40, block = 40> (x, W, scale)
-            b = {DOMAIN}.BitPack <perm = [0, 1]> (x, zero)
-            z = {DOMAIN}.BGemm <channels = 40> (b, V, one, one)
-        }}"""
-    )
-    held = {
-        "W": pack(rng.standard_normal((1, 9, 40))),
-        "scale": np.ones((1, 9, 1), np.float32),
-        "zero": np.zeros(1, np.float32),
-        "V": pack(rng.standard_normal((1, 7, 40))),
-        "one": np.ones(7, np.float32),
-    }
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in held.items())
-    attach(proto)
-    return from_proto(proto)
 
 
 def operators(model: Model | Path, folder: Path, *, native: bool) -> set[str]:
@@ -122,5 +96,27 @@ def test_bits_are_found_wherever_a_model_comes_from(tmp_path: Path) -> None:
     assert holds_bits(file)
     assert holds_bits(str(file))
     assert not holds_bits(tmp_path / "absent.onnx")
-    (tmp_path / "empty.onnx").touch()
-    assert not holds_bits(tmp_path / "empty.onnx")
+    for content in (b"", b"no model", bytes(range(256)), b"\xff" * 99):
+        (tmp_path / "broken.onnx").write_bytes(content)
+        assert not holds_bits(tmp_path / "broken.onnx")
+
+
+def test_bits_are_found_in_the_format_of_onnx_runtime(tmp_path: Path) -> None:
+    for native in (True, False) if library.available() else (False,):
+        saved = tmp_path / "model.ort"
+        open_session(two_layers(), optimized=saved, native=native)
+        assert saved.read_bytes()[4:8] == b"ORTM"
+        assert holds_bits(saved) or not native
+        fed = run(open_session(saved), {"x": X})
+        np.testing.assert_array_equal(fed["z"], run(open_session(two_layers()), {"x": X})["z"])
+
+
+def test_the_instruction_set_in_force_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    if library.available():
+        assert kernels().isa == library.isa()
+        assert kernels().isa in kernels().present
+        monkeypatch.setenv("INTAGLIO_KERNELS", "mmx")
+        assert kernels().isa is None
+        assert kernels().why.startswith("INTAGLIO_KERNELS: no instruction set has that name")
+    monkeypatch.setattr(library, "_load", lambda: ABSENT)
+    assert (kernels().isa, kernels().present, kernels().why) == (None, (), ABSENT)

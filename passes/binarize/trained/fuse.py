@@ -34,7 +34,8 @@ _LARGEST = 1 << 26
 class Fusion:
     """Bits straight from a layer: ``target``, the signs. Rows that ``flip`` are negated; a bit is ``dot < threshold``.
 
-    ``pool`` is a MaxPool that stood between the layer and its signs: it works on the bits.
+    ``pool`` is a MaxPool that stood between the layer and its signs: it works on the bits. The original's two values lie
+    on both sides of ``middle``.
     Shapes: threshold int32, flip bool (outputs,).
     """
 
@@ -42,6 +43,7 @@ class Fusion:
     threshold: np.ndarray
     flip: np.ndarray
     pool: onnx.NodeProto | None
+    middle: float = 0.0
 
 
 def fusions(wires: Wires, layers: Mapping[int, Layer], *, zeros: bool = False) -> dict[int, Fusion]:
@@ -62,7 +64,7 @@ def fusions(wires: Wires, layers: Mapping[int, Layer], *, zeros: bool = False) -
         if one is None:
             continue
         if maker.dot.out not in _needed(wires, layers, {f.target for f in found.values()} | {bits.target}):
-            found[place] = Fusion(bits.target, *_threshold(one), pool)
+            found[place] = Fusion(bits.target, *_threshold(one), pool, bits.middle)
     return found
 
 

@@ -24,7 +24,8 @@ from .tails import tail
 class Lowered:
     """A model whose layers of signs have another form; what each became, and why other layers stay, by name.
 
-    For the proof: ``signs`` are the tensors that hold signs, by the original's float tensor of the same signs;
+    For the proof: ``signs`` are the tensors that hold signs, by the original's float tensor of the same signs, and the
+    number between that tensor's two values;
     ``floats`` the outputs of layers, which have the names that they have in the original; ``sources`` the float tensors
     that signs are taken of, ``takers`` what the nodes make that read them for that.
     """
@@ -33,7 +34,7 @@ class Lowered:
     form: str
     done: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
-    signs: dict[str, tuple[str, Layout]] = field(default_factory=dict)
+    signs: dict[str, tuple[str, Layout, float]] = field(default_factory=dict)
     floats: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     takers: list[str] = field(default_factory=list)
@@ -55,7 +56,7 @@ class _Lowering:
         self._form: Form = FORMS[form](self._edit, found.wires)
         self._signs: dict[object, str] = {}
         self.done: dict[str, str] = {}
-        self.signs: dict[str, tuple[str, Layout]] = {}
+        self.signs: dict[str, tuple[str, Layout, float]] = {}
         self.floats: list[str] = []
         self.sources: list[str] = []
         self.takers: list[str] = []
@@ -87,7 +88,7 @@ class _Lowering:
         if fusion.pool is not None:
             signs = self._form.pooled(signs, fusion.pool, layer.dot.outputs, f"{fusion.target}_pooled")
         self._signs[fusion.target] = signs
-        self.signs[fusion.target] = signs, layer.dot.out_layout
+        self.signs[fusion.target] = signs, layer.dot.out_layout, fusion.middle
         self.done[layer.dot.name] = "bits to bits"
 
     def _as_floats(self, layer: Layer, bits: Bits) -> frozenset[int]:
@@ -123,7 +124,7 @@ class _Lowering:
         if key not in self._signs:
             self._signs[key] = self._from_floats(bits)
             if bits.target:
-                self.signs[bits.target] = self._signs[key], bits.layout
+                self.signs[bits.target] = self._signs[key], bits.layout, bits.middle
         signs = self._signs[key]
         for pool in bits.pools:
             at = (key, pool.output[0])

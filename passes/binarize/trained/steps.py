@@ -74,12 +74,36 @@ def step(wires: Wires, region: Region, layout: Layout, *, zeros: bool = False) -
     walked = _walk(wires, region, layout)
     if isinstance(walked, str):
         return walked
-    if not isinstance(walked, Pieces):
-        return "it has more than two values"
-    cuts = np.sort(walked.cuts, axis=0)
-    points = np.concatenate([np.full((1, layout.channels), -LIMIT, np.float32), cuts])
-    values = _Channelwise(wires, region, layout, region.target)(points)
+    try:
+        return _step(wires, region, layout, walked, zeros)
+    except IntaglioError as error:
+        return error.what
+
+
+def _step(wires: Wires, region: Region, layout: Layout, walked: Kind, zeros: bool) -> Step | str:
+    function = _Channelwise(wires, region, layout, region.target)
+    found = walked.cuts if isinstance(walked, Pieces) else _ends_of_range(function, layout.channels)
+    points = np.concatenate([np.full((1, layout.channels), -LIMIT, np.float32), np.sort(found, axis=0)])
+    values = function(points)
     return two_values(points, values.astype(np.float64), zeros=zeros)
+
+
+def _ends_of_range(function: _Channelwise, channels: int) -> np.ndarray:
+    """Where a monotone function leaves one end of its range: if it has two values, it is at the other end then.
+
+    Shapes: (1, channels).
+
+    Raises:
+        IntaglioError: it has more values.
+    """
+    ends = function(np.full((2, channels), LIMIT, np.float32) * np.array([[-1], [1]], np.float32))
+    if ends.dtype.kind != "f":
+        raise IntaglioError("it is no number")
+    leaves, reaches = Condition(ends.min(axis=0), at=False), Condition(ends.max(axis=0), at=True)
+    first, last = (first_number(function, c, channels) for c in (leaves, reaches))
+    if (first != last).any():
+        raise IntaglioError("it has more than two values")
+    return first[None]
 
 
 def two_values(points: np.ndarray, values: np.ndarray, *, zeros: bool = False) -> Step | str:

@@ -10,15 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import intaglio.passes.binarize
 from intaglio.passes.binarize.binarizer import BINARIZERS, Problem
 from intaglio.passes.binarize.codes import SHIFTED, SIGN, TERNARY, TWO_MASKS, TWO_PLANES, Book, Code
 from intaglio.passes.binarize.fit import rescaled
 from intaglio.passes.binarize.onebit import rank_one
 from intaglio.passes.binarize.pb import errors, most
 from intaglio.passes.calibration.layers import Floats
-
-assert intaglio.passes.binarize.Binarize.name  # importing it fills the registry
 
 BOOKS = (SIGN, SHIFTED, TERNARY, TWO_PLANES, TWO_MASKS)
 DRAWS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Floats]] = {
