@@ -8,7 +8,8 @@
 MODEL is any classifier with one input; ``--data`` and ``--eval-data`` are .npz files as for ``intaglio quantize``. A
 row is a scheme, with what it is given after a colon: the ranges of activations (``int8:mse``), how weights are rounded
 (``w4:nearest``, which looks at no data), the bits on average and the allocator (``mixed:3:dp``), ``int8:none`` for no
-data; or another tool: ``ort:minmax``, ``ort:dynamic``, ``nncf``. Static integers are calibrated on ``--samples``
+data; a binarization (``bits:planes``, ``bits:xnor:none``, see ``benchmarks.binarization``); or another tool:
+``ort:minmax``, ``ort:dynamic``, ``nncf``. Static integers are calibrated on ``--samples``
 samples, weights on ``--weight-samples``; a seed picks which.
 
 Every measurement has a process of its own, so that peaks of memory are its own. "same" is the share of samples for
@@ -29,7 +30,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,7 @@ from rich.console import Console
 from rich.table import Table
 
 from intaglio import Model, load
+from intaglio.graph.cost import cost, weight_bytes
 from intaglio.graph.errors import IntaglioError
 from intaglio.graph.save import save
 from intaglio.measure.accuracy import class_scores
@@ -47,6 +49,7 @@ from intaglio.measure.data import LABEL_NAMES, DataSource, open_data
 from intaglio.measure.layer_rounds import time_rounds
 from intaglio.measure.session import open_session, run
 from intaglio.passes import Context
+from intaglio.passes.binarize import Binarize
 from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.decibels import sqnr_db
 from intaglio.passes.quantize.kernels_used import kernels_used
@@ -62,6 +65,8 @@ SCHEMES = (
 )
 BLIND = ("dynamic", "ort:dynamic", "int8:none")
 """They look at no data."""
+BITS = "bits"
+"""What names of binarizations begin with."""
 TIMED_ON, TIMING_S, ROUNDS = 16, 0.3, (20, 2000)
 WIDTH = 140
 
@@ -99,6 +104,8 @@ class Wanted:
     @classmethod
     def parse(cls, name: str) -> Wanted:
         scheme, *rest = name.split(":")
+        if scheme == BITS:
+            return cls(name, bits_options(rest), None if "none" in rest else "weight_samples")
         if name in RIVALS:
             return cls(name, needs=None if name in BLIND else "samples")
         options: dict[str, Any] = {"scheme": scheme}
@@ -116,30 +123,43 @@ class Wanted:
         return cls(name, options, None if blind else "samples" if scheme in ("fp16", "bf16") else "weight_samples")
 
 
-def main() -> None:
-    options = parse()
+Column = Callable[[Sequence[dict[str, Any]], Mapping[str, Any]], str]
+"""A cell, made of the results over seeds and those of the float network."""
+
+
+def bits_options(words: Sequence[str]) -> dict[str, Any]:
+    """``["planes", "none", "block=32"]`` as options of the pass; ``none`` only says that there are no data."""
+    named = dict(word.split("=") for word in words[1:] if "=" in word)
+    return {"scheme": words[0], **{name: float(value) if "." in value else int(value) for name, value in named.items()}}
+
+
+def main(
+    schemes: Sequence[str] = SCHEMES, columns: Mapping[str, Column] | None = None, about: str = __doc__ or ""
+) -> None:
+    """Measure these schemes unless others are asked for; ``about`` is what --help says."""
+    options = parse(schemes, about)
     if options.trial:
         print(json.dumps(measure(Trial(**json.loads(options.trial)))))
         return
-    command = shlex.join(["python", "-m", "benchmarks.quantization", *sys.argv[1:]])
-    about = setting(*(["nncf"] if find_spec("nncf") else []))
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    machine = setting(*(["nncf"] if find_spec("nncf") else []))
     with tempfile.TemporaryDirectory() as scratch:
-        book = Book("benchmarks.quantization", options.json, {"machine": about, "command": command})
+        book = Book("benchmarks.quantization", options.json, {"machine": machine, "command": command})
         asked = list(trials(options, Path(scratch)))
         for trial in asked:
             told = book.measure(trial)
             print(f"{trial.scheme or 'float'} seed {trial.seed}: {brief(told)}", file=sys.stderr)
-        show([(trial, book.found[trial.key]) for trial in asked], options)
-    print(f"\n{about}\n`{command}`")
+        show([(trial, book.found[trial.key]) for trial in asked], options, columns or COLUMNS)
+    print(f"\n{machine}\n`{command}`")
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def parse(schemes: Sequence[str], about: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("model", metavar="MODEL", nargs="?", help="ONNX file")
     parser.add_argument("--data", help="calibration samples, an .npz")
     parser.add_argument("--eval-data", help="labelled samples to measure the accuracy on")
     parser.add_argument("--preprocess", help="as in intaglio quantize")
-    parser.add_argument("--schemes", nargs="+", default=SCHEMES, help=f"by default {' '.join(SCHEMES)}")
+    parser.add_argument("--schemes", nargs="+", default=schemes, help=f"by default {' '.join(schemes)}")
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--samples", type=int, default=512, help="calibration samples of static integers")
     parser.add_argument("--weight-samples", type=int, default=1024, help="those that weights are fitted on")
@@ -200,6 +220,7 @@ def measure(trial: Trial) -> dict[str, Any]:
             result["peak_mb"] = peak_mb()
         result["bytes"] = out.stat().st_size
         model = load(out)
+        result["bits"] = 8 * weight_bytes(model) / cost(original).params
         result["operators"] = operators(model)
         labelled = open_data(trial.eval_data, original, preprocess=trial.preprocess)
         result |= timed(trial, original, model, replace(labelled, limit=TIMED_ON), Path(scratch))
@@ -216,9 +237,13 @@ def make(trial: Trial, original: Model, out: Path, folder: Path) -> None:
         rival(wanted.name, Path(trial.model), out, source, folder)
         return
     options = dict(wanted.options)
+    context = Context(data=source, seed=trial.seed)
+    if wanted.name.startswith(f"{BITS}:"):
+        save(Binarize(**options).run(load(trial.model), context).model, out)
+        return
     if wanted.name == "int8:none":
         options["input_ranges"] = [limits(trial, original, folder)]
-    save(Quantize(**options).quantize(load(trial.model), Context(data=source, seed=trial.seed)).model, out)
+    save(Quantize(**options).quantize(load(trial.model), context).model, out)
 
 
 def limits(trial: Trial, model: Model, folder: Path) -> tuple[str, float, float]:
@@ -296,10 +321,9 @@ def brief(result: dict[str, Any]) -> str:
     )
 
 
-HEADS = ("scheme", "top-1", "diff.", "same", "dB", "bytes", "kept", "time", "to QDQ", "s", "CPU s", "MB")
-
-
-def show(found: Sequence[tuple[Trial, dict[str, Any]]], options: argparse.Namespace) -> None:
+def show(
+    found: Sequence[tuple[Trial, dict[str, Any]]], options: argparse.Namespace, columns: Mapping[str, Column]
+) -> None:
     """The table, drawn or as Markdown."""
     exact = found[0][1]
     title = (
@@ -307,13 +331,14 @@ def show(found: Sequence[tuple[Trial, dict[str, Any]]], options: argparse.Namesp
         f"{exact['float_ms']:.3g} ms"
     )
     names = dict.fromkeys(trial.scheme for trial, _ in found if trial.scheme is not None)
-    rows = [row(name, [r for t, r in found if t.scheme == name], exact) for name in names]
+    rows = [row(name, [r for t, r in found if t.scheme == name], exact, columns) for name in names]
+    heads = ("scheme", *columns)
     if options.markdown:
-        lines = [HEADS, ["---", *["--:"] * (len(HEADS) - 1)], *rows]
+        lines = [heads, ["---", *["--:"] * len(columns)], *rows]
         print("\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)]))
     else:
         table = Table(title=title, title_justify="left")
-        for head in HEADS:
+        for head in heads:
             table.add_column(head, justify="left" if head == "scheme" else "right")
         for line in rows:
             table.add_row(*line)
@@ -327,20 +352,22 @@ def show(found: Sequence[tuple[Trial, dict[str, Any]]], options: argparse.Namesp
             print(f"- `{name or 'float'}`: {', '.join(f'{n} {op}' for op, n in counts.items()) or 'none'}")
 
 
-def row(name: str, results: Sequence[dict[str, Any]], exact: Mapping[str, Any]) -> list[str]:
+def row(
+    name: str, results: Sequence[dict[str, Any]], exact: Mapping[str, Any], columns: Mapping[str, Column]
+) -> list[str]:
     failed = [result["failed"] for result in results if "failed" in result]
     if failed:
-        return [name, failed[0], *[""] * (len(HEADS) - 2)]
+        return [f"`{name}`", failed[0], *[""] * (len(columns) - 1)]
+    return [f"`{name}`", *(column(results, exact) for column in columns.values())]
 
-    def values(key: str) -> list[float]:
-        return [float(result[key]) for result in results]
 
-    size, drop = statistics.median(values("bytes")), mean(values("top1")) - exact["top1"]
-    cells = [name, spread(values("top1")), f"{drop:+.2f}", spread(values("same")), f"{mean(values('sqnr_db')):.1f}"]
-    cells += [f"{size:,.0f}", f"{size / exact['bytes']:.3f}"]
-    cells += [f"{statistics.median(values(key)):.2f}" for key in ("time", "to_qdq")]
-    cells += [f"{statistics.median(values(key)):.1f}" for key in ("seconds", "cpu_s")]
-    return [*cells, f"{max(values('peak_mb')):.0f}"]
+def values(results: Sequence[dict[str, Any]], key: str) -> list[float]:
+    return [float(result[key]) for result in results]
+
+
+def middle(key: str, form: str) -> Column:
+    """The median over seeds."""
+    return lambda results, exact: format(statistics.median(values(results, key)), form)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -351,6 +378,20 @@ def spread(values: Sequence[float]) -> str:
     """Mean, and standard deviation over seeds."""
     return f"{mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
+
+COLUMNS: dict[str, Column] = {
+    "top-1": lambda results, exact: spread(values(results, "top1")),
+    "diff.": lambda results, exact: f"{mean(values(results, 'top1')) - exact['top1']:+.2f}",
+    "same": lambda results, exact: spread(values(results, "same")),
+    "dB": lambda results, exact: f"{mean(values(results, 'sqnr_db')):.1f}",
+    "bytes": middle("bytes", ",.0f"),
+    "kept": lambda results, exact: f"{statistics.median(values(results, 'bytes')) / exact['bytes']:.3f}",
+    "time": middle("time", ".2f"),
+    "to QDQ": middle("to_qdq", ".2f"),
+    "s": middle("seconds", ".1f"),
+    "CPU s": middle("cpu_s", ".1f"),
+    "MB": lambda results, exact: f"{max(values(results, 'peak_mb')):.0f}",
+}
 
 if __name__ == "__main__":
     main()

@@ -10,8 +10,23 @@ import typer
 from ..graph.errors import UsageError
 from . import console
 from .before_after import amount_rows, choice, efficiency_text
-from .fewer_bits import Measured, Request, decibels, tell_noise, tell_rest
-from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
+from .fewer_bits import Given, Measured, Request, decibels, recipe_of, tell_noise, tell_rest
+from .options import (
+    Calibration,
+    Debug,
+    EvalData,
+    Exclude,
+    Json,
+    Measure,
+    ModelPath,
+    Out,
+    Preprocess,
+    Samples,
+    Seed,
+    Shapes,
+    fraction,
+    points,
+)
 
 if TYPE_CHECKING:
     from ..passes.binarize.binarize import BinarizedModel
@@ -41,9 +56,9 @@ def binarize(
     form: Annotated[
         str,
         typer.Option(
-            metavar="packed|standard|dense|qonnx",
-            help="Bits and our operators, whose definitions are in the file; bits and standard operators alone; the "
-            "floats that the bits stand for; with pack: QONNX's BipolarQuant.",
+            metavar="NAME",
+            help="packed: bits, and operators on them whose definitions are in the file. standard: bits and standard "
+            "operators alone. dense: the floats that the bits stand for. qonnx, with pack: BipolarQuant.",
         ),
     ] = "packed",
     block: Annotated[
@@ -56,20 +71,11 @@ def binarize(
     ] = 0.1,
     size: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            metavar="FRACTION",
-            help="Keep this fraction of the file's bytes: layers that lose most stay in float. Needs data.",
-        ),
+        fraction("Keep this fraction of the file's bytes: layers that lose most stay in float. Needs data."),
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            metavar="POINTS",
-            help="Lose no more accuracy: layers that hurt most stay in float. Needs --eval-data.",
-        ),
+        points("Lose no more accuracy: layers that hurt most stay in float. Needs --eval-data."),
     ] = None,
     edges: Annotated[
         bool, typer.Option("--edges", help="Binarize the first and the last layers, too, which hurts most.")
@@ -85,7 +91,7 @@ def binarize(
     exclude: Exclude = None,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the result and measure its noise.")] = True,
     eval_data: EvalData = None,
-    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")] = True,
+    measure: Measure = True,
     force: Annotated[
         bool,
         typer.Option(
@@ -129,26 +135,10 @@ def binarize(
     original = from_qonnx(load(model, shapes=parse_shapes(shape)))
     console.notes(original.notes)
     check_target(original, out)
-    recipe = {
-        "pass": "binarize",
-        "seed": seed,
-        **{k: v for k, v in options.items() if v not in (None, ())},
-        "form": form,
-    }
-    request = Request(
-        original,
-        model,
-        out,
-        recipe,
-        data=data,
-        eval_data=eval_data,
-        preprocess=preprocess,
-        samples=samples,
-        seed=seed,
-        measure=measure,
-        force=force,
-        **({"written": to_qonnx} if form == "qonnx" else {}),
-    )
+    given = Given(data, eval_data, preprocess, samples)
+    recipe = {**recipe_of("binarize", seed, options), "form": form}
+    written = to_qonnx if form == "qonnx" else None
+    request = Request(original, model, out, recipe, given, seed, measure, force, written)
     answer = request.carried_out("binarizing", work.binarize, _hint)
     if answer is not None:
         done, measured = answer

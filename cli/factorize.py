@@ -34,6 +34,7 @@ from .options import (
     Seed,
     Shapes,
     fraction,
+    points,
 )
 
 if TYPE_CHECKING:
@@ -52,12 +53,7 @@ def factorize(
     evbmf: Annotated[bool, typer.Option("--evbmf", help="Keep what stands out of noise in every layer.")] = False,
     max_drop: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            metavar="POINTS",
-            help="Look for the smallest model that loses at most so many points of accuracy on --eval-data.",
-            show_default=False,
-        ),
+        points("Look for the smallest model that loses at most so many points of accuracy on --eval-data."),
     ] = None,
     rank: Annotated[
         list[str] | None,

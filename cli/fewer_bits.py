@@ -41,31 +41,44 @@ Measured = dict[str, dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
+class Given:
+    """What the user said of data.
+
+    Raises:
+        UsageError: a number of samples, and no data to take them from.
+    """
+
+    data: str | None
+    eval_data: str | None
+    preprocess: str | None
+    samples: int | None
+
+    def __post_init__(self) -> None:
+        if self.samples is not None and self.data is None:
+            raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
+
+
+def recipe_of(name: str, seed: int, options: dict[str, Any]) -> dict[str, Any]:
+    """What a file tells of how it was made."""
+    return {"pass": name, "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
+
+
+@dataclass(frozen=True)
 class Request:
     """A model and the file that it was read from, where the result goes, what data there is.
 
     ``written`` is how the result is written where no runtime here could run it.
-
-    Raises:
-        UsageError: a number of samples, and no data to take them from.
     """
 
     original: Model
     path: Path
     out: Path
     recipe: dict[str, Any]
-    data: str | None
-    eval_data: str | None
-    preprocess: str | None
-    samples: int | None
+    given: Given
     seed: int
     measure: bool
     force: bool
-    written: Callable[[Model], Model] = lambda made: made
-
-    def __post_init__(self) -> None:
-        if self.samples is not None and self.data is None:
-            raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
+    written: Callable[[Model], Model] | None = None
 
     def carried_out(self, title: str, run: Callable[..., D], hint: Callable[[D], str]) -> tuple[D, Measured] | None:
         """Run the pass, measure and write; None where nothing changed and --force wrote the model as it is.
@@ -76,9 +89,9 @@ class Request:
         from ..graph.save import save
         from ..passes import Context
 
-        original, close = for_many_samples(self.original, self.data, self.eval_data)
-        labelled = open_source(self.eval_data, original, self.preprocess, None)
-        source = open_source(self.data, original, self.preprocess, self.samples)
+        original, close = for_many_samples(self.original, self.given.data, self.given.eval_data)
+        labelled = open_source(self.given.eval_data, original, self.given.preprocess, None)
+        source = open_source(self.given.data, original, self.given.preprocess, self.given.samples)
         evaluate = None if labelled is None else lambda candidate: _top1(candidate, labelled)
         try:
             with console.progress(title) as tick:
@@ -98,7 +111,7 @@ class Request:
         if done.after["size_bytes"] >= done.before["size_bytes"]:
             done.notes.append("the file is not smaller than the original")
         done.notes.extend(slower(times, hint(done)))
-        save(self.written(done.model), self.out, recipe=self.recipe)
+        save(self.written(done.model) if self.written else done.model, self.out, recipe=self.recipe)
         return done, {"accuracy": accuracy, "latency_ms": times}
 
     def _report_unchanged(self, error: NothingChanged) -> None:

@@ -88,6 +88,14 @@ Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Thr
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 
 
+Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")]
+
+
+def points(text: str) -> Any:
+    """An option that takes a number of points of accuracy."""
+    return typer.Option(min=0.0, metavar="POINTS", help=text, show_default=False)
+
+
 def fraction(text: str) -> Any:
     """An option that takes a part of a whole."""
     return typer.Option(min=0.0, max=1.0, metavar="FRACTION", help=text, show_default=False)

@@ -10,8 +10,22 @@ import typer
 from ..graph.errors import UsageError
 from . import console
 from .before_after import amount_rows
-from .fewer_bits import Request, decibels, tell_noise, tell_rest
-from .options import Calibration, Debug, EvalData, Exclude, Json, ModelPath, Out, Preprocess, Samples, Seed, Shapes
+from .fewer_bits import Given, Request, decibels, recipe_of, tell_noise, tell_rest
+from .options import (
+    Calibration,
+    Debug,
+    EvalData,
+    Exclude,
+    Json,
+    Measure,
+    ModelPath,
+    Out,
+    Preprocess,
+    Samples,
+    Seed,
+    Shapes,
+    points,
+)
 
 if TYPE_CHECKING:
     from ..graph.model import Model
@@ -66,11 +80,7 @@ def quantize(
     allocator: Annotated[str, typer.Option(metavar="NAME", help="How --bits and --size are divided: dp, ompq.")] = "dp",
     max_drop: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            metavar="POINTS",
-            help="Lose no more accuracy: layers that hurt most keep more bits. Needs --eval-data.",
-        ),
+        points("Lose no more accuracy: layers that hurt most keep more bits. Needs --eval-data."),
     ] = None,
     smooth: Annotated[
         float | None,
@@ -104,7 +114,7 @@ def quantize(
         bool, typer.Option("--verify/--no-verify", help="Run the result and look at what the runtime makes of it.")
     ] = True,
     eval_data: EvalData = None,
-    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")] = True,
+    measure: Measure = True,
     force: Annotated[
         bool, typer.Option("--force", help="Write the model as it is where nothing in it can be quantized.")
     ] = False,
@@ -145,20 +155,9 @@ def quantize(
         "verify": verify,
     }
     work = Quantize(**options)
-    recipe = {"pass": "quantize", "seed": seed, **{k: v for k, v in options.items() if v not in (None, ())}}
-    request = Request(
-        original,
-        model,
-        out,
-        recipe,
-        data=data,
-        eval_data=eval_data,
-        preprocess=preprocess,
-        samples=samples,
-        seed=seed,
-        measure=measure,
-        force=force,
-    )
+    given = Given(data, eval_data, preprocess, samples)
+    recipe = recipe_of("quantize", seed, options)
+    request = Request(original, model, out, recipe, given, seed, measure, force)
     answer = request.carried_out("quantizing", work.quantize, _hint)
     if answer is not None:
         _report(*answer, model, out, original.notes)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,28 +12,16 @@ from ...graph.model import Model
 from ...measure.data import DataSource
 from ...measure.efficiency import Efficiency, efficiency
 from ..base import PASSES, Context, Pass, PassReport, name_in
-from ..quantize.attempt import Evaluate, amounts, attempted
-from ..quantize.noise import Worst, worst
-from ..quantize.scheme import Result
+from ..quantize.attempt import Changed, Evaluate, attempted
 from .scheme import AUTO, SCHEMES, BitNote, Job, scheme_for
 
 
 @dataclass(frozen=True)
-class BinarizedModel:
+class BinarizedModel(Changed):
     """What a run of the pass found and did. ``scheme`` is the one that was used."""
 
-    model: Model
     scheme: str
-    result: Result
-    before: Mapping[str, float]
-    after: Mapping[str, float]
-    sqnr: Mapping[str, float]
-    outputs: Mapping[str, float]
-    worst: list[Worst]
     efficiency: Efficiency
-    notes: list[str]
-    seconds: float
-    spared: list[str] = field(default_factory=list)
 
     @property
     def layers(self) -> list[BitNote]:
@@ -85,10 +71,9 @@ class Binarize(Pass):
 
         ``real`` are inputs to measure losses on where there is no calibration data; ``evaluate`` is for ``max_drop``.
         """
-        start = time.perf_counter()
         name, scheme = scheme_for(self.scheme, model)
         job = Job(model, self, context, real=real)
-        attempt = attempted(
+        done = attempted(
             model,
             lambda spared: scheme.run(replace(job, spared=spared)),
             data=context.data or real,
@@ -97,43 +82,19 @@ class Binarize(Pass):
             verify=self.verify,
             done="binarized",
             advice="use more bits: intaglio quantize --scheme w4",
+            rounded=False,
         )
-        result, noise = attempt.result, attempt.noise
-        return BinarizedModel(
-            model=result.outcome.model,
-            scheme=name,
-            result=result,
-            before=amounts(model),
-            after=amounts(result.outcome.model),
-            sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
-            outputs=attempt.outputs,
-            worst=worst(result.layers, noise, rounded=False),
-            efficiency=efficiency(cost(model), cost(result.outcome.model)),
-            notes=list(result.outcome.notes),
-            seconds=time.perf_counter() - start,
-            spared=attempt.spared,
-        )
+        return BinarizedModel(**vars(done), scheme=name, efficiency=efficiency(cost(model), cost(done.model)))
 
 
 def describe(done: BinarizedModel) -> dict[str, Any]:
     """The result as plain data: what ``intaglio binarize --json`` prints."""
-    result = done.result
     return {
         "scheme": done.scheme,
         "bits": done.bits,
         "bibench": done.efficiency.as_dict(),
-        "before": dict(done.before),
-        "after": dict(done.after),
-        "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
+        **done.described(),
         "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in done.layers],
-        "nodes": dict(result.outcome.done),
-        "skipped": dict(result.outcome.skipped),
-        "sqnr_db": dict(done.outputs),
-        "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in done.worst],
-        "spared": done.spared,
-        **result.details,
-        "notes": done.notes,
-        "seconds": done.seconds,
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from ...graph.save import file_bytes
 from ...measure.data import DataSource
 from ...measure.inputs import runnable_inputs
 from ...measure.session import open_session, run
-from .noise import measure, outputs_noise
+from .noise import Worst, measure, outputs_noise, worst
 from .scheme import Result
 from .spare import Make, spare
 
@@ -23,13 +25,39 @@ Evaluate = Callable[[Model], float]
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """``noise`` is that of tensors by name, ``outputs`` that of the outputs, in decibels; ``spared`` are layers' names."""
+class Changed:
+    """What a run of a pass found and did. ``spared`` are names of layers.
 
+    ``sqnr`` is signal to noise of layers by their names, ``outputs`` that of outputs. Units: decibels, seconds.
+    """
+
+    model: Model
     result: Result
-    noise: dict[str, float]
-    outputs: dict[str, float]
-    spared: list[str] = field(default_factory=list)
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    sqnr: Mapping[str, float]
+    outputs: Mapping[str, float]
+    worst: list[Worst]
+    notes: list[str]
+    seconds: float
+    spared: list[str]
+
+    def described(self) -> dict[str, Any]:
+        """What reports of all passes tell, as plain data."""
+        before, after, outcome = self.before, self.after, self.result.outcome
+        return {
+            "before": dict(before),
+            "after": dict(after),
+            "kept": {k: after.get(k, 0) / before[k] if before[k] else 1.0 for k in before},
+            "nodes": dict(outcome.done),
+            "skipped": dict(outcome.skipped),
+            "sqnr_db": dict(self.outputs),
+            "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in self.worst],
+            "spared": self.spared,
+            **self.result.details,
+            "notes": self.notes,
+            "seconds": self.seconds,
+        }
 
 
 def attempted(
@@ -42,14 +70,18 @@ def attempted(
     verify: bool = True,
     done: str = "quantized",
     advice: str = "",
-) -> Attempt:
+    rounded: bool = True,
+) -> Changed:
     """What ``make`` gives, with no more layers spared than ``max_drop`` (points of accuracy) asks for.
+
+    ``rounded`` says whether activations may be rounded, too: then they may be what to mend.
 
     Raises:
         UsageError: ``max_drop`` without a way to evaluate.
         NothingChanged: no layer could be changed, or none within ``max_drop``.
         ProofFailed: the result does not run, or gives no numbers.
     """
+    start = time.perf_counter()
     if max_drop is not None and evaluate is None:
         raise UsageError("--max-drop needs labelled data", fix="add --eval-data, or leave it out")
     result = make(frozenset())
@@ -71,7 +103,18 @@ def attempted(
         if verify and spared:
             check(model, result.outcome.model, data, done)
     outputs = outputs_noise(model, result.outcome.model, data) if data is not None and verify else {}
-    return Attempt(result, noise, outputs, spared)
+    return Changed(
+        result.outcome.model,
+        result,
+        amounts(model),
+        amounts(result.outcome.model),
+        {one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
+        outputs,
+        worst(result.layers, noise, rounded=rounded),
+        list(result.outcome.notes),
+        time.perf_counter() - start,
+        spared,
+    )
 
 
 def amounts(model: Model) -> dict[str, float]:

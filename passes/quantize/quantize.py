@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -15,30 +13,19 @@ from ...measure.data import DataSource
 from ..base import PASSES, Context, Pass, PassReport, name_in
 from .activations import AUTO
 from .allocate import ALLOCATORS
-from .attempt import Evaluate, amounts, attempted
+from .attempt import Changed, Evaluate, attempted
 from .kernels_used import Used, kernels_used
-from .noise import Worst, worst
 from .ranges import RANGES
 from .rounding import ROUNDERS
-from .scheme import Job, LayerNote, Result, scheme_named
+from .scheme import Job, LayerNote, scheme_named
 from .targets import TARGETS
 
 
 @dataclass(frozen=True)
-class QuantizedModel:
-    """What a run of the pass found and did."""
+class QuantizedModel(Changed):
+    """What a run of the pass found and did; ``used`` are the kernels that the runtime takes."""
 
-    model: Model
-    result: Result
-    before: Mapping[str, float]
-    after: Mapping[str, float]
-    sqnr: Mapping[str, float]
-    outputs: Mapping[str, float]
-    worst: list[Worst]
     used: Used
-    notes: list[str]
-    seconds: float
-    spared: list[str] = field(default_factory=list)
 
 
 @PASSES.register("quantize")
@@ -97,10 +84,9 @@ class Quantize(Pass):
 
         ``real`` are inputs to measure noise on where there is no calibration data; ``evaluate`` is for ``max_drop``.
         """
-        start = time.perf_counter()
         scheme = scheme_named(self.scheme)
         job = Job(model, self, context)
-        attempt = attempted(
+        done = attempted(
             model,
             lambda spared: scheme(replace(job, spared=spared)),
             data=context.data or real,
@@ -109,41 +95,16 @@ class Quantize(Pass):
             verify=self.verify,
             advice="choose a --scheme with more bits",
         )
-        result, noise = attempt.result, attempt.noise
-        used = kernels_used(result.outcome.model) if self.verify else Used()
-        return QuantizedModel(
-            model=result.outcome.model,
-            result=result,
-            before=amounts(model),
-            after=amounts(result.outcome.model),
-            sqnr={one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
-            outputs=attempt.outputs,
-            worst=worst(result.layers, noise),
-            used=used,
-            notes=list(result.outcome.notes),
-            seconds=time.perf_counter() - start,
-            spared=attempt.spared,
-        )
+        return QuantizedModel(**vars(done), used=kernels_used(done.model) if self.verify else Used())
 
 
 def describe(done: QuantizedModel) -> dict[str, Any]:
     """The result as plain data: what ``intaglio quantize --json`` prints."""
-    result = done.result
     return {
-        "before": dict(done.before),
-        "after": dict(done.after),
-        "kept": {k: done.after.get(k, 0) / done.before[k] if done.before[k] else 1.0 for k in done.before},
-        "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in result.layers],
-        "nodes": dict(result.outcome.done),
-        "skipped": dict(result.outcome.skipped),
-        "sqnr_db": dict(done.outputs),
-        "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in done.worst],
+        **done.described(),
+        "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in done.result.layers],
         "runtime": done.used.as_dict(),
-        "accelerated": result.accelerated,
-        "spared": done.spared,
-        **result.details,
-        "notes": done.notes,
-        "seconds": done.seconds,
+        "accelerated": done.result.accelerated,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,3 +71,21 @@ def labelled(tmp_path: Path) -> Path:
     x[1] = [1, 0, 0]
     np.savez(tmp_path / "eight.npz", x=x, labels=labels)
     return tmp_path / "eight.npz"
+
+
+def refused(ran: Ran, folder: Path, code: int, said: str) -> None:
+    """The command failed with this code and said so in JSON; the folder stayed empty."""
+    assert ran.code == code, (ran.out, ran.err)
+    assert said in ran.json["error"]["what"] + ran.json["error"]["why"]
+    assert list(folder.iterdir()) == []
+
+
+def bad_files(intaglio: Command, command: str, model: Path, folder: Path, *args: str) -> None:
+    """A file that is cut short, a folder that is not there, and one that cannot be written to."""
+    broken, out = folder / "broken.onnx", folder / "out.onnx"
+    broken.write_bytes(model.read_bytes()[:5000])
+    assert intaglio(command, broken, "-o", out, *args).code == 1
+    assert intaglio(command, model, "-o", folder / "no" / "out.onnx", *args).code == 1
+    if os.geteuid():
+        folder.chmod(0o500)
+        assert intaglio(command, model, "-o", out, *args).code == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from .conftest import Command, write_model
+from .conftest import Command, bad_files, refused, write_model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DIGITS, CALIB, TEST = EXAMPLES / "digits.onnx", EXAMPLES / "digits_calib.npz", EXAMPLES / "digits_test.npz"
@@ -145,20 +144,11 @@ def test_a_limit_of_bytes(intaglio: Command, tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_told_and_nothing_is_written(
     intaglio: Command, tmp_path: Path, args: tuple[str, ...], code: int, said: str
 ) -> None:
-    ran = intaglio("binarize", DIGITS, "-o", tmp_path / "b.onnx", *args, *QUIET)
-    assert ran.code == code, (ran.out, ran.err)
-    assert said in ran.json["error"]["what"] + ran.json["error"]["why"]
-    assert list(tmp_path.iterdir()) == []
+    refused(intaglio("binarize", DIGITS, "-o", tmp_path / "b.onnx", *args, *QUIET), tmp_path, code, said)
 
 
 def test_a_broken_file_and_a_folder_that_cannot_be_written(intaglio: Command, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(DIGITS.read_bytes()[:5000])
-    assert intaglio("binarize", broken, "-o", tmp_path / "b.onnx").code == 1
-    assert intaglio("binarize", DIGITS, "-o", tmp_path / "no" / "b.onnx").code == 1
-    if os.geteuid():
-        tmp_path.chmod(0o500)
-        assert intaglio("binarize", DIGITS, "-o", tmp_path / "b.onnx").code == 1
+    bad_files(intaglio, "binarize", DIGITS, tmp_path)
 
 
 def test_with_force_a_model_without_layers_is_written_as_it_is(intaglio: Command, tmp_path: Path) -> None:
