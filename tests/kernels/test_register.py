@@ -75,6 +75,14 @@ def test_native_code_is_used_when_it_is_there(file: str, op: str, tmp_path: Path
     assert (op in ran[True]) == (op in NATIVE)
 
 
+def test_registering_twice_changes_nothing(tmp_path: Path) -> None:
+    case, options = _first("BGemm"), _options(tmp_path)
+    intaglio.register(options)
+    intaglio.register(options)
+    for _ in range(2):
+        case.check(_open(case.model(), options).run(None, case.feed())[0])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("constant", [True, False])
 def test_one_session_runs_in_many_threads_at_once(file: str, threads: int, constant: bool) -> None:
