@@ -17,7 +17,7 @@ from .forms import FORMS, Form
 from .layer import Layer
 from .recognize import Recognized
 from .steps import Layout
-from .tails import tail
+from .tails import Tail, tail
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class _Lowering:
         self._edit = Edit(found.wires.model)
         self._form: Form = FORMS[form](self._edit, found.wires)
         self._signs: dict[object, str] = {}
+        self._joins: dict[int, onnx.NodeProto] = {}
         self.done: dict[str, str] = {}
         self.signs: dict[str, tuple[str, Layout, float, np.ndarray]] = {}
         self.floats: list[str] = []
@@ -67,7 +68,7 @@ class _Lowering:
             layer = self._found.layers.get(place)
             if layer is None:
                 if place not in skipped:
-                    self._form.keep(node)
+                    self._form.keep(self._joins.get(place, node))
                 continue
             self._edit.replace(node)
             if layer.bits is None:
@@ -99,11 +100,15 @@ class _Lowering:
             self.floats.append(dot.out)
             self._with_factor(layer, bits, signs)
             return frozenset()
-        behind = tail(self._wires, dot.out, dot.out_layout)
+        behind = tail(self._wires, dot.out, dot.out_layout, self._joins)
         scale, bias = layer.scale * behind.scale, layer.bias * behind.scale + behind.shift
+        out = behind.target
+        if behind.joined is not None:
+            out = self._edit.tensor(f"{out}_shifted")
+            self._joins[behind.joined] = _join(self._wires.nodes[behind.joined], behind, out)
+        self.floats.append(behind.result or out)
         reader = self._turned(layer, bits)
-        self._form.sums(signs, reader, scale.astype(np.float32), bias.astype(np.float32), behind.target)
-        self.floats.append(behind.target)
+        self._form.sums(signs, reader, scale.astype(np.float32), bias.astype(np.float32), out)
         return behind.places
 
     def _with_factor(self, layer: Layer, bits: Bits, signs: str) -> None:
@@ -177,6 +182,17 @@ class _Lowering:
         signs = self._form.signs(x, bits, threshold, stem)
         self.takers.append(x if x != bits.source else self._edit.nodes[before].output[0])
         return signs
+
+
+def _join(node: onnx.NodeProto, behind: Tail, shifted: str) -> onnx.NodeProto:
+    """The Add of a shortcut to a layer whose shift holds what was added behind it."""
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    for k, name in enumerate(node.input):
+        if name == behind.target:
+            made.input[k] = shifted
+    made.output[0] = behind.result
+    return made
 
 
 def _alive(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:

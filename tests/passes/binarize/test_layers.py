@@ -162,6 +162,17 @@ def test_a_sign_that_several_layers_read_is_packed_once() -> None:
     assert (ops["BitPack"], ops["BConv"]) == (1, 3)
 
 
+def test_a_shift_behind_a_shortcut_joins_the_layer_once() -> None:
+    g = graph()
+    parts = [
+        g.node("Conv", SIGNS["where_below"](g, "x"), g.constant(signs(g.rng, 9, 9, 3, 3)), pads=[1] * 4) for _ in "ab"
+    ]
+    y = g.node("Sub", g.node("Add", *parts), g.constant(small(g.rng, 9, 1, 1)))
+    y = g.node("PRelu", g.node("Add", y, g.constant(small(g.rng, 9, 1, 1))), g.constant(scales(g.rng, 9, 1, 1)))
+    ops = packed(g.model(["N", 9, 5, 5], y), numbers(g, 2, 9, 5, 5), 2)
+    assert (ops["Add"], ops["Sub"]) == (1, 0)
+
+
 def test_weights_that_layers_share_are_stored_once() -> None:
     g = graph()
     w, x = g.constant(signs(g.rng, 9, 9, 3, 3)), "x"
