@@ -59,6 +59,7 @@ def bench(
             "p90_ms": latency.p90_ms,
             "min_ms": latency.min_ms,
             "runs": latency.runs,
+            "native": s.native,
             "speedup": timing.speedup(i),
             "verdict": timing.verdict(i) if i else "base",
         }
@@ -78,7 +79,9 @@ def bench(
         columns = ("model", "median ms", "p90 ms", "min ms", "runs", *(("speed",) if several else ()))
         cells = [_cells(row)[: len(columns)] for row in rows]
         console.table("", columns, cells)
-        console.line(f"{shape_text(rows[0]['inputs'])}; {console.count(threads, 'thread')}; {timing.machine}")
+        native = {f"; operators on bits: native, {row['native']}" for row in rows if row["native"]}
+        machine = f"{timing.machine}{''.join(native)}"
+        console.line(f"{shape_text(rows[0]['inputs'])}; {console.count(threads, 'thread')}; {machine}")
 
     console.notes(notes)
     console.emit(result, show)

@@ -46,7 +46,7 @@ class SignActivation(torch.autograd.Function):
         return sign(x)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return grad * torch.clamp(2 - 2 * x.abs(), min=0)
 
@@ -69,7 +69,8 @@ class BinaryConv(nn.Module):
         scale = self.real.abs().mean(dim=(1, 2, 3)).detach()[:, None, None]
         near = self.real.clamp(-1, 1)
         signs = (sign(self.real) - near).detach() + near
-        return F.conv2d(SignActivation.apply(x), signs, padding=1) * scale
+        activations: Tensor = SignActivation.apply(x)  # type: ignore[no-untyped-call]
+        return F.conv2d(activations, signs, padding=1) * scale
 
     def store(self) -> None:
         """Take down the signs and scales of the float weights, as they are written to the file."""

@@ -30,7 +30,7 @@ static inline bool ib_product(size_t *result, const size_t *sizes, size_t count)
 /* Memory on a cache line of its own; null where there is none. Free with free(). */
 static inline void *ib_allocate(size_t bytes) {
     if (bytes > PTRDIFF_MAX / 2) return NULL;
-    return aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
+    return aligned_alloc(64, (bytes / 64 + (bytes % 64 != 0 || !bytes)) * 64);
 }
 
 #endif

@@ -3,8 +3,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { MOST_THREADS = 256 };
-
 typedef struct crew {
     ib_task task;
     void *work;
@@ -19,10 +17,9 @@ static void *take_tasks(void *argument) {
 }
 
 static void run_on_own(size_t count, ib_task task, void *work, size_t tasks) {
-    pthread_t others[MOST_THREADS];
+    pthread_t others[IB_MOST_THREADS];
     crew c = {.task = task, .work = work, .tasks = tasks};
     atomic_init(&c.next, 0);
-    if (count > MOST_THREADS) count = MOST_THREADS;
     if (count > tasks) count = tasks;
     size_t started = 0;
     while (started + 1 < count && !pthread_create(&others[started], NULL, take_tasks, &c)) started++;

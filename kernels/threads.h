@@ -15,7 +15,18 @@ typedef struct ib_threads {
     void *context;
 } ib_threads;
 
-static inline size_t ib_thread_count(const ib_threads *threads) { return threads && threads->count ? threads->count : 1; }
+enum { IB_MOST_THREADS = 256 };
+
+static inline size_t ib_thread_count(const ib_threads *threads) {
+    if (!threads || !threads->count) return 1;
+    return threads->count < IB_MOST_THREADS ? threads->count : IB_MOST_THREADS;
+}
+
+/* Threads for so much work, in whatever unit `least` is in. Starting threads takes some 20 microseconds, so work below
+   `least` gets none of the library's own; those of the program around it are there already. */
+static inline const ib_threads *ib_threads_worth(const ib_threads *threads, size_t amount, size_t least) {
+    return amount < least && threads && !threads->run ? NULL : threads;
+}
 
 /* Call task(work, i) for every i below `tasks`. Cannot fail: threads that do not start leave their work to the others. */
 void ib_parallel(const ib_threads *threads, ib_task task, void *work, size_t tasks);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from ..kernels import library
 from ..kernels.library import KernelError
 from ..kernels.operators import DOMAIN
 
-_DOMAIN_MARKS = tuple(len(DOMAIN).to_bytes(size, "little") + DOMAIN.encode() for size in (1, 4))
-"""A string with its length before it, as a protobuf and as a flat buffer (``.ort``) hold it."""
+_OPSET_IMPORT = 8
+"""Number of the field of ``onnx.ModelProto`` that names the domains of a model."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def kernels() -> Kernels:
 
 
 def holds_bits(model: Model | Path | str) -> bool:
-    """Whether a model uses the domain of the operators on bits. Of a file only its bytes are looked at.
+    """Whether a model uses the domain of the operators on bits. Of a file no more is read than where it says so.
 
     A file that merely mentions the domain counts as well: registering operators that no node uses changes nothing.
     """
@@ -53,6 +54,35 @@ def holds_bits(model: Model | Path | str) -> bool:
         return any(opset.domain == DOMAIN for opset in model.proto.opset_import)
     try:
         with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(mark) >= 0 for mark in _DOMAIN_MARKS)
-    except (OSError, ValueError):
+            if content[4:8] == b"ORTM":  # ONNX Runtime's own format: a flat buffer, strings anywhere in it
+                return content.find(DOMAIN.encode()) >= 0
+            return any(DOMAIN.encode() in content[start:end] for start, end in _parts(content, _OPSET_IMPORT))
+    except (OSError, ValueError, LookupError):
         return False  # ONNX Runtime tells what is wrong with the file
+
+
+def _parts(content: mmap.mmap, wanted: int) -> Iterator[tuple[int, int]]:
+    """Where the fields of one number lie in a protobuf message. Other fields, the whole graph, are stepped over.
+
+    Source: Protocol Buffers, encoding: protobuf.dev/programming-guides/encoding.
+    """
+    at = 0
+    while at < len(content):
+        tag, at = _varint(content, at)
+        size, at = _varint(content, at) if tag & 7 in (0, 2) else ({1: 8, 5: 4}[tag & 7], at)
+        if tag & 7 == 0:
+            continue  # the number itself
+        if tag >> 3 == wanted:
+            yield at, at + size
+        at += size
+
+
+def _varint(content: mmap.mmap, at: int) -> tuple[int, int]:
+    """A number of 7 bits to a byte, least significant first, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = content[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at

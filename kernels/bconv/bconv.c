@@ -90,10 +90,9 @@ static void find_offsets(ptrdiff_t *offset, const ib_bconv *handle, const ib_ima
 }
 
 static void run(const ib_bconv *handle, const ib_image *image, size_t batch, const uint8_t *cells,
-                const ptrdiff_t *offset, const ib_output *output, const ib_threads *threads) {
+                const ptrdiff_t *offset, const ib_starts *starts, const ib_output *output, const ib_threads *threads) {
     const ib_bconv_shape *s = &handle->shape;
     const size_t down = (size_t)s->strides[0], across = (size_t)s->strides[1] / image->step;
-    const ib_zeros zeros = {.shape = s, .image = image, .sums = handle->tap_sums};
     const ib_field field = {
         .bits = cells,
         .offset = offset,
@@ -104,9 +103,8 @@ static void run(const ib_bconv *handle, const ib_image *image, size_t batch, con
         .group_stride = (ptrdiff_t)(image->words * sizeof(uint64_t)),
         .line_stride = (ptrdiff_t)(down * image->cells * image->cell_bytes),
         .row_stride = (ptrdiff_t)(across * image->cell_bytes),
-        .mend = handle->tap_sums ? ib_take_zeros_out : NULL,
-        .needs_mending = ib_reaches_zeros,
-        .context = &zeros,
+        .kind = starts->kind,
+        .starts = starts->values,
     };
     ib_sweep(&handle->panels, &field, output, true, threads);
 }
@@ -137,15 +135,17 @@ int ib_bconv_run(const ib_bconv *handle, int64_t batch, int64_t height, int64_t 
     if (!status) status = check_run(handle, (size_t)batch, &image, bits_bytes, output, &filled);
     if (status || !batch) return status;
 
+    ib_starts starts = {0};
+    if (handle->tap_sums) status = ib_starts_make(&starts, &handle->shape, &image, &handle->panels, handle->tap_sums);
     ptrdiff_t *offset = malloc(handle->panels.steps * sizeof *offset);
     uint8_t *cells = as_it_is ? NULL : ib_allocate(filled);
-    if (offset && (as_it_is || cells)) {
+    if (!status && (!offset || (!as_it_is && !cells))) status = IB_NO_MEMORY;
+    if (!status) {
         find_offsets(offset, handle, &image);
         if (!as_it_is) ib_image_fill(&image, &handle->shape, (size_t)batch, bits, cells, threads);
-        run(handle, &image, (size_t)batch, as_it_is ? bits : cells, offset, output, threads);
-    } else {
-        status = IB_NO_MEMORY;
+        run(handle, &image, (size_t)batch, as_it_is ? bits : cells, offset, &starts, output, threads);
     }
+    ib_starts_free(&starts);
     free(offset);
     free(cells);
     return status;

@@ -2,6 +2,8 @@
 
 #include "../bits.h"
 
+enum { BYTES_WORTH_THREADS = 1 << 20 };
+
 size_t ib_cell_runs(const ib_bconv_shape *shape, size_t taps) {
     return (size_t)shape->kernel[0] * (size_t)shape->kernel[1] / taps;
 }
@@ -143,5 +145,6 @@ void ib_image_fill(const ib_image *image, const ib_bconv_shape *shape, size_t ba
         .to = to,
         .pixel_bytes = pixel_bytes,
     };
+    threads = ib_threads_worth(threads, batch * image->bytes, BYTES_WORTH_THREADS);
     ib_parallel(threads, fill_line, &f, batch * image->lines);
 }

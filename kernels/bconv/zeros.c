@@ -31,42 +31,89 @@ int ib_tap_sums(int32_t **sums, const ib_bconv_shape *shape, const ib_panels *pa
     return IB_OK;
 }
 
-static void subtract(int32_t *dot, const int32_t *sum) {
-    for (int o = 0; o < IB_PANEL; o++) dot[o] -= sum[o];
+/* The taps of a window that lie inside along one axis, [begin, end), and the kinds of windows that this makes. */
+typedef struct span {
+    int64_t begin, end;
+} span;
+
+typedef struct axis {
+    size_t *kind; /* [positions of the window] */
+    span *spans;  /* [kinds] */
+    size_t kinds;
+} axis;
+
+static void forget_axis(axis *a) {
+    free(a->kind);
+    free(a->spans);
 }
 
-/* Where the window of a pixel begins, and whether all of it lies inside. */
-static bool is_inside(const ib_zeros *z, size_t pixel, int64_t *top, int64_t *left) {
-    const ib_bconv_shape *s = z->shape;
-    *top = (int64_t)(pixel / z->image->out_width) * s->strides[0] - s->pads[0];
-    *left = (int64_t)(pixel % z->image->out_width) * s->strides[1] - s->pads[1];
-    const int64_t bottom = *top + (s->kernel[0] - 1) * s->dilations[0];
-    const int64_t right = *left + (s->kernel[1] - 1) * s->dilations[1];
-    return *top >= 0 && *left >= 0 && bottom < (int64_t)z->image->height && right < (int64_t)z->image->width;
-}
-
-bool ib_reaches_zeros(const void *context, size_t first, size_t rows) {
-    int64_t top, left;
-    for (size_t r = 0; r < rows; r++)
-        if (!is_inside(context, first + r, &top, &left)) return true;
-    return false;
-}
-
-void ib_take_zeros_out(const void *context, size_t panel, size_t first, size_t rows, int32_t *dot) {
-    const ib_zeros *z = context;
-    const ib_bconv_shape *s = z->shape;
-    const int64_t height = (int64_t)z->image->height, width = (int64_t)z->image->width;
-    const int32_t *sums = z->sums + panel * (size_t)(s->kernel[0] * s->kernel[1]) * IB_PANEL;
-    for (size_t r = 0; r < rows; r++, dot += IB_PANEL) {
-        int64_t top, left;
-        if (is_inside(z, first + r, &top, &left)) continue;
-        for (int64_t i = 0; i < s->kernel[0]; i++) {
-            const int64_t y = top + i * s->dilations[0];
-            for (int64_t j = 0; j < s->kernel[1]; j++) {
-                const int64_t x = left + j * s->dilations[1];
-                if (y < 0 || x < 0 || y >= height || x >= width)
-                    subtract(dot, sums + (i * s->kernel[1] + j) * IB_PANEL);
-            }
-        }
+/* As the window moves on, both ends only ever fall, so windows of a kind are neighbours. */
+static bool find_kinds(axis *a, const ib_bconv_shape *s, int which, size_t size, size_t positions) {
+    *a = (axis){malloc(positions * sizeof *a->kind), malloc(positions * sizeof *a->spans), 0};
+    if (!a->kind || !a->spans) return false;
+    const int64_t dilation = s->dilations[which], taps = s->kernel[which];
+    for (size_t i = 0; i < positions; i++) {
+        const int64_t first = (int64_t)i * s->strides[which] - s->pads[which], left = (int64_t)size - first;
+        const int64_t begin = first < 0 ? (-first + dilation - 1) / dilation : 0;
+        const int64_t end = left > 0 ? (left + dilation - 1) / dilation : 0;
+        const span now = {begin < taps ? begin : taps, end < taps ? end : taps};
+        const span *last = a->kinds ? &a->spans[a->kinds - 1] : NULL;
+        if (!last || last->begin != now.begin || last->end != now.end) a->spans[a->kinds++] = now;
+        a->kind[i] = a->kinds - 1;
     }
+    return true;
+}
+
+/* One panel: the base, less the taps outside. */
+static void start_from(int32_t *start, const int32_t *base, const int32_t *sums, const ib_bconv_shape *s, span down,
+                       span across) {
+    memcpy(start, base, IB_PANEL * sizeof *start);
+    for (int64_t i = 0; i < s->kernel[0]; i++)
+        for (int64_t j = 0; j < s->kernel[1]; j++, sums += IB_PANEL) {
+            if (i >= down.begin && i < down.end && j >= across.begin && j < across.end) continue;
+            for (int o = 0; o < IB_PANEL; o++) start[o] -= sums[o];
+        }
+}
+
+static int fill_starts(ib_starts *starts, const ib_bconv_shape *shape, const ib_image *image, const ib_panels *panels,
+                       const int32_t *sums, const axis *down, const axis *across) {
+    const size_t count = ib_panels_total(panels), taps = (size_t)(shape->kernel[0] * shape->kernel[1]);
+    size_t kinds, bytes, pairs;
+    if (!IB_PRODUCT(&kinds, image->out_height, image->out_width, sizeof *starts->kind) ||
+        !IB_PRODUCT(&bytes, down->kinds, across->kinds, count, IB_PANEL, sizeof *starts->values) ||
+        !IB_PRODUCT(&pairs, down->kinds, across->kinds) || pairs > UINT32_MAX)
+        return IB_TOO_LARGE;
+    starts->kind = ib_allocate(kinds);
+    starts->values = ib_allocate(bytes);
+    if (!starts->kind || !starts->values) return IB_NO_MEMORY;
+    for (size_t y = 0; y < image->out_height; y++)
+        for (size_t x = 0; x < image->out_width; x++)
+            starts->kind[y * image->out_width + x] = (uint32_t)(down->kind[y] * across->kinds + across->kind[x]);
+    int32_t *value = starts->values;
+    for (size_t i = 0; i < down->kinds; i++)
+        for (size_t j = 0; j < across->kinds; j++)
+            for (size_t panel = 0; panel < count; panel++, value += IB_PANEL)
+                start_from(value, ib_panel_base(panels, panel), sums + panel * taps * IB_PANEL, shape, down->spans[i],
+                           across->spans[j]);
+    return IB_OK;
+}
+
+int ib_starts_make(ib_starts *starts, const ib_bconv_shape *shape, const ib_image *image, const ib_panels *panels,
+                   const int32_t *sums) {
+    axis down = {0}, across = {0};
+    *starts = (ib_starts){0};
+    int status = IB_NO_MEMORY;
+    if (find_kinds(&down, shape, 0, image->height, image->out_height) &&
+        find_kinds(&across, shape, 1, image->width, image->out_width))
+        status = fill_starts(starts, shape, image, panels, sums, &down, &across);
+    if (status) ib_starts_free(starts);
+    forget_axis(&down);
+    forget_axis(&across);
+    return status;
+}
+
+void ib_starts_free(ib_starts *starts) {
+    free(starts->kind);
+    free(starts->values);
+    *starts = (ib_starts){0};
 }

@@ -4,6 +4,8 @@
 #include "../sizes.h"
 #include "../tile/sweep.h"
 
+enum { BYTES_WORTH_THREADS = 1 << 20 };
+
 struct ib_bgemm {
     ib_panels panels;
     size_t length;
@@ -89,7 +91,7 @@ int ib_bgemm_run(const ib_bgemm *handle, int64_t rows, const uint8_t *bits, int6
     copy c = {.bits = bits, .rows = ib_allocate(copied), .count = (size_t)rows, .length = handle->length};
     if (!c.rows) return IB_NO_MEMORY;
     c.chunk = ib_ceil_div(c.count, ib_thread_count(threads));
-    ib_parallel(threads, copy_task, &c, ib_ceil_div(c.count, c.chunk));
+    ib_parallel(ib_threads_worth(threads, copied, BYTES_WORTH_THREADS), copy_task, &c, ib_ceil_div(c.count, c.chunk));
     run(handle, (size_t)rows, c.rows, output, threads);
     free(c.rows);
     return IB_OK;

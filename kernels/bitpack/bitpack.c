@@ -3,7 +3,7 @@
 #include "../bits.h"
 #include "../sizes.h"
 
-enum { STRIPS_PER_TASK = 4, NUMBERS_PER_TASK = 16384 };
+enum { STRIPS_PER_TASK = 4, NUMBERS_PER_TASK = 16384, NUMBERS_WORTH_THREADS = 1 << 20 };
 
 typedef struct packing {
     const ib_bitpack *variant;
@@ -100,7 +100,7 @@ int ib_bitpack_rows(int isa, int64_t rows, int64_t channels, const ib_numbers *x
         .bits = bits,
     };
     if (!p.threshold) return IB_NO_MEMORY;
-    ib_parallel(threads, rows_task, &p, ib_ceil_div(count, p.chunk));
+    ib_parallel(ib_threads_worth(threads, numbers, NUMBERS_WORTH_THREADS), rows_task, &p, ib_ceil_div(count, p.chunk));
     free(own);
     return IB_OK;
 }
@@ -128,7 +128,7 @@ int ib_bitpack_planes(int isa, int64_t images, int64_t channels, int64_t pixels,
         .bits = bits,
     };
     if (!p.threshold) return IB_NO_MEMORY;
-    ib_parallel(threads, planes_task, &p, count * p.chunks);
+    ib_parallel(ib_threads_worth(threads, numbers, NUMBERS_WORTH_THREADS), planes_task, &p, count * p.chunks);
     free(own);
     return IB_OK;
 }

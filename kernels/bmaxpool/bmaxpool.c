@@ -3,6 +3,8 @@
 #include "../bits.h"
 #include "../sizes.h"
 
+enum { BYTES_WORTH_THREADS = 1 << 20 };
+
 typedef struct pooling {
     const ib_bmaxpool_shape *shape;
     size_t size[2], out[2], pixel_bytes;
@@ -75,6 +77,7 @@ int ib_bmaxpool_run(const ib_bmaxpool_shape *shape, int64_t batch, int64_t heigh
         return IB_TOO_LARGE;
     if (bits_bytes < 0 || (size_t)bits_bytes != taken || out_bytes < 0 || (size_t)out_bytes != made) return IB_BAD_LENGTH;
     if (batch && (!bits || !out)) return IB_NULL;
+    threads = ib_threads_worth(threads, taken, BYTES_WORTH_THREADS);
     ib_parallel(threads, pool_line, &p, (size_t)batch * p.out[0]);
     return IB_OK;
 }

@@ -1,12 +1,9 @@
-#define _DEFAULT_SOURCE /* sysconf knows processors only with these */
-#define _DARWIN_C_SOURCE
 #include "node.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <unistd.h>
 
-enum { MESSAGE = 512, MOST_CUTS = 64 };
+enum { MESSAGE = 512 };
 
 ort_status *ib_node_error(const kernel *k, const char *format, ...) {
     char text[MESSAGE];
@@ -144,13 +141,9 @@ static void run_in_session(void *context, ib_task task, void *work, size_t tasks
     for (size_t i = 0; i < tasks; i++) task(work, i);
 }
 
-/* The size of the session's pool cannot be asked for, so the work is cut for all processors: a smaller pool takes more
-   pieces in turn. */
 void ib_node_threads(const kernel *k, const ort_context *context, node_threads *place) {
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t cuts = processors < 1 ? 1 : processors > MOST_CUTS ? MOST_CUTS : (size_t)processors;
     const int lent = k->op->base.version >= ORT_PARALLEL_VERSION;
-    *place = (node_threads){.threads = {.count = lent ? cuts : 1, .run = run_in_session, .context = place},
+    *place = (node_threads){.threads = {.count = lent ? k->op->threads : 1, .run = run_in_session, .context = place},
                             .api = k->api,
                             .context = context};
 }

@@ -25,23 +25,23 @@ TARGET IB_INLINE __m256i differing(int ternary, __m256i a, __m256i w, __m256i si
     return ternary ? _mm256_and_si256(_mm256_xor_si256(a, sign), w) : _mm256_xor_si256(a, w);
 }
 
-/* Rows is a constant where this is used. */
-TARGET IB_INLINE void some_rows(const size_t rows, const int ternary, const uint8_t *const *row,
-                                const ptrdiff_t *offset, size_t steps, const uint64_t *words, const int32_t *base,
-                                int32_t *dot) {
+/* `count` rows from `first` on with 8 outputs from `lane` on; the count is a constant where this is used. */
+TARGET IB_INLINE void some_rows(const size_t count, const int ternary, const ib_rows *rows, size_t first, size_t lane,
+                                const ptrdiff_t *offset, size_t steps, const uint64_t *words, int32_t *dot) {
     const size_t stride = ternary ? 2 * IB_PANEL : IB_PANEL;
     const uint8_t *at[ROWS];
     __m256i total[ROWS][2];
 #pragma GCC unroll 4
-    for (size_t r = 0; r < rows; r++) {
-        at[r] = row[r];
+    for (size_t r = 0; r < count; r++) {
+        at[r] = rows->at[first + r];
         total[r][0] = total[r][1] = _mm256_setzero_si256();
     }
+    words += lane;
     while (steps) {
         const size_t now = steps < BYTES_HOLD ? steps : BYTES_HOLD;
         __m256i low[ROWS], high[ROWS];
 #pragma GCC unroll 4
-        for (size_t r = 0; r < rows; r++) low[r] = high[r] = _mm256_setzero_si256();
+        for (size_t r = 0; r < count; r++) low[r] = high[r] = _mm256_setzero_si256();
         for (size_t s = 0; s < now; s++, words += stride) {
             const __m256i w0 = _mm256_load_si256((const void *)words), w1 = _mm256_load_si256((const void *)(words + 4));
             __m256i s0 = w0, s1 = w1;
@@ -50,7 +50,7 @@ TARGET IB_INLINE void some_rows(const size_t rows, const int ternary, const uint
                 s1 = _mm256_load_si256((const void *)(words + IB_PANEL + 4));
             }
 #pragma GCC unroll 4
-            for (size_t r = 0; r < rows; r++) {
+            for (size_t r = 0; r < count; r++) {
                 uint64_t word;
                 memcpy(&word, at[r] + offset[s], sizeof word);
                 const __m256i a = _mm256_set1_epi64x((long long)word);
@@ -59,43 +59,42 @@ TARGET IB_INLINE void some_rows(const size_t rows, const int ternary, const uint
             }
         }
 #pragma GCC unroll 4
-        for (size_t r = 0; r < rows; r++) {
+        for (size_t r = 0; r < count; r++) {
             total[r][0] = _mm256_add_epi64(total[r][0], _mm256_sad_epu8(low[r], _mm256_setzero_si256()));
             total[r][1] = _mm256_add_epi64(total[r][1], _mm256_sad_epu8(high[r], _mm256_setzero_si256()));
         }
         offset += now;
         steps -= now;
     }
-    const __m256i start = _mm256_loadu_si256((const void *)base);
 #pragma GCC unroll 4
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; r < count; r++) {
         /* Even words of both, 0 1 4 5 | 2 3 6 7, then in order. */
         const __m256 both = _mm256_shuffle_ps(_mm256_castsi256_ps(total[r][0]), _mm256_castsi256_ps(total[r][1]), 0x88);
         const __m256i differ = _mm256_permute4x64_epi64(_mm256_castps_si256(both), 0xd8);
-        _mm256_storeu_si256((void *)(dot + r * IB_PANEL), _mm256_sub_epi32(start, _mm256_slli_epi32(differ, 1)));
+        const __m256i start = _mm256_loadu_si256((const void *)(rows->base[first + r] + lane));
+        _mm256_storeu_si256((void *)(dot + (first + r) * IB_PANEL + lane),
+                            _mm256_sub_epi32(start, _mm256_slli_epi32(differ, 1)));
     }
 }
 
-TARGET IB_INLINE void all_rows(const int ternary, size_t rows, const uint8_t *const *row, const ptrdiff_t *offset,
-                               size_t steps, const uint64_t *words, const int32_t *base, int32_t *dot) {
-    for (size_t o = 0; o < IB_PANEL; o += LANES) {
+TARGET IB_INLINE void all_rows(const int ternary, const ib_rows *rows, const ptrdiff_t *offset, size_t steps,
+                               const uint64_t *words, int32_t *dot) {
+    for (size_t lane = 0; lane < IB_PANEL; lane += LANES) {
         size_t r = 0;
-        for (; r + ROWS <= rows; r += ROWS)
-            some_rows(ROWS, ternary, row + r, offset, steps, words + o, base + o, dot + r * IB_PANEL + o);
-        for (; r + 2 <= rows; r += 2)
-            some_rows(2, ternary, row + r, offset, steps, words + o, base + o, dot + r * IB_PANEL + o);
-        if (r < rows) some_rows(1, ternary, row + r, offset, steps, words + o, base + o, dot + r * IB_PANEL + o);
+        for (; r + ROWS <= rows->count; r += ROWS) some_rows(ROWS, ternary, rows, r, lane, offset, steps, words, dot);
+        for (; r + 2 <= rows->count; r += 2) some_rows(2, ternary, rows, r, lane, offset, steps, words, dot);
+        if (r < rows->count) some_rows(1, ternary, rows, r, lane, offset, steps, words, dot);
     }
 }
 
-TARGET static void binary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                          const uint64_t *words, const int32_t *base, int32_t *dot) {
-    all_rows(0, rows, row, offset, steps, words, base, dot);
+TARGET static void binary(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
+                          int32_t *dot) {
+    all_rows(0, rows, offset, steps, words, dot);
 }
 
-TARGET static void ternary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                           const uint64_t *words, const int32_t *base, int32_t *dot) {
-    all_rows(1, rows, row, offset, steps, words, base, dot);
+TARGET static void ternary(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
+                           int32_t *dot) {
+    all_rows(1, rows, offset, steps, words, dot);
 }
 
 TARGET static void affine(size_t rows, size_t width, const int32_t *dot, const float *scale, const float *bias,

@@ -10,7 +10,7 @@
 
 /* Compile `call` for each number of rows: as a constant, so that loops over rows unroll and sums stay in registers. */
 #define FOR_ROWS(call)         \
-    switch (rows) {            \
+    switch (rows->count) {     \
     case 1: call(1); return;   \
     case 2: call(2); return;   \
     case 3: call(3); return;   \
@@ -25,14 +25,13 @@
 enum { XOR_THEN_AND = (0xf0 ^ 0xcc) & 0xaa };
 
 /* The dot products of row r with all outputs of the panel, as 16 numbers. */
-TARGET IB_INLINE void multiply(const size_t rows, const int ternary, const uint8_t *const *row,
-                               const ptrdiff_t *offset, size_t steps, const uint64_t *words, const int32_t *base,
-                               __m512i *dot) {
+TARGET IB_INLINE void multiply(const size_t count, const int ternary, const ib_rows *rows, const ptrdiff_t *offset,
+                               size_t steps, const uint64_t *words, __m512i *dot) {
     const uint8_t *at[IB_ROWS];
     __m512i low[IB_ROWS], high[IB_ROWS];
 #pragma GCC unroll 8
-    for (size_t r = 0; r < rows; r++) {
-        at[r] = row[r];
+    for (size_t r = 0; r < count; r++) {
+        at[r] = rows->at[r];
         low[r] = high[r] = _mm512_setzero_si512();
     }
     for (const ptrdiff_t *const end = offset + steps; offset != end; offset++) {
@@ -41,7 +40,7 @@ TARGET IB_INLINE void multiply(const size_t rows, const int ternary, const uint8
         words += ternary ? 2 * IB_PANEL : IB_PANEL;
         const ptrdiff_t here = *offset;
 #pragma GCC unroll 8
-        for (size_t r = 0; r < rows; r++) {
+        for (size_t r = 0; r < count; r++) {
             uint64_t word;
             memcpy(&word, at[r] + here, sizeof word);
             const __m512i a = _mm512_set1_epi64((long long)word);
@@ -52,11 +51,10 @@ TARGET IB_INLINE void multiply(const size_t rows, const int ternary, const uint8
         }
     }
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i start = _mm512_loadu_si512(base);
 #pragma GCC unroll 8
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; r < count; r++) {
         const __m512i differ = _mm512_permutex2var_epi32(low[r], even, high[r]);
-        dot[r] = _mm512_sub_epi32(start, _mm512_add_epi32(differ, differ));
+        dot[r] = _mm512_sub_epi32(_mm512_loadu_si512(rows->base[r]), _mm512_add_epi32(differ, differ));
     }
 }
 
@@ -97,65 +95,61 @@ TARGET IB_INLINE void store_transposed(const size_t rows, size_t width, __m512 v
     }
 }
 
-TARGET IB_INLINE void fused(const size_t rows, const int ternary, const uint8_t *const *row, const ptrdiff_t *offset,
-                            size_t steps, const uint64_t *words, const int32_t *base, const ib_lanes *lanes,
-                            ib_store_as store, void *out, size_t stride) {
+TARGET IB_INLINE void fused(const size_t count, const int ternary, const ib_rows *rows, const ptrdiff_t *offset,
+                            size_t steps, const uint64_t *words, const ib_lanes *lanes, ib_store_as store, void *out,
+                            size_t stride) {
     __m512i dot[IB_ROWS];
-    multiply(rows, ternary, row, offset, steps, words, base, dot);
+    multiply(count, ternary, rows, offset, steps, words, dot);
     if (store == IB_STORE_DOTS) {
 #pragma GCC unroll 8
-        for (size_t r = 0; r < rows; r++) _mm512_storeu_si512((int32_t *)out + r * IB_PANEL, dot[r]);
+        for (size_t r = 0; r < count; r++) _mm512_storeu_si512((int32_t *)out + r * IB_PANEL, dot[r]);
         return;
     }
     if (store == IB_STORE_MASKS) {
         const __m512i limit = _mm512_loadu_si512(lanes->threshold);
 #pragma GCC unroll 8
-        for (size_t r = 0; r < rows; r++) ((uint16_t *)out)[r] = (uint16_t)_mm512_cmplt_epi32_mask(dot[r], limit);
+        for (size_t r = 0; r < count; r++) ((uint16_t *)out)[r] = (uint16_t)_mm512_cmplt_epi32_mask(dot[r], limit);
         return;
     }
     const __m512 scale = _mm512_loadu_ps(lanes->scale), bias = _mm512_loadu_ps(lanes->bias);
     __m512 v[IB_ROWS];
 #pragma GCC unroll 8
-    for (size_t r = 0; r < rows; r++) v[r] = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[r]), scale), bias);
+    for (size_t r = 0; r < count; r++) v[r] = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot[r]), scale), bias);
     if (store == IB_STORE_TRANSPOSED) {
         if (lanes->width == IB_PANEL)
-            store_transposed(rows, IB_PANEL, v, out, stride);
+            store_transposed(count, IB_PANEL, v, out, stride);
         else
-            store_transposed(rows, lanes->width, v, out, stride);
+            store_transposed(count, lanes->width, v, out, stride);
     } else if (lanes->width == IB_PANEL) {
 #pragma GCC unroll 8
-        for (size_t r = 0; r < rows; r++) _mm512_storeu_ps((float *)out + r * stride, v[r]);
+        for (size_t r = 0; r < count; r++) _mm512_storeu_ps((float *)out + r * stride, v[r]);
     } else {
         const __mmask16 kept = (__mmask16)ib_low_bits(lanes->width);
 #pragma GCC unroll 8
-        for (size_t r = 0; r < rows; r++) _mm512_mask_storeu_ps((float *)out + r * stride, kept, v[r]);
+        for (size_t r = 0; r < count; r++) _mm512_mask_storeu_ps((float *)out + r * stride, kept, v[r]);
     }
 }
 
-TARGET static void binary_fused(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                                const uint64_t *words, const int32_t *base, const ib_lanes *lanes, ib_store_as store,
-                                void *out, size_t stride) {
-#define CALL(rows) fused(rows, 0, row, offset, steps, words, base, lanes, store, out, stride)
+TARGET static void binary_fused(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
+                                const ib_lanes *lanes, ib_store_as store, void *out, size_t stride) {
+#define CALL(count) fused(count, 0, rows, offset, steps, words, lanes, store, out, stride)
     FOR_ROWS(CALL)
 #undef CALL
 }
 
-TARGET static void ternary_fused(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                                 const uint64_t *words, const int32_t *base, const ib_lanes *lanes, ib_store_as store,
-                                 void *out, size_t stride) {
-#define CALL(rows) fused(rows, 1, row, offset, steps, words, base, lanes, store, out, stride)
+TARGET static void ternary_fused(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
+                                 const ib_lanes *lanes, ib_store_as store, void *out, size_t stride) {
+#define CALL(count) fused(count, 1, rows, offset, steps, words, lanes, store, out, stride)
     FOR_ROWS(CALL)
 #undef CALL
 }
 
-static void binary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
-                   const int32_t *base, int32_t *dot) {
-    binary_fused(rows, row, offset, steps, words, base, NULL, IB_STORE_DOTS, dot, 0);
+static void binary(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words, int32_t *dot) {
+    binary_fused(rows, offset, steps, words, NULL, IB_STORE_DOTS, dot, 0);
 }
 
-static void ternary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                    const uint64_t *words, const int32_t *base, int32_t *dot) {
-    ternary_fused(rows, row, offset, steps, words, base, NULL, IB_STORE_DOTS, dot, 0);
+static void ternary(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words, int32_t *dot) {
+    ternary_fused(rows, offset, steps, words, NULL, IB_STORE_DOTS, dot, 0);
 }
 
 TARGET static void affine(size_t rows, size_t width, const int32_t *dot, const float *scale, const float *bias,

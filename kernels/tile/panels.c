@@ -19,7 +19,7 @@ static int32_t read_ternary(uint64_t *to, const uint8_t *row, const uint8_t *oth
     const uint64_t one = ib_take(row, first, count), two = ib_take(other, first, count);
     const uint64_t mask = ~(one ^ two) & ib_low_bits(count);
     ib_store((uint8_t *)to, mask);
-    ib_store((uint8_t *)(to + IB_PANEL), one & mask);
+    ib_store((uint8_t *)(to + IB_PANEL), one);
     return (int32_t)ib_count(mask);
 }
 

@@ -33,14 +33,14 @@ IB_INLINE void one_row(int ternary, const uint8_t *row, const ptrdiff_t *offset,
     for (int o = 0; o < IB_PANEL; o++) dot[o] = base[o] - 2 * differ[o];
 }
 
-static void binary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
-                   const int32_t *base, int32_t *dot) {
-    for (size_t r = 0; r < rows; r++) one_row(0, row[r], offset, steps, words, base, dot + r * IB_PANEL);
+static void binary(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words, int32_t *dot) {
+    for (size_t r = 0; r < rows->count; r++)
+        one_row(0, rows->at[r], offset, steps, words, rows->base[r], dot + r * IB_PANEL);
 }
 
-static void ternary(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                    const uint64_t *words, const int32_t *base, int32_t *dot) {
-    for (size_t r = 0; r < rows; r++) one_row(1, row[r], offset, steps, words, base, dot + r * IB_PANEL);
+static void ternary(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words, int32_t *dot) {
+    for (size_t r = 0; r < rows->count; r++)
+        one_row(1, rows->at[r], offset, steps, words, rows->base[r], dot + r * IB_PANEL);
 }
 
 static void affine(size_t rows, size_t width, const int32_t *dot, const float *scale, const float *bias, float *out,

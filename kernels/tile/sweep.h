@@ -13,10 +13,10 @@ typedef struct ib_field {
     const ptrdiff_t *offset; /* [steps], added to where a row begins */
     size_t images, rows, width;
     ptrdiff_t image_stride, group_stride, line_stride, row_stride;
-    /* Mend the dot products [rows][IB_PANEL] of rows `first`, ... of an image with a panel; null where none need it. */
-    void (*mend)(const void *context, size_t panel, size_t first, size_t rows, int32_t *dot);
-    bool (*needs_mending)(const void *context, size_t first, size_t rows); /* false where it would change nothing */
-    const void *context;
+    /* Where rows of an image do not all start from the same dot products: of which kind each row is, [rows], and what
+       rows of a kind start from, [kinds][panels][IB_PANEL]. Else null. */
+    const uint32_t *kind;
+    const int32_t *starts;
 } ib_field;
 
 /* Bytes of the result; false where they are too many to count. Outputs of all groups. */

@@ -17,12 +17,17 @@ enum {
     IB_ROWS = 8,   /* most rows of one call */
 };
 
-/* dot[r][o] = base[o] - 2 * (bits that differ between row r and output o).
-   Shapes: row [rows], offset [steps] in bytes, words [steps][IB_PANEL] on a cache line, base [IB_PANEL],
-   dot [rows][IB_PANEL]; rows <= IB_ROWS. Ternary weights have words [steps][2][IB_PANEL]: which weights are not 0, then
-   which are negative. */
-typedef void ib_dot(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                    const uint64_t *words, const int32_t *base, int32_t *dot);
+/* Rows of activations: where each begins, and its dot products [IB_PANEL] where no bit differs. */
+typedef struct ib_rows {
+    size_t count;
+    const uint8_t *at[IB_ROWS];
+    const int32_t *base[IB_ROWS];
+} ib_rows;
+
+/* dot[r][o] = base[r][o] - 2 * (bits that differ between row r and output o).
+   Shapes: offset [steps] in bytes, words [steps][IB_PANEL] on a cache line, dot [rows][IB_PANEL]. Ternary weights have
+   words [steps][2][IB_PANEL]: which weights are not 0, then which are negative. */
+typedef void ib_dot(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words, int32_t *dot);
 
 /* out = dot * scale + bias, rounded twice. Shapes: dot [rows][IB_PANEL], scale and bias [IB_PANEL], rows <= IB_ROWS.
    `width` outputs of the panel are stored: output o of row r at out[r * stride + o], or, transposed, at
@@ -44,9 +49,8 @@ typedef enum ib_store_as { IB_STORE_DOTS, IB_STORE_ROWS, IB_STORE_TRANSPOSED, IB
 
 /* `dot` and then nothing, or one of the three above without a detour through memory: to an int32_t *, a float *, or a
    uint16_t * for masks. `lanes` may be null for dots. */
-typedef void ib_fused(size_t rows, const uint8_t *const *row, const ptrdiff_t *offset, size_t steps,
-                      const uint64_t *words, const int32_t *base, const ib_lanes *lanes, ib_store_as store, void *out,
-                      size_t stride);
+typedef void ib_fused(const ib_rows *rows, const ptrdiff_t *offset, size_t steps, const uint64_t *words,
+                      const ib_lanes *lanes, ib_store_as store, void *out, size_t stride);
 
 /* Xor, count and add on registers alone, `rounds` times; the number of 1-bit multiplications that this stands for. */
 typedef double ib_peak_loop(size_t rounds);

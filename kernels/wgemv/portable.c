@@ -1,5 +1,6 @@
 /* Plain C: what every variant computes. */
-#include "../bits.h"
+#include <string.h>
+
 #include "variant.h"
 
 static void masked(const uint32_t *words, size_t stride, size_t strips, const float *x, size_t x_stride, size_t rows,
@@ -22,20 +23,46 @@ static void masked(const uint32_t *words, size_t stride, size_t strips, const fl
         }
 }
 
+/* Set bits of every byte, each in its byte. */
+static inline uint32_t byte_counts(uint32_t x) {
+    x -= (x >> 1) & 0x55555555;
+    x = (x & 0x33333333) + ((x >> 2) & 0x33333333);
+    return (x + (x >> 4)) & 0x0f0f0f0f;
+}
+
+static inline uint32_t sum_of_bytes(uint32_t x) {
+    x = (x & 0x00ff00ff) + ((x >> 8) & 0x00ff00ff);
+    return (x + (x >> 16)) & 0xffff;
+}
+
+/* Bytes count up to 8 a word, so 31 words fit before they are added up. */
+static void count_strip(const uint32_t *words, const uint32_t *slices, size_t count, uint32_t *sum) {
+    memset(sum, 0, STRIP * sizeof *sum);
+    while (count) {
+        const size_t some = count < 31 ? count : 31;
+        for (size_t bit = 0; bit < LEVEL_BITS; bit++) {
+            uint32_t bytes[STRIP] = {0};
+            for (size_t w = 0; w < some; w++)
+                for (size_t n = 0; n < STRIP; n++)
+                    bytes[n] += byte_counts(words[w * STRIP + n] & slices[w * LEVEL_BITS + bit]);
+            for (size_t n = 0; n < STRIP; n++) {
+                const uint32_t weighed = sum_of_bytes(bytes[n]) << bit;
+                sum[n] += bit == LEVEL_BITS - 1 ? 0 - weighed : weighed;
+            }
+        }
+        words += some * STRIP;
+        slices += some * LEVEL_BITS;
+        count -= some;
+    }
+}
+
 static void counted(const uint32_t *words, size_t stride, size_t strips, const uint32_t *slices, size_t slice_stride,
                     size_t rows, size_t count, int32_t *negative) {
     for (size_t r = 0; r < rows; r++, slices += slice_stride, negative += TILE)
         for (size_t s = 0; s < strips; s++) {
-            int32_t *sum = negative + s * STRIP;
-            memset(sum, 0, STRIP * sizeof *sum);
-            for (size_t i = 0; i < count * STRIP; i++) {
-                const uint32_t word = words[s * stride + i];
-                const uint32_t *slice = slices + i / STRIP * LEVEL_BITS;
-                int32_t value = 0;
-                for (size_t bit = 0; bit < LEVEL_BITS - 1; bit++)
-                    value += (int32_t)(ib_count(word & slice[bit]) << bit);
-                sum[i % STRIP] += value - ((int32_t)ib_count(word & slice[LEVEL_BITS - 1]) << (LEVEL_BITS - 1));
-            }
+            uint32_t sum[STRIP]; /* modulo 2^32, as int32_t */
+            count_strip(words + s * stride, slices, count, sum);
+            memcpy(negative + s * STRIP, sum, sizeof sum);
         }
 }
 

@@ -76,7 +76,7 @@ def _notes(found: Recognized, lowered: Lowered) -> list[BitNote]:
         kept = "float32" if layer.bits is None else "binary"
         bits = stored_bits(layer, fused=place in found.fused) / dot.rows.size
         what = lowered.done[dot.name]
-        made.append(BitNote(dot.name, dot.out, dot.data, weights, kept, what, None, bits, dot.rows.size, 0.0, 0.0))
+        made.append(BitNote(dot.name, dot.out, dot.data, weights, kept, what, None, bits, dot.rows.size, None, 0.0))
     return made
 
 

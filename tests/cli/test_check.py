@@ -61,6 +61,7 @@ def test_operators_on_bits_are_told_to_run_natively_or_by_their_definitions(
     if library.available():
         assert intaglio("check", path, "--json").json["native"] == library.isa()
         assert f"operators on bits: native, {library.isa()}" in intaglio("check", path).out
+        assert f"operators on bits: native, {library.isa()}" in intaglio("bench", path, "--runs", "2").out
     monkeypatch.setattr(library, "_load", lambda: "the kernels were not built: install a C compiler")
     ran = intaglio("check", path)
     assert ran.code == 0

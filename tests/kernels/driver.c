@@ -2,6 +2,7 @@
 
    Buffers are exactly as large as they must be, so that a sanitizer sees every byte read or written past an end. Prints
    what it compared and returns 0, or the first difference and 1. */
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,11 @@ static void must(int status) {
     printf("%s: %s\n", ib_isa_name(isa), ib_message(status));
     exit(1);
 }
+
+/* Threads of a program around the library: each task on a thread of its own, the last first. */
+static void run_each(void *context, ib_task task, void *work, size_t tasks);
+
+static ib_threads many(size_t count) { return (ib_threads){.count = count, .run = run_each}; }
 
 static int64_t bytes_of(int64_t bits) { return (bits + 7) / 8; }
 
@@ -124,7 +130,7 @@ static void check_product(int64_t planes, int64_t rows, int64_t length, int64_t 
     ib_bgemm *handle;
     must(ib_bgemm_prepare(isa, planes, outputs, length, weights, planes * outputs * bytes_of(length), &handle));
     for (int kind = IB_FLOAT; kind <= IB_BITS; kind++) {
-        const ib_threads threads = {.count = (size_t)kind + 1};
+        const ib_threads threads = many((size_t)kind + 1);
         ib_output out = output_for(&e, kind);
         must(ib_bgemm_run(handle, rows, bits, rows * bytes_of(length), &out, &threads));
         compare(&e, kind, out.data, 0);
@@ -171,7 +177,7 @@ static void check_convolution(const ib_bconv_shape *s, int64_t batch, int64_t he
     ib_bconv *handle;
     must(ib_bconv_prepare(isa, s, weights, s->planes * s->outputs * bytes_of(length), &handle));
     for (int kind = IB_FLOAT; kind <= IB_BITS; kind++) {
-        const ib_threads threads = {.count = (size_t)kind + 1};
+        const ib_threads threads = many((size_t)kind + 1);
         ib_output out = output_for(&e, kind);
         must(ib_bconv_run(handle, batch, height, width, bits, batch * image_bytes, &out, &threads));
         compare(&e, kind, out.data, out_height * out_width);
@@ -198,7 +204,7 @@ static void check_packing(int dtype, int64_t images, int64_t channels, int64_t p
     const ib_numbers given = {dtype, x, bytes, threshold, one_threshold ? 1 : channels};
     const int64_t packed = images * pixels * bytes_of(channels);
     uint8_t *planes = room(packed), *rows = room(packed);
-    const ib_threads threads = {.count = 2};
+    const ib_threads threads = many(2);
     must(ib_bitpack_planes(isa, images, channels, pixels, &given, planes, packed, &threads));
     must(ib_bitpack_rows(isa, images * pixels, channels, &given, rows, packed, &threads));
     for (int64_t r = 0; r < images * pixels; r++)
@@ -225,7 +231,7 @@ static void check_pooling(const ib_bmaxpool_shape *s, int64_t height, int64_t wi
     if (ib_bmaxpool_size(s, height, width, &out_height, &out_width)) return;
     const int64_t bytes = bytes_of(s->channels), made = 2 * out_height * out_width * bytes;
     uint8_t *bits = rows_of_bits(2 * height * width, s->channels), *out = room(made);
-    const ib_threads threads = {.count = 2};
+    const ib_threads threads = many(2);
     must(ib_bmaxpool_run(s, 2, height, width, bits, 2 * height * width * bytes, out, made, &threads));
     for (int64_t r = 0; r < 2 * out_height * out_width; r++)
         for (int64_t c = 0; c < s->channels; c++) {
@@ -301,6 +307,31 @@ static void check_real_product(int64_t planes, int64_t rows, int64_t outputs, in
     free(w.scale);
     free(x);
     free(y);
+}
+
+typedef struct one_task {
+    ib_task task;
+    void *work;
+    size_t index;
+} one_task;
+
+static void *run_one(void *argument) {
+    const one_task *one = argument;
+    one->task(one->work, one->index);
+    return NULL;
+}
+
+static void run_each(void *context, ib_task task, void *work, size_t tasks) {
+    (void)context;
+    one_task *ones = room((int64_t)(tasks * sizeof *ones));
+    pthread_t *threads = room((int64_t)(tasks * sizeof *threads));
+    for (size_t i = tasks; i-- > 0;) {
+        ones[i] = (one_task){task, work, i};
+        if (pthread_create(&threads[i], NULL, run_one, &ones[i])) exit(2);
+    }
+    for (size_t i = 0; i < tasks; i++) pthread_join(threads[i], NULL);
+    free(ones);
+    free(threads);
 }
 
 static const int64_t WIDTHS[] = {1, 7, 16, 31, 32, 33, 63, 64, 65, 127, 128, 129}, OUTPUTS[] = {1, 7, 15, 16, 17, 33};

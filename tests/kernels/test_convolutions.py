@@ -89,6 +89,17 @@ def test_convolutions_of_any_shape_equal_the_reference(
     assert_equals_reference(rng, isa, planes, image, outputs * window.group, window)
 
 
+@pytest.mark.parametrize("width", [1, 2, 5, 30])
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_pixels_that_share_a_word_are_told_apart(isa: str, width: int) -> None:
+    """Few channels, whole bytes of them or not; images narrower than the kernel; taps next to each other or not."""
+    rng = np.random.default_rng(width)
+    for channels in (8, 16, 24, 20):
+        for across, dilation, left, right in ((3, 1, 1, 1), (5, 1, 0, 4), (5, 1, 4, 0), (3, 2, 2, 2), (3, 4, 9, 0)):
+            window = ConvWindow((2, across), (1, 2), (0, left, 1, right), (1, dilation), pad_value=-1)
+            assert_equals_reference(rng, isa, 1, (2, 3, width, channels), 9, window)
+
+
 @pytest.mark.parametrize("isa", EVERY_ISA)
 def test_every_channel_alone_is_convolved(isa: str) -> None:
     window = ConvWindow((3, 3), pads=(1, 1, 1, 1), group=65, pad_value=0)
@@ -106,6 +117,19 @@ def test_padding_with_zero_is_exact(isa: str) -> None:
     np.testing.assert_array_equal(convolution.dot(x)[0, :, 0, 0], corner)
 
 
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_bits_past_the_last_channel_change_nothing(isa: str, kernel: tuple[int, int]) -> None:
+    rng = np.random.default_rng(4)
+    for channels in (5, 37, 69):
+        window = ConvWindow(kernel, pads=(1, 1, 0, 0), pad_value=-1)
+        x, weights = bits(rng, 1, 6, 6, channels), bits(rng, 2, 9, len(window.taps()) * channels)
+        dirty = x.copy()
+        dirty[..., -1] |= 0xFF << channels % 8 & 0xFF
+        convolution = Conv(weights, channels, window, isa=isa)
+        assert_same(convolution.dot(dirty), convolution.dot(x))
+
+
 @pytest.mark.parametrize("isa", EVERY_ISA)
 def test_one_convolution_serves_images_of_any_size_at_once(isa: str) -> None:
     rng = np.random.default_rng(2)
@@ -117,3 +141,16 @@ def test_one_convolution_serves_images_of_any_size_at_once(isa: str) -> None:
         results = list(pool.map(lambda x: convolution.dot(x, threads=2), images))
     for x, result in zip(images, results, strict=True):
         assert_same(result, reference.conv(x, weights, 33, window).transpose(0, 3, 1, 2))
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    """Groups of outputs that share a byte of the result as well."""
+    rng = np.random.default_rng(3)
+    for group, outputs in ((1, 40), (3, 27)):
+        window = ConvWindow((3, 3), pads=(1, 1, 1, 1), group=group, pad_value=0)
+        x, weights = bits(rng, 3, 60, 61, 120), bits(rng, 1, outputs, 9 * 120 // group)
+        convolution, tie = Conv(weights, 120, window), np.zeros(outputs, np.int32)
+        dot = reference.conv(x, weights, 120, window)
+        for threads in (1, 2, 3, 50):
+            assert_same(convolution.dot(x, threads=threads), dot.transpose(0, 3, 1, 2))
+            assert_same(convolution.below(x, tie, threads=threads), reference.below(dot, tie))

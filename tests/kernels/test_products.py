@@ -92,11 +92,12 @@ def test_no_rows_make_no_results(isa: str) -> None:
 
 def test_the_number_of_threads_changes_nothing() -> None:
     rng = np.random.default_rng(1)
-    x, weights = bits(rng, 300, 200), bits(rng, 1, 100, 200)
-    product = Gemm(weights, 200)
-    results = [product.dot(x, threads=threads) for threads in (1, 2, 3, 7, 1000)]
-    for result in results:
-        assert_same(result, reference.gemm(x, weights, 200))
+    x, weights = bits(rng, 2000, 200), bits(rng, 1, 150, 200)
+    product, tie = Gemm(weights, 200), np.zeros(150, np.int32)
+    dot = reference.gemm(x, weights, 200)
+    for threads in (1, 2, 3, 7, 2**63 + 1):
+        assert_same(product.dot(x, threads=threads), dot)
+        assert_same(product.below(x, tie, threads=threads), reference.below(dot, tie))
 
 
 @pytest.mark.parametrize("isa", EVERY_ISA)

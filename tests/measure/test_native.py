@@ -96,8 +96,19 @@ def test_bits_are_found_wherever_a_model_comes_from(tmp_path: Path) -> None:
     assert holds_bits(file)
     assert holds_bits(str(file))
     assert not holds_bits(tmp_path / "absent.onnx")
-    (tmp_path / "empty.onnx").touch()
-    assert not holds_bits(tmp_path / "empty.onnx")
+    for content in (b"", b"no model", bytes(range(256)), b"\xff" * 99):
+        (tmp_path / "broken.onnx").write_bytes(content)
+        assert not holds_bits(tmp_path / "broken.onnx")
+
+
+def test_bits_are_found_in_the_format_of_onnx_runtime(tmp_path: Path) -> None:
+    for native in (True, False) if library.available() else (False,):
+        saved = tmp_path / "model.ort"
+        open_session(two_layers(), optimized=saved, native=native)
+        assert saved.read_bytes()[4:8] == b"ORTM"
+        assert holds_bits(saved) or not native
+        fed = run(open_session(saved), {"x": X})
+        np.testing.assert_array_equal(fed["z"], run(open_session(two_layers()), {"x": X})["z"])
 
 
 def test_the_instruction_set_in_force_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

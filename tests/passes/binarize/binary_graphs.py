@@ -17,9 +17,10 @@ from intaglio.graph.model import Model
 
 @dataclass
 class Graph:
-    """Nodes and constants of a network under construction."""
+    """Nodes and constants of a network under construction; those that are not ``plain`` are any floats."""
 
     rng: np.random.Generator
+    plain: bool = True
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     serial: int = 0
@@ -30,6 +31,8 @@ class Graph:
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         name = self.name("c")
+        if not self.plain and np.ndim(value) and np.asarray(value).dtype == np.float32:
+            value = np.asarray(value) * self.rng.uniform(0.7, 1.3, np.shape(value)[:1] + (1,) * (np.ndim(value) - 1))
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
@@ -187,9 +190,9 @@ def _weights(draw: Any, g: Graph, rows: np.ndarray) -> str:
 
 
 @st.composite
-def nets(draw: Any) -> Net:
+def nets(draw: Any, plain: bool = True) -> Net:
     """Convolutions of signs, with all that may stand between and beside them."""
-    g = Graph(np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+    g = Graph(np.random.default_rng(draw(st.integers(0, 2**32 - 1))), plain)
     channels = draw(st.sampled_from([3, 8, 16, 33]))
     start, x = channels, "x"
     count = draw(st.integers(1, 3))
@@ -197,6 +200,8 @@ def nets(draw: Any) -> Net:
         x, channels = _block(draw, g, x, channels)
     x = g.node("Identity", x)
     inputs = g.rng.integers(-16, 17, (2, start, SIZE, SIZE)).astype(np.float32) / 8
+    if not plain:
+        inputs += g.rng.standard_normal(inputs.shape).astype(np.float32)
     model = g.model(["N", start, "H", "W"], x)
     return Net(model, inputs, count, " ".join(n.op_type for n in model.graph.node))
 
@@ -211,6 +216,7 @@ def _block(draw: Any, g: Graph, x: str, channels: int) -> tuple[str, int]:
     pool_first, pool_last = draw(st.sampled_from([(False, False), (False, False), (True, False), (False, True)]))
     if pool_first:
         x = g.node("MaxPool", x, kernel_shape=[2, 2], strides=[1, 1])
+        x = _batch_norm(g, x, channels) if draw(st.booleans()) else x
     x = form(g, x)
     if pool_last:
         x = g.node("MaxPool", x, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1])

@@ -18,7 +18,7 @@ def outputs(model: Model, x: np.ndarray) -> np.ndarray:
     return next(iter(run(open_session(model, optimize=False), {"x": x}).values()))
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(nets())
 def test_a_packed_network_gives_the_same_numbers(net: Net) -> None:
     found = recognize(net.model)
@@ -27,3 +27,12 @@ def test_a_packed_network_gives_the_same_numbers(net: Net) -> None:
         lowered = lower(found, form)
         prove(found, lowered, [{"x": net.x}])
         np.testing.assert_array_equal(outputs(lowered.model, net.x), outputs(net.model, net.x))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(nets(plain=False))
+def test_any_floats_give_the_same_signs_and_sums_to_rounding(net: Net) -> None:
+    found = recognize(net.model)
+    assert sum(layer.bits is not None for layer in found.layers.values()) == net.layers, found
+    proof = prove(found, lower(found), [{"x": net.x}])
+    assert proof.signs > 0
