@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -70,6 +70,11 @@ class Wires:
 
     def dims(self, name: str) -> tuple[int, ...] | None:
         return self.known[name].shape if name in self.known else self._shapes.dims.get(name)
+
+    @cached_property
+    def of_one_sample(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes in a run of one sample, as far as they are known."""
+        return infer_shapes(self.model).dims
 
     def is_float32(self, name: str) -> bool:
         """Whether a tensor is single precision, as far as is known."""

@@ -239,13 +239,19 @@ def test_weights_of_a_convolution_alone_are_stored_as_bits() -> None:
 def test_weights_of_a_matrix_alone_are_stored_as_bits(ternary: bool) -> None:
     g = graph()
     y = g.node("MatMul", "x", g.constant(0.5 * signs(g.rng, 40, 30, ternary=ternary)))
-    weights_alone(g.model(["N", 3, 40], y), numbers(g, 2, 3, 40), "MatMul1Bit")
+    weights_alone(g.model(["N", 3, 40], y), numbers(g, 2, 3, 40), "UnpackWeight")
+
+
+def test_a_large_matrix_that_few_rows_read_is_multiplied_in_bits() -> None:
+    g = graph()
+    y = g.node("MatMul", "x", g.constant(signs(g.rng, 1100, 1000)))
+    weights_alone(g.model(["N", 1100], y), numbers(g, 2, 1100), "MatMul1Bit")
 
 
 def test_weights_of_a_linear_layer_alone_are_stored_as_bits() -> None:
     g = graph()
     y = g.node("Gemm", "x", g.constant(signs(g.rng, 30, 40)), g.constant(small(g.rng, 30)), transB=1, alpha=2.0)
-    weights_alone(g.model(["N", 40], y), numbers(g, 2, 40), "MatMul1Bit")
+    weights_alone(g.model(["N", 40], y), numbers(g, 2, 40), "UnpackWeight")
 
 
 def weights_alone(model: Model, x: np.ndarray, operator: str) -> None:
