@@ -11,6 +11,8 @@ import onnxruntime
 import pytest
 
 from intaglio.graph.load import load
+from intaglio.kernels.library import why_absent
+from intaglio.measure.session import open_session, run
 
 from .conftest import Command
 
@@ -38,6 +40,16 @@ def test_a_network_trained_with_bits_keeps_every_prediction(intaglio: Command, t
     np.testing.assert_array_equal(stock(out).argmax(1), stock(BINARY).argmax(1))
     recipe = json.loads(next(p.value for p in onnx.load(out).metadata_props if p.key == "intaglio.recipe"))
     assert (recipe["pass"], recipe["scheme"], recipe["form"]) == ("binarize", "auto", "packed")
+
+
+def test_the_library_gives_the_same_numbers_as_the_definitions(intaglio: Command, tmp_path: Path) -> None:
+    if why_absent() is not None:
+        pytest.skip("the library of kernels was not built")
+    out = tmp_path / "packed.onnx"
+    assert intaglio("binarize", BINARY, "-o", out, "--no-measure").code == 0
+    with np.load(TEST, allow_pickle=False) as test:
+        fast = run(open_session(out), {"image": test["image"]})["logits"]
+    np.testing.assert_array_equal(fast, stock(out))
 
 
 def test_its_binary_layers_take_a_fifteenth_of_floats(intaglio: Command, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -30,6 +30,7 @@ class Form(ABC):
 
     edit: Edit
     wires: Wires
+    stored: dict[tuple[object, ...], str] = field(default_factory=dict)
 
     @abstractmethod
     def signs(self, x: str, bits: Bits, threshold: np.ndarray, stem: str) -> str:
@@ -50,6 +51,13 @@ class Form(ABC):
     @abstractmethod
     def sums_as_signs(self, signs: str, layer: Layer, fusion: Fusion, stem: str) -> str:
         """Signs of ``dot``: -1 below the fusion's threshold, rows that flip negated."""
+
+    def once(self, stem: str, value: np.ndarray) -> str:
+        """A constant that is stored once, however many layers share it."""
+        key = (value.shape, value.dtype.str, value.tobytes())
+        if key not in self.stored:
+            self.stored[key] = self.edit.constant(stem, value)
+        return self.stored[key]
 
     def keep(self, node: onnx.NodeProto) -> None:
         """A node that is no layer of signs."""
@@ -129,7 +137,7 @@ class Packed(Form):
         length = layer.signs.signs.shape[1]
         each = np.broadcast_to((layer.signs.scale * dot.factor / len(planes)).astype(np.float32), planes.shape[:2])
         inputs = [
-            self.edit.constant(f"{dot.name}_bits", planes),
+            self.once(f"{dot.name}_bits", planes),
             self.edit.constant(f"{dot.name}_scale", np.ascontiguousarray(each[..., None])),
         ]
         size = {"channels": length, "block": length}
@@ -150,7 +158,7 @@ class Packed(Form):
     def _planes(self, layer: Layer, signs: np.ndarray) -> str:
         pixels = layer.bits.pixels if layer.bits else 1
         turned = replace(layer.signs, signs=layer.dot.turned(signs, pixels))
-        return self.edit.constant(f"{layer.dot.name}_bits", turned.planes)
+        return self.once(f"{layer.dot.name}_bits", turned.planes)
 
     def _ours(self, op: str, inputs: list[str], stem: str, name: str = "", **attributes: object) -> str:
         out = self.edit.tensor(stem)
@@ -238,7 +246,7 @@ class Dense(Form):
         )
 
     def _weight(self, layer: Layer, signs: np.ndarray) -> str:
-        return self.edit.constant(f"{layer.dot.name}_signs", signs.astype(np.float32))
+        return self.once(f"{layer.dot.name}_signs", signs.astype(np.float32))
 
     def _sign(self, x: str, level: str, stem: str) -> str:
         below = self.edit.add("Less", [x, level], self.edit.tensor(f"{stem}_below"))

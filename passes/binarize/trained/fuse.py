@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NEVER = 2**30
 """Threshold of a channel that is always -1; the negative one of a channel that is always +1."""
-_LARGEST = 1 << 26
+_LARGEST = 1 << 24
 """Sums times channels above which nothing is evaluated."""
 
 
@@ -35,13 +35,15 @@ class Fusion:
     """Bits straight from a layer: ``target``, the signs. Rows that ``flip`` are negated; a bit is ``dot < threshold``.
 
     ``pool`` is a MaxPool that stood between the layer and its signs: it works on the bits. The original's two values lie
-    on both sides of ``middle``.
-    Shapes: threshold int32, flip bool (outputs,).
+    on both sides of ``middle``. Channels that are ``turned`` hold the opposite of the signs: where signs fall behind a
+    pool, the pool takes the largest of the opposite ones, and who reads them has negated weights.
+    Shapes: threshold int32, flip, turned bool (outputs,).
     """
 
     target: str
     threshold: np.ndarray
     flip: np.ndarray
+    turned: np.ndarray
     pool: onnx.NodeProto | None
     middle: float = 0.0
 
@@ -63,8 +65,11 @@ def fusions(wires: Wires, layers: Mapping[int, Layer], *, zeros: bool = False) -
         one = _step_of(wires, maker, first, rest, bits, zeros)
         if one is None:
             continue
+        turned = bits.step.falls if pool is not None else np.zeros(maker.dot.outputs, bool)
+        if turned.any() and not all(_may_turn(layer, bits.target) for layer in layers.values()):
+            continue
         if maker.dot.out not in _needed(wires, layers, {f.target for f in found.values()} | {bits.target}):
-            found[place] = Fusion(bits.target, *_threshold(one), pool, bits.middle)
+            found[place] = Fusion(bits.target, *_threshold(one), turned, pool, bits.middle)
     return found
 
 
@@ -75,14 +80,23 @@ def _path(wires: Wires, bits: Bits, dots: set[str]) -> tuple[Region, onnx.NodePr
         return whole, None, Region(bits.target, bits.target, ())
     pool = wires.maker(bits.source)
     rest = between(wires, bits.target, {bits.source})
-    if pool is None or rest is None or pool.op_type != "MaxPool" or pool_obstacle(pool) or bits.step.falls.any():
+    if pool is None or rest is None or pool.op_type != "MaxPool" or pool_obstacle(pool):
         return None
     first = between(wires, pool.input[0], dots)
     return None if first is None else (first, pool, rest)
 
 
+def _may_turn(reader: Layer, target: str) -> bool:
+    """Whether a layer can read the opposite of some channels: another pool and borders of +1 or -1 are against it."""
+    bits = reader.bits
+    return bits is None or bits.target != target or not (bits.pools or reader.border)
+
+
 def _step_of(wires: Wires, maker: Layer, first: Region, rest: Region, bits: Bits, zeros: bool) -> Step | None:
-    """What the signs are of each integer that the maker can give. Its thresholds are integers."""
+    """What the signs are of each integer that the maker can give, turned channels the other way round.
+
+    Its thresholds are integers.
+    """
     found = values_of(wires, maker, first)
     if found is None:
         return None

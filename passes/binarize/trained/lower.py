@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ from .forms import FORMS, Form
 from .layer import Layer
 from .recognize import Recognized
 from .steps import Layout
-from .tails import tail
+from .tails import Tail, tail
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Lowered:
     """A model whose layers of signs have another form; what each became, and why other layers stay, by name.
 
     For the proof: ``signs`` are the tensors that hold signs, by the original's float tensor of the same signs, and the
-    number between that tensor's two values;
+    number between that tensor's two values, and the channels that hold the opposite;
     ``floats`` the outputs of layers, which have the names that they have in the original; ``sources`` the float tensors
     that signs are taken of, ``takers`` what the nodes make that read them for that.
     """
@@ -34,7 +34,7 @@ class Lowered:
     form: str
     done: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
-    signs: dict[str, tuple[str, Layout, float]] = field(default_factory=dict)
+    signs: dict[str, tuple[str, Layout, float, np.ndarray]] = field(default_factory=dict)
     floats: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     takers: list[str] = field(default_factory=list)
@@ -55,8 +55,9 @@ class _Lowering:
         self._edit = Edit(found.wires.model)
         self._form: Form = FORMS[form](self._edit, found.wires)
         self._signs: dict[object, str] = {}
+        self._joins: dict[int, onnx.NodeProto] = {}
         self.done: dict[str, str] = {}
-        self.signs: dict[str, tuple[str, Layout, float]] = {}
+        self.signs: dict[str, tuple[str, Layout, float, np.ndarray]] = {}
         self.floats: list[str] = []
         self.sources: list[str] = []
         self.takers: list[str] = []
@@ -67,7 +68,7 @@ class _Lowering:
             layer = self._found.layers.get(place)
             if layer is None:
                 if place not in skipped:
-                    self._form.keep(node)
+                    self._form.keep(self._joins.get(place, node))
                 continue
             self._edit.replace(node)
             if layer.bits is None:
@@ -84,11 +85,11 @@ class _Lowering:
 
     def _as_signs(self, place: int, layer: Layer, bits: Bits) -> None:
         fusion = self._found.fused[place]
-        signs = self._form.sums_as_signs(self._input(bits), layer, fusion, f"{fusion.target}_bits")
+        signs = self._form.sums_as_signs(self._input(bits), self._turned(layer, bits), fusion, f"{fusion.target}_bits")
         if fusion.pool is not None:
             signs = self._form.pooled(signs, fusion.pool, layer.dot.outputs, f"{fusion.target}_pooled")
         self._signs[fusion.target] = signs
-        self.signs[fusion.target] = signs, layer.dot.out_layout, fusion.middle
+        self.signs[fusion.target] = signs, layer.dot.out_layout, fusion.middle, fusion.turned
         self.done[layer.dot.name] = "bits to bits"
 
     def _as_floats(self, layer: Layer, bits: Bits) -> frozenset[int]:
@@ -99,22 +100,39 @@ class _Lowering:
             self.floats.append(dot.out)
             self._with_factor(layer, bits, signs)
             return frozenset()
-        behind = tail(self._wires, dot.out, dot.out_layout)
+        behind = tail(self._wires, dot.out, dot.out_layout, self._joins)
         scale, bias = layer.scale * behind.scale, layer.bias * behind.scale + behind.shift
-        self._form.sums(signs, layer, scale.astype(np.float32), bias.astype(np.float32), behind.target)
-        self.floats.append(behind.target)
+        out = behind.target
+        if behind.joined is not None:
+            out = self._edit.tensor(f"{out}_shifted")
+            self._joins[behind.joined] = _join(self._wires.nodes[behind.joined], behind, out)
+        self.floats.append(behind.result or out)
+        reader = self._turned(layer, bits)
+        self._form.sums(signs, reader, scale.astype(np.float32), bias.astype(np.float32), out)
         return behind.places
 
     def _with_factor(self, layer: Layer, bits: Bits, signs: str) -> None:
         """One factor for each sample, which multiplies everything but the bias."""
         dot, layout = layer.dot, layer.dot.out_layout
         sums, scaled = (self._edit.tensor(f"{dot.out}_{what}") for what in ("sums", "scaled"))
-        self._form.sums(signs, layer, layer.scale.astype(np.float32), np.zeros(dot.outputs, np.float32), sums)
+        reader = self._turned(layer, bits)
+        self._form.sums(signs, reader, layer.scale.astype(np.float32), np.zeros(dot.outputs, np.float32), sums)
         self._edit.add("Mul", [sums, bits.factor], scaled if dot.bias.any() else dot.out)
         if dot.bias.any():
             shape = [dot.outputs if a == layout.axis else 1 for a in range(layout.axis, layout.rank)]
             bias = self._edit.constant(f"{dot.name}_shift", dot.bias.astype(np.float32).reshape(shape))
             self._edit.add("Add", [scaled, bias], dot.out)
+
+    def _turned(self, layer: Layer, bits: Bits) -> Layer:
+        """The layer with negated weights for channels whose bits are the opposite of the signs."""
+        fusion = next((f for f in self._found.fused.values() if f.target == bits.target), None)
+        if fusion is None or not fusion.turned.any():
+            return layer
+        groups = layer.dot.window.groups if layer.dot.window else 1
+        signs = layer.signs.signs
+        each = np.where(fusion.turned, -1, 1).astype(np.int8).reshape(groups, 1, -1, 1)
+        rows = signs.reshape(groups, len(signs) // groups, each.shape[2], -1) * each
+        return replace(layer, signs=replace(layer.signs, signs=rows.reshape(signs.shape)))
 
     def _input(self, bits: Bits) -> str:
         """The signs that a layer reads, made once for all that read them."""
@@ -124,7 +142,12 @@ class _Lowering:
         if key not in self._signs:
             self._signs[key] = self._from_floats(bits)
             if bits.target:
-                self.signs[bits.target] = self._signs[key], bits.layout, bits.middle
+                self.signs[bits.target] = (
+                    self._signs[key],
+                    bits.layout,
+                    bits.middle,
+                    np.zeros(bits.layout.channels, bool),
+                )
         signs = self._signs[key]
         for pool in bits.pools:
             at = (key, pool.output[0])
@@ -159,6 +182,17 @@ class _Lowering:
         signs = self._form.signs(x, bits, threshold, stem)
         self.takers.append(x if x != bits.source else self._edit.nodes[before].output[0])
         return signs
+
+
+def _join(node: onnx.NodeProto, behind: Tail, shifted: str) -> onnx.NodeProto:
+    """The Add of a shortcut to a layer whose shift holds what was added behind it."""
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    for k, name in enumerate(node.input):
+        if name == behind.target:
+            made.input[k] = shifted
+    made.output[0] = behind.result
+    return made
 
 
 def _alive(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:

@@ -115,8 +115,11 @@ def _turned(
     """How many signs are not the original's."""
     read, count = FORMS[lowered.form].read, 0
     for name in lowered.signs if only is None else [only]:
-        holder, layout, middle = lowered.signs[name]
-        count += int((read(made[holder], layout) != (expected[name] < middle)).sum())
+        holder, layout, middle, opposite = lowered.signs[name]
+        shape = [1] * layout.rank
+        shape[layout.axis] = layout.channels
+        found = read(made[holder], layout) ^ opposite.reshape(shape)
+        count += int((found != (expected[name] < middle)).sum())
     return count
 
 

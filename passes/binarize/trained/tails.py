@@ -6,7 +6,7 @@ CVPR 2018, arXiv:1712.05877, section 3.2, for folding BatchNormalization; here i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,16 +33,22 @@ def rule(op: str) -> Callable[[Rule], Rule]:
 
 @dataclass(frozen=True)
 class Tail:
-    """``scale * x + shift`` gives ``target``; the nodes at ``places`` do that. Shapes: (channels,) each."""
+    """``scale * x + shift`` gives ``target``; the nodes at ``places`` do that. Shapes: (channels,) each.
+
+    If it is ``joined`` to a shortcut by the Add at that place, what was shifted behind it is shifted before it, and the
+    Add makes ``result``.
+    """
 
     scale: np.ndarray
     shift: np.ndarray
     target: str
     places: frozenset[int] = frozenset()
+    joined: int | None = None
+    result: str = ""
 
 
-def tail(wires: Wires, start: str, layout: Layout) -> Tail:
-    """As much as follows ``start`` one by one and is affine; perhaps nothing."""
+def tail(wires: Wires, start: str, layout: Layout, taken: Container[int] = ()) -> Tail:
+    """As much as follows ``start`` one by one and is affine; perhaps nothing. Additions that are ``taken`` stay."""
     scale, shift = np.ones(layout.channels), np.zeros(layout.channels)
     name, places = start, []
     while wires.is_private(name):
@@ -53,7 +59,30 @@ def tail(wires: Wires, start: str, layout: Layout) -> Tail:
         scale, shift = scale * found[0], shift * found[0] + found[1]
         name = wires.nodes[place].output[0]
         places.append(place)
-    return Tail(scale, shift, name, frozenset(places))
+    plain = Tail(scale, shift, name, frozenset(places))
+    return _joined(wires, plain, layout, taken) or plain
+
+
+def _joined(wires: Wires, found: Tail, layout: Layout, taken: Container[int]) -> Tail | None:
+    """``(y + shortcut) + c`` as ``(y + c) + shortcut``."""
+    if not wires.is_private(found.target):
+        return None
+    (join,) = wires.readers(found.target)
+    node = wires.nodes[join]
+    if node.op_type != "Add" or not is_standard(node) or join in taken or any(i in wires.known for i in node.input):
+        return None
+    name, shift, places = node.output[0], found.shift, []
+    dims = wires.dims(name)
+    while wires.is_private(name) and dims is not None and len(dims) == layout.rank:
+        (place,) = wires.readers(name)
+        step = _affine(wires, wires.nodes[place], name, layout)
+        if step is None or not (step[0] == 1).all():
+            break
+        name, shift = wires.nodes[place].output[0], shift + step[1]
+        places.append(place)
+    if not places:
+        return None
+    return Tail(found.scale, shift, found.target, found.places.union(places), join, name)
 
 
 def _affine(wires: Wires, node: onnx.NodeProto, name: str, layout: Layout) -> Affine | None:

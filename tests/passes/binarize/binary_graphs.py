@@ -216,6 +216,7 @@ def _block(draw: Any, g: Graph, x: str, channels: int) -> tuple[str, int]:
     pool_first, pool_last = draw(st.sampled_from([(False, False), (False, False), (True, False), (False, True)]))
     if pool_first:
         x = g.node("MaxPool", x, kernel_shape=[2, 2], strides=[1, 1])
+        x = _batch_norm(g, x, channels) if draw(st.booleans()) else x
     x = form(g, x)
     if pool_last:
         x = g.node("MaxPool", x, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1])

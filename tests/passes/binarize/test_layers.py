@@ -138,12 +138,50 @@ def test_signs_that_fall() -> None:
     packed(g.model(["N", 9, 5, 5], y), numbers(g, 2, 9, 5, 5))
 
 
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("pads", [0, 1])
+def test_a_pool_before_a_normalization_that_falls_in_some_channels(pads: int, flat: bool) -> None:
+    """BinaryNet's order. The smallest of signs is the opposite of the largest of their opposites."""
+    g = graph()
+    y = g.node("Conv", SIGNS["where_below"](g, "x"), g.constant(signs(g.rng, 16, 9, 3, 3)), pads=[1] * 4)
+    y = STEPS["BatchNormalization"](g, g.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]), 16)
+    a = SIGNS["where_below"](g, y)
+    if flat:
+        z = g.node("MatMul", g.node("Flatten", a), g.constant(signs(g.rng, 64, 7)))
+    else:
+        z = g.node("Conv", a, g.constant(signs(g.rng, 6, 8, 2, 2, ternary=True)), pads=[pads] * 4, group=2)
+    ops = packed(g.model(["N", 9, 4, 4], z), numbers(g, 2, 9, 4, 4), 2)
+    assert (ops["BConvBits"], ops["BMaxPool"], ops["MaxPool"]) == (1, 1, 0)
+
+
 def test_a_sign_that_several_layers_read_is_packed_once() -> None:
     g = graph()
     a = SIGNS["where_below"](g, "x")
     parts = [g.node("Conv", a, g.constant(signs(g.rng, 8, 9, 3, 3))) for _ in range(3)]
     ops = packed(g.model(["N", 9, 5, 5], g.node("Sum", *parts)), numbers(g, 2, 9, 5, 5), 3)
     assert (ops["BitPack"], ops["BConv"]) == (1, 3)
+
+
+def test_a_shift_behind_a_shortcut_joins_the_layer_once() -> None:
+    g = graph()
+    parts = [
+        g.node("Conv", SIGNS["where_below"](g, "x"), g.constant(signs(g.rng, 9, 9, 3, 3)), pads=[1] * 4) for _ in "ab"
+    ]
+    y = g.node("Sub", g.node("Add", *parts), g.constant(small(g.rng, 9, 1, 1)))
+    y = g.node("PRelu", g.node("Add", y, g.constant(small(g.rng, 9, 1, 1))), g.constant(scales(g.rng, 9, 1, 1)))
+    ops = packed(g.model(["N", 9, 5, 5], y), numbers(g, 2, 9, 5, 5), 2)
+    assert (ops["Add"], ops["Sub"]) == (1, 0)
+
+
+def test_weights_that_layers_share_are_stored_once() -> None:
+    g = graph()
+    w, x = g.constant(signs(g.rng, 9, 9, 3, 3)), "x"
+    for _ in range(3):
+        x = g.node("Add", x, g.node("Conv", SIGNS["where_below"](g, x), w, pads=[1] * 4))
+    model = g.model(["N", 9, 5, 5], x)
+    packed(model, numbers(g, 2, 9, 5, 5), 3)
+    weights = lower(recognize(model)).model.weights
+    assert sum(w.dtype == np.uint8 for w in weights.values()) == 1
 
 
 def test_joined_signs_are_signs() -> None:

@@ -18,7 +18,7 @@ def outputs(model: Model, x: np.ndarray) -> np.ndarray:
     return next(iter(run(open_session(model, optimize=False), {"x": x}).values()))
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(nets())
 def test_a_packed_network_gives_the_same_numbers(net: Net) -> None:
     found = recognize(net.model)
