@@ -9,7 +9,7 @@ struct ib_bconv {
     ib_bconv_shape shape;
     size_t taps; /* pixels of a cell: see image.h */
     ib_panels panels;
-    int32_t *tap_sums; /* see zeros.h; null where the padding is not 0 */
+    int32_t *tap_sums; /* see zeros.h; null where nothing is padded with 0 */
 };
 
 static int check(const ib_bconv_shape *s) {
@@ -68,7 +68,8 @@ int ib_bconv_prepare(int isa, const ib_bconv_shape *shape, const uint8_t *weight
         .length = ib_cell_bits(shape, made->taps),
     };
     status = ib_panels_make(&made->panels, ib_tile_select(isa), &rows, weights);
-    if (!status && shape->pad_value == 0) status = ib_tap_sums(&made->tap_sums, shape, &made->panels, weights);
+    if (!status && ib_pads(shape) && shape->pad_value == 0)
+        status = ib_tap_sums(&made->tap_sums, shape, &made->panels, weights);
     if (status) {
         ib_bconv_free(made);
         return status;

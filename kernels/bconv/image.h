@@ -21,6 +21,9 @@ typedef struct ib_image {
     size_t out_height, out_width;
 } ib_image;
 
+/* Whether there is any padding. */
+bool ib_pads(const ib_bconv_shape *shape);
+
 /* How many pixels a cell is to hold. */
 size_t ib_cell_taps(const ib_bconv_shape *shape);
 

@@ -8,7 +8,7 @@
 #define IB_INLINE static inline __attribute__((always_inline))
 
 IB_INLINE void ib_affine_plain(size_t rows, size_t width, const int32_t *dot, const float *scale, const float *bias,
-                               float *out, size_t stride) {
+                               float *restrict out, size_t stride) {
     if (width == IB_PANEL) {
         for (size_t r = 0; r < rows; r++)
             for (size_t o = 0; o < IB_PANEL; o++)
@@ -20,7 +20,7 @@ IB_INLINE void ib_affine_plain(size_t rows, size_t width, const int32_t *dot, co
 }
 
 IB_INLINE void ib_affine_transposed_plain(size_t rows, size_t width, const int32_t *dot, const float *scale,
-                                          const float *bias, float *out, size_t stride) {
+                                          const float *bias, float *restrict out, size_t stride) {
     for (size_t o = 0; o < width; o++)
         for (size_t r = 0; r < rows; r++) out[o * stride + r] = (float)dot[r * IB_PANEL + o] * scale[o] + bias[o];
 }

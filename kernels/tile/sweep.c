@@ -140,8 +140,11 @@ static void store(const sweep *s, const patch *at, const ib_lanes *l, const int3
         return;
     }
     int32_t *out = (int32_t *)s->output->data + first;
-    for (size_t r = 0; r < at->rows; r++)
-        for (size_t o = 0; o < l->width; o++) out[r * row_stride + o * output_stride] = dot[r * IB_PANEL + o];
+    for (size_t r = 0; r < at->rows; r++, dot += IB_PANEL, out += row_stride)
+        if (s->transposed)
+            for (size_t o = 0; o < l->width; o++) out[o * output_stride] = dot[o];
+        else
+            memcpy(out, dot, l->width * sizeof *dot);
 }
 
 static void fuse(const sweep *s, const patch *at, const ib_lanes *l, const ib_rows *rows) {
