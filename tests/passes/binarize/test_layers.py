@@ -215,7 +215,13 @@ def test_the_sign_operator_of_floats_is_taken_on_request_only() -> None:
     (reason,) = recognize(model).left.values()
     assert "0 where its input is 0" in reason
     x = numbers(g, 2, 9, 5, 5)
+    assert (x == 0).any()
     assert packed(model, np.where(x == 0, np.float32(1), x), zeros=True)["BConv"] == 1
+    found = recognize(model, zeros=True)
+    lowered = lower(found)
+    prove(found, lowered, [{"x": x}])  # with a zero it is the network whose sign of 0 is +1
+    expected = run_x(model, np.where(x == 0, np.float32(1), x))
+    np.testing.assert_array_equal(run_x(lowered.model, x), expected)
 
 
 def test_a_sign_that_is_also_an_output_stays_one() -> None:
