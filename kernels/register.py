@@ -9,6 +9,9 @@ from weakref import WeakSet
 from . import library
 from .library import KernelsAbsent
 
+THREADS = "intaglio.threads"
+"""The configuration entry of a session that tells for how many threads work is cut."""
+
 _DONE: WeakSet[Any] = WeakSet()
 """Options that have the operators. ONNX Runtime refuses a session whose options were given them twice."""
 
@@ -32,12 +35,15 @@ def register(session_options: Any) -> None:
     """Compute the operators of domain ``intaglio`` natively in sessions made with these ``SessionOptions``.
 
     Without it a model that uses them still runs: ONNX Runtime computes their definitions, which give the same results
-    and take longer. Doing it again for the same options changes nothing.
+    and take longer. Doing it again for the same options changes nothing. ``intra_op_num_threads`` should be set before:
+    work is cut for that many threads.
 
     Raises:
         KernelsAbsent: there is no library; says why and how to get it.
     """
     file = ops_library()
     if session_options not in _DONE:
+        if session_options.intra_op_num_threads > 0:
+            session_options.add_session_config_entry(THREADS, str(session_options.intra_op_num_threads))
         session_options.register_custom_ops_library(str(file))
         _DONE.add(session_options)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from ..kernels.operators import DOMAIN
 from .latency import machine
 from .layer_cache import add_numbers, read_numbers
 from .layer_probe import Layer, time_layers
+from .native import kernels
 
 Timer = Callable[[Sequence[Layer], int], list[float | None]]
 """Times layers with a number of threads: see ``layer_probe.time_layers``."""
@@ -52,7 +54,9 @@ class LayerTimes:
     def key(self, layer: Layer) -> str:
         """A hash of everything that decides the time: the layer, the threads, the machine and the runtime."""
         operands = [o and (o.dims, o.dtype, o.constant) for o in layer.operands]
-        parts = (_METHOD, layer.node.hex(), operands, layer.opsets, self.threads, _machine())
+        parts = [_METHOD, layer.node.hex(), operands, layer.opsets, self.threads, _machine()]
+        if any(domain == DOMAIN for domain, _ in layer.opsets):
+            parts.append(kernels().isa)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

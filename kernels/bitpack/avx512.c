@@ -18,9 +18,10 @@ TARGET IB_INLINE __m512 load(const int dtype, const void *x, size_t i, __mmask16
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
 }
 
+/* Numbers that are not kept are 0 on both sides, so not below. */
 TARGET IB_INLINE __mmask16 compare(const int dtype, const void *x, const float *threshold, size_t i, __mmask16 kept) {
     const __m512 limit = kept == 0xffff ? _mm512_loadu_ps(threshold + i) : _mm512_maskz_loadu_ps(kept, threshold + i);
-    return _mm512_cmp_ps_mask(load(dtype, x, i, kept), limit, _CMP_LT_OQ) & kept;
+    return _mm512_cmp_ps_mask(load(dtype, x, i, kept), limit, _CMP_LT_OQ);
 }
 
 TARGET IB_INLINE void row(const int dtype, const void *x, const float *threshold, size_t count, uint8_t *bits) {

@@ -44,6 +44,8 @@ enum ort_slot {
     ORT_RELEASE_SHAPE = 99,
     ORT_RELEASE_DOMAIN = 101,
     ORT_ATTRIBUTE_INT64S = 163, /* 1.8 */
+    ORT_HAS_CONFIG = 237,       /* 1.14 */
+    ORT_CONFIG = 238,           /* 1.14 */
     ORT_NODE_NAME = 244,        /* 1.15 */
     ORT_CONSTANT_INPUT = 249,   /* 1.15 */
     ORT_PARALLEL_FOR = 274,     /* 1.17 */

@@ -1,13 +1,9 @@
-#define _DEFAULT_SOURCE /* sysconf knows processors only with these */
-#define _DARWIN_C_SOURCE
 #include "node.h"
 
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <unistd.h>
 
-enum { MESSAGE = 512, MOST_CUTS = 64 };
+enum { MESSAGE = 512 };
 
 ort_status *ib_node_error(const kernel *k, const char *format, ...) {
     char text[MESSAGE];
@@ -145,21 +141,9 @@ static void run_in_session(void *context, ib_task task, void *work, size_t tasks
     for (size_t i = 0; i < tasks; i++) task(work, i);
 }
 
-/* The size of the session's pool cannot be asked for, so the work is cut for all processors: a smaller pool takes more
-   pieces in turn. They are counted once, since that means reading a file. */
-static size_t cuts(void) {
-    static atomic_size_t counted;
-    size_t count = atomic_load_explicit(&counted, memory_order_relaxed);
-    if (count) return count;
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    count = processors < 1 ? 1 : processors > MOST_CUTS ? MOST_CUTS : (size_t)processors;
-    atomic_store_explicit(&counted, count, memory_order_relaxed);
-    return count;
-}
-
 void ib_node_threads(const kernel *k, const ort_context *context, node_threads *place) {
     const int lent = k->op->base.version >= ORT_PARALLEL_VERSION;
-    *place = (node_threads){.threads = {.count = lent ? cuts() : 1, .run = run_in_session, .context = place},
+    *place = (node_threads){.threads = {.count = lent ? k->op->threads : 1, .run = run_in_session, .context = place},
                             .api = k->api,
                             .context = context};
 }

@@ -33,7 +33,8 @@ struct bit_operator {
     size_t inputs;
     int input[MOST_INPUTS]; /* element types */
     int output;
-    size_t bytes; /* of its kernel, which begins with `kernel` and is zero before `make` */
+    size_t threads; /* for how many work is cut */
+    size_t bytes;   /* of its kernel, which begins with `kernel` and is zero before `make` */
     ort_status *(*make)(kernel *, const ort_info *);
     ort_status *(*run)(const kernel *, ort_context *);
     void (*release)(kernel *); /* what make allocated, as far as it came */

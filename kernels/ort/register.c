@@ -1,10 +1,14 @@
 /* Where ONNX Runtime enters: RegisterCustomOps gives the session's options the domain `intaglio`. */
+#define _DEFAULT_SOURCE /* sysconf knows processors only with these */
+#define _DARWIN_C_SOURCE
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "operators.h"
 
 #define DOMAIN "intaglio"
+#define THREADS "intaglio.threads"
 
 /* ------------------------------------------------------------------------------------------------ one operator */
 
@@ -110,52 +114,85 @@ static const ort_operator INTERFACE = {
 /* ------------------------------------------------------------------------------------------------ the domain */
 
 #define COUNT(name) +1
-enum { OPERATORS = IB_OPERATORS(COUNT), RUNTIMES = 8 };
+enum { OPERATORS = IB_OPERATORS(COUNT), MOST_THREADS = 1024 };
 
-/* Operators and domain as one copy of ONNX Runtime in the process sees them. Sessions keep pointers to them, so they are
-   never freed; options that are registered later share them. */
-typedef struct runtime {
+/* Operators and domain as sessions see them, of one copy of ONNX Runtime in the process and one number of threads.
+   Sessions keep pointers to them, so they are never freed; options that are registered later share them. */
+typedef struct registered registered;
+struct registered {
+    registered *next;
     const ort_base *base;
+    size_t threads;
     ort_domain *domain;
     bit_operator operators[OPERATORS];
-} runtime;
+};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static runtime runtimes[RUNTIMES];
+static registered *first;
 
-static ort_status *error(const ort_api *api, const char *text) {
-    return ORT_CALL(api, ORT_CREATE_STATUS, ort_status *, int, const char *)(ORT_NOT_IMPLEMENTED, text);
+static ort_status *error(const ort_api *api, int code, const char *text) {
+    return ORT_CALL(api, ORT_CREATE_STATUS, ort_status *, int, const char *)(code, text);
 }
 
-static ort_status *fill(runtime *r, const ort_base *base, const ort_api *api, uint32_t version) {
-    ort_domain *domain = NULL;
-    CHECK(ORT_CALL(api, ORT_CREATE_DOMAIN, ort_status *, const char *, ort_domain **)(DOMAIN, &domain));
+static ort_status *fill(registered *r, const ort_api *api, uint32_t version) {
+    CHECK(ORT_CALL(api, ORT_CREATE_DOMAIN, ort_status *, const char *, ort_domain **)(DOMAIN, &r->domain));
 #define COPY(name) ib_ort_##name,
     const bit_operator all[OPERATORS] = {IB_OPERATORS(COPY)};
     for (size_t i = 0; i < OPERATORS; i++) {
         r->operators[i] = all[i];
+        r->operators[i].threads = r->threads;
         r->operators[i].base = INTERFACE;
         r->operators[i].base.version = version;
         ort_status *status = ORT_CALL(api, ORT_DOMAIN_ADD, ort_status *, ort_domain *, const ort_operator *)(
-            domain, &r->operators[i].base);
+            r->domain, &r->operators[i].base);
         if (!status) continue;
-        ORT_CALL(api, ORT_RELEASE_DOMAIN, void, ort_domain *)(domain);
+        ORT_CALL(api, ORT_RELEASE_DOMAIN, void, ort_domain *)(r->domain);
         return status;
     }
-    r->domain = domain;
-    r->base = base;
     return NULL;
 }
 
-static ort_status *find(const ort_base *base, const ort_api *api, uint32_t version, ort_domain **domain) {
-    for (size_t i = 0; i < RUNTIMES; i++) {
-        runtime *r = &runtimes[i];
-        if (!r->base) CHECK(fill(r, base, api, version));
-        if (r->base != base) continue;
-        *domain = r->domain;
+static ort_status *find(const ort_base *base, const ort_api *api, uint32_t version, size_t threads,
+                        ort_domain **domain) {
+    registered *r = first;
+    while (r && (r->base != base || r->threads != threads)) r = r->next;
+    if (!r) {
+        r = calloc(1, sizeof *r);
+        if (!r) return error(api, ORT_FAIL, ib_message(IB_NO_MEMORY));
+        r->base = base;
+        r->threads = threads;
+        ort_status *status = fill(r, api, version);
+        if (status) {
+            free(r);
+            return status;
+        }
+        r->next = first;
+        first = r;
+    }
+    *domain = r->domain;
+    return NULL;
+}
+
+/* For how many threads to cut work: the size of a session's pool cannot be asked for, so whoever registers the operators
+   may say it in the options. Otherwise that of the machine, as ONNX Runtime's own default: a smaller pool takes more
+   pieces in turn, which costs a little. */
+static ort_status *read_threads(const ort_api *api, const ort_options *options, size_t *threads) {
+    int said = 0;
+    CHECK(ORT_CALL(api, ORT_HAS_CONFIG, ort_status *, const ort_options *, const char *, int *)(options, THREADS, &said));
+    if (!said) {
+        const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+        *threads = processors < 1 ? 1 : processors > MOST_THREADS ? MOST_THREADS : (size_t)processors;
         return NULL;
     }
-    return error(api, "too many copies of ONNX Runtime in one process use the operators of domain " DOMAIN);
+    char text[16], *end = text;
+    size_t size = sizeof text;
+    CHECK(ORT_CALL(api, ORT_CONFIG, ort_status *, const ort_options *, const char *, char *, size_t *)(options, THREADS,
+                                                                                                      text, &size));
+    const long value = strtol(text, &end, 10);
+    if (*end || value < 1 || value > MOST_THREADS)
+        return error(api, ORT_INVALID_ARGUMENT, "the session configuration entry " THREADS " is not from 1 to 1024");
+    *threads = (size_t)value;
+    return NULL;
 }
 
 IB_API ort_status *RegisterCustomOps(ort_options *options, const ort_base *base);
@@ -164,10 +201,14 @@ ort_status *RegisterCustomOps(ort_options *options, const ort_base *base) {
     uint32_t version = ORT_PARALLEL_VERSION;
     const ort_api *api = base->get_api(version);
     if (!api) api = base->get_api(version = ORT_OLDEST_VERSION);
-    if (!api) return error(base->get_api(1), "the operators of domain " DOMAIN " need ONNX Runtime 1.16 or later");
+    if (!api)
+        return error(base->get_api(1), ORT_NOT_IMPLEMENTED,
+                     "the operators of domain " DOMAIN " need ONNX Runtime 1.16 or later");
+    size_t threads = 1;
     ort_domain *domain = NULL;
+    CHECK(read_threads(api, options, &threads));
     pthread_mutex_lock(&lock);
-    ort_status *status = find(base, api, version, &domain);
+    ort_status *status = find(base, api, version, threads, &domain);
     pthread_mutex_unlock(&lock);
     CHECK(status);
     return ORT_CALL(api, ORT_ADD_DOMAIN, ort_status *, ort_options *, ort_domain *)(options, domain);

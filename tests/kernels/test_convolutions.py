@@ -89,6 +89,17 @@ def test_convolutions_of_any_shape_equal_the_reference(
     assert_equals_reference(rng, isa, planes, image, outputs * window.group, window)
 
 
+@pytest.mark.parametrize("width", [1, 2, 5, 30])
+@pytest.mark.parametrize("isa", EVERY_ISA)
+def test_pixels_that_share_a_word_are_told_apart(isa: str, width: int) -> None:
+    """Few channels, whole bytes of them or not; images narrower than the kernel; taps next to each other or not."""
+    rng = np.random.default_rng(width)
+    for channels in (8, 16, 24, 20):
+        for across, dilation, left, right in ((3, 1, 1, 1), (5, 1, 0, 4), (5, 1, 4, 0), (3, 2, 2, 2), (3, 4, 9, 0)):
+            window = ConvWindow((2, across), (1, 2), (0, left, 1, right), (1, dilation), pad_value=-1)
+            assert_equals_reference(rng, isa, 1, (2, 3, width, channels), 9, window)
+
+
 @pytest.mark.parametrize("isa", EVERY_ISA)
 def test_every_channel_alone_is_convolved(isa: str) -> None:
     window = ConvWindow((3, 3), pads=(1, 1, 1, 1), group=65, pad_value=0)

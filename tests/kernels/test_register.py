@@ -75,6 +75,27 @@ def test_native_code_is_used_when_it_is_there(file: str, op: str, tmp_path: Path
     assert (op in ran[True]) == (op in NATIVE)
 
 
+@pytest.mark.parametrize("count", [1, 3, 1024])
+def test_work_is_cut_for_as_many_threads_as_the_options_say(count: int, tmp_path: Path) -> None:
+    options = _options(tmp_path)
+    options.intra_op_num_threads = min(count, 3)
+    options.add_session_config_entry("intaglio.threads", str(count))
+    options.register_custom_ops_library(str(intaglio.ops_library()))
+    rng = np.random.default_rng(0)
+    weights, scale = pack(rng.standard_normal((2, 200, 300))), rng.standard_normal((2, 200, 3)).astype(np.float32)
+    model, feed = _matrix_chain(weights, scale, constant=True), {"x": rng.standard_normal((70, 300)).astype(np.float32)}
+    wanted = session(model, str(intaglio.ops_library())).run(None, feed)
+    assert _same(_open(model, options).run(None, feed), wanted)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1025", "two", "2 ", "9" * 40])
+def test_a_number_of_threads_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    options = _options(tmp_path)
+    options.add_session_config_entry("intaglio.threads", text)
+    with pytest.raises(Exception, match=r"intaglio\.threads is not from 1 to 1024|buffer is not large enough"):
+        options.register_custom_ops_library(str(intaglio.ops_library()))
+
+
 def test_registering_twice_changes_nothing(tmp_path: Path) -> None:
     case, options = _first("BGemm"), _options(tmp_path)
     intaglio.register(options)

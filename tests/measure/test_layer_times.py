@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from intaglio.kernels import library
+from intaglio.kernels.operators import DOMAIN
 from intaglio.measure.layer_block import channel_block
 from intaglio.measure.layer_cache import LARGEST, add_numbers, cache_folder, read_numbers
 from intaglio.measure.layer_probe import Layer, Operand, describe, time_layers
@@ -176,3 +178,16 @@ def test_moods_of_the_machine_and_interruptions_do_not_change_what_runs_take(
 
 def test_the_block_of_channels_is_one_that_processors_have() -> None:
     assert channel_block() in (1, 4, 8, 16)
+
+
+def test_operators_on_bits_take_another_time_with_other_kernels() -> None:
+    if not library.available():
+        pytest.skip(str(library.why_absent()))
+    bits = replace(conv(), opsets=(("", 17), (DOMAIN, 1)))
+    times = LayerTimes()
+    with library.forced("portable"):
+        slow = [times.key(layer) for layer in (bits, conv())]
+    with library.forced(None):
+        fast = [times.key(layer) for layer in (bits, conv())]
+    assert slow[1] == fast[1]
+    assert (slow[0] == fast[0]) == (library.isa() == "portable")
