@@ -112,12 +112,6 @@ class Code:
         """Which scales each column has. Shapes: (columns,)."""
         return parts_of(self.levels.shape[-1], self.block, self.flag)
 
-    def candidates(self, columns: slice | NDArray[np.intp] = slice(None)) -> Floats:
-        """What each number is in some columns. Shapes: (numbers, groups, outputs, columns)."""
-        wide = self.scale[..., self.part[columns]]
-        found = np.tensordot(self.book.table, wide, 1)
-        return found if self.column is None else found * self.column[:, None, columns]
-
     def floats(self) -> Floats:
         """What the bits stand for. Shapes: (groups, outputs, columns)."""
         wide = self.scale[..., self.part]
@@ -157,13 +151,16 @@ class Code:
     def at(self, levels: Levels, scale: Floats | None = None) -> Code:
         return replace(self, levels=levels, scale=self.scale if scale is None else scale)
 
+    def rows(self, which: slice) -> Code:
+        """Some of the outputs, of a code without salient weights."""
+        return self.at(self.levels[:, which], self.scale[:, :, which])
+
     def nearest(self, values: Floats) -> Code:
         """Each weight becomes the nearest number; those in eight bits stay."""
         best = np.full(values.shape, np.inf)
         levels = np.zeros(values.shape, np.uint8)
-        wide = self.scale[..., self.part]
         for number, terms in enumerate(self.book.table):
-            near = np.tensordot(terms, wide, 1)
+            near = np.tensordot(terms, self.scale, 1)[..., self.part]
             gap = np.abs((near if self.column is None else near * self.column[:, None]) - values)
             levels[gap < best] = number
             best = np.minimum(best, gap)

@@ -8,14 +8,27 @@ from ..calibration.layers import Floats
 from .codes import Code
 
 ROUNDS = 20
-_ENOUGH = 1e-5
+_ENOUGH = 1e-4
 """A round that lowers the error by less than this fraction is the last."""
+_AT_ONCE = 1 << 20
+"""Weights."""
 _FLAT = 1e-10
 """Terms that are so nearly the same in a block, relative to their size, share what they stand for."""
 
 
 def alternated(wanted: Floats, start: Code, rounds: int = ROUNDS) -> Code:
-    """Each step is the best there is, so that no round can be worse than the one before."""
+    """Each step is the best there is, so that no round can be worse than the one before.
+
+    Rows do not depend on each other: few at once, so that memory is bounded.
+    """
+    few = max(1, _AT_ONCE // max(1, wanted.shape[0] * wanted.shape[2]))
+    parts = [slice(at, at + few) for at in range(0, wanted.shape[1], few)]
+    found = [_alternated(wanted[:, rows], start.rows(rows), rounds) for rows in parts]
+    levels = np.concatenate([one.levels for one in found], axis=1)
+    return start.at(levels, np.concatenate([one.scale for one in found], axis=2))
+
+
+def _alternated(wanted: Floats, start: Code, rounds: int) -> Code:
     code, error = start, np.inf
     for _ in range(rounds):
         code = rescaled(wanted, code.nearest(wanted))
@@ -26,15 +39,13 @@ def alternated(wanted: Floats, start: Code, rounds: int = ROUNDS) -> Code:
 
 
 def rescaled(wanted: Floats, code: Code) -> Code:
-    """Least squares of every row's every set of scales; weights in eight bits do not count."""
-    basis = code.book.table.T[:, code.levels]  # (terms, groups, outputs, columns)
+    """Least squares of every row's every set of scales."""
+    basis = [term[code.levels] for term in code.book.table.T]  # each (groups, outputs, columns)
     if code.column is not None:
-        basis = basis * code.column[:, None]
-    if code.salient is not None:
-        basis = np.where(code.salient.mask, 0.0, basis)
+        basis = [one * code.column[:, None] for one in basis]
     member = (code.part[:, None] == np.arange(code.scale.shape[-1])).astype(np.float64)
-    normal = np.einsum("tgoc,sgoc,cp->gopts", basis, basis, member, optimize=True)
-    right = np.einsum("tgoc,goc,cp->gopt", basis, wanted, member, optimize=True)
+    normal = np.stack([np.stack([(one * other) @ member for other in basis], axis=-1) for one in basis], axis=-1)
+    right = np.stack([(one * wanted) @ member for one in basis], axis=-1)
     return code.at(code.levels, np.moveaxis(least_squares(normal, right), -1, 0))
 
 
