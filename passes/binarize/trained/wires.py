@@ -82,7 +82,7 @@ class Wires:
 
     def _carried(self) -> Iterator[tuple[str, str]]:
         for node in self.nodes:
-            if node.op_type != "Add" or not is_standard(node) or node.output[0] in self.outputs:
+            if node.op_type != "Add" or not is_standard(node):
                 continue
             for left, b in (tuple(node.input), tuple(node.input)[::-1]):
                 at = self.place.get(left)
