@@ -72,4 +72,4 @@ def _bytes(layer: Layer, model: Model, rule: BitRule) -> tuple[int, int]:
     """Of the weight in float, and in bits with the nodes that decode them."""
     weight = model.weights[layer.weight]
     _, code = rule.solve(layer.matrix(weight), None)
-    return weight.nbytes, stored_bytes(Coded(layer, code), weight) + _NODES_BYTES
+    return weight.nbytes, stored_bytes(Coded(layer, code, multiplied=not rule.half), weight) + _NODES_BYTES

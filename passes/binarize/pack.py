@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...graph.errors import UsageError
+from ...graph.errors import NothingChanged, UsageError
 from ...graph.model import Model
 from ...graph.opset import raise_opset
 from ..quantize.edit import Outcome, chosen_nodes
@@ -18,6 +18,7 @@ from .trained.lower import Lowered, lower
 from .trained.proof import Proof, prove
 from .trained.qonnx import from_qonnx
 from .trained.recognize import Recognized, recognize
+from .trained.steps import THIRD
 
 _OPSET = 13
 _SAMPLES = 8
@@ -29,6 +30,7 @@ def pack(job: Job) -> Result:
 
     Raises:
         UsageError: an option was given that is for weights of floats.
+        NothingChanged: all of its signs have a third value, and ``zeros`` was not asked for.
         ProofFailed: what was written is not the same network; names the layer.
         BadModel: the operator set cannot be raised to 13.
     """
@@ -41,6 +43,13 @@ def pack(job: Job) -> Result:
     names = [node.name or node.output[0] for node in model.graph.node]
     chosen = [w and name not in job.spared for w, name in zip(wanted, names, strict=True)]
     found = recognize(model, zeros=options.zeros, chosen=chosen)
+    third = [name for name, reason in _reasons(found).items() if reason == THIRD]
+    if third and not any(layer.bits for layer in found.layers.values()):
+        raise NothingChanged(
+            f"{len(third)} layers of signs read the operator Sign, such as {third[0]!r}",
+            why=THIRD,
+            fix="take that 0 as +1 with --zeros, or pack weights alone with another --scheme",
+        )
     if not found.layers:
         return Result(Outcome(job.model, {}, found.left), model)
     lowered = lower(found, "packed" if options.form == "standard" else options.form)
@@ -51,15 +60,22 @@ def pack(job: Job) -> Result:
     notes = _notes(found, lowered)
     details = {"form": options.form, "proof": proof.as_dict() if proof else None}
     told = [_told(proof)] if proof else []
+    if third:
+        told.append(f"{len(third)} layers, such as {third[0]!r}, keep float inputs: {THIRD}; --zeros takes it as +1")
     return Result(Outcome(made, lowered.done, found.left, told), model, notes, details)
 
 
 def fits(model: Model) -> bool:
     """Whether a network was trained with bits: some layer's weights are signs, and so is what it reads."""
-    return any(layer.bits is not None for layer in recognize(from_qonnx(model)).layers.values())
+    return any(layer.bits is not None for layer in recognize(from_qonnx(model), zeros=True).layers.values())
 
 
 SCHEMES.register("pack")(Scheme(pack, "What was trained with bits, computed with bits: nothing is lost.", fits))
+
+
+def _reasons(found: Recognized) -> dict[str, str]:
+    """Why layers do not read bits, those whose weights alone are packed included."""
+    return {**found.left, **{layer.dot.name: layer.reason for layer in found.layers.values() if not layer.bits}}
 
 
 def _feeds(job: Job) -> list[Mapping[str, np.ndarray]]:

@@ -1,7 +1,7 @@
 """How weights in bits stand in a model.
 
-``packed``: MatMul and Gemm in planes of signs become the operator ``MatMul1Bit``; all other weights keep their names and
-become the outputs of nodes that decode them from bits and scales: ``UnpackWeight`` and standard operators, all of
+``packed``: MatMul and Gemm in planes of signs become the operator ``MatMul1Bit`` where that pays; all other weights keep
+their names and become the outputs of nodes that decode them from bits and scales: ``UnpackWeight`` and standard operators, all of
 constants, so that a runtime computes them once when it opens the file. ``standard`` has the definitions of both operators
 in their place, ``dense`` the floats that the bits stand for.
 """
@@ -33,10 +33,11 @@ _OPSET = 13
 
 @dataclass(frozen=True)
 class Coded:
-    """A layer, or a weight by itself, and what it becomes."""
+    """A layer, or a weight by itself, and what it becomes. ``multiplied`` by bits where it can be, else made floats."""
 
     where: Layer | Place
     code: Code
+    multiplied: bool = True
 
 
 def store(model: Model, coded: Iterable[Coded], form: str) -> Model:
@@ -94,11 +95,12 @@ class Bits:
     where: Layer | Place
     code: Code
     weight: np.ndarray
+    multiplied: bool
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, one: Coded, weight: np.ndarray) -> Bits:
-        code, bits = one.code, cls(one.where, one.code, weight)
+        code, bits = one.code, cls(one.where, one.code, weight, one.multiplied)
         alpha = one.where.alpha if isinstance(one.where, Layer) and not bits.multiplies else 1.0
         rows = code.levels.shape[0] * code.levels.shape[1]
         planes, shift = code.plane_scales()
@@ -131,8 +133,8 @@ class Bits:
 
     @property
     def multiplies(self) -> bool:
-        """Whether the operator that multiplies by bits can say it."""
-        matrix = isinstance(self.where, Layer) and self.where.window is None
+        """Whether it becomes the operator that multiplies by bits."""
+        matrix = self.multiplied and isinstance(self.where, Layer) and self.where.window is None
         return matrix and self.code.plain and self.weight.dtype == np.float32
 
     def same(self, other: Decoder, /) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...graph.errors import UsageError
 from ...graph.model import Model
+from ...graph.shapes import infer_shapes
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Floats, Layer
 from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
@@ -23,6 +24,7 @@ from .binarizer import BINARIZERS, BitRule
 from .budget import within_size
 from .codes import Code
 from .eligible import Chosen, chosen
+from .products import pays
 from .scheme import BitNote, Job
 from .storage import Coded, store, stored_bytes
 
@@ -36,7 +38,7 @@ def weight_only(name: str, job: Job) -> Result:
     layers = chosen(model, options.include, options.exclude, job.spared, edges=options.edges)
     if options.size is None:
         return binarized(name, job, model, layers)
-    rules = rules_for(name, job, layers.layers)
+    rules = rules_for(name, job, model, layers.layers)
     return within_size(job, model, layers, rules, lambda few: binarized(name, job, model, few))
 
 
@@ -44,9 +46,11 @@ def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
     """All chosen layers in bits."""
     if not layers.layers and not layers.places:
         return Result(Outcome(job.model, {}, layers.skipped), job.model)
-    rules = rules_for(name, job, {**layers.layers, **layers.places})
+    rules = rules_for(name, job, model, {**layers.layers, **layers.places})
     walked = _walked(job, model, {node: rules[node] for node in layers.layers})
-    coded = {node: Coded(one.layer, one.quantized) for node, one in walked.rounded.items()}
+    coded = {
+        node: Coded(one.layer, one.quantized, multiplied=not rules[node].half) for node, one in walked.rounded.items()
+    }
     for node, place in layers.places.items():
         coded[node] = Coded(place, rules[node].solve(place.matrix(model.weights[place.weight]), None)[1])
     changed = model.copy()
@@ -59,14 +63,18 @@ def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
     return Result(Outcome(made, {one.name: one.weights for one in notes}, layers.skipped), model, notes)
 
 
-def rules_for(name: str, job: Job, layers: Mapping[str, Layer | Place]) -> dict[str, BitRule]:
+def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer | Place]) -> dict[str, BitRule]:
     block = BINARIZERS[name].block or 0
     if job.options.block is not None:
         block = job.options.block
-    return {
-        node: BitRule(name, block, job.options.salient, half=isinstance(one, Place) or one.window is not None)
-        for node, one in layers.items()
-    }
+    dims = infer_shapes(model).dims
+
+    def decoded(one: Layer | Place) -> bool:
+        if isinstance(one, Place) or one.window is not None:
+            return True
+        return not pays(dims.get(one.x), model.weights[one.weight].size)
+
+    return {node: BitRule(name, block, job.options.salient, half=decoded(one)) for node, one in layers.items()}
 
 
 def _walked(job: Job, model: Model, rules: Mapping[str, BitRule]) -> Walked[Code]:

@@ -51,7 +51,7 @@ def test_planes_are_what_a_float_model_gets_and_the_report_says_what_became_of_i
     assert ran.code == 0
     for said in (
         "/blocks.0/query/MatMul",
-        "planes: 2.88 bits for each weight of these layers, scales and maps included",
+        "planes: 2.44 bits for each weight of these layers, scales and maps included",
         "left in float: /patches/Conv: the first layer, which sees the input",
         "output logits: signal to noise",
         "latency",

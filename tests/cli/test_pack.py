@@ -106,6 +106,30 @@ def test_a_network_of_floats_has_nothing_to_pack(intaglio: Command, tmp_path: Pa
     assert not (tmp_path / "p.onnx").exists()
 
 
+def with_sign(folder: Path) -> Path:
+    """The network as code with torch.sign exports it."""
+    model = onnx.load(BINARY)
+    for node in model.graph.node:
+        if node.op_type == "Where":
+            below = next(n for n in model.graph.node if n.output[0] == node.input[0])
+            node.CopyFrom(onnx.helper.make_node("Sign", [below.input[0]], list(node.output), node.name))
+    onnx.save(model, folder / "sign.onnx")
+    return folder / "sign.onnx"
+
+
+def test_the_sign_operator_needs_a_word(intaglio: Command, tmp_path: Path) -> None:
+    model, out = with_sign(tmp_path), tmp_path / "p.onnx"
+    ran = intaglio("binarize", model, "-o", out, "--no-measure")
+    assert ran.code == 4
+    assert "read the operator Sign" in ran.err
+    assert "--zeros" in ran.err
+    assert not out.exists()
+    ran = intaglio("binarize", model, "-o", out, "--zeros", "--eval-data", TEST, "--no-measure", "--json")
+    assert ran.code == 0, ran.err
+    assert len(ran.json["layers"]) == 4
+    np.testing.assert_array_equal(stock(out).argmax(1), stock(BINARY).argmax(1))
+
+
 def test_options_for_weights_of_floats_are_refused(intaglio: Command, tmp_path: Path) -> None:
     ran = intaglio("binarize", BINARY, "-o", tmp_path / "p.onnx", "--size", "0.5", "--no-measure")
     assert ran.code == 2

@@ -12,6 +12,7 @@ from ....graph.registry import Registry
 from ....kernels.operators import DOMAIN
 from ....kernels.packing import unpack
 from ...quantize.edit import Edit
+from ..products import pays
 from .bits import Bits
 from .dots import Window
 from .fuse import Fusion
@@ -143,7 +144,12 @@ class Packed(Form):
         size = {"channels": length, "block": length}
         if dot.window is None:
             out = self.edit.tensor(f"{dot.out}_product") if dot.bias.any() else dot.out
-            self.edit.add("MatMul1Bit", [dot.data, *inputs], out, name=dot.name, domain=DOMAIN, **size)
+            if pays(self.wires.of_one_sample.get(dot.data), layer.signs.signs.size):
+                self.edit.add("MatMul1Bit", [dot.data, *inputs], out, name=dot.name, domain=DOMAIN, **size)
+            else:
+                rows = self._ours("UnpackWeight", inputs, f"{dot.name}_rows", **size)
+                matrix = self.edit.add("Transpose", [rows], self.edit.tensor(f"{dot.name}_matrix"), perm=[1, 0])
+                self.edit.add("MatMul", [dot.data, matrix], out, name=dot.name)
             if dot.bias.any():
                 bias = self.edit.constant(f"{dot.name}_bias", dot.bias.astype(np.float32))
                 self.edit.add("Add", [out, bias], dot.out)

@@ -56,6 +56,9 @@ class _Lowering:
         self._form: Form = FORMS[form](self._edit, found.wires)
         self._signs: dict[object, str] = {}
         self._joins: dict[int, onnx.NodeProto] = {}
+        bits = [layer.bits for layer in found.layers.values() if layer.bits]
+        fused = {one.target for one in found.fused.values()}
+        self._read = {name for b in bits for name in ("" if b.target in fused else b.source, b.factor)}
         self.done: dict[str, str] = {}
         self.signs: dict[str, tuple[str, Layout, float, np.ndarray]] = {}
         self.floats: list[str] = []
@@ -100,7 +103,7 @@ class _Lowering:
             self.floats.append(dot.out)
             self._with_factor(layer, bits, signs)
             return frozenset()
-        behind = tail(self._wires, dot.out, dot.out_layout, self._joins)
+        behind = tail(self._wires, dot.out, dot.out_layout, self._read, self._joins)
         scale, bias = layer.scale * behind.scale, layer.bias * behind.scale + behind.shift
         out = behind.target
         if behind.joined is not None:

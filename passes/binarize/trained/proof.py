@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import onnx
 
-from ....graph.errors import IntaglioError, ProofFailed
+from ....graph.errors import ProofFailed
 from ....graph.model import Model
 from ....measure.inputs import runnable_inputs
 from ....measure.session import open_session, run
 from ...quantize.edit import Edit
+from .bits import Bits
 from .forms import FORMS
 from .lower import Lowered
 from .recognize import Recognized
@@ -53,26 +54,22 @@ class Proof:
 
 
 def prove(found: Recognized, lowered: Lowered, real: Sequence[Mapping[str, np.ndarray]] = (), seed: int = 0) -> Proof:
-    """Compare on made-up and on ``real`` inputs.
+    """Compare on ``real`` inputs, on made-up ones where there are none.
 
     Raises:
         ProofFailed: a sign or a sum is not what it should be; names the layer.
         BadModel: one of the models does not run.
     """
     original = found.wires.model
-    feeds = list(real)
-    try:
-        feeds.insert(0, runnable_inputs(original, seed=seed))
-    except IntaglioError:
-        if not feeds:
-            raise
+    feeds = list(real) or [runnable_inputs(original, seed=seed)]
     reference = open_session(
         exact_sums(found), outputs=[*lowered.sources, *lowered.signs, *lowered.floats], optimize=False
     )
     given = open_session(_given(lowered), optimize=False)
     ends = [o.name for o in original.graph.output]
     holders = {name: holder for name, (holder, *_) in lowered.signs.items()}
-    before = open_session(original, outputs=[*ends, *holders], optimize=False)
+    # Where a third value is taken as +1, the original is only that if it never comes up.
+    before = open_session(exact_sums(found) if found.zeros else original, outputs=[*ends, *holders], optimize=False)
     after = open_session(lowered.model, outputs=list(dict.fromkeys([*ends, *holders.values()])), optimize=False)
     signs, turned, widest, apart = 0, 0, 0.0, 0.0
     for feed in feeds:
@@ -91,8 +88,7 @@ def prove(found: Recognized, lowered: Lowered, real: Sequence[Mapping[str, np.nd
             why="all layers of signs are right, so what stands between them is not; nothing is written",
             fix="report the model: this is a fault in intaglio",
         )
-    inputs = "made-up" if not real else "real" if len(feeds) == len(real) else "made-up and real"
-    return Proof(signs, len(lowered.floats), widest, apart, turned, inputs)
+    return Proof(signs, len(lowered.floats), widest, apart, turned, "real" if real else "made-up")
 
 
 def _compare_signs(lowered: Lowered, expected: Mapping[str, np.ndarray], made: Mapping[str, np.ndarray]) -> int:
@@ -149,10 +145,17 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def exact_sums(found: Recognized) -> Model:
-    """The original with signs in place of scaled weights, the scales behind; every tensor keeps its name."""
+    """The original with signs in place of scaled weights, the scales behind; every tensor keeps its name.
+
+    What Sign makes of 0 is +1 where that was asked for.
+    """
     edit = Edit(found.wires.model)
+    thirds = {layer.bits.target: layer.bits for layer in found.layers.values() if layer.bits and found.zeros}
     for place, node in enumerate(found.wires.nodes):
         layer = found.layers.get(place)
+        if node.output[0] in thirds:
+            _without_third(edit, node, thirds[node.output[0]])
+            continue
         if layer is None or layer.bits is None or (layer.signs.scale * layer.dot.factor == 1).all():
             edit.keep(node)
             continue
@@ -180,6 +183,18 @@ def exact_sums(found: Recognized) -> Model:
         )
         edit.add("Add", [scaled, edit.constant(f"{dot.name}_to", dot.bias.astype(np.float32).reshape(along))], dot.out)
     return edit.finish()
+
+
+def _without_third(edit: Edit, node: onnx.NodeProto, bits: Bits) -> None:
+    """A node that makes signs, the number in the middle of them replaced by the upper one."""
+    three = onnx.NodeProto()
+    three.CopyFrom(node)
+    out = node.output[0]
+    three.output[0] = edit.tensor(f"{out}_three")
+    edit.keep(three)
+    middle, high = (edit.constant(f"{out}_plus", np.array(v, np.float32)) for v in (bits.middle, bits.step.high))
+    third = edit.add("Equal", [three.output[0], middle], edit.tensor(f"{out}_third"))
+    edit.add("Where", [third, high, three.output[0]], out)
 
 
 def _given(lowered: Lowered) -> Model:

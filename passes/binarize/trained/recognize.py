@@ -21,12 +21,16 @@ _WORTH = 1024
 
 @dataclass(frozen=True)
 class Recognized:
-    """Layers by the place of their node, how their outputs become bits at once, and why other layers stay."""
+    """Layers by the place of their node, how their outputs become bits at once, and why other layers stay.
+
+    ``zeros`` tells that what Sign makes of 0 is taken as +1.
+    """
 
     wires: Wires
     layers: dict[int, Layer]
     fused: dict[int, Fusion]
     left: dict[str, str] = field(default_factory=dict)
+    zeros: bool = False
 
 
 def recognize(model: Model, *, zeros: bool = False, chosen: list[bool] | None = None) -> Recognized:
@@ -50,7 +54,7 @@ def recognize(model: Model, *, zeros: bool = False, chosen: list[bool] | None = 
             left[display_name(node)] = found
         else:
             layers[place] = outputs[found.dot.out] = found
-    return Recognized(wires, layers, fusions(wires, layers, zeros=zeros), left)
+    return Recognized(wires, layers, fusions(wires, layers, zeros=zeros), left, zeros)
 
 
 def _layer(finder: Finder, dot: Dot) -> Layer | str:

@@ -20,6 +20,7 @@ LIMIT = np.float32(2.0**100)
 """Magnitudes above this are not looked at: beyond it the intermediate values of a chain may overflow."""
 _WAYS = 256
 """Points per channel in one evaluation of the bisection."""
+THIRD = "it is 0 where its input is 0, and a bit has no third value"
 _SAME = 1e-5
 """Relative distance up to which two values count as one: signs that pass through arithmetic lose a last bit."""
 
@@ -123,7 +124,7 @@ def two_values(points: np.ndarray, values: np.ndarray, *, zeros: bool = False) -
         if not zero:
             return "it has more than two values"
         if not zeros:
-            return "it is 0 where its input is 0, and a bit has no third value"
+            return THIRD
         is_high = is_high | middle
     is_high = np.where(seen, is_high, is_high[:1])
     first = is_high[0]

@@ -47,11 +47,14 @@ class Tail:
     result: str = ""
 
 
-def tail(wires: Wires, start: str, layout: Layout, taken: Container[int] = ()) -> Tail:
-    """As much as follows ``start`` one by one and is affine; perhaps nothing. Additions that are ``taken`` stay."""
+def tail(wires: Wires, start: str, layout: Layout, read: Container[str] = (), taken: Container[int] = ()) -> Tail:
+    """As much as follows ``start`` one by one and is affine; perhaps nothing.
+
+    Tensors that are ``read`` by new nodes stay, and so do additions that are ``taken``.
+    """
     scale, shift = np.ones(layout.channels), np.zeros(layout.channels)
     name, places = start, []
-    while wires.is_private(name):
+    while wires.is_private(name) and name not in read:
         (place,) = wires.readers(name)
         found = _affine(wires, wires.nodes[place], name, layout)
         if found is None:
@@ -60,12 +63,12 @@ def tail(wires: Wires, start: str, layout: Layout, taken: Container[int] = ()) -
         name = wires.nodes[place].output[0]
         places.append(place)
     plain = Tail(scale, shift, name, frozenset(places))
-    return _joined(wires, plain, layout, taken) or plain
+    return _joined(wires, plain, layout, read, taken) or plain
 
 
-def _joined(wires: Wires, found: Tail, layout: Layout, taken: Container[int]) -> Tail | None:
+def _joined(wires: Wires, found: Tail, layout: Layout, read: Container[str], taken: Container[int]) -> Tail | None:
     """``(y + shortcut) + c`` as ``(y + c) + shortcut``."""
-    if not wires.is_private(found.target):
+    if not wires.is_private(found.target) or found.target in read:
         return None
     (join,) = wires.readers(found.target)
     node = wires.nodes[join]
@@ -73,7 +76,7 @@ def _joined(wires: Wires, found: Tail, layout: Layout, taken: Container[int]) ->
         return None
     name, shift, places = node.output[0], found.shift, []
     dims = wires.dims(name)
-    while wires.is_private(name) and dims is not None and len(dims) == layout.rank:
+    while wires.is_private(name) and name not in read and dims is not None and len(dims) == layout.rank:
         (place,) = wires.readers(name)
         step = _affine(wires, wires.nodes[place], name, layout)
         if step is None or not (step[0] == 1).all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -71,13 +71,18 @@ class Wires:
     def dims(self, name: str) -> tuple[int, ...] | None:
         return self.known[name].shape if name in self.known else self._shapes.dims.get(name)
 
+    @cached_property
+    def of_one_sample(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes in a run of one sample, as far as they are known."""
+        return infer_shapes(self.model).dims
+
     def is_float32(self, name: str) -> bool:
         """Whether a tensor is single precision, as far as is known."""
         return self._shapes.dtypes.get(name, onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT
 
     def _carried(self) -> Iterator[tuple[str, str]]:
         for node in self.nodes:
-            if node.op_type != "Add" or not is_standard(node) or node.output[0] in self.outputs:
+            if node.op_type != "Add" or not is_standard(node):
                 continue
             for left, b in (tuple(node.input), tuple(node.input)[::-1]):
                 at = self.place.get(left)

@@ -156,6 +156,7 @@ STEPS: Mapping[str, Callable[[Graph, str, int], str]] = {
 }
 
 
+_FLOATS = ("Where", "Conv", "Add", "MaxPool", *STEPS)
 SIZE = 21
 """Height and width of the input: three blocks leave some of it."""
 
@@ -202,7 +203,12 @@ def nets(draw: Any, plain: bool = True) -> Net:
     inputs = g.rng.integers(-16, 17, (2, start, SIZE, SIZE)).astype(np.float32) / 8
     if not plain:
         inputs += g.rng.standard_normal(inputs.shape).astype(np.float32)
-    model = g.model(["N", start, "H", "W"], x)
+    model = g.model(["N", start, SIZE, SIZE], x)
+    inner = [
+        n.output[0] for n in model.graph.node if n.op_type in _FLOATS and n.output[0] != model.graph.output[0].name
+    ]
+    for name in draw(st.lists(st.sampled_from(inner), max_size=2, unique=True)) if draw(st.booleans()) else []:
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     return Net(model, inputs, count, " ".join(n.op_type for n in model.graph.node))
 
 

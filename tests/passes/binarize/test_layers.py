@@ -173,6 +173,18 @@ def test_a_shift_behind_a_shortcut_joins_the_layer_once() -> None:
     assert (ops["Add"], ops["Sub"]) == (1, 0)
 
 
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_floats_that_bits_are_taken_of_stay_though_a_shift_follows(shortcut: bool) -> None:
+    g = graph()
+    y = g.node("Conv", SIGNS["where_below"](g, "x"), g.constant(signs(g.rng, 9, 9, 3, 3)), pads=[1] * 4)
+    y = g.node("Add", y, "x") if shortcut else y
+    a = SIGNS["where_below"](g, g.node("Sub", y, g.constant(small(g.rng, 9, 1, 1))))
+    z = g.node("Conv", a, g.constant(signs(g.rng, 8, 9, 1, 1)))
+    model = g.model(["N", 9, 5, 5], z)
+    model.graph.output.append(helper.make_tensor_value_info(a, TensorProto.FLOAT, None))
+    packed(model, numbers(g, 2, 9, 5, 5), 2)
+
+
 def test_weights_that_layers_share_are_stored_once() -> None:
     g = graph()
     w, x = g.constant(signs(g.rng, 9, 9, 3, 3)), "x"
@@ -215,7 +227,13 @@ def test_the_sign_operator_of_floats_is_taken_on_request_only() -> None:
     (reason,) = recognize(model).left.values()
     assert "0 where its input is 0" in reason
     x = numbers(g, 2, 9, 5, 5)
+    assert (x == 0).any()
     assert packed(model, np.where(x == 0, np.float32(1), x), zeros=True)["BConv"] == 1
+    found = recognize(model, zeros=True)
+    lowered = lower(found)
+    prove(found, lowered, [{"x": x}])  # with a zero it is the network whose sign of 0 is +1
+    expected = run_x(model, np.where(x == 0, np.float32(1), x))
+    np.testing.assert_array_equal(run_x(lowered.model, x), expected)
 
 
 def test_a_sign_that_is_also_an_output_stays_one() -> None:
@@ -239,13 +257,19 @@ def test_weights_of_a_convolution_alone_are_stored_as_bits() -> None:
 def test_weights_of_a_matrix_alone_are_stored_as_bits(ternary: bool) -> None:
     g = graph()
     y = g.node("MatMul", "x", g.constant(0.5 * signs(g.rng, 40, 30, ternary=ternary)))
-    weights_alone(g.model(["N", 3, 40], y), numbers(g, 2, 3, 40), "MatMul1Bit")
+    weights_alone(g.model(["N", 3, 40], y), numbers(g, 2, 3, 40), "UnpackWeight")
+
+
+def test_a_large_matrix_that_few_rows_read_is_multiplied_in_bits() -> None:
+    g = graph()
+    y = g.node("MatMul", "x", g.constant(signs(g.rng, 1100, 1000)))
+    weights_alone(g.model(["N", 1100], y), numbers(g, 2, 1100), "MatMul1Bit")
 
 
 def test_weights_of_a_linear_layer_alone_are_stored_as_bits() -> None:
     g = graph()
     y = g.node("Gemm", "x", g.constant(signs(g.rng, 30, 40)), g.constant(small(g.rng, 30)), transB=1, alpha=2.0)
-    weights_alone(g.model(["N", 40], y), numbers(g, 2, 40), "MatMul1Bit")
+    weights_alone(g.model(["N", 40], y), numbers(g, 2, 40), "UnpackWeight")
 
 
 def weights_alone(model: Model, x: np.ndarray, operator: str) -> None:
