@@ -142,6 +142,22 @@ def test_sizes_too_large_for_memory_are_refused_before_memory_is_asked_for() -> 
 
 
 @needs_library
+def test_sizes_whose_product_is_0_again_are_refused() -> None:
+    """Each product is 2 ** 64, which 64 bits cannot hold: what is left of it is 0, the very size that the buffers have."""
+    lib, handle = library.library(), ctypes.c_void_p()
+    conv = abi.ConvShape(1, 16, 1, 1, (2**30, 2**30), (1, 1), (1, 1), (0, 0, 0, 0), 1)
+    limit = room()
+    numbers = abi.Numbers(abi.INT8, ctypes.addressof(room()), 0, ctypes.addressof(limit), 1)
+    pool = abi.PoolShape(1, (1, 1), (1, 1), (0, 0, 0, 0))
+    for status in (
+        lib.ib_bconv_prepare(-1, ctypes.byref(conv), room(), 0, ctypes.byref(handle)),
+        lib.ib_bitpack_planes(-1, 2**30, 1, 2**34, ctypes.byref(numbers), room(), 0, None),
+        lib.ib_bmaxpool_run(ctypes.byref(pool), 16, 2**30, 2**30, room(), 0, room(), 0, None),
+    ):
+        assert b"more than memory can address" in lib.ib_message(status)
+
+
+@needs_library
 def test_null_pointers_are_refused() -> None:
     lib, handle = library.library(), ctypes.c_void_p()
     for status in (
