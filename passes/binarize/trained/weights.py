@@ -42,6 +42,10 @@ def signs_of(matrix: np.ndarray) -> Signs | str:
         return f"its weights are {matrix.dtype}"
     if matrix.ndim != 2 or matrix.shape[1] < SHORTEST:
         return f"its rows have fewer than {SHORTEST} weights"
+    if len(matrix) > 1:  # a large matrix of other numbers is not looked at as a whole
+        first = signs_of(matrix[:1])
+        if isinstance(first, str):
+            return first
     size = np.abs(matrix.astype(np.float64))
     largest = size.max(axis=1, keepdims=True)
     if not np.isfinite(largest).all():
