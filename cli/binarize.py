@@ -147,7 +147,9 @@ def binarize(
 
 
 def _hint(done: BinarizedModel) -> str:
-    return "bits save memory; for speed without the operator library see --form and intaglio quantize"
+    if done.scheme == "pack":
+        return "see intaglio passes for what computes operators on bits here"
+    return "weights in bits save memory, and time where single rows meet large layers; for speed see intaglio quantize"
 
 
 def _tell_collapse(done: BinarizedModel, accuracy: dict[str, Any] | None, *, with_data: bool) -> None:
