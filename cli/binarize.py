@@ -61,6 +61,13 @@ def binarize(
             "operators alone. dense: the floats that the bits stand for. qonnx, with pack: BipolarQuant.",
         ),
     ] = "packed",
+    activations: Annotated[
+        str,
+        typer.Option(
+            metavar="float|int8",
+            help="int8: large products round each row of their input to 8 bits, which is multiplied by bits fastest.",
+        ),
+    ] = "float",
     block: Annotated[
         int | None,
         typer.Option(min=0, help="Weights of a row that share scales, 0 for all of it.", show_default="by scheme"),
@@ -118,6 +125,7 @@ def binarize(
     options: dict[str, Any] = {
         "scheme": scheme,
         "form": "dense" if form == "qonnx" else choice("--form", form, ("packed", "standard", "dense", "qonnx")),
+        "activations": choice("--activations", activations, ("float", "int8")),
         "block": block,
         "salient": salient,
         "size": size,

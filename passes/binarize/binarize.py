@@ -8,11 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from ...graph.cost import cost
+from ...graph.errors import UsageError
 from ...graph.model import Model
 from ...measure.data import DataSource
 from ...measure.efficiency import Efficiency, efficiency
 from ..base import PASSES, Context, Pass, PassReport, name_in
 from ..quantize.attempt import Changed, Evaluate, attempted
+from .binarizer import BINARIZERS
 from .scheme import AUTO, SCHEMES, BitNote, Job, scheme_for
 
 
@@ -39,7 +41,8 @@ class Binarize(Pass):
     """Store weights in one or two bits, or lower a network that was trained binary to operators on bits.
 
     ``scheme`` names the algorithm; ``auto`` looks whether the model was trained for one and else takes two planes.
-    ``form`` is how bits stand in the file. ``block`` weights of a row share scales (0: all of it; None: as the algorithm
+    ``form`` is how bits stand in the file. ``activations`` of int8 are what large products make of their input, row by row,
+    to multiply it by bits faster. ``block`` weights of a row share scales (0: all of it; None: as the algorithm
     does); ``salient`` is the fraction that keeps eight bits with ``pb``. ``size`` is the fraction of the file's bytes to
     keep: layers that lose most stay in float. ``max_drop`` bounds the loss of accuracy, in points, likewise. ``edges``
     takes the first and the last layers, too. ``zeros`` takes what Sign makes of 0 as +1 with ``pack``. ``force`` runs a scheme that is expected to ruin the model.
@@ -48,6 +51,7 @@ class Binarize(Pass):
     name: ClassVar[str] = "binarize"
     scheme: Annotated[str, name_in(SCHEMES, AUTO)] = AUTO
     form: Literal["packed", "standard", "dense"] = "packed"
+    activations: Literal["float", "int8"] = "float"
     block: int | None = Field(default=None, ge=0)
     salient: float = Field(default=0.1, ge=0, lt=1)
     size: float | None = Field(default=None, gt=0, le=1)
@@ -72,6 +76,12 @@ class Binarize(Pass):
         ``real`` are inputs to measure losses on where there is no calibration data; ``evaluate`` is for ``max_drop``.
         """
         name, scheme = scheme_for(self.scheme, model)
+        if self.activations != "float" and (name not in BINARIZERS or self.form == "dense"):
+            raise UsageError(
+                f"--activations {self.activations} goes with weights in bits alone, not with "
+                + ("--form dense" if name in BINARIZERS else f"scheme {name}"),
+                fix="leave it out, or take --scheme planes and --form packed",
+            )
         job = Job(model, self, context, real=real)
         done = attempted(
             model,

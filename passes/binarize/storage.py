@@ -28,6 +28,8 @@ from .codes import Code
 from .inline import inlined
 
 FORMS = ("packed", "standard", "dense")
+PRODUCTS = {"float": "MatMul1Bit", "int8": "MatMul1BitInt8"}
+"""The operator that multiplies by bits, by what it makes of its input."""
 _OPSET = 13
 
 
@@ -40,8 +42,8 @@ class Coded:
     multiplied: bool = True
 
 
-def store(model: Model, coded: Iterable[Coded], form: str) -> Model:
-    """A copy of the model that holds these weights in bits.
+def store(model: Model, coded: Iterable[Coded], form: str, *, activations: str = "float") -> Model:
+    """A copy of the model that holds these weights in bits. ``activations`` are what products by bits make of their input.
 
     Raises:
         BadModel: the operator set cannot be raised to 13.
@@ -53,7 +55,7 @@ def store(model: Model, coded: Iterable[Coded], form: str) -> Model:
     for one in coded:
         bits = Bits.of(one, work.original.weights[one.where.weight])
         if isinstance(one.where, Layer) and bits.multiplies:
-            bits.multiply(work, one.where)
+            bits.multiply(work, one.where, PRODUCTS[activations])
         else:
             work.decode(one.where, bits)
     made = work.finish()
@@ -81,6 +83,11 @@ def floats_like(where: Layer | Place, matrices: Floats, weight: np.ndarray) -> n
 def stored_bytes(one: Coded, weight: np.ndarray) -> int:
     """Bytes of planes, scales and maps as they stand in the packed form."""
     return sum(a.nbytes for a in Bits.of(one, weight).arrays.values())
+
+
+def multiplies(one: Coded, weight: np.ndarray) -> bool:
+    """Whether a product by bits stands in the place of the layer."""
+    return Bits.of(one, weight).multiplies
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ class Bits:
     def _pairs(self, other: Bits) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(a, other.arrays[name]) for name, a in self.arrays.items()]
 
-    def multiply(self, work: Work, layer: Layer) -> None:
+    def multiply(self, work: Work, layer: Layer, operator: str) -> None:
         """Put the operator in the place of a MatMul or Gemm."""
         node, lines = work.node(layer), Lines(work, layer.weight)
         x = node.input[0]
@@ -157,7 +164,7 @@ class Bits:
         operands = [x, *(lines.constant(name, self.arrays[name]) for name in ("planes", "scale"))]
         biased = node.op_type == "Gemm" and layer.bias is not None
         out = "" if biased else node.output[0]
-        y = lines.add("MatMul1Bit", operands, out, node.name, domain=DOMAIN, channels=self.columns, block=self.block)
+        y = lines.add(operator, operands, out, node.name, domain=DOMAIN, channels=self.columns, block=self.block)
         if biased and layer.bias is not None:
             bias = layer.bias
             if layer.beta != 1:

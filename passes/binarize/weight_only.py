@@ -7,6 +7,7 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +27,10 @@ from .codes import Code
 from .eligible import Chosen, chosen
 from .products import pays
 from .scheme import BitNote, Job
-from .storage import Coded, store, stored_bytes
+from .storage import Coded, multiplies, store, stored_bytes
+
+if TYPE_CHECKING:
+    from .binarize import Binarize
 
 
 def weight_only(name: str, job: Job) -> Result:
@@ -55,12 +59,15 @@ def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
         coded[node] = Coded(place, rules[node].solve(place.matrix(model.weights[place.weight]), None)[1])
     changed = model.copy()
     changed.weights.update(walked.biases)
-    made = store(changed, coded.values(), job.options.form)
+    made = store(changed, coded.values(), job.options.form, activations=job.options.activations)
     notes = [
-        _note(name, layers.names[node], one, model, walked.rounded.get(node), job.options.salient)
+        _note(name, layers.names[node], one, model, walked.rounded.get(node), job.options)
         for node, one in coded.items()
     ]
-    return Result(Outcome(made, {one.name: one.weights for one in notes}, layers.skipped), model, notes)
+    outcome = Outcome(made, {one.name: one.weights for one in notes}, layers.skipped)
+    if job.options.activations == "int8" and all(one.activations != "int8" for one in notes):
+        outcome.notes.append("no layer is a product with so many weights that int8 activations would make it faster")
+    return Result(outcome, model, notes)
 
 
 def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer | Place]) -> dict[str, BitRule]:
@@ -72,7 +79,7 @@ def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer | Pl
     def decoded(one: Layer | Place) -> bool:
         if isinstance(one, Place) or one.window is not None:
             return True
-        return not pays(dims.get(one.x), model.weights[one.weight].size)
+        return not pays(dims.get(one.x), model.weights[one.weight].size, rounded=job.options.activations == "int8")
 
     return {node: BitRule(name, block, job.options.salient, half=decoded(one)) for node, one in layers.items()}
 
@@ -84,7 +91,9 @@ def _walked(job: Job, model: Model, rules: Mapping[str, BitRule]) -> Walked[Code
     return round_in_turn(model, model, with_mirrored(batches, model), rules, job.context)
 
 
-def _note(scheme: str, name: str, one: Coded, model: Model, rounded: Rounded[Code] | None, salient: float) -> BitNote:
+def _note(
+    scheme: str, name: str, one: Coded, model: Model, rounded: Rounded[Code] | None, options: Binarize
+) -> BitNote:
     weight = model.weights[one.where.weight]
     matrices = one.where.matrix(weight)
     return BitNote(
@@ -92,11 +101,12 @@ def _note(scheme: str, name: str, one: Coded, model: Model, rounded: Rounded[Cod
         one.where.node,
         one.where.x if isinstance(one.where, Layer) else "",
         one.code.book.name,
+        activations="int8" if options.activations == "int8" and multiplies(one, weight) else "float32",
         method=scheme,
         error=rounded.error if rounded else None,
         bits=8 * stored_bytes(one, weight) / weight.size,
         weights_count=weight.size,
-        expected=BINARIZERS[scheme].expected(matrices, salient),
+        expected=BINARIZERS[scheme].expected(matrices, options.salient),
         weight_error=relative(matrices, one.code.floats()),
     )
 
