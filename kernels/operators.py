@@ -19,31 +19,42 @@ if TYPE_CHECKING:
 DOMAIN = "intaglio"
 VERSION = 1
 
-_CONSTANTS = """
-    none = Constant <value: tensor = int64[1] {0}> ()
-    one = Constant <value: tensor = int64[1] {1}> ()
-    last = Constant <value: tensor = int64[1] {-1}> ()
+_CONSTANTS = f"""
+    none = Constant <value: tensor = int64[1] {{0}}> ()
+    one = Constant <value: tensor = int64[1] {{1}}> ()
+    last = Constant <value: tensor = int64[1] {{-1}}> ()
+    every_byte = Constant <value: tensor = uint8[256,1] {{{", ".join(map(str, range(256)))}}}> ()
+    places = Constant <value: tensor = uint8[8] {{0, 1, 2, 3, 4, 5, 6, 7}}> ()
+    uint8_two = Constant <value: tensor = uint8[1] {{2}}> ()
+    minus_two = Constant <value: tensor = float {{-2.0}}> ()
+    plus_one = Constant <value: tensor = float {{1.0}}> ()
+    every_shift = BitShift <direction = "RIGHT"> (every_byte, places)
+    every_bit = Mod (every_shift, uint8_two)
+    every_float = Cast <to = 1> (every_bit)
+    every_double = Mul (every_float, minus_two)
+    signs_of_byte = Add (every_double, plus_one)
+"""
+"""``signs_of_byte`` (256, 8): the +1 and -1 of every byte. Looking them up takes one operator where computing them takes
+five, each with a copy of the tensor."""
+
+
+def _whole_bytes(bits: str, out: str) -> str:
+    """``out`` (..., 8 * bytes) of +1 and -1 from ``bits`` (..., bytes), what fills up the last byte among them."""
+    return f"""
+    {out}_index = Cast <to = 6> ({bits})
+    {out}_signs = Gather <axis = 0> (signs_of_byte, {out}_index)
+    {out}_shape = Shape ({bits})
+    {out}_front = Slice ({out}_shape, none, last)
+    {out}_rows = Concat <axis = 0> ({out}_front, last)
+    {out} = Reshape ({out}_signs, {out}_rows)
 """
 
 
 def _unpack(bits: str, length: str, out: str) -> str:
     """``out`` (..., length) of +1 and -1 from ``bits``; ``length`` names an int64 tensor of one element."""
     return f"""
-    {out}_places = Constant <value: tensor = uint8[8] {{0, 1, 2, 3, 4, 5, 6, 7}}> ()
-    {out}_two = Constant <value: tensor = uint8[1] {{2}}> ()
-    {out}_bytes = Unsqueeze ({bits}, last)
-    {out}_shifted = BitShift <direction = "RIGHT"> ({out}_bytes, {out}_places)
-    {out}_bits = Mod ({out}_shifted, {out}_two)
-    {out}_shape = Shape ({bits})
-    {out}_front = Slice ({out}_shape, none, last)
-    {out}_rows = Concat <axis = 0> ({out}_front, last)
-    {out}_row = Reshape ({out}_bits, {out}_rows)
-    {out}_cut = Slice ({out}_row, none, {length}, last)
-    {out}_float = Cast <to = 1> ({out}_cut)
-    {out}_minus_two = Constant <value: tensor = float {{-2.0}}> ()
-    {out}_plus_one = Constant <value: tensor = float {{1.0}}> ()
-    {out}_doubled = Mul ({out}_float, {out}_minus_two)
-    {out} = Add ({out}_doubled, {out}_plus_one)
+    {_whole_bytes(bits, f"{out}_whole")}
+    {out} = Slice ({out}_whole, none, {length}, last)
 """
 
 
@@ -140,19 +151,25 @@ _ROWS = f"""
 """
 
 _SCALED = f"""
-    {_planes("planes")}
-    {_attribute("block", "in_block")}
-    scale_end = Unsqueeze (scale, last)
-    expanded_shape = Concat <axis = 0> (one, one, one, in_block)
-    scale_each = Expand (scale_end, expanded_shape)
-    scale_shape = Shape (scale)
+    {_whole_bytes("W", "planes")}
+    whole_shape = Shape (planes)
     two = Constant <value: tensor = int64[1] {{2}}> ()
-    scale_front = Slice (scale_shape, none, two)
-    each_shape = Concat <axis = 0> (scale_front, last)
-    scale_long = Reshape (scale_each, each_shape)
-    scale_row = Slice (scale_long, none, length, last)
+    three = Constant <value: tensor = int64[1] {{3}}> ()
+    zero_scalar = Constant <value_int = 0> ()
+    one_scalar = Constant <value_int = 1> ()
+    columns = Slice (whole_shape, two, three)
+    columns_scalar = Squeeze (columns, none)
+    position = Range (zero_scalar, columns_scalar, one_scalar)
+    {_attribute("block", "in_block")}
+    block_of = Div (position, in_block)
+    scale_shape = Shape (scale)
+    blocks = Slice (scale_shape, two, three)
+    last_block = Sub (blocks, one)
+    block_at = Min (block_of, last_block)
+    scale_row = Gather <axis = 2> (scale, block_at)
     scaled = Mul (planes, scale_row)
-    weight = ReduceSum <keepdims = 0> (scaled, none)
+    filled = ReduceSum <keepdims = 0> (scaled, none)
+    weight = Slice (filled, none, length, last)
 """
 """``weight`` (N, K): the planes times the scales of their blocks, summed."""
 

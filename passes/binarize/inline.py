@@ -11,7 +11,7 @@ from ...graph.model import Model
 from ...graph.tidy import tidy
 from ...kernels.operators import DOMAIN, OPERATORS
 
-_SMALL = 16
+_SMALL = 256
 """Elements of constants that are shared."""
 
 

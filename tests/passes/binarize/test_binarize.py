@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -292,3 +293,49 @@ def test_first_and_last_are_told_by_the_graph_not_by_order() -> None:
     assert list(found.layers) == ["t"]
     assert [found.skipped[n][:8] for n in ("p", "q", "y")] == ["the firs", "the firs", "the last"]
     assert isinstance(onnx.load_from_string(to_bytes(model)), onnx.ModelProto)
+
+
+def wide(rows: str = "N") -> Model:
+    """A product of 1,048,576 weights between two small ones."""
+    rng = np.random.default_rng(5)
+    return parsed(
+        f"float[{rows},16] x",
+        f"float[{rows},4] y",
+        "float[16,1024] w1, float[1024,1024] w2, float[1024,4] w3",
+        "a = MatMul(x, w1) r = Relu(a) b = MatMul(r, w2) s = Relu(b) y = MatMul(s, w3)",
+        w1=(rng.normal(size=(16, 1024)) / 4).astype(np.float32),
+        w2=(rng.normal(size=(1024, 1024)) / 32).astype(np.float32),
+        w3=(rng.normal(size=(1024, 4)) / 32).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "activations", "operator"),
+    [("N", "float", "MatMul1Bit"), ("64", "float", "UnpackWeight"), ("64", "int8", "MatMul1BitInt8")],
+)
+def test_products_are_computed_in_bits_where_that_is_faster(
+    rows: str, activations: Literal["float", "int8"], operator: str
+) -> None:
+    model = wide(rows)
+    done = Binarize(scheme="planes", activations=activations).binarize(model, Context())
+    assert [n.op_type for n in done.model.graph.node if n.domain == "intaglio"] == [operator]
+    assert [one.activations for one in done.layers] == ["int8" if activations == "int8" else "float32"]
+    x = {"x": np.random.default_rng(6).normal(size=(64, 16)).astype(np.float32)}
+    dense = Binarize(scheme="planes", form="dense").binarize(model, Context()).model
+    exact, native, defined = (
+        run(open_session(m, native=ours), x)["y"]
+        for m, ours in ((dense, False), (done.model, True), (done.model, False))
+    )
+    size = np.abs(exact).max()
+    assert np.abs(native - defined).max() <= 1024 * 2.0**-24 * size  # sums of 1,024 floats in another order
+    # each of 1,024 activations moves by half a step of 1/127 of the largest at most, and at random
+    assert np.abs(native - exact).max() <= (0.02 if activations == "int8" else 1e-3) * size
+
+
+def test_rounded_activations_need_weights_in_bits_and_large_products() -> None:
+    with pytest.raises(UsageError, match="not with scheme w1a1"):
+        Binarize(scheme="w1a1", activations="int8", force=True).binarize(network(), Context())
+    with pytest.raises(UsageError, match="not with --form dense"):
+        Binarize(scheme="planes", activations="int8", form="dense").binarize(network(), Context())
+    done = Binarize(scheme="planes", activations="int8").binarize(network(), Context())
+    assert any("no layer is a product with so many weights" in note for note in done.notes)
