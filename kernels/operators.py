@@ -96,6 +96,16 @@ def _attribute(name: str, out: str, kind: str = "int") -> str:
 """
 
 
+_MEAN = f"""
+    {_planes("planes")}
+    sums = ReduceSum <keepdims = 0> (planes, none)
+    W_shape = Shape (W)
+    count = Slice (W_shape, none, one)
+    count_float = Cast <to = 1> (count)
+    mean = Div (sums, count_float)
+"""
+"""``mean`` (N, K): that of the planes of +1 and -1."""
+
 _FILTERS = f"""
     {_attribute("channels", "channels_in")}
     {_attribute("group", "groups")}
@@ -103,12 +113,7 @@ _FILTERS = f"""
     group_channels = Div (channels_in, groups)
     taps = ReduceProd <keepdims = 1> (window)
     length = Mul (taps, group_channels)
-    {_planes("planes")}
-    sums = ReduceSum <keepdims = 0> (planes, none)
-    W_shape = Shape (W)
-    count = Slice (W_shape, none, one)
-    count_float = Cast <to = 1> (count)
-    mean = Div (sums, count_float)
+    {_MEAN}
     filter_shape = Concat <axis = 0> (none, window, last)
     filter_last = Reshape (mean, filter_shape)
     filter = Transpose <perm = [0, 3, 1, 2]> (filter_last)
@@ -138,12 +143,7 @@ _CONVOLUTION = "channels, kernel, strides, pads, dilations, group, pad_value"
 _ROWS = f"""
     {_CONSTANTS}
     {_attribute("channels", "length")}
-    {_planes("planes")}
-    sums = ReduceSum <keepdims = 0> (planes, none)
-    W_shape = Shape (W)
-    count = Slice (W_shape, none, one)
-    count_float = Cast <to = 1> (count)
-    mean = Div (sums, count_float)
+    {_MEAN}
     matrix = Transpose <perm = [1, 0]> (mean)
     {_unpack("B", "length", "rows")}
     product = MatMul (rows, matrix)
