@@ -9,6 +9,7 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from . import abi, reference
 from .library import available, check, library, number
 from .packing import packed_length
 from .window import ConvWindow, Window
+
+Crew: TypeAlias = "ctypes.Array[abi.Threads] | None"
+"""The library's own threads; None for the caller's alone."""
 
 
 def bit_pack(
@@ -32,6 +36,7 @@ def bit_pack(
     if x.dtype not in (np.float32, np.int8) or sorted(perm) != list(range(x.ndim)) or not x.ndim:
         raise ValueError(f"bit_pack takes float32 or int8 and a permutation of its axes, not {x.dtype} and {perm}")
     shape = tuple(x.shape[axis] for axis in perm)
+    crew = _threads(threads)
     limit = _numbers(threshold, np.float32, (1,) if np.size(threshold) == 1 else shape[-1:], "threshold")
     if not available() or not shape[-1]:
         return reference.bit_pack(x, limit, perm)
@@ -41,7 +46,7 @@ def bit_pack(
     numbers = abi.Numbers(abi.INT8 if x.dtype == np.int8 else abi.FLOAT32, _at(x), x.nbytes, _at(limit), limit.size)
     sizes = (x.shape[0], shape[-1], prod(shape[1:-1])) if planes else (prod(shape[:-1]), shape[-1])
     pack = library().ib_bitpack_planes if planes else library().ib_bitpack_rows
-    check(pack(number(isa), *sizes, ctypes.byref(numbers), _at(bits), bits.nbytes, _threads(threads)))
+    check(pack(number(isa), *sizes, ctypes.byref(numbers), _at(bits), bits.nbytes, crew))
     return bits
 
 
@@ -64,11 +69,11 @@ class _Product:
 
     def dot(self, bits: np.ndarray, *, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
         """The dot products themselves, int32. ``out`` is where they go; a fresh array costs time of its own."""
-        bits = self._checked(bits)
+        crew, bits = _threads(threads), self._checked(bits)
         if self._handle is None:
             return _put(self._from_rows(self._reference(bits)), out)
         out = _place(out, self._shape(bits), np.int32)
-        return self._run(bits, out, abi.Output(abi.INT32, _at(out), out.nbytes), threads)
+        return self._run(bits, out, abi.Output(abi.INT32, _at(out), out.nbytes), crew)
 
     def affine(
         self,
@@ -80,25 +85,25 @@ class _Product:
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         """``dot * scale + bias``, float32, rounded after each. Shapes: scale and bias (outputs,)."""
-        bits = self._checked(bits)
+        crew, bits = _threads(threads), self._checked(bits)
         scale = _numbers(scale, np.float32, (self.outputs,), "scale")
         bias = _numbers(bias, np.float32, (self.outputs,), "bias")
         if self._handle is None:
             return _put(self._from_rows(reference.affine(self._reference(bits), scale, bias)), out)
         out = _place(out, self._shape(bits), np.float32)
-        return self._run(bits, out, abi.Output(abi.FLOAT, _at(out), out.nbytes, _at(scale), _at(bias)), threads)
+        return self._run(bits, out, abi.Output(abi.FLOAT, _at(out), out.nbytes, _at(scale), _at(bias)), crew)
 
     def below(
         self, bits: np.ndarray, threshold: np.ndarray, *, threads: int = 1, out: np.ndarray | None = None
     ) -> np.ndarray:
         """Bits, one where ``dot < threshold``. Shapes: threshold int32 (outputs,)."""
-        bits = self._checked(bits)
+        crew, bits = _threads(threads), self._checked(bits)
         threshold = _numbers(threshold, np.int32, (self.outputs,), "threshold")
         if self._handle is None:
             return _put(reference.below(self._reference(bits), threshold), out)
         out = _place(out, (*self._rows(bits), packed_length(self.outputs)), np.uint8)
         wanted = abi.Output(abi.BITS, _at(out), out.nbytes, None, None, _at(threshold))
-        return self._run(bits, out, wanted, threads)
+        return self._run(bits, out, wanted, crew)
 
     def _checked(self, bits: np.ndarray) -> np.ndarray:
         raise NotImplementedError
@@ -115,7 +120,7 @@ class _Product:
     def _from_rows(self, values: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
-    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, threads: int) -> np.ndarray:
+    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
         raise NotImplementedError
 
 
@@ -153,10 +158,10 @@ class Gemm(_Product):
     def _from_rows(self, values: np.ndarray) -> np.ndarray:
         return values
 
-    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, threads: int) -> np.ndarray:
+    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
         rows = prod(bits.shape[:-1])
         run = library().ib_bgemm_run
-        check(run(self._handle, rows, _at(bits), bits.nbytes, ctypes.byref(output), _threads(threads)))
+        check(run(self._handle, rows, _at(bits), bits.nbytes, ctypes.byref(output), crew))
         return out
 
 
@@ -204,10 +209,10 @@ class Conv(_Product):
     def _from_rows(self, values: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
-    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, threads: int) -> np.ndarray:
+    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
         sizes = bits.shape[:3]
         run = library().ib_bconv_run
-        check(run(self._handle, *sizes, _at(bits), bits.nbytes, ctypes.byref(output), _threads(threads)))
+        check(run(self._handle, *sizes, _at(bits), bits.nbytes, ctypes.byref(output), crew))
         return out
 
 
@@ -224,13 +229,14 @@ def max_pool(bits: np.ndarray, channels: int, window: Window, *, threads: int = 
         raise ValueError(f"images of {channels} channels are {wanted}, not {bits.dtype} {bits.shape}")
     if window.dilations != (1, 1):
         raise ValueError(f"max_pool has no dilations, not {window.dilations}")
+    crew = _threads(threads)
     out = np.empty((bits.shape[0], *window.out(*bits.shape[1:3]), bits.shape[-1]), np.uint8)
     if not available():
         return reference.max_pool(bits, channels, window)
     bits = np.ascontiguousarray(bits)
     shape = abi.PoolShape(channels, window.kernel, window.strides, window.pads)
     sizes = (*bits.shape[:3], _at(bits), bits.nbytes, _at(out), out.nbytes)
-    check(library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, _threads(threads)))
+    check(library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, crew))
     return out
 
 
@@ -263,7 +269,7 @@ def _at(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
-def _threads(count: int) -> ctypes.Array[abi.Threads] | None:
+def _threads(count: int) -> Crew:
     """So many of the library's own threads. An array of one: ctypes passes it by reference, and it holds its memory."""
     if count < 1:
         raise ValueError(f"at least one thread is needed, not {count}")
