@@ -26,7 +26,7 @@ from intaglio import Model, load
 from intaglio.graph.bits import bit_operator, holds_signs, standing
 from intaglio.graph.cost import cost
 from intaglio.graph.save import file_bytes
-from intaglio.kernels import library
+from intaglio.kernels import loader
 from intaglio.measure.accuracy import class_scores
 from intaglio.measure.data import DataSource, open_data
 from intaglio.measure.efficiency import efficiency
@@ -51,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     if bool(options.model) != bool(options.twin and options.eval_data):
         parser.error("MODEL, --twin and --eval-data go together")
-    why = library.why_absent()
+    why = loader.why_absent()
     if why:
         sys.exit(f"error: {why}")
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from intaglio.kernels import abi, library
+from intaglio.kernels import abi, loader
 from intaglio.kernels.calls import Conv, Gemm
 from intaglio.kernels.onebit import OneBit
 from intaglio.kernels.packing import pack, packed_length
@@ -56,10 +56,10 @@ def main() -> None:
     parser.add_argument("--isa", action="append", choices=abi.ISAS, help="instruction sets; by default all there are")
     parser.add_argument("--rounds", type=int, default=60, help="how often everything runs in turn")
     options = parser.parse_args()
-    why = library.why_absent()
+    why = loader.why_absent()
     if why:
         sys.exit(f"error: {why}")
-    isas, kinds = options.isa or library.cpu_features(), options.only or KINDS
+    isas, kinds = options.isa or loader.cpu_features(), options.only or KINDS
     if {"conv", "gemm"}.intersection(kinds):
         _head("shape", "by", "GMAC/s", "with packing", "of peak", "x floats", "with packing", "x int8", "with packing")
         for name, macs, runs in products(kinds, isas):
@@ -97,7 +97,7 @@ def show_product(name: str, macs: int, times: Times, isas: Sequence[str]) -> Non
     line(FLOATS, FLOATS, "")
     line(INT8, INT8, "")
     for isa in isas:
-        peak = library.peak(isa, PEAK_ROUNDS) / times.median_s(f"{isa} peak") / 1e9
+        peak = loader.peak(isa, PEAK_ROUNDS) / times.median_s(f"{isa} peak") / 1e9
         share = 100 * rate(isa) / peak
         line(isa, isa, f"{isa} whole", f"{share:.0f} % of {peak:.0f}")
     line(OURS, "", OURS)
@@ -189,13 +189,13 @@ def _runs(isa: str, packing: Run, multiplying: Run) -> dict[str, Run]:
         multiplying()
 
     whole()
-    return {isa: multiplying, f"{isa} whole": whole, f"{isa} peak": lambda: library.peak(isa, PEAK_ROUNDS)}
+    return {isa: multiplying, f"{isa} whole": whole, f"{isa} peak": lambda: loader.peak(isa, PEAK_ROUNDS)}
 
 
 def _packing(function: str, isa: str, sizes: tuple[int, ...], x: np.ndarray, bits: np.ndarray) -> Run:
     zero = np.zeros(1, np.float32)
     numbers = abi.Numbers(abi.FLOAT32, *_memory(x), zero.ctypes.data, 1)
-    number = library.number(isa)
+    number = loader.number(isa)
     return _call(function, number, *sizes, ctypes.byref(numbers), *_memory(bits), keep=(x, zero, bits, numbers))
 
 
@@ -210,10 +210,10 @@ def _multiplying(
 
 def _call(function: str, *arguments: Any, keep: Any) -> Run:
     """The library's function with arguments made ready, as a program in C calls it. ``keep`` must not be collected."""
-    run, one = getattr(library.library(), function), (abi.Threads * 1)(abi.Threads(1, None, None))
+    run, one = getattr(loader.loaded(), function), (abi.Threads * 1)(abi.Threads(1, None, None))
 
     def call(kept: Any = keep) -> None:
-        library.check(run(*arguments, one))
+        loader.check(run(*arguments, one))
 
     return call
 

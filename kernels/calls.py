@@ -1,6 +1,6 @@
 """The kernels as numpy functions: shapes checked, then the library; its numpy reference where there is no library.
 
-Both give the same numbers, bit for bit. Only the time differs: :func:`.library.why_absent` tells how to get the library.
+Both give the same numbers, bit for bit. Only the time differs: :func:`.loader.why_absent` tells how to get the library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from . import abi, reference
-from .library import available, check, library, number
+from .loader import available, check, loaded, number
 from .packing import packed_length
 from .window import ConvWindow, Window
 
@@ -45,7 +45,7 @@ def bit_pack(
     x = np.ascontiguousarray(x if planes else np.transpose(x, perm))
     numbers = abi.Numbers(abi.INT8 if x.dtype == np.int8 else abi.FLOAT32, _at(x), x.nbytes, _at(limit), limit.size)
     sizes = (x.shape[0], shape[-1], prod(shape[1:-1])) if planes else (prod(shape[:-1]), shape[-1])
-    pack = library().ib_bitpack_planes if planes else library().ib_bitpack_rows
+    pack = loaded().ib_bitpack_planes if planes else loaded().ib_bitpack_rows
     check(pack(number(isa), *sizes, ctypes.byref(numbers), _at(bits), bits.nbytes, crew))
     return bits
 
@@ -65,7 +65,7 @@ class _Product:
 
     def _own(self, handle: ctypes.c_void_p, free: str) -> None:
         self._handle = handle
-        weakref.finalize(self, getattr(library(), free), handle)
+        weakref.finalize(self, getattr(loaded(), free), handle)
 
     def dot(self, bits: np.ndarray, *, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
         """The dot products themselves, int32. ``out`` is where they go; a fresh array costs time of its own."""
@@ -136,7 +136,7 @@ class Gemm(_Product):
         self.length = length
         if available():
             handle, sizes = ctypes.c_void_p(), (*self.planes.shape[:2], length)
-            prepare = library().ib_bgemm_prepare
+            prepare = loaded().ib_bgemm_prepare
             check(prepare(number(isa), *sizes, _at(self.planes), self.planes.nbytes, ctypes.byref(handle)))
             self._own(handle, "ib_bgemm_free")
 
@@ -160,7 +160,7 @@ class Gemm(_Product):
 
     def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
         rows = prod(bits.shape[:-1])
-        run = library().ib_bgemm_run
+        run = loaded().ib_bgemm_run
         check(run(self._handle, rows, _at(bits), bits.nbytes, ctypes.byref(output), crew))
         return out
 
@@ -181,7 +181,7 @@ class Conv(_Product):
         self.channels, self.window = channels, window
         if available():
             shape, handle = self._abi_shape(), ctypes.c_void_p()
-            prepare = library().ib_bconv_prepare
+            prepare = loaded().ib_bconv_prepare
             weights = (_at(self.planes), self.planes.nbytes)
             check(prepare(number(isa), ctypes.byref(shape), *weights, ctypes.byref(handle)))
             self._own(handle, "ib_bconv_free")
@@ -211,7 +211,7 @@ class Conv(_Product):
 
     def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
         sizes = bits.shape[:3]
-        run = library().ib_bconv_run
+        run = loaded().ib_bconv_run
         check(run(self._handle, *sizes, _at(bits), bits.nbytes, ctypes.byref(output), crew))
         return out
 
@@ -236,7 +236,7 @@ def max_pool(bits: np.ndarray, channels: int, window: Window, *, threads: int = 
     bits = np.ascontiguousarray(bits)
     shape = abi.PoolShape(channels, window.kernel, window.strides, window.pads)
     sizes = (*bits.shape[:3], _at(bits), bits.nbytes, _at(out), out.nbytes)
-    check(library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, crew))
+    check(loaded().ib_bmaxpool_run(ctypes.byref(shape), *sizes, crew))
     return out
 
 

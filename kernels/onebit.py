@@ -16,7 +16,7 @@ import numpy as np
 
 from . import abi
 from .calls import _at, _threads
-from .library import available, check, library, number
+from .loader import available, check, loaded, number
 from .packing import packed_length
 
 LEVELS = np.float32(127)
@@ -51,9 +51,9 @@ class OneBit:
     def _prepare(self, isa: int) -> None:
         handle, sizes = ctypes.c_void_p(), (*self.planes.shape[:2], self.channels, self.block)
         weights = (_at(self.planes), self.planes.nbytes, _at(self.scale), self.scale.size)
-        check(library().ib_wgemv_prepare(isa, *sizes, *weights, ctypes.byref(handle)))
+        check(loaded().ib_wgemv_prepare(isa, *sizes, *weights, ctypes.byref(handle)))
         self._handle = handle
-        weakref.finalize(self, library().ib_wgemv_free, handle)
+        weakref.finalize(self, loaded().ib_wgemv_free, handle)
 
     def __call__(self, x: np.ndarray, *, int8: bool = False, threads: int = 1) -> np.ndarray:
         """The product. ``int8`` quantizes each row of x first.
@@ -69,7 +69,7 @@ class OneBit:
         y = np.empty((*x.shape[:-1], self.planes.shape[1]), np.float32)
         activation = abi.ACTIVATION_INT8 if int8 else abi.ACTIVATION_FLOAT
         sizes = (x.size // self.channels, _at(x), x.size, _at(y), y.size)
-        check(library().ib_wgemv_run(self._handle, activation, *sizes, _threads(threads)))
+        check(loaded().ib_wgemv_run(self._handle, activation, *sizes, _threads(threads)))
         return y
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from . import library
-from .library import KernelsAbsent
+from . import loader
+from .loader import KernelsAbsent
 
 THREADS = "intaglio.threads"
 """The configuration entry of a session that tells for how many threads work is cut."""
@@ -24,8 +24,8 @@ def ops_library() -> Path:
     Raises:
         KernelsAbsent: there is none, or it cannot be used; says why and how to get it.
     """
-    why = library.why_absent()
-    file = library.path()
+    why = loader.why_absent()
+    file = loader.path()
     if why is not None or file is None:
         raise KernelsAbsent(why)
     return file

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..graph.model import Model
-from ..kernels import library
-from ..kernels.library import KernelError
+from ..kernels import loader
+from ..kernels.loader import KernelError
 from ..kernels.operators import DOMAIN
 
 _OPSET_IMPORT = 8
@@ -35,12 +35,12 @@ class Kernels:
 
 def kernels() -> Kernels:
     """The library of kernels as it stands."""
-    present = tuple(library.cpu_features())
-    absent = library.why_absent()
+    present = tuple(loader.cpu_features())
+    absent = loader.why_absent()
     if absent is not None:
         return Kernels(False, None, present, absent)
     try:
-        return Kernels(True, library.isa(), present)
+        return Kernels(True, loader.isa(), present)
     except KernelError as error:
         return Kernels(True, None, present, f"INTAGLIO_KERNELS: {error}")
 

@@ -15,7 +15,7 @@ from ..graph.errors import BadModel
 from ..graph.load import load
 from ..graph.model import Model
 from ..graph.save import save, to_bytes
-from ..kernels import library
+from ..kernels import loader
 from ..kernels.register import register
 from .native import holds_bits
 
@@ -46,7 +46,7 @@ def open_session(
     if outputs is not None:
         model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
     options = _options(threads, optimize, spin)
-    if native and holds_bits(model) and library.available():
+    if native and holds_bits(model) and loader.available():
         register(options)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from intaglio.graph.save import save
-from intaglio.kernels import library
+from intaglio.kernels import loader
 
 from ..kernels.packed import two_layers
 from .conftest import Command, write_model
@@ -58,11 +58,11 @@ def test_operators_on_bits_are_told_to_run_natively_or_by_their_definitions(
 ) -> None:
     path = tmp_path / "packed.onnx"
     save(two_layers(), path)
-    if library.available():
-        assert intaglio("check", path, "--json").json["native"] == library.isa()
-        assert f"operators on bits: native, {library.isa()}" in intaglio("check", path).out
-        assert f"operators on bits: native, {library.isa()}" in intaglio("bench", path, "--runs", "2").out
-    monkeypatch.setattr(library, "_load", lambda: "the kernels were not built: install a C compiler")
+    if loader.available():
+        assert intaglio("check", path, "--json").json["native"] == loader.isa()
+        assert f"operators on bits: native, {loader.isa()}" in intaglio("check", path).out
+        assert f"operators on bits: native, {loader.isa()}" in intaglio("bench", path, "--runs", "2").out
+    monkeypatch.setattr(loader, "_load", lambda: "the kernels were not built: install a C compiler")
     ran = intaglio("check", path)
     assert ran.code == 0
     assert "native" not in ran.out

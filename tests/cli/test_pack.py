@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from intaglio.graph.load import load
-from intaglio.kernels.library import why_absent
+from intaglio.kernels.loader import why_absent
 from intaglio.measure.session import open_session, run
 
 from .conftest import Command

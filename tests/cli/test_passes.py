@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.kernels import library
+from intaglio.kernels import loader
 from intaglio.measure.accuracy import METRICS
 
 from .conftest import Command
@@ -53,11 +53,11 @@ def test_a_metric_from_another_package_is_used_and_a_broken_one_is_listed(
 
 def test_the_state_of_the_kernels_is_told(intaglio: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     told = intaglio("passes", "--json").json["kernels"]
-    assert told["built"] == library.available()
-    if library.available():
+    assert told["built"] == loader.available()
+    if loader.available():
         assert told["isa"] in told["present"]
         assert f"kernels: operators on bits run with {told['isa']}" in intaglio("passes").out
         monkeypatch.setenv("INTAGLIO_KERNELS", "mmx")
         assert "operators on bits do not run; INTAGLIO_KERNELS: no instruction set" in intaglio("passes").out
-    monkeypatch.setattr(library, "_load", lambda: "the kernels were not built: install a C compiler")
+    monkeypatch.setattr(loader, "_load", lambda: "the kernels were not built: install a C compiler")
     assert "by their definitions; the kernels were not built: install a C compiler" in intaglio("passes").out

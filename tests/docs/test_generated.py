@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from intaglio.kernels import library
+from intaglio.kernels import loader
 
 from .conftest import ROOT
 
@@ -95,8 +95,8 @@ def test_a_session_is_written_anew_from_its_commands(generate: ModuleType, tmp_p
 
 @pytest.mark.parametrize(("document", "block"), python_blocks(), ids=lambda part: getattr(part, "name", ""))
 def test_python_in_documents_runs(document: Path, block: str, tmp_path: Path) -> None:
-    if "intaglio.register" in block and not library.available():
-        pytest.skip(str(library.why_absent()))
+    if "intaglio.register" in block and not loader.available():
+        pytest.skip(str(loader.why_absent()))
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from intaglio.kernels import library
+from intaglio.kernels import loader
 from intaglio.kernels.packing import pack
 
-needs_library = pytest.mark.skipif(not library.available(), reason=f"no kernels: {library.why_absent()}")
+needs_library = pytest.mark.skipif(not loader.available(), reason=f"no kernels: {loader.why_absent()}")
 
-EVERY_ISA = library.cpu_features() or ["portable"]
+EVERY_ISA = loader.cpu_features() or ["portable"]
 """The instruction sets of this processor, each asked for in turn. Without the library its reference answers for one."""
 
 LENGTHS = (1, 31, 32, 33, 63, 64, 65, 127, 128, 129)

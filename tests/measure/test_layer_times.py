@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from intaglio.kernels import library
+from intaglio.kernels import loader
 from intaglio.kernels.operators import DOMAIN
 from intaglio.measure.layer_block import channel_block
 from intaglio.measure.layer_cache import LARGEST, add_numbers, cache_folder, read_numbers
@@ -181,13 +181,13 @@ def test_the_block_of_channels_is_one_that_processors_have() -> None:
 
 
 def test_operators_on_bits_take_another_time_with_other_kernels() -> None:
-    if not library.available():
-        pytest.skip(str(library.why_absent()))
+    if not loader.available():
+        pytest.skip(str(loader.why_absent()))
     bits = replace(conv(), opsets=(("", 17), (DOMAIN, 1)))
     times = LayerTimes()
-    with library.forced("portable"):
+    with loader.forced("portable"):
         slow = [times.key(layer) for layer in (bits, conv())]
-    with library.forced(None):
+    with loader.forced(None):
         fast = [times.key(layer) for layer in (bits, conv())]
     assert slow[1] == fast[1]
-    assert (slow[0] == fast[0]) == (library.isa() == "portable")
+    assert (slow[0] == fast[0]) == (loader.isa() == "portable")

@@ -12,8 +12,8 @@ import intaglio
 from intaglio.graph.errors import BadModel
 from intaglio.graph.model import Model
 from intaglio.graph.save import save
-from intaglio.kernels import library
-from intaglio.kernels.library import KernelsAbsent
+from intaglio.kernels import loader
+from intaglio.kernels.loader import KernelsAbsent
 from intaglio.kernels.operators import DOMAIN
 from intaglio.measure.native import holds_bits, kernels
 from intaglio.measure.session import open_session, run
@@ -22,7 +22,7 @@ from ..kernels.packed import two_layers
 from .conftest import MakeModel
 
 X = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
-BUILT = pytest.mark.skipif(not library.available(), reason=f"no library of kernels: {library.why_absent()}")
+BUILT = pytest.mark.skipif(not loader.available(), reason=f"no library of kernels: {loader.why_absent()}")
 ABSENT = "the kernels were not built: install a C compiler"
 
 
@@ -58,7 +58,7 @@ def test_what_the_library_refuses_is_told_with_its_node() -> None:
 def test_without_the_library_models_run_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = two_layers()
     wanted = run(open_session(model), {"x": X})
-    monkeypatch.setattr(library, "_load", lambda: ABSENT)
+    monkeypatch.setattr(loader, "_load", lambda: ABSENT)
     assert DOMAIN not in operators(model, tmp_path, native=True)
     got = run(open_session(model), {"x": X})
     np.testing.assert_array_equal(got["z"], wanted["z"])
@@ -68,7 +68,7 @@ def test_without_the_library_models_run_all_the_same(monkeypatch: pytest.MonkeyP
 def test_asking_for_a_library_that_is_absent_says_why_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime as ort
 
-    monkeypatch.setattr(library, "_load", lambda: ABSENT)
+    monkeypatch.setattr(loader, "_load", lambda: ABSENT)
     with pytest.raises(KernelsAbsent, match="not built: install a C compiler"):
         intaglio.ops_library()
     with pytest.raises(KernelsAbsent, match="not built: install a C compiler"):
@@ -83,7 +83,7 @@ def test_models_without_bits_do_not_touch_the_library(
 
     model, file = make_model("float[N,2] x", "float[N,2] y", "y = Relu(x)"), tmp_path / "model.onnx"
     save(model, file)
-    monkeypatch.setattr(library, "_load", fail)
+    monkeypatch.setattr(loader, "_load", fail)
     for source in (model, file, str(file)):
         assert not holds_bits(source)
         run(open_session(source), {"x": X[:, :2]})
@@ -102,7 +102,7 @@ def test_bits_are_found_wherever_a_model_comes_from(tmp_path: Path) -> None:
 
 
 def test_bits_are_found_in_the_format_of_onnx_runtime(tmp_path: Path) -> None:
-    for native in (True, False) if library.available() else (False,):
+    for native in (True, False) if loader.available() else (False,):
         saved = tmp_path / "model.ort"
         open_session(two_layers(), optimized=saved, native=native)
         assert saved.read_bytes()[4:8] == b"ORTM"
@@ -112,11 +112,11 @@ def test_bits_are_found_in_the_format_of_onnx_runtime(tmp_path: Path) -> None:
 
 
 def test_the_instruction_set_in_force_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    if library.available():
-        assert kernels().isa == library.isa()
+    if loader.available():
+        assert kernels().isa == loader.isa()
         assert kernels().isa in kernels().present
         monkeypatch.setenv("INTAGLIO_KERNELS", "mmx")
         assert kernels().isa is None
         assert kernels().why.startswith("INTAGLIO_KERNELS: no instruction set has that name")
-    monkeypatch.setattr(library, "_load", lambda: ABSENT)
+    monkeypatch.setattr(loader, "_load", lambda: ABSENT)
     assert (kernels().isa, kernels().present, kernels().why) == (None, (), ABSENT)
