@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import prod
 from typing import TypeAlias
@@ -50,7 +51,7 @@ def bit_pack(
     return bits
 
 
-class _Product:
+class _Product(ABC):
     """Dot products of signs with prepared weights, and what is made of them. May be called from many threads at once."""
 
     def __init__(self, planes: np.ndarray, length: int) -> None:
@@ -105,23 +106,23 @@ class _Product:
         wanted = abi.Output(abi.BITS, _at(out), out.nbytes, None, None, _at(threshold))
         return self._run(bits, out, wanted, crew)
 
-    def _checked(self, bits: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _checked(self, bits: np.ndarray) -> np.ndarray: ...
 
-    def _rows(self, bits: np.ndarray) -> tuple[int, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def _rows(self, bits: np.ndarray) -> tuple[int, ...]: ...
 
-    def _shape(self, bits: np.ndarray) -> tuple[int, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def _shape(self, bits: np.ndarray) -> tuple[int, ...]: ...
 
-    def _reference(self, bits: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _reference(self, bits: np.ndarray) -> np.ndarray: ...
 
-    def _from_rows(self, values: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _from_rows(self, values: np.ndarray) -> np.ndarray: ...
 
-    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray: ...
 
 
 class Gemm(_Product):
