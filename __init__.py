@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .graph.errors import IntaglioError as IntaglioError
-    from .graph.load import load as load
+    from .graph.io.load import load as load
+    from .graph.io.save import save as save
     from .graph.model import Model as Model
-    from .graph.save import save as save
     from .kernels.register import ops_library as ops_library
     from .kernels.register import register as register
     from .passes.binarize import Binarize as Binarize
@@ -30,10 +30,10 @@ _WHERE = {
     "Model": ".graph.model",
     "PruneChannels": ".passes.prune",
     "Quantize": ".passes.quantize",
-    "load": ".graph.load",
+    "load": ".graph.io.load",
     "ops_library": ".kernels.register",
     "register": ".kernels.register",
-    "save": ".graph.save",
+    "save": ".graph.io.save",
 }
 __all__ = [
     "Binarize",

@@ -25,12 +25,12 @@ import numpy as np
 from intaglio import Model, load
 from intaglio.graph.bits import bit_operator, holds_signs, standing
 from intaglio.graph.cost import cost
-from intaglio.graph.save import file_bytes
+from intaglio.graph.io.save import file_bytes
 from intaglio.kernels import loader
 from intaglio.measure.accuracy import class_scores
-from intaglio.measure.data import DataSource, open_data
+from intaglio.measure.data.source import DataSource, open_data
 from intaglio.measure.efficiency import efficiency
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.binarize import Binarize
 

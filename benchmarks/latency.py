@@ -22,11 +22,11 @@ import numpy as np
 
 from intaglio import load
 from intaglio.graph.coupling import Coupling, Removal, analyse, remove
-from intaglio.measure.latency import machine
-from intaglio.measure.layer_times import LayerTimes
+from intaglio.measure.optime.times import LayerTimes
+from intaglio.measure.run.latency import machine
 from intaglio.passes.prune.choose import Limits, Ranking, eligible, one_direction
-from intaglio.passes.prune.latency import LatencyModel
-from intaglio.passes.prune.latency_goal import measured
+from intaglio.passes.prune.latency.goal import measured
+from intaglio.passes.prune.latency.model import LatencyModel
 
 MULTIPLES = (1, 8, 16)
 UNIFORM = (0.75, 0.5, 0.3)

@@ -29,15 +29,15 @@ from intaglio import load
 from intaglio.graph.errors import IntaglioError
 from intaglio.graph.model import Model
 from intaglio.measure.accuracy import evaluate_model
-from intaglio.measure.data import DataSource, open_data
-from intaglio.measure.latency import machine
+from intaglio.measure.data.source import DataSource, open_data
+from intaglio.measure.run.latency import machine
 from intaglio.passes import Context
 from intaglio.passes.factorize import SCHEMES, Factorize
 from intaglio.passes.factorize.gains import Gains
 from intaglio.passes.factorize.options import option
 from intaglio.passes.factorize.ready import ready
 from intaglio.passes.factorize.sites import Unit, find
-from intaglio.passes.prune.latency_goal import measured
+from intaglio.passes.prune.latency.goal import measured
 
 RANKS = (0.25, 0.5, 1.0)
 """Fractions of a layer's wider side, at which a scheme is tried where no ranks are named."""

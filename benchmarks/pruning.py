@@ -36,12 +36,12 @@ from rich.table import Table
 from intaglio import load
 from intaglio.graph.errors import IntaglioError, TargetUnreachable
 from intaglio.measure.accuracy import evaluate_model
-from intaglio.measure.data import LABEL_NAMES, open_data
+from intaglio.measure.data.source import LABEL_NAMES, open_data
 from intaglio.passes import Context
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.prune import PruneChannels
-from intaglio.passes.prune.criteria import CRITERIA
-from intaglio.passes.prune.repair import REPAIRS
+from intaglio.passes.prune.criteria.criteria import CRITERIA
+from intaglio.passes.prune.repair.repair import REPAIRS
 
 from .trials import Book, peak_mb, setting, shuffled
 

@@ -43,16 +43,16 @@ from rich.table import Table
 from intaglio import Model, load
 from intaglio.graph.cost import cost, weight_bytes
 from intaglio.graph.errors import IntaglioError
-from intaglio.graph.save import save
+from intaglio.graph.io.save import save
 from intaglio.measure.accuracy import class_scores
-from intaglio.measure.data import LABEL_NAMES, DataSource, open_data
-from intaglio.measure.layer_rounds import time_rounds
-from intaglio.measure.session import open_session, run
+from intaglio.measure.data.source import LABEL_NAMES, DataSource, open_data
+from intaglio.measure.optime.rounds import time_rounds
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.binarize import Binarize
+from intaglio.passes.precision.decibels import sqnr_db
 from intaglio.passes.quantize import Quantize
-from intaglio.passes.quantize.decibels import sqnr_db
-from intaglio.passes.quantize.kernels_used import kernels_used
+from intaglio.passes.quantize.placement.kernels_used import kernels_used
 from intaglio.passes.quantize.scheme import study
 
 from .rivals import RIVALS, NotInstalled, for_timing, load_modules, rival

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from intaglio.measure.data import DataSource
+from intaglio.measure.data.source import DataSource
 
 BATCH = 64
 """Samples, at most, that a rival sees at once where that is its caller's choice."""

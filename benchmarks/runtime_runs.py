@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.kernels.operators import DOMAIN, attach
-from intaglio.measure.session import open_session
+from intaglio.measure.run.session import open_session
 
 from .turns import Run
 

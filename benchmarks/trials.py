@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.measure.latency import machine
+from intaglio.measure.run.latency import machine
 
 VERSIONS = ("intaglio", "onnx", "onnxruntime", "numpy", "scipy")
 

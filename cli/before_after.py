@@ -10,7 +10,7 @@ from . import console
 
 if TYPE_CHECKING:
     from ..graph.model import Model
-    from ..passes.prune.latency_goal import LatencyReport
+    from ..passes.prune.latency.goal import LatencyReport
 
 
 _AMOUNTS = (
@@ -43,7 +43,7 @@ def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
 
 def for_many_samples(model: Model, *data: str | None) -> tuple[Model, Callable[[Model], None]]:
     """The model to work with where there are data, taking many samples a run if it can; and what undoes that in place."""
-    from ..measure.batch import opening
+    from ..measure.run.batch import opening
 
     if not any(data):
         return model, lambda _: None
@@ -52,7 +52,7 @@ def for_many_samples(model: Model, *data: str | None) -> tuple[Model, Callable[[
 
 def open_source(spec: str | None, model: Model, preprocess: str | None, samples: int | None) -> Any:
     """Data for the model, or None; what was taken for what is told."""
-    from ..measure.data import open_data
+    from ..measure.data.source import open_data
 
     if spec is None:
         return None
@@ -88,7 +88,7 @@ def accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, 
 
 def latencies(before: Model, after: Model, seed: int, known: LatencyReport | None = None) -> dict[str, Any]:
     """Both models on the same made-up inputs, one thread, run in turn; ``known`` is what was measured already."""
-    from ..passes.prune.latency_goal import measured
+    from ..passes.prune.latency.goal import measured
 
     if known:
         found = {"before": known.before_ms, "after": known.after_ms, "speedup": 1 / known.kept}

@@ -41,7 +41,7 @@ def bench(
 
     Example: intaglio bench model.onnx small.onnx --threads 2
     """
-    from ..measure.latency import WARM_UP_RUNS, time_sessions
+    from ..measure.run.latency import WARM_UP_RUNS, time_sessions
 
     subjects = [open_subject(path, shape) for path in models]
     sessions = [s.session(threads=threads, spin=len(models) == 1) for s in subjects]

@@ -116,8 +116,8 @@ def binarize(
 
     Example: intaglio binarize model.onnx -o bits.onnx --data images.npz
     """
-    from ..graph.load import load
-    from ..graph.save import check_target
+    from ..graph.io.load import load
+    from ..graph.io.save import check_target
     from ..passes.binarize import Binarize
     from ..passes.binarize.trained import from_qonnx, to_qonnx
     from .options import parse_shapes

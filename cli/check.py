@@ -13,7 +13,7 @@ from .options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Thr
 from .subject import Subject, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
-    from ..measure.data import Batch
+    from ..measure.data.source import Batch
 
 
 def check(
@@ -70,8 +70,8 @@ def check(
 
 def _inputs(subject: Subject, data: str | None, preprocess: str | None, seed: int) -> Batch:
     from ..graph.errors import BadData
-    from ..measure.data import Batch
-    from ..measure.inputs import runnable_inputs
+    from ..measure.data.source import Batch
+    from ..measure.run.inputs import runnable_inputs
 
     source = open_source(data, subject.model, preprocess, None)
     if source is None:
@@ -83,7 +83,7 @@ def _inputs(subject: Subject, data: str | None, preprocess: str | None, seed: in
 
 
 def _run(subject: Subject, batch: Batch, threads: int) -> dict[str, Any]:
-    from ..measure.session import run
+    from ..measure.run.session import run
 
     return run(subject.session(threads=threads), batch.inputs)
 

@@ -16,7 +16,7 @@ from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threa
 from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
-    from ..measure.latency import Latency
+    from ..measure.run.latency import Latency
 
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
 _FIGURES = (
@@ -61,10 +61,10 @@ def compare(
 
     Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess unit
     """
-    from ..measure.data import Batch
+    from ..measure.data.source import Batch
     from ..measure.efficiency import efficiency
-    from ..measure.latency import time_sessions
-    from ..measure.pairing import output_differences, pair_models
+    from ..measure.run.latency import time_sessions
+    from ..measure.run.pairing import output_differences, pair_models
 
     left, right = open_subject(a, shape), open_subject(b, shape)
     pair = pair_models(left.model, right.model)

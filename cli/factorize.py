@@ -122,8 +122,8 @@ def factorize(
 
     Example: intaglio factorize model.onnx -o small.onnx --macs 0.6 --data calib.npz
     """
-    from ..graph.load import load
-    from ..graph.save import check_target, save
+    from ..graph.io.load import load
+    from ..graph.io.save import check_target, save
     from ..passes import Context
     from .options import parse_shapes
 

@@ -86,7 +86,7 @@ class Request:
         Raises:
             NothingChanged: there is nothing to do, and --force was not given.
         """
-        from ..graph.save import save
+        from ..graph.io.save import save
         from ..passes import Context
 
         original, close = for_many_samples(self.original, self.given.data, self.given.eval_data)

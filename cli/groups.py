@@ -28,7 +28,7 @@ def groups(
     import time
 
     from ..graph.coupling import analyse
-    from ..graph.load import load
+    from ..graph.io.load import load
 
     loaded = load(model, shapes=parse_shapes(shape))
     start = time.perf_counter()

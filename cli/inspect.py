@@ -15,7 +15,7 @@ from .options import Debug, Json, ModelPath, Shapes
 from .subject import Subject, open_subject
 
 if TYPE_CHECKING:
-    from ..measure.ports import Port
+    from ..measure.run.tensor_specs import Port
 
 
 def inspect(
@@ -49,7 +49,7 @@ def inspect(
 
 
 def _result(subject: Subject, costs: Cost) -> dict[str, Any]:
-    from ..measure.ports import input_ports, output_ports
+    from ..measure.run.tensor_specs import input_ports, output_ports
 
     model, proto = subject.model, subject.model.proto
     inputs, outputs = input_ports(model), output_ports(model)

@@ -13,21 +13,21 @@ from . import console
 from .options import Debug, Json
 
 if TYPE_CHECKING:
-    from ..measure.native import Kernels
+    from ..measure.run.native import Kernels
 
 # Where each registry is: the module whose import fills it, and its name there.
 REGISTRIES = (
     ("passes.prune", "passes.base", "PASSES"),
-    ("passes.prune", "passes.prune.criteria", "CRITERIA"),
-    ("passes.prune", "passes.prune.repair", "REPAIRS"),
-    ("passes.factorize", "passes.factorize.scheme", "SCHEMES"),
+    ("passes.prune", "passes.prune.criteria.criteria", "CRITERIA"),
+    ("passes.prune", "passes.prune.repair.repair", "REPAIRS"),
+    ("passes.factorize", "passes.factorize.schemes.scheme", "SCHEMES"),
     ("passes.quantize", "passes.quantize.scheme", "SCHEMES"),
-    ("passes.quantize", "passes.quantize.rounding", "ROUNDERS"),
-    ("passes.quantize", "passes.quantize.ranges", "RANGES"),
+    ("passes.quantize", "passes.quantize.rounding.rounding", "ROUNDERS"),
+    ("passes.quantize", "passes.quantize.ranges.ranges", "RANGES"),
     ("passes.quantize", "passes.quantize.targets", "TARGETS"),
-    ("passes.quantize", "passes.quantize.allocate", "ALLOCATORS"),
+    ("passes.quantize", "passes.quantize.allocation.allocate", "ALLOCATORS"),
     ("passes.binarize", "passes.binarize.scheme", "SCHEMES"),
-    ("passes.budget", "passes.budget", "SOLVERS"),
+    ("passes.budget.solvers", "passes.budget.solvers", "SOLVERS"),
     ("measure.accuracy", "measure.accuracy", "METRICS"),
     ("importers", "importers.base", "IMPORTERS"),
     ("exporters", "exporters.base", "EXPORTERS"),
@@ -48,7 +48,7 @@ def passes(
 
     Example: intaglio passes
     """
-    from ..measure.native import kernels
+    from ..measure.run.native import kernels
 
     listed = {registry.kind: _entries(registry) for registry in _registries()}
     found = kernels()

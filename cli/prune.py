@@ -127,8 +127,8 @@ def prune(
 
     Example: intaglio prune model.onnx -o small.onnx --macs 0.5
     """
-    from ..graph.load import load
-    from ..graph.save import check_target, save
+    from ..graph.io.load import load
+    from ..graph.io.save import check_target, save
     from ..passes import Context
     from .options import parse_shapes
 
@@ -194,7 +194,7 @@ def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Prun
 
 def _write_proof(pruned: Pruned, close: Callable[[Model], None], path: Path) -> None:
     from ..graph.coupling import masked
-    from ..graph.save import save
+    from ..graph.io.save import save
 
     reference = masked(pruned.removal)
     close(reference)

@@ -127,8 +127,8 @@ def quantize(
 
     Example: intaglio quantize model.onnx -o int8.onnx --data images.npz
     """
-    from ..graph.load import load
-    from ..graph.save import check_target
+    from ..graph.io.load import load
+    from ..graph.io.save import check_target
     from ..passes.quantize import Quantize
     from .options import parse_shapes
 
@@ -185,8 +185,8 @@ def _pixel_ranges(model: Model, preprocess: str | None) -> tuple[tuple[str, floa
     """What --preprocess makes of the darkest and the brightest pixel, for each image input it describes."""
     import numpy as np
 
-    from ..measure.ports import input_ports
-    from ..measure.preprocess import parse_preprocess
+    from ..measure.data.preprocess import parse_preprocess
+    from ..measure.run.tensor_specs import input_ports
 
     ports = input_ports(model)
     found = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..graph.errors import BadData, BadModel, UsageError
-from ..graph.load import load
+from ..graph.io.load import load
 from ..graph.model import Model
 from . import console
 from .options import parse_shapes
@@ -16,7 +16,7 @@ from .options import parse_shapes
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..measure.data import DataSource
+    from ..measure.data.source import DataSource
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Subject:
     @property
     def native(self) -> str | None:
         """The instruction set that its operators on bits run with; None where it has none or no kernels were built."""
-        from ..measure.native import holds_bits, kernels
+        from ..measure.run.native import holds_bits, kernels
 
         return kernels().isa if holds_bits(self.model) else None
 
     def session(self, *, threads: int, spin: bool = True) -> Any:
         """A session on the file as it is; on the loaded model where inputs are pinned, or the file is too old to run."""
-        from ..measure.native import holds_bits, kernels
-        from ..measure.session import open_session
+        from ..measure.run.native import holds_bits, kernels
+        from ..measure.run.session import open_session
 
         if holds_bits(self.model) and not kernels().built:
             console.notes([f"{self.path}: its operators on bits run by their definitions; {kernels().why}"])
@@ -65,7 +65,7 @@ def open_subject(path: Path, shape: list[str] | None = None) -> Subject:
 
 def open_source(data: str | None, model: Model, preprocess: str | None, samples: int | None) -> DataSource | None:
     """The data that ``--data`` names, its notes told; None without it."""
-    from ..measure.data import open_data
+    from ..measure.data.source import open_data
 
     if data is None:
         if preprocess is not None or samples is not None:
@@ -79,7 +79,7 @@ def open_source(data: str | None, model: Model, preprocess: str | None, samples:
 
 def first_inputs(subject: Subject, source: DataSource | None, *, batch: int, seed: int) -> dict[str, np.ndarray]:
     """Inputs for one run: the first of the data, or made-up ones that the model accepts."""
-    from ..measure.inputs import runnable_inputs
+    from ..measure.run.inputs import runnable_inputs
 
     if source is None:
         return runnable_inputs(subject.model, seed=seed, batches=(batch, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph.save import save
+from ..graph.io.save import save
 from .base import EXPORTERS
 
 EXPORTERS.register("onnx")(save)

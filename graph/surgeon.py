@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .load import from_proto
+from .io.load import from_proto
+from .io.save import to_proto
 from .model import Model
-from .save import to_proto
 
 
 def to_graphsurgeon(model: Model) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph.load import load
+from ..graph.io.load import load
 from .base import IMPORTERS
 
 IMPORTERS.register("onnx")(load)

@@ -17,9 +17,9 @@ import numpy as np
 from ..graph.errors import BadData, UsageError
 from ..graph.model import Model
 from ..graph.registry import Registry
-from .data import DataSource
-from .running import Tick, check_rows, run_batches
-from .session import open_session
+from .data.source import DataSource
+from .run.running import Tick, check_rows, run_batches
+from .run.session import open_session
 
 
 class Metric(Protocol):

@@ -15,7 +15,7 @@ from ..graph.model import Model
 from ..graph.registry import Registry
 
 if TYPE_CHECKING:
-    from ..measure.data import DataSource
+    from ..measure.data.source import DataSource
 
 PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes")
 

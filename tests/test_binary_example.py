@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
-from intaglio.graph.load import load
-from intaglio.measure.session import open_session, run
+from intaglio.graph.io.load import load
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize.trained.lower import lower
 from intaglio.passes.binarize.trained.recognize import recognize
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from intaglio.graph.save import save
+from intaglio.graph.io.save import save
 
 from .kernels.packed import two_layers
 

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import onnx
 
-from ..collector import paused_collector
 from ..cost import node_macs, parameters
+from ..io.collector import paused_collector
 from ..model import Model
 from ..nodes import captured
 from ..shapes import Shapes, infer_shapes, symbols

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from ..collector import paused_collector
+from ..io.collector import paused_collector
 from ..nodes import display_name
 from .labels import IntArray, Why
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from ..collector import paused_collector
 from ..errors import IntaglioError
+from ..io.collector import paused_collector
 from ..model import Model
 from ..nodes import attribute, captured, replace_nodes, set_attribute
 from .labels import IntArray, Why

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 from .binarize import Binarize
 
-for _module in iter_modules(__path__):
-    import_module(f".{_module.name}", __name__)
+for _module in walk_packages(__path__, f"{__name__}."):
+    import_module(_module.name)
 
 __all__ = ["Binarize"]

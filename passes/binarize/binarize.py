@@ -10,11 +10,11 @@ from pydantic import Field
 from ...graph.cost import cost
 from ...graph.errors import UsageError
 from ...graph.model import Model
-from ...measure.data import DataSource
+from ...measure.data.source import DataSource
 from ...measure.efficiency import Efficiency, efficiency
 from ..base import PASSES, Context, Pass, PassReport, name_in
-from ..quantize.attempt import Changed, Evaluate, attempted
-from .binarizer import BINARIZERS
+from ..precision.attempt import Changed, Evaluate, attempted
+from .algorithms.binarizer import BINARIZERS
 from .scheme import AUTO, SCHEMES, BitNote, Job, scheme_for
 
 

@@ -10,17 +10,17 @@ import numpy as np
 from ...graph.errors import UsageError
 from ...graph.model import Model
 from ..base import Context
-from ..budget import Item, solve_exact
+from ..budget.solvers import Item, solve_exact
 from ..calibration.feeds import calibration_inputs
 from ..calibration.layers import Layer
 from ..calibration.stream import STORE_BYTES, Inputs, Store
-from ..quantize.budgeted import fitting_file, room_for
-from ..quantize.scheme import Result
-from ..quantize.sensitivity import sensitivity
-from .binarizer import BitRule
+from ..precision.result import Result
+from ..precision.sensitivity import sensitivity
+from ..quantize.allocation.budgeted import fitting_file, room_for
+from .algorithms.binarizer import BitRule
 from .eligible import Chosen
 from .scheme import Job
-from .storage import Coded, stored_bytes
+from .storage.storage import Coded, stored_bytes
 
 KEPT = "stays in float: --size is reached without it"
 UNMEASURED = "a transposed convolution, whose loss is not measured for --size"

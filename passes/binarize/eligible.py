@@ -12,8 +12,8 @@ from ...graph.errors import BadModel
 from ...graph.model import Model
 from ...graph.nodes import captured, display_name, is_standard
 from ..calibration.layers import Layer, Layers
-from ..quantize.edit import chosen_nodes
-from ..quantize.places import Place, places
+from ..precision.places import Place, places
+from ..rewrite.edit import chosen_nodes
 
 LEAST_WEIGHTS = 1024
 """Smaller layers save less than the names of the nodes that decode them take."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...graph.errors import NothingChanged, UsageError
+from ...graph.io.opset import raise_opset
 from ...graph.model import Model
-from ...graph.opset import raise_opset
-from ..quantize.edit import Outcome, chosen_nodes
-from ..quantize.scheme import Result
-from .inline import inlined
+from ..precision.result import Result
+from ..rewrite.edit import Outcome, chosen_nodes
 from .scheme import SCHEMES, BitNote, Job, Scheme
+from .storage.inline import inlined
 from .trained.forms import stored_bits
 from .trained.lower import Lowered, lower
 from .trained.proof import Proof, prove

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from ...graph.model import Model
 from ...graph.registry import Registry
 from ..base import Context
-from ..quantize.scheme import LayerNote, Result
+from ..precision.result import LayerNote, Result
 
 if TYPE_CHECKING:
-    from ...measure.data import DataSource
+    from ...measure.data.source import DataSource
     from .binarize import Binarize
 
 AUTO = "auto"

@@ -27,8 +27,8 @@ from ..calibration.feeds import calibration_inputs
 from ..calibration.layers import Floats, Layer, spread_places
 from ..calibration.samples import rows_for
 from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
-from ..quantize.edit import Edit, Outcome
-from ..quantize.scheme import Result
+from ..precision.result import Result
+from ..rewrite.edit import Edit, Outcome
 from ..simplify import fold_batch_norm, with_biases
 from .eligible import chosen
 from .scheme import SCHEMES, BitNote, Job, Scheme

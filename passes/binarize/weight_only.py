@@ -17,17 +17,17 @@ from ...graph.shapes import infer_shapes
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.layers import Floats, Layer
 from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
-from ..quantize.edit import Outcome
-from ..quantize.places import Place
-from ..quantize.scheme import Result
+from ..precision.places import Place
+from ..precision.result import Result
+from ..rewrite.edit import Outcome
 from ..simplify import fold_batch_norm, with_biases
-from .binarizer import BINARIZERS, BitRule
+from .algorithms.binarizer import BINARIZERS, BitRule
+from .algorithms.codes import Code
 from .budget import within_size
-from .codes import Code
 from .eligible import Chosen, chosen
-from .products import pays
 from .scheme import BitNote, Job
-from .storage import Coded, multiplies, store, stored_bytes
+from .storage.products import pays
+from .storage.storage import Coded, multiplies, store, stored_bytes
 
 if TYPE_CHECKING:
     from .binarize import Binarize

@@ -9,7 +9,7 @@ import numpy as np
 from ...graph.cost import cost
 from ...graph.model import Model
 from ...graph.shapes import infer_shapes
-from ...measure.ports import input_ports
+from ...measure.run.tensor_specs import input_ports
 from ..base import Context
 from .layers import Floats
 from .runner import required

@@ -10,10 +10,10 @@ import numpy as np
 from ...graph.errors import BadData, UsageError
 from ...graph.model import Model
 from ...graph.nodes import is_standard
-from ...measure.data import DataSource, read_data
-from ...measure.ports import Port, input_ports
-from ...measure.preprocess import parse_preprocess
-from ...measure.readers import Arrays, Field, Reader
+from ...measure.data.preprocess import parse_preprocess
+from ...measure.data.readers import Arrays, Field, Reader
+from ...measure.data.source import DataSource, read_data
+from ...measure.run.tensor_specs import Port, input_ports
 from .layers import Floats
 from .stream import Inputs, Stream
 

@@ -12,10 +12,10 @@ import onnx
 from ...graph.errors import BadData, BadModel, UsageError
 from ...graph.model import Model
 from ...graph.shapes import infer_shapes
-from ...measure.data import Batch, DataSource
-from ...measure.ports import input_ports
-from ...measure.running import Tick
-from ...measure.session import open_session, run
+from ...measure.data.source import Batch, DataSource
+from ...measure.run.running import Tick
+from ...measure.run.session import open_session, run
+from ...measure.run.tensor_specs import input_ports
 from ..base import Context
 from .statistics import NotFinite, Statistic
 from .stream import part

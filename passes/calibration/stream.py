@@ -15,7 +15,7 @@ import onnx
 
 from ...graph.model import Model
 from ...graph.nodes import captured
-from ...measure.session import open_session, run
+from ...measure.run.session import open_session, run
 from .layers import Floats, Ints
 
 Batch = dict[str, Floats]

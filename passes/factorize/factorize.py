@@ -11,18 +11,18 @@ from pydantic import Field, model_validator
 
 from ...graph.cost import cost
 from ...graph.errors import NothingChanged, UsageError
+from ...graph.io.save import file_bytes
 from ...graph.model import Model
-from ...graph.save import file_bytes
-from ...measure.data import DataSource
+from ...measure.data.source import DataSource
 from ..base import PASSES, Context, Pass, PassReport, name_in
-from ..budget import SOLVERS
-from ..prune.latency_goal import LatencyReport
-from ..prune.tally import Amounts
+from ..budget.solvers import SOLVERS
+from ..prune.latency.goal import LatencyReport
+from ..prune.removal_cost import Amounts
 from .job import Job, LayerReport, first_inputs
 from .proof import Proof, prove
 from .ready import without_idle_biases
 from .rewrite import apply, product
-from .scheme import SCHEMES
+from .schemes.scheme import SCHEMES
 
 Target = Literal["macs", "params", "size", "latency", "energy", "evbmf", "rank", "drop"]
 BUDGETS = ("macs", "params", "size", "latency")

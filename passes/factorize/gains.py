@@ -10,13 +10,13 @@ from onnx import helper
 
 from ...graph.model import Model
 from ...graph.shapes import Shapes, infer_shapes
-from ...measure.layer_cache import cache_folder
-from ...measure.layer_probe import Layer, Operand, describe
-from ...measure.layer_times import LayerTimes
+from ...measure.optime.cache import cache_folder
+from ...measure.optime.probe import Layer, Operand, describe
+from ...measure.optime.times import LayerTimes
 from ..simplify import Names
 from .options import Option
 from .rewrite import split
-from .scheme import SCHEMES
+from .schemes.scheme import SCHEMES
 from .sites import Site, Unit
 
 

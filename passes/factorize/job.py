@@ -11,31 +11,31 @@ import numpy as np
 
 from ...graph.cost import cost
 from ...graph.errors import BadModel, TargetUnreachable, UsageError
+from ...graph.io.save import file_bytes
 from ...graph.model import Model
-from ...graph.save import file_bytes
 from ...graph.shapes import infer_shapes
 from ...measure.accuracy import evaluate_model
-from ...measure.data import DataSource
-from ...measure.inputs import runnable_inputs
+from ...measure.data.source import DataSource
+from ...measure.run.inputs import runnable_inputs
 from ..base import Context
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.goals import goals_of
 from ..calibration.layers import Floats, Layers
 from ..calibration.noise import renormalized
 from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
-from ..prune.latency import sizes_of
-from ..prune.latency_goal import LatencyReport
-from ..prune.tally import Amounts
+from ..prune.latency.goal import LatencyReport
+from ..prune.latency.model import sizes_of
+from ..prune.removal_cost import Amounts
 from ..simplify import Names
-from .alone import alone
 from .gains import Gains
+from .independent import alone
 from .latency import meet
 from .losses import Table, by_outputs, by_weights, layers_of
 from .options import Option, Rules, option, options_of
 from .plan import Picked, Plan, costs_of, counted, unreachable
 from .ready import ready, without_idle_biases
 from .rewrite import apply, split
-from .scheme import SCHEMES
+from .schemes.scheme import SCHEMES
 from .sites import Unit, Whole, by_name, chosen, find
 from .statistics import NOISE_STRENGTH, STRENGTH
 from .walk import Done, Walk

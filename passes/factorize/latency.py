@@ -9,11 +9,11 @@ import numpy as np
 
 from ...graph.errors import TargetUnreachable
 from ...graph.model import Model
-from ...measure.inputs import runnable_inputs
-from ...measure.latency import NOISE
+from ...measure.run.inputs import runnable_inputs
+from ...measure.run.latency import NOISE
 from ..calibration.layers import Floats
-from ..prune.latency import time_wholes
-from ..prune.latency_goal import ROUNDS, LatencyReport, Timed, measured, report
+from ..prune.latency.goal import ROUNDS, LatencyReport, Timed, measured, report
+from ..prune.latency.model import time_wholes
 from .gains import Gains
 from .plan import Picked, Plan, unreachable
 

@@ -17,7 +17,7 @@ from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.samples import ROWS, moments_of
 from ..calibration.stream import Inputs, Stream
 from .options import Option, between, sampled
-from .scheme import SCHEMES, TwoFactors
+from .schemes.scheme import SCHEMES, TwoFactors
 from .sites import Unit
 from .statistics import LARGEST, STRENGTH, Wanted
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scheme import SCHEMES
+from .schemes.scheme import SCHEMES
 from .sites import Unit
 
 MOST = 24

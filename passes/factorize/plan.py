@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...graph.errors import TargetUnreachable
-from ..budget import SOLVERS, Item
+from ..budget.solvers import SOLVERS, Item
 from ..calibration.layers import Floats
 from .gains import Gains
 from .losses import Table

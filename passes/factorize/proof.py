@@ -9,8 +9,8 @@ import numpy as np
 
 from ...graph.errors import IntaglioError, ProofFailed
 from ...graph.model import Model
-from ...measure.inputs import runnable_inputs
-from ...measure.session import open_session, run
+from ...measure.run.inputs import runnable_inputs
+from ...measure.run.session import open_session, run
 from .rewrite import Split
 
 TOLERANCE = {"float16": 2e-2, "float32": 1e-4, "float64": 1e-9}

@@ -13,7 +13,7 @@ from ...graph.nodes import attribute, replace_nodes
 from ..calibration.layers import Floats
 from ..simplify import Names
 from .factors import Factors
-from .scheme import Scheme
+from .schemes.scheme import Scheme
 from .sites import Site, Unit
 
 

@@ -22,7 +22,7 @@ from ..calibration.stream import Stream
 from ..simplify import Names
 from .options import Option
 from .rewrite import Split, apply, split
-from .scheme import SCHEMES
+from .schemes.scheme import SCHEMES
 from .sites import Unit
 from .statistics import LARGEST, Wanted
 

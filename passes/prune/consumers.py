@@ -12,7 +12,7 @@ from ...graph.coupling import Coupling, Removal
 from ...graph.nodes import display_name
 from ..calibration.layers import Layer, Layers
 from ..calibration.normal import Floats, Normal, moments
-from .repair import RepairImpossible
+from .repair.repair import RepairImpossible
 
 Mask = NDArray[np.bool_]
 

@@ -12,8 +12,8 @@ import onnx
 from ...graph.coupling import Removal, masked
 from ...graph.errors import IntaglioError, ProofFailed
 from ...graph.model import Model
-from ...measure.inputs import runnable_inputs
-from ...measure.session import open_session, run
+from ...measure.run.inputs import runnable_inputs
+from ...measure.run.session import open_session, run
 
 _CHUNK_BYTES = 1 << 28
 """Tensors held at once, of both models together about twice this."""

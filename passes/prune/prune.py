@@ -13,20 +13,20 @@ from pydantic import Field, model_validator
 from ...graph.cost import cost
 from ...graph.coupling import Coupling, Group, Removal, analyse, remove
 from ...graph.errors import NothingChanged, UsageError
+from ...graph.io.save import file_bytes
 from ...graph.model import Model
-from ...graph.save import file_bytes
-from ...measure.data import DataSource
+from ...measure.data.source import DataSource
 from ..base import PASSES, Context, Pass, PassReport, name_in
-from ..budget import SOLVERS
+from ..budget.solvers import SOLVERS
 from .choose import Limits, eligible, one_direction
-from .criteria import CRITERIA
-from .latency import LatencyModel
-from .latency_goal import LatencyReport, measured, meet_latency, report
+from .criteria.criteria import CRITERIA
+from .latency.goal import LatencyReport, measured, meet_latency, report
+from .latency.model import LatencyModel
 from .plan import Job
 from .proof import Proof, prove
 from .ranked import SEE_GROUPS, frozen_summary
-from .repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights
-from .tally import Amounts, Tally
+from .removal_cost import Amounts, Tally
+from .repair.repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights
 
 Target = Literal["macs", "params", "size", "latency", "channels"]
 WITH_DATA, WITHOUT_DATA = "obspa", "l2"

@@ -14,7 +14,7 @@ from .plan import Choice, Job
 from .weights import Scores, Weights
 
 if TYPE_CHECKING:
-    from .criteria import Scored
+    from .criteria.criteria import Scored
 
 NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from ...graph.errors import UsageError
 from ...graph.model import Model
 from ..simplify import fold_batch_norm, with_biases
-from .datafree import StatisticsMissing, statistics
-from .equalize import equalize
-from .high_biases import absorb_high_biases
+from .balance.bias_absorption import absorb_high_biases
+from .balance.equalize import equalize
+from .balance.smooth import smooth
+from .ranges.datafree import StatisticsMissing, statistics
 from .scheme import Job
-from .smooth import smooth
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from pydantic import Field, field_validator, model_validator
 
 from ...graph.errors import UsageError
 from ...graph.model import Model
-from ...measure.data import DataSource
+from ...measure.data.source import DataSource
 from ..base import PASSES, Context, Pass, PassReport, name_in
-from .activations import AUTO
-from .allocate import ALLOCATORS
-from .attempt import Changed, Evaluate, attempted
-from .kernels_used import Used, kernels_used
-from .ranges import RANGES
-from .rounding import ROUNDERS
-from .scheme import Job, LayerNote, scheme_named
+from ..precision.attempt import Changed, Evaluate, attempted
+from ..precision.result import LayerNote
+from .allocation.allocate import ALLOCATORS
+from .placement.kernels_used import Used, kernels_used
+from .ranges.activations import AUTO
+from .ranges.ranges import RANGES
+from .rounding.rounding import ROUNDERS
+from .scheme import Job, scheme_named
 from .targets import TARGETS
 
 

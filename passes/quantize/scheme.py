@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...graph.errors import UsageError
 from ...graph.model import Model
 from ...graph.registry import Registry
 from ..base import Context
-from .edit import Outcome
-from .grid import Grid
+from ..precision.grid import Grid
+from ..precision.result import Result
 from .targets import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -31,39 +31,6 @@ class Job:
     @property
     def target(self) -> Target:
         return TARGETS[self.options.target]
-
-
-@dataclass(frozen=True)
-class LayerNote:
-    """What became of one layer: its name, the tensors it makes and reads, the kinds of its weights and of what it reads.
-
-    ``error`` is the expected squared error of its output by its weights, relative to the output's variance.
-    """
-
-    name: str
-    tensor: str
-    reads: str
-    weights: str
-    activations: str = "float32"
-    method: str = ""
-    error: float | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a scheme made. ``reference`` is a float model equal to the original that has the result's tensor names.
-
-    ``accelerated`` is False for graphs that only show what integers would cost in accuracy.
-    """
-
-    outcome: Outcome
-    reference: Model
-    layers: Sequence[LayerNote] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
-    accelerated: bool = True
-
-    def noted(self, *sentences: str) -> Result:
-        return replace(self, outcome=replace(self.outcome, notes=[*self.outcome.notes, *sentences]))
 
 
 Scheme = Callable[[Job], Result]

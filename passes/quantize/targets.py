@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...graph.registry import Registry
-from .grid import WEIGHTS8, Grid
+from ..precision.grid import WEIGHTS8, Grid
 
 
 @dataclass(frozen=True)

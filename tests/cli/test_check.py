@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from intaglio.graph.save import save
+from intaglio.graph.io.save import save
 from intaglio.kernels import loader
 
 from ..kernels.packed import two_layers

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 
 from .conftest import Command, write_model
 

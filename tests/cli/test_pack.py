@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.kernels.loader import why_absent
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 
 from .conftest import Command
 

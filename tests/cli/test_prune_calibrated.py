@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from intaglio import load, save
-from intaglio.graph.pin import pin_shapes
-from intaglio.measure.ports import input_ports, output_ports
+from intaglio.graph.io.fix_dims import pin_shapes
+from intaglio.measure.run.tensor_specs import input_ports, output_ports
 from tests.conftest import hear_interrupts
 
 from .conftest import Command

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from intaglio.graph.errors import BadModel, Exit, IntaglioError, UsageError
-from intaglio.graph.load import from_proto, load
-from intaglio.graph.save import CannotWrite, save
+from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.io.save import CannotWrite, save
 
 NOBODY = 65534
 

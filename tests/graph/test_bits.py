@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, inliner
 from intaglio.graph import bits
 from intaglio.graph.cost import cost
 from intaglio.graph.errors import BadModel
-from intaglio.graph.load import from_proto, load
-from intaglio.graph.opset import raise_opset
-from intaglio.graph.save import save, to_proto
+from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.io.opset import raise_opset
+from intaglio.graph.io.save import save, to_proto
 from intaglio.graph.shapes import infer_shapes
 from intaglio.kernels import operators
 from intaglio.kernels.packing import pack

@@ -18,8 +18,8 @@ from onnx.backend.test.loader import load_model_tests
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 
 from intaglio.graph.cost import cost
-from intaglio.graph.load import from_proto, load
-from intaglio.graph.save import save, to_proto
+from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.io.save import save, to_proto
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 # Multiply-accumulates and learned parameters as papers and model zoos give them, in millions, and the normalization

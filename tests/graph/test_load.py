@@ -14,9 +14,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from intaglio.graph.load import from_proto, load
+from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.io.save import save
 from intaglio.graph.model import Model
-from intaglio.graph.save import save
 
 MIB = 1 << 20
 

@@ -9,10 +9,10 @@ import pytest
 from onnx import numpy_helper, parser
 
 from intaglio.graph.errors import BadModel
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
+from intaglio.graph.io.opset import raise_opset
+from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.opset import raise_opset
-from intaglio.graph.save import to_bytes
 
 
 def old_model(body: str, opset: int, shape: str = "float[1,3,4,5] x", **weights: np.ndarray) -> onnx.ModelProto:

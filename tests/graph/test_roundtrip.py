@@ -18,8 +18,8 @@ from onnx import TensorProto, numpy_helper
 from onnx.backend.test.case.test_case import TestCase as Case
 from onnx.backend.test.loader import load_model_tests
 
-from intaglio.graph.load import load
-from intaglio.graph.save import save
+from intaglio.graph.io.load import load
+from intaglio.graph.io.save import save
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 CHUNKS = 8

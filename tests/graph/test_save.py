@@ -18,9 +18,9 @@ import pytest
 from onnx import helper, numpy_helper, parser
 
 from intaglio import __version__
-from intaglio.graph.load import from_proto, load
+from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.io.save import CannotWrite, save, to_bytes, to_proto
 from intaglio.graph.model import Model
-from intaglio.graph.save import CannotWrite, save, to_bytes, to_proto
 from tests.conftest import hear_interrupts
 
 MIB = 1 << 20

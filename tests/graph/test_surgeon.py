@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
+from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_bytes
 from intaglio.graph.surgeon import from_graphsurgeon, to_graphsurgeon
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

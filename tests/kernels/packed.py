@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.parser
 
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.kernels.operators import DOMAIN, attach
 from intaglio.kernels.packing import pack

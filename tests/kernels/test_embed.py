@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from intaglio.graph.save import save
+from intaglio.graph.io.save import save
 from intaglio.kernels.register import ops_library
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 
 from .packed import two_layers
 from .signs import needs_library

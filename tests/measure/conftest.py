@@ -7,7 +7,7 @@ from collections.abc import Callable
 import onnx.parser
 import pytest
 
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 
 MakeModel = Callable[..., Model]

@@ -7,9 +7,9 @@ import pytest
 
 from intaglio.graph.model import Model
 from intaglio.graph.shapes import infer_shapes
-from intaglio.measure.batch import open_batch, opening
-from intaglio.measure.ports import input_ports, output_ports
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.batch import open_batch, opening
+from intaglio.measure.run.session import open_session, run
+from intaglio.measure.run.tensor_specs import input_ports, output_ports
 
 from .conftest import MakeModel
 

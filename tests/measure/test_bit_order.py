@@ -10,7 +10,7 @@ from onnx import TensorProto
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree, shortest_path
 
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.kernels.packing import unpack
 from intaglio.measure import bit_order
 from intaglio.measure.bit_order import Signs, bit_orders, distances, sign_layers, spanning_tree

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from intaglio.graph.errors import BadData, UsageError
 from intaglio.graph.model import Model
-from intaglio.measure.data import DataSource, open_data
+from intaglio.measure.data.source import DataSource, open_data
 
 from .conftest import MakeModel
 

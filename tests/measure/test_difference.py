@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from intaglio.graph.errors import BadData, BadModel
 from intaglio.measure.difference import Difference, add_outputs
-from intaglio.measure.pairing import pair_ports
-from intaglio.measure.ports import Port
+from intaglio.measure.run.pairing import pair_ports
+from intaglio.measure.run.tensor_specs import Port
 
 
 def between(a: np.ndarray, b: np.ndarray, at: int | None = None) -> Difference:

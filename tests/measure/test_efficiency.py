@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.graph.cost import Cost, cost
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.measure.efficiency import efficiency, quadratic_mean, scores
 from tests.packed import binary_cnn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from intaglio.graph.errors import BadModel
-from intaglio.measure.inputs import random_inputs, runnable_inputs
+from intaglio.measure.run.inputs import random_inputs, runnable_inputs
 
 from .conftest import MakeModel
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from intaglio.measure.latency import LEAST_RUNS, Timing, machine, time_sessions
-from intaglio.measure.session import open_session
+from intaglio.measure.run.latency import LEAST_RUNS, Timing, machine, time_sessions
+from intaglio.measure.run.session import open_session
 
 from .conftest import MakeModel
 

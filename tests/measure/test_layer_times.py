@@ -15,11 +15,11 @@ from onnx import TensorProto, helper
 
 from intaglio.kernels import loader
 from intaglio.kernels.operators import DOMAIN
-from intaglio.measure.layer_block import channel_block
-from intaglio.measure.layer_cache import LARGEST, add_numbers, cache_folder, read_numbers
-from intaglio.measure.layer_probe import Layer, Operand, describe, time_layers
-from intaglio.measure.layer_rounds import typical_times
-from intaglio.measure.layer_times import LayerTimes
+from intaglio.measure.optime.block import channel_block
+from intaglio.measure.optime.cache import LARGEST, add_numbers, cache_folder, read_numbers
+from intaglio.measure.optime.probe import Layer, Operand, describe, time_layers
+from intaglio.measure.optime.rounds import typical_times
+from intaglio.measure.optime.times import LayerTimes
 
 FLOAT = TensorProto.FLOAT
 

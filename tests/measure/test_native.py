@@ -10,13 +10,13 @@ import pytest
 
 import intaglio
 from intaglio.graph.errors import BadModel
+from intaglio.graph.io.save import save
 from intaglio.graph.model import Model
-from intaglio.graph.save import save
 from intaglio.kernels import loader
 from intaglio.kernels.loader import KernelsAbsent
 from intaglio.kernels.operators import DOMAIN
-from intaglio.measure.native import holds_bits, kernels
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.native import holds_bits, kernels
+from intaglio.measure.run.session import open_session, run
 
 from ..kernels.packed import two_layers
 from .conftest import MakeModel

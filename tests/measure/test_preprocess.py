@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.graph.errors import BadData, IntaglioError, UsageError
-from intaglio.measure.preprocess import Preprocess, parse_preprocess
-from intaglio.measure.steps import EXAMPLES, PRESETS, parse_steps
+from intaglio.measure.data.preprocess import Preprocess, parse_preprocess
+from intaglio.measure.data.preprocess_steps import EXAMPLES, PRESETS, parse_steps
 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 

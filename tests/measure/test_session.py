@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import intaglio.measure.session as session_module
+import intaglio.measure.run.session as session_module
 from intaglio.graph.errors import BadModel
-from intaglio.graph.save import save
-from intaglio.measure.session import open_session, run
+from intaglio.graph.io.save import save
+from intaglio.measure.run.session import open_session, run
 
 from .conftest import MakeModel
 

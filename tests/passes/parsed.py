@@ -9,11 +9,11 @@ import numpy as np
 from onnx import numpy_helper
 from onnx.parser import parse_model
 
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
-from intaglio.measure.data import DataSource, read_data
-from intaglio.measure.readers import Arrays, Field, Reader
-from intaglio.measure.session import open_session, run
+from intaglio.measure.data.readers import Arrays, Field, Reader
+from intaglio.measure.data.source import DataSource, read_data
+from intaglio.measure.run.session import open_session, run
 
 
 def parsed(inputs: str, outputs: str, weights: str, nodes: str, **values: np.ndarray) -> Model:

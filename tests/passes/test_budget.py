@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.errors import TargetUnreachable
-from intaglio.passes.budget import SOLVERS, Item, solve_exact, solve_greedy
+from intaglio.passes.budget.solvers import SOLVERS, Item, solve_exact, solve_greedy
 
 ROUNDING = 1e-9
 

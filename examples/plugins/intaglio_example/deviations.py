@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from intaglio.passes.calibration.statistics import Histogram
-from intaglio.passes.quantize.grid import Grid
-from intaglio.passes.quantize.ranges import RANGES, Range
+from intaglio.passes.precision.grid import Grid
+from intaglio.passes.quantize.ranges.ranges import RANGES, Range
 
 _REACH = 12.0
 

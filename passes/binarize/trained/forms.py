@@ -11,8 +11,8 @@ import onnx
 from ....graph.registry import Registry
 from ....kernels.operators import DOMAIN
 from ....kernels.packing import unpack
-from ...quantize.edit import Edit
-from ..products import pays
+from ...rewrite.edit import Edit
+from ..storage.products import pays
 from .bits import Bits
 from .dots import Window
 from .fuse import Fusion

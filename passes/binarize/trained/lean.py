@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from ....graph.nodes import is_standard
-from ...quantize.edit import Edit
+from ...rewrite.edit import Edit
 from .wires import Wires
 
 Rewrite = Callable[[Edit, Wires, onnx.NodeProto], bool]

@@ -11,7 +11,7 @@ import onnx
 from ....graph.model import Model
 from ....graph.nodes import captured
 from ....kernels.operators import attach
-from ...quantize.edit import Edit
+from ...rewrite.edit import Edit
 from .bits import Bits
 from .forms import FORMS, Form
 from .layer import Layer

@@ -19,9 +19,9 @@ import onnx
 
 from ....graph.errors import ProofFailed
 from ....graph.model import Model
-from ....measure.inputs import runnable_inputs
-from ....measure.session import open_session, run
-from ...quantize.edit import Edit
+from ....measure.run.inputs import runnable_inputs
+from ....measure.run.session import open_session, run
+from ...rewrite.edit import Edit
 from .bits import Bits
 from .forms import FORMS
 from .lower import Lowered

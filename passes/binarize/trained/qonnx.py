@@ -13,7 +13,7 @@ import numpy as np
 
 from ....graph.errors import NothingChanged
 from ....graph.model import Model
-from ...quantize.edit import Edit
+from ...rewrite.edit import Edit
 from .forms import FORMS, Dense
 from .layer import Layer
 from .lower import lower

@@ -12,7 +12,7 @@ import onnx
 from ....graph.errors import IntaglioError
 from ....graph.model import Model
 from ....graph.nodes import is_standard
-from ....measure.session import open_session, run
+from ....measure.run.session import open_session, run
 from .wires import Wires
 
 # fmt: off

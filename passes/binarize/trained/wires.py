@@ -12,7 +12,7 @@ from ....graph.errors import BadModel, IntaglioError
 from ....graph.model import Model
 from ....graph.nodes import captured, is_standard, replace_nodes, subgraphs
 from ....graph.shapes import Shapes, infer_shapes
-from ....measure.session import open_session, run
+from ....measure.run.session import open_session, run
 
 _STORED = frozenset(("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"))
 """Constants behind these are stored small on purpose and are no signs."""

@@ -12,9 +12,9 @@ import onnxruntime as ort
 from intaglio.graph.cost import cost
 from intaglio.graph.coupling import Coupling, Group, Removal, analyse, masked, remove
 from intaglio.graph.coupling.certificate import check, too_short
+from intaglio.graph.io.save import to_proto
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_proto
-from intaglio.passes.prune.tally import Tally
+from intaglio.passes.prune.removal_cost import Tally
 
 Values = Mapping[str, np.ndarray]
 TOLERANCE = 2e-4
@@ -153,7 +153,7 @@ def assert_nothing_changes(coupling: Coupling, feeds: Values) -> None:
 
 
 def analysed(proto: onnx.ModelProto) -> Coupling:
-    from intaglio.graph.load import from_proto
+    from intaglio.graph.io.load import from_proto
 
     return analyse(from_proto(proto))
 

@@ -15,7 +15,7 @@ import pytest
 from intaglio.graph.coupling import Removal, analyse, remove
 from intaglio.graph.coupling.labels import Ledger
 from intaglio.graph.coupling.solve import solve
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
 from tests import zoo
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.graph.coupling import Coupling, masked
-from intaglio.graph.save import to_proto
+from intaglio.graph.io.save import to_proto
 
 from .drawn import SCALE, Drawn, profile
 from .equality import (

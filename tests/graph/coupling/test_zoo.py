@@ -13,8 +13,8 @@ import pytest
 
 from intaglio.graph.cost import cost
 from intaglio.graph.coupling import Removal, analyse, masked, remove
-from intaglio.graph.load import load
-from intaglio.graph.save import to_bytes
+from intaglio.graph.io.load import load
+from intaglio.graph.io.save import to_bytes
 from intaglio.passes import Context
 from intaglio.passes.prune import PruneChannels
 from tests import zoo

@@ -10,12 +10,12 @@ import onnx
 import pytest
 
 from intaglio.graph.errors import BadModel, NothingChanged, TargetUnreachable, UsageError
+from intaglio.graph.io.save import file_bytes, to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import file_bytes, to_bytes
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.binarize import Binarize
-from intaglio.passes.binarize.binarizer import BINARIZERS
+from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS
 from intaglio.passes.binarize.eligible import chosen
 from intaglio.passes.prune import PruneChannels
 from intaglio.passes.quantize import Quantize

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from intaglio.graph.cost import cost
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.passes.base import Context
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.binarize.binarize import describe

@@ -7,9 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from intaglio.passes.binarize.binarizer import BINARIZERS, BitRule, Problem
-from intaglio.passes.binarize.codes import SIGN, Code
-from intaglio.passes.binarize.descent import cheapest_rows, compensated, descend
+from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule, Problem
+from intaglio.passes.binarize.algorithms.codes import SIGN, Code
+from intaglio.passes.binarize.algorithms.descent import cheapest_rows, compensated, descend
 from intaglio.passes.calibration.layers import Floats
 
 

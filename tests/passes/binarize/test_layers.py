@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize.trained.lower import lower
 from intaglio.passes.binarize.trained.proof import prove
 from intaglio.passes.binarize.trained.recognize import recognize

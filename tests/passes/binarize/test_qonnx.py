@@ -12,10 +12,10 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
+from intaglio.graph.io.save import to_proto
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_proto
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize.trained.lower import lower
 from intaglio.passes.binarize.trained.qonnx import DOMAIN, from_qonnx, has_bipolar_quant
 from intaglio.passes.binarize.trained.recognize import recognize

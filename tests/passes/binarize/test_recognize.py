@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize.trained.lower import lower
 from intaglio.passes.binarize.trained.proof import prove
 from intaglio.passes.binarize.trained.recognize import recognize

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize.trained.lower import lower
 from intaglio.passes.binarize.trained.monotone import RULES
 from intaglio.passes.binarize.trained.recognize import recognize

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.graph.check import check_graph
 from intaglio.graph.cost import cost
-from intaglio.graph.load import load
+from intaglio.graph.io.check import check_graph
+from intaglio.graph.io.load import load
+from intaglio.graph.io.save import save, to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import save, to_bytes
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize import Binarize
-from intaglio.passes.binarize.binarizer import BINARIZERS, BitRule
-from intaglio.passes.binarize.storage import Bits, Coded, floats_like, store, stored_bytes
+from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule
+from intaglio.passes.binarize.storage.storage import Bits, Coded, floats_like, store, stored_bytes
 from intaglio.passes.calibration.layers import Layer, Layers
-from intaglio.passes.quantize.places import Place, places
+from intaglio.passes.precision.places import Place, places
 from tests.passes.parsed import parsed
 from tests.passes.quantize.test_storage import MODELS as LAYERS
 from tests.passes.quantize.test_storage import feed, outputs

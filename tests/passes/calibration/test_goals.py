@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.graph.shapes import infer_shapes
 from intaglio.passes.calibration.goals import CLIPS, Goal, Goals

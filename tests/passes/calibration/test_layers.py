@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.passes.calibration.layers import Layer, Layers, spread_places
 from tests.passes.parsed import parsed, run_plainly

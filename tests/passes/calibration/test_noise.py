@@ -9,7 +9,7 @@ import pytest
 
 from intaglio.graph.errors import UsageError
 from intaglio.graph.model import Model
-from intaglio.measure.data import DataSource
+from intaglio.measure.data.source import DataSource
 from intaglio.passes.calibration.noise import noise_source, pink, renormalized
 from intaglio.passes.calibration.stream import Inputs, Store
 from tests.passes.parsed import parsed, run_plainly

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from intaglio.graph.coupling.rules.elementwise import BROADCAST
-from intaglio.graph.load import from_proto, load
+from intaglio.graph.io.load import from_proto, load
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.calibration.normal import (
     GRID,
     MOMENT_RULES,

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.graph.errors import BadData, BadModel, UsageError
-from intaglio.graph.load import from_proto, load
+from intaglio.graph.io.load import from_proto, load
 from intaglio.graph.model import Model
-from intaglio.measure.data import DataSource, open_data
-from intaglio.measure.session import open_session, run
+from intaglio.measure.data.source import DataSource, open_data
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.base import Context
 from intaglio.passes.calibration.runner import Sweep, collect, plan, required
 from intaglio.passes.calibration.statistics import Histogram, Mean, Range, SecondMoment, Statistic

@@ -9,9 +9,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.factorize.rewrite import apply, split
-from intaglio.passes.factorize.scheme import SCHEMES
+from intaglio.passes.factorize.schemes.scheme import SCHEMES
 from intaglio.passes.factorize.sites import Unit, find
 from intaglio.passes.simplify import Names
 

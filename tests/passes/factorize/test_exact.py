@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from intaglio.graph.cost import cost
 from intaglio.graph.model import Model
-from intaglio.passes.factorize.scheme import SCHEMES
+from intaglio.passes.factorize.schemes.scheme import SCHEMES
 
 from .layers import factored, gap, layer, moments_of, outputs, the_unit
 

@@ -11,11 +11,11 @@ import pytest
 from intaglio import load
 from intaglio.graph.cost import cost
 from intaglio.graph.errors import NothingChanged, ProofFailed, TargetUnreachable, UsageError
+from intaglio.graph.io.save import file_bytes, to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import file_bytes, to_bytes
 from intaglio.measure.accuracy import evaluate_model
-from intaglio.measure.data import DataSource, open_data
-from intaglio.measure.session import open_session, run
+from intaglio.measure.data.source import DataSource, open_data
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.factorize import Factorize, Site

@@ -7,8 +7,8 @@ import pytest
 
 from intaglio.graph.errors import UsageError
 from intaglio.graph.model import Model
-from intaglio.measure.inputs import random_inputs
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.inputs import random_inputs
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.factorize import SCHEMES
 from intaglio.passes.factorize.rewrite import apply, split
 from intaglio.passes.factorize.sites import chosen, find

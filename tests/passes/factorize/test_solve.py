@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from intaglio.passes.factorize import solve
 from intaglio.passes.factorize.evbmf import evbmf_rank
-from intaglio.passes.factorize.scheme import SCHEMES
+from intaglio.passes.factorize.schemes.scheme import SCHEMES
 from intaglio.passes.factorize.solve import alternating, energies, truncated
 
 from .layers import factored, gap, layer, moments_of, the_unit

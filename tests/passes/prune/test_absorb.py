@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from intaglio.graph.coupling import Removal, analyse, remove
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.prune import REPAIRS, PruneChannels
-from intaglio.passes.prune.absorb import Edits
 from intaglio.passes.prune.proof import prove
-from intaglio.passes.prune.repair import RepairImpossible, with_weights
+from intaglio.passes.prune.repair.absorb import Edits
+from intaglio.passes.prune.repair.repair import RepairImpossible, with_weights
 from tests import zoo
 from tests.passes.parsed import parsed
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.coupling import analyse
-from intaglio.passes.budget import SOLVERS
-from intaglio.passes.prune.allocate import allocate, choices, predicted
+from intaglio.passes.budget.solvers import SOLVERS
 from intaglio.passes.prune.choose import Limits, Ranking
-from intaglio.passes.prune.curves import Curve
+from intaglio.passes.prune.obspa.allocate import allocate, choices, predicted
+from intaglio.passes.prune.obspa.curves import Curve
 from tests.passes.parsed import parsed
 
 Cost = Callable[[np.ndarray], float]

@@ -9,7 +9,7 @@ import pytest
 
 from intaglio.graph.coupling import Removal, analyse
 from intaglio.graph.model import Model
-from intaglio.passes.prune.criteria import CRITERIA, Scored
+from intaglio.passes.prune.criteria.criteria import CRITERIA, Scored
 from intaglio.passes.prune.weights import GroupWeights, Weights
 
 from .nets import attention, conv_pair

@@ -23,13 +23,13 @@ from intaglio.graph.errors import TargetUnreachable
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import attribute
 from intaglio.graph.shapes import infer_shapes
-from intaglio.measure.latency import Timing
-from intaglio.measure.layer_block import UNIT, channel_block
-from intaglio.measure.layer_probe import Layer
-from intaglio.measure.layer_times import LayerTimes
+from intaglio.measure.optime.block import UNIT, channel_block
+from intaglio.measure.optime.probe import Layer
+from intaglio.measure.optime.times import LayerTimes
+from intaglio.measure.run.latency import Timing
 from intaglio.passes.prune.choose import Limits, Ranking, eligible, one_direction
-from intaglio.passes.prune.latency import LatencyModel, Wholes
-from intaglio.passes.prune.latency_goal import Timed, measured, meet_latency, report
+from intaglio.passes.prune.latency.goal import Timed, measured, meet_latency, report
+from intaglio.passes.prune.latency.model import LatencyModel, Wholes
 from tests.passes.parsed import parsed
 
 from .nets import attention, conv_pair

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.passes.prune.obs import Elimination, Reader, eliminate
+from intaglio.passes.prune.obspa.elimination import Elimination, Reader, eliminate
 
 Matrices = list[np.ndarray]
 

@@ -13,17 +13,17 @@ from intaglio import PruneChannels, load
 from intaglio.graph.cost import cost
 from intaglio.graph.coupling import Removal, analyse, remove
 from intaglio.graph.errors import TargetUnreachable, UsageError
+from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_bytes
 from intaglio.measure.accuracy import evaluate_model
-from intaglio.measure.data import DataSource, open_data
+from intaglio.measure.data.source import DataSource, open_data
 from intaglio.passes import Context
 from intaglio.passes.calibration import feeds
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.calibration.samples import ROWS, rows_for
-from intaglio.passes.prune import curves
-from intaglio.passes.prune import obspa as looking
-from intaglio.passes.prune.criteria import CRITERIA
+from intaglio.passes.prune.criteria.criteria import CRITERIA
+from intaglio.passes.prune.obspa import curves
+from intaglio.passes.prune.obspa import obspa as looking
 from intaglio.passes.prune.prune import Pruned
 from intaglio.passes.simplify import fold_batch_norm
 from tests.passes.parsed import data_for, parsed, run_plainly
@@ -256,7 +256,7 @@ def test_an_interrupted_run_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, dialect: str
 ) -> None:
     """Everything goes through files here, as with data that does not fit into memory."""
-    monkeypatch.setattr("intaglio.passes.prune.obspa.STORE_BYTES", 0)
+    monkeypatch.setattr("intaglio.passes.prune.obspa.obspa.STORE_BYTES", 0)
     model = normalized()
     told, files = 0, 0
 
@@ -295,7 +295,7 @@ def test_results_do_not_depend_on_whether_activations_go_through_files(
     model = normalized()
     data = data_for(model, x=images(model, 200))
     in_memory = obspa(model, data, keep=0.6)
-    monkeypatch.setattr("intaglio.passes.prune.obspa.STORE_BYTES", 1 << 18)
+    monkeypatch.setattr("intaglio.passes.prune.obspa.obspa.STORE_BYTES", 1 << 18)
     through_files = obspa(model, data, keep=0.6, folder=tmp_path)
     assert to_bytes(in_memory.model) == to_bytes(through_files.model)
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from intaglio.graph.coupling import Removal, analyse, remove
 from intaglio.graph.errors import ProofFailed
-from intaglio.graph.load import from_proto
+from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.passes.prune.proof import prove
 
@@ -97,7 +97,7 @@ def test_a_lost_channel_of_another_place_fails() -> None:
 
 def test_the_proof_model_is_a_valid_model_of_the_same_shape() -> None:
     from intaglio.graph.coupling import masked
-    from intaglio.graph.save import to_proto
+    from intaglio.graph.io.save import to_proto
 
     removal = half(attention())
     proto = to_proto(masked(removal))

@@ -15,8 +15,8 @@ from intaglio.graph.cost import cost
 from intaglio.graph.coupling.labels import Axes
 from intaglio.graph.coupling.node import RULES, Node
 from intaglio.graph.errors import NothingChanged, ProofFailed, TargetUnreachable, UsageError
+from intaglio.graph.io.save import file_bytes, to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import file_bytes, to_bytes
 from intaglio.passes import PASSES, Context
 from intaglio.passes.prune.prune import Pruned
 

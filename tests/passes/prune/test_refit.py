@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from intaglio import PruneChannels
 from intaglio.graph.coupling import Coupling, Removal, analyse, remove
 from intaglio.graph.errors import UsageError
+from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_bytes
 from intaglio.passes import Context
 from intaglio.passes.calibration.goals import Goals
 from intaglio.passes.calibration.layers import Layer, Layers
 from intaglio.passes.calibration.stream import Inputs, Store, Stream
 from intaglio.passes.prune.proof import prove
 from intaglio.passes.prune.readers import Readers
-from intaglio.passes.prune.refit import Refit, Refitted, locally_decided
-from intaglio.passes.prune.repair import with_weights
+from intaglio.passes.prune.repair.refit import Refit, Refitted, locally_decided
+from intaglio.passes.prune.repair.repair import with_weights
 from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import data_for, parsed, run_plainly
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intaglio.graph.coupling import Removal, analyse, remove
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.prune import CRITERIA, REPAIRS, PruneChannels
-from intaglio.passes.prune.repair import with_weights
-from intaglio.passes.prune.udfc import restore
+from intaglio.passes.prune.repair.repair import with_weights
+from intaglio.passes.prune.repair.udfc import restore
 from tests.passes.parsed import parsed
 
 BN = "float[8] g, float[8] b, float[8] m, float[8] v"

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.calibration.normal import clipped
 from intaglio.passes.prune import PruneChannels
-from intaglio.passes.prune.repair import RepairImpossible
+from intaglio.passes.prune.repair.repair import RepairImpossible
 from tests.passes.parsed import parsed
 
 NORMS = "float[{0}] g{1}, float[{0}] b{1}, float[{0}] m{1}, float[{0}] v{1}"

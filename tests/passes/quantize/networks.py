@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from intaglio.graph.io.opset import raise_opset
 from intaglio.graph.model import Model
-from intaglio.graph.opset import raise_opset
 from intaglio.passes import Context
 from tests.passes.parsed import data_for, parsed
 

@@ -10,17 +10,17 @@ import pytest
 
 from intaglio.graph.errors import TargetUnreachable, UsageError
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.calibration.effects import Effects, divergences
 from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.calibration.stream import Inputs, Store, Stream
-from intaglio.passes.quantize.allocate import ALLOCATORS, Choices
-from intaglio.passes.quantize.grid import Grid
-from intaglio.passes.quantize.mixed import mixed, weight_bits
-from intaglio.passes.quantize.nearest import nearest
-from intaglio.passes.quantize.ompq import grams, importance, likeness, near, ompq
-from intaglio.passes.quantize.rounding import Problem, Spec
-from intaglio.passes.quantize.sensitivity import sensitivity
+from intaglio.passes.precision.grid import Grid
+from intaglio.passes.precision.sensitivity import sensitivity
+from intaglio.passes.quantize.allocation.allocate import ALLOCATORS, Choices
+from intaglio.passes.quantize.allocation.ompq import grams, importance, likeness, near, ompq
+from intaglio.passes.quantize.rounding.nearest import nearest
+from intaglio.passes.quantize.rounding.rounding import Problem, Spec
+from intaglio.passes.quantize.schemes.mixed import mixed, weight_bits
 from tests.passes.parsed import parsed
 
 BITS = (2, 3, 4, 8)

@@ -9,15 +9,21 @@ import numpy as np
 import pytest
 
 from intaglio.graph.errors import BadData, UsageError
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.calibration.layers import Layers
-from intaglio.passes.quantize.datafree import StatisticsMissing, bias_correction, preprocessed, ranges, statistics
-from intaglio.passes.quantize.edit import Edit
-from intaglio.passes.quantize.equalize import equalize
-from intaglio.passes.quantize.grid import WEIGHTS8, Affine, Grid, affine
-from intaglio.passes.quantize.high_biases import absorb_high_biases
+from intaglio.passes.precision.grid import WEIGHTS8, Affine, Grid, affine
+from intaglio.passes.quantize.balance.bias_absorption import absorb_high_biases
+from intaglio.passes.quantize.balance.equalize import equalize
+from intaglio.passes.quantize.ranges.datafree import (
+    StatisticsMissing,
+    bias_correction,
+    preprocessed,
+    ranges,
+    statistics,
+)
+from intaglio.passes.rewrite.edit import Edit
 from intaglio.passes.simplify import fold_batch_norm, with_biases
 from tests.passes.parsed import parsed, run_plainly
 

@@ -12,14 +12,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from intaglio.graph.check import check_graph
 from intaglio.graph.errors import UsageError
-from intaglio.graph.load import from_proto, load
+from intaglio.graph.io.check import check_graph
+from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_bytes
-from intaglio.measure.session import open_session, run
-from intaglio.passes.quantize.decibels import sqnr_db
-from intaglio.passes.quantize.dynamic import dynamic_int8
+from intaglio.measure.run.session import open_session, run
+from intaglio.passes.precision.decibels import sqnr_db
+from intaglio.passes.quantize.schemes.dynamic import dynamic_int8
 from tests.passes.parsed import parsed, run_plainly
 from tests.passes.quantize.transformers import encoder, tokens
 

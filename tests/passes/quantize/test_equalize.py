@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.errors import UsageError
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.calibration.normal import moments
-from intaglio.passes.quantize.equalize import equalize
-from intaglio.passes.quantize.high_biases import absorb_high_biases
-from intaglio.passes.quantize.paths import Graph, Pair
+from intaglio.passes.quantize.balance.bias_absorption import absorb_high_biases
+from intaglio.passes.quantize.balance.equalize import equalize
+from intaglio.passes.quantize.balance.paths import Graph, Pair
 from intaglio.passes.simplify import fold_batch_norm
 from tests.passes.parsed import parsed, run_plainly
 

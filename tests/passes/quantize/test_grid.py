@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intaglio.passes.quantize.grid import Affine, Grid, Quantized, affine, spread
+from intaglio.passes.precision.grid import Affine, Grid, Quantized, affine, spread
 from tests.passes.parsed import parsed, run_plainly
 
 numbers = st.floats(-1e4, 1e4, allow_nan=False, width=32)

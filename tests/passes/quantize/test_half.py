@@ -13,13 +13,13 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from intaglio.graph.errors import UsageError
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
+from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_bytes
-from intaglio.measure.session import open_session, run
-from intaglio.passes.quantize.bfloat import bfloat16_weights
-from intaglio.passes.quantize.decibels import EXACT, sqnr_db
-from intaglio.passes.quantize.half_measure import Halved, float16
+from intaglio.measure.run.session import open_session, run
+from intaglio.passes.precision.decibels import EXACT, sqnr_db
+from intaglio.passes.quantize.half.bfloat import bfloat16_weights
+from intaglio.passes.quantize.half.measure import Halved, float16
 from tests import zoo
 from tests.passes.parsed import data_for, parsed
 from tests.passes.quantize.transformers import encoder, tokens

@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
+from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_bytes
 from intaglio.passes import Context
 from intaglio.passes.quantize import Quantize
-from intaglio.passes.quantize.kernels import KERNELS, RECTIFIERS
-from intaglio.passes.quantize.placement import place
+from intaglio.passes.quantize.placement.kernels import KERNELS, RECTIFIERS
+from intaglio.passes.quantize.placement.placement import place
 from tests.passes.parsed import data_for, parsed, run_plainly
 
 CONVOLVED = "c = Conv <pads = [1, 1, 1, 1]> (x, w) "

@@ -7,8 +7,8 @@ import pytest
 
 from intaglio.graph.cost import cost
 from intaglio.graph.errors import NothingChanged, TargetUnreachable, UsageError
+from intaglio.graph.io.save import file_bytes, to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.save import file_bytes, to_bytes
 from intaglio.passes import Context
 from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.quantize import describe

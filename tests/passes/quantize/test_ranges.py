@@ -7,9 +7,9 @@ import pytest
 
 from intaglio.passes.calibration.layers import Layer
 from intaglio.passes.calibration.statistics import Histogram
-from intaglio.passes.quantize.activations import Trial
-from intaglio.passes.quantize.grid import Grid, affine
-from intaglio.passes.quantize.ranges import BINS, RANGES, squared_error
+from intaglio.passes.precision.grid import Grid, affine
+from intaglio.passes.quantize.ranges.activations import Trial
+from intaglio.passes.quantize.ranges.ranges import BINS, RANGES, squared_error
 
 U8, S8 = Grid(8, signed=False), Grid(8)
 

@@ -7,14 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from intaglio.passes.quantize.adaround import adaround
-from intaglio.passes.quantize.auto import best
-from intaglio.passes.quantize.descent import descend, descent
-from intaglio.passes.quantize.gptq import gptq, successive
-from intaglio.passes.quantize.grid import Grid, Quantized, spread
-from intaglio.passes.quantize.nearest import mse, nearest
-from intaglio.passes.quantize.rounding import ROUNDERS, Problem
-from intaglio.passes.quantize.steps import covering, searched
+from intaglio.passes.precision.grid import Grid, Quantized, spread
+from intaglio.passes.quantize.rounding.adaround import adaround
+from intaglio.passes.quantize.rounding.auto import best
+from intaglio.passes.quantize.rounding.descent import descend, descent
+from intaglio.passes.quantize.rounding.gptq import gptq, successive
+from intaglio.passes.quantize.rounding.nearest import mse, nearest
+from intaglio.passes.quantize.rounding.rounding import ROUNDERS, Problem
+from intaglio.passes.quantize.rounding.steps import covering, searched
 
 ALL = ("adaround", "auto", "descent", "gptq", "mse", "nearest")
 GRIDS = (Grid(2), Grid(3), Grid(4, narrow=True), Grid(4, signed=False), Grid(8, narrow=True))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from intaglio.graph.errors import UsageError
-from intaglio.graph.load import load
+from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
-from intaglio.measure.session import open_session, run
-from intaglio.passes.quantize.decibels import sqnr_db
-from intaglio.passes.quantize.dynamic import dynamic_int8
-from intaglio.passes.quantize.edit import Outcome
-from intaglio.passes.quantize.smooth import smooth
+from intaglio.measure.run.session import open_session, run
+from intaglio.passes.precision.decibels import sqnr_db
+from intaglio.passes.quantize.balance.smooth import smooth
+from intaglio.passes.quantize.schemes.dynamic import dynamic_int8
+from intaglio.passes.rewrite.edit import Outcome
 from tests import zoo
 from tests.passes.parsed import data_for, parsed, run_plainly
 from tests.passes.quantize.transformers import Norm, encoder, tokens

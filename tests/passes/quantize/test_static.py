@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from intaglio.graph.errors import NothingChanged, UsageError
+from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import attribute
-from intaglio.graph.save import to_bytes
 from intaglio.passes import Context
 from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.quantize import Quantize

@@ -10,20 +10,20 @@ import numpy as np
 import onnx
 import pytest
 
-from intaglio.graph.check import check_graph
 from intaglio.graph.cost import cost
-from intaglio.graph.load import load
+from intaglio.graph.io.check import check_graph
+from intaglio.graph.io.load import load
+from intaglio.graph.io.save import file_bytes, save, to_bytes
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import set_attribute
-from intaglio.graph.save import file_bytes, save, to_bytes
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.calibration.layers import Layer, Layers
-from intaglio.passes.quantize.grid import Grid, Quantized
-from intaglio.passes.quantize.nbits import nbits_block, pack, packed_bits
-from intaglio.passes.quantize.nearest import mse, nearest
-from intaglio.passes.quantize.places import Place, fitting_block, laid, places, weight_bytes
-from intaglio.passes.quantize.rounding import Problem
-from intaglio.passes.quantize.storage import Single, store
+from intaglio.passes.precision.grid import Grid, Quantized
+from intaglio.passes.precision.places import Place, fitting_block, laid, places, weight_bytes
+from intaglio.passes.quantize.rounding.nearest import mse, nearest
+from intaglio.passes.quantize.rounding.rounding import Problem
+from intaglio.passes.quantize.storage.nbits import nbits_block, pack, packed_bits
+from intaglio.passes.quantize.storage.storage import Single, store
 from tests.passes.parsed import parsed
 
 Anywhere = Layer | Place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from tests.passes.parsed import run_plainly
 from tests.passes.quantize.transformers import OUTLIERS, encoder, tokens
 

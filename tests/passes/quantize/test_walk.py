@@ -9,8 +9,8 @@ from intaglio.graph.model import Model
 from intaglio.passes import Context
 from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.calibration.walk import Walked, round_in_turn, round_plainly
-from intaglio.passes.quantize.grid import Grid, Quantized
-from intaglio.passes.quantize.rounding import Spec
+from intaglio.passes.precision.grid import Grid, Quantized
+from intaglio.passes.quantize.rounding.rounding import Spec
 from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import parsed, run_plainly
 from tests.passes.quantize.networks import NETWORKS, Network

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from intaglio.graph.load import from_proto, load
+from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.io.save import to_bytes, to_proto
 from intaglio.graph.model import Model
-from intaglio.graph.save import to_bytes, to_proto
-from intaglio.measure.session import open_session, run
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes import PASSES
 from intaglio.passes.simplify import FoldBatchNorm, fold_batch_norm, with_biases
 

@@ -1,0 +1,1 @@
+"""Files: read, checked, raised to a newer operator set, brought to standard form, written."""

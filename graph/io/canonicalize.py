@@ -1,0 +1,142 @@
+"""Bring a graph to its standard form without changing an output bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, TensorProto
+
+from ..evaluate import LARGEST, evaluate
+from ..model import Model
+from ..nodes import attribute, captured, is_standard, subgraphs
+
+_INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
+# Elementwise operators broadcast as numpy does from operator set 7 on.
+_NUMPY_BROADCASTING = 7
+# Dropout has no training mode of its own from operator set 7 on; before, it is one unless is_test says otherwise.
+_DROPOUT_INFERS = 7
+
+
+def tidy(model: Model) -> None:
+    """Turn ``Constant`` nodes into weights, drop ``Identity`` and inference ``Dropout``, compute integer constants.
+
+    Float weights are never computed with: a transposed copy would hide that two layers share one weight. Names of
+    graph outputs and of tensors that subgraphs capture stay. Weights that lose their last use go.
+    """
+    graph = model.graph
+    fixed = {o.name for o in graph.output}
+    for node in graph.node:
+        if next(subgraphs(node), None) is not None:
+            fixed |= captured(node)
+    before = _uses(graph, fixed)
+    renamed: dict[str, str] = {}
+    keep: list[onnx.NodeProto] = []
+    done: Counter[str] = Counter()
+    made: set[str] = set()
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in renamed:
+                node.input[position] = renamed[name]
+        if is_standard(node) and not fixed.intersection(node.output) and _absorb(node, model, renamed, made, before):
+            done[node.op_type if node.op_type in ("Constant", "Identity", "Dropout") else "folded"] += 1
+        else:
+            keep.append(node)
+    if done:
+        _rebuild(graph, keep, renamed)
+        after = _uses(graph, fixed)
+        for name in [n for n in model.weights if not after[n] and (before[n] or n in made)]:
+            del model.weights[name]
+        model.notes += _notes(done)
+
+
+def _absorb(node: onnx.NodeProto, model: Model, renamed: dict[str, str], made: set[str], uses: Counter[str]) -> bool:
+    """Whether the node can go: its outputs are weights now, or other names of its input."""
+    values: list[np.ndarray] | None
+    if node.op_type == "Constant":
+        value = _constant(node)
+        values = None if value is None else [value]
+    elif node.op_type == "Identity" or (node.op_type == "Dropout" and _is_idle(node, model, uses)):
+        renamed[node.output[0]] = node.input[0]
+        return True
+    else:
+        values = _fold(node, model)
+    if values is None:
+        return False
+    for name, value in zip(node.output, values, strict=True):
+        value.flags.writeable = False
+        model.weights[name] = value
+        made.add(name)
+    return True
+
+
+def _constant(node: onnx.NodeProto) -> np.ndarray | None:
+    """Value of a ``Constant`` node; None for the kinds that stay nodes (strings, sparse)."""
+    if len(node.attribute) != 1:
+        return None
+    (a,) = node.attribute
+    if a.name == "value" and a.type == AttributeProto.TENSOR and a.t.data_type != TensorProto.STRING:
+        return onnx.numpy_helper.to_array(a.t).copy()
+    if a.name in ("value_float", "value_floats"):
+        return np.array(onnx.helper.get_attribute_value(a), dtype=np.float32)
+    if a.name in ("value_int", "value_ints"):
+        return np.array(onnx.helper.get_attribute_value(a), dtype=np.int64)
+    return None
+
+
+def _is_idle(node: onnx.NodeProto, model: Model, uses: Counter[str]) -> bool:
+    """Whether a Dropout hands its input through: it is not training, and nobody reads its mask."""
+    if any(uses[mask] for mask in node.output[1:] if mask):
+        return False
+    if model.opset < _DROPOUT_INFERS:
+        return bool(attribute(node, "is_test", 0))
+    mode = node.input[2] if len(node.input) > 2 else ""
+    return not mode or (mode in model.weights and not model.weights[mode].any())
+
+
+def _fold(node: onnx.NodeProto, model: Model) -> list[np.ndarray] | None:
+    """Outputs of integer arithmetic on small constants; None for anything else."""
+    if not node.input or any(i and i not in model.weights for i in node.input) or not all(node.output):
+        return None
+    # The shape of a weight changes when the weight is pruned.
+    if node.op_type in ("Shape", "Size") or model.opset < _NUMPY_BROADCASTING:
+        return None
+    inputs = [model.weights[i] if i else None for i in node.input]
+    if any(x is not None and (x.dtype not in _INTEGERS or x.size > LARGEST) for x in inputs):
+        return None
+    if node.op_type in ("Div", "Mod") and inputs[1] is not None and not inputs[1].all():
+        return None
+    values = evaluate(node, inputs)
+    if values is None or len(values) != len(node.output) or any(v.dtype not in _INTEGERS for v in values):
+        return None
+    return [v.copy() for v in values]
+
+
+def _uses(graph: onnx.GraphProto, fixed: set[str]) -> Counter[str]:
+    uses = Counter(fixed)
+    for node in graph.node:
+        uses.update(node.input)
+    return uses
+
+
+def _rebuild(graph: onnx.GraphProto, keep: list[onnx.NodeProto], renamed: dict[str, str]) -> None:
+    gone = {o for n in graph.node for o in n.output} - {o for n in keep for o in n.output}
+    values = [v for v in graph.value_info if v.name not in gone]
+    for notes in graph.quantization_annotation:
+        notes.tensor_name = renamed.get(notes.tensor_name, notes.tensor_name)
+    del graph.node[:]
+    graph.node.extend(keep)
+    del graph.value_info[:]
+    graph.value_info.extend(values)
+
+
+def _notes(done: Counter[str]) -> list[str]:
+    texts = {
+        "Constant": "Constant {} became weights",
+        "Identity": "Identity {} dropped",
+        "Dropout": "Dropout {} dropped, idle at inference",
+        "folded": "{} of integer arithmetic on constants computed",
+    }
+    plural = {kind: "node" if done[kind] == 1 else "nodes" for kind in texts}
+    return [f"{done[kind]} {text.format(plural[kind])}" for kind, text in texts.items() if done[kind]]

@@ -1,0 +1,155 @@
+"""What is wrong with a model file, said before anything else trips over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import onnx
+
+from ..errors import BadModel
+from ..model import Model
+from ..nodes import DEFAULT_DOMAINS, display_name, is_standard, subgraphs
+
+_CONVERT = "convert it to ONNX first"
+_STARTS = (
+    (b"PK\x03\x04", "a zip archive (a PyTorch or Keras file, perhaps)", "export it to ONNX; archives are never opened"),
+    (b"\x80\x02", "a pickle (an old PyTorch file, perhaps)", "export it to ONNX; pickles are never opened"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, perhaps)", _CONVERT),
+    (b"GGUF", "a GGUF file", _CONVERT),
+    (b"\x93NUMPY", "a numpy array", "give the model, not its data"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
+    (b"7767517", "an ncnn parameter file", "give the ONNX file it was made from"),
+    (b"<?xml", "an XML file (OpenVINO, perhaps)", "give the ONNX file it was made from"),
+)
+
+
+def looks_like(head: bytes) -> tuple[str, str] | None:
+    """What a file that is no ONNX model looks like by its first bytes, and what to do about it."""
+    for start, kind, fix in _STARTS:
+        if head.startswith(start):
+            return kind, fix
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite model", _CONVERT
+    if head[4:8] == b"ORTM":
+        return "an ONNX Runtime (.ort) model", "give the .onnx file it was made from"
+    if head[8:10] == b'{"' and head[2:8] == bytes(6):
+        return "a safetensors file", "it holds weights without a graph; export the model to ONNX"
+    text = head.lstrip()
+    if text[:9].lower().startswith((b"<!doctype", b"<html")):
+        return "a web page", "the download went wrong; fetch the file itself"
+    if text and all(32 <= c < 127 or c in b"\t\n\r" for c in text[:256]):
+        return "a text file", "give the binary .onnx file"
+    return None
+
+
+def check_versions(proto: onnx.ModelProto, path: Path | None = None) -> None:
+    """Raises BadModel where the installed onnx cannot know what the model means."""
+    what = f"{path or 'the model'} is no usable ONNX model"
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise BadModel(what, why="the protobuf message has no graph or no IR version", fix="is it another format?")
+    if not proto.graph.node and not proto.graph.output:
+        raise BadModel(what, why="its graph is empty: no nodes and no outputs", fix="export it again")
+    if not proto.graph.output:
+        raise BadModel(what, why="its graph has no outputs", fix="export it again")
+    newer = f"update the onnx package ({onnx.__version__} is installed) or export for an older version"
+    if proto.ir_version > onnx.IR_VERSION:
+        raise BadModel(what, why=f"IR version {proto.ir_version}: {onnx.IR_VERSION} is the newest known", fix=newer)
+    if not proto.opset_import:
+        raise BadModel(what, why="it names no operator set", fix="the file is damaged; copy or export it again")
+    newest = onnx.defs.onnx_opset_version()
+    for opset in proto.opset_import:
+        if opset.domain in DEFAULT_DOMAINS and not 0 < opset.version <= newest:
+            raise BadModel(what, why=f"operator set {opset.version}: 1 to {newest} are known", fix=newer)
+
+
+def check_graph(model: Model) -> None:
+    """Raises BadModel unless every tensor is made once, before it is used, and operators have the operands they need."""
+    graph = model.graph
+    known: set[str] = set()
+    _add(known, model.weights, "initializer")
+    _add(known, (s.values.name for s in graph.sparse_initializer), "sparse initializer")
+    _add(known, (i.name for i in graph.input), "graph input")
+    _check_nodes([graph], [known], model.opset)
+
+
+def _check_nodes(graphs: Sequence[onnx.GraphProto], scopes: Sequence[set[str]], opset: int) -> None:
+    """Check the innermost graph, which comes last; ``scopes`` has the names each graph knows so far."""
+    known = scopes[-1]
+    for node in graphs[-1].node:
+        if not node.op_type or isinstance(node.op_type, bytes):
+            raise BadModel(f"node {display_name(node)!r} has no operator")
+        if is_standard(node):
+            _check_operands(node, opset)
+        for name in node.input:
+            if name and not any(name in scope for scope in scopes):
+                raise _undefined(node, name, graphs)
+        for body in subgraphs(node):
+            inner: set[str] = set()
+            _add(inner, (i.name for i in body.input), "subgraph input")
+            _add(inner, (t.name for t in body.initializer), "subgraph initializer")
+            _add(inner, (s.values.name for s in body.sparse_initializer), "subgraph initializer")
+            _check_nodes([*graphs, body], [*scopes, inner], opset)
+        _add(known, (o for o in node.output if o), f"output of node {display_name(node)!r}:")
+    for output in graphs[-1].output:
+        if not any(output.name in scope for scope in scopes):
+            raise BadModel(f"nothing makes graph output {output.name!r}", fix="export the model again")
+
+
+def _check_operands(node: onnx.NodeProto, opset: int) -> None:
+    """Compare the numbers of inputs and outputs with the operator's; those that onnx does not know are let through."""
+    schema = _schema(node.op_type, opset)
+    if schema is None:
+        return
+    what = f"node {display_name(node)!r} ({node.op_type}) is wrong"
+    for kind, names, least, most in (
+        ("inputs", node.input, schema.least_inputs, schema.most_inputs),
+        ("outputs", node.output, schema.least_outputs, schema.most_outputs),
+    ):
+        if not least <= len(names) <= most:
+            raise BadModel(what, why=f"it has {len(names)} {kind}, the operator takes {least} to {most}")
+    if any(not node.input[position] for position in schema.required):
+        raise BadModel(what, why="an input that it needs is left out")
+
+
+@dataclass(frozen=True)
+class _Schema:
+    least_inputs: int
+    most_inputs: int
+    least_outputs: int
+    most_outputs: int
+    required: tuple[int, ...]
+
+
+@cache
+def _schema(op_type: str, opset: int) -> _Schema | None:
+    try:
+        schema = onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        return None
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    required = tuple(i for i, p in enumerate(schema.inputs) if p.option == single)
+    return _Schema(schema.min_input, schema.max_input, max(1, schema.min_output), schema.max_output, required)
+
+
+def _undefined(node: onnx.NodeProto, name: str, graphs: Sequence[onnx.GraphProto]) -> BadModel:
+    what = f"node {display_name(node)!r} ({node.op_type}) uses tensor {name!r} before it exists"
+    maker = next((n for graph in graphs for n in graph.node if name in n.output), None)
+    if maker is None:
+        return BadModel(what, why="nothing makes that tensor", fix="the file is damaged; export it again")
+    why = f"node {display_name(maker)!r} makes it later: the nodes are not sorted, or form a cycle"
+    return BadModel(what, why=why, fix="sort the nodes of the graph, then try again")
+
+
+def _add(known: set[str], names: Iterable[str], kind: str) -> None:
+    for name in names:
+        if name in known:
+            raise BadModel(f"{kind} {name!r} has the name of another tensor", fix="names must be unique; export again")
+        if isinstance(name, bytes):  # what protobuf gives for text that is no UTF-8
+            raise BadModel(
+                f"the name of {kind} {name!r} is no text", fix="the file is damaged; copy or export it again"
+            )
+        known.add(name)

@@ -1,0 +1,144 @@
+"""Convert a model to a newer operator set without touching its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+from onnx import helper, numpy_helper, version_converter
+
+from ..bits import DOMAIN
+from ..errors import BadModel
+from ..model import Model
+from ..nodes import DEFAULT_DOMAINS, attribute, display_name, is_standard, set_attribute, subgraphs
+from .canonicalize import tidy
+from .check import check_graph
+
+OLDEST = 13
+"""Operator set that loading raises older models to."""
+
+# The converter reads operands such as axes and scales, which are this small; larger weights it only needs to declare.
+_OPERAND_BYTES = 4096
+# Resize before operator set 11, and Upsample: a corner-aligned grid without a half-pixel shift.
+_RESIZE_CHANGED = 11
+# Operators whose meaning changed in a version while the converter passes them on as they are.
+_MISCONVERTED = {"Hardmax": 13, "PRelu": 7, "Scan": 9, "Selu": 6}
+
+
+def raise_opset(model: Model, version: int) -> Model:
+    """The model with its default operator set raised to ``version``; itself where it is that new already.
+
+    Raises:
+        BadModel: the converter cannot bring an operator that far.
+    """
+    if model.opset >= version:
+        return model
+    what = f"operator set {model.opset} cannot be raised to {version}"
+    obstacle = next(_obstacles(model, version), None)
+    if obstacle:
+        raise BadModel(what, why=obstacle)
+    try:
+        converted = version_converter.convert_version(structure(model), version)
+        onnx.shape_inference.infer_shapes(converted, check_type=True)
+    except Exception as error:  # both raise whatever their C++ code throws
+        raise BadModel(what, why=" ".join(str(error).split())[:300]) from error
+    raised = _merge(model, converted.graph, version)
+    try:
+        check_graph(raised)
+    except BadModel as error:
+        raise BadModel(what, why=f"the converter broke the graph: {error.what}") from error
+    notes = [*raised.notes, f"operator set raised from {model.opset} to {version}"]
+    tidy(raised)
+    raised.notes = notes  # what the converter added and tidying took away again is nobody's concern
+    return raised
+
+
+def structure(model: Model) -> onnx.ModelProto:
+    """The model with large weights declared as inputs, for the converter."""
+    graph = onnx.GraphProto(name=model.graph.name or "graph")
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    for name, weight in model.weights.items():
+        if weight.nbytes <= _OPERAND_BYTES and weight.dtype.kind in "biuf":
+            graph.initializer.append(numpy_helper.from_array(weight, name))
+        else:
+            kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
+            graph.input.append(helper.make_tensor_value_info(name, kind, weight.shape))
+    for sparse in model.graph.sparse_initializer:
+        kind = sparse.values.data_type
+        graph.input.append(helper.make_tensor_value_info(sparse.values.name, kind, list(sparse.dims)))
+    ir = max(model.proto.ir_version, 4)  # initializers need not be inputs from version 4 on
+    return helper.make_model(graph, opset_imports=model.proto.opset_import, ir_version=ir)
+
+
+def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
+    """The original with the converted nodes; everything the converter does not carry over stays as it was."""
+    raised = model.copy()
+    graph = raised.graph
+    details = {n.output[0]: n for n in model.graph.node if n.output}
+    _rename_new(converted, model.graph, f"opset{version}_")
+    del graph.node[:]
+    graph.node.extend(converted.node)
+    for node in graph.node:
+        old = details.get(node.output[0]) if node.output else None
+        if old is not None and old.op_type == node.op_type:
+            node.metadata_props.extend(old.metadata_props)
+            node.overload = old.overload
+    if model.opset < _RESIZE_CHANGED <= version:
+        for node in _all_nodes(graph):
+            if node.op_type == "Resize" and is_standard(node):
+                set_attribute(node, "coordinate_transformation_mode", "asymmetric")
+                set_attribute(node, "nearest_mode", "floor")
+                node.input[1] = ""  # the region of interest, which did not exist
+    for tensor in converted.initializer:
+        if tensor.name not in raised.weights:
+            array = numpy_helper.to_array(tensor).copy()
+            array.flags.writeable = False
+            raised.weights[tensor.name] = array
+    # Definitions of operators on bits mean the same in every set from 13 on; onnx wants theirs to be the model's.
+    of_bits = [f.opset_import for f in raised.proto.functions if f.domain == DOMAIN]
+    for imports in (raised.proto.opset_import, *of_bits):
+        for opset in imports:
+            if opset.domain in DEFAULT_DOMAINS:
+                opset.version = version
+    least = helper.find_min_ir_version_for([helper.make_opsetid("", version)])
+    raised.proto.ir_version = max(raised.proto.ir_version, least)
+    return raised
+
+
+def _rename_new(graph: onnx.GraphProto, original: onnx.GraphProto, start: str) -> None:
+    """Name the tensors that the converter added by ``start``: its own names would clash in a second conversion."""
+    old = {name for n in _all_nodes(original) for name in (*n.input, *n.output)}
+    fresh: dict[str, str] = {}
+    for node in _all_nodes(graph):
+        for name in node.output:
+            if name and name not in old:
+                fresh[name] = f"{start}{len(fresh)}"
+    for node in _all_nodes(graph):
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                if name in fresh:
+                    names[position] = fresh[name]
+
+
+def _obstacles(model: Model, version: int) -> Iterator[str]:
+    """Nodes that the converter would change the meaning of, and why."""
+    for node in _all_nodes(model.graph):
+        if not is_standard(node):
+            continue
+        if model.opset < _MISCONVERTED.get(node.op_type, 0) <= version:
+            yield f"the converter changes what {node.op_type} {display_name(node)!r} computes"
+        if node.op_type == "Resize" and model.opset < _RESIZE_CHANGED <= version:
+            scales = model.weights.get(node.input[1])
+            nearest = attribute(node, "mode", "nearest") == "nearest"
+            if nearest and (scales is None or (scales < 1).any()):
+                yield f"Resize {display_name(node)!r} may shrink, with a rounding that newer ones do not have"
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for body in subgraphs(node):
+            yield from _all_nodes(body)

@@ -1,0 +1,277 @@
+"""Write a model as an ONNX file: atomically, and streaming the weights so that they are never held twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ... import __version__
+from ..dtypes import is_packed
+from ..errors import IntaglioError
+from ..model import Model
+from .protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, prefix
+
+LARGEST_FILE = 2**31 - 1
+"""Bytes that a protobuf message can have; larger models keep their weights in a second file."""
+
+# Smaller weights stay in the model file, where readers find the operands of shape inference.
+_INLINE_BYTES = 1024
+_ALIGNMENT = 64
+_PROVENANCE = ("version", "source_sha256", "recipe")
+
+
+class CannotWrite(IntaglioError):
+    """The file could not be written; what was there before is untouched."""
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One initializer to write: its serialized fields without values, and the values unless they are in ``head``."""
+
+    head: bytes
+    values: np.ndarray | None
+
+    @property
+    def values_size(self) -> int:
+        return 0 if self.values is None else self.values.nbytes
+
+    @property
+    def size(self) -> int:
+        body = self.values_size
+        return len(self.head) + (0 if self.values is None else len(prefix(TENSOR_RAW_DATA, body)) + body)
+
+
+def save(
+    model: Model,
+    path: str | PathLike[str],
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    external_data: bool | None = None,
+) -> None:
+    """Write ``model`` to ``path``, whole or not at all; the same model gives the same bytes.
+
+    ``recipe`` says how the model was made: it goes into the file's metadata with the version and the hash of the
+    source, what a former run recorded moves to ``intaglio.history``. Without one the metadata stays as it is.
+    ``external_data`` puts large weights into ``<path>.data``; by default that happens above 2 GB only.
+
+    Raises:
+        CannotWrite: the folder, the disk or the size does not allow it.
+    """
+    # A link is written through, as every other program does.
+    target = Path(os.path.realpath(path))
+    try:
+        _save(model, target, recipe, external_data)
+    except OSError as error:
+        raise CannotWrite(f"cannot write {target}", why=(error.strerror or str(error)).lower()) from error
+
+
+def check_target(model: Model, path: Path | str) -> None:
+    """Find out before long work whether ``path`` could be written. Raises CannotWrite."""
+    target = Path(os.path.realpath(path))
+    _check_target(model, target, None)
+    if not os.access(target.parent, os.W_OK):
+        raise CannotWrite(
+            f"cannot write {target}", why=f"the folder {target.parent} is read-only", fix="choose another"
+        )
+
+
+def _save(model: Model, target: Path, recipe: Mapping[str, Any] | None, external_data: bool | None) -> None:
+    data_path = target.with_name(target.name + ".data")
+    tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
+    rest, graph = _structure(model, recipe)
+    if external_data is None:
+        external_data = _file_size(rest, graph, tensors) > LARGEST_FILE
+    _check_target(model, target, data_path if external_data else None)
+    outside: list[np.ndarray] = []
+    if external_data:
+        tensors, outside = _move_out(tensors, data_path.name)
+    if _file_size(rest, graph, tensors) > LARGEST_FILE:
+        raise CannotWrite(f"cannot write {target}", why="it is above 2 GB", fix="let large weights go to a second file")
+    with _replacing(target) as file:
+        file.writelines(_pieces(rest, graph, tensors))
+        _flush(file)  # so that nothing but the renaming can still fail once the data file is in its place
+        if external_data:
+            with _replacing(data_path) as data_file:
+                _write_aligned(data_file, outside)
+
+
+def to_bytes(model: Model) -> bytes:
+    """The model as the bytes of a file, weights included: what ONNX Runtime takes in place of a path.
+
+    Raises:
+        CannotWrite: it is above 2 GB.
+    """
+    tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
+    rest, graph = _structure(model, None)
+    if _file_size(rest, graph, tensors) > LARGEST_FILE:
+        raise CannotWrite("the model cannot be one message", why="it is above 2 GB", fix="save it to a file instead")
+    return b"".join(_pieces(rest, graph, tensors))
+
+
+def file_bytes(model: Model) -> int:
+    """Bytes of the model in one file, counted without writing or copying it."""
+    tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
+    return _file_size(*_structure(model, None), tensors)
+
+
+def to_proto(model: Model) -> onnx.ModelProto:
+    """The model as a protobuf with its weights put back.
+
+    Raises:
+        CannotWrite: it is above 2 GB.
+    """
+    proto = onnx.ModelProto()
+    proto.ParseFromString(to_bytes(model))
+    return proto
+
+
+def _structure(model: Model, recipe: Mapping[str, Any] | None) -> tuple[bytes, bytes]:
+    """The serialized model without its graph, and the serialized graph without its weights."""
+    rest = onnx.ModelProto()
+    rest.CopyFrom(model.proto)
+    rest.ClearField("graph")
+    if recipe is not None:
+        _record(rest, model, recipe)
+    return rest.SerializeToString(deterministic=True), model.graph.SerializeToString(deterministic=True)
+
+
+def _record(proto: onnx.ModelProto, model: Model, recipe: Mapping[str, Any]) -> None:
+    """Say in the metadata how the model was made; what a former run said moves to the history."""
+    ours = {p.key: p for p in proto.metadata_props if p.key.startswith("intaglio.")}
+    if "intaglio.recipe" in ours:
+        former = {key: ours[f"intaglio.{key}"].value for key in _PROVENANCE if f"intaglio.{key}" in ours}
+        entry = ours.get("intaglio.history") or proto.metadata_props.add(key="intaglio.history")
+        entry.value = _json([*_history(entry.value), former])
+    for key, value in zip(_PROVENANCE, (__version__, model.source_sha256, _json(recipe)), strict=True):
+        entry = ours.get(f"intaglio.{key}") or proto.metadata_props.add(key=f"intaglio.{key}")
+        entry.value = value
+
+
+def _history(text: str) -> list[Any]:
+    try:
+        runs = json.loads(text or "[]")
+    except ValueError:  # somebody else wrote it
+        return []
+    return runs if isinstance(runs, list) else []
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _tensor(name: str, weight: np.ndarray) -> _Tensor:
+    if weight.dtype.byteorder == ">":
+        weight = weight.astype(weight.dtype.newbyteorder("<"))
+    kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
+    if kind == TensorProto.STRING or is_packed(kind):
+        return _Tensor(numpy_helper.from_array(weight, name).SerializeToString(deterministic=True), None)
+    head = TensorProto(name=name, data_type=kind, dims=weight.shape).SerializeToString(deterministic=True)
+    return _Tensor(head, weight)
+
+
+def _move_out(tensors: list[_Tensor], location: str) -> tuple[list[_Tensor], list[np.ndarray]]:
+    """Replace the values of large tensors by references to places in the data file."""
+    kept: list[_Tensor] = []
+    outside: list[np.ndarray] = []
+    offset = 0
+    for tensor in tensors:
+        if tensor.values is None or tensor.values_size < _INLINE_BYTES:
+            kept.append(tensor)
+            continue
+        reference = TensorProto(data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", location), ("offset", offset), ("length", tensor.values_size)):
+            reference.external_data.add(key=key, value=str(value))
+        kept.append(_Tensor(tensor.head + reference.SerializeToString(deterministic=True), None))
+        outside.append(tensor.values)
+        offset += tensor.values_size + -tensor.values_size % _ALIGNMENT
+    return kept, outside
+
+
+def _file_size(rest: bytes, graph: bytes, tensors: list[_Tensor]) -> int:
+    graph_size = _graph_size(graph, tensors)
+    return len(rest) + len(prefix(MODEL_GRAPH, graph_size)) + graph_size
+
+
+def _graph_size(graph: bytes, tensors: list[_Tensor]) -> int:
+    return len(graph) + sum(len(prefix(GRAPH_INITIALIZER, t.size)) + t.size for t in tensors)
+
+
+def _pieces(rest: bytes, graph: bytes, tensors: list[_Tensor]) -> Iterator[bytes | memoryview]:
+    """The file, piece by piece."""
+    yield rest
+    yield prefix(MODEL_GRAPH, _graph_size(graph, tensors))
+    yield graph
+    for tensor in tensors:
+        yield prefix(GRAPH_INITIALIZER, tensor.size) + tensor.head
+        if tensor.values is not None:
+            yield prefix(TENSOR_RAW_DATA, tensor.values_size)
+            yield _bytes(tensor.values)
+
+
+def _bytes(values: np.ndarray) -> memoryview:
+    """The bytes of an array; copied only where they do not lie in one piece."""
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+
+
+def _write_aligned(file: BinaryIO, arrays: list[np.ndarray]) -> None:
+    for values in arrays:
+        file.write(_bytes(values))
+        file.write(bytes(-values.nbytes % _ALIGNMENT))
+
+
+def _check_target(model: Model, target: Path, data_path: Path | None) -> None:
+    what = f"cannot write {target}"
+    if not target.parent.is_dir():
+        raise CannotWrite(what, why=f"there is no folder {target.parent}", fix="create it first")
+    for path in (target, data_path):
+        if path is not None and path.exists() and not path.is_file():
+            raise CannotWrite(what, why=f"{path} is no regular file", fix="choose another name")
+    if model.file is None:
+        return
+    in_use = [p.resolve() for p in model.file.data_files]
+    if target in in_use or (data_path in in_use and target != model.file.path.resolve()):
+        why = f"that would overwrite the weights that {model.file.path} refers to"
+        raise CannotWrite(what, why=why, fix="choose another name")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside ``path`` that takes its place in the end, or goes without a trace if anything fails."""
+    temporary = path.with_name(f".intaglio-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb", buffering=1 << 20) as file:
+            yield file
+            _flush(file)
+        if path.exists():
+            os.chmod(temporary, path.stat().st_mode & 0o777)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        with suppress(OSError):  # renamed, or never made
+            temporary.unlink()
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where folders can be opened."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Data for a model: where it comes from and what is done to it."""

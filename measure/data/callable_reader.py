@@ -1,0 +1,91 @@
+"""Data from Python: ``package.module:callable``, which returns or yields dicts of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ...graph.errors import BadData
+from .readers import Arrays, Field, Reader, common_count
+
+Make = Callable[[], Iterable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class CallableReader:
+    """Dicts of arrays, one per any number of samples; the callable is called anew for each reading."""
+
+    make: Make
+    name: str
+    fields: Mapping[str, Field]
+    single: bool = False
+    count: int | None = None
+    notes: list[str] = field(default_factory=list)
+    whole_runs: bool = False
+    images: bool = False
+
+    def one_sample(self) -> Reader:
+        fields = {name: Field((1, *f.shape), f.dtype) for name, f in self.fields.items()}
+        return CallableReader(self.make, self.name, fields, True)
+
+    def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
+        held: list[Arrays] = []
+        rows = 0
+        for arrays in _yielded(self.make, self.name):
+            missing = [name for name in names if name not in arrays]
+            if missing:
+                raise BadData(f"{self.name} yielded a dict without {', '.join(missing)}")
+            held.append({name: arrays[name][None] if self.single else arrays[name] for name in names})
+            rows += common_count({n: a.shape for n, a in held[-1].items()})
+            while rows >= size:
+                joined = _join(held, self.name)
+                yield {n: a[:size] if a.ndim else a for n, a in joined.items()}
+                held = [{n: a[size:] if a.ndim else a for n, a in joined.items()}]
+                rows -= size
+        if rows:
+            yield _join(held, self.name)
+
+
+def read_callable(name: str) -> Reader:
+    """The reader for ``package.module:callable``. Raises BadData where it cannot be imported or yields nothing."""
+    module, _, attribute = name.partition(":")
+    try:
+        make = getattr(import_module(module), attribute)
+    except Exception as error:
+        raise BadData(
+            f"cannot import {name!r}",
+            why=f"{type(error).__name__}: {error}",
+            fix="the module must be importable from here: install it, or set PYTHONPATH",
+        ) from error
+    first = next(_yielded(make, name), None)
+    if first is None:
+        raise BadData(f"{name} yields nothing")
+    return CallableReader(make, name, {n: Field(a.shape, a.dtype) for n, a in first.items()})
+
+
+def _yielded(make: Make, name: str) -> Iterator[Arrays]:
+    """What the callable yields, as arrays. Its own errors become BadData that name it."""
+    try:
+        items = make()
+        for item in [items] if isinstance(items, Mapping) else items:
+            if not isinstance(item, Mapping):
+                raise BadData(f"{name} must yield dicts of arrays, not {type(item).__name__}")
+            yield {str(k): np.asarray(v) for k, v in item.items()}
+    except BadData:
+        raise
+    except Exception as error:
+        raise BadData(f"{name} failed", why=f"{type(error).__name__}: {error}") from error
+
+
+def _join(pieces: list[Arrays], name: str) -> Arrays:
+    first = pieces[0]
+    if len(pieces) == 1:
+        return first
+    try:
+        return {n: np.concatenate([p[n] for p in pieces]) if first[n].ndim else first[n] for n in first}
+    except ValueError as error:
+        raise BadData(f"{name} yields samples of different shapes", why=str(error)) from error

@@ -1,0 +1,1 @@
+"""How long single operators take on this machine."""

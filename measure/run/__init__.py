@@ -1,0 +1,1 @@
+"""Running models: sessions, inputs for them, latency."""

@@ -1,0 +1,198 @@
+"""Inputs made up for checks that need no real data: seeded, and such that the model really runs on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from ...graph.errors import BadModel
+from ...graph.model import Model
+from ...graph.nodes import attribute, is_standard
+from ...graph.shapes import infer_shapes
+from .session import open_session, run
+from .tensor_specs import Port, input_ports
+
+FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512)
+"""What symbolic dimensions other than the batch are tried with, in this order."""
+_SMALL_INTS = 4
+_LARGEST_INPUT = 1 << 26
+"""Elements of an input above which a guess at its symbolic dimensions is not worth trying."""
+# In place of a limit: the operand is a shape or a count, and ones are always valid; for Reshape the last is -1.
+_ONES, _RESHAPE = -1, -2
+# Operators through which an index passes unchanged: where it goes, its limit comes from.
+_CARRIERS = frozenset(
+    ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Slice", "Concat")
+)
+# (operator, operand) that takes indices, and the attribute that names the indexed axis.
+_INDEXED = {("Gather", 1): "axis", ("GatherElements", 1): "axis", ("ScatterElements", 1): "axis"}
+_OPERANDS = {
+    ("Reshape", 1): _RESHAPE,
+    **{(op, 1): _ONES for op in ("Expand", "Tile", "TopK", "Split", "OneHot")},
+    ("ConstantOfShape", 0): _ONES,
+    **{(op, 4): _ONES for op in ("LSTM", "GRU", "RNN")},  # lengths of sequences
+    **{(op, 1): 1 for op in ("Unsqueeze", "Squeeze", "CumSum", "CumProd")},  # axes: the first
+    ("Slice", 3): 1,
+}
+
+
+def random_inputs(
+    model: Model, *, seed: int = 0, dims: Mapping[str, int] | None = None, gentle: bool = False
+) -> dict[str, np.ndarray]:
+    """Inputs of the right shape and type: normal floats, bools, small integers (valid indices where they index).
+
+    ``dims`` gives symbolic dimensions numbers, by the names that ``graph.shapes.symbols`` uses; the others are 2 on
+    a first axis and 8 elsewhere. ``gentle`` keeps floats in 0.25..1 and integers that index nothing above 0, for
+    models that take ratios, scales or divisors.
+    """
+    ports = input_ports(model)
+    sizes = {**_default_sizes(ports), **(dims or {})}
+    shapes = {p.name: tuple(d if isinstance(d, int) else sizes[d] for d in p.shape or ()) for p in ports}
+    limits = _integer_limits(model, ports, sizes)
+    rng = np.random.default_rng(seed)
+    make = _gentle_values if gentle else _values
+    return {p.name: make(p, shapes[p.name], limits.get(p.name), rng) for p in ports}
+
+
+def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2, 1)) -> dict[str, np.ndarray]:
+    """Random inputs with which the model has run, sizes for symbolic dimensions found by trying.
+
+    ``batches`` are tried in this order for symbolic first axes.
+
+    Raises:
+        BadModel: none of the sizes works; says what ONNX Runtime answered to the first.
+    """
+    session = open_session(model)
+    ports = input_ports(model)
+    candidates = [dims for dims in _candidates(ports, batches) if _affordable(ports, dims)]
+    first_error: BadModel | None = None
+    for gentle in (False, True):
+        for dims in candidates:
+            inputs = random_inputs(model, seed=seed, dims=dims, gentle=gentle)
+            try:
+                run(session, inputs)
+            except BadModel as error:
+                first_error = first_error or error
+                continue
+            return inputs
+    raise BadModel(
+        "the model does not run on any made-up input",
+        why=first_error.why if first_error else "its inputs are too large",
+        fix="give --data, or pin the input shapes: --shape name:1,3,224,224",
+    )
+
+
+def _candidates(ports: Sequence[Port], batches: Sequence[int]) -> Iterator[dict[str, int]]:
+    """Numbers for the symbols: first axes are the batch, all others share one size."""
+    batch: dict[str, None] = {}
+    free: dict[str, None] = {}
+    for port in ports:
+        for axis, dim in enumerate(port.shape or ()):
+            if isinstance(dim, str):
+                (free if axis else batch)[dim] = None
+    rest = [s for s in free if s not in batch]
+    for size in FREE_SIZES if rest else (1,):
+        for count in dict.fromkeys(batches) if batch else (1,):
+            yield {**dict.fromkeys(batch, count), **dict.fromkeys(rest, size)}
+    for size in FREE_SIZES if batch else ():  # a first axis that is no batch, such as time
+        yield dict.fromkeys([*batch, *rest], size)
+
+
+def _affordable(ports: Sequence[Port], dims: Mapping[str, int]) -> bool:
+    sizes = (math.prod(d if isinstance(d, int) else dims[d] for d in p.shape or ()) for p in ports)
+    return all(size <= _LARGEST_INPUT for size in sizes)
+
+
+def _default_sizes(ports: Sequence[Port]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for port in ports:
+        for axis, dim in enumerate(port.shape or ()):
+            if isinstance(dim, str):
+                sizes.setdefault(dim, 8 if axis else 2)
+    return sizes
+
+
+def _values(port: Port, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:
+    dtype = port.dtype
+    if dtype.kind == "O":
+        return np.full(shape, "a", dtype=object)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    if dtype.kind in "iu":
+        return _integers(dtype, shape, limit, rng)
+    if dtype.kind == "c":
+        return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)  # kinds f and V: ml_dtypes convert from float64 too
+
+
+def _gentle_values(port: Port, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:
+    kind = port.dtype.kind
+    if kind in "fV":
+        return rng.uniform(0.25, 1, shape).astype(port.dtype)
+    if kind in "iu" and limit is None:
+        return rng.integers(1, _SMALL_INTS, shape).astype(port.dtype)
+    return _values(port, shape, limit, rng)
+
+
+def _integers(dtype: np.dtype, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:
+    if limit in (_ONES, _RESHAPE):
+        ones = np.ones(shape, dtype)
+        if limit == _RESHAPE and ones.size:
+            ones.flat[-1] = -1
+        return ones
+    if limit is None and dtype.itemsize == 1:  # pixels and quantized values
+        return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    return rng.integers(0, _SMALL_INTS if limit is None else max(1, limit), shape).astype(dtype)
+
+
+def _integer_limits(model: Model, ports: Sequence[Port], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Lowest limit that any consumer puts on each integer input's values."""
+    integers = [p for p in ports if p.elem_type and p.dtype.kind in "iu"]
+    if not integers:
+        return {}
+    consumers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            consumers.setdefault(name, []).append((node, position))
+    known = _known_dims(model, sizes)
+    found = {p.name: list(_limits(p.name, consumers, known)) for p in integers}
+    return {name: min(limits) for name, limits in found.items() if limits}
+
+
+def _limits(
+    start: str, consumers: Mapping[str, list[tuple[onnx.NodeProto, int]]], known: Mapping[str, tuple[int, ...]]
+) -> Iterator[int]:
+    todo, seen = [start], {start}
+    while todo:
+        for node, position in consumers.get(todo.pop(), ()):
+            limit = _limit(node, position, known)
+            if limit is not None:
+                yield limit
+            elif is_standard(node) and node.op_type in _CARRIERS and (position == 0 or node.op_type == "Concat"):
+                fresh = [o for o in node.output if o not in seen]
+                seen.update(fresh)
+                todo.extend(fresh)
+
+
+def _limit(node: onnx.NodeProto, position: int, known: Mapping[str, tuple[int, ...]]) -> int | None:
+    """What the operand's values must stay below; None where anything goes."""
+    if not is_standard(node):
+        # EmbedLayerNormalization(ids, segments, words, positions, segment table): indices into the tables
+        table = {0: 2, 1: 4}.get(position) if node.op_type == "EmbedLayerNormalization" else None
+        return known[node.input[table]][0] if table and node.input[table] in known else None
+    key, dims = (node.op_type, position), known.get(node.input[0])
+    if key in _INDEXED and dims:
+        return dims[int(attribute(node, _INDEXED[key], 0))]
+    if key == ("GatherND", 1) and dims:
+        return min(dims)
+    return _OPERANDS.get(key)
+
+
+def _known_dims(model: Model, sizes: Mapping[str, int]) -> Mapping[str, tuple[int, ...]]:
+    """Shapes of all tensors, or of weights alone where inference fails."""
+    try:
+        return infer_shapes(model, lambda symbol: sizes.get(symbol, 2)).dims
+    except BadModel:
+        return {name: w.shape for name, w in model.weights.items()}

@@ -1,0 +1,147 @@
+"""ONNX Runtime sessions: opened quietly, run with errors that name the operator."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ...graph.errors import BadModel
+from ...graph.io.load import load
+from ...graph.io.save import save, to_bytes
+from ...graph.model import Model
+from ...kernels import loader
+from ...kernels.register import register
+from .native import holds_bits
+
+_IN_MEMORY_BYTES = 1 << 30
+"""Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
+
+
+def open_session(
+    model: Model | Path | str,
+    *,
+    threads: int = 1,
+    optimize: bool = True,
+    outputs: Sequence[str] | None = None,
+    spin: bool = True,
+    optimized: Path | None = None,
+    native: bool = True,
+) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU.
+
+    ``outputs`` replaces what the model gives: any tensor names, in this order. ``optimize=False`` runs the nodes as
+    they stand. ``spin=False`` lets idle threads sleep, so that two sessions do not steal each other's cores.
+    ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model. ``native`` computes operators on
+    bits by the library of kernels where it was built; without it, or False, ONNX Runtime computes their definitions.
+
+    Raises:
+        BadModel: ONNX Runtime cannot load the model; says which operator.
+    """
+    if outputs is not None:
+        model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
+    options = _options(threads, optimize, spin)
+    if native and holds_bits(model) and loader.available():
+        register(options)
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    if not isinstance(model, Model):
+        return _start(str(model), options, str(model))
+    name = str(model.source or "the model")
+    if sum(w.nbytes for w in model.weights.values()) <= _IN_MEMORY_BYTES:
+        return _start(to_bytes(model), options, name)
+    with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:
+        path = Path(folder) / "model.onnx"
+        save(model, path, external_data=True)
+        return _start(str(path), options, name)
+
+
+def run(session: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run once. Values are arrays, or lists where an output is a sequence.
+
+    Raises:
+        BadModel: ONNX Runtime fails; says in which operator.
+    """
+    names = list(outputs) if outputs is not None else [o.name for o in session.get_outputs()]
+    try:
+        values = session.run(names, dict(inputs))
+    except Exception as error:
+        raise _run_error(error, inputs) from error
+    return dict(zip(names, values, strict=True))
+
+
+def explain(error: BaseException) -> str:
+    """ONNX Runtime's message without its file names and codes, the operator first."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Exception during initialization: )?", "", text)
+    node = re.search(r"running (\w+) node\. Name:'([^']*)'(?: Status Message: )?(.*)", text)
+    if node:
+        op, name, message = node.groups()
+        return f"{op} {name!r}: {_strip_source(message)}"
+    return _strip_source(text)
+
+
+def _strip_source(message: str) -> str:
+    """Drop where in ONNX Runtime's C++ it happened: ``/.../conv.cc:123 Compute``, ``Status onnxruntime::f(int) const``."""
+    message = re.sub(r"\S+\.(?:cc|h|cpp|hpp):\d+ (?:[\w:~<>]+ )?", "", message)
+    message = re.sub(r"^[\w:<>{}*&,~ ]*onnxruntime::[^()]*\([^)]*\)(?: const)?(?: \[with [^\]]*\])?\s*", "", message)
+    if message.startswith("Numpy_type"):
+        return "ONNX Runtime's Python interface does not take this type (bfloat16, float8, 4-bit) as an input"
+    return message.strip() or "no message"
+
+
+def _options(threads: int, optimize: bool, spin: bool) -> Any:
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(4)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # fatal only: errors arrive as exceptions, and are told once
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    return options
+
+
+def _start(source: str | bytes, options: Any, name: str) -> Any:
+    import onnxruntime as ort
+
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+            raise MemoryError(f"loading {name}") from error
+        raise BadModel(f"ONNX Runtime cannot load {name}", why=explain(error), fix=_load_fix(str(error))) from error
+
+
+def _load_fix(message: str) -> str:
+    if "is not a registered function/op" in message or "No Op registered" in message:
+        return "the operator is a custom one, or newer than this ONNX Runtime: upgrade onnxruntime, or replace it"
+    if "NOT_IMPLEMENTED" in message:
+        return "ONNX Runtime has no CPU kernel for it: use another element type or opset"
+    return "check the file with: intaglio check MODEL"
+
+
+def _run_error(error: Exception, inputs: Mapping[str, np.ndarray]) -> Exception:
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error) or "Failed to allocate" in str(error):
+        return MemoryError("running the model")
+    shapes = ", ".join(f"{name} {tuple(np.shape(value))}" for name, value in inputs.items())
+    return BadModel(
+        f"the model fails to run on {shapes or 'no input'}",
+        why=explain(error),
+        fix="check the shapes of the data; a model exported for one sample needs --batch 1",
+    )
+
+
+def _with_outputs(model: Model, outputs: Sequence[str]) -> Model:
+    changed = model.copy()
+    known = {v.name: v for v in (*model.graph.output, *model.graph.value_info, *model.graph.input)}
+    del changed.graph.output[:]
+    changed.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs)
+    return changed

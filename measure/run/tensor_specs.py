@@ -1,0 +1,74 @@
+"""What a model takes and gives: names, shapes and element types of its inputs and outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ...graph.errors import BadModel
+from ...graph.model import Model
+
+Dim = int | str
+
+
+@dataclass(frozen=True)
+class Port:
+    """One graph input or output.
+
+    ``shape`` holds numbers and symbol names (an unnamed dimension is called ``input.axis``); None where the rank is
+    unknown. ``elem_type`` is 0 where the value is no tensor.
+    """
+
+    name: str
+    elem_type: int
+    shape: tuple[Dim, ...] | None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """NumPy type of the elements. Raises BadModel where the value is no tensor."""
+        if not self.elem_type:
+            raise BadModel(f"{self.name!r} is a sequence, a map or optional, not a tensor", fix="feed it from Python")
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.elem_type))
+
+    def describe(self) -> str:
+        """As a reader wants it: ``float32 (N, 3, 32, 32)``."""
+        kind = onnx.TensorProto.DataType.Name(self.elem_type).lower() if self.elem_type else "not a tensor"
+        kind = {"float": "float32", "double": "float64"}.get(kind, kind)
+        if self.shape is None:
+            return f"{kind} (any shape)"
+        return f"{kind} ({', '.join(str(d) for d in self.shape)}{',' if len(self.shape) == 1 else ''})"
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of that shape fits, symbols standing for anything."""
+        return self.shape is None or dims_match(self.shape, shape)
+
+
+def dims_match(wanted: tuple[Dim, ...], given: tuple[int, ...]) -> bool:
+    """Whether numbers agree, symbols standing for anything."""
+    return len(wanted) == len(given) and all(isinstance(w, str) or w == g for w, g in zip(wanted, given, strict=True))
+
+
+def input_ports(model: Model) -> list[Port]:
+    """What must be fed: graph inputs without a default value."""
+    defaults = set(model.weights) | {t.name for t in model.graph.initializer}
+    return [_port(v) for v in model.graph.input if v.name not in defaults]
+
+
+def output_ports(model: Model) -> list[Port]:
+    """What the model gives."""
+    return [_port(v) for v in model.graph.output]
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    if not value.type.HasField("tensor_type"):
+        return Port(value.name, 0, None)
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return Port(value.name, tensor.elem_type, None)
+    dims = tuple(
+        d.dim_value if d.HasField("dim_value") else d.dim_param or f"{value.name}.{axis}"
+        for axis, d in enumerate(tensor.shape.dim)
+    )
+    return Port(value.name, tensor.elem_type, dims)

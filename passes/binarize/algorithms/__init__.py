@@ -1,0 +1,1 @@
+"""How weights become bits. An algorithm in a module of this folder is found without being listed."""

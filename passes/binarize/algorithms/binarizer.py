@@ -1,0 +1,128 @@
+"""How a layer's weights become one or two bits: a registry of algorithms, and the question that each of them answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....graph.registry import Registry
+from ...calibration.layers import Floats
+from ...calibration.walk import row_costs
+from ...precision.result import Result
+from ..scheme import SCHEMES, Job, Scheme
+from .codes import Code, parts_of
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One layer: the matrices that are wanted, and the second moments of what they multiply, None without data.
+
+    ``block`` columns share scales, 0 for whole rows; ``salient`` is the fraction of weights that keep eight bits, in
+    algorithms that have such. Shapes: wanted (groups, outputs, columns), second (groups, columns, columns).
+    """
+
+    wanted: Floats
+    second: Floats | None = None
+    block: int = 0
+    salient: float = 0.1
+
+    def cost(self, matrices: Floats) -> Floats:
+        """Of each row: see ``row_costs``. Shapes: (groups, outputs)."""
+        return row_costs(matrices - self.wanted, self.second)
+
+    @property
+    def columns(self) -> int:
+        return int(self.wanted.shape[-1])
+
+    @cached_property
+    def part(self) -> NDArray[np.intp]:
+        return parts_of(self.columns, self.block)
+
+    def sums(self, values: Floats) -> Floats:
+        """Of each row's blocks. Shapes: (..., columns) -> (..., blocks)."""
+        starts = np.arange(0, max(1, self.columns), self.block or max(1, self.columns))
+        return np.add.reduceat(values, starts, axis=-1)
+
+    def means(self, values: Floats, where: NDArray[np.bool_] | None = None) -> Floats:
+        """Of each row's blocks, over some of their entries; 0 where there are none."""
+        where = np.ones(values.shape, bool) if where is None else where
+        count = self.sums(where.astype(np.float64))
+        return np.asarray(self.sums(np.where(where, values, 0.0)) / np.maximum(count, 1.0))
+
+    def wide(self, values: Floats) -> Floats:
+        """Shapes: (..., blocks) -> (..., columns)."""
+        return values[..., self.part]
+
+
+Solve = Callable[[Problem], Code]
+Errors = tuple[float, float]
+"""Squared errors relative to the squares of independent weights, normal ones and Laplace's."""
+
+
+@dataclass(frozen=True)
+class Binarizer:
+    """An algorithm with the error that it leaves without data, which may depend on the fraction of salient weights.
+
+    ``block`` is what it cuts rows into where the user does not say, None where all of a row must share its scales.
+    """
+
+    solve: Solve
+    errors: Errors | Callable[[float], Errors]
+    block: int | None = 0
+
+    def expected(self, matrices: Floats, salient: float) -> float:
+        """The error on weights between the two distributions, which the mean size in units of the root mean square
+        tells apart: √(2/π) of normal weights, √(1/2) of Laplace's.
+        """
+        normal, laplace = self.errors if isinstance(self.errors, tuple) else self.errors(salient)
+        power = float(np.square(matrices).mean()) if matrices.size else 0.0
+        if power == 0:
+            return 0.0
+        flat = float(np.abs(matrices).mean()) / np.sqrt(power)
+        tail = np.clip((_NORMAL - flat) / (_NORMAL - _LAPLACE), 0.0, 1.0)
+        return float(normal + tail * (laplace - normal))
+
+
+_NORMAL, _LAPLACE = float(np.sqrt(2 / np.pi)), float(np.sqrt(0.5))
+
+BINARIZERS: Registry[Binarizer] = Registry("binarizer", "intaglio.binarizers")
+
+
+def binarizer(
+    name: str, errors: Errors | Callable[[float], Errors], *, block: int | None = 0
+) -> Callable[[Solve], Solve]:
+    """Register a function, and a scheme that binarizes weights with it.
+
+    The first line of its docstring is shown to users, the paper is named below it.
+    """
+
+    def add(solve: Solve) -> Solve:
+        BINARIZERS.register(name)(Binarizer(solve, errors, block))
+        SCHEMES.register(name)(Scheme(partial(_weight_only, name), (solve.__doc__ or "").split("\n")[0]))
+        return solve
+
+    return add
+
+
+def _weight_only(name: str, job: Job) -> Result:
+    from ..weight_only import weight_only  # which looks algorithms up here
+
+    return weight_only(name, job)
+
+
+@dataclass(frozen=True)
+class BitRule:
+    """What one layer's weights become: the rule of a walk. ``half`` lets scales be stored in 16 bits."""
+
+    name: str
+    block: int = 0
+    salient: float = 0.1
+    half: bool = False
+
+    def solve(self, wanted: Floats, second: Floats | None) -> tuple[str, Code]:
+        found = BINARIZERS[self.name].solve(Problem(wanted, second, self.block, self.salient))
+        return self.name, found.stored(half=self.half or not found.plain)

@@ -1,0 +1,45 @@
+"""A sign for each weight, a scale for each row and one for each column."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...calibration.layers import Floats
+from .binarizer import Problem, binarizer
+from .codes import Code
+from .descent import fitted
+from .xnor import signs
+
+_STEPS = 50
+"""Of the power iteration: sizes of weights are far from any second direction, so that it settles in a few."""
+
+
+@binarizer("onebit", (1 - 2 / np.pi, 0.5), block=None)
+def onebit(problem: Problem) -> Code:
+    """One plane of signs; scales of rows and columns multiply to the best approximation of the weights' sizes.
+
+    Source: Xu et al., "OneBit: Towards Extremely Low-bit Large Language Models", NeurIPS 2024, arXiv:2402.11295, section
+    3.3 (their start of training). Differs: no training follows, and no normalization is put behind the layer.
+    """
+    row, column = rank_one(np.abs(problem.wanted))
+    return fitted(problem, signs(replace(problem, block=0), row[..., None], column))
+
+
+def rank_one(sizes: Floats) -> tuple[Floats, Floats]:
+    """The nearest products of a row's number and a column's, columns 1 on average. Shapes: (groups, outputs, columns) ->
+    (groups, outputs), (groups, columns).
+    """
+    column = np.ones((len(sizes), sizes.shape[2]))
+    for _ in range(_STEPS):
+        row = _project(sizes, column)
+        column = _project(sizes.transpose(0, 2, 1), row)
+    mean = column.mean(axis=1, keepdims=True)
+    column = np.where(mean > 0, column / np.where(mean > 0, mean, 1.0), 1.0)
+    return _project(sizes, column), column
+
+
+def _project(sizes: Floats, by: Floats) -> Floats:
+    power = np.square(by).sum(axis=1, keepdims=True)
+    return np.asarray(np.einsum("goc,gc->go", sizes, by) / np.where(power > 0, power, 1.0))

@@ -1,0 +1,1 @@
+"""How weights in bits stand in a model."""

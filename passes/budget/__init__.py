@@ -1,0 +1,1 @@
+"""Choices under a limit."""

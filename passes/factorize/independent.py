@@ -1,0 +1,43 @@
+"""Factors for layers one by one, on inputs that say nothing of what went wrong before: noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...graph.model import Model
+from ..calibration.goals import goals_of
+from ..calibration.layers import Layers
+from ..calibration.moments import blas_threads_for, one_blas_thread
+from ..calibration.stream import Inputs, Stream
+from ..simplify import Names
+from .losses import constants_of, layers_of, wanted_of
+from .options import Option
+from .rewrite import split
+from .schemes.scheme import SCHEMES
+from .sites import Unit
+from .statistics import NOISE_STRENGTH
+from .walk import Done
+
+
+@one_blas_thread
+def alone(model: Model, looked: Model, plan: Mapping[int, tuple[Unit, Option]], inputs: Inputs) -> Done:
+    """Factors of the model's weights, nearest in what they make of the activations of ``looked``; means stay.
+
+    ``looked`` has the same structure, its normalizations fitted to the inputs.
+    """
+    layers, names, stream = layers_of(looked), Names(model), Stream(looked, inputs)
+    goals = goals_of(looked, Layers(looked))
+    done = Done()
+    fitted = 0
+    for unit, option in sorted(plan.values(), key=lambda pair: pair[0].site.place):
+        scheme, layer = SCHEMES[option.scheme], layers.get(unit.site.output)
+        wanted = wanted_of(looked, unit, layers, goals, stream, NOISE_STRENGTH)
+        matrices = unit.site.matrices(model.weights[unit.weight])
+        with blas_threads_for(unit.site.columns):
+            factors = scheme.factor(unit.site, matrices, option.rank, wanted.moments if wanted else None)
+        if wanted is not None and layer is not None and layer.bias is not None:
+            product = factors.product() * layer.alpha
+            done.weights[layer.bias] = constants_of(model, unit, layer, wanted, product)[layer.bias]
+            fitted += 1
+        done.splits.append(split(model, unit, scheme, factors, names))
+    return Done(done.splits, done.weights, fitted)

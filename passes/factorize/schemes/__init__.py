@@ -1,0 +1,1 @@
+"""Ways to split a weight. A scheme in a module of this folder is found without being listed."""

@@ -1,0 +1,1 @@
+"""What quantization and binarization share: grids of numbers, where weights stand, noise, attempts within a limit."""

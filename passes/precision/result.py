@@ -1,0 +1,43 @@
+"""What became of a model that was given fewer bits, and of each of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...graph.model import Model
+from ..rewrite.edit import Outcome
+
+
+@dataclass(frozen=True)
+class LayerNote:
+    """What became of one layer: its name, the tensors it makes and reads, the kinds of its weights and of what it reads.
+
+    ``error`` is the expected squared error of its output by its weights, relative to the output's variance.
+    """
+
+    name: str
+    tensor: str
+    reads: str
+    weights: str
+    activations: str = "float32"
+    method: str = ""
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a scheme made. ``reference`` is a float model equal to the original that has the result's tensor names.
+
+    ``accelerated`` is False for graphs that only show what integers would cost in accuracy.
+    """
+
+    outcome: Outcome
+    reference: Model
+    layers: Sequence[LayerNote] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    accelerated: bool = True
+
+    def noted(self, *sentences: str) -> Result:
+        return replace(self, outcome=replace(self.outcome, notes=[*self.outcome.notes, *sentences]))

@@ -1,0 +1,1 @@
+"""A latency target and the time that narrower nodes take."""

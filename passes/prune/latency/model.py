@@ -1,0 +1,214 @@
+"""What a removal would leave of a model's running time on this machine, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import lsq_linear
+
+from ....graph.coupling import Coupling, Removal, remove
+from ....graph.coupling.labels import IntArray
+from ....graph.coupling.solve import BoolArray
+from ....graph.dtypes import bits
+from ....graph.errors import IntaglioError
+from ....graph.model import Model
+from ....graph.shapes import Shapes, infer_shapes
+from ....measure.optime.block import channel_block
+from ....measure.optime.cache import cache_folder
+from ....measure.optime.probe import NOTHING, feeds_of, open_layer, time_runs
+from ....measure.optime.times import LayerTimes
+from ....measure.run.inputs import runnable_inputs
+from ....measure.run.session import open_session
+from ..choose import Limits, Ranking, eligible, one_direction
+from ..weights import Scores
+from .shape import shape_of
+from .surface import Surface, surfaces
+
+Inputs = Mapping[str, np.ndarray]
+WholeTimer = Callable[[Sequence[Model], Inputs, int], "Wholes"]
+_ANCHORS = (0.5, 0.25)
+"""Uniform widths at which the whole model is measured too, beside its full one."""
+_WHOLE_S, _WHOLE_ROUNDS = 0.4, (5, 80)
+_PULL = 0.5
+"""How much the expected weights of the parts count beside one real run; any value from 0.1 to 1 predicts as well."""
+_MANY, _LARGE_MACS = 40, 1 << 30
+"""Different nodes, and MACs of these, above which they are measured at fewer widths, so that it takes seconds."""
+_BYTES_A_MAC = 0.25
+"""What a MAC of a node that cannot be measured counts, beside the bytes that the others touch."""
+
+
+@dataclass(frozen=True)
+class Wholes:
+    """Times of whole models in runs of the reference, what an empty run takes, and what a reference run takes."""
+
+    relative: list[float]
+    empty: float
+    reference_ms: float
+
+
+def time_wholes(models: Sequence[Model], inputs: Inputs, threads: int) -> Wholes:
+    """Measure models in turn on the same inputs."""
+    sessions = [*(open_session(m, threads=threads, spin=False) for m in models), open_layer(NOTHING, 1, threads)]
+    feeds = [*([inputs] * len(models)), feeds_of(NOTHING, 1)]
+    runs = time_runs(sessions, feeds, threads, budget_s=_WHOLE_S, rounds=_WHOLE_ROUNDS)
+    *relative, empty = runs.relative.tolist()
+    return Wholes(relative, empty, runs.reference_ms)
+
+
+class LatencyModel:
+    """Predicts the milliseconds of one run of what a removal leaves, symbolic batches being 1.
+
+    Every node that multiplies and accumulates is measured at a few widths (``LayerTimes``) and interpolated. What
+    else a run takes is a constant and a part that follows the bytes that the other nodes touch; these two, and one
+    factor for all measured nodes (the runtime fuses some, and caches are shared), are fitted to real runs of the
+    original and of two uniformly narrowed ones. The original's own time is met exactly.
+
+    ``inputs`` are what it runs on, made up if none are given. ``full`` is the measured time of one run of the
+    original, ``block`` the number of channels of which multiples run best. Units: milliseconds.
+
+    Raises:
+        BadModel: the original does not run.
+    """
+
+    full: float
+
+    def __init__(
+        self,
+        coupling: Coupling,
+        threads: int = 1,
+        *,
+        seed: int = 0,
+        inputs: Inputs | None = None,
+        times: LayerTimes | None = None,
+        whole: WholeTimer = time_wholes,
+    ) -> None:
+        self.coupling, self.threads = coupling, threads
+        self.inputs = inputs or runnable_inputs(coupling.original, seed=seed, batches=(1, 2))
+        self.times = times or LayerTimes(threads, folder=cache_folder())
+        self.block = channel_block()
+        shapes = infer_shapes(coupling.model, sizes_of(self.inputs, coupling.original))
+        self._fixed = _constant_tensors(coupling)
+        self._surfaces = self._measure(shapes)
+        self._bytes = _Bytes(coupling, shapes, self._fixed, set(self._surfaces))
+        self._fit(whole)
+
+    def after(self, removal: Removal) -> float:
+        """Milliseconds of one run of what is left."""
+        return float(np.dot(self._weights, self._parts(removal.goes)))
+
+    def _measure(self, shapes: Shapes) -> dict[int, Surface]:
+        coupling = self.coupling
+        found = ((k, shape_of(coupling, k, shapes, self._fixed)) for k in coupling.trace.shares)
+        known = {k: s for k, s in found if s is not None}
+        distinct = {s.at(s.lengths): coupling.macs(k) for k, s in known.items()}
+        coarse = len(distinct) > _MANY or sum(distinct.values()) > _LARGE_MACS
+        return surfaces(known, self.block, self.times.of, coarse=coarse)
+
+    def _parts(self, goes: BoolArray) -> tuple[float, float, float]:
+        """One, the fraction of bytes that is left, and the time of the measured nodes in runs of the reference."""
+        lengths, kept = self._lengths(goes)
+        heavy = sum(s.at(tuple(lengths[list(s.shape.places)].tolist())) for s in self._surfaces.values())
+        return 1.0, self._bytes.left(kept), heavy
+
+    def _lengths(self, goes: BoolArray) -> tuple[IntArray, Scores]:
+        """How many indices stay on every axis of the coupling's table, and what fraction that is."""
+        table = self.coupling.axis_table
+        if not len(table.starts):
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        whole = np.diff(np.append(table.starts, len(table.classes)))
+        left = whole - np.add.reduceat(goes[table.classes], table.starts, dtype=np.int64)
+        return left, left / whole
+
+    def _fit(self, whole: WholeTimer) -> None:
+        """Weigh the parts so that they add up to what real runs take, the original's exactly."""
+        removals = [Removal(self.coupling, self.coupling.nothing())]
+        models = [self.coupling.original]
+        for removal in self._anchors():
+            try:
+                models.append(remove(removal))
+            except IntaglioError:
+                continue
+            removals.append(removal)
+        timed = whole(models, self.inputs, self.threads)
+        parts = np.array([self._parts(r.goes) for r in removals])
+        weights = _weights(parts, np.array(timed.relative), timed.empty)
+        self._weights = weights * timed.reference_ms
+        self.full = timed.relative[0] * timed.reference_ms
+
+    def _anchors(self) -> list[Removal]:
+        """The original with every width cut alike, to whole blocks where there are any."""
+        coupling = self.coupling
+        numbers = one_direction(coupling, eligible(coupling, include=(), exclude=(), exact_only=False), "width")
+        if not numbers:
+            return []
+        scores = [np.arange(coupling.groups[k].channels, dtype=np.float64) for k in numbers]
+        ranking = Ranking(coupling, numbers, scores, Limits(1, self.block), "group")
+        wanted = [ranking.allowed(np.ceil(ranking.sizes * keep).astype(np.int64)) for keep in _ANCHORS]
+        return [ranking.removal(keep) for keep in wanted if (keep < ranking.sizes).any()]
+
+
+def _weights(parts: Scores, real: Scores, empty: float) -> Scores:
+    """Least squares in relative errors, weights not negative; a weak pull towards measured nodes as they are.
+
+    Shapes: parts (models, 3), real (models,), result (3,).
+    """
+    heavy = max(float(parts[0, 2]), 1e-9)
+    rest = max(float(real[0]) - empty - heavy, 0.0)
+    scale = float(np.clip((float(real[0]) - empty) / heavy, 0, 1))
+    expected = np.array([empty + rest / 2, rest / 2, scale])
+    pull = np.diag(_PULL * np.array([1.0, 1.0, heavy]) / real[0])
+    rows = np.vstack([parts / real[:, None], pull])
+    goal = np.concatenate([np.ones(len(real)), pull @ expected])
+    fitted = np.asarray(lsq_linear(rows, goal, bounds=([min(empty, 0.9 * real[0]), 0, 0], np.inf)).x)
+    return fitted * (real[0] / float(parts[0] @ fitted))
+
+
+class _Bytes:
+    """Bytes that the nodes that are not measured touch, as a fraction of what they touch in the original."""
+
+    def __init__(self, coupling: Coupling, shapes: Shapes, fixed: set[str], measured: set[int]) -> None:
+        amounts: list[float] = []
+        rows: list[list[int]] = []
+        places = coupling.axis_table.places
+        for index, node in enumerate(coupling.nodes):
+            if index in measured or fixed.issuperset(o for o in node.output if o):
+                continue
+            for share, axes in coupling.trace.shares.get(index, ()):
+                amounts.append(coupling.macs(index) * share * _BYTES_A_MAC)
+                rows.append([places[id(x)] for x in axes if id(x) in places])
+            for name in (*node.input, *node.output):
+                if name in shapes.dims:
+                    amounts.append(float(np.prod(shapes.dims[name])) * bits(shapes.dtypes.get(name, 0)) / 8)
+                    rows.append([places[id(x)] for x in coupling.axes(name) if id(x) in places])
+        width = max((len(row) for row in rows), default=0)
+        self._rows = np.array([[*row, *[-1] * (width - len(row))] for row in rows], dtype=np.int64).reshape(
+            len(rows), -1
+        )
+        self._amounts = np.array(amounts) / max(sum(amounts), 1.0)
+
+    def left(self, kept: Scores) -> float:
+        """``kept`` has the fraction of every axis that stays."""
+        if not len(self._amounts):
+            return 1.0
+        return float(np.append(kept, 1.0)[self._rows].prod(axis=1) @ self._amounts)
+
+
+def _constant_tensors(coupling: Coupling) -> set[str]:
+    """Weights and what follows from them alone."""
+    known = set(coupling.model.weights)
+    for node in coupling.nodes:
+        if node.input and known.issuperset(i for i in node.input if i):
+            known.update(o for o in node.output if o)
+    return known
+
+
+def sizes_of(inputs: Inputs, model: Model) -> Callable[[str], int]:
+    """What the symbolic dimensions are in these inputs, by the names that ``infer_shapes`` asks for."""
+    sizes: dict[str, int] = {}
+    for value in model.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") and value.name in inputs:
+                sizes[dim.dim_param or f"{value.name}.{axis}"] = inputs[value.name].shape[axis]
+    return lambda name: sizes.get(name, 1)

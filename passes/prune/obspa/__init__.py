@@ -1,0 +1,1 @@
+"""Calibrated pruning by second order: what goes, how much of each group."""

@@ -1,0 +1,1 @@
+"""Repairs. One in a module of this folder is found without being listed."""

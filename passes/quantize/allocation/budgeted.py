@@ -1,0 +1,111 @@
+"""Weights in few bits, as many for each layer as its effect on the outputs warrants, under a limit for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from ....graph.errors import TargetUnreachable, UsageError
+from ....graph.io.save import file_bytes
+from ....graph.model import Model
+from ...calibration.feeds import calibration_inputs
+from ...calibration.layers import Layer
+from ...calibration.runner import required
+from ...calibration.stream import STORE_BYTES, Inputs, Store
+from ...precision.grid import Grid
+from ...precision.places import weight_bytes
+from ...precision.result import Result
+from ..prepare import Prepared, prepared
+from ..scheme import SCHEMES, Job
+from ..schemes.mixed import mixed, weight_bits
+from ..schemes.weight_only import block_of, rounded
+from ..storage.storage import Form
+
+CHOICES = (2, 3, 4, 5, 6, 8)
+"""Bits to choose from under an average."""
+STORED = (2, 4, 8)
+"""Under a limit of bytes: what is stored as it is."""
+_LOOKED_AT = 256
+"""Samples on which outputs are compared."""
+_ROUNDS = 4
+
+
+@SCHEMES.register("mixed")
+def mixed_precision(job: Job) -> Result:
+    """Weights in 2 to 8 bits, each layer its own, under --bits on average or --size; needs data."""
+    options = job.options
+    if options.bits is None and options.size is None:
+        raise UsageError("scheme mixed needs a limit", fix="give --bits, an average, or --size, a fraction of the file")
+    required(job.context, without="a scheme with one number of bits, such as w4")
+    ready = prepared(job)
+    if options.bits is not None:
+        return _averaged(job, ready, options.bits)
+    return _sized(job, ready, float(options.size or 0))
+
+
+def _averaged(job: Job, ready: Prepared, bits: float) -> Result:
+    def grids(model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
+        limit = bits * sum(model.weights[one.weight].size for one in layers.values())
+        return _allocated(job, model, dict.fromkeys(layers, CHOICES), limit, by_bytes=False)
+
+    return rounded(job, ready, grids, 4)
+
+
+def _sized(job: Job, ready: Prepared, size: float) -> Result:
+    return fitting_file(job.model, size, lambda file: rounded(job, ready, partial(_grids_for, job, file), 4))
+
+
+def fitting_file(model: Model, size: float, make: Callable[[float], Result]) -> Result:
+    """What ``make`` gives for a file of so many bytes, with a limit that is corrected by what it misses.
+
+    What a file takes beside weights is only known when it is made.
+
+    Raises:
+        TargetUnreachable: the file stays larger than the fraction ``size`` of the model's.
+    """
+    wanted = size * file_bytes(model)
+    over = excess = 0.0
+    for _ in range(_ROUNDS):
+        result = make(wanted - over)
+        excess = file_bytes(result.outcome.model) - wanted
+        if excess <= 0:
+            return result
+        over += excess
+    raise TargetUnreachable(
+        f"size={size:g} cannot be reached: the smallest file found has {1 + excess / wanted:.2f} times as many bytes",
+        fix="allow more, or remove channels first with intaglio prune",
+    )
+
+
+def _grids_for(job: Job, file: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
+    """Grids with which a file of so many bytes comes out, if all but the layers stays as large as it is."""
+    return _allocated(job, model, dict.fromkeys(layers, STORED), room_for(layers, model, file), by_bytes=True)
+
+
+def room_for(layers: Mapping[str, Layer], model: Model, file: float) -> float:
+    """Bytes that a file of so many leaves for the layers' weights."""
+    return file - (file_bytes(model) - sum(model.weights[one.weight].nbytes for one in layers.values()))
+
+
+def _allocated(
+    job: Job, model: Model, choices: Mapping[str, Sequence[int]], limit: float, *, by_bytes: bool
+) -> dict[str, Grid]:
+    form: Form = "nbits" if job.target.contrib else "dq"
+    grids = {node: [Grid(bits) for bits in found] for node, found in choices.items()}
+
+    def stored(layer: Layer, shape: tuple[int, ...], grid: Grid) -> float:
+        return float(weight_bytes(layer, shape, grid, block=block_of(job, layer, model, form)))
+
+    with Store(STORE_BYTES, job.context.folder) as store:
+        batches, _ = calibration_inputs(model, job.context)
+        inputs = Inputs(batches, store).first(_LOOKED_AT)
+        return mixed(
+            model,
+            inputs,
+            grids,
+            limit,
+            name=job.options.allocator,
+            price=stored if by_bytes else weight_bits,
+            block=lambda layer: block_of(job, layer, model, form),
+            tick=job.context.tick,
+        )

@@ -1,0 +1,308 @@
+"""SmoothQuant: move what makes activations hard to quantize into the weights that read them.
+
+A few channels of a transformer's activations are much larger than the others, and one scale for all of them leaves few
+integers for the rest. Channel j is divided by
+
+    s_j = max|X_j|^alpha / max|W_j|^(1 - alpha)
+
+and the columns of all layers that read it are multiplied by it. The division goes into what makes the tensor: scale and
+shift of a normalization, written as one operator or several, or rows and bias of a layer, also through a rectifier. The
+float model computes the same as before.
+
+Source: Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models", ICML
+2023, arXiv:2211.10438.
+Differs: channels that are always zero, in the data or in the weights, stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ....graph.errors import UsageError
+from ....graph.model import Model
+from ....graph.nodes import attribute, is_standard
+from ....measure.data.source import DataSource
+from ...calibration.layers import Layer
+from ...calibration.normal import Floats
+from ...calibration.runner import collect
+from ...calibration.statistics import Range
+from ...rewrite.edit import Edit, Outcome, chosen_nodes
+from .paths import Graph
+
+_LEAST = 1e-5
+"""No channel is divided by less, as in the authors' code."""
+
+
+def smooth(
+    model: Model,
+    data: DataSource,
+    *,
+    alpha: float = 0.5,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    insert: bool = False,
+) -> Outcome:
+    """Smooth the inputs of all layers. Outputs stay equal to rounding.
+
+    ``insert`` puts a Mul before layers whose input nothing can be folded into; it costs time.
+
+    Raises:
+        UsageError: a pattern matches nothing, or alpha is not from 0 to 1.
+    """
+    if not 0 <= alpha <= 1:
+        raise UsageError(
+            f"alpha is {alpha}", fix="choose a number from 0 (all in the activations) to 1 (all in the weights)"
+        )
+    chosen = {n.output[0] for n, c in zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True) if c}
+    job = _Job(Graph(model), alpha)
+    sites, skipped = _sites(job, chosen, insert)
+    ranges = {site.tensor: Range(site.axis) for site in sites}
+    if not sites:
+        return Outcome(model, {}, skipped)
+    collect(model, data, {tensor: [r] for tensor, r in ranges.items()})
+    done: dict[str, str] = {}
+    inserted: dict[str, tuple[_Site, Floats]] = {}
+    for site in sites:
+        seen = ranges[site.tensor]
+        peaks = np.maximum(np.abs(seen.minimum), np.abs(seen.maximum))
+        scale = job.scale(site, peaks)
+        if np.allclose(scale, 1):
+            skipped.update(dict.fromkeys(map(job.graph.name, site.readers), "its channels are even already"))
+            continue
+        if len(job.graph.readers[site.tensor]) > len(site.readers) or job.obstacle(site.tensor, site.axis):
+            inserted[site.tensor] = site, scale
+        else:
+            job.divide(site.tensor, site.axis, scale)
+        for layer in site.readers:
+            job.multiply(layer, scale)
+            done[job.graph.name(layer)] = (
+                f"largest channel {_ratio(peaks):.3g} times the median, now {_ratio(peaks / scale):.3g}"
+            )
+    return Outcome(_written(job, inserted) if done else model, done, skipped)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """A tensor and all layers that read it; channels are counted by ``axis``, from the front."""
+
+    tensor: str
+    axis: int
+    readers: tuple[Layer, ...]
+
+
+def _sites(job: _Job, chosen: set[str], insert: bool) -> tuple[list[_Site], dict[str, str]]:
+    """Tensors to smooth in graph order, and why layers cannot have theirs smoothed."""
+    graph = job.graph
+    by_tensor: dict[str, list[Layer]] = defaultdict(list)
+    for layer in graph.layers:
+        by_tensor[layer.x].append(layer)
+    sites, skipped = [], {}
+    for tensor, layers in by_tensor.items():
+        told = _obstacle(job, tensor, layers, chosen, insert)
+        if told is None:
+            axis = layers[0].channel_axis % len(graph.dims[tensor])
+            sites.append(_Site(tensor, axis, tuple(layers)))
+        else:
+            skipped.update(dict.fromkeys(map(graph.name, layers), told))
+    return sites, skipped
+
+
+def _obstacle(job: _Job, tensor: str, layers: Sequence[Layer], chosen: set[str], insert: bool) -> str | None:
+    graph = job.graph
+    if any(layer.node not in chosen for layer in layers):
+        return "it is excluded, or a layer that reads the same tensor"
+    if tensor not in graph.dims:
+        return f"the shape of its input {tensor!r} is unknown"
+    axes = {layer.channel_axis % len(graph.dims[tensor]) for layer in layers}
+    if len(axes) > 1:
+        return f"layers that read {tensor!r} do not agree which axis counts channels"
+    if any(graph.uses[layer.weight] > 1 for layer in layers):
+        return "other nodes use its weights too"
+    if insert:
+        return None
+    if len(graph.readers[tensor]) > len(layers):
+        return f"more than layers read its input {tensor!r}"
+    (axis,) = axes
+    told = job.obstacle(tensor, axis)
+    return None if told is None else f"its input cannot be scaled: {told}"
+
+
+class _Job:
+    """Constants while they change."""
+
+    def __init__(self, graph: Graph, alpha: float) -> None:
+        self.graph, self.alpha = graph, alpha
+        self.changed: dict[str, Floats] = {}
+
+    def value(self, name: str) -> Floats:
+        found = self.changed.get(name)
+        return self.graph.model.weights[name].astype(np.float64) if found is None else found
+
+    def scale(self, site: _Site, peaks: Floats) -> Floats:
+        """What each channel is divided by. Shapes: (channels,)."""
+        weights = np.zeros_like(peaks)
+        for layer in site.readers:
+            columns = layer.column_channels(len(peaks))
+            np.maximum.at(weights, columns, np.abs(layer.matrix(self.value(layer.weight))).max(axis=1))
+        alive = (peaks > 0) & (weights > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = np.maximum(peaks**self.alpha / weights ** (1 - self.alpha), _LEAST)
+        return np.where(alive, scale, 1.0)
+
+    def multiply(self, layer: Layer, scale: Floats) -> None:
+        """Multiply a layer's columns."""
+        columns = scale[layer.column_channels(len(scale))]
+        matrix = layer.matrix(self.value(layer.weight)) * columns[:, None, :]
+        self.changed[layer.weight] = layer.weight_like(matrix, self.value(layer.weight))
+
+    def obstacle(self, tensor: str, axis: int) -> str | None:
+        """Why a tensor cannot be divided, found by trying."""
+        return _Job(self.graph, self.alpha).divide(tensor, axis, np.ones(self.graph.dims[tensor][axis]))
+
+    def divide(self, tensor: str, axis: int, scale: Floats) -> str | None:
+        """Divide a tensor in what makes it. Why not, if it cannot be; then something may be divided already."""
+        graph = self.graph
+        layer = graph.layers.by_output.get(tensor)
+        if layer is not None:
+            return self._divide_layer(layer, axis, scale)
+        node = graph.makers.get(tensor)
+        if node is None:
+            return f"{tensor!r} is an input of the model"
+        rule = _DIVISIONS.get(node.op_type)
+        if rule is None or node.output[0] != tensor:
+            return f"{node.op_type} makes it"
+        return rule(self, node, axis, scale)
+
+    def _divide_layer(self, layer: Layer, axis: int, scale: Floats) -> str | None:
+        owned = [name for name in (layer.weight, layer.bias) if name]
+        if any(self.graph.uses[name] > 1 for name in owned):
+            return "other nodes use the constants that make it"
+        if axis != layer.channel_axis % len(self.graph.dims[layer.output]):
+            return "it is made along another axis"
+        weight = self.value(layer.weight)
+        rows = scale.reshape(layer.groups, -1, 1)
+        self.changed[layer.weight] = layer.weight_like(layer.matrix(weight) / rows, weight)
+        if layer.bias is not None:
+            bias = self.value(layer.bias)
+            self.changed[layer.bias] = bias / scale.reshape(bias.shape)
+        return None
+
+    def divide_constant(self, name: str, axis: int, rank: int, scale: Floats) -> str | None:
+        """Divide a constant that is broadcast against a tensor of some rank."""
+        if name not in self.graph.model.weights:
+            return f"{name!r} is computed"
+        if self.graph.uses[name] > 1:
+            return f"other nodes use the constant {name!r} too"
+        value = self.value(name)
+        behind = rank - axis  # axes from the channels on, which is how broadcasting counts
+        if value.ndim < behind or value.shape[value.ndim - behind] != len(scale):
+            return f"the constant {name!r} has no value for each channel"
+        self.changed[name] = value / scale.reshape(-1, *[1] * (behind - 1))
+        return None
+
+
+Division = Callable[[_Job, onnx.NodeProto, int, Floats], "str | None"]
+
+
+def _normalization(job: _Job, node: onnx.NodeProto, axis: int, scale: Floats) -> str | None:
+    """Scale and shift, of the last axis."""
+    rank = len(job.graph.dims[node.output[0]])
+    if axis != rank - 1 or attribute(node, "axis", -1) % rank != axis or any(node.output[1:]):
+        return f"{node.op_type} normalizes over other axes, or more than its output is read"
+    return _both(job, node, scale)
+
+
+def _by_channel(job: _Job, node: onnx.NodeProto, axis: int, scale: Floats) -> str | None:
+    return _both(job, node, scale) if axis == 1 else f"{node.op_type} counts channels by another axis"
+
+
+def _both(job: _Job, node: onnx.NodeProto, scale: Floats) -> str | None:
+    names = [name for name in node.input[1:3] if name]
+    for name in names:
+        value = job.graph.model.weights.get(name)
+        if value is None or value.shape != scale.shape or job.graph.uses[name] > 1:
+            return f"{node.op_type} has no scale and shift of its own for each channel"
+    for name in names:
+        job.changed[name] = job.value(name) / scale
+    return None
+
+
+def _product(job: _Job, node: onnx.NodeProto, axis: int, scale: Floats) -> str | None:
+    """One factor, if it is constant; of a product of two tensors, none."""
+    constant = [name for name in node.input if name in job.graph.model.weights]
+    if len(constant) != 1:
+        return "a product of two tensors makes it"
+    return job.divide_constant(constant[0], axis, len(job.graph.dims[node.output[0]]), scale)
+
+
+def _sum(job: _Job, node: onnx.NodeProto, axis: int, scale: Floats) -> str | None:
+    """Both summands, of which one is constant."""
+    constant = [name for name in node.input if name in job.graph.model.weights]
+    other = [name for name in node.input if name not in job.graph.model.weights]
+    if len(constant) != 1 or len(other) != 1:
+        return "a sum of two tensors makes it"
+    rank = len(job.graph.dims[node.output[0]])
+    if len(job.graph.dims.get(other[0], ())) != rank:
+        return "a sum that broadcasts makes it"
+    told = job.divide_constant(constant[0], axis, rank, scale)
+    return told if told is not None else _before(job, other[0], axis, scale)
+
+
+def _rectifier(job: _Job, node: onnx.NodeProto, axis: int, scale: Floats) -> str | None:
+    """f(x / s) = f(x) / s, as s > 0."""
+    return _before(job, node.input[0], axis, scale)
+
+
+def _before(job: _Job, tensor: str, axis: int, scale: Floats) -> str | None:
+    """Divide a tensor that only this node reads."""
+    told = job.graph.sole_reader(tensor)
+    return told if isinstance(told, str) else job.divide(tensor, axis, scale)
+
+
+_DIVISIONS: dict[str, Division] = {
+    "LayerNormalization": _normalization,
+    "RMSNormalization": _normalization,
+    "SimplifiedLayerNormalization": _normalization,
+    "BatchNormalization": _by_channel,
+    "InstanceNormalization": _by_channel,
+    "GroupNormalization": _by_channel,
+    "Mul": _product,
+    "Add": _sum,
+    "Relu": _rectifier,
+    "LeakyRelu": _rectifier,
+    "Identity": _rectifier,
+    "Dropout": _rectifier,
+}
+
+
+def _written(job: _Job, inserted: dict[str, tuple[_Site, Floats]]) -> Model:
+    edit = Edit(job.graph.model)
+    for name, value in job.changed.items():
+        fresh = value.astype(job.graph.model.weights[name].dtype)
+        fresh.flags.writeable = False
+        edit.model.weights[name] = fresh
+    readers = {layer.node: tensor for tensor, (site, _) in inserted.items() for layer in site.readers}
+    smoothed: dict[str, str] = {}
+    for node in edit.model.graph.node:
+        tensor = readers.get(node.output[0]) if is_standard(node) and node.output else None
+        if tensor is not None:
+            if tensor not in smoothed:
+                site, scale = inserted[tensor]
+                rank = len(job.graph.dims[tensor])
+                shape = (-1, *[1] * (rank - site.axis - 1))
+                kind = job.graph.model.weights[site.readers[0].weight].dtype
+                factor = edit.constant(f"{tensor}_factors", (1 / scale.reshape(shape)).astype(kind))
+                smoothed[tensor] = edit.add("Mul", [tensor, factor], edit.tensor(f"{tensor}_smooth"))
+            node.input[0] = smoothed[tensor]
+        edit.keep(node)
+    return edit.finish()
+
+
+def _ratio(peaks: Floats) -> float:
+    middle = float(np.median(peaks))
+    return float(peaks.max(initial=0.0)) / middle if middle else np.inf

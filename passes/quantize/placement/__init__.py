@@ -1,0 +1,1 @@
+"""Where integers go in a graph, and what runtimes compute in them."""

@@ -1,0 +1,52 @@
+"""Which kernels a runtime really uses for a model: counted in the graph that it makes, not in ours."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ....graph.model import Model
+from ....measure.run.session import open_session
+
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
+_INTEGER = (
+    "QLinear",
+    "QGemm",
+    "QAttention",
+    "MatMulInteger",
+    "ConvInteger",
+    "DynamicQuantize",
+    "MatMulNBits",
+    "GatherBlock",
+)
+
+
+@dataclass(frozen=True)
+class Used:
+    """Nodes of the optimized graph by operator: those that compute in integers, conversions, all others."""
+
+    integer: dict[str, int] = field(default_factory=dict)
+    conversions: dict[str, int] = field(default_factory=dict)
+    other: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"integer": self.integer, "conversions": self.conversions, "other": self.other}
+
+
+def kernels_used(model: Model) -> Used:
+    """What ONNX Runtime makes of a model. Raises BadModel where it cannot load it."""
+    with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:
+        path = Path(folder) / "optimized.onnx"
+        open_session(model, optimized=path)
+        graph = onnx.load(path, load_external_data=False).graph
+    counts = Counter(node.op_type for node in graph.node)
+    parts: tuple[dict[str, int], dict[str, int], dict[str, int]] = ({}, {}, {})
+    for op, count in sorted(counts.items()):
+        kind = 1 if op in _CONVERSIONS else 0 if op.startswith(_INTEGER) else 2
+        parts[kind][op] = count
+    return Used(*parts)

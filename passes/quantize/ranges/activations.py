@@ -1,0 +1,177 @@
+"""Scales and zero points of activations, from what the calibration data makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ....graph.model import Model
+from ....measure.data.source import DataSource
+from ...base import Context
+from ...calibration.layers import Layer, Layers, spread_places
+from ...calibration.runner import collect
+from ...calibration.statistics import Histogram
+from ...precision.grid import Affine, Grid, affine
+from ..placement.placement import Placement
+from .ranges import BINS, RANGES, Range, squared_error
+
+AUTO = "auto"
+_TRIED_ON = 32
+"""Samples that tell what a layer makes of the errors in what it reads."""
+_ROWS = 1024
+"""Rows of each layer that tell it."""
+_SIMILAR = 0.5
+"""Operands of a Concat share a scale if their own range is at least this part of the common one: one bit is lost."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Scale and zero point of each quantized tensor, and which range method they come from."""
+
+    affines: dict[str, Affine]
+    methods: dict[str, str]
+
+
+def calibrate(
+    model: Model,
+    placement: Placement,
+    data: DataSource,
+    grid: Grid,
+    *,
+    symmetric: bool,
+    method: str,
+    context: Context,
+) -> Found:
+    """One reading of the data for the histograms, and with ``auto`` one of a few samples to compare the methods.
+
+    Raises:
+        BadData: there are no samples, or they are not finite.
+    """
+    roots = [name for name in placement.tensors if name not in placement.moved]
+    histograms = {name: Histogram(BINS) for name in roots}
+    collect(model, data, {n: [h] for n, h in histograms.items()}, tick=context.tick)
+    names = list(RANGES) if method == AUTO else [method]
+    ranges = {
+        root: {name: RANGES[name](histogram, grid, symmetric) for name in names}
+        for root, histogram in histograms.items()
+    }
+    best = dict.fromkeys(roots, names[0])
+    if len(names) > 1:
+        tried = {
+            root: {name: affine(*limits, grid, symmetric=symmetric) for name, limits in found.items()}
+            for root, found in ranges.items()
+        }
+        best = _compare(model, placement, data, tried, histograms)
+    return Found(assigned(placement, {r: ranges[r][best[r]] for r in roots}, grid, symmetric), best)
+
+
+def assigned(placement: Placement, ranges: Mapping[str, Range], grid: Grid, symmetric: bool) -> dict[str, Affine]:
+    """Scales from ranges: what moves values keeps their scale, what is put side by side shares one if it costs little."""
+    ranges = dict(ranges)
+    for output, operands in placement.joined.items():
+        root = _root(placement, output)
+        for operand in operands:
+            other = _root(placement, operand)
+            if root in ranges and other in ranges and _width(ranges[other]) >= _SIMILAR * _width(ranges[root]):
+                ranges[other] = ranges[root]
+    found = {}
+    for name in placement.tensors:
+        low, high = ranges[_root(placement, name)]
+        found[name] = affine(low, high, grid, symmetric=symmetric)
+    return found
+
+
+def _root(placement: Placement, name: str) -> str:
+    while name in placement.moved:
+        name = placement.moved[name]
+    return name
+
+
+def _width(limits: Range) -> float:
+    return max(limits[1], 0.0) - min(limits[0], 0.0)
+
+
+def _compare(
+    model: Model,
+    placement: Placement,
+    data: DataSource,
+    tried: Mapping[str, Mapping[str, Affine]],
+    histograms: Mapping[str, Histogram],
+) -> dict[str, str]:
+    """The method for each tensor that leaves the layers behind it the best signal-to-noise ratio."""
+    readers: dict[str, list[Layer]] = {}
+    for layer in Layers(model):
+        readers.setdefault(_root(placement, layer.x), []).append(layer)
+    trials = {
+        root: Trial(
+            affines,
+            {name: squared_error(histograms[root], found) for name, found in affines.items()},
+            [(one, one.matrix(model.weights[one.weight]).astype(np.float32)) for one in readers.get(root, ())]
+            if all(one.x == root for one in readers.get(root, ()))
+            else [],
+        )
+        for root, affines in tried.items()
+    }
+    few = replace(data, limit=min(_TRIED_ON, data.limit or _TRIED_ON))
+    collect(model, few, {root: [trial] for root, trial in trials.items() if trial.readers})
+    return {root: trial.best for root, trial in trials.items()}
+
+
+@dataclass
+class Trial:
+    """Compares ways to quantize one tensor by the errors they cause in the layers that read it.
+
+    A few samples hardly tell how much the few values cost that saturate: ``expected``, the mean squared error of all
+    values, does. They only tell by how much layers enlarge it.
+    """
+
+    tried: Mapping[str, Affine]
+    expected: Mapping[str, float]
+    readers: Sequence[tuple[Layer, np.ndarray]]
+    _noise: dict[str, np.ndarray] = field(default_factory=dict, init=False)
+    _signal: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False)
+
+    def add(self, values: np.ndarray) -> None:
+        rows = [self._rows(layer, values) for layer, _ in self.readers]
+        power = np.array([_power(self._made(k, u)) for k, u in enumerate(rows)])
+        self._signal = self._signal + power if self._noise else power
+        for name, found in self.tried.items():
+            errors = [_error(found, u) for u in rows]
+            powers = np.array([[_power(e), _power(self._made(k, e))] for k, e in enumerate(errors)])
+            self._noise[name] = self._noise[name] + powers if name in self._noise else powers
+
+    @property
+    def best(self) -> str:
+        """The first of the least noise."""
+        return min(self.tried, key=lambda name: self.expected[name] * self._enlarged(name))
+
+    def _enlarged(self, name: str) -> float:
+        """Noise to signal of all readers together, for an error of 1."""
+        if not self._noise:
+            return 1.0
+        before, after = np.maximum(self._noise[name].T, 1e-30)
+        return float((after / before / np.maximum(self._signal, 1e-30)).sum())
+
+    def _rows(self, layer: Layer, values: np.ndarray) -> np.ndarray:
+        wanted = -(-_ROWS // max(1, len(values)))
+        return layer.rows(values, spread_places(layer, values, wanted, np.arange(len(values))))
+
+    def _made(self, reader: int, rows: np.ndarray) -> np.ndarray:
+        """What a reader makes of rows, offsets aside."""
+        return np.asarray(np.matmul(rows, self.readers[reader][1].transpose(0, 2, 1)))
+
+
+def _power(values: np.ndarray) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
+
+
+def _error(found: Affine, values: np.ndarray) -> np.ndarray:
+    """What rounding changes, in the precision of the values."""
+    scale, zero = found.scale.astype(values.dtype), found.zero.astype(values.dtype)
+    rounded = np.rint(values / scale)
+    np.clip(rounded, found.grid.low - zero, found.grid.high - zero, out=rounded)
+    rounded *= scale
+    rounded -= values
+    return rounded

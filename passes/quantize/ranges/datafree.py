@@ -1,0 +1,208 @@
+"""Ranges and means of activations without data, from what BatchNormalization remembers of its training.
+
+A channel that BatchNormalization made is normal with mean ``shift`` and deviation ``|scale|``; ``calibration.normal``
+carries that through the operators behind it. A tensor's range is what its channels are within six deviations, as far
+as a rectifier or Clip lets through. All is found on the model with BatchNormalization kept, equalized or not, and said
+of the tensors that are still there when it is folded: those keep their names.
+
+Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
+arXiv:1906.04721, sections 4.1.3, 4.2.1 and 5.5.
+Differs: means and variances are carried through sums, pooling and layers without BatchNormalization too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from ....graph.errors import BadData, UsageError
+from ....graph.model import Model
+from ....graph.nodes import captured, display_name, is_standard
+from ....measure.run.tensor_specs import input_ports
+from ...calibration.layers import Layer, Layers
+from ...calibration.normal import GRID, Floats, Normal, moments
+from ...simplify import fold_batch_norm
+
+REACH = 6.0
+"""Deviations from the mean that a range covers, as in the paper."""
+Range = tuple[float, float]
+
+
+class StatisticsMissing(UsageError):
+    """Nothing tells what activations are like. Raised where there is no BatchNormalization left, or no range of an input."""
+
+
+def statistics(model: Model) -> dict[str, Normal]:
+    """Means and variances of activations.
+
+    Raises:
+        StatisticsMissing: the model holds no BatchNormalization that tells them.
+    """
+    if not any(n.op_type in _TELL for n in model.graph.node):
+        raise StatisticsMissing(
+            "the ranges of activations are not known without data",
+            why="they are read off BatchNormalization, and this model has none: it was folded before, or never there",
+            fix="export the model with BatchNormalization kept (torch.onnx.export with training=TrainingMode.PRESERVE "
+            "and do_constant_folding=False), give calibration data with --data, or quantize weights only",
+        )
+    return moments(model)
+
+
+_TELL = ("BatchNormalization", "InstanceNormalization")
+
+
+def ranges(model: Model, inputs: Mapping[str, Range] | None = None, *, reach: float = REACH) -> dict[str, Range]:
+    """Lowest and highest value of each activation of the folded model of which something is known, by name.
+
+    ``inputs`` are the ranges of the graph inputs, which nothing in a model tells: see ``preprocessed``.
+
+    Raises:
+        StatisticsMissing: there is no BatchNormalization, or an input has no range.
+        BadData: the range of an input is empty or not finite.
+    """
+    known = statistics(model)
+    folded = fold_batch_norm(model)[0]
+    there = {o for n in folded.graph.node for o in n.output if o}
+    found = _inputs(folded, inputs or {})
+    found.update({name: _range(x, reach) for name, x in known.items() if name in there})
+    for node in folded.graph.node:  # what scales inputs before the first layer
+        if node.output[0] not in found:
+            scaled = _scaled(node, folded, found)
+            if scaled is not None:
+                found[node.output[0]] = scaled
+    return found
+
+
+def preprocessed(mean: Floats | float, std: Floats | float, *, low: float = 0.0, high: float = 1.0) -> Range:
+    """The range of what lay between ``low`` and ``high``, less its mean, over its deviation. Shapes: (channels,) or ()."""
+    ends = np.stack([(end - np.asarray(mean, np.float64)) / np.asarray(std, np.float64) for end in (low, high)])
+    return float(ends.min()), float(ends.max())
+
+
+def _inputs(model: Model, stated: Mapping[str, Range]) -> dict[str, Range]:
+    found = {}
+    ports = {p.name: p for p in input_ports(model)}
+    for name in sorted({*stated} - {*ports}):
+        raise UsageError(f"the model has no input {name!r}", fix=f"its inputs are {', '.join(ports)}")
+    for name, port in ports.items():
+        if port.dtype.kind != "f":
+            continue
+        if name not in stated:
+            raise StatisticsMissing(
+                f"the range of the input {name!r} is not known",
+                why="BatchNormalization tells what is behind it, nothing in a model tells what is fed to it",
+                fix="say how inputs are scaled, with --preprocess (pixels from 0 to 1 less mean, over std), "
+                "or give calibration data with --data",
+            )
+        low, high = (float(end) for end in stated[name])
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise BadData(
+                f"the range of the input {name!r} is from {low} to {high}", fix="give two numbers, the lower first"
+            )
+        found[name] = low, high
+    return found
+
+
+def _range(x: Normal, reach: float) -> Range:
+    """What the tensor's channels are as far as the variable that they follow goes, six deviations at most."""
+    values = x.values()[..., np.abs(GRID) <= reach + 1e-9]
+    return float(values.min()), float(values.max())
+
+
+def _scaled(node: onnx.NodeProto, model: Model, found: Mapping[str, Range]) -> Range | None:
+    """The range behind arithmetic with constants, or behind what moves values about; None for anything else."""
+    if not is_standard(node) or len(node.output) > 1:
+        return None
+    if node.op_type in _MOVES:
+        return found.get(node.input[0])
+    function = _ARITHMETIC.get(node.op_type)
+    if function is None or node.input[0] == node.input[1]:
+        return None
+    left, right = (found.get(name) or _ends(model.weights.get(name)) for name in node.input)
+    if left is None or right is None or (node.op_type == "Div" and right[0] <= 0 <= right[1]):
+        return None
+    values = [float(function(a, b)) for a in left for b in right]
+    return min(values), max(values)
+
+
+def _ends(value: np.ndarray | None) -> Range | None:
+    if value is None or value.dtype.kind != "f" or not value.size:
+        return None
+    return float(value.min()), float(value.max())
+
+
+_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity")
+_ARITHMETIC: Mapping[str, np.ufunc] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """New biases by name, the layers they belong to, and why others have none, by name of the node."""
+
+    biases: dict[str, np.ndarray]
+    done: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def bias_correction(
+    model: Model,
+    changed: Mapping[str, np.ndarray],
+    known: Mapping[str, Normal],
+    input_means: Mapping[str, Floats] | None = None,
+) -> Corrected:
+    """Biases that make up for what rounded weights add on average: b - (W_hat - W) E[x].
+
+    ``model`` is the folded one, with its weights as they were; ``changed`` has its weights as they are after rounding;
+    ``known`` comes from ``statistics`` of the model before folding. ``with_biases`` gives layers without a bias one.
+
+    Shapes: input_means (channels,) or ().
+    """
+    uses = Counter(i for n in model.graph.node for i in (*n.input, *captured(n)))
+    names = {n.output[0]: display_name(n) for n in model.graph.node if n.output}
+    found = Corrected({})
+    for layer in Layers(model):
+        if layer.weight not in changed:
+            continue
+        told = _correct(model, layer, changed[layer.weight], _mean(model, layer, known, input_means or {}), uses)
+        if isinstance(told, str):
+            found.skipped[names[layer.node]] = told
+        else:
+            shift, bias = told
+            found.biases[str(layer.bias)] = bias
+            found.done[names[layer.node]] = f"outputs shifted by up to {np.abs(shift).max(initial=0.0):.3g}"
+    return found
+
+
+def _mean(model: Model, layer: Layer, known: Mapping[str, Normal], inputs: Mapping[str, Floats]) -> Floats | None:
+    if layer.x in known:
+        return known[layer.x].along(layer.channel_axis)[0]
+    return np.asarray(inputs[layer.x], np.float64).reshape(-1) if layer.x in inputs else None
+
+
+def _correct(
+    model: Model, layer: Layer, weight: np.ndarray, mean: Floats | None, uses: Counter[str]
+) -> tuple[Floats, np.ndarray] | str:
+    """The shift of a layer's outputs and its new bias, or why it gets none."""
+    if mean is None:
+        return f"nothing is known of what it reads, {layer.x!r}"
+    if layer.bias is None:
+        return "it has no bias"
+    if uses[layer.bias] > 1:
+        return "other nodes use its bias too"
+    gap = layer.matrix(weight) - layer.matrix(model.weights[layer.weight])
+    inputs = _inputs_of(layer, gap)
+    columns = np.broadcast_to(mean, (inputs,))[layer.column_channels(inputs)]
+    shift = -np.einsum("goc,gc->go", gap, columns)
+    offset = layer.offset(model)
+    assert offset is not None
+    return shift, layer.bias_like(offset + shift, model.weights[layer.bias])
+
+
+def _inputs_of(layer: Layer, matrix: Floats) -> int:
+    """How many channels a layer reads."""
+    taps = int(np.prod(layer.window.kernel)) if layer.window is not None else 1
+    return layer.groups * matrix.shape[2] // taps

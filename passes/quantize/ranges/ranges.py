@@ -1,0 +1,133 @@
+"""Which range of an activation's values gets integers; what lies beyond saturates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ....graph.registry import Registry
+from ...calibration.statistics import Histogram
+from ...precision.grid import Affine, Floats, Grid, affine
+
+Range = tuple[float, float]
+RangeMethod = Callable[[Histogram, Grid, bool], Range]
+"""From the values' histogram, the integers there are, and whether they lie symmetrically, to the range."""
+
+RANGES: Registry[RangeMethod] = Registry("range", "intaglio.ranges")
+
+BINS = 4096
+"""Of the histograms: a power of two covers the values, so that one side has at least a quarter of them."""
+_SHARE = 0.9999
+_PARTS = np.geomspace(1 / 64, 1.0, 25)
+"""Parts of the full range that are tried, then more of them around the best."""
+_FINER = 12
+_SATURATED = 0.01
+"""Share of the values that entropy may let saturate."""
+
+
+@RANGES.register("minmax")
+def minmax(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """From the smallest to the largest value: nothing saturates."""
+    return histogram.minimum, histogram.maximum
+
+
+@RANGES.register("percentile")
+def percentile(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """All but one of ten thousand values.
+
+    Source: McKinstry et al., "Discovering Low-Precision Networks Close to Full-Precision Networks for Efficient
+    Embedded Inference", 2018, arXiv:1809.04191.
+    """
+    if symmetric:
+        reach = histogram.quantile(_SHARE, magnitude=True)
+        return -reach, reach
+    beyond = (1 - _SHARE) / (1 if histogram.minimum >= 0 or histogram.maximum <= 0 else 2)
+    low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
+    return (
+        histogram.quantile(beyond) if low < 0 else low,
+        histogram.quantile(1 - beyond) if high > 0 else high,
+    )
+
+
+@RANGES.register("mse")
+def mse(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """The range with the least mean squared error of all values, rounding and saturation together.
+
+    Source: Sung, Shin, Hwang, "Resiliency of Deep Neural Networks under Quantization", 2015, arXiv:1511.06488.
+    """
+    filled = _filled(histogram)
+    return _least(histogram, lambda low, high: _squared(filled, affine(low, high, grid, symmetric=symmetric)))
+
+
+@RANGES.register("entropy")
+def entropy(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
+    """The range whose integers say most about which values there were: least Kullback-Leibler divergence.
+
+    Source: Migacz, "8-bit Inference with TensorRT", GTC 2017.
+    Differs: both sides of an asymmetric range are tried; nought, which is always exact, does not count; no more than a
+    hundredth of the other values may saturate, as a range with one value in it would lose nothing of itself.
+    """
+    filled = _filled(histogram, nought=False)
+    if not filled[0].size:
+        return minmax(histogram, grid, symmetric)
+    return _least(histogram, lambda low, high: _divergence(filled, affine(low, high, grid, symmetric=symmetric)))
+
+
+def _least(histogram: Histogram, loss: Callable[[float, float], float]) -> Range:
+    """Shrink both sides together, then each alone."""
+    low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
+    if low == high:
+        return low, high
+    part = _best_part(lambda part: loss(part * low, part * high))
+    if not low < 0 < high:
+        return part * low, part * high
+    lower = low * _best_part(lambda part_low: loss(part_low * low, part * high))
+    return lower, high * _best_part(lambda part_high: loss(lower, part_high * high))
+
+
+def _best_part(loss: Callable[[float], float]) -> float:
+    coarse = min(range(len(_PARTS)), key=lambda k: loss(float(_PARTS[k])))
+    around = np.linspace(_PARTS[max(coarse - 1, 0)], _PARTS[min(coarse + 1, len(_PARTS) - 1)], _FINER + 1)
+    return float(min([float(_PARTS[coarse]), *map(float, around)], key=loss))
+
+
+def _filled(histogram: Histogram, *, nought: bool = True) -> tuple[Floats, Floats]:
+    """Centres and counts of the bins that hold values, with the bin that begins at nought or without it."""
+    (places,) = np.nonzero(histogram.counts)
+    if not nought:
+        places = places[places != histogram.bins // 2]
+    centres = -histogram.limit + (places + 0.5) * histogram.width
+    return np.clip(centres, histogram.minimum, histogram.maximum), histogram.counts[places].astype(np.float64)
+
+
+def squared_error(histogram: Histogram, found: Affine) -> float:
+    """Mean squared error of all values."""
+    return _squared(_filled(histogram), found) / max(1, histogram.count)
+
+
+def _squared(filled: tuple[Floats, Floats], found: Affine) -> float:
+    centres, counts = filled
+    gap = centres - found.floats(found.integers(centres))
+    return float(counts @ np.square(gap))
+
+
+def _divergence(filled: tuple[Floats, Floats], found: Affine) -> float:
+    centres, counts = filled
+    grid, (lowest, highest) = found.grid, found.range
+    levels = found.integers(centres) - grid.low
+    inside = (centres >= lowest) & (centres <= highest)
+    if counts[~inside].sum() > _SATURATED * counts.sum():
+        return np.inf
+    reference = np.where(inside, counts, 0.0)
+    (places,) = np.nonzero(inside)
+    reference[places[0]] += counts[: places[0]].sum()
+    reference[places[-1]] += counts[places[-1] + 1 :].sum()
+    # Each level's values, shared out evenly over the bins that belong to it.
+    size = grid.high - grid.low + 1
+    mass = np.bincount(levels[inside], weights=counts[inside], minlength=size)
+    bins = np.bincount(levels[inside], minlength=size)
+    model = (mass / np.maximum(bins, 1))[levels[inside]]
+    p, q = reference[inside] / reference.sum(), model / max(model.sum(), 1e-300)
+    some = p > 0
+    return float((p[some] * np.log(p[some] / np.maximum(q[some], 1e-300))).sum())

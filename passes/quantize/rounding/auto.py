@@ -1,0 +1,22 @@
+"""The method that leaves the least error, layer by layer."""
+
+from __future__ import annotations
+
+from ...precision.grid import Quantized
+from .rounding import ROUNDERS, Problem, cheapest
+
+CANDIDATES = ("nearest", "descent")
+"""With data, of equals the first; mse and gptq cannot win, as descent starts from the better of all for each row."""
+BLIND = ("nearest", "mse")
+"""Without."""
+
+
+@ROUNDERS.register("auto")
+def auto(problem: Problem) -> Quantized:
+    """What costs each layer least, of nearest, mse, gptq and descent."""
+    return best(problem)[1]
+
+
+def best(problem: Problem) -> tuple[str, Quantized]:
+    """The name of the best method and what it found."""
+    return cheapest(problem, CANDIDATES if problem.second is not None else BLIND)

@@ -1,0 +1,66 @@
+"""How a layer's weights become integers: a registry of methods, and the question that each of them answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ....graph.registry import Registry
+from ...calibration.walk import row_costs
+from ...precision.grid import Floats, Grid, Quantized
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One layer: the matrices that are wanted, and how much a change of them costs.
+
+    The cost of matrices Q is the sum over groups of tr((Q - W) H (Q - W)ᵀ), with W wanted and H the second moments of
+    the layer's rows; without data H is None, and all columns count alike. ``block`` columns share a scale, 0 for whole
+    rows. ``symmetric`` asks for a zero point of 0.
+
+    Shapes: wanted (groups, outputs, columns), second (groups, columns, columns).
+    """
+
+    wanted: Floats
+    grid: Grid
+    second: Floats | None = None
+    block: int = 0
+    symmetric: bool = True
+
+    def cost(self, matrices: Floats) -> Floats:
+        """Of each row. Shapes: (groups, outputs)."""
+        return row_costs(matrices - self.wanted, self.second)
+
+
+class Rounder(Protocol):
+    """Finds integers and scales. The first line of its docstring is shown to users, the paper is named below it."""
+
+    def __call__(self, problem: Problem, /) -> Quantized: ...
+
+
+ROUNDERS: Registry[Rounder] = Registry("rounding", "intaglio.rounders")
+
+
+def cheapest(problem: Problem, names: Sequence[str]) -> tuple[str, Quantized]:
+    """Of some methods the one whose answer costs the layer least, and the answer; of equals the first."""
+    found = {name: ROUNDERS[name](problem) for name in names}
+    costs = {name: float(problem.cost(q.floats()).sum()) for name, q in found.items()}
+    name = min(found, key=lambda n: costs[n])
+    return name, found[name]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one layer's weights become: integers of which kind, how many columns share a scale (0: a row).
+
+    Of the ``methods`` the one is taken that costs the layer least.
+    """
+
+    grid: Grid
+    methods: tuple[str, ...]
+    block: int = 0
+    symmetric: bool = True
+
+    def solve(self, wanted: Floats, second: Floats | None) -> tuple[str, Quantized]:
+        return cheapest(Problem(wanted, self.grid, second, self.block, self.symmetric), self.methods)

@@ -1,0 +1,40 @@
+"""What becomes of each layer's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...calibration.layers import Layer
+from ...precision.grid import WEIGHTS8, Grid
+from ..scheme import Job
+from .auto import BLIND, CANDIDATES
+from .rounding import Spec
+
+WIDE = 7
+"""Bits from which on the nearest integers do; only biases then follow the data."""
+NARROW = 4
+"""Bits below which the first and the last layer keep 8."""
+
+
+def specs_for(
+    layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job, names: Mapping[str, str]
+) -> dict[str, Spec]:
+    """The methods to choose from for each layer; spared ones keep 8 bits.
+
+    So do the first and the last where all have the same and fewer than 4: they hold few weights, and hurt most.
+
+    ``names`` are what users call the layers, by the tensor that a layer's node makes.
+    """
+    chosen, order = job.options.method, list(layers)
+    found = {}
+    alike = len({grids[node].bits for node in order}) == 1
+    for node in order:
+        grid = grids[node]
+        edge = alike and grid.bits < NARROW and node in (order[0], order[-1])
+        used = WEIGHTS8 if edge or names[node] in job.spared else grid
+        if chosen != "auto":
+            methods: tuple[str, ...] = (chosen,)
+        else:
+            methods = BLIND if used.bits >= WIDE or job.context.data is None else CANDIDATES
+        found[node] = Spec(used, methods)
+    return found

@@ -1,0 +1,171 @@
+"""Scales and zero points of a weight: so wide that nothing is cut off, or searched for the least squared error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...precision.grid import TINY, Floats, Grid, Quantized, spread
+from .rounding import Problem
+
+_COARSE = np.linspace(0.16, 1.06, 31).round(2)
+"""Parts of the covering scale that are tried: heavy tails need a fifth of it at two bits, even rows all of it."""
+_FINE = np.linspace(-1.0, 1.0, 9)
+"""Tried around the best of those, in units of their distance."""
+_SOLVED = 2
+"""Times that the scale is then solved for, which moves it less than a step of the search."""
+_CHUNK = 1 << 16
+"""Weights that are searched at once: so few that they stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Shapes: scale and zero (groups, outputs, blocks)."""
+
+    scale: Floats
+    zero: Floats
+
+    def quantized(self, problem: Problem, values: Floats | None = None) -> Quantized:
+        """The nearest integers, of what is wanted unless there are other values."""
+        values = problem.wanted if values is None else values
+        scale, zero = (spread(v, problem.block, values.shape[-1]) for v in (self.scale, self.zero))
+        return self.of(problem, problem.grid.round(values, scale, zero))
+
+    def of(self, problem: Problem, integers: Floats) -> Quantized:
+        zero = self.zero if self.zero.any() else None
+        return Quantized(problem.grid, integers.astype(np.int32), self.scale, zero, problem.block)
+
+
+def single(scale: Floats) -> Floats:
+    """As it is stored: in single precision, and never so small that a division by it overflows."""
+    size = np.maximum(np.abs(scale), TINY)
+    return np.where(scale < 0, -size, size).astype(np.float32).astype(np.float64)
+
+
+def covering(problem: Problem) -> Steps:
+    """The smallest positive scales with which no weight is cut off, nought always among the numbers."""
+    blocks = _blocked(problem.wanted, problem.block)
+    scale, zero = _covering(blocks.max(axis=-1), blocks.min(axis=-1), problem.grid, problem.symmetric)
+    return Steps(scale, zero)
+
+
+def searched(problem: Problem) -> Steps:
+    """The scales of least squared error after rounding, each column counted as its diagonal entry of H.
+
+    A grid with one more number below nought than above fits some rows better upside down: both signs are tried, but for
+    eight bits, where it makes no difference and integer kernels may not expect it.
+    """
+    groups, outputs, _ = problem.wanted.shape
+    blocks = _blocked(problem.wanted, problem.block)
+    count, width = blocks.shape[2:]
+    rows = blocks.reshape(-1, width)
+    weight = np.broadcast_to(_blocked(_column_weights(problem), problem.block), blocks.shape).reshape(-1, width)
+    scale, zero = np.empty(len(rows)), np.empty(len(rows))
+    size = max(1, _CHUNK // max(1, width))
+    for at in range(0, len(rows), size):
+        part = slice(at, at + size)
+        scale[part], zero[part] = _search(rows[part], weight[part], problem.grid, problem.symmetric)
+    shape = (groups, outputs, count)
+    return Steps(scale.reshape(shape), zero.reshape(shape))
+
+
+def _column_weights(problem: Problem) -> Floats:
+    """Shapes: (groups, 1, columns). Columns without any variance count a little, so that they do not run wild."""
+    groups, _, columns = problem.wanted.shape
+    if problem.second is None:
+        return np.ones((groups, 1, columns))
+    diagonal = np.maximum(np.einsum("gcc->gc", problem.second), 0.0)
+    mean = diagonal.mean(axis=1, keepdims=True) if columns else diagonal
+    return np.asarray(np.where(mean > 0, diagonal / np.where(mean > 0, mean, 1.0) + 1e-6, 1.0))[:, None]
+
+
+def _blocked(values: Floats, block: int) -> Floats:
+    """Noughts fill the last block. Shapes: (..., columns) -> (..., blocks, width)."""
+    columns = values.shape[-1]
+    width = block or max(1, columns)
+    missing = -columns % width
+    if missing:
+        values = np.concatenate([values, np.zeros((*values.shape[:-1], missing))], axis=-1)
+    return values.reshape(*values.shape[:-1], -1, width)
+
+
+def _covering(high: Floats, low: Floats, grid: Grid, symmetric: bool) -> tuple[Floats, Floats]:
+    high, low = np.maximum(high, 0.0), np.minimum(low, 0.0)
+    if symmetric:
+        middle = middle_of(grid)
+        below = max(middle - grid.low, 1)
+        scale = single(np.maximum(high / (grid.high - middle), -low / below))
+        return scale, np.full(scale.shape, float(middle))
+    scale = single((high - low) / (grid.high - grid.low))
+    return scale, np.clip(np.rint(grid.low - low / scale), grid.low, grid.high)
+
+
+def middle_of(grid: Grid) -> int:
+    """What stands for nought where the zero point is not chosen."""
+    return 0 if grid.signed else (grid.low + grid.high + 1) // 2
+
+
+def _search(rows: Floats, weight: Floats, grid: Grid, symmetric: bool) -> tuple[Floats, Floats]:
+    """Shapes: rows and weight (rows, width) -> (rows,) each."""
+    high, low = rows.max(axis=-1), rows.min(axis=-1)
+    best = (np.full(len(rows), np.inf), np.ones(len(rows)), np.zeros(len(rows)), np.ones(len(rows)))
+    lopsided = symmetric and grid.bits < 8 and grid.high - middle_of(grid) != middle_of(grid) - grid.low
+    for sign in (1.0, -1.0) if lopsided else (1.0,):
+        top, bottom = (high, low) if sign > 0 else (-low, -high)
+        for part in _COARSE:
+            best = _better(best, rows, weight, grid, symmetric, sign, part * top, part * bottom, part * sign)
+    chosen = np.array(best[3])  # before the finer steps change it
+    sign_of, around = np.sign(chosen), np.abs(chosen)
+    top, bottom = np.where(sign_of > 0, high, -low), np.where(sign_of > 0, low, -high)
+    for offset in _FINE * (_COARSE[1] - _COARSE[0]):
+        if offset:
+            part = around + offset
+            best = _better(best, rows, weight, grid, symmetric, sign_of, part * top, part * bottom, part * sign_of)
+    for _ in range(_SOLVED):
+        best = _kept(best, rows, weight, grid, _solved(best, rows, weight, grid), best[2], best[3])
+    return best[1], best[2]
+
+
+def _solved(best: _Best, rows: Floats, weight: Floats, grid: Grid) -> Floats:
+    """The scales of least error for the integers as they are."""
+    _, scale, zero, _ = best
+    codes = grid.round(rows, scale[:, None], zero[:, None]) - zero[:, None]
+    below = np.einsum("rw,rw,rw->r", codes, codes, weight)
+    above = np.einsum("rw,rw,rw->r", codes, rows, weight)
+    found = single(above / np.where(below > 0, below, 1.0))
+    return np.where((below > 0) & (found / scale > 0), found, scale)
+
+
+_Best = tuple[Floats, Floats, Floats, Floats]
+
+
+def _better(
+    best: _Best,
+    rows: Floats,
+    weight: Floats,
+    grid: Grid,
+    symmetric: bool,
+    sign: Floats | float,
+    top: Floats,
+    bottom: Floats,
+    part: Floats | float,
+) -> _Best:
+    """Error, scale, zero point and part of the covering scale, of whichever is better for each row."""
+    scale, zero = _covering(top, bottom, grid, symmetric)
+    return _kept(best, rows, weight, grid, scale * sign, zero, part)
+
+
+def _kept(
+    best: _Best, rows: Floats, weight: Floats, grid: Grid, scale: Floats, zero: Floats, part: Floats | float
+) -> _Best:
+    step, shift = scale[:, None], zero[:, None]
+    codes = rows / step
+    np.rint(codes, out=codes)
+    np.clip(codes, grid.low - shift, grid.high - shift, out=codes)
+    codes *= step
+    codes -= rows
+    error = np.einsum("rw,rw,rw->r", codes, codes, weight)
+    wins = error < best[0]
+    found = (error, scale, zero, np.broadcast_to(part, error.shape))
+    return tuple(np.where(wins, new, old) for new, old in zip(found, best, strict=True))  # type: ignore[return-value]

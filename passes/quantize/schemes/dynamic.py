@@ -1,0 +1,317 @@
+"""Dynamic int8: weights become integers beforehand, activations while the model runs, so no calibration data is needed.
+
+A product with a constant matrix becomes
+
+    q, a, z = DynamicQuantizeLinear(x)                     a = (max(x, 0) - min(x, 0)) / 255, u8
+    y = Cast(MatMulInteger(q, Q, z)) · (a · s) + b         Q = round(w / s), s = max|w| / 127 of each column, s8
+
+in standard operators. Products that read the same tensor share its integers. ONNX Runtime fuses each into one kernel:
+``DynamicQuantizeMatMul``, or ``MatMulIntegerToFloat`` where the integers are shared. An LSTM becomes ONNX Runtime's own
+``DynamicQuantizeLSTM``.
+
+Sources: ONNX operators DynamicQuantizeLinear and MatMulInteger; ONNX Runtime contrib operator DynamicQuantizeLSTM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from ....graph.errors import BadModel
+from ....graph.model import Model
+from ....graph.nodes import attribute, display_name, is_standard
+from ...precision.grid import TINY, WEIGHTS8, Grid
+from ...precision.result import LayerNote, Result
+from ...rewrite.edit import Edit, Outcome, chosen_nodes
+from ..prepare import prepared
+from ..scheme import SCHEMES, Job
+
+MICROSOFT = "com.microsoft"
+HIDDEN = 64
+"""Width from which on DynamicQuantizeLSTM is faster than LSTM: 0.8 to 1.2 times as fast at 32, 0.95 to 1.7 at 64, 1.1 to
+2.3 at 128, 2.3 to 3.1 at 512, by length and batch (ONNX Runtime 1.31, AVX-512 VNNI, one thread)."""
+SMALLEST = 1 << 12
+"""Weights from which on a product gains: a square one of 32 x 32 is 0.7 to 1.0 times as fast as in float for 1 to 128
+rows, of 64 x 64 0.7 to 1.5 times, of 128 x 128 0.9 to 2.2, of 512 x 512 2.0 to 5.5 (same measurement)."""
+_OLDEST = 11
+_SLOW_CONV = (
+    "ConvInteger is slower than a float Conv (0.2 to 0.4 times as fast with signed weights, 0.8 to 1.2 times with "
+    "unsigned ones, measured with ONNX Runtime 1.31): use static int8"
+)
+_NARROWER = Grid(7, narrow=True)
+
+
+def dynamic_int8(
+    model: Model,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    reduce_range: bool = False,
+    smallest: int = SMALLEST,
+) -> Outcome:
+    """Quantize MatMul, Gemm, LSTM and tables; GRU and RNN in storage only.
+
+    ``smallest`` is the number of weights below which a layer stays as it is. ``reduce_range`` uses 7 bits for weights:
+    processors without VNNI add pairs of products in 16 bits, where 8 bits overflow.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+        BadModel: the operator set is older than 11, which brought these operators.
+    """
+    if 0 < model.opset < _OLDEST:
+        raise BadModel(
+            f"dynamic quantization needs operator set {_OLDEST}, this model has {model.opset}",
+            why="; ".join(model.notes),
+            fix="export the model again with a newer one",
+        )
+    job = _Work(Edit(model), _NARROWER if reduce_range else WEIGHTS8, smallest)
+    done: dict[str, str] = {}
+    skipped: dict[str, str] = {}
+    for node, chosen in zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True):
+        rule = _RULES.get(node.op_type) if is_standard(node) else None
+        if rule is None:
+            job.edit.keep(node)
+            continue
+        job.edit.replace(node)
+        told = rule(job, node) if chosen else Left("it is excluded")
+        if isinstance(told, Left):
+            job.edit.keep(node)
+            if told.reason:
+                skipped[display_name(node)] = told.reason
+        else:
+            done[display_name(node)] = told
+    return Outcome(job.edit.finish() if done else model, done, skipped)
+
+
+@dataclass(frozen=True)
+class Left:
+    """A node stays as it is. Without a reason it holds no weights to begin with."""
+
+    reason: str = ""
+
+
+@dataclass
+class _Work:
+    """The conversion of one model: what has been made so far, so that nothing is made twice."""
+
+    edit: Edit
+    grid: Grid
+    smallest: int
+    _integers: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    _stored: dict[tuple[object, ...], tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Model:
+        return self.edit.original
+
+    def weight(self, node: onnx.NodeProto, i: int, smallest: int | None = None) -> np.ndarray | Left:
+        """Operand ``i`` as a constant float32 array that is worth it."""
+        value = self.model.weights.get(node.input[i])
+        if value is None:
+            return Left("its weights are computed")
+        if value.dtype != np.float32:
+            return Left(f"its weights are {value.dtype}, not float32")
+        if value.size < (self.smallest if smallest is None else smallest):
+            return Left(f"it has {value.size} weights only, too few to gain from integers")
+        if not np.isfinite(value).all():
+            return Left("its weights are not all finite")
+        return value
+
+    def integers(self, x: str) -> tuple[str, str, str]:
+        """A tensor's integers, their scale and zero point, computed where they are first needed."""
+        if x not in self._integers:
+            names = [self.edit.tensor(f"{x}_{part}") for part in ("int8", "scale", "zero")]
+            self.edit.add("DynamicQuantizeLinear", [x], names, name=names[0])
+            self._integers[x] = (names[0], names[1], names[2])
+        return self._integers[x]
+
+    def stored(self, name: str, value: np.ndarray, axis: int, *more: object, keep: bool = False) -> tuple[str, str]:
+        """Names of an array's integers and of their scales, each of which holds along ``axis``.
+
+        ``keep`` leaves the scales an axis of length 1 there. Arrays of one name, axis and ``more`` are the same.
+        """
+        key = name, axis, keep, *more
+        if key not in self._stored:
+            integers, scale = symmetric(value, axis, self.grid)
+            scale = scale if keep else scale.squeeze(axis)
+            self._stored[key] = (
+                self.edit.constant(f"{name}_int8", integers),
+                self.edit.constant(f"{name}_scales", scale),
+            )
+        return self._stored[key]
+
+
+Rule = Callable[[_Work, onnx.NodeProto], "str | Left"]
+
+
+def symmetric(value: np.ndarray, axis: int, grid: Grid = WEIGHTS8) -> tuple[np.ndarray, np.ndarray]:
+    """Integers and scales, which have length 1 along ``axis``."""
+    peak = np.abs(value.astype(np.float64)).max(axis=axis, keepdims=True, initial=0.0)
+    scale = np.maximum(peak / grid.high, TINY).astype(np.float32)
+    return grid.round(value.astype(np.float64), scale.astype(np.float64)).astype(grid.dtype), scale
+
+
+def _matmul(job: _Work, node: onnx.NodeProto) -> str | Left:
+    x, name = node.input
+    if name not in job.model.weights:
+        return Left("its matrix stands on the left") if x in job.model.weights else Left()
+    weight = job.weight(node, 1)
+    if isinstance(weight, Left):
+        return weight
+    if weight.ndim != 2:
+        return Left(f"its weights have {weight.ndim} axes, not 2")
+    return _product(job, node, x, job.stored(name, weight, 0), node.output[0])
+
+
+def _gemm(job: _Work, node: onnx.NodeProto) -> str | Left:
+    """alpha goes into the scales, beta into a constant bias."""
+    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    x, name = node.input[:2]
+    bias = node.input[2] if len(node.input) > 2 else ""
+    if name not in job.model.weights and x not in job.model.weights:
+        return Left()
+    weight = job.weight(node, 1)
+    if isinstance(weight, Left):
+        return weight
+    if attribute(node, "transA", 0):
+        return Left("its data is transposed")
+    if bias and bias not in job.model.weights and beta != 1:
+        return Left("its computed bias is scaled")
+    transposed = bool(attribute(node, "transB", 0))
+    matrix = np.ascontiguousarray(weight.T) if transposed else weight
+    stored = job.stored(name, np.asarray(alpha * matrix, np.float32), 0, transposed, alpha)
+    if bias in job.model.weights and beta != 1:
+        bias = job.edit.constant(f"{bias}_scaled", np.asarray(beta * job.model.weights[bias], np.float32))
+    if not bias:
+        return _product(job, node, x, stored, node.output[0])
+    product = job.edit.tensor(f"{node.output[0]}_product")
+    told = _product(job, node, x, stored, product)
+    job.edit.add("Add", [product, bias], node.output[0], name=f"{display_name(node)}_bias")
+    return told
+
+
+def _product(job: _Work, node: onnx.NodeProto, x: str, stored: tuple[str, str], stem: str) -> str:
+    edit = job.edit
+    integers, scale, zero = job.integers(x)
+    name = display_name(node)
+    total = edit.add("MatMulInteger", [integers, stored[0], zero], edit.tensor(f"{stem}_int32"), name=name)
+    real = edit.add("Cast", [total], edit.tensor(f"{stem}_float"), name=f"{name}_cast", to=TensorProto.FLOAT)
+    scales = edit.add("Mul", [scale, stored[1]], edit.tensor(f"{stem}_scales"), name=f"{name}_scales")
+    edit.add("Mul", [real, scales], stem, name=f"{name}_scaled")
+    return f"{node.op_type} in integers, one scale for each column"
+
+
+def _lstm(job: _Work, node: onnx.NodeProto) -> str | Left:
+    """Weights change from (directions, 4 hidden, inputs) to (directions, inputs, 4 hidden), a scale for each gate's row."""
+    matrices = []
+    for i in (1, 2):
+        matrix = job.weight(node, i, smallest=1)
+        if isinstance(matrix, Left):
+            return matrix
+        matrices.append(matrix)
+    if attribute(node, "layout", 0):
+        return Left("DynamicQuantizeLSTM wants time first")
+    hidden = matrices[1].shape[-1]
+    if hidden < HIDDEN:
+        return Left(f"with {hidden} hidden units, fewer than {HIDDEN}, integers are no faster")
+    operands = [*node.input, *[""] * (8 - len(node.input))]
+    scales: list[str] = []
+    for i, matrix in enumerate(matrices, 1):
+        turned = np.ascontiguousarray(matrix.transpose(0, 2, 1))
+        operands[i], scale = job.stored(node.input[i], turned, 1)
+        scales += [scale, job.edit.constant(f"{node.input[i]}_zeros", np.zeros(turned.shape[::2], np.int8))]
+    job.edit.domain(MICROSOFT, 1)
+    copied = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if a.name != "layout"}
+    job.edit.add(
+        "DynamicQuantizeLSTM",
+        [*operands, *scales],
+        list(node.output),
+        name=display_name(node),
+        domain=MICROSOFT,
+        **copied,
+    )
+    return "LSTM as DynamicQuantizeLSTM, one scale for each row of each gate"
+
+
+def _recurrent(job: _Work, node: onnx.NodeProto) -> str | Left:
+    """Stored in 8 bits and computed in float: ONNX Runtime turns them to floats once, when it opens the file."""
+    weights = [job.weight(node, i) for i in (1, 2)]
+    big = [i for i, w in zip((1, 2), weights, strict=True) if not isinstance(w, Left)]
+    if not big:
+        return next(w for w in weights if isinstance(w, Left))
+    changed = onnx.NodeProto.FromString(node.SerializeToString())
+    for i in big:
+        changed.input[i] = _restored(job, node.input[i], job.model.weights[node.input[i]])
+    job.edit.keep(changed)
+    return f"weights only: there is no integer kernel for {node.op_type}"
+
+
+def _restored(job: _Work, name: str, value: np.ndarray) -> str:
+    """Append what makes floats of an array's integers again; constants only, so it is computed once."""
+    integers, scale = job.stored(name, value, 2, keep=True)
+    edit = job.edit
+    real = edit.add("Cast", [integers], edit.tensor(f"{integers}_float"), to=TensorProto.FLOAT)
+    return edit.add("Mul", [real, scale], edit.tensor(f"{name}_restored"))
+
+
+def _gather(job: _Work, node: onnx.NodeProto) -> str | Left:
+    """Rows of a table: only those that are read become floats."""
+    name = node.input[0]
+    if name not in job.model.weights or job.model.weights[name].dtype.kind != "f":
+        return Left()
+    table = job.weight(node, 0)
+    if isinstance(table, Left):
+        return table
+    if attribute(node, "axis", 0) % table.ndim or table.ndim != 2:
+        return Left("it does not read rows of a table")
+    if node.input[1] in job.model.weights:
+        return Left("its indices are constant")
+    if sum(name in n.input for n in job.model.graph.node) > 1:
+        return Left("other nodes read its table too")
+    integers, scale = job.stored(name, table, 1, keep=True)
+    edit, out = job.edit, node.output[0]
+    rows = edit.add("Gather", [integers, node.input[1]], edit.tensor(f"{out}_int8"), name=display_name(node))
+    scales = edit.add(
+        "Gather", [scale, node.input[1]], edit.tensor(f"{out}_scales"), name=f"{display_name(node)}_scales"
+    )
+    real = edit.add("Cast", [rows], edit.tensor(f"{out}_float"), to=TensorProto.FLOAT)
+    edit.add("Mul", [real, scales], out)
+    return "rows of an 8-bit table, one scale for each row"
+
+
+def _conv(job: _Work, node: onnx.NodeProto) -> str | Left:
+    return Left(_SLOW_CONV)
+
+
+_RULES: dict[str, Rule] = {
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "LSTM": _lstm,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+    "Gather": _gather,
+    "Conv": _conv,
+}
+
+
+@SCHEMES.register("dynamic")
+def dynamic(job: Job) -> Result:
+    """Weights in 8 bits beforehand, activations while the model runs: for transformers and recurrent layers, no data."""
+    options, ready = job.options, prepared(job)
+    outcome = dynamic_int8(
+        ready.model,
+        include=options.include,
+        exclude=(*options.exclude, *job.spared),
+        reduce_range=job.target.weight.bits < WEIGHTS8.bits,
+    )
+    names = {display_name(node): node for node in ready.model.graph.node}
+    layers = [
+        LayerNote(name, names[name].output[0], names[name].input[0], "int8", "uint8 as it runs", "nearest")
+        for name in outcome.done
+        if names[name].op_type in ("MatMul", "Gemm", "LSTM")
+    ]
+    return Result(outcome, ready.model, layers).noted(*ready.notes)

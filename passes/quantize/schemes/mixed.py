@@ -1,0 +1,73 @@
+"""Mixed precision: each layer gets its own number of bits, so that all together cost no more than a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ....graph.model import Model
+from ...calibration.layers import Layer, Layers
+from ...calibration.stream import Inputs, Stream
+from ...precision.grid import Grid
+from ...precision.sensitivity import Measure, sensitivity
+from ..allocation.allocate import ALLOCATORS, Choices
+from ..allocation.ompq import SAMPLES, grams
+from ..rounding.rounding import Spec
+
+Cost = Callable[[Layer, tuple[int, ...], Grid], float]
+"""Of a layer whose weight has this shape."""
+
+
+def weight_bits(layer: Layer, shape: tuple[int, ...], grid: Grid) -> float:
+    """Bits of all weights: for a limit on the average number of bits, which counts no scales."""
+    return float(np.prod(shape)) * grid.bits
+
+
+def mixed(
+    model: Model,
+    inputs: Inputs,
+    grids: Mapping[str, Sequence[Grid]],
+    limit: float,
+    *,
+    name: str = "dp",
+    price: Cost = weight_bits,
+    measure: Measure = "outputs",
+    method: str = "gptq",
+    block: Callable[[Layer], int] = lambda layer: 0,
+    symmetric: bool = True,
+    tick: Callable[[int, int | None], None] = lambda done, total: None,
+) -> dict[str, Grid]:
+    """One of its grids for each layer, by the layers' nodes; layers that are settled have one grid to choose from.
+
+    Raises:
+        TargetUnreachable: the cheapest grids cost more than the limit.
+    """
+    chosen = ALLOCATORS[name]
+    layers = [one for one in Layers(model) if one.node in grids]
+    losses: dict[str, np.ndarray] = {}
+    if chosen.losses:
+        rules = {
+            one.node: [Spec(grid, (method,), block(one), symmetric) for grid in grids[one.node]]
+            for one in layers
+            if len(grids[one.node]) > 1
+        }
+        losses = sensitivity(model, inputs, rules, measure=measure, tick=tick)
+    products: dict[str, np.ndarray] = {}
+    if chosen.grams:
+        stream = Stream(model, inputs.first(SAMPLES))
+        products = {one.node: gram for one, gram in zip(layers, grams(stream, layers), strict=True)}
+    choices = []
+    for one in layers:
+        options, shape = grids[one.node], model.weights[one.weight].shape
+        choices.append(
+            Choices(
+                one.node,
+                tuple(grid.bits for grid in options),
+                np.array([price(one, shape, grid) for grid in options]),
+                losses.get(one.node, np.zeros(len(options))),
+                products.get(one.node),
+            )
+        )
+    bits = chosen(choices, limit)
+    return {one.node: next(g for g in grids[one.node] if g.bits == bits[one.node]) for one in layers}

@@ -1,0 +1,223 @@
+"""Static integers: weights and activations, scales fixed beforehand, in the QuantizeLinear form that runtimes fuse.
+
+Sources: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+CVPR 2018, arXiv:1712.05877; Krishnamoorthi, 2018, arXiv:1806.08342 (a scale for each output channel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ....graph.io.opset import raise_opset
+from ....graph.model import Model
+from ....graph.nodes import display_name
+from ....graph.shapes import infer_shapes
+from ....measure.run.tensor_specs import input_ports
+from ...calibration.feeds import calibration_inputs, with_mirrored
+from ...calibration.layers import Floats, Layer, Layers
+from ...calibration.runner import required
+from ...calibration.samples import ROWS
+from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
+from ...precision.grid import Affine, Grid, Quantized
+from ...precision.result import LayerNote, Result
+from ...rewrite.edit import Outcome, chosen_nodes
+from ..balance.biases import roomy, store_biases
+from ..placement.insert import insert
+from ..placement.placement import Placement, place
+from ..prepare import Prepared, prepared
+from ..ranges import datafree
+from ..ranges.activations import Found, assigned, calibrate
+from ..rounding.specs import WIDE, specs_for
+from ..scheme import SCHEMES, Job, study
+from ..storage.storage import store
+from ..targets import adds_in_16_bits
+
+_FEW_ROWS, _FEW_SAMPLES = 1 << 13, 256
+"""What means are taken over where only biases follow the data."""
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Integers of weights and activations. Without ``between`` only what layers read is rounded."""
+
+    weights: Grid
+    activations: Grid
+    symmetric: bool = False
+    between: bool = True
+
+
+@SCHEMES.register("int8")
+def int8(job: Job) -> Result:
+    """Weights and activations in 8 bits, computed in integers; needs data, or BatchNormalization kept."""
+    target = job.target
+    result = static(job, Kinds(target.weight, target.activation, target.symmetric))
+    if job.options.target == "x86" and adds_in_16_bits():
+        return result.noted(
+            "this processor has no VNNI: products of 8-bit weights can overflow here, --target x86-avx2 avoids that"
+        )
+    return result
+
+
+@SCHEMES.register("wXaY")
+def any_bits(job: Job) -> Result:
+    """Weights of X bits and activations of Y, such as w4a8: to see what they cost in accuracy, not accelerated."""
+    grids = study(job.options.scheme) or (Grid(4), Grid(8, signed=False))
+    result = static(job, Kinds(*grids, between=False))
+    return replace(
+        result.noted(
+            "no runtime here computes in such integers: this graph shows what they cost in accuracy, not in time"
+        ),
+        accelerated=False,
+    )
+
+
+def static(job: Job, kinds: Kinds) -> Result:
+    """Raises UsageError without data where BatchNormalization's statistics cannot stand in for it."""
+    blind = job.context.data is None
+    ready = prepared(job, level=blind, absorb=blind)
+    model = ready.model
+    if kinds.activations.stored_bits > 8:
+        model = raise_opset(model, 21)
+    nodes, options = model.graph.node, job.options
+    allowed = [
+        chosen and display_name(node) not in job.spared
+        for node, chosen in zip(nodes, chosen_nodes(model, options.include, options.exclude), strict=True)
+    ]
+    if blind:
+        placement, found = _from_statistics(job, ready, model, allowed, kinds)
+    else:
+        placement = place(model, allowed, between=kinds.between)
+        found = _from_data(job, model, placement, kinds)
+    taken = {nodes[k].output[0] for k in placement.nodes}
+    layers = {one.node: one for one in Layers(model) if one.node in taken}
+    if not layers:
+        return Result(Outcome(job.model, {}, placement.skipped), job.model)
+    running = insert(model, placement, found.affines, kinds.activations, symmetric=kinds.symmetric)
+    walked = _blindly(job, ready, model, layers, kinds) if blind else _rounded(job, model, running, layers, kinds)
+    return Result(
+        Outcome(
+            _stored(job, model, running, walked, found), _done(model, placement, walked), placement.skipped, ready.notes
+        ),
+        reference=model,
+        layers=_notes(model, placement, walked, kinds),
+        details={"ranges": found.methods},
+    )
+
+
+def _from_data(job: Job, model: Model, placement: Placement, kinds: Kinds) -> Found:
+    data = required(job.context, without="--scheme dynamic, or a weight-only scheme such as w8")
+    return calibrate(
+        model,
+        placement,
+        data,
+        kinds.activations,
+        symmetric=kinds.symmetric,
+        method=job.options.ranges,
+        context=job.context,
+    )
+
+
+def _from_statistics(
+    job: Job, ready: Prepared, model: Model, allowed: Sequence[bool], kinds: Kinds
+) -> tuple[Placement, Found]:
+    """Ranges that BatchNormalization tells; nodes around tensors of which it tells nothing stay in float."""
+    known = datafree.ranges(ready.kept, {name: (low, high) for name, low, high in job.options.input_ranges})
+    allowed = list(allowed)
+    while True:
+        placement = place(model, allowed, between=kinds.between)
+        missing = {n for n in placement.tensors if n not in placement.moved and n not in known}
+        if not missing:
+            break
+        for k, node in enumerate(model.graph.node):
+            touched = {placement.absorbed.get(o, o) for o in node.output} | set(node.input)
+            allowed[k] = allowed[k] and not touched & missing
+    limits = {n: known[n] for n in placement.tensors if n in known}
+    return placement, Found(
+        assigned(placement, limits, kinds.activations, kinds.symmetric), dict.fromkeys(limits, "statistics")
+    )
+
+
+def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
+    """Weights by themselves, biases by what BatchNormalization says of the means."""
+    names = _names(model)
+    walked = round_plainly(model, specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names))
+    changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
+    corrected = datafree.bias_correction(model, changed, datafree.statistics(ready.kept))
+    walked.biases.update(corrected.biases)
+    return walked
+
+
+def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict[str, str]:
+    nodes = model.graph.node
+    return {
+        display_name(nodes[k]): "integers"
+        for k in placement.nodes
+        if nodes[k].output[0] in walked.rounded or nodes[k].op_type not in ("Conv", "Gemm", "MatMul")
+    }
+
+
+def _names(model: Model) -> dict[str, str]:
+    return {node.output[0]: display_name(node) for node in model.graph.node if node.output}
+
+
+def _notes(model: Model, placement: Placement, walked: Walked[Quantized], kinds: Kinds) -> list[LayerNote]:
+    names = _names(model)
+    activations = f"{'' if kinds.activations.signed else 'u'}int{kinds.activations.bits}"
+    return [
+        LayerNote(
+            names[node],
+            placement.absorbed.get(node, node),
+            one.layer.x,
+            f"int{one.quantized.grid.bits}",
+            activations,
+            one.method,
+            one.error,
+        )
+        for node, one in walked.rounded.items()
+    ]
+
+
+def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
+    wide, names = kinds.weights.bits >= WIDE, _names(model)
+    batches, _ = calibration_inputs(model, job.context)
+    batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
+    specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names)
+    rows = _FEW_ROWS if wide else ROWS
+    return round_in_turn(model, running, batches, specs, job.context, refit=not wide, rows=rows)
+
+
+def _first(batches: Sequence[Mapping[str, Floats]], samples: int) -> list[Mapping[str, Floats]]:
+    """Whole batches from the beginning, until there are so many samples."""
+    counts = np.cumsum([0, *(len(next(iter(b.values()))) for b in batches)])
+    return [batch for batch, before in zip(batches, counts[:-1], strict=True) if before < samples]
+
+
+def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], found: Found) -> Model:
+    """The running model with integers in the place of the rounded layers' constants."""
+    changed = running.copy()
+    changed.weights.update(walked.biases)
+    here = dict(zip((one.node for one in Layers(model)), Layers(running), strict=True))
+    dims, pinned = (
+        infer_shapes(model).dims,
+        all(isinstance(d, int) for p in input_ports(model) for d in p.shape or ("",)),
+    )
+    rounded: dict[str, Rounded[Quantized]] = {}
+    stored: dict[str, tuple[Layer, Quantized, Affine]] = {}
+    for node, one in walked.rounded.items():
+        now, x = here[node], found.affines[one.layer.x]
+        quantized = one.quantized
+        offset = one.layer.offset(changed)
+        if job.target.integer_bias and offset is not None:
+            wanted = one.layer.matrix(model.weights[one.layer.weight])
+            quantized = roomy(quantized, wanted, offset, float(x.scale))
+        quantized = replace(quantized, zero=np.zeros_like(quantized.scale))  # some integer kernels want it
+        rounded[now.node] = replace(one, layer=now, quantized=quantized)
+        # ONNX Runtime joins a product with its bias into a Gemm where it knows the shapes, and that wants an integer one.
+        if now.op != "MatMul" or pinned or len(dims.get(one.layer.x, ())) == 2:
+            stored[now.output] = (now, quantized, x)
+    if job.target.integer_bias:
+        changed = store_biases(changed, stored)
+    return store(changed, rounded)

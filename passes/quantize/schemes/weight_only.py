@@ -1,0 +1,125 @@
+"""Weights in few bits, activations in float: smaller files, and faster where multiplying waits for memory.
+
+Layers are rounded in turn on calibration data, each towards what the original made; without data each by its weights
+alone. Other constants that hold many numbers (tables, transposed convolutions, recurrent layers) are rounded by
+themselves and keep more bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from ....graph.errors import UsageError
+from ....graph.model import Model
+from ....graph.nodes import display_name
+from ...calibration.feeds import calibration_inputs, with_mirrored
+from ...calibration.layers import Layer, Layers
+from ...calibration.walk import Walked, round_in_turn, round_plainly
+from ...precision.grid import Grid, Quantized
+from ...precision.places import Place, fitting_block, places
+from ...precision.result import LayerNote, Result
+from ...rewrite.edit import Outcome, chosen_nodes
+from ..prepare import Prepared, prepared
+from ..rounding.auto import BLIND
+from ..rounding.rounding import Problem, Spec, cheapest
+from ..rounding.specs import specs_for
+from ..scheme import SCHEMES, Job
+from ..storage.storage import Form, Single, store
+
+GROUP = 32
+"""Weights that share a scale where the runtime multiplies by blocks."""
+_FEWEST: Mapping[str, int] = {"LSTM": 8, "GRU": 8, "RNN": 8}
+_LEAST_BITS = 4
+"""Of weights that are rounded by themselves."""
+
+
+def weight_only(bits: int, job: Job) -> Result:
+    """Raises BadData for calibration data that does not fit, UsageError with a budget, which is for ``mixed``."""
+    if job.options.bits is not None or job.options.size is not None:
+        raise UsageError(
+            f"scheme w{bits} gives every layer {bits} bits",
+            fix="leave --scheme out: --bits and --size give each layer its own",
+        )
+    return rounded(job, prepared(job), lambda model, layers: dict.fromkeys(layers, Grid(bits)), bits)
+
+
+Grids = Callable[[Model, Mapping[str, Layer]], Mapping[str, Grid]]
+"""What each layer's weights become, by its node."""
+
+
+def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
+    """Round all layers to their grids, and other weights to ``least`` bits or more."""
+    model, nodes = ready.model, ready.model.graph.node
+    names = {node.output[0]: display_name(node) for node in nodes if node.output}
+    chosen = chosen_nodes(model, job.options.include, job.options.exclude)
+    taken = {node.output[0] for node, wanted in zip(nodes, chosen, strict=True) if wanted and node.output}
+    form: Form = "nbits" if job.target.contrib else "dq"
+    layers = {one.node: one for one in Layers(model) if one.node in taken}
+    found = grids(model, layers)
+    specs = {
+        node: Spec(spec.grid, spec.methods, block_of(job, layers[node], model, form))
+        for node, spec in specs_for(layers, found, job, names).items()
+    }
+    walked = round_layers(job, model, specs)
+    alone = {
+        place: _alone(place, model, least, block_of(job, place, model, form))
+        for place in places(model)
+        if place.node in taken
+    }
+    skipped = {
+        display_name(node): "left out by --include or --exclude"
+        for node, wanted in zip(nodes, chosen, strict=True)
+        if not wanted
+    }
+    if not walked.rounded and not alone:
+        return Result(Outcome(job.model, {}, skipped), job.model)
+    changed = model.copy()
+    changed.weights.update(walked.biases)
+    stored = store(changed, [*walked.rounded.values(), *(single for single, _ in alone.values())], form=form)
+    notes = [
+        LayerNote(
+            names[node],
+            one.layer.node,
+            one.layer.x,
+            f"int{one.quantized.grid.bits}",
+            method=one.method,
+            error=one.error,
+        )
+        for node, one in walked.rounded.items()
+    ]
+    notes += [
+        LayerNote(names[place.node], place.node, "", f"int{single.quantized.grid.bits}", method=method)
+        for place, (single, method) in alone.items()
+    ]
+    return Result(Outcome(stored, {one.name: one.weights for one in notes}, skipped, ready.notes), model, notes)
+
+
+for _bits in (8, 4, 3, 2):
+    _scheme = partial(weight_only, _bits)
+    _scheme.__doc__ = (
+        f"Weights in {_bits} bits{', stored in 4' if _bits == 3 else ''}, activations in float; better with data."
+    )
+    SCHEMES.register(f"w{_bits}")(_scheme)
+
+
+def round_layers(job: Job, model: Model, specs: Mapping[str, Spec]) -> Walked[Quantized]:
+    """In turn on the data, or by themselves without."""
+    if job.context.data is None or not specs:
+        return round_plainly(model, specs)
+    batches, _ = calibration_inputs(model, job.context)
+    return round_in_turn(model, model, with_mirrored(batches, model), specs, job.context)
+
+
+def block_of(job: Job, where: Layer | Place, model: Model, form: Form) -> int:
+    """How many weights share a scale: what the user says, else whole rows but where the runtime works by blocks."""
+    wanted = job.options.group_size
+    if wanted is None:
+        wanted = GROUP if form == "nbits" and where.op in ("MatMul", "Gemm", "Gather") else 0
+    return fitting_block(where, model.weights[where.weight].shape, wanted)
+
+
+def _alone(place: Place, model: Model, bits: int, block: int) -> tuple[Single, str]:
+    grid = Grid(max(bits, _LEAST_BITS, _FEWEST.get(place.op, 0)))
+    method, quantized = cheapest(Problem(place.matrix(model.weights[place.weight]), grid, None, block), BLIND)
+    return Single(place, quantized), method

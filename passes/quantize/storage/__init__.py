@@ -1,0 +1,1 @@
+"""How integers stand in a model."""

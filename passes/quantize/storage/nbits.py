@@ -1,0 +1,106 @@
+"""MatMulNBits, the operator of ONNX Runtime that multiplies by integers of 2, 4 or 8 bits without unpacking them first.
+
+Each row of the weight is cut into blocks of ``block_size``, the last one filled up with noughts; integers are stored as
+they are seen from ``2**(bits-1)``, low bits first.
+
+Source: the operator's definition, ONNX Runtime ``docs/ContribOperators.md``, ``com.microsoft.MatMulNBits``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import helper
+
+from ...calibration.layers import Layer
+from ...precision.grid import Quantized, spread
+from ...precision.places import Place
+
+if TYPE_CHECKING:
+    from .storage import Work
+
+MICROSOFT = "com.microsoft"
+ACCURACY = 4
+"""Activations are rounded to 8 bits in each block: the fast kernels. Without, two bits are far slower than floats."""
+_BLOCKS = (32, 64, 128)
+"""Of whole rows: sizes that have fast kernels for all widths."""
+_LEAST, _MOST = 16, 256
+
+
+def nbits_block(columns: int, block: int) -> int | None:
+    """The operator's block size for rows whose scales hold for ``block`` columns (0: all); None if there is none."""
+    if not block or block >= columns:
+        return next((b for b in _BLOCKS if b >= columns), _BLOCKS[-1])
+    return block if _LEAST <= block <= _MOST and not block & (block - 1) else None
+
+
+def fits_nbits(layer: Layer | Place, quantized: Quantized, weight: np.ndarray) -> bool:
+    """Whether the operator can say what a layer computes."""
+    if isinstance(layer, Place) or layer.window is not None or weight.dtype not in (np.float32, np.float16):
+        return False
+    scaled = layer.alpha != 1 or (layer.beta != 1 and layer.bias is not None)
+    block = nbits_block(quantized.integers.shape[-1], quantized.block)
+    return not scaled and block is not None and quantized.grid.stored_bits in (2, 4, 8)
+
+
+def write_nbits(work: Work, layer: Layer, quantized: Quantized) -> None:
+    """Make a MatMul or Gemm read packed integers."""
+    node, weight = work.node(layer), work.original.weights[layer.weight]
+    columns, bits = quantized.integers.shape[-1], quantized.grid.stored_bits
+    block = nbits_block(columns, quantized.block)
+    assert block is not None
+    packed, scale, zero = pack(quantized, block)
+    stem = layer.weight
+    operands = [node.input[0], work.constant(f"{stem}/packed", packed)]
+    operands.append(work.constant(f"{stem}/scales", scale.astype(weight.dtype)))
+    if zero is not None:
+        operands.append(work.constant(f"{stem}/zeros", zero))
+    if node.op_type == "Gemm" and layer.bias is not None:
+        bias = work.original.weights[layer.bias]
+        name = layer.bias if bias.ndim == 1 else work.constant(f"{layer.bias}/flat", bias.reshape(-1))
+        operands += [""] * (5 - len(operands)) + [name]
+    made = helper.make_node(
+        "MatMulNBits",
+        operands,
+        [node.output[0]],
+        node.name,
+        domain=MICROSOFT,
+        K=columns,
+        N=quantized.integers.shape[1],
+        bits=bits,
+        block_size=block,
+        accuracy_level=ACCURACY,
+    )
+    work.replace(layer, [made], domain=MICROSOFT)
+
+
+def pack(quantized: Quantized, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Integers, scales and zero points as the operator wants them.
+
+    Shapes: (outputs, blocks, bytes), (outputs * blocks,), and (outputs * bytes,) where zero points are not the middle.
+    """
+    (integers,), bits = quantized.integers, quantized.grid.stored_bits
+    outputs, columns = integers.shape
+    blocks = -(-columns // block)
+    middle = 1 << (bits - 1)
+    shift = middle if quantized.grid.signed else 0
+    # what fills the last block stands for nought
+    zero = np.zeros_like(quantized.scale[0]) if quantized.zero is None else quantized.zero[0]
+    # a block of the operator lies inside a block of scales
+    first = np.arange(blocks) * block
+    scale = spread(quantized.scale[0], quantized.block, columns)[:, first]
+    zeros = spread(zero, quantized.block, columns)[:, first].astype(np.int64) + shift
+    codes = np.repeat(zeros, block, axis=1)
+    codes[:, :columns] = integers + shift
+    packed = packed_bits(codes, bits).reshape(outputs, blocks, block * bits // 8)
+    ends = None if (zeros == middle).all() else packed_bits(zeros, bits).reshape(-1)
+    return packed, scale.reshape(-1).astype(np.float32), ends
+
+
+def packed_bits(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Several numbers in each byte, the first in the lowest bits; rows begin with a byte. Shapes: (rows, n)."""
+    each = 8 // bits
+    codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % each))).reshape(len(codes), -1, each)
+    shifted = codes.astype(np.uint8) << (bits * np.arange(each, dtype=np.uint8))
+    return np.asarray(np.bitwise_or.reduce(shifted.astype(np.uint8), axis=2))

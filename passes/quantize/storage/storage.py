@@ -1,0 +1,245 @@
+"""Put integers into a model in the place of float weights.
+
+A weight keeps its name: it becomes the output of a DequantizeLinear node before its first reader, so that no reader
+changes. For ONNX Runtime, operators that read the integers themselves are used where it has them; elsewhere a Cast and a
+Mul stand in for DequantizeLinear: it computes those once, when it opens the file, but DequantizeLinear in every run.
+Nodes that read the same weight and were rounded alike read the same integers; those that were not rounded, or
+otherwise, keep reading what they did.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, Protocol
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ....graph.io.opset import raise_opset, structure
+from ....graph.model import Model
+from ....graph.nodes import captured, replace_nodes
+from ...calibration.layers import Layer
+from ...precision.grid import Quantized
+from ...precision.places import Laid, Place, laid
+from ...simplify.names import Names
+from .nbits import fits_nbits, write_nbits
+from .tables import row_writer
+
+Form = Literal["dq", "nbits"]
+_OPSETS = {2: 25, 4: 21, 8: 13, 16: 21}
+"""By bits of the stored type: the first operator set in which DequantizeLinear takes it along an axis."""
+_BLOCKED, _HALF = 21, 19
+"""And in which it takes blocks, and scales of 16 bits."""
+
+
+class Decoder(Protocol):
+    """Writes nodes that make a float weight of what is stored."""
+
+    def same(self, other: Decoder, /) -> bool:
+        """Whether both stand for the same tensor, number for number."""
+
+    def nodes(self, work: Work, weight: str, out: str, /) -> list[onnx.NodeProto]:
+        """The last one makes ``out``."""
+
+
+class Stored(Protocol):
+    """A rounded weight: ``Rounded`` of the walk over layers, or ``Single``."""
+
+    @property
+    def layer(self) -> Layer | Place: ...
+    @property
+    def quantized(self) -> Quantized: ...
+
+
+@dataclass(frozen=True)
+class Single:
+    """A weight that was rounded by itself."""
+
+    layer: Layer | Place
+    quantized: Quantized
+
+
+def store(model: Model, rounded: Mapping[str, Stored] | Iterable[Stored], *, form: Form = "dq") -> Model:
+    """A copy of the model that holds these weights in integers, its operator set raised as far as they need.
+
+    ``dq`` writes DequantizeLinear, which all runtimes know. ``nbits`` is for ONNX Runtime: MatMulNBits in the place of
+    each MatMul and Gemm that it can do, floats that are made once for all else.
+
+    Raises:
+        BadModel: the operator set cannot be raised that far.
+    """
+    entries = list(rounded.values() if isinstance(rounded, Mapping) else rounded)
+    writers = [_writer(one, model.weights[one.layer.weight], form) for one in entries]
+    least = max((opset for opset, _ in writers), default=0)
+    work = Work(raise_opset(model, max(model.opset, least)))
+    for _, write in writers:
+        write(work)
+    return work.finish()
+
+
+def _writer(one: Stored, weight: np.ndarray, form: Form) -> tuple[int, Callable[[Work], None]]:
+    """The operator set that is needed, and what writes the integers."""
+    where, quantized = one.layer, one.quantized
+    if form == "nbits" and isinstance(where, Layer) and fits_nbits(where, quantized, weight):
+        return 0, partial(write_nbits, layer=where, quantized=quantized)
+    found = laid(where, quantized, weight)
+    rows = row_writer(where, found, weight, standard=form == "dq")
+    if rows is not None and isinstance(where, Place):
+        return 0, partial(rows, place=where, form=found)
+    return _opset(found), partial(Work.decode, where=where, form=Dequantized(found, form == "nbits"))
+
+
+def _opset(one: Laid) -> int:
+    half = _HALF if one.scale.dtype != np.float32 else 0
+    return max(_OPSETS[one.bits], _BLOCKED if one.block else 0, half)
+
+
+@dataclass
+class Work:
+    """A copy of a model whose weights become integers one after the other."""
+
+    original: Model
+    model: Model = field(init=False)
+    names: Names = field(init=False)
+    constants: dict[str, list[tuple[np.ndarray, str]]] = field(default_factory=lambda: defaultdict(list))
+    replaced: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model = self.original.copy()
+        self.names = Names(self.original)
+        self.nodes = list(self.model.graph.node)
+        self.maker = {o: k for k, n in enumerate(self.nodes) for o in n.output if o}
+        self.readers: dict[str, set[int]] = defaultdict(set)
+        for k, node in enumerate(self.nodes):
+            for name in (*node.input, *captured(node)):
+                self.readers[name].add(k)
+        self.asked: dict[str, list[tuple[Decoder, set[int]]]] = defaultdict(list)
+        self.given = {o.name for o in self.model.graph.output}
+
+    def node(self, where: Layer | Place) -> onnx.NodeProto:
+        return self.nodes[self.maker[where.node]]
+
+    def constant(self, stem: str, value: np.ndarray) -> str:
+        """A constant of that name or one like it; what is there already under that stem is not stored again."""
+        for known, name in self.constants[stem]:
+            if known.dtype == value.dtype and np.array_equal(known, value):
+                return name
+        name = self.names.fresh(stem)
+        value.flags.writeable = False
+        self.model.weights[name] = value
+        self.constants[stem].append((value, name))
+        return name
+
+    def replace(self, where: Layer | Place, nodes: Sequence[onnx.NodeProto], *, domain: str = "") -> None:
+        """Other nodes in the place of a reader of a weight; the last one makes what it made."""
+        self.replaced[self.maker[where.node]] = list(nodes)
+        self.readers[where.weight].discard(self.maker[where.node])
+        if domain and all(o.domain != domain for o in self.model.proto.opset_import):
+            self.model.proto.opset_import.append(helper.make_opsetid(domain, 1))
+
+    def decode(self, where: Layer | Place, form: Decoder) -> None:
+        """Ask for a weight that one node reads; of several askers some may get the same."""
+        place = self.maker[where.node]
+        for known, readers in self.asked[where.weight]:
+            if known.same(form):
+                readers.add(place)
+                return
+        self.asked[where.weight].append((form, {place}))
+
+    def finish(self) -> Model:
+        before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
+        for weight, forms in self.asked.items():
+            for form, readers in forms:
+                alone = self.readers[weight] <= readers and weight not in self.given
+                out = weight if alone else self.names.fresh(f"{weight}/dq")
+                before[min(readers)] += form.nodes(self, weight, out)
+                if alone:
+                    del self.model.weights[weight]
+                    continue
+                for place in readers:
+                    for k, name in enumerate(self.nodes[place].input):
+                        if name == weight:
+                            self.nodes[place].input[k] = out
+        nodes: list[onnx.NodeProto] = []
+        for k, node in enumerate(self.nodes):
+            nodes += [*before[k], *self.replaced.get(k, [node])]
+        self._hint()
+        replace_nodes(self.model.graph, nodes)
+        self._drop_unread()
+        return self.model
+
+    def _hint(self) -> None:
+        """Record the shapes of what nodes of other domains make: nobody can infer them."""
+        known = {v.name for v in (*self.model.graph.value_info, *self.model.graph.output)}
+        wanted = {nodes[-1].output[0] for nodes in self.replaced.values()} - known
+        if not wanted:
+            return
+        try:
+            inferred = onnx.shape_inference.infer_shapes(structure(self.original), data_prop=True).graph.value_info
+        except Exception:  # whatever its C++ code throws; shapes then stay unknown
+            return
+        self.model.graph.value_info.extend(v for v in inferred if v.name in wanted)
+
+    def _drop_unread(self) -> None:
+        read = set(self.given)
+        for node in self.model.graph.node:
+            read.update((*node.input, *captured(node)))
+        for name in [w for w in self.readers if w in self.model.weights and w not in read]:
+            del self.model.weights[name]
+
+
+@dataclass(frozen=True)
+class Dequantized:
+    """DequantizeLinear in every run, or with ``once`` nodes that a runtime computes when it opens the file."""
+
+    form: Laid
+    once: bool
+
+    def same(self, other: Decoder) -> bool:
+        return isinstance(other, Dequantized) and self.once == other.once and self.form.same(other.form)
+
+    def nodes(self, work: Work, weight: str, out: str) -> list[onnx.NodeProto]:
+        form, kind = self.form, work.original.weights[weight].dtype
+        made = out if kind == form.scale.dtype else work.names.fresh(f"{weight}/float")
+        once = form.once() if self.once else None
+        nodes = self._every_run(work, weight, made) if once is None else self._once(work, weight, made, *once)
+        if made != out:
+            to = helper.np_dtype_to_tensor_dtype(kind)
+            nodes.append(helper.make_node("Cast", [made], [out], work.names.fresh(f"{weight}/Cast"), to=to))
+        return nodes
+
+    def _every_run(self, work: Work, weight: str, out: str) -> list[onnx.NodeProto]:
+        form = self.form
+        operands = [work.constant(f"{weight}/q", form.integers), work.constant(f"{weight}/scale", form.scale)]
+        if form.zero is not None:
+            operands.append(work.constant(f"{weight}/zero", form.zero))
+        title = work.names.fresh(f"{weight}/Dequantize")
+        node = helper.make_node("DequantizeLinear", operands, [out], title, axis=form.axis)
+        if form.block:
+            node.attribute.append(helper.make_attribute("block_size", form.block))
+        return [node]
+
+    def _once(
+        self, work: Work, weight: str, out: str, integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None
+    ) -> list[onnx.NodeProto]:
+        """Nodes of constants only: (Cast(integers) - zero) * scale, in the weight's shape."""
+        shape = work.original.weights[weight].shape
+        steps: list[tuple[str, list[str]]] = [("Cast", [])]
+        if zero is not None:
+            steps.append(("Sub", [work.constant(f"{weight}/zero", zero)]))
+        steps.append(("Mul", [work.constant(f"{weight}/scale", scale)]))
+        if integers.shape != shape:
+            steps.append(("Reshape", [work.constant(f"{weight}/shape", np.array(shape, np.int64))]))
+        nodes, name = [], work.constant(f"{weight}/q", integers)
+        for k, (op, operands) in enumerate(steps):
+            made = out if k == len(steps) - 1 else work.names.fresh(f"{weight}/{op.lower()}")
+            node = helper.make_node(op, [name, *operands], [made], work.names.fresh(f"{weight}/{op}"))
+            if op == "Cast":
+                node.attribute.append(helper.make_attribute("to", helper.np_dtype_to_tensor_dtype(scale.dtype)))
+            nodes.append(node)
+            name = made
+        return nodes
