@@ -11,9 +11,9 @@ from ...graph.errors import UsageError
 from ...graph.model import Model
 from ..base import Context
 from ..budget.solvers import Item, solve_exact
+from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs
 from ..calibration.layers import Layer
-from ..calibration.stream import STORE_BYTES, Inputs, Store
 from ..precision.result import Result
 from ..precision.sensitivity import sensitivity
 from ..quantize.allocation.budgeted import fitting_file, room_for

@@ -23,10 +23,10 @@ import onnx
 from ...graph.errors import BadModel
 from ...graph.model import Model
 from ..base import Context
+from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ..calibration.feeds import calibration_inputs
 from ..calibration.layers import Floats, Layer, spread_places
 from ..calibration.samples import rows_for
-from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
 from ..precision.result import Result
 from ..rewrite.edit import Edit, Outcome
 from ..simplify import fold_batch_norm, with_biases
@@ -112,21 +112,21 @@ def fitted(model: Model, layers: Mapping[str, Layer], context: Context) -> dict[
     found = {}
     with Store(STORE_BYTES, context.folder) as store:
         batches, _ = calibration_inputs(model, context)
-        stream = Stream(model, Inputs(batches, store))
+        cache = ActivationCache(model, Inputs(batches, store))
         for k, (node, layer) in enumerate(layers.items()):
-            stream.hold([layer.x, layer.node])
-            found[node] = _fit(model, layer, stream)
-            stream.retain([name for one in list(layers.values())[k + 1 :] for name in (one.x, one.node)])
+            cache.hold([layer.x, layer.node])
+            found[node] = _fit(model, layer, cache)
+            cache.retain([name for one in list(layers.values())[k + 1 :] for name in (one.x, one.node)])
             context.tick(k + 1, len(layers))
     return found
 
 
-def _fit(model: Model, layer: Layer, stream: Stream) -> Fitted:
+def _fit(model: Model, layer: Layer, cache: ActivationCache) -> Fitted:
     signs = np.where(layer.matrix(model.weights[layer.weight]) < 0, -1.0, 1.0).astype(np.float32)
-    mean = _means(layer, stream)
-    positions = -(-rows_for(signs.shape[2]) // max(1, stream.samples))
+    mean = _means(layer, cache)
+    positions = -(-rows_for(signs.shape[2]) // max(1, cache.samples))
     sums = np.zeros((5, *signs.shape[:2]))
-    for batch, keys in zip(stream.batches([layer.x, layer.node]), stream.keys, strict=True):
+    for batch, keys in zip(cache.batches([layer.x, layer.node]), cache.keys, strict=True):
         x = batch[layer.x]
         places = spread_places(layer, x, positions, keys)
         dots = layer.rows(_signs(x, mean, layer), places) @ signs.transpose(0, 2, 1)
@@ -139,10 +139,10 @@ def _fit(model: Model, layer: Layer, stream: Stream) -> Fitted:
     return Fitted(mean, scale.reshape(-1), ((y - scale * d) / n).reshape(-1))
 
 
-def _means(layer: Layer, stream: Stream) -> Floats:
+def _means(layer: Layer, cache: ActivationCache) -> Floats:
     """Of each channel of what a layer reads."""
     total, count = np.zeros(1), 0
-    for batch in stream.batches([layer.x]):
+    for batch in cache.batches([layer.x]):
         x = np.moveaxis(batch[layer.x], layer.channel_axis, -1).reshape(-1, batch[layer.x].shape[layer.channel_axis])
         total, count = total + x.sum(axis=0, dtype=np.float64), count + len(x)
     return np.asarray((total / max(1, count)).astype(np.float32))

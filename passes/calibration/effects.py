@@ -10,8 +10,8 @@ from scipy.special import log_softmax
 
 from ...graph.model import Model
 from ...graph.nodes import captured
+from .activation_cache import ActivationCache, Inputs
 from .layers import Floats
-from .stream import Inputs, Stream
 
 _BEFORE = ("Softmax", "LogSoftmax", "Identity", "Sigmoid")
 """Looked through at the end of a network: what goes into them tells more than what comes out."""
@@ -26,9 +26,9 @@ class Effects:
 
     def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1, divergence: bool = False) -> None:
         self.model, self.inputs, self.threads, self.divergence = model, inputs, threads, divergence
-        self.stream = stream = Stream(model, inputs, threads=threads)
+        self.cache = cache = ActivationCache(model, inputs, threads=threads)
         self.outputs = scored(model)
-        truth = list(stream.batches(self.outputs))
+        truth = list(cache.batches(self.outputs))
         steady = [n for n in self.outputs if len({b[n].shape[1:] for b in truth}) == 1]
         self.outputs, self._truth = steady, [{n: b[n] for n in steady} for b in truth]
         self._power = {n: max(_variance([b[n] for b in self._truth]), 1e-30) for n in self.outputs}
@@ -43,8 +43,8 @@ class Effects:
     def start_at(self, place: int) -> None:
         """Hold what is alive before the node at ``place``; variants must agree with the model up to there."""
         alive = [n for n, i in self._made.items() if i < place and self._last_read.get(n, -1) >= place]
-        self.stream.hold(alive)
-        self.stream.drop(n for n in self.stream.held if n not in alive and n not in self.stream.inputs)
+        self.cache.hold(alive)
+        self.cache.drop(n for n in self.cache.held if n not in alive and n not in self.cache.inputs)
 
     def of(self, weights: Mapping[str, Floats]) -> float:
         """Mean squared difference of the outputs with these constants, relative to the outputs' variance.
@@ -52,15 +52,15 @@ class Effects:
         Not for scores of classes that are compared by divergence.
         """
         variant = Model(self.model.proto, {**self.model.weights, **weights}, None, [])
-        return self._between(self.stream, variant)
+        return self._between(self.cache, variant)
 
     def of_model(self, variant: Model) -> float:
         """The same for a variant that may be built otherwise; it runs from the inputs on."""
-        return self._between(Stream(variant, self.inputs, threads=self.threads), variant)
+        return self._between(ActivationCache(variant, self.inputs, threads=self.threads), variant)
 
-    def _between(self, stream: Stream, variant: Model) -> float:
+    def _between(self, cache: ActivationCache, variant: Model) -> float:
         total, sizes = dict.fromkeys(self.outputs, 0.0), dict.fromkeys(self.outputs, 0)
-        for batch, truth in zip(stream.batches(self.outputs, variant), self._truth, strict=True):
+        for batch, truth in zip(cache.batches(self.outputs, variant), self._truth, strict=True):
             for name in self.outputs:
                 if batch[name].shape != truth[name].shape:
                     return float("inf")

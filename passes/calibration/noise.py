@@ -14,8 +14,8 @@ from ...measure.data.preprocess import parse_preprocess
 from ...measure.data.readers import Arrays, Field, Reader
 from ...measure.data.source import DataSource, read_data
 from ...measure.run.tensor_specs import Port, input_ports
+from .activation_cache import ActivationCache, Inputs
 from .layers import Floats
-from .stream import Inputs, Stream
 
 _BLOCK = 32
 """Samples drawn from one seed, so that how they are read makes no difference."""
@@ -141,13 +141,13 @@ def renormalized(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Mod
     Differs: the network is fitted to the inputs, not the inputs to the network.
     """
     changed = model.copy()
-    stream = Stream(changed, inputs, threads=threads)
+    cache = ActivationCache(changed, inputs, threads=threads)
     nodes = [n for n in changed.graph.node if n.op_type == "BatchNormalization" and is_standard(n)]
     nodes = [n for n in nodes if all(name in changed.weights for name in n.input[1:5])]
     for i, node in enumerate(nodes):
-        stream.hold([node.input[0]])
+        cache.hold([node.input[0]])
         total, squares, count = np.zeros(1), np.zeros(1), 0
-        for batch in stream.batches([node.input[0]]):
+        for batch in cache.batches([node.input[0]]):
             value = batch[node.input[0]].astype(np.float64)
             axes = (0, *range(2, value.ndim))
             total, squares = total + value.sum(axis=axes), squares + np.square(value).sum(axis=axes)
@@ -158,5 +158,5 @@ def renormalized(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Mod
             name = f"{node.input[k]}_noise_{i}"
             changed.weights[name] = np.asarray(value, dtype=changed.weights[node.input[k]].dtype)
             node.input[k] = name
-        stream.retain([n.input[0] for n in nodes[i + 1 :]])
+        cache.retain([n.input[0] for n in nodes[i + 1 :]])
     return changed, len(nodes)

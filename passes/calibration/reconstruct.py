@@ -124,7 +124,7 @@ class Sample:
 
 
 def refit_through(
-    clip: tuple[float, float],
+    bounds: tuple[float, float],
     samples: Callable[[], Iterator[Callable[[], Sample]]],
     known: Moments,
     fit: Fit,
@@ -133,7 +133,7 @@ def refit_through(
     rounds: int = REFITS,
     strength: float = RIDGE,
 ) -> Fit:
-    """Refit again with targets that count only what gets through a rectifier between the limits ``clip``.
+    """Refit again with targets that count only what gets through a rectifier between the ``bounds``.
 
     Where the original is cut off, any value that is cut off too will do: the target becomes the fit's own prediction,
     moved to the limit if it is on the wrong side. ``known`` has the moments of the same rows.
@@ -141,7 +141,7 @@ def refit_through(
     Source: the alternation of Zhang et al., "Accelerating Very Deep Convolutional Networks", PAMI 2016,
     arXiv:1505.06798, with the auxiliary variable set to its optimum for an infinite penalty.
     """
-    low, high = clip
+    low, high = bounds
     for _ in range(rounds):
         moments = known.other_targets()
         moments.add_all(partial(through, low, high, fit, sample) for sample in samples())

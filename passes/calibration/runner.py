@@ -17,8 +17,8 @@ from ...measure.run.running import Tick
 from ...measure.run.session import open_session, run
 from ...measure.run.tensor_specs import input_ports
 from ..base import Context
+from .activation_cache import part
 from .statistics import NotFinite, Statistic
-from .stream import part
 
 BUDGET_BYTES = 1 << 28
 """What the tensors of one run may take together."""

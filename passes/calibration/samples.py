@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 
 from ...graph.errors import BadData, BadModel
-from .goals import Goal
+from .activation_cache import ActivationCache, Batch
 from .layers import Floats, Ints, Layer, spread_places
 from .moments import Moments
 from .reconstruct import Sample
-from .stream import Batch, Stream
+from .targets import ReconstructionTarget
 
 ROWS = 1 << 17
 """Rows of a layer's input that statistics are taken from, over all samples together: where a layer has more positions,
@@ -30,7 +30,7 @@ def rows_for(columns: int, most: int = ROWS) -> int:
 
 
 def samples_of(
-    layer: Layer, goal: Goal, ours: Stream, theirs: Stream, rows: int = ROWS
+    layer: Layer, target: ReconstructionTarget, ours: ActivationCache, theirs: ActivationCache, rows: int = ROWS
 ) -> Iterator[Callable[[], Sample]]:
     """Batch by batch, as functions that make the rows when called; ``layer`` is the one of ``ours``.
 
@@ -39,26 +39,28 @@ def samples_of(
     """
     rows = rows_for(layer.columns(ours.model.weights[layer.weight]), rows)
     positions = -(-rows // ours.samples)
-    pairs = zip(ours.batches([layer.x, *goal.others]), theirs.batches([goal.tensor]), ours.keys, strict=True)
+    pairs = zip(ours.batches([layer.x, *target.others]), theirs.batches([target.tensor]), ours.keys, strict=True)
 
     def sample(mine: Batch, other: Batch, keys: Ints) -> Sample:
-        wanted, x = other[goal.tensor], mine[layer.x]
+        wanted, x = other[target.tensor], mine[layer.x]
         along = layer.rows_along(x)
-        if any(layer.without_channels(y) != along for y in (wanted, *(mine[n] for n in goal.others))):
+        if any(layer.without_channels(y) != along for y in (wanted, *(mine[n] for n in target.others))):
             raise BadModel(
                 f"{layer.op} {layer.node!r} cannot be fitted: the compressed network gives it other shapes",
                 why="shapes that depend on values, as after NonZero, do not stay comparable",
                 fix="run without --data, or --exclude what comes before it",
             )
         chosen = spread_places(layer, x, positions, keys)
-        others = sum((layer.values(mine[name], chosen) for name in goal.others), 0.0)
+        others = sum((layer.values(mine[name], chosen) for name in target.others), 0.0)
         return Sample(layer.rows(x, chosen), layer.values(wanted, chosen), others)
 
     for mine, other, keys in pairs:
         yield partial(sample, mine, other, keys)
 
 
-def moments_of(layer: Layer, goal: Goal, ours: Stream, theirs: Stream, rows: int = ROWS) -> Moments:
+def moments_of(
+    layer: Layer, target: ReconstructionTarget, ours: ActivationCache, theirs: ActivationCache, rows: int = ROWS
+) -> Moments:
     """Moments of what reaches a layer in one network with what it is to become in another.
 
     Raises:
@@ -66,7 +68,7 @@ def moments_of(layer: Layer, goal: Goal, ours: Stream, theirs: Stream, rows: int
         BadData: they hold NaN or infinity.
     """
     moments = Moments()
-    moments.add_all(partial(plain, make) for make in samples_of(layer, goal, ours, theirs, rows))
+    moments.add_all(partial(plain, make) for make in samples_of(layer, target, ours, theirs, rows))
     if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
         raise BadData(
             f"{layer.op} {layer.node!r} meets NaN or infinity on the calibration data",

@@ -10,12 +10,12 @@ import numpy as np
 
 from ...graph.model import Model
 from ..base import Context
-from .goals import Goal, goals_of
+from .activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from .layers import Floats, Layer, Layers
 from .moments import Moments, blas_threads_for, one_blas_thread
 from .reconstruct import Fit, refit_through, ridge
 from .samples import ROWS, moments_of, samples_of
-from .stream import STORE_BYTES, Inputs, Store, Stream
+from .targets import ReconstructionTarget, targets_of
 
 STRENGTH = 1e-3
 """Pull of the refit towards the old weights, relative to the mean variance of a column."""
@@ -133,37 +133,37 @@ class _Walk(Generic[Q]):
         refit: bool,
     ) -> None:
         self.rules, self.strength, self.aware, self.refit = rules, strength, aware, refit
-        self.theirs = Stream(original, inputs)
-        self.ours = Stream(running.copy(), inputs)
+        self.theirs = ActivationCache(original, inputs)
+        self.ours = ActivationCache(running.copy(), inputs)
         self.rows = rows
         layers, here = Layers(original), list(Layers(running))
-        goals = goals_of(original, layers)
-        self.pairs = [(one, now, goals.of(one)) for one, now in zip(layers, here, strict=True)]
+        targets = targets_of(original, layers)
+        self.pairs = [(one, now, targets.of(one)) for one, now in zip(layers, here, strict=True)]
         names = [one.weight for one, _, _ in self.pairs]
         self.tied = {name for name in names if names.count(name) > 1}
         self.known: dict[object, tuple[str, Q]] = {}  # by the weight, which several layers may share
         self.outcome = Walked[Q]()
 
     def run(self, tick: Callable[[int, int | None], None]) -> Walked[Q]:
-        for k, (layer, now, goal) in enumerate(self.pairs):
+        for k, (layer, now, target) in enumerate(self.pairs):
             rule = self.rules.get(layer.node)
             if rule is not None:
-                self._layer(layer, now, goal, rule)
+                self._layer(layer, now, target, rule)
             later = [p for p in self.pairs[k + 1 :] if p[0].node in self.rules]
             self.ours.retain([name for _, one, g in later for name in (one.x, *g.others)])
             self.theirs.retain([g.tensor for _, _, g in later])
             tick(k + 1, len(self.pairs))
         return self.outcome
 
-    def _layer(self, layer: Layer, now: Layer, goal: Goal, rule: Rule[Q]) -> None:
+    def _layer(self, layer: Layer, now: Layer, target: ReconstructionTarget, rule: Rule[Q]) -> None:
         model = self.ours.model
-        self.ours.hold([now.x, *goal.others])
-        self.theirs.hold([goal.tensor])
-        moments = moments_of(now, goal, self.ours, self.theirs, self.rows)
+        self.ours.hold([now.x, *target.others])
+        self.theirs.hold([target.tensor])
+        moments = moments_of(now, target, self.ours, self.theirs, self.rows)
         old = now.matrix(model.weights[now.weight])
         centred, free = now.bias is not None, now.weight not in self.tied
         with blas_threads_for(old.shape[2]):
-            fit = self._fit(moments, old, goal, now) if self.refit and free else Fit(old, np.zeros(old.shape[:2]))
+            fit = self._fit(moments, old, target, now) if self.refit and free else Fit(old, np.zeros(old.shape[:2]))
             second = moments.covariance if centred and free else moments.second
             pull = self.strength * np.einsum("gcc->g", second) / max(1, second.shape[-1])
             damped = second + pull[:, None, None] * np.eye(second.shape[-1])
@@ -180,14 +180,14 @@ class _Walk(Generic[Q]):
             model.weights[now.bias] = now.bias_like(offset, model.weights[now.bias])
             self.outcome.biases[layer.bias] = model.weights[now.bias]
 
-    def _fit(self, moments: Moments, old: Floats, goal: Goal, now: Layer) -> Fit:
+    def _fit(self, moments: Moments, old: Floats, target: ReconstructionTarget, now: Layer) -> Fit:
         centred = now.bias is not None
         fit = ridge(moments, old, centred=centred, strength=self.strength)
-        if goal.clip is None or not centred or not self.aware:
+        if target.activation_bounds is None or not centred or not self.aware:
             return fit
         return refit_through(
-            goal.clip,
-            lambda: samples_of(now, goal, self.ours, self.theirs, self.rows),
+            target.activation_bounds,
+            lambda: samples_of(now, target, self.ours, self.theirs, self.rows),
             moments,
             fit,
             old,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...graph.model import Model
-from ..calibration.goals import goals_of
+from ..calibration.activation_cache import ActivationCache, Inputs
 from ..calibration.layers import Layers
 from ..calibration.moments import blas_threads_for, one_blas_thread
-from ..calibration.stream import Inputs, Stream
+from ..calibration.targets import targets_of
 from ..simplify import Names
 from .losses import constants_of, layers_of, wanted_of
 from .options import Option
@@ -25,13 +25,13 @@ def alone(model: Model, looked: Model, plan: Mapping[int, tuple[Unit, Option]], 
 
     ``looked`` has the same structure, its normalizations fitted to the inputs.
     """
-    layers, names, stream = layers_of(looked), Names(model), Stream(looked, inputs)
-    goals = goals_of(looked, Layers(looked))
+    layers, names, cache = layers_of(looked), Names(model), ActivationCache(looked, inputs)
+    targets = targets_of(looked, Layers(looked))
     done = Done()
     fitted = 0
     for unit, option in sorted(plan.values(), key=lambda pair: pair[0].site.place):
         scheme, layer = SCHEMES[option.scheme], layers.get(unit.site.output)
-        wanted = wanted_of(looked, unit, layers, goals, stream, NOISE_STRENGTH)
+        wanted = wanted_of(looked, unit, layers, targets, cache, NOISE_STRENGTH)
         matrices = unit.site.matrices(model.weights[unit.weight])
         with blas_threads_for(unit.site.columns):
             factors = scheme.factor(unit.site, matrices, option.rank, wanted.moments if wanted else None)

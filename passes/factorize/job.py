@@ -18,11 +18,11 @@ from ...measure.accuracy import evaluate_model
 from ...measure.data.source import DataSource
 from ...measure.run.inputs import runnable_inputs
 from ..base import Context
+from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
-from ..calibration.goals import goals_of
 from ..calibration.layers import Floats, Layers
 from ..calibration.noise import renormalized
-from ..calibration.stream import STORE_BYTES, Inputs, Store, Stream
+from ..calibration.targets import targets_of
 from ..prune.latency.goal import LatencyReport
 from ..prune.latency.model import sizes_of
 from ..prune.removal_cost import Amounts
@@ -278,10 +278,10 @@ class Job:
             if self.noise:
                 return alone(self.model, self.looked, plan, Inputs(self.batches, store))
             inputs = Inputs(self._walked, store)
-            goals = goals_of(self.model, Layers(self.model))
-            streams = Stream(self.model, inputs), Stream(self.model, inputs)
+            targets = targets_of(self.model, Layers(self.model))
+            caches = ActivationCache(self.model, inputs), ActivationCache(self.model, inputs)
             walk = Walk(
-                self.model, plan, layers_of(self.model), goals, *streams, refit=self.asked.refit, tick=self._tick(1)
+                self.model, plan, layers_of(self.model), targets, *caches, refit=self.asked.refit, tick=self._tick(1)
             )
             return walk.run()
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from ...graph.cost import cost
 from ...graph.model import Model
+from ..calibration.activation_cache import ActivationCache, Inputs
 from ..calibration.effects import Effects
-from ..calibration.goals import Goals, goals_of
 from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.samples import ROWS, moments_of
-from ..calibration.stream import Inputs, Stream
+from ..calibration.targets import ReconstructionTargets, targets_of
 from .options import Option, between, sampled
 from .schemes.scheme import SCHEMES, TwoFactors
 from .sites import Unit
@@ -81,19 +81,19 @@ def by_outputs(
     A few ranks of each scheme are tried, with factors that are best for the original's activations.
     """
     layers = layers_of(model)
-    goals = goals_of(model, Layers(model))
-    stream = Stream(model, inputs)
+    targets = targets_of(model, Layers(model))
+    cache = ActivationCache(model, inputs)
     effects = Effects(model, inputs.first(_samples(model, tables)))
     found: dict[int, Table] = {}
     order = sorted(range(len(tables)), key=lambda k: tables[k][0].site.place)
     for done, k in enumerate(order):
         unit, options = tables[k]
         effects.start_at(min(site.place for site in unit.sites))
-        wanted = wanted_of(model, unit, layers, goals, stream, strength)
+        wanted = wanted_of(model, unit, layers, targets, cache, strength)
         with blas_threads_for(unit.site.columns):
             found[k] = _measured(model, unit, options, layers.get(unit.site.output), wanted, effects)
         left = [layers[tables[j][0].site.output] for j in order[done + 1 :] if tables[j][0].site.output in layers]
-        stream.retain([n for one in left for n in (one.x, goals.of(one).tensor, *goals.of(one).others)])
+        cache.retain([n for one in left for n in (one.x, targets.of(one).tensor, *targets.of(one).others)])
         tick(done + 1, len(tables))
     return [found[k] for k in range(len(tables))]
 
@@ -112,15 +112,20 @@ def layers_of(model: Model) -> dict[str, Layer]:
 
 
 def wanted_of(
-    model: Model, unit: Unit, layers: Mapping[str, Layer], goals: Goals, stream: Stream, strength: float = STRENGTH
+    model: Model,
+    unit: Unit,
+    layers: Mapping[str, Layer],
+    targets: ReconstructionTargets,
+    cache: ActivationCache,
+    strength: float = STRENGTH,
 ) -> Wanted | None:
     """What the original's layer makes of the original's activations; None where it has no moments."""
     layer = layers.get(unit.site.output)
     if layer is None or unit.site.columns > LARGEST:
         return None
-    goal = goals.of(layer)
-    stream.hold([layer.x, goal.tensor, *goal.others])
-    moments = moments_of(layer, goal, stream, stream, ROWS // 2)
+    target = targets.of(layer)
+    cache.hold([layer.x, target.tensor, *target.others])
+    moments = moments_of(layer, target, cache, cache, ROWS // 2)
     old = layer.matrix(model.weights[layer.weight])
     return Wanted.of(moments, old, centred=layer.bias is not None, strength=strength)
 

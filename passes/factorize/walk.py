@@ -13,12 +13,12 @@ import numpy as np
 
 from ...graph.model import Model
 from ...graph.nodes import captured
-from ..calibration.goals import Goal, Goals
+from ..calibration.activation_cache import ActivationCache
 from ..calibration.layers import Floats, Layer
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import REFITS, RIDGE, Fit, refit_through, ridge, through
 from ..calibration.samples import moments_of, samples_of
-from ..calibration.stream import Stream
+from ..calibration.targets import ReconstructionTarget, ReconstructionTargets
 from ..simplify import Names
 from .options import Option
 from .rewrite import Split, apply, split
@@ -58,14 +58,14 @@ class Walk:
         model: Model,
         plan: Mapping[int, tuple[Unit, Option]],
         layers: Mapping[str, Layer],
-        goals: Goals,
-        original: Stream,
-        compressed: Stream,
+        targets: ReconstructionTargets,
+        original: ActivationCache,
+        compressed: ActivationCache,
         *,
         refit: bool = True,
         tick: Callable[[int, int | None], None] = lambda done, total: None,
     ) -> None:
-        self.model, self.layers, self.goals = model, layers, goals
+        self.model, self.layers, self.targets = model, layers, targets
         self.original, self.compressed = original, compressed
         self.refit, self.tick = refit, tick
         self.names = Names(model)
@@ -86,20 +86,20 @@ class Walk:
         self._update()
         walked = fitted = refitted = 0
         for i, layer in enumerate(layers):
-            goal = self.goals.of(layer)
+            target = self.targets.of(layer)
             for node in self.model.graph.node[walked : place[layer.node]]:
                 if dirty.intersection((*node.input, *captured(node))):
                     dirty.update(o for o in node.output if o)
             walked = max(walked, place[layer.node])
             if layer.node in self.planned:
-                self._factorize(layer, goal, *self.planned[layer.node])
+                self._factorize(layer, target, *self.planned[layer.node])
                 fitted += 1
-            elif self.refit and dirty.intersection((layer.x, *goal.others)):
-                self._refit(layer, goal)
+            elif self.refit and dirty.intersection((layer.x, *target.others)):
+                self._refit(layer, target)
                 refitted += 1
-            if layer.node in self.planned or dirty.intersection((layer.x, *goal.others)):
+            if layer.node in self.planned or dirty.intersection((layer.x, *target.others)):
                 dirty.update((layer.node, layer.output))
-            later = [(one, self.goals.of(one)) for one in layers[i + 1 :]]
+            later = [(one, self.targets.of(one)) for one in layers[i + 1 :]]
             self.compressed.retain([name for one, g in later for name in (one.x, *g.others)])
             self.original.retain([g.tensor for _, g in later])
             self.tick(i + 1, len(layers))
@@ -108,13 +108,13 @@ class Walk:
     def _update(self) -> None:
         self.compressed.model = apply(self.model, self.splits, self.weights)
 
-    def _hold(self, layer: Layer, goal: Goal) -> None:
-        self.compressed.hold([layer.x, *goal.others])
-        self.original.hold([goal.tensor])
+    def _hold(self, layer: Layer, target: ReconstructionTarget) -> None:
+        self.compressed.hold([layer.x, *target.others])
+        self.original.hold([target.tensor])
 
-    def _factorize(self, layer: Layer, goal: Goal, unit: Unit, option: Option) -> None:
-        self._hold(layer, goal)
-        moments = moments_of(layer, goal, self.compressed, self.original)
+    def _factorize(self, layer: Layer, target: ReconstructionTarget, unit: Unit, option: Option) -> None:
+        self._hold(layer, target)
+        moments = moments_of(layer, target, self.compressed, self.original)
         scheme = SCHEMES[option.scheme]
         old = layer.matrix(self.model.weights[layer.weight])
         centred = layer.bias is not None
@@ -122,29 +122,29 @@ class Walk:
             with blas_threads_for(old.shape[2]):
                 wanted = Wanted.of(moments, old, centred=centred)
                 factors = scheme.factor(unit.site, wanted.weight, option.rank, wanted.moments)
-            if again == AWARE or goal.clip is None or not centred:
+            if again == AWARE or target.activation_bounds is None or not centred:
                 break
             fit = Fit(factors.product(), wanted.offset(factors.product()))
-            samples = samples_of(layer, goal, self.compressed, self.original)
+            samples = samples_of(layer, target, self.compressed, self.original)
             moments = moments.other_targets()
-            moments.add_all(partial(through, *goal.clip, fit, sample) for sample in samples)
+            moments.add_all(partial(through, *target.activation_bounds, fit, sample) for sample in samples)
         if layer.bias is not None:
             self._bias(layer, wanted.offset(factors.product()))
         self.splits.append(split(self.model, unit, scheme, factors.scaled(1 / layer.alpha), self.names))
         self._update()
 
-    def _refit(self, layer: Layer, goal: Goal) -> None:
+    def _refit(self, layer: Layer, target: ReconstructionTarget) -> None:
         """A layer that stays whole still sees other inputs than it was made for."""
-        self._hold(layer, goal)
-        moments = moments_of(layer, goal, self.compressed, self.original)
+        self._hold(layer, target)
+        moments = moments_of(layer, target, self.compressed, self.original)
         old = layer.matrix(self.model.weights[layer.weight])
         centred = layer.bias is not None
         with blas_threads_for(old.shape[2]):
             fit = ridge(moments, old, centred=centred, strength=RIDGE)
-        if goal.clip is not None and centred:
+        if target.activation_bounds is not None and centred:
             fit = refit_through(
-                goal.clip,
-                lambda: samples_of(layer, goal, self.compressed, self.original),
+                target.activation_bounds,
+                lambda: samples_of(layer, target, self.compressed, self.original),
                 moments,
                 fit,
                 old,

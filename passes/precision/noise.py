@@ -11,8 +11,8 @@ from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ...measure.run.session import open_session, run
 from ...measure.run.tensor_specs import input_ports
+from ..calibration.activation_cache import part
 from ..calibration.runner import plan, run_bytes
-from ..calibration.stream import part
 from .decibels import EXACT
 from .result import LayerNote
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from ...graph.model import Model
+from ..calibration.activation_cache import ActivationCache, Batch, Inputs
 from ..calibration.effects import Effects
 from ..calibration.layers import Floats, Layer, Layers, spread_places
 from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
-from ..calibration.stream import Batch, Inputs, Stream
 from ..calibration.walk import Coarse, Rule, row_costs
 
 Measure = Literal["outputs", "divergence", "layer"]
@@ -41,14 +41,14 @@ def sensitivity(
     the rules instead of to nearest numbers, as the layers will be in the end.
     """
     layers = [one for one in Layers(model) if one.node in rules]
-    stream = Stream(model, inputs)
+    cache = ActivationCache(model, inputs)
     effects = Effects(model, inputs, divergence=measure == "divergence") if measure != "layer" else None
     place = {o: k for k, node in enumerate(model.graph.node) for o in node.output}
     found = {}
     for k, layer in enumerate(layers):
-        stream.hold([layer.x])
+        cache.hold([layer.x])
         moments = Moments()
-        moments.add_all(partial(_rows, layer, batch, keys, inputs.samples) for batch, keys in _batches(stream, layer))
+        moments.add_all(partial(_rows, layer, batch, keys, inputs.samples) for batch, keys in _batches(cache, layer))
         if effects is not None:
             effects.start_at(place[layer.node])
         losses = []
@@ -61,13 +61,13 @@ def sensitivity(
             else:
                 losses.append(effects.of(_constants(model, layer, moments, wanted, matrices)))
         found[layer.node] = np.array(losses)
-        stream.retain([one.x for one in layers[k + 1 :]])
+        cache.retain([one.x for one in layers[k + 1 :]])
         tick(k + 1, len(layers))
     return found
 
 
-def _batches(stream: Stream, layer: Layer) -> Iterator[tuple[Batch, np.ndarray]]:
-    yield from zip(stream.batches([layer.x]), stream.keys, strict=True)
+def _batches(cache: ActivationCache, layer: Layer) -> Iterator[tuple[Batch, np.ndarray]]:
+    yield from zip(cache.batches([layer.x]), cache.keys, strict=True)
 
 
 def _rows(layer: Layer, batch: Batch, keys: np.ndarray, samples: int) -> tuple[Floats, None]:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....graph.errors import BadData
-from ...calibration.goals import Goals
+from ...calibration.activation_cache import ActivationCache, Batch
 from ...calibration.layers import Floats, Layer, spread_places
 from ...calibration.moments import Moments, blas_threads_for
 from ...calibration.reconstruct import RIDGE, damped, inverse
 from ...calibration.samples import ROWS, rows_for
-from ...calibration.stream import Batch, Stream
+from ...calibration.targets import ReconstructionTargets
 from ..readers import Readers, Seat
 from .elimination import Elimination, Reader, eliminate
 
@@ -44,10 +44,16 @@ class Curves:
     """Orders the channels of groups on the statistics of the original network."""
 
     def __init__(
-        self, readers: Readers, stream: Stream, goals: Goals, *, ridge: float = RIDGE, rows: int = ROWS
+        self,
+        readers: Readers,
+        cache: ActivationCache,
+        targets: ReconstructionTargets,
+        *,
+        ridge: float = RIDGE,
+        rows: int = ROWS,
     ) -> None:
-        """The stream's model may have other weights than the one analysed, of the same shapes and by the same names."""
-        self.readers, self.stream, self.goals = readers, stream, goals
+        """The cache's model may have other weights than the one analysed, of the same shapes and by the same names."""
+        self.readers, self.cache, self.targets = readers, cache, targets
         self.strength, self.rows = ridge, rows
 
     def groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
@@ -73,11 +79,11 @@ class Curves:
         ordered, after = self._reading(numbers), self._reading(later)
         found: dict[str, Moments] = {}
         for i, layer in enumerate(ordered):
-            goal = self.goals.of(layer).tensor
-            self.stream.hold([layer.x, goal])
-            found[layer.node] = self._moments(layer, goal)
+            target = self.targets.of(layer).tensor
+            self.cache.hold([layer.x, target])
+            found[layer.node] = self._moments(layer, target)
             left = [*ordered[i + 1 :], *after]
-            self.stream.retain([name for one in left for name in (one.x, self.goals.of(one).tensor)])
+            self.cache.retain([name for one in left for name in (one.x, self.targets.of(one).tensor)])
         return found
 
     def _reading(self, numbers: Sequence[int]) -> list[Layer]:
@@ -89,27 +95,27 @@ class Curves:
         """Statistics of some layers' rows, one layer after the other in graph order."""
         ordered = sorted(layers, key=lambda layer: self.readers.place[layer.node])
         for i, layer in enumerate(ordered):
-            self.stream.hold([layer.x])
+            self.cache.hold([layer.x])
             moments, wanted = Moments(), self._positions(layer)
-            for batch, keys in zip(self.stream.batches([layer.x]), self.stream.keys, strict=True):
+            for batch, keys in zip(self.cache.batches([layer.x]), self.cache.keys, strict=True):
                 chosen = spread_places(layer, batch[layer.x], wanted, keys)
                 moments.add(layer.rows(batch[layer.x], chosen))
             yield layer, moments
-            self.stream.retain([one.x for one in ordered[i + 1 :]])
+            self.cache.retain([one.x for one in ordered[i + 1 :]])
 
     def _positions(self, layer: Layer) -> int:
         """Positions of each sample that are looked at."""
-        columns = layer.columns(self.stream.model.weights[layer.weight])
-        return -(-rows_for(columns, self.rows) // self.stream.samples)
+        columns = layer.columns(self.cache.model.weights[layer.weight])
+        return -(-rows_for(columns, self.rows) // self.cache.samples)
 
-    def _moments(self, layer: Layer, goal: str) -> Moments:
+    def _moments(self, layer: Layer, target: str) -> Moments:
         moments, wanted = Moments(), self._positions(layer)
 
         def piece(batch: Batch, keys: Ints) -> tuple[Floats, Floats]:
             chosen = spread_places(layer, batch[layer.x], wanted, keys)
-            return layer.rows(batch[layer.x], chosen), layer.values(batch[goal], chosen)
+            return layer.rows(batch[layer.x], chosen), layer.values(batch[target], chosen)
 
-        batches = zip(self.stream.batches([layer.x, goal]), self.stream.keys, strict=True)
+        batches = zip(self.cache.batches([layer.x, target]), self.cache.keys, strict=True)
         moments.add_all(partial(piece, batch, keys) for batch, keys in batches)
         if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
             raise BadData(
@@ -139,8 +145,8 @@ class Curves:
 
     def _mean_squares(self, name: str, axis: int) -> Floats:
         """Shapes: (length of the axis,)."""
-        constant = self.stream.model.weights.get(name)
-        values = [constant] if constant is not None else [batch[name] for batch in self.stream.batches([name])]
+        constant = self.cache.model.weights.get(name)
+        values = [constant] if constant is not None else [batch[name] for batch in self.cache.batches([name])]
         squares = [np.square(np.moveaxis(v, axis, 0).reshape(v.shape[axis], -1), dtype=np.float64) for v in values]
         return np.asarray(sum(s.sum(axis=1) for s in squares) / sum(s.shape[1] for s in squares))
 
@@ -163,7 +169,7 @@ class Curves:
                 h = stats.covariance if layer.bias else stats.second
                 with blas_threads_for(h.shape[1]):
                     inverses[layer.node] = [inverse(damped(m, self.strength)) for m in h]
-            old = layer.matrix(self.stream.model.weights[layer.weight])
+            old = layer.matrix(self.cache.model.weights[layer.weight])
             worth = 1.0 / max(float(stats.target_variance.sum()), 1e-30)
             for g in range(layer.groups):
                 readers.append(Reader(old[g], inverses[layer.node][g], seat.channel[g], worth))

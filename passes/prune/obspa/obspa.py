@@ -13,15 +13,15 @@ import numpy as np
 from ....graph.coupling import Removal, remove
 from ....graph.errors import UsageError
 from ....graph.model import Model
+from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
-from ...calibration.goals import Goals
 from ...calibration.layers import Floats, Layer
 from ...calibration.moments import Moments, one_blas_thread
 from ...calibration.noise import renormalized
 from ...calibration.reconstruct import RIDGE, solve
 from ...calibration.samples import ROWS
-from ...calibration.stream import STORE_BYTES, Inputs, Store, Stream
+from ...calibration.targets import ReconstructionTargets
 from ...simplify import fold_batch_norm, with_biases
 from ..choose import Ranking
 from ..criteria.criteria import CRITERIA, Criterion
@@ -90,7 +90,7 @@ class Obspa:
             raise UsageError("obspa takes no --steps", why="it scores anew after every channel already")
         self.job = job
         self.readers = Readers(job.coupling)
-        self.goals = Goals(job.coupling.model, job.coupling.prepared.shapes, self.readers.layers)
+        self.targets = ReconstructionTargets(job.coupling.model, job.coupling.prepared.shapes, self.readers.layers)
         self.notes: list[str] = []
 
     @one_blas_thread
@@ -145,7 +145,7 @@ class Obspa:
     def _alone(self, inputs: Inputs, removal: Removal) -> Refitted:
         """Refit each layer by itself: what noise does further on is no guide to what went wrong before."""
         model = self.job.coupling.model
-        work = Curves(self.readers, Stream(self.model, inputs, threads=1), self.goals, ridge=self._strength)
+        work = Curves(self.readers, ActivationCache(self.model, inputs, threads=1), self.targets, ridge=self._strength)
         kept = {one.node: self._kept(one, removal) for one in self.readers.layers if not self.readers.tied(one)}
         layers = [layer for layer in self.readers.layers if kept.get(layer.node) is not None]
         weights: dict[str, Floats] = {}
@@ -198,8 +198,8 @@ class Obspa:
         job = self.job
         with Store(STORE_BYTES, job.context.folder) as store:
             inputs = Inputs(self._batches, store)
-            stream = Stream(self.model, inputs, threads=1)
-            work = Curves(self.readers, stream, self.goals, ridge=self._strength, rows=ROWS // 2)
+            cache = ActivationCache(self.model, inputs, threads=1)
+            work = Curves(self.readers, cache, self.targets, ridge=self._strength, rows=ROWS // 2)
             levels, samples = self._looks()
             looked = inputs.first(samples)
             effects = None
@@ -288,9 +288,9 @@ class Obspa:
         tick = self.job.context.tick
         return Refit(
             self.readers,
-            self.goals,
-            Stream(self.model, inputs, threads=1),
-            Stream(self.model, inputs, threads=1),
+            self.targets,
+            ActivationCache(self.model, inputs, threads=1),
+            ActivationCache(self.model, inputs, threads=1),
             removed,
             later,
             removal.removed,

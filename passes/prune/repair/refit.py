@@ -18,13 +18,13 @@ from ....graph.coupling.solve import BoolArray
 from ....graph.errors import BadModel
 from ....graph.nodes import captured
 from ...base import Context
+from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Batch, Inputs, Store
 from ...calibration.feeds import calibration_inputs
-from ...calibration.goals import Goal, Goals
 from ...calibration.layers import Floats, Ints, Layer, Layers, spread_places
 from ...calibration.moments import Moments, blas_threads_for, one_blas_thread
 from ...calibration.reconstruct import RIDGE, Fit, Sample, damped, inverse, refit_through, ridge
 from ...calibration.samples import ROWS, rows_for
-from ...calibration.stream import STORE_BYTES, Batch, Inputs, Store, Stream
+from ...calibration.targets import ReconstructionTarget, ReconstructionTargets
 from ..obspa.elimination import Reader, eliminate
 from ..readers import Readers
 from .repair import REPAIRS, Repaired, with_weights
@@ -44,9 +44,9 @@ class Refit:
     """One walk. ``keep`` maps groups that may choose anew to their widths; ``removed`` is settled from the start."""
 
     readers: Readers
-    goals: Goals
-    original: Stream
-    compressed: Stream
+    targets: ReconstructionTargets
+    original: ActivationCache
+    compressed: ActivationCache
     removed: BoolArray
     keep: dict[int, int]
     planned: BoolArray
@@ -67,14 +67,14 @@ class Refit:
         for i, layer in enumerate(layers):
             if layer.output not in self._layers:
                 continue  # nobody reads it, so it went with the nodes that nobody reads
-            goal = self.goals.of(layer)
+            target = self.targets.of(layer)
             self._spread(self.readers.place[layer.node])
             deciding = [k for k in self.keep if any(s.layer.node == layer.node for s in self.readers.seats(k))]
-            if deciding or self._dirty.intersection((layer.x, *goal.others)) or layer.x in self._removal.shrinking:
-                self._layer(layer, goal, deciding)
+            if deciding or self._dirty.intersection((layer.x, *target.others)) or layer.x in self._removal.shrinking:
+                self._layer(layer, target, deciding)
                 count += 1
-                self._dirty.update((layer.output, goal.tensor))
-            later = [(one, self.goals.of(one)) for one in layers[i + 1 :]]
+                self._dirty.update((layer.output, target.tensor))
+            later = [(one, self.targets.of(one)) for one in layers[i + 1 :]]
             self.compressed.retain([name for one, g in later for name in (one.x, *g.others)])
             self.original.retain([g.tensor for _, g in later])
             self.tick(i + 1, len(layers))
@@ -98,14 +98,14 @@ class Refit:
         self.compressed.model = remove(self._removal)
         self._layers = Layers(self.compressed.model).by_output
 
-    def _layer(self, layer: Layer, goal: Goal, deciding: Sequence[int]) -> None:
+    def _layer(self, layer: Layer, target: ReconstructionTarget, deciding: Sequence[int]) -> None:
         now = self._layers[layer.output]
-        self.compressed.hold([now.x, *goal.others])
-        self.original.hold([goal.tensor])
+        self.compressed.hold([now.x, *target.others])
+        self.original.hold([target.tensor])
         model = self.compressed.model
         rows = rows_for(now.columns(model.weights[now.weight]), self.rows)
         moments = Moments()
-        moments.add_all(partial(_plain, make) for make in self._samples(now, goal, rows))
+        moments.add_all(partial(_plain, make) for make in self._samples(now, target, rows))
         old = now.matrix(model.weights[now.weight])
         centred = now.bias is not None
         with blas_threads_for(old.shape[2]):
@@ -115,10 +115,10 @@ class Refit:
                 now = self._layers[layer.output]
                 old, moments = old[:, :, keep], moments.only(keep)
             fit = ridge(moments, old, centred=centred, strength=self.strength)
-        if goal.clip is not None and centred and self.aware:
+        if target.activation_bounds is not None and centred and self.aware:
             fit = refit_through(
-                goal.clip,
-                lambda: self._samples(now, goal, rows),
+                target.activation_bounds,
+                lambda: self._samples(now, target, rows),
                 moments,
                 fit,
                 old,
@@ -127,20 +127,22 @@ class Refit:
             )
         self._write(layer, now, fit)
 
-    def _samples(self, layer: Layer, goal: Goal, rows: int) -> Iterator[Callable[[], Sample]]:
+    def _samples(self, layer: Layer, target: ReconstructionTarget, rows: int) -> Iterator[Callable[[], Sample]]:
         positions = -(-rows // self.compressed.samples)
-        masks = self._removal.tensor(goal.tensor)
-        pairs = zip(self.compressed.batches([layer.x, *goal.others]), self.original.batches([goal.tensor]), strict=True)
+        masks = self._removal.tensor(target.tensor)
+        pairs = zip(
+            self.compressed.batches([layer.x, *target.others]), self.original.batches([target.tensor]), strict=True
+        )
 
         def sample(ours: Batch, theirs: Batch, keys: Ints) -> Sample:
-            wanted = theirs[goal.tensor]
+            wanted = theirs[target.tensor]
             along = layer.rows_along(ours[layer.x])
-            if any(layer.without_channels(y) != along for y in (wanted, *(ours[n] for n in goal.others))):
+            if any(layer.without_channels(y) != along for y in (wanted, *(ours[n] for n in target.others))):
                 raise _unsteady(layer)
             chosen = spread_places(layer, ours[layer.x], positions, keys)
             for axis, mask in masks.items():
                 wanted = np.compress(mask, wanted, axis=axis)
-            others = sum((layer.values(ours[name], chosen) for name in goal.others), 0.0)
+            others = sum((layer.values(ours[name], chosen) for name in target.others), 0.0)
             return Sample(layer.rows(ours[layer.x], chosen), layer.values(wanted, chosen), others)
 
         for (ours, theirs), keys in zip(pairs, self.compressed.keys, strict=True):
@@ -245,11 +247,11 @@ def refit(removal: Removal, context: Context) -> Repaired:
     coupling = removal.coupling
     batches, notes = calibration_inputs(coupling.model, context)
     readers = Readers(coupling)
-    goals = Goals(coupling.model, coupling.prepared.shapes, readers.layers)
+    targets = ReconstructionTargets(coupling.model, coupling.prepared.shapes, readers.layers)
     with Store(STORE_BYTES, context.folder) as store:
         inputs = Inputs(batches, store)
-        streams = Stream(coupling.model, inputs), Stream(coupling.model, inputs)
+        caches = ActivationCache(coupling.model, inputs), ActivationCache(coupling.model, inputs)
         done = Refit(
-            readers, goals, streams[0], streams[1], removal.removed, {}, removal.removed, tick=context.tick
+            readers, targets, caches[0], caches[1], removal.removed, {}, removal.removed, tick=context.tick
         ).run()
     return Repaired(done.weights, {"refitted": done.layers, "samples": inputs.samples}, notes)

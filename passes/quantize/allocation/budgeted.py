@@ -8,10 +8,10 @@ from functools import partial
 from ....graph.errors import TargetUnreachable, UsageError
 from ....graph.io.save import file_bytes
 from ....graph.model import Model
+from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.layers import Layer
 from ...calibration.runner import required
-from ...calibration.stream import STORE_BYTES, Inputs, Store
 from ...precision.grid import Grid
 from ...precision.places import weight_bytes
 from ...precision.result import Result

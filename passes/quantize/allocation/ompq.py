@@ -15,8 +15,8 @@ from scipy.optimize import linprog
 from scipy.sparse import block_diag, csr_matrix, vstack
 
 from ....graph.errors import IntaglioError, TargetUnreachable, UsageError
+from ...calibration.activation_cache import ActivationCache
 from ...calibration.layers import Layer
-from ...calibration.stream import Stream
 from .allocate import Choices, Floats, allocator
 
 BETA = 10.0
@@ -91,10 +91,10 @@ def importance(layers: Sequence[Choices], beta: float = BETA) -> Floats:
     return np.asarray(np.cumsum(theta[::-1])[::-1] / np.arange(len(layers), 0, -1))
 
 
-def grams(stream: Stream, layers: Sequence[Layer]) -> Iterator[Floats]:
+def grams(cache: ActivationCache, layers: Sequence[Layer]) -> Iterator[Floats]:
     """Of each layer's output, one layer after the other. Shapes: (samples, samples)."""
     for layer in layers:
-        parts = [batch[layer.output] for batch in stream.batches([layer.output])]
+        parts = [batch[layer.output] for batch in cache.batches([layer.output])]
         rows = np.concatenate([np.asarray(p, np.float64).reshape(len(p), -1) for p in parts])
         yield rows @ rows.T
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ....graph.model import Model
+from ...calibration.activation_cache import ActivationCache, Inputs
 from ...calibration.layers import Layer, Layers
-from ...calibration.stream import Inputs, Stream
 from ...precision.grid import Grid
 from ...precision.sensitivity import Measure, sensitivity
 from ..allocation.allocate import ALLOCATORS, Choices
@@ -55,8 +55,8 @@ def mixed(
         losses = sensitivity(model, inputs, rules, measure=measure, tick=tick)
     products: dict[str, np.ndarray] = {}
     if chosen.grams:
-        stream = Stream(model, inputs.first(SAMPLES))
-        products = {one.node: gram for one, gram in zip(layers, grams(stream, layers), strict=True)}
+        cache = ActivationCache(model, inputs.first(SAMPLES))
+        products = {one.node: gram for one, gram in zip(layers, grams(cache, layers), strict=True)}
     choices = []
     for one in layers:
         options, shape = grids[one.node], model.weights[one.weight].shape

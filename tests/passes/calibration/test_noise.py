@@ -10,8 +10,8 @@ import pytest
 from intaglio.graph.errors import UsageError
 from intaglio.graph.model import Model
 from intaglio.measure.data.source import DataSource
+from intaglio.passes.calibration.activation_cache import Inputs, Store
 from intaglio.passes.calibration.noise import noise_source, pink, renormalized
-from intaglio.passes.calibration.stream import Inputs, Store
 from tests.passes.parsed import parsed, run_plainly
 
 NORMS = "float[{0}] g{1}, float[{0}] b{1}, float[{0}] m{1}, float[{0}] v{1}"

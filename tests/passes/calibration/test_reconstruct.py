@@ -172,7 +172,7 @@ def test_a_fit_gives_what_it_says_in_the_precision_of_the_rows() -> None:
 
 # Through a rectifier: what is wanted lies beyond a limit for many rows, and anything beyond it will do.
 
-CLIPS = st.sampled_from([(0.0, INFINITY), (0.0, 1.0), (-3.0, INFINITY), (-INFINITY, 0.5), (-0.5, 2.0)])
+BOUNDS = st.sampled_from([(0.0, INFINITY), (0.0, 1.0), (-3.0, INFINITY), (-INFINITY, 0.5), (-0.5, 2.0)])
 
 
 class Clipped:
@@ -191,17 +191,17 @@ class Clipped:
             others = self.others[:, rows] if isinstance(self.others, np.ndarray) else 0.0
             yield partial(Sample, self.problem.u[:, rows], self.wanted[:, rows], others)
 
-    def missed(self, fit: Fit, clip: tuple[float, float]) -> np.ndarray:
+    def missed(self, fit: Fit, bounds: tuple[float, float]) -> np.ndarray:
         """Squared distance to the nearest value that would do. Shapes: (groups,)."""
-        low, high = clip
+        low, high = bounds
         got = fit(self.problem.u) + self.others
         enough = (self.wanted <= low) & (got <= low) | (self.wanted >= high) & (got >= high)
         gap = np.where(enough, 0.0, got - np.clip(self.wanted, low, high))
         return np.asarray(np.square(gap).mean(axis=1).sum(axis=1))
 
-    def seen(self, fit: Fit, clip: tuple[float, float]) -> np.ndarray:
+    def seen(self, fit: Fit, bounds: tuple[float, float]) -> np.ndarray:
         """Squared difference behind the rectifier. Shapes: (groups,)."""
-        gap = np.clip(fit(self.problem.u) + self.others, *clip) - np.clip(self.wanted, *clip)
+        gap = np.clip(fit(self.problem.u) + self.others, *bounds) - np.clip(self.wanted, *bounds)
         return np.asarray(np.square(gap).mean(axis=1).sum(axis=1))
 
     def start(self, strength: float) -> Fit:
@@ -214,38 +214,38 @@ class Clipped:
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIZES, CLIPS, STRENGTHS, st.booleans())
+@given(SIZES, BOUNDS, STRENGTHS, st.booleans())
 def test_every_round_comes_nearer_to_values_that_would_do(
-    sizes: tuple[int, int, int, int, int], clip: tuple[float, float], strength: float, branch: bool
+    sizes: tuple[int, int, int, int, int], bounds: tuple[float, float], strength: float, branch: bool
 ) -> None:
     """What falls, in every group and round, is the distance to values that would do, plus the pull."""
     case = Clipped(*sizes, branch=branch)
     fit = case.start(strength)
     for _ in range(4):
-        before = case.missed(fit, clip) + case.pulled(fit, strength)
-        fit = refit_through(clip, case.samples, case.known, fit, case.problem.old, rounds=1, strength=strength)
-        after = case.missed(fit, clip) + case.pulled(fit, strength)
+        before = case.missed(fit, bounds) + case.pulled(fit, strength)
+        fit = refit_through(bounds, case.samples, case.known, fit, case.problem.old, rounds=1, strength=strength)
+        after = case.missed(fit, bounds) + case.pulled(fit, strength)
         assert (after <= before * (1 + ROUNDING) + ROUNDING).all()
 
 
 @settings(max_examples=40, deadline=None)
-@given(SIZES, CLIPS, STRENGTHS)
+@given(SIZES, BOUNDS, STRENGTHS)
 def test_behind_the_rectifier_the_error_is_no_larger_than_before_it_was_looked_through(
-    sizes: tuple[int, int, int, int, int], clip: tuple[float, float], strength: float
+    sizes: tuple[int, int, int, int, int], bounds: tuple[float, float], strength: float
 ) -> None:
     case = Clipped(*sizes, branch=True)
     start = case.start(strength)
-    fit = refit_through(clip, case.samples, case.known, start, case.problem.old, strength=strength)
-    limit = case.missed(start, clip) + case.pulled(start, strength)
-    assert (case.seen(fit, clip) <= limit * (1 + ROUNDING) + ROUNDING).all()
+    fit = refit_through(bounds, case.samples, case.known, start, case.problem.old, strength=strength)
+    limit = case.missed(start, bounds) + case.pulled(start, strength)
+    assert (case.seen(fit, bounds) <= limit * (1 + ROUNDING) + ROUNDING).all()
 
 
 def test_rounds_are_those_of_one_refit_after_the_other() -> None:
     case = Clipped(3, 2, 40, 5, 3, branch=True)
-    clip, old = (0.0, INFINITY), case.problem.old
-    once = partial(refit_through, clip, case.samples, case.known, rounds=1, strength=1e-3)
+    bounds, old = (0.0, INFINITY), case.problem.old
+    once = partial(refit_through, bounds, case.samples, case.known, rounds=1, strength=1e-3)
     twice = once(once(case.start(1e-3), old), old)
-    both = refit_through(clip, case.samples, case.known, case.start(1e-3), old, rounds=2, strength=1e-3)
+    both = refit_through(bounds, case.samples, case.known, case.start(1e-3), old, rounds=2, strength=1e-3)
     np.testing.assert_allclose(both.weight, twice.weight)
     np.testing.assert_allclose(both.offset, twice.offset)
 

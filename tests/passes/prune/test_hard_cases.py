@@ -10,10 +10,10 @@ from intaglio.graph.errors import BadModel
 from intaglio.graph.model import Model
 from intaglio.graph.shapes import infer_shapes
 from intaglio.passes import Context
-from intaglio.passes.calibration.goals import Goals
+from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
 from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.calibration.noise import noise_source
-from intaglio.passes.calibration.stream import Inputs, Store, Stream
+from intaglio.passes.calibration.targets import ReconstructionTargets
 from intaglio.passes.prune.prune import Pruned
 from tests.passes.parsed import data_for, parsed, run_plainly
 
@@ -30,9 +30,9 @@ def test_a_name_given_twice_is_held_once() -> None:
     m = parsed("float[N, 4] x", "float[N, 4] y", "float[4, 4] w", "h = MatMul(x, w) y = Relu(h)")
     x = f(6, 4)
     with Store(1 << 20) as store:
-        stream = Stream(m, Inputs([{"x": x[:4]}, {"x": x[4:]}], store))
-        stream.hold(["h", "h"])
-        got = np.concatenate([b["h"] for b in stream.batches(["h"])])
+        cache = ActivationCache(m, Inputs([{"x": x[:4]}, {"x": x[4:]}], store))
+        cache.hold(["h", "h"])
+        got = np.concatenate([b["h"] for b in cache.batches(["h"])])
     np.testing.assert_allclose(got, run_plainly(m, {"x": x}, ["h"])["h"], atol=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_readers_inside_subgraphs_have_no_limits() -> None:
         "else_branch = e () => (float q) { q = Tanh(a) }>",
     )
     layers = Layers(m)
-    assert Goals(m, infer_shapes(m), layers).of(next(iter(layers))).clip is None
+    assert ReconstructionTargets(m, infer_shapes(m), layers).of(next(iter(layers))).activation_bounds is None
 
 
 def test_noise_for_channels_last_models() -> None:

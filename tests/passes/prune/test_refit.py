@@ -16,9 +16,9 @@ from intaglio.graph.errors import UsageError
 from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
 from intaglio.passes import Context
-from intaglio.passes.calibration.goals import Goals
+from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
 from intaglio.passes.calibration.layers import Layer, Layers
-from intaglio.passes.calibration.stream import Inputs, Store, Stream
+from intaglio.passes.calibration.targets import ReconstructionTargets
 from intaglio.passes.prune.proof import prove
 from intaglio.passes.prune.readers import Readers
 from intaglio.passes.prune.repair.refit import Refit, Refitted, locally_decided
@@ -67,12 +67,12 @@ class Case:
         for k in keep or {}:
             removed[self.coupling.groups[k].atoms] = False
         readers = Readers(self.coupling)
-        goals = Goals(self.coupling.model, self.coupling.prepared.shapes, readers.layers)
+        targets = ReconstructionTargets(self.coupling.model, self.coupling.prepared.shapes, readers.layers)
         with Store(1 << 26) as store:
             batches = [{"x": self.x[k : k + batch]} for k in range(0, SAMPLES, batch)]
             inputs = Inputs(batches, store)
-            one, two = Stream(self.coupling.model, inputs), Stream(self.coupling.model, inputs)
-            refit = Refit(readers, goals, one, two, removed, dict(keep or {}), self.removed)
+            one, two = ActivationCache(self.coupling.model, inputs), ActivationCache(self.coupling.model, inputs)
+            refit = Refit(readers, targets, one, two, removed, dict(keep or {}), self.removed)
             for name, value in options.items():
                 setattr(refit, name, value)
             done = refit.run()
@@ -94,14 +94,14 @@ def names_of(layer: Layer) -> set[str]:
 
 
 def error_at(case: Case, layer: Layer, weights: Mapping[str, np.ndarray], *, centred: bool) -> tuple[float, float]:
-    """Mean square of what the layer's goal misses, and that of the goal itself; without the mean where ``centred``."""
-    goals = Goals(case.coupling.model, case.coupling.prepared.shapes, Layers(case.coupling.model))
-    goal = goals.of(layer)
+    """Mean square of what the layer's target misses, and that of the target itself; without the mean where ``centred``."""
+    targets = ReconstructionTargets(case.coupling.model, case.coupling.prepared.shapes, Layers(case.coupling.model))
+    target = targets.of(layer)
     removal = case.removal(weights)
-    found = run_plainly(remove(removal), {"x": case.x}, [layer.output, *[n for n in goal.others if n != "x"]])
-    got = sum((found | {"x": case.x})[name] for name in (layer.output, *goal.others))
-    wanted = case.truth[goal.tensor]
-    for axis, mask in removal.tensor(goal.tensor).items():
+    found = run_plainly(remove(removal), {"x": case.x}, [layer.output, *[n for n in target.others if n != "x"]])
+    got = sum((found | {"x": case.x})[name] for name in (layer.output, *target.others))
+    wanted = case.truth[target.tensor]
+    for axis, mask in removal.tensor(target.tensor).items():
         wanted = np.compress(mask, wanted, axis=axis)
     axis = layer.channel_axis % wanted.ndim
     gap, size = (np.moveaxis(v, axis, -1).reshape(-1, v.shape[axis]).astype(np.float64) for v in (got - wanted, wanted))

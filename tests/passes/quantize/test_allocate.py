@@ -11,9 +11,9 @@ import pytest
 from intaglio.graph.errors import TargetUnreachable, UsageError
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
+from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
 from intaglio.passes.calibration.effects import Effects, divergences
 from intaglio.passes.calibration.layers import Layers
-from intaglio.passes.calibration.stream import Inputs, Store, Stream
 from intaglio.passes.precision.grid import Grid
 from intaglio.passes.precision.sensitivity import sensitivity
 from intaglio.passes.quantize.allocation.allocate import ALLOCATORS, Choices
@@ -226,6 +226,6 @@ def test_grams_are_products_of_outputs(inputs: Inputs) -> None:
     model = net()
     layers = list(Layers(model))
     x = np.concatenate([b["x"] for b in batches()])
-    for layer, gram in zip(layers, grams(Stream(model, inputs), layers), strict=True):
+    for layer, gram in zip(layers, grams(ActivationCache(model, inputs), layers), strict=True):
         rows = run(open_session(model, outputs=[layer.output]), {"x": x})[layer.output].reshape(len(x), -1)
         np.testing.assert_allclose(gram, rows @ rows.T, rtol=1e-3, atol=1e-3)

@@ -63,7 +63,7 @@ class Store:
 
 
 class Inputs:
-    """Calibration inputs, cut into batches once and for all; any number of streams may run over them."""
+    """Calibration inputs, cut into batches once and for all; any number of caches may run over them."""
 
     def __init__(self, batches: Iterable[Mapping[str, Floats]], store: Store) -> None:
         self.store = store
@@ -96,10 +96,10 @@ def _keys(batch: Mapping[str, Floats]) -> Ints:
     return np.array([crc32(row.tobytes()) for row in first], dtype=np.int64)
 
 
-class Stream:
+class ActivationCache:
     """One model over calibration inputs.
 
-    ``model`` may be replaced while the stream runs: what is held stays held.
+    ``model`` may be replaced while the cache runs: what is held stays held.
     """
 
     def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1) -> None:

@@ -15,41 +15,41 @@ from ...graph.nodes import attribute, captured, is_standard
 from ...graph.shapes import Shapes
 from .layers import Layer, Layers
 
-Clip = tuple[float, float]
-CLIPS: dict[str, Callable[[onnx.NodeProto, Model], Clip | None]] = {}
+Bounds = tuple[float, float]
+ACTIVATION_BOUNDS: dict[str, Callable[[onnx.NodeProto, Model], Bounds | None]] = {}
 """Values up to the lower limit, and from the upper one on, come out as if they were the limit."""
 
 
-def clips(op: str) -> Callable[[Callable[[onnx.NodeProto, Model], Clip | None]], None]:
-    def add(limits: Callable[[onnx.NodeProto, Model], Clip | None]) -> None:
-        CLIPS[op] = limits
+def bounded_by(op: str) -> Callable[[Callable[[onnx.NodeProto, Model], Bounds | None]], None]:
+    def add(limits: Callable[[onnx.NodeProto, Model], Bounds | None]) -> None:
+        ACTIVATION_BOUNDS[op] = limits
 
     return add
 
 
-@clips("Relu")
-def _relu(node: onnx.NodeProto, model: Model) -> Clip:
+@bounded_by("Relu")
+def _relu(node: onnx.NodeProto, model: Model) -> Bounds:
     return 0.0, np.inf
 
 
-@clips("HardSwish")
-def _hard_swish(node: onnx.NodeProto, model: Model) -> Clip:
+@bounded_by("HardSwish")
+def _hard_swish(node: onnx.NodeProto, model: Model) -> Bounds:
     return -3.0, np.inf
 
 
-@clips("HardSigmoid")
-def _hard_sigmoid(node: onnx.NodeProto, model: Model) -> Clip | None:
+@bounded_by("HardSigmoid")
+def _hard_sigmoid(node: onnx.NodeProto, model: Model) -> Bounds | None:
     slope, shift = float(attribute(node, "alpha", 0.2)), float(attribute(node, "beta", 0.5))
     return (-shift / slope, (1 - shift) / slope) if slope > 0 else None
 
 
-@clips("ThresholdedRelu")
-def _thresholded(node: onnx.NodeProto, model: Model) -> Clip:
+@bounded_by("ThresholdedRelu")
+def _thresholded(node: onnx.NodeProto, model: Model) -> Bounds:
     return float(attribute(node, "alpha", 1.0)), np.inf
 
 
-@clips("Clip")
-def _clip(node: onnx.NodeProto, model: Model) -> Clip | None:
+@bounded_by("Clip")
+def _clip(node: onnx.NodeProto, model: Model) -> Bounds | None:
     limits = []
     for i, otherwise in ((1, -np.inf), (2, np.inf)):
         name = node.input[i] if len(node.input) > i else ""
@@ -59,25 +59,25 @@ def _clip(node: onnx.NodeProto, model: Model) -> Clip | None:
     return limits[0], limits[1]
 
 
-def _limits(node: onnx.NodeProto, model: Model) -> Clip | None:
-    found = CLIPS.get(node.op_type) if is_standard(node) else None
+def _limits(node: onnx.NodeProto, model: Model) -> Bounds | None:
+    found = ACTIVATION_BOUNDS.get(node.op_type) if is_standard(node) else None
     return found(node, model) if found is not None else None
 
 
 @dataclass(frozen=True)
-class Goal:
+class ReconstructionTarget:
     """``tensor`` of the original is what the layer's output plus ``others`` (of the compressed model) should become.
 
-    ``clip`` are the limits between which it gets through what follows, None if all of it does.
+    ``activation_bounds`` are the limits between which it gets through what follows, None if all of it does.
     """
 
     tensor: str
     others: tuple[str, ...] = ()
-    clip: Clip | None = None
+    activation_bounds: Bounds | None = None
 
 
-class Goals:
-    """Goals of all layers of a model, for compression in graph order.
+class ReconstructionTargets:
+    """Targets of all layers of a model, for compression in graph order.
 
     ``shapes`` are those of more than one sample: a mean over samples must not look like a tensor of samples.
     """
@@ -99,7 +99,7 @@ class Goals:
                 self._readers[name].append(node)
         self._outputs = {o.name for o in model.graph.output}
 
-    def of(self, layer: Layer) -> Goal:
+    def of(self, layer: Layer) -> ReconstructionTarget:
         """Follow sums whose other operand is complete before the layer runs: they carry what went wrong there."""
         tensor, others = layer.output, []
         place = self._place[layer.node]
@@ -112,13 +112,13 @@ class Goals:
                 break
             others.append(other)
             tensor = node.output[0]
-        return Goal(tensor, tuple(others), self._clip(tensor))
+        return ReconstructionTarget(tensor, tuple(others), self._bounds(tensor))
 
     def _alike(self, one: str, two: str) -> bool:
         dims = self._shapes.dims
         return one in dims and dims[one] == dims.get(two)
 
-    def _clip(self, tensor: str) -> Clip | None:
+    def _bounds(self, tensor: str) -> Bounds | None:
         readers = self._readers[tensor]
         if tensor in self._outputs or not readers:
             return None
@@ -129,6 +129,6 @@ class Goals:
         return (low, high) if np.isfinite(low) or np.isfinite(high) else None
 
 
-def goals_of(model: Model, layers: Layers) -> Goals:
-    """Goals of a model as it stands, whatever its symbolic dimensions."""
-    return Goals(model, prepare(model).shapes, layers)
+def targets_of(model: Model, layers: Layers) -> ReconstructionTargets:
+    """Targets of a model as it stands, whatever its symbolic dimensions."""
+    return ReconstructionTargets(model, prepare(model).shapes, layers)

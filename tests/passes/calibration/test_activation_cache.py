@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.model import Model
-from intaglio.passes.calibration.stream import Inputs, Store, Stream, part
+from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store, part
 from tests.passes.parsed import data_for, parsed, run_plainly
 
 BRANCHED = parsed(
@@ -53,8 +53,8 @@ SIZES = [3, 3, 1]
 TRUTH = run_plainly(BRANCHED, ARRAYS, TENSORS) | ARRAYS
 
 
-def assert_true(stream: Stream, names: Sequence[str]) -> None:
-    batches = list(stream.batches(names))
+def assert_true(cache: ActivationCache, names: Sequence[str]) -> None:
+    batches = list(cache.batches(names))
     assert [len(b[names[0]]) for b in batches] == SIZES
     for name in names:
         np.testing.assert_allclose(np.concatenate([b[name] for b in batches]), TRUTH[name], atol=1e-5, err_msg=name)
@@ -86,22 +86,22 @@ def test_values_are_those_of_a_plain_run_whatever_is_held(
     actions: list[tuple[str, list[str]]], budget_bytes: int
 ) -> None:
     with Store(budget_bytes) as store:
-        stream = Stream(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
+        cache = ActivationCache(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
         for action, names in actions:
-            before = set(stream.held)
+            before = set(cache.held)
             if action == "hold":
-                stream.hold(names)
-                assert set(stream.held) == before | set(names)
+                cache.hold(names)
+                assert set(cache.held) == before | set(names)
             elif action == "read":
-                assert_true(stream, names)
-                assert set(stream.held) == before
+                assert_true(cache, names)
+                assert set(cache.held) == before
             elif action == "retain":
-                stream.retain(names)
-                assert set(stream.held) == frontier(BRANCHED, names, before) | set(ARRAYS)
+                cache.retain(names)
+                assert set(cache.held) == frontier(BRANCHED, names, before) | set(ARRAYS)
             else:
-                stream.drop(names)
-                assert set(stream.held) == before - set(names)
-        assert_true(stream, TENSORS)
+                cache.drop(names)
+                assert set(cache.held) == before - set(names)
+        assert_true(cache, TENSORS)
         assert store.used_bytes <= budget_bytes
 
 
@@ -116,33 +116,33 @@ def test_parts_start_from_what_is_held_and_repeat_nothing() -> None:
 def test_one_output_of_a_node_may_be_held_and_changed_while_another_is_computed() -> None:
     """The held value counts, also where the node that made it must run again for another output."""
     with Store(1 << 20) as store:
-        stream = Stream(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
-        stream.hold(["left"])
-        stream.replace("left", lambda value: value + 1)
-        found = np.concatenate([b["turned"] for b in stream.batches(["turned"])])
+        cache = ActivationCache(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
+        cache.hold(["left"])
+        cache.replace("left", lambda value: value + 1)
+        found = np.concatenate([b["turned"] for b in cache.batches(["turned"])])
     np.testing.assert_allclose(found, np.concatenate([TRUTH["right"], TRUTH["left"] + 1], axis=1), atol=1e-5)
 
 
 def test_a_walk_through_the_network_never_holds_more_than_a_cut_through_it() -> None:
     with Store(1 << 20) as store:
-        stream = Stream(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
+        cache = ActivationCache(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
         walk, most = ["r", "s", "turned", "f", "j"], 0
         for k, name in enumerate(walk):
-            stream.hold([name])
-            most = max(most, len(stream.held) - len(ARRAYS))
-            assert_true(stream, [name])
-            stream.retain(walk[k + 1 :])
+            cache.hold([name])
+            most = max(most, len(cache.held) - len(ARRAYS))
+            assert_true(cache, [name])
+            cache.retain(walk[k + 1 :])
         assert most == 2
-        assert set(stream.held) == set(ARRAYS)
+        assert set(cache.held) == set(ARRAYS)
         assert store.used_bytes == sum(a.nbytes for a in ARRAYS.values())
 
 
 def test_retain_keeps_what_else_it_is_told_to() -> None:
     with Store(1 << 20) as store:
-        stream = Stream(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
-        stream.hold(["a", "s", "z"])
-        stream.retain(["turned"], also=["z"])
-        assert set(stream.held) == {"image", "extra", "s", "z"}
+        cache = ActivationCache(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
+        cache.hold(["a", "s", "z"])
+        cache.retain(["turned"], also=["z"])
+        assert set(cache.held) == {"image", "extra", "s", "z"}
 
 
 def test_a_model_may_be_replaced_while_what_is_held_stays() -> None:
@@ -150,21 +150,21 @@ def test_a_model_may_be_replaced_while_what_is_held_stays() -> None:
     other.weights["w1"] = other.weights["w1"] * 2
     other.weights["w4"] = other.weights["w4"] * 3
     with Store(1 << 20) as store:
-        stream = Stream(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
-        stream.hold(["j"])
-        stream.model = other
-        assert_true(stream, ["j"])
+        cache = ActivationCache(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
+        cache.hold(["j"])
+        cache.model = other
+        assert_true(cache, ["j"])
         expected = 3 * (TRUTH["y"] - BRANCHED.weights["b4"]) + BRANCHED.weights["b4"]
-        np.testing.assert_allclose(np.concatenate([b["y"] for b in stream.batches(["y"])]), expected, atol=1e-5)
-        once = np.concatenate([b["a"] for b in stream.batches(["a"], BRANCHED)])
+        np.testing.assert_allclose(np.concatenate([b["y"] for b in cache.batches(["y"])]), expected, atol=1e-5)
+        once = np.concatenate([b["a"] for b in cache.batches(["a"], BRANCHED)])
         np.testing.assert_allclose(once, TRUTH["a"], atol=1e-5)
-        np.testing.assert_allclose(np.concatenate([b["a"] for b in stream.batches(["a"])]), 2 * TRUTH["a"], atol=1e-5)
+        np.testing.assert_allclose(np.concatenate([b["a"] for b in cache.batches(["a"])]), 2 * TRUTH["a"], atol=1e-5)
 
 
 def test_two_streams_over_the_same_inputs_do_not_disturb_each_other() -> None:
     with Store(1500) as store:
         inputs = Inputs(batched(ARRAYS, SIZES), store)
-        one, two = Stream(BRANCHED, inputs), Stream(BRANCHED, inputs)
+        one, two = ActivationCache(BRANCHED, inputs), ActivationCache(BRANCHED, inputs)
         one.hold(["r", "z"])
         two.hold(["r"])
         one.replace("r", lambda value: value * 0)
@@ -185,9 +185,9 @@ def test_fewer_samples_are_whole_batches_from_the_beginning() -> None:
         inputs = Inputs(batched(ARRAYS, SIZES), store)
         for wanted, samples in ((1, 3), (3, 3), (4, 6), (7, 7), (100, 7)):
             fewer = inputs.first(wanted)
-            stream = Stream(BRANCHED, fewer)
-            found = np.concatenate([b["y"] for b in stream.batches(["y"])])
-            assert fewer.samples == stream.samples == len(found) == samples
+            cache = ActivationCache(BRANCHED, fewer)
+            found = np.concatenate([b["y"] for b in cache.batches(["y"])])
+            assert fewer.samples == cache.samples == len(found) == samples
             np.testing.assert_allclose(found, TRUTH["y"][:samples], atol=1e-5)
         assert inputs.samples == 7
 
@@ -210,12 +210,12 @@ def test_data_sources_feed_models_with_two_inputs_and_with_a_fixed_batch(fixed: 
     batches = list(data_for(model, **arrays).batches(4))
     with Store(1 << 20) as store:
         inputs = Inputs([b.inputs for b in batches], store)
-        stream = Stream(model, inputs)
-        stream.hold(["s"])
-        found = np.concatenate([b["y"] for b in stream.batches(["y"])])
-        assert stream.samples == 6
-        assert stream.batch_count == (3 if fixed else 2)
-        assert set(stream.inputs) == {"image", "extra"}
+        cache = ActivationCache(model, inputs)
+        cache.hold(["s"])
+        found = np.concatenate([b["y"] for b in cache.batches(["y"])])
+        assert cache.samples == 6
+        assert cache.batch_count == (3 if fixed else 2)
+        assert set(cache.inputs) == {"image", "extra"}
     np.testing.assert_allclose(found, TRUTH["y"][:6], atol=1e-5)
 
 
@@ -225,9 +225,9 @@ def test_held_tensors_keep_their_types(kind: str, code: int) -> None:
     model = parsed("float[N, 4] x", "float[N, 4] y", "float[4, 4] w", cast)
     x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32) * 3
     with Store(1 << 20) as store:
-        stream = Stream(model, Inputs([{"x": x}], store))
-        stream.hold(["c"])
-        (batch,) = stream.batches(["c", "y"])
+        cache = ActivationCache(model, Inputs([{"x": x}], store))
+        cache.hold(["c"])
+        (batch,) = cache.batches(["c", "y"])
     assert batch["c"].dtype == np.dtype(kind)
     np.testing.assert_array_equal(batch["y"], run_plainly(model, {"x": x}, ["y"])["y"])
 
@@ -264,19 +264,19 @@ def test_what_is_dropped_makes_room_in_memory_again(tmp_path: Path) -> None:
 
 def test_no_files_are_left_whatever_happens(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Store(100, tmp_path) as store:  # noqa: PT012
-        stream = Stream(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
-        stream.hold(["a", "y"])
+        cache = ActivationCache(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
+        cache.hold(["a", "y"])
         assert len(files(tmp_path)) > 6
-        for _ in stream.batches(["r"]):
+        for _ in cache.batches(["r"]):
             raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
 
 
 def test_a_walk_leaves_no_more_files_than_it_holds(tmp_path: Path) -> None:
     with Store(0, tmp_path) as store:
-        stream = Stream(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
+        cache = ActivationCache(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
         for name in TENSORS:
-            stream.hold([name])
-            assert len(files(tmp_path)) == len(SIZES) * len(stream.held)
-            stream.retain(["y"])
+            cache.hold([name])
+            assert len(files(tmp_path)) == len(SIZES) * len(cache.held)
+            cache.retain(["y"])
         assert len(files(tmp_path)) == len(SIZES) * 3

@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.graph.shapes import infer_shapes
-from intaglio.passes.calibration.goals import CLIPS, Goal, Goals
 from intaglio.passes.calibration.layers import Layers
+from intaglio.passes.calibration.targets import ACTIVATION_BOUNDS, ReconstructionTarget, ReconstructionTargets
 from tests.passes.parsed import parsed, run_plainly
 
 INFINITY = float("inf")
@@ -23,63 +23,65 @@ IMAGE = "float[N, 4, 6] x"
 WEIGHTS = ", ".join(f"float[4, 4, 1] w{k}" for k in range(5))
 
 
-def goals_of(model: Model) -> dict[str, Goal]:
+def targets_of(model: Model) -> dict[str, ReconstructionTarget]:
     layers = Layers(model)
-    goals = Goals(model, infer_shapes(model), layers)
-    return {layer.output: goals.of(layer) for layer in layers}
+    targets = ReconstructionTargets(model, infer_shapes(model), layers)
+    return {layer.output: targets.of(layer) for layer in layers}
 
 
-def goals(nodes: str, outputs: str = "float y", weights: str = WEIGHTS) -> dict[str, Goal]:
-    return goals_of(parsed(IMAGE, outputs, weights, nodes))
+def targets(nodes: str, outputs: str = "float y", weights: str = WEIGHTS) -> dict[str, ReconstructionTarget]:
+    return targets_of(parsed(IMAGE, outputs, weights, nodes))
 
 
 def test_a_layer_before_something_linear_aims_at_its_own_output() -> None:
-    assert goals("a = Conv(x, w0) p = MaxPool <kernel_shape = [2]> (a) y = Tanh(p)") == {"a": Goal("a")}
+    assert targets("a = Conv(x, w0) p = MaxPool <kernel_shape = [2]> (a) y = Tanh(p)") == {
+        "a": ReconstructionTarget("a")
+    }
 
 
 def test_the_later_branch_aims_at_the_sum_and_the_earlier_one_at_its_own_output() -> None:
-    found = goals("a = Conv(x, w0) r = Relu(a) b = Conv(r, w1) c = Relu(b) d = Conv(c, w2) s = Add(d, r) y = Relu(s)")
-    assert found["a"] == Goal("a", clip=(0.0, INFINITY))
-    assert found["b"] == Goal("b", clip=(0.0, INFINITY))
-    assert found["d"] == Goal("s", ("r",), (0.0, INFINITY))
+    found = targets("a = Conv(x, w0) r = Relu(a) b = Conv(r, w1) c = Relu(b) d = Conv(c, w2) s = Add(d, r) y = Relu(s)")
+    assert found["a"] == ReconstructionTarget("a", activation_bounds=(0.0, INFINITY))
+    assert found["b"] == ReconstructionTarget("b", activation_bounds=(0.0, INFINITY))
+    assert found["d"] == ReconstructionTarget("s", ("r",), (0.0, INFINITY))
 
 
 @pytest.mark.parametrize("order", ["Add(d, e)", "Add(e, d)"])
 def test_of_two_branches_with_layers_the_one_that_runs_later_makes_up_for_both(order: str) -> None:
     """As in the first block of a stage, where the shortcut has a convolution of its own."""
-    found = goals(f"a = Conv(x, w0) d = Conv(a, w1) e = Conv(a, w2) s = {order} y = Tanh(s)")
-    assert found["d"] == Goal("d")
-    assert found["e"] == Goal("s", ("d",))
-    found = goals(f"a = Conv(x, w0) e = Conv(a, w2) d = Conv(a, w1) s = {order} y = Tanh(s)")
-    assert found["e"] == Goal("e")
-    assert found["d"] == Goal("s", ("e",))
+    found = targets(f"a = Conv(x, w0) d = Conv(a, w1) e = Conv(a, w2) s = {order} y = Tanh(s)")
+    assert found["d"] == ReconstructionTarget("d")
+    assert found["e"] == ReconstructionTarget("s", ("d",))
+    found = targets(f"a = Conv(x, w0) e = Conv(a, w2) d = Conv(a, w1) s = {order} y = Tanh(s)")
+    assert found["e"] == ReconstructionTarget("e")
+    assert found["d"] == ReconstructionTarget("s", ("e",))
 
 
 def test_a_branch_that_a_later_layer_still_changes_is_not_counted_on() -> None:
     """The shortcut depends on ``c``, which runs after ``b``."""
-    found = goals("a = Conv(x, w0) b = Conv(a, w1) c = Conv(a, w2) t = Tanh(c) s = Add(b, t) y = Tanh(s)")
-    assert found["b"] == Goal("b")
-    assert found["c"] == Goal("c")
-    found = goals("a = Conv(x, w0) c = Conv(a, w2) t = Tanh(c) b = Conv(a, w1) s = Add(b, t) y = Tanh(s)")
-    assert found["b"] == Goal("s", ("t",))
+    found = targets("a = Conv(x, w0) b = Conv(a, w1) c = Conv(a, w2) t = Tanh(c) s = Add(b, t) y = Tanh(s)")
+    assert found["b"] == ReconstructionTarget("b")
+    assert found["c"] == ReconstructionTarget("c")
+    found = targets("a = Conv(x, w0) c = Conv(a, w2) t = Tanh(c) b = Conv(a, w1) s = Add(b, t) y = Tanh(s)")
+    assert found["b"] == ReconstructionTarget("s", ("t",))
 
 
 def test_chains_of_sums_are_followed_to_their_end() -> None:
-    found = goals(
+    found = targets(
         "a = Conv(x, w0) b = Conv(a, w1) c = Conv(b, w2) s = Add(c, b) t = Add(x, s) u = Add(t, a) y = Relu(u)"
     )
-    assert found["a"] == Goal("a")
-    assert found["b"] == Goal("b")
-    assert found["c"] == Goal("u", ("b", "x", "a"), (0.0, INFINITY))
+    assert found["a"] == ReconstructionTarget("a")
+    assert found["b"] == ReconstructionTarget("b")
+    assert found["c"] == ReconstructionTarget("u", ("b", "x", "a"), (0.0, INFINITY))
 
 
 def test_a_chain_ends_before_an_operand_that_comes_too_late() -> None:
-    found = goals(
+    found = targets(
         "a = Conv(x, w0) b = Conv(a, w1) s = Add(b, a) c = Conv(s, w2) t = Conv(a, w3) u = Add(c, t) y = Tanh(u)"
     )
-    assert found["b"] == Goal("s", ("a",))
-    assert found["c"] == Goal("c")
-    assert found["t"] == Goal("u", ("c",))
+    assert found["b"] == ReconstructionTarget("s", ("a",))
+    assert found["c"] == ReconstructionTarget("c")
+    assert found["t"] == ReconstructionTarget("u", ("c",))
 
 
 @pytest.mark.parametrize(
@@ -95,13 +97,13 @@ def test_a_chain_ends_before_an_operand_that_comes_too_late() -> None:
 )
 def test_a_sum_is_not_followed_where_the_layer_alone_does_not_decide_it(why: str, nodes: str, outputs: str) -> None:
     weights = WEIGHTS + ", float[1, 4, 1] k"
-    assert goals(nodes, outputs, weights)["a"] == Goal("a"), why
+    assert targets(nodes, outputs, weights)["a"] == ReconstructionTarget("a"), why
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6))
-def test_goals_can_be_met(seed: int) -> None:
-    """The goal is the layer's output plus the others, and none of the others depends on a layer that runs later."""
+def test_targets_can_be_met(seed: int) -> None:
+    """The target is the layer's output plus the others, and none of the others depends on a layer that runs later."""
     rng = np.random.default_rng(seed)
     tensors, nodes = ["x"], []
     for k in range(rng.integers(3, 9)):
@@ -116,11 +118,11 @@ def test_goals_can_be_met(seed: int) -> None:
     values = run_plainly(model, feed, [*tensors[1:], "y"]) | feed
     layers = list(Layers(model))
     for k, layer in enumerate(layers):
-        goal = goals_of(model)[layer.output]
-        parts = [values[name] for name in (layer.output, *goal.others)]
-        np.testing.assert_allclose(sum(parts), values[goal.tensor], atol=1e-4)
+        target = targets_of(model)[layer.output]
+        parts = [values[name] for name in (layer.output, *target.others)]
+        np.testing.assert_allclose(sum(parts), values[target.tensor], atol=1e-4)
         for later in layers[k:]:
-            assert not ({later.output} & _ancestors(model, goal.others))
+            assert not ({later.output} & _ancestors(model, target.others))
 
 
 def _ancestors(model: Model, names: tuple[str, ...]) -> set[str]:
@@ -133,7 +135,7 @@ def _ancestors(model: Model, names: tuple[str, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "clip"),
+    ("nodes", "bounds"),
     [
         ("y = Relu(a)", (0.0, INFINITY)),
         ("y = Clip(a, low, high)", (-0.25, 1.5)),
@@ -154,12 +156,12 @@ def _ancestors(model: Model, names: tuple[str, ...]) -> set[str]:
     ],
 )
 def test_limits_are_those_beyond_which_nothing_gets_through_to_any_reader(
-    nodes: str, clip: tuple[float, float] | None
+    nodes: str, bounds: tuple[float, float] | None
 ) -> None:
     model = parsed(
         IMAGE, "float y", WEIGHTS + ", float low, float high", f"a = Conv(x, w0) {nodes}", low=f32(-0.25), high=f32(1.5)
     )
-    assert goals_of(model)["a"].clip == clip
+    assert targets_of(model)["a"].activation_bounds == bounds
 
 
 def f32(value: float) -> np.ndarray:
@@ -167,15 +169,15 @@ def f32(value: float) -> np.ndarray:
 
 
 def test_an_output_of_the_network_has_no_limits() -> None:
-    assert goals("a = Conv(x, w0) y = Relu(a)", "float y, float a")["a"].clip is None
-    assert goals("y = Conv(x, w0)")["y"].clip is None
+    assert targets("a = Conv(x, w0) y = Relu(a)", "float y, float a")["a"].activation_bounds is None
+    assert targets("y = Conv(x, w0)")["y"].activation_bounds is None
 
 
 def test_limits_are_those_of_the_sum_where_the_sum_is_the_goal() -> None:
-    assert goals("a = Conv(x, w0) s = Add(a, x) y = Tanh(s)")["a"].clip is None
-    found = goals("a = Conv(x, w0) b = Relu(x) s = Add(a, b) y = Clip(s, w5)", weights=WEIGHTS + ", float w5")
+    assert targets("a = Conv(x, w0) s = Add(a, x) y = Tanh(s)")["a"].activation_bounds is None
+    found = targets("a = Conv(x, w0) b = Relu(x) s = Add(a, b) y = Clip(s, w5)", weights=WEIGHTS + ", float w5")
     assert found["a"].tensor == "s"
-    assert found["a"].clip is not None
+    assert found["a"].activation_bounds is not None
 
 
 EXAMPLES: dict[str, list[Callable[[], tuple[dict[str, Any], list[float]]]]] = {
@@ -188,14 +190,14 @@ EXAMPLES: dict[str, list[Callable[[], tuple[dict[str, Any], list[float]]]]] = {
 """Attributes and further operands to try each operator with."""
 
 
-@pytest.mark.parametrize("op", sorted(CLIPS))
+@pytest.mark.parametrize("op", sorted(ACTIVATION_BOUNDS))
 def test_values_beyond_the_limits_come_out_as_the_limit_does(op: str) -> None:
     assert op in EXAMPLES, "give it an example"
     for example in EXAMPLES[op]:
         attributes, operands = example()
         model = alone(op, attributes, operands)
         (node,) = model.graph.node
-        limits = CLIPS[op](node, model)
+        limits = ACTIVATION_BOUNDS[op](node, model)
         assert limits is not None
         for limit, side in zip(limits, (-1.0, 1.0), strict=True):
             if np.isfinite(limit):
@@ -205,13 +207,13 @@ def test_values_beyond_the_limits_come_out_as_the_limit_does(op: str) -> None:
         assert any(np.isfinite(limits))
 
 
-@pytest.mark.parametrize("op", sorted(CLIPS))
+@pytest.mark.parametrize("op", sorted(ACTIVATION_BOUNDS))
 def test_limits_are_as_tight_as_they_can_be(op: str) -> None:
     """Just inside of them a value does make a difference."""
     for example in EXAMPLES[op]:
         model = alone(op, *example())
         (node,) = model.graph.node
-        limits = CLIPS[op](node, model)
+        limits = ACTIVATION_BOUNDS[op](node, model)
         assert limits is not None
         for limit, side in zip(limits, (-1.0, 1.0), strict=True):
             if np.isfinite(limit):
@@ -223,7 +225,7 @@ def test_limits_are_as_tight_as_they_can_be(op: str) -> None:
 @pytest.mark.parametrize(("op", "attributes"), [("HardSigmoid", {"alpha": 0.0}), ("HardSigmoid", {"alpha": -0.2})])
 def test_curves_that_do_not_rise_have_no_limits(op: str, attributes: dict[str, float]) -> None:
     model = alone(op, attributes, [])
-    assert CLIPS[op](model.graph.node[0], model) is None
+    assert ACTIVATION_BOUNDS[op](model.graph.node[0], model) is None
 
 
 def alone(op: str, attributes: dict[str, Any], operands: list[float]) -> Model:
