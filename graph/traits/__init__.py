@@ -1,0 +1,20 @@
+"""What is known of operators: one row an operator, which rules and passes ask instead of lists of their own."""
+
+from __future__ import annotations
+
+from .table import DEFAULT_DOMAINS, OPERATORS, data_operands, has, has_any, operator, operator_key, operators
+from .trait import Operator, Role, Trait
+
+__all__ = [
+    "DEFAULT_DOMAINS",
+    "OPERATORS",
+    "Operator",
+    "Role",
+    "Trait",
+    "data_operands",
+    "has",
+    "has_any",
+    "operator",
+    "operator_key",
+    "operators",
+]

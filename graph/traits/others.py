@@ -1,0 +1,79 @@
+"""Operators of other domains: of ai.onnx.ml all; of ONNX Runtime those that are met here; our own on bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .standard import MOVE, ORDERED, UNARY
+from .trait import Operator, Trait
+
+_INTEGER_PRODUCT = Trait.MULTIPLIES | Trait.INTEGER
+_TWO_SCALED = Operator(Trait.INTEGER, codes=(0, 3), scales=(1, 2, 4, 5, 6, 7))
+_ONE_SCALED = Operator(Trait.INTEGER, scales=(1, 2, 3, 4))
+
+MACHINE_LEARNING: Mapping[str, Operator] = {
+    "ArrayFeatureExtractor": Operator(MOVE),
+    "Binarizer": Operator(UNARY | ORDERED, bounds=(0.0, 1.0)),
+    "LabelEncoder": Operator(Trait.ELEMENTWISE),
+}
+MACHINE_LEARNING_WITHOUT = [
+    "CastMap",
+    "CategoryMapper",
+    "DictVectorizer",
+    "FeatureVectorizer",
+    "Imputer",
+    "LinearClassifier",
+    "LinearRegressor",
+    "Normalizer",
+    "OneHotEncoder",
+    "SVMClassifier",
+    "SVMRegressor",
+    "Scaler",
+    "TreeEnsemble",
+    "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+    "ZipMap",
+]
+
+MICROSOFT: Mapping[str, Operator] = {
+    "DequantizeLinear": Operator(Trait.QUANTIZES, codes=(0,), scales=(1, 2)),
+    "DynamicQuantizeLSTM": Operator(
+        Trait.RECURRENT | Trait.INTEGER, channels=-1, bias=3, gates=4, codes=(1, 2), scales=(8, 9, 10, 11)
+    ),
+    "DynamicQuantizeMatMul": Operator(_INTEGER_PRODUCT, channels=-1, codes=(1,), scales=(2, 3)),
+    "FusedConv": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=2),
+    "FusedGemm": Operator(Trait.MULTIPLIES, channels=1, weights=(1, 0), bias=2),
+    "FusedMatMul": Operator(Trait.MULTIPLIES, channels=-1, weights=(1, 0)),
+    "GatherBlockQuantized": Operator(Trait.INTEGER, codes=(0,), scales=(2, 3), code_bits=4),
+    "MatMulIntegerToFloat": Operator(_INTEGER_PRODUCT, channels=-1, codes=(0, 1), scales=(2, 3, 4, 5)),
+    "MatMulInteger16": Operator(_INTEGER_PRODUCT, channels=-1, codes=(0, 1)),
+    "MatMulNBits": Operator(_INTEGER_PRODUCT, channels=-1, codes=(1,), scales=(2, 3), code_bits=4),
+    "QAttention": Operator(Trait.INTEGER, codes=(1,), scales=(3, 4, 6, 7)),
+    "QGemm": Operator(_INTEGER_PRODUCT, channels=1, codes=(0, 3, 6), scales=(1, 2, 4, 5, 7, 8)),
+    "QLinearAdd": _TWO_SCALED,
+    "QLinearAveragePool": _ONE_SCALED,
+    "QLinearConcat": Operator(Trait.INTEGER),
+    "QLinearConv": Operator(Trait.CONVOLVES | Trait.INTEGER, channels=1, codes=(3, 8), scales=(1, 2, 4, 5, 6, 7)),
+    "QLinearGlobalAveragePool": _ONE_SCALED,
+    "QLinearLeakyRelu": _ONE_SCALED,
+    "QLinearMul": _TWO_SCALED,
+    "QLinearSigmoid": _ONE_SCALED,
+    "QLinearSoftmax": _ONE_SCALED,
+    "QLinearWhere": Operator(Trait.INTEGER),
+    "QuantizeLinear": Operator(Trait.QUANTIZES, scales=(1, 2)),
+}
+MICROSOFT_WITHOUT = ("Attention", "EmbedLayerNormalization", "MultiHeadAttention")
+
+_BIT_PRODUCT = Trait.MULTIPLIES | Trait.ON_BITS
+ON_BITS: Mapping[str, Operator] = {
+    "BConv": Operator(Trait.CONVOLVES | Trait.ON_BITS),
+    "BConvBits": Operator(Trait.CONVOLVES | Trait.ON_BITS),
+    "BGemm": Operator(_BIT_PRODUCT),
+    "BGemmBits": Operator(_BIT_PRODUCT),
+    "BMaxPool": Operator(Trait.POOLS | Trait.ON_BITS),
+    "BitPack": Operator(Trait.ON_BITS),
+    "MatMul1Bit": Operator(_BIT_PRODUCT),
+    "MatMul1BitInt8": Operator(_BIT_PRODUCT),
+    "UnpackWeight": Operator(Trait.ON_BITS),
+}
+"""Their operands are told by ``graph.bits``."""
