@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ...precision.grid import Grid
-from ...quantize.rounding.rounding import Problem as Rounding
-from ...quantize.rounding.steps import searched
+from ...rounding.problem import Problem as Rounding
+from ...rounding.steps import searched
 from .binarizer import Problem, binarizer
 from .codes import TWO_MASKS, Code
 from .descent import fitted

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...calibration.layers import Floats
-from ...quantize.rounding.gptq import LAZY, in_turn
+from ...rounding.columns import LAZY, choose_columns
 from .binarizer import Problem
 from .codes import Code, Levels
 from .fit import least_squares
@@ -61,7 +61,7 @@ def compensated(problem: Problem, code: Code) -> Code:
         levels[groups, columns] = chosen
         return np.asarray(value)
 
-    in_turn(problem.wanted, problem.second, choose)
+    choose_columns(problem.wanted, problem.second, choose)
     found = code.at(levels.transpose(0, 2, 1))
     if salient is None or magnitude is None:
         return found

@@ -23,7 +23,7 @@ from ....kernels.operators import DOMAIN, attach
 from ....kernels.packing import pack
 from ...calibration.layers import Floats, Layer
 from ...precision.places import Place, channel_axis
-from ...quantize.storage.storage import Decoder, Work
+from ...rewrite.weights import Decoder, Work
 from ..algorithms.codes import Code
 from .inline import inlined
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from ....graph.errors import TargetUnreachable, UsageError
-from ....graph.io.save import file_bytes
+from ....graph.errors import UsageError
 from ....graph.model import Model
+from ...budget.file_size import fitting_file, room_for
 from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.layers import Layer
@@ -27,7 +27,6 @@ STORED = (2, 4, 8)
 """Under a limit of bytes: what is stored as it is."""
 _LOOKED_AT = 256
 """Samples on which outputs are compared."""
-_ROUNDS = 4
 
 
 @SCHEMES.register("mixed")
@@ -55,36 +54,9 @@ def _sized(job: Job, ready: Prepared, size: float) -> Result:
     return fitting_file(job.model, size, lambda file: rounded(job, ready, partial(_grids_for, job, file), 4))
 
 
-def fitting_file(model: Model, size: float, make: Callable[[float], Result]) -> Result:
-    """What ``make`` gives for a file of so many bytes, with a limit that is corrected by what it misses.
-
-    What a file takes beside weights is only known when it is made.
-
-    Raises:
-        TargetUnreachable: the file stays larger than the fraction ``size`` of the model's.
-    """
-    wanted = size * file_bytes(model)
-    over = excess = 0.0
-    for _ in range(_ROUNDS):
-        result = make(wanted - over)
-        excess = file_bytes(result.outcome.model) - wanted
-        if excess <= 0:
-            return result
-        over += excess
-    raise TargetUnreachable(
-        f"size={size:g} cannot be reached: the smallest file found has {1 + excess / wanted:.2f} times as many bytes",
-        fix="allow more, or remove channels first with intaglio prune",
-    )
-
-
 def _grids_for(job: Job, file: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
     """Grids with which a file of so many bytes comes out, if all but the layers stays as large as it is."""
     return _allocated(job, model, dict.fromkeys(layers, STORED), room_for(layers, model, file), by_bytes=True)
-
-
-def room_for(layers: Mapping[str, Layer], model: Model, file: float) -> float:
-    """Bytes that a file of so many leaves for the layers' weights."""
-    return file - (file_bytes(model) - sum(model.weights[one.weight].nbytes for one in layers.values()))
 
 
 def _allocated(

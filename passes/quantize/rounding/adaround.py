@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ...precision.grid import Floats, Quantized, spread
+from ...rounding.problem import Problem
+from ...rounding.steps import Steps, searched
 from .descent import cheapest_rows, descend
 from .nearest import mse
-from .rounding import ROUNDERS, Problem
-from .steps import Steps, searched
+from .rounding import ROUNDERS
 
 AnyFloats = NDArray[Any]
 STEPS = 1000

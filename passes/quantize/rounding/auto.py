@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...precision.grid import Quantized
-from .rounding import ROUNDERS, Problem, cheapest
+from ...rounding.problem import Problem
+from .rounding import ROUNDERS, cheapest
 
 CANDIDATES = ("nearest", "descent")
 """With data, of equals the first; mse and gptq cannot win, as descent starts from the better of all for each row."""

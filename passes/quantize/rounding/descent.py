@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...precision.grid import Floats, Quantized, spread
-from .gptq import LAZY, successive
+from ...rounding.columns import LAZY
+from ...rounding.problem import Problem
+from ...rounding.steps import searched, single
+from .gptq import successive
 from .nearest import nearest
-from .rounding import ROUNDERS, Problem
-from .steps import searched, single
+from .rounding import ROUNDERS
 
 SWEEPS = 6
 """Over all columns; the last ones change little."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ...precision.grid import Quantized
-from .rounding import ROUNDERS, Problem
-from .steps import covering, searched
+from ...rounding.problem import Problem
+from ...rounding.steps import covering, searched
+from .rounding import ROUNDERS
 
 
 @ROUNDERS.register("nearest")

@@ -20,9 +20,10 @@ from ...precision.grid import Grid, Quantized
 from ...precision.places import Place, fitting_block, places
 from ...precision.result import LayerNote, Result
 from ...rewrite.edit import Outcome, chosen_nodes
+from ...rounding.problem import Problem
 from ..prepare import Prepared, prepared
 from ..rounding.auto import BLIND
-from ..rounding.rounding import Problem, Spec, cheapest
+from ..rounding.rounding import Spec, cheapest
 from ..rounding.specs import specs_for
 from ..scheme import SCHEMES, Job
 from ..storage.storage import Form, Single, store

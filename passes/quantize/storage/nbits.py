@@ -8,17 +8,13 @@ Source: the operator's definition, ONNX Runtime ``docs/ContribOperators.md``, ``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from onnx import helper
 
 from ...calibration.layers import Layer
 from ...precision.grid import Quantized, spread
 from ...precision.places import Place
-
-if TYPE_CHECKING:
-    from .storage import Work
+from ...rewrite.weights import Work
 
 MICROSOFT = "com.microsoft"
 ACCURACY = 4

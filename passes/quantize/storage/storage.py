@@ -9,9 +9,8 @@ otherwise, keep reading what they did.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
 
@@ -19,13 +18,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ....graph.io.opset import raise_opset, structure
+from ....graph.io.opset import raise_opset
 from ....graph.model import Model
-from ....graph.nodes import captured, replace_nodes
 from ...calibration.layers import Layer
 from ...precision.grid import Quantized
 from ...precision.places import Laid, Place, laid
-from ...simplify.names import Names
+from ...rewrite.weights import Decoder, Work
 from .nbits import fits_nbits, write_nbits
 from .tables import row_writer
 
@@ -34,16 +32,6 @@ _OPSETS = {2: 25, 4: 21, 8: 13, 16: 21}
 """By bits of the stored type: the first operator set in which DequantizeLinear takes it along an axis."""
 _BLOCKED, _HALF = 21, 19
 """And in which it takes blocks, and scales of 16 bits."""
-
-
-class Decoder(Protocol):
-    """Writes nodes that make a float weight of what is stored."""
-
-    def same(self, other: Decoder, /) -> bool:
-        """Whether both stand for the same tensor, number for number."""
-
-    def nodes(self, work: Work, weight: str, out: str, /) -> list[onnx.NodeProto]:
-        """The last one makes ``out``."""
 
 
 class Stored(Protocol):
@@ -96,100 +84,6 @@ def _writer(one: Stored, weight: np.ndarray, form: Form) -> tuple[int, Callable[
 def _opset(one: Laid) -> int:
     half = _HALF if one.scale.dtype != np.float32 else 0
     return max(_OPSETS[one.bits], _BLOCKED if one.block else 0, half)
-
-
-@dataclass
-class Work:
-    """A copy of a model whose weights become integers one after the other."""
-
-    original: Model
-    model: Model = field(init=False)
-    names: Names = field(init=False)
-    constants: dict[str, list[tuple[np.ndarray, str]]] = field(default_factory=lambda: defaultdict(list))
-    replaced: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.model = self.original.copy()
-        self.names = Names(self.original)
-        self.nodes = list(self.model.graph.node)
-        self.maker = {o: k for k, n in enumerate(self.nodes) for o in n.output if o}
-        self.readers: dict[str, set[int]] = defaultdict(set)
-        for k, node in enumerate(self.nodes):
-            for name in (*node.input, *captured(node)):
-                self.readers[name].add(k)
-        self.asked: dict[str, list[tuple[Decoder, set[int]]]] = defaultdict(list)
-        self.given = {o.name for o in self.model.graph.output}
-
-    def node(self, where: Layer | Place) -> onnx.NodeProto:
-        return self.nodes[self.maker[where.node]]
-
-    def constant(self, stem: str, value: np.ndarray) -> str:
-        """A constant of that name or one like it; what is there already under that stem is not stored again."""
-        for known, name in self.constants[stem]:
-            if known.dtype == value.dtype and np.array_equal(known, value):
-                return name
-        name = self.names.fresh(stem)
-        value.flags.writeable = False
-        self.model.weights[name] = value
-        self.constants[stem].append((value, name))
-        return name
-
-    def replace(self, where: Layer | Place, nodes: Sequence[onnx.NodeProto], *, domain: str = "") -> None:
-        """Other nodes in the place of a reader of a weight; the last one makes what it made."""
-        self.replaced[self.maker[where.node]] = list(nodes)
-        self.readers[where.weight].discard(self.maker[where.node])
-        if domain and all(o.domain != domain for o in self.model.proto.opset_import):
-            self.model.proto.opset_import.append(helper.make_opsetid(domain, 1))
-
-    def decode(self, where: Layer | Place, form: Decoder) -> None:
-        """Ask for a weight that one node reads; of several askers some may get the same."""
-        place = self.maker[where.node]
-        for known, readers in self.asked[where.weight]:
-            if known.same(form):
-                readers.add(place)
-                return
-        self.asked[where.weight].append((form, {place}))
-
-    def finish(self) -> Model:
-        before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
-        for weight, forms in self.asked.items():
-            for form, readers in forms:
-                alone = self.readers[weight] <= readers and weight not in self.given
-                out = weight if alone else self.names.fresh(f"{weight}/dq")
-                before[min(readers)] += form.nodes(self, weight, out)
-                if alone:
-                    del self.model.weights[weight]
-                    continue
-                for place in readers:
-                    for k, name in enumerate(self.nodes[place].input):
-                        if name == weight:
-                            self.nodes[place].input[k] = out
-        nodes: list[onnx.NodeProto] = []
-        for k, node in enumerate(self.nodes):
-            nodes += [*before[k], *self.replaced.get(k, [node])]
-        self._hint()
-        replace_nodes(self.model.graph, nodes)
-        self._drop_unread()
-        return self.model
-
-    def _hint(self) -> None:
-        """Record the shapes of what nodes of other domains make: nobody can infer them."""
-        known = {v.name for v in (*self.model.graph.value_info, *self.model.graph.output)}
-        wanted = {nodes[-1].output[0] for nodes in self.replaced.values()} - known
-        if not wanted:
-            return
-        try:
-            inferred = onnx.shape_inference.infer_shapes(structure(self.original), data_prop=True).graph.value_info
-        except Exception:  # whatever its C++ code throws; shapes then stay unknown
-            return
-        self.model.graph.value_info.extend(v for v in inferred if v.name in wanted)
-
-    def _drop_unread(self) -> None:
-        read = set(self.given)
-        for node in self.model.graph.node:
-            read.update((*node.input, *captured(node)))
-        for name in [w for w in self.readers if w in self.model.weights and w not in read]:
-            del self.model.weights[name]
 
 
 @dataclass(frozen=True)

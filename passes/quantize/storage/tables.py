@@ -9,17 +9,15 @@ Measured with ONNX Runtime 1.31, 32 rows of 256 numbers out of 5,000, one thread
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from onnx import helper
 
 from ...calibration.layers import Layer
 from ...precision.places import Laid, Place
+from ...rewrite.weights import Work
 from .nbits import MICROSOFT, packed_bits
-
-if TYPE_CHECKING:
-    from .storage import Work
 
 
 class RowWriter(Protocol):

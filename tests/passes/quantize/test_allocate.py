@@ -19,8 +19,9 @@ from intaglio.passes.precision.sensitivity import sensitivity
 from intaglio.passes.quantize.allocation.allocate import ALLOCATORS, Choices
 from intaglio.passes.quantize.allocation.ompq import grams, importance, likeness, near, ompq
 from intaglio.passes.quantize.rounding.nearest import nearest
-from intaglio.passes.quantize.rounding.rounding import Problem, Spec
+from intaglio.passes.quantize.rounding.rounding import Spec
 from intaglio.passes.quantize.schemes.mixed import mixed, weight_bits
+from intaglio.passes.rounding.problem import Problem
 from tests.passes.parsed import parsed
 
 BITS = (2, 3, 4, 8)

@@ -13,8 +13,9 @@ from intaglio.passes.quantize.rounding.auto import best
 from intaglio.passes.quantize.rounding.descent import descend, descent
 from intaglio.passes.quantize.rounding.gptq import gptq, successive
 from intaglio.passes.quantize.rounding.nearest import mse, nearest
-from intaglio.passes.quantize.rounding.rounding import ROUNDERS, Problem
-from intaglio.passes.quantize.rounding.steps import covering, searched
+from intaglio.passes.quantize.rounding.rounding import ROUNDERS
+from intaglio.passes.rounding.problem import Problem
+from intaglio.passes.rounding.steps import covering, searched
 
 ALL = ("adaround", "auto", "descent", "gptq", "mse", "nearest")
 GRIDS = (Grid(2), Grid(3), Grid(4, narrow=True), Grid(4, signed=False), Grid(8, narrow=True))

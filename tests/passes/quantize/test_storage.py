@@ -21,9 +21,9 @@ from intaglio.passes.calibration.layers import Layer, Layers
 from intaglio.passes.precision.grid import Grid, Quantized
 from intaglio.passes.precision.places import Place, fitting_block, laid, places, weight_bytes
 from intaglio.passes.quantize.rounding.nearest import mse, nearest
-from intaglio.passes.quantize.rounding.rounding import Problem
 from intaglio.passes.quantize.storage.nbits import nbits_block, pack, packed_bits
 from intaglio.passes.quantize.storage.storage import Single, store
+from intaglio.passes.rounding.problem import Problem
 from tests.passes.parsed import parsed
 
 Anywhere = Layer | Place

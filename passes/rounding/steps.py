@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...precision.grid import TINY, Floats, Grid, Quantized, spread
-from .rounding import Problem
+from ..precision.grid import TINY, Floats, Grid, Quantized, spread
+from .problem import Problem
 
 _COARSE = np.linspace(0.16, 1.06, 31).round(2)
 """Parts of the covering scale that are tried: heavy tails need a fifth of it at two bits, even rows all of it."""

@@ -1,0 +1,1 @@
+"""How rows of weights become numbers with scales, whatever the numbers are."""

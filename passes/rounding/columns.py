@@ -1,0 +1,57 @@
+"""Columns that are rounded one after the other, those still to come making up for what went wrong.
+
+The cost of a row is ``|(q - w) R|²`` with ``H = R Rᵀ``. If R is upper triangular, term j of that vector only depends on
+the first j columns: rounding ``w_j + sum_i<j (w_i - q_i) R_ij / R_jj`` makes it as small as the grid allows. That is
+what GPTQ computes by updates with the inverse of H, in exact arithmetic; no inverse is needed this way.
+
+Source: Frantar et al., "GPTQ", ICLR 2023, arXiv:2210.17323.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..precision.grid import Floats
+
+DAMP = 0.01
+"""Added to the diagonal of H, relative to its mean: the paper's value."""
+LAZY = 128
+"""Columns that are rounded before what they leave goes to all others, as in the paper."""
+
+Choose = Callable[[NDArray[np.intp], Floats], Floats]
+"""Of one column of each group, and what its weights should best be, what they become. Shapes: (groups,), (groups,
+outputs) -> (groups, outputs)."""
+
+
+def choose_columns(wanted: Floats, second: Floats, choose: Choose, damp: float = DAMP) -> None:
+    """Ask for one column after the other, largest inputs first; later ones are told what makes up for earlier ones.
+
+    Shapes: wanted (groups, outputs, columns), second (groups, columns, columns).
+    """
+    order = np.argsort(-np.einsum("gcc->gc", second), axis=1, kind="stable")
+    wanted = np.take_along_axis(wanted.transpose(0, 2, 1), order[:, :, None], axis=1)
+    pull = _pull(second, order, damp)
+    columns = wanted.shape[1]
+    gap = np.empty_like(wanted)
+    for start in range(0, columns, LAZY):
+        stop = min(start + LAZY, columns)
+        aim = wanted[:, start:stop] + pull[:, start:stop, :start] @ gap[:, :start]
+        for j in range(start, stop):
+            target = aim[:, j - start] + (pull[:, j : j + 1, start:j] @ gap[:, start:j])[:, 0]
+            gap[:, j] = wanted[:, j] - choose(order[:, j], target)
+
+
+def _pull(second: Floats, order: np.ndarray, damp: float) -> Floats:
+    """``R_ij / R_jj`` at [j, i], columns in the given order."""
+    found = np.empty_like(second)
+    for g, (h, places) in enumerate(zip(second, order, strict=True)):
+        backwards = places[::-1]
+        turned = h[np.ix_(backwards, backwards)]
+        mean = float(np.diag(h).mean()) if len(h) else 0.0
+        turned[np.diag_indices_from(turned)] += damp * mean if mean > 0 else 1.0
+        lower = np.linalg.cholesky(turned)[::-1, ::-1]  # upper, in fact, now that it is turned round
+        found[g] = (lower / np.diag(lower)).T
+    return found
