@@ -6,8 +6,9 @@ that importing the package (and ``intaglio --help``) stays light.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .graph.lazy import lazily
 
 if TYPE_CHECKING:
     from .graph.errors import IntaglioError as IntaglioError
@@ -23,18 +24,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "Binarize": ".passes.binarize",
-    "Factorize": ".passes.factorize",
-    "IntaglioError": ".graph.errors",
-    "Model": ".graph.model",
-    "PruneChannels": ".passes.prune",
-    "Quantize": ".passes.quantize",
-    "load": ".graph.io.load",
-    "ops_library": ".kernels.register",
-    "register": ".kernels.register",
-    "save": ".graph.io.save",
-}
+__getattr__ = lazily(
+    __name__,
+    {
+        "Binarize": ".passes.binarize",
+        "Factorize": ".passes.factorize",
+        "IntaglioError": ".graph.errors",
+        "Model": ".graph.model",
+        "PruneChannels": ".passes.prune",
+        "Quantize": ".passes.quantize",
+        "load": ".graph.io.load",
+        "ops_library": ".kernels.register",
+        "register": ".kernels.register",
+        "save": ".graph.io.save",
+    },
+)
 __all__ = [
     "Binarize",
     "Factorize",
@@ -48,9 +52,3 @@ __all__ = [
     "register",
     "save",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name], __name__), name)

@@ -15,23 +15,23 @@ from .options import Debug, Json
 if TYPE_CHECKING:
     from ..measure.run.native import Kernels
 
-# Where each registry is: the module whose import fills it, and its name there.
+# Where each registry is: its module, and its name there.
 REGISTRIES = (
-    ("passes.prune", "passes.base", "PASSES"),
-    ("passes.prune", "passes.prune.criteria.criteria", "CRITERIA"),
-    ("passes.prune", "passes.prune.repair.repair", "REPAIRS"),
-    ("passes.factorize", "passes.factorize.schemes.scheme", "SCHEMES"),
-    ("passes.quantize", "passes.quantize.scheme", "SCHEMES"),
-    ("passes.quantize", "passes.quantize.rounding.rounding", "ROUNDERS"),
-    ("passes.quantize", "passes.quantize.ranges.ranges", "RANGES"),
-    ("passes.quantize", "passes.quantize.targets", "TARGETS"),
-    ("passes.quantize", "passes.quantize.allocation.allocate", "ALLOCATORS"),
-    ("passes.binarize", "passes.binarize.scheme", "SCHEMES"),
-    ("passes.budget.solvers", "passes.budget.solvers", "SOLVERS"),
-    ("measure.accuracy", "measure.accuracy", "METRICS"),
-    ("importers", "importers.base", "IMPORTERS"),
-    ("exporters", "exporters.base", "EXPORTERS"),
-    ("graph.coupling", "graph.coupling.node", "RULES"),
+    ("passes.base", "PASSES"),
+    ("passes.prune.criteria.criteria", "CRITERIA"),
+    ("passes.prune.repair.repair", "REPAIRS"),
+    ("passes.factorize.schemes.scheme", "SCHEMES"),
+    ("passes.quantize.scheme", "SCHEMES"),
+    ("passes.quantize.rounding.rounding", "ROUNDERS"),
+    ("passes.quantize.ranges.ranges", "RANGES"),
+    ("passes.quantize.targets", "TARGETS"),
+    ("passes.quantize.allocation.allocate", "ALLOCATORS"),
+    ("passes.binarize.scheme", "SCHEMES"),
+    ("passes.budget.solvers", "SOLVERS"),
+    ("measure.accuracy", "METRICS"),
+    ("importers.base", "IMPORTERS"),
+    ("exporters.base", "EXPORTERS"),
+    ("graph.coupling.node", "RULES"),
 )
 _MANY = 40
 
@@ -81,11 +81,7 @@ def _kernels_line(found: Kernels) -> str:
 
 def _registries() -> list[Registry[Any]]:
     package = (__package__ or "").rpartition(".")[0]
-    found = []
-    for filled_by, module, name in REGISTRIES:
-        import_module(f"{package}.{filled_by}")
-        found.append(getattr(import_module(f"{package}.{module}"), name))
-    return found
+    return [getattr(import_module(f"{package}.{module}"), name) for module, name in REGISTRIES]
 
 
 def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:

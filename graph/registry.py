@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
 from .errors import UsageError
@@ -15,12 +17,13 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names and the objects they stand for; third parties join through an entry point group.
 
-    ``group`` is the entry point group, such as ``intaglio.criteria``. A plugin that fails to import stays listed in
+    ``group`` is the entry point group, such as ``intaglio.criteria``; ``home`` the package whose modules register the
+    built-in ones: they are imported at the first look. A plugin that fails to import stays listed in
     ``broken`` with its reason and never stops the others.
     """
 
-    def __init__(self, kind: str, group: str) -> None:
-        self.kind, self.group = kind, group
+    def __init__(self, kind: str, group: str, home: str = "") -> None:
+        self.kind, self.group, self.home = kind, group, home
         self.broken: dict[str, str] = {}
         self._found: dict[str, T] = {}
         self._scanned = False
@@ -64,7 +67,9 @@ class Registry(Generic[T]):
     def _scan(self) -> None:
         if self._scanned:
             return
-        self._scanned = True
+        self._scanned = True  # first: modules of the home may look here while they are imported
+        if self.home:
+            import_all(self.home)
         for point in entry_points(group=self.group):
             try:
                 thing = point.load()
@@ -75,3 +80,12 @@ class Registry(Generic[T]):
                 self.broken[point.name] = f"the name is taken by {self._found[point.name]!r}"
                 continue
             self._found[point.name] = thing
+
+
+def import_all(package: str) -> None:
+    """Import a package and every module below it."""
+    for module in iter_modules(import_module(package).__path__, f"{package}."):
+        if module.ispkg:
+            import_all(module.name)
+        else:
+            import_module(module.name)

@@ -1,13 +1,24 @@
-"""Passes: from a graph to a smaller or faster one. A module or folder in this one is found without being listed."""
+"""Passes: from a graph to a smaller or faster one. A pass in a module of this folder is found without being listed."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from .base import PASSES, Context, Pass, PassReport
+from ..graph.lazy import lazily
 
-for _module in iter_modules(__path__):
-    import_module(f".{_module.name}", __name__)
+if TYPE_CHECKING:
+    from .base import PASSES as PASSES
+    from .base import Context as Context
+    from .base import Pass as Pass
+    from .base import PassReport as PassReport
 
+__getattr__ = lazily(
+    __name__,
+    {
+        "Context": ".base",
+        "PASSES": ".base",
+        "Pass": ".base",
+        "PassReport": ".base",
+    },
+)
 __all__ = ["PASSES", "Context", "Pass", "PassReport"]

@@ -17,7 +17,7 @@ from ..graph.registry import Registry
 if TYPE_CHECKING:
     from ..measure.data.source import DataSource
 
-PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes")
+PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes", "intaglio.passes")
 
 
 def name_in(registry: Registry[Any], *also: str) -> AfterValidator:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import walk_packages
+from typing import TYPE_CHECKING
 
-from .binarize import Binarize
+from ...graph.lazy import lazily
 
-for _module in walk_packages(__path__, f"{__name__}."):
-    import_module(_module.name)
+if TYPE_CHECKING:
+    from .binarize import Binarize as Binarize
 
+__getattr__ = lazily(
+    __name__,
+    {
+        "Binarize": ".binarize",
+    },
+)
 __all__ = ["Binarize"]

@@ -59,7 +59,7 @@ class Scheme:
     fits: Callable[[Model], bool] = lambda model: False
 
 
-SCHEMES: Registry[Scheme] = Registry("binarization", "intaglio.binarize_schemes")
+SCHEMES: Registry[Scheme] = Registry("binarization", "intaglio.binarize_schemes", "intaglio.passes.binarize")
 
 
 def scheme_for(name: str, model: Model) -> tuple[str, Scheme]:

@@ -206,7 +206,7 @@ class Unknown(Exception):
 
 
 MomentRule = Callable[[Step], "Sequence[Normal] | Normal"]
-MOMENT_RULES: Registry[MomentRule] = Registry("moment rule", "intaglio.moment_rules")
+MOMENT_RULES: Registry[MomentRule] = Registry("moment rule", "intaglio.moment_rules", "intaglio.passes.calibration")
 
 
 def carries(*ops: str) -> Callable[[MomentRule], MomentRule]:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import walk_packages
+from typing import TYPE_CHECKING
 
-from .factorize import Factorize
-from .factors import Factors
-from .schemes.scheme import SCHEMES, Scheme, TwoFactors
-from .sites import Site
+from ...graph.lazy import lazily
 
-for _module in walk_packages(__path__, f"{__name__}."):
-    import_module(_module.name)
+if TYPE_CHECKING:
+    from .factorize import Factorize as Factorize
+    from .factors import Factors as Factors
+    from .schemes.scheme import SCHEMES as SCHEMES
+    from .schemes.scheme import Scheme as Scheme
+    from .schemes.scheme import TwoFactors as TwoFactors
+    from .sites import Site as Site
 
+__getattr__ = lazily(
+    __name__,
+    {
+        "Factorize": ".factorize",
+        "Factors": ".factors",
+        "SCHEMES": ".schemes.scheme",
+        "Scheme": ".schemes.scheme",
+        "Site": ".sites",
+        "TwoFactors": ".schemes.scheme",
+    },
+)
 __all__ = ["SCHEMES", "Factorize", "Factors", "Scheme", "Site", "TwoFactors"]

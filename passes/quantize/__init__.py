@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import walk_packages
+from typing import TYPE_CHECKING
 
-from .quantize import Quantize
+from ...graph.lazy import lazily
 
-for _module in walk_packages(__path__, f"{__name__}."):
-    import_module(_module.name)
+if TYPE_CHECKING:
+    from .quantize import Quantize as Quantize
 
+__getattr__ = lazily(
+    __name__,
+    {
+        "Quantize": ".quantize",
+    },
+)
 __all__ = ["Quantize"]

@@ -34,7 +34,7 @@ class Job:
 
 
 Scheme = Callable[[Job], Result]
-SCHEMES: Registry[Scheme] = Registry("scheme", "intaglio.schemes")
+SCHEMES: Registry[Scheme] = Registry("scheme", "intaglio.schemes", "intaglio.passes.quantize")
 _STUDY = re.compile(r"w(\d+)a(\d+)")
 
 

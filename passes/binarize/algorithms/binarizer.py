@@ -89,7 +89,7 @@ class Binarizer:
 
 _NORMAL, _LAPLACE = float(np.sqrt(2 / np.pi)), float(np.sqrt(0.5))
 
-BINARIZERS: Registry[Binarizer] = Registry("binarizer", "intaglio.binarizers")
+BINARIZERS: Registry[Binarizer] = Registry("binarizer", "intaglio.binarizers", "intaglio.passes.binarize")
 
 
 def binarizer(

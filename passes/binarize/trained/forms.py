@@ -22,7 +22,9 @@ from .pools import pool_window
 from .steps import Layout
 from .wires import Wires
 
-FORMS: Registry[type[Form]] = Registry("form of binary layers", "intaglio.binary_forms")
+FORMS: Registry[type[Form]] = Registry(
+    "form of binary layers", "intaglio.binary_forms", "intaglio.passes.binarize.trained"
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from ....graph.registry import Registry
 
-MAPPINGS: Registry[Mapping] = Registry("binary operator", "intaglio.binary_mappings")
+MAPPINGS: Registry[Mapping] = Registry(
+    "binary operator", "intaglio.binary_mappings", "intaglio.passes.binarize.trained"
+)
 
 
 @dataclass(frozen=True)

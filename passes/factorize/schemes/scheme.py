@@ -20,7 +20,7 @@ from ..factors import Factors, columns_by_slot
 from ..sites import Site
 from ..solve import alternating, energies, truncated
 
-SCHEMES: Registry[Scheme] = Registry("factorization", "intaglio.factorizations")
+SCHEMES: Registry[Scheme] = Registry("factorization", "intaglio.factorizations", "intaglio.passes.factorize")
 
 
 @dataclass(frozen=True)

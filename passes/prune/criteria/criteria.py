@@ -51,7 +51,7 @@ class Scored(Criterion):
         return Ranked(self, job)
 
 
-CRITERIA: Registry[Criterion] = Registry("criterion", "intaglio.criteria")
+CRITERIA: Registry[Criterion] = Registry("criterion", "intaglio.criteria", "intaglio.passes.prune")
 
 
 def criterion(

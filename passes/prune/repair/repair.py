@@ -33,7 +33,7 @@ class RepairImpossible(IntaglioError):
 
 
 Repair = Callable[[Removal, Context], Repaired]
-REPAIRS: Registry[Repair] = Registry("repair", "intaglio.repairs")
+REPAIRS: Registry[Repair] = Registry("repair", "intaglio.repairs", "intaglio.passes.prune")
 
 
 @REPAIRS.register("none")

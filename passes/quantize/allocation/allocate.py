@@ -48,7 +48,7 @@ class Allocator:
         return self.choose(layers, limit)
 
 
-ALLOCATORS: Registry[Allocator] = Registry("bit allocator", "intaglio.allocators")
+ALLOCATORS: Registry[Allocator] = Registry("bit allocator", "intaglio.allocators", "intaglio.passes.quantize")
 
 
 def allocator(name: str, *, losses: bool = False, grams: bool = False) -> Callable[[Choose], Choose]:

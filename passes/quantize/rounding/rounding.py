@@ -17,7 +17,7 @@ class Rounder(Protocol):
     def __call__(self, problem: Problem, /) -> Quantized: ...
 
 
-ROUNDERS: Registry[Rounder] = Registry("rounding", "intaglio.rounders")
+ROUNDERS: Registry[Rounder] = Registry("rounding", "intaglio.rounders", "intaglio.passes.quantize")
 
 
 def cheapest(problem: Problem, names: Sequence[str]) -> tuple[str, Quantized]:
