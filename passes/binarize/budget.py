@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from ...graph.errors import UsageError
+from ...graph.layer import Layer
 from ...graph.model import Model
 from ..base import Context
 from ..budget.file_size import fitting_file, room_for
 from ..budget.solvers import Item, solve_exact
 from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs
-from ..calibration.layers import Layer
 from ..precision.result import Result
 from ..precision.sensitivity import sensitivity
 from .algorithms.binarizer import BitRule

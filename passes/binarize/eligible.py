@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 
 from ...graph.errors import BadModel
+from ...graph.layer import Layer
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ...graph.nodes import captured, display_name, is_standard
-from ..calibration.layers import Layer, Layers
 from ..precision.places import Place, places
 from ..rewrite.edit import chosen_nodes
 

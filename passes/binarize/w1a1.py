@@ -21,11 +21,12 @@ import numpy as np
 import onnx
 
 from ...graph.errors import BadModel
+from ...graph.layer import Floats, Layer
 from ...graph.model import Model
 from ..base import Context
 from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ..calibration.feeds import calibration_inputs
-from ..calibration.layers import Floats, Layer, spread_places
+from ..calibration.patches import outputs_at, patches, spread_places
 from ..calibration.samples import rows_for
 from ..precision.result import Result
 from ..rewrite.edit import Edit, Outcome
@@ -129,8 +130,8 @@ def _fit(model: Model, layer: Layer, cache: ActivationCache) -> Fitted:
     for batch, keys in zip(cache.batches([layer.x, layer.node]), cache.keys, strict=True):
         x = batch[layer.x]
         places = spread_places(layer, x, positions, keys)
-        dots = layer.rows(_signs(x, mean, layer), places) @ signs.transpose(0, 2, 1)
-        wanted = layer.values(batch[layer.node], places)
+        dots = patches(layer, _signs(x, mean, layer), places) @ signs.transpose(0, 2, 1)
+        wanted = outputs_at(layer, batch[layer.node], places)
         d, y = dots.astype(np.float64), wanted.astype(np.float64)
         sums += np.stack([np.ones_like(d).sum(1), d.sum(1), y.sum(1), (d * d).sum(1), (d * y).sum(1)])
     n, d, y, dd, dy = sums
@@ -143,14 +144,14 @@ def _means(layer: Layer, cache: ActivationCache) -> Floats:
     """Of each channel of what a layer reads."""
     total, count = np.zeros(1), 0
     for batch in cache.batches([layer.x]):
-        x = np.moveaxis(batch[layer.x], layer.channel_axis, -1).reshape(-1, batch[layer.x].shape[layer.channel_axis])
+        x = np.moveaxis(batch[layer.x], layer.x_axis, -1).reshape(-1, batch[layer.x].shape[layer.x_axis])
         total, count = total + x.sum(axis=0, dtype=np.float64), count + len(x)
     return np.asarray((total / max(1, count)).astype(np.float32))
 
 
 def _signs(x: Floats, mean: Floats, layer: Layer) -> Floats:
     shape = [1] * x.ndim
-    shape[layer.channel_axis] = -1
+    shape[layer.x_axis] = -1
     return np.where(x - mean.reshape(shape) < 0, np.float32(-1), np.float32(1))
 
 
@@ -188,7 +189,7 @@ _NUMBERS = {"zero": 0.0, "one": 1.0, "minus": -1.0}
 def _product(edit: Edit, node: onnx.NodeProto, layer: Layer, signs: str, model: Model) -> str:
     weight = model.weights[layer.weight]
     ones = np.where(weight < 0, np.float32(-1), np.float32(1))
-    ones = ones if layer.window is not None or layer.transposed else np.ascontiguousarray(ones.T)
+    ones = ones if layer.window is not None or layer.axis else np.ascontiguousarray(ones.T)
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     if layer.op == "Gemm":

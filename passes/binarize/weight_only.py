@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...graph.errors import UsageError
+from ...graph.layer import Floats, Layer
 from ...graph.model import Model
 from ...graph.shapes import infer_shapes
 from ..calibration.feeds import calibration_inputs, with_mirrored
-from ..calibration.layers import Floats, Layer
 from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ..precision.places import Place
 from ..precision.result import Result

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from ...graph.errors import TargetUnreachable
 from ...graph.io.save import file_bytes
+from ...graph.layer import Layer
 from ...graph.model import Model
-from ..calibration.layers import Layer
 from ..precision.result import Result
 
 _ROUNDS = 4

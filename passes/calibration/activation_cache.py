@@ -13,10 +13,10 @@ from zlib import crc32
 import numpy as np
 import onnx
 
+from ...graph.layer import Floats, Ints
 from ...graph.model import Model
 from ...graph.nodes import captured
 from ...measure.run.session import open_session, run
-from .layers import Floats, Ints
 
 Batch = dict[str, Floats]
 STORE_BYTES = 1 << 29

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from scipy.special import log_softmax
 
+from ...graph.layer import Floats
 from ...graph.model import Model
 from ...graph.nodes import captured
 from .activation_cache import ActivationCache, Inputs
-from .layers import Floats
 
 _BEFORE = ("Softmax", "LogSoftmax", "Identity", "Sigmoid")
 """Looked through at the end of a network: what goes into them tells more than what comes out."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...graph.cost import cost
+from ...graph.layer import Floats
 from ...graph.model import Model
 from ...graph.shapes import infer_shapes
 from ...measure.run.tensor_specs import input_ports
 from ..base import Context
-from .layers import Floats
 from .runner import required
 
 _BATCH = 64

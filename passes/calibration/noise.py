@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...graph.errors import BadData, UsageError
+from ...graph.layer import Floats
 from ...graph.model import Model
 from ...graph.nodes import is_standard
 from ...measure.data.preprocess import parse_preprocess
@@ -15,7 +16,6 @@ from ...measure.data.readers import Arrays, Field, Reader
 from ...measure.data.source import DataSource, read_data
 from ...measure.run.tensor_specs import Port, input_ports
 from .activation_cache import ActivationCache, Inputs
-from .layers import Floats
 
 _BLOCK = 32
 """Samples drawn from one seed, so that how they are read makes no difference."""

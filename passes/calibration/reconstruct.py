@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpotrf, dpotri
 
-from .layers import Floats
+from ...graph.layer import Floats
 from .moments import Moments
 
 RIDGE = 1e-2

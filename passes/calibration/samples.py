@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 
 from ...graph.errors import BadData, BadModel
+from ...graph.layer import Floats, Ints, Layer
 from .activation_cache import ActivationCache, Batch
-from .layers import Floats, Ints, Layer, spread_places
 from .moments import Moments
+from .patches import output_shape, outputs_at, patch_shape, patches, spread_places
 from .reconstruct import Sample
 from .targets import ReconstructionTarget
 
@@ -37,22 +38,22 @@ def samples_of(
     Of wide layers fewer rows are looked at: see ``rows_for``. Calls raise BadModel where the two networks give tensors
     of different shapes.
     """
-    rows = rows_for(layer.columns(ours.model.weights[layer.weight]), rows)
+    rows = rows_for(layer.columns, rows)
     positions = -(-rows // ours.samples)
     pairs = zip(ours.batches([layer.x, *target.others]), theirs.batches([target.tensor]), ours.keys, strict=True)
 
     def sample(mine: Batch, other: Batch, keys: Ints) -> Sample:
         wanted, x = other[target.tensor], mine[layer.x]
-        along = layer.rows_along(x)
-        if any(layer.without_channels(y) != along for y in (wanted, *(mine[n] for n in target.others))):
+        along = patch_shape(layer, x)
+        if any(output_shape(layer, y) != along for y in (wanted, *(mine[n] for n in target.others))):
             raise BadModel(
                 f"{layer.op} {layer.node!r} cannot be fitted: the compressed network gives it other shapes",
                 why="shapes that depend on values, as after NonZero, do not stay comparable",
                 fix="run without --data, or --exclude what comes before it",
             )
         chosen = spread_places(layer, x, positions, keys)
-        others = sum((layer.values(mine[name], chosen) for name in target.others), 0.0)
-        return Sample(layer.rows(x, chosen), layer.values(wanted, chosen), others)
+        others = sum((outputs_at(layer, mine[name], chosen) for name in target.others), 0.0)
+        return Sample(patches(layer, x, chosen), outputs_at(layer, wanted, chosen), others)
 
     for mine, other, keys in pairs:
         yield partial(sample, mine, other, keys)

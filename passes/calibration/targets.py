@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 
 from ...graph.coupling.prepare import prepare
+from ...graph.layer import Layer
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ...graph.nodes import attribute, captured, is_standard
 from ...graph.shapes import Shapes
-from .layers import Layer, Layers
 
 Bounds = tuple[float, float]
 ACTIVATION_BOUNDS: dict[str, Callable[[onnx.NodeProto, Model], Bounds | None]] = {}

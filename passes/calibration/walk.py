@@ -8,10 +8,11 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from ...graph.layer import Floats, Layer
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import Context
 from .activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
-from .layers import Floats, Layer, Layers
 from .moments import Moments, blas_threads_for, one_blas_thread
 from .reconstruct import Fit, refit_through, ridge
 from .samples import ROWS, moments_of, samples_of
@@ -167,7 +168,7 @@ class _Walk(Generic[Q]):
             second = moments.covariance if centred and free else moments.second
             pull = self.strength * np.einsum("gcc->g", second) / max(1, second.shape[-1])
             damped = second + pull[:, None, None] * np.eye(second.shape[-1])
-            same = layer.weight, old.shape, layer.transposed
+            same = layer.weight, old.shape, layer.axis
             method, quantized = self.known.get(same) or rule.solve(fit.weight, damped)
             self.known[same] = method, quantized
         matrices = quantized.floats()

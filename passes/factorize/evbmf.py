@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from ..calibration.layers import Floats
+from ...graph.layer import Floats
 
 
 def evbmf_rank(singular: Floats, rows: int, columns: int) -> int:

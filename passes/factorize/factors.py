@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration.layers import Floats, Ints
+from ...graph.layer import Floats, Ints
 
 Rank = tuple[int, ...]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ..calibration.activation_cache import ActivationCache, Inputs
-from ..calibration.layers import Layers
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.targets import targets_of
 from ..simplify import Names

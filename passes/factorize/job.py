@@ -12,6 +12,8 @@ import numpy as np
 from ...graph.cost import cost
 from ...graph.errors import BadModel, TargetUnreachable, UsageError
 from ...graph.io.save import file_bytes
+from ...graph.layer import Floats
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ...graph.shapes import infer_shapes
 from ...measure.accuracy import evaluate_model
@@ -20,7 +22,6 @@ from ...measure.run.inputs import runnable_inputs
 from ..base import Context
 from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
-from ..calibration.layers import Floats, Layers
 from ..calibration.noise import renormalized
 from ..calibration.targets import targets_of
 from ..prune.latency.goal import LatencyReport

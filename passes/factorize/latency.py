@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...graph.errors import TargetUnreachable
+from ...graph.layer import Floats
 from ...graph.model import Model
 from ...measure.run.inputs import runnable_inputs
 from ...measure.run.latency import NOISE
-from ..calibration.layers import Floats
 from ..prune.latency.goal import ROUNDS, LatencyReport, Timed, measured, report
 from ..prune.latency.model import time_wholes
 from .gains import Gains

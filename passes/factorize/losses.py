@@ -9,10 +9,11 @@ from itertools import groupby
 import numpy as np
 
 from ...graph.cost import cost
+from ...graph.layer import Floats, Layer
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ..calibration.activation_cache import ActivationCache, Inputs
 from ..calibration.effects import Effects
-from ..calibration.layers import Floats, Layer, Layers
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.samples import ROWS, moments_of
 from ..calibration.targets import ReconstructionTargets, targets_of

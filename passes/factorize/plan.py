@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...graph.errors import TargetUnreachable
+from ...graph.layer import Floats
 from ..budget.solvers import SOLVERS, Item
-from ..calibration.layers import Floats
 from .gains import Gains
 from .losses import Table
 from .options import Option

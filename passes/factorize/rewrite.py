@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from ...graph.layer import Floats
 from ...graph.model import Model
 from ...graph.nodes import attribute, replace_nodes
-from ..calibration.layers import Floats
 from ..simplify import Names
 from .factors import Factors
 from .schemes.scheme import Scheme

@@ -12,10 +12,10 @@ import onnx
 
 from ...graph.dtypes import is_float
 from ...graph.errors import UsageError
+from ...graph.layer import Floats
 from ...graph.model import Model
 from ...graph.nodes import attribute, captured, display_name, is_standard
 from ...graph.shapes import Shapes, infer_shapes
-from ..calibration.layers import Floats
 
 LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum", "LSTM", "GRU", "RNN"))
 """Operators that are listed where one of their operands is, or stands for, a matrix of float weights."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh, solve_triangular
 
-from ..calibration.layers import Floats
+from ...graph.layer import Floats
 
 ROUNDS, STEPS = 6, 6
 """Alternations, and conjugate gradient steps in each."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..calibration.layers import Floats
+from ...graph.layer import Floats
 from ..calibration.moments import Moments
 from ..calibration.reconstruct import ridge
 

@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
+from ...graph.layer import Floats, Layer
 from ...graph.model import Model
 from ...graph.nodes import captured
 from ..calibration.activation_cache import ActivationCache
-from ..calibration.layers import Floats, Layer
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import REFITS, RIDGE, Fit, refit_through, ridge, through
 from ..calibration.samples import moments_of, samples_of

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ...graph.layer import Layer
 from ...graph.model import Model
 from ...graph.nodes import attribute, is_standard
-from ..calibration.layers import Layer
 from .grid import CARRIERS, Floats, Grid, Quantized
 
 LEAST_BLOCK = 8
@@ -121,7 +121,7 @@ def channel_axis(where: Layer | Place) -> int:
     """The axis of the weight along which rows have scales."""
     if isinstance(where, Place):
         return where.axis
-    return 1 if where.window is None and where.transposed else 0
+    return where.axis
 
 
 def fitting_block(where: Layer | Place, shape: tuple[int, ...], block: int) -> int:
@@ -162,7 +162,7 @@ def _integers(where: Layer | Place, integers: np.ndarray, shape: tuple[int, ...]
         rest = [n for a, n in enumerate(shape) if a != where.axis]
         return np.ascontiguousarray(np.moveaxis(integers.reshape(shape[where.axis], *rest), 0, where.axis))
     if where.window is None:
-        return np.ascontiguousarray(integers[0].T if where.transposed else integers[0])
+        return np.ascontiguousarray(integers[0].T if where.axis else integers[0])
     g, o, i = where.groups, shape[0], shape[1]
     return np.ascontiguousarray(integers.reshape(g, o // g, -1, i).transpose(0, 1, 3, 2).reshape(shape))
 
@@ -172,7 +172,7 @@ def _blocks(where: Layer | Place, values: Floats, shape: tuple[int, ...]) -> Flo
     if isinstance(where, Place):
         return values[0]
     if where.window is None:
-        return values[0].T if where.transposed else values[0]
+        return values[0].T if where.axis else values[0]
     taps = prod(where.window.kernel)
     return values.reshape(shape[0], taps, -1).transpose(0, 2, 1).reshape(shape[0], -1, *where.window.kernel)
 

@@ -8,11 +8,13 @@ from typing import Literal
 
 import numpy as np
 
+from ...graph.layer import Floats, Layer
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ..calibration.activation_cache import ActivationCache, Batch, Inputs
 from ..calibration.effects import Effects
-from ..calibration.layers import Floats, Layer, Layers, spread_places
 from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
+from ..calibration.patches import patches, spread_places
 from ..calibration.walk import Coarse, Rule, row_costs
 
 Measure = Literal["outputs", "divergence", "layer"]
@@ -72,7 +74,7 @@ def _batches(cache: ActivationCache, layer: Layer) -> Iterator[tuple[Batch, np.n
 
 def _rows(layer: Layer, batch: Batch, keys: np.ndarray, samples: int) -> tuple[Floats, None]:
     x = batch[layer.x]
-    return layer.rows(x, spread_places(layer, x, -(-ROWS // max(1, samples)), keys)), None
+    return patches(layer, x, spread_places(layer, x, -(-ROWS // max(1, samples)), keys)), None
 
 
 def _second(layer: Layer, moments: Moments) -> Floats:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...graph.coupling import Coupling, Removal
+from ...graph.layer import Layer
+from ...graph.layers import Layers
 from ...graph.nodes import display_name
-from ..calibration.layers import Layer, Layers
 from ..calibration.normal import Floats, Normal, moments
 from .repair.repair import RepairImpossible
 
@@ -37,7 +38,7 @@ class Consumer:
 
     def moments(self) -> tuple[Floats, Floats]:
         """Mean and variance of each input. Shapes: (inputs,)."""
-        mean, variance = self.x.along(self.layer.channel_axis)
+        mean, variance = self.x.along(self.layer.x_axis)
         return np.broadcast_to(mean, self.removed.shape), np.broadcast_to(variance, self.removed.shape)
 
     def without(self, taps: Floats) -> Floats:
@@ -88,8 +89,8 @@ def find_consumers(removal: Removal, method: str, *, correlated: bool = False) -
     for layer in layers:
         if layer.x not in dims or layer.output not in dims:
             continue  # of unknown shape, so frozen
-        removed = _gone(removal, layer.x, layer.channel_axis)
-        kept = ~_gone(removal, layer.output, layer.channel_axis)
+        removed = _gone(removal, layer.x, layer.x_axis)
+        kept = ~_gone(removal, layer.output, layer.y_axis)
         if not removed.any() or not kept.any() or (layer.groups > 1 and layer.groups == len(removed)):
             continue
         if layer.x in found:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ...graph.coupling import Coupling
 from ...graph.coupling.labels import Why
 from ...graph.coupling.node import Contraction
-from ..calibration.layers import Layer, Layers
+from ...graph.layer import Layer
+from ...graph.layers import Layers
 
 Ints = NDArray[np.int64]
 
@@ -57,7 +58,7 @@ class Readers:
         found: dict[int, list[Seat]] = defaultdict(list)
         for layer in self.layers:
             for k, channels in self.channels(layer).items():
-                found[k].append(Seat(layer, channels[layer.column_channels(channels.shape[0])]))
+                found[k].append(Seat(layer, channels[layer.column_channels]))
         return found
 
     def channels(self, layer: Layer) -> dict[int, Ints]:
@@ -65,7 +66,7 @@ class Readers:
 
         A group of which several channels meet in one index is left out: no index is one channel's own there.
         """
-        axis = layer.channel_axis
+        axis = layer.x_axis
         if layer.groups > 1 and layer.groups == self.coupling.prepared.shapes.dims.get(layer.x, (0, 0))[axis]:
             return {}
         entry, found = self._atoms_at(layer.x, axis)

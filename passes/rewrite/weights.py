@@ -12,9 +12,9 @@ import onnx
 from onnx import helper
 
 from ...graph.io.opset import structure
+from ...graph.layer import Layer
 from ...graph.model import Model
 from ...graph.nodes import captured, replace_nodes
-from ..calibration.layers import Layer
 from ..precision.places import Place
 from ..simplify.names import Names
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ...calibration.layers import Floats
+from ....graph.layer import Floats
 from .binarizer import Problem, binarizer
 from .codes import TWO_PLANES, Code, parts_of
 from .descent import fitted

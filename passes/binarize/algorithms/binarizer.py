@@ -9,8 +9,8 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from ....graph.layer import Floats
 from ....graph.registry import Registry
-from ...calibration.layers import Floats
 from ...calibration.walk import row_costs
 from ...precision.result import Result
 from ..scheme import SCHEMES, Job, Scheme

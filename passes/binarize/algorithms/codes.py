@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...calibration.layers import Floats
+from ....graph.layer import Floats
 
 Levels = NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...calibration.layers import Floats
+from ....graph.layer import Floats
 from ...rounding.columns import LAZY, choose_columns
 from .binarizer import Problem
 from .codes import Code, Levels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...calibration.layers import Floats
+from ....graph.layer import Floats
 from .codes import Code
 
 ROUNDS = 20

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...calibration.layers import Floats
+from ....graph.layer import Floats
 from .binarizer import Problem, binarizer
 from .codes import Code
 from .descent import fitted

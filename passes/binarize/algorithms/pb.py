@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from ...calibration.layers import Floats
+from ....graph.layer import Floats
 from ...calibration.reconstruct import damped, inverse
 from .binarizer import Errors, Problem, binarizer
 from .codes import SHIFTED, Code, Salient

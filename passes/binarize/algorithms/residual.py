@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...calibration.layers import Floats
+from ....graph.layer import Floats
 from .binarizer import Problem, binarizer
 from .codes import TWO_PLANES, Code
 from .descent import fitted

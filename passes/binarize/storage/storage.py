@@ -18,10 +18,10 @@ import onnx
 from onnx import helper
 
 from ....graph.io.opset import raise_opset
+from ....graph.layer import Floats, Layer
 from ....graph.model import Model
 from ....kernels.operators import DOMAIN, attach
 from ....kernels.packing import pack
-from ...calibration.layers import Floats, Layer
 from ...precision.places import Place, channel_axis
 from ...rewrite.weights import Decoder, Work
 from ..algorithms.codes import Code
@@ -253,7 +253,7 @@ class Bits:
             steps.append(("Reshape", [shape[a] for a in (where.axis, *rest)]))
             steps.append(("Transpose", [([where.axis, *rest]).index(a) for a in range(len(shape))]))
         elif where.window is None:
-            steps.append(("Transpose", [1, 0] if where.transposed else [0, 1]))
+            steps.append(("Transpose", [1, 0] if where.axis else [0, 1]))
         else:
             steps.append(("Reshape", [shape[0], *shape[2:], shape[1]]))
             steps.append(("Transpose", [0, len(shape) - 1, *range(1, len(shape) - 1)]))

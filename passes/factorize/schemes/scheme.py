@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ....graph.layer import Floats, Ints
 from ....graph.registry import Registry
-from ...calibration.layers import Floats, Ints
 from ..evbmf import evbmf_rank
 from ..factors import Factors, columns_by_slot
 from ..sites import Site

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...calibration.layers import Floats, Ints
+from ....graph.layer import Floats, Ints
 from ..factors import Factors, columns_by_slot
 from ..sites import Site
 from ..solve import alternating, truncated

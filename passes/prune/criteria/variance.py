@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 import onnx
 
+from ....graph.layer import Layer
 from ....graph.nodes import attribute
-from ...calibration.layers import Layer
 from ...calibration.normal import Floats, Normal, moments
 from ..consumers import impossible
 from ..plan import Job, Planner
@@ -75,18 +75,16 @@ class Shares:
         layer = seat.layer
         gain, whole = self._behind(layer)
         weight = layer.matrix(self.coupling.model.weights[layer.weight])
-        taps = int(np.prod(layer.window.kernel)) if layer.window is not None else 1
-        inputs = seat.channel.size // taps
-        variance = np.broadcast_to(self.known[layer.x].along(layer.channel_axis)[1], (inputs,))
+        variance = np.broadcast_to(self.known[layer.x].along(layer.x_axis)[1], (layer.groups * layer.channels,))
         lost = (np.square(weight) * gain.reshape(*weight.shape[:2], 1)).sum(axis=1)
-        lost = lost * variance[layer.column_channels(inputs)]
+        lost = lost * variance[layer.column_channels]
         mine = seat.channel >= 0
         return np.bincount(seat.channel[mine], weights=lost[mine], minlength=channels) / max(whole, 1e-30)
 
     def _behind(self, layer: Layer) -> tuple[Floats, float]:
         """What the outputs' variances are multiplied by on the way to the sum they end in, and the variance there."""
         weights = self.coupling.model.weights
-        tensor, gain = layer.output, np.ones(self.coupling.prepared.shapes.dims[layer.output][layer.channel_axis])
+        tensor, gain = layer.output, np.ones(self.coupling.prepared.shapes.dims[layer.output][layer.y_axis])
         end = self.known.get(tensor)
         while len(self._reads[tensor]) == 1:
             (node,) = self._reads[tensor]

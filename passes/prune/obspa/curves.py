@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....graph.errors import BadData
+from ....graph.layer import Floats, Layer
 from ...calibration.activation_cache import ActivationCache, Batch
-from ...calibration.layers import Floats, Layer, spread_places
 from ...calibration.moments import Moments, blas_threads_for
+from ...calibration.patches import outputs_at, patches, spread_places
 from ...calibration.reconstruct import RIDGE, damped, inverse
 from ...calibration.samples import ROWS, rows_for
 from ...calibration.targets import ReconstructionTargets
@@ -99,13 +100,13 @@ class Curves:
             moments, wanted = Moments(), self._positions(layer)
             for batch, keys in zip(self.cache.batches([layer.x]), self.cache.keys, strict=True):
                 chosen = spread_places(layer, batch[layer.x], wanted, keys)
-                moments.add(layer.rows(batch[layer.x], chosen))
+                moments.add(patches(layer, batch[layer.x], chosen))
             yield layer, moments
             self.cache.retain([one.x for one in ordered[i + 1 :]])
 
     def _positions(self, layer: Layer) -> int:
         """Positions of each sample that are looked at."""
-        columns = layer.columns(self.cache.model.weights[layer.weight])
+        columns = layer.columns
         return -(-rows_for(columns, self.rows) // self.cache.samples)
 
     def _moments(self, layer: Layer, target: str) -> Moments:
@@ -113,7 +114,7 @@ class Curves:
 
         def piece(batch: Batch, keys: Ints) -> tuple[Floats, Floats]:
             chosen = spread_places(layer, batch[layer.x], wanted, keys)
-            return layer.rows(batch[layer.x], chosen), layer.values(batch[target], chosen)
+            return patches(layer, batch[layer.x], chosen), outputs_at(layer, batch[target], chosen)
 
         batches = zip(self.cache.batches([layer.x, target]), self.cache.keys, strict=True)
         moments.add_all(partial(piece, batch, keys) for batch, keys in batches)

@@ -12,11 +12,11 @@ import numpy as np
 
 from ....graph.coupling import Removal, remove
 from ....graph.errors import UsageError
+from ....graph.layer import Floats, Layer
 from ....graph.model import Model
 from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
-from ...calibration.layers import Floats, Layer
 from ...calibration.moments import Moments, one_blas_thread
 from ...calibration.noise import renormalized
 from ...calibration.reconstruct import RIDGE, solve
@@ -165,11 +165,11 @@ class Obspa:
 
     def _kept(self, layer: Layer, removal: Removal) -> Any:
         """Which columns of a layer's matrices stay; None where all do."""
-        axis = layer.channel_axis % len(self.job.coupling.prepared.shapes.dims[layer.x])
+        axis = layer.x_axis % len(self.job.coupling.prepared.shapes.dims[layer.x])
         mask = removal.tensor(layer.x).get(axis)
         if mask is None or layer.groups == len(mask):
             return None
-        return mask[layer.column_channels(len(mask))]
+        return mask[layer.column_channels]
 
     def _details(self, removal: Removal) -> dict[str, Any]:
         samples = sum(len(next(iter(b.values()))) for b in self._batches)

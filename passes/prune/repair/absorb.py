@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 
 from ....graph.coupling import Coupling, Removal
+from ....graph.layer import Layer
 from ....graph.nodes import attribute, captured
 from ...base import Context
-from ...calibration.layers import Layer
 from ...calibration.normal import Floats
 from ..consumers import Consumer, find_consumers, told
 from .repair import REPAIRS, Repaired
@@ -105,7 +105,7 @@ class Edits:
             changes: list[Change] | None = [(layer.bias, shift / layer.beta)]
         else:
             shape = np.ones(len(self.dims[layer.output]), dtype=np.int64)
-            shape[layer.channel_axis] = -1
+            shape[layer.y_axis] = -1
             changes = self.push(layer.output, shift.reshape(shape))
         if changes is None:
             self._blocked.append(layer.node)

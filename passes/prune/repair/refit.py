@@ -16,12 +16,14 @@ from ....graph.coupling import Coupling, Removal, remove
 from ....graph.coupling.certificate import too_short
 from ....graph.coupling.solve import BoolArray
 from ....graph.errors import BadModel
+from ....graph.layer import Floats, Ints, Layer
+from ....graph.layers import Layers
 from ....graph.nodes import captured
 from ...base import Context
 from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Batch, Inputs, Store
 from ...calibration.feeds import calibration_inputs
-from ...calibration.layers import Floats, Ints, Layer, Layers, spread_places
 from ...calibration.moments import Moments, blas_threads_for, one_blas_thread
+from ...calibration.patches import output_shape, outputs_at, patch_shape, patches, spread_places
 from ...calibration.reconstruct import RIDGE, Fit, Sample, damped, inverse, refit_through, ridge
 from ...calibration.samples import ROWS, rows_for
 from ...calibration.targets import ReconstructionTarget, ReconstructionTargets
@@ -103,7 +105,7 @@ class Refit:
         self.compressed.hold([now.x, *target.others])
         self.original.hold([target.tensor])
         model = self.compressed.model
-        rows = rows_for(now.columns(model.weights[now.weight]), self.rows)
+        rows = rows_for(now.columns, self.rows)
         moments = Moments()
         moments.add_all(partial(_plain, make) for make in self._samples(now, target, rows))
         old = now.matrix(model.weights[now.weight])
@@ -136,14 +138,14 @@ class Refit:
 
         def sample(ours: Batch, theirs: Batch, keys: Ints) -> Sample:
             wanted = theirs[target.tensor]
-            along = layer.rows_along(ours[layer.x])
-            if any(layer.without_channels(y) != along for y in (wanted, *(ours[n] for n in target.others))):
+            along = patch_shape(layer, ours[layer.x])
+            if any(output_shape(layer, y) != along for y in (wanted, *(ours[n] for n in target.others))):
                 raise _unsteady(layer)
             chosen = spread_places(layer, ours[layer.x], positions, keys)
             for axis, mask in masks.items():
                 wanted = np.compress(mask, wanted, axis=axis)
-            others = sum((layer.values(ours[name], chosen) for name in target.others), 0.0)
-            return Sample(layer.rows(ours[layer.x], chosen), layer.values(wanted, chosen), others)
+            others = sum((outputs_at(layer, ours[name], chosen) for name in target.others), 0.0)
+            return Sample(patches(layer, ours[layer.x], chosen), outputs_at(layer, wanted, chosen), others)
 
         for (ours, theirs), keys in zip(pairs, self.compressed.keys, strict=True):
             yield partial(sample, ours, theirs, keys)
@@ -173,10 +175,10 @@ class Refit:
 
     def _channels(self, group: int, layer: Layer) -> Ints:
         """The group's channel of each column as the layer stands now, -1 for none."""
-        wide = self.readers.at(layer.x, layer.channel_axis)[group]
-        mask = self._removal.tensor(layer.x).get(layer.channel_axis % len(self.readers.coupling.axes(layer.x)))
+        wide = self.readers.at(layer.x, layer.x_axis)[group]
+        mask = self._removal.tensor(layer.x).get(layer.x_axis % len(self.readers.coupling.axes(layer.x)))
         here = wide if mask is None else wide[mask]
-        return np.asarray(here[layer.column_channels(len(here))][0])
+        return np.asarray(here[layer.column_channels][0])
 
     def _cut(self) -> None:
         """Cut the network and what is held of it to what stays."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ....graph.errors import UsageError
+from ....graph.layer import Layer
 from ....graph.model import Model
 from ...budget.file_size import fitting_file, room_for
 from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ...calibration.feeds import calibration_inputs
-from ...calibration.layers import Layer
 from ...calibration.runner import required
 from ...precision.grid import Grid
 from ...precision.places import weight_bytes

@@ -15,8 +15,8 @@ from scipy.optimize import linprog
 from scipy.sparse import block_diag, csr_matrix, vstack
 
 from ....graph.errors import IntaglioError, TargetUnreachable, UsageError
+from ....graph.layer import Layer
 from ...calibration.activation_cache import ActivationCache
-from ...calibration.layers import Layer
 from .allocate import Choices, Floats, allocator
 
 BETA = 10.0

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute
-from ...calibration.layers import Layer
 from ...calibration.normal import Floats
 from ...rewrite.edit import Outcome, chosen_nodes
 from .paths import Graph, Pair
@@ -59,7 +59,7 @@ def absorb_high_biases(
             continue
         _put(changed, pair.norm.input[2], shift - absorbed)
         matrix = pair.second.matrix(changed.weights[pair.second.weight])
-        columns = pair.channels[pair.second.column_channels(len(pair.channels))]
+        columns = pair.channels[pair.second.column_channels]
         gained = np.einsum("goc,gc->go", matrix, absorbed[columns]).reshape(-1)
         old = changed.weights[target.name].astype(np.float64)
         _put(changed, target.name, old + target.sign * (gained / target.scale).reshape(old.shape))

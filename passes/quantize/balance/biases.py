@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from ....graph.layer import Floats, Layer
 from ....graph.model import Model
 from ....graph.nodes import replace_nodes
-from ...calibration.layers import Floats, Layer
 from ...precision.grid import Affine, Quantized
 from ...simplify import Names
 from ..placement.insert import dequantized, drop_unread

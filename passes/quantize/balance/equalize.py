@@ -19,9 +19,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard, replace_nodes
-from ...calibration.layers import Layer
 from ...calibration.normal import Floats, moments
 from ...rewrite.edit import Outcome, chosen_nodes
 from .paths import Graph, Pair
@@ -149,7 +149,7 @@ class _Scales:
 
     def _channels(self, pair: Pair) -> np.ndarray:
         """The first layer's channel that each of the second's columns reads. Shapes: (groups, columns)."""
-        return pair.channels[pair.second.column_channels(len(pair.channels))]
+        return pair.channels[pair.second.column_channels]
 
     def _columns(self, layer: Layer) -> Floats:
         """Logarithms that a layer's columns are multiplied by. Shapes: broadcast against its matrices."""

@@ -15,10 +15,11 @@ import numpy as np
 import onnx
 
 from ....graph.evaluate import operand
+from ....graph.layer import Ints, Layer
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import as_ints, attribute, captured, display_name, is_standard
 from ....graph.shapes import infer_shapes
-from ...calibration.layers import Ints, Layer, Layers
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Graph:
         outputs = self.dims.get(tensor)
         if outputs is None:
             return "its output's shape is unknown"
-        axis = first.channel_axis % len(outputs)
+        axis = first.y_axis % len(outputs)
         place = Place(axis, np.arange(outputs[axis]))
         while True:
             node = self.sole_reader(tensor)
@@ -172,7 +173,7 @@ class Graph:
     def _ended(
         self, first: Layer, second: Layer, norm: onnx.NodeProto | None, path: list[onnx.NodeProto], place: Place
     ) -> Pair | str:
-        if place.axis != second.channel_axis % len(self.dims[second.x]):
+        if place.axis != second.x_axis % len(self.dims[second.x]):
             return f"{second.op} {self.name(second)!r} sums over another axis"
         pair = Pair(first, second, norm, tuple(path), place.channels)
         shared = [name for name in pair.owned if self.uses[name] > 1]

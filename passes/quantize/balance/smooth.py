@@ -24,10 +24,10 @@ import numpy as np
 import onnx
 
 from ....graph.errors import UsageError
+from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute, is_standard
 from ....measure.data.source import DataSource
-from ...calibration.layers import Layer
 from ...calibration.normal import Floats
 from ...calibration.runner import collect
 from ...calibration.statistics import Range
@@ -105,7 +105,7 @@ def _sites(job: _Job, chosen: set[str], insert: bool) -> tuple[list[_Site], dict
     for tensor, layers in by_tensor.items():
         told = _obstacle(job, tensor, layers, chosen, insert)
         if told is None:
-            axis = layers[0].channel_axis % len(graph.dims[tensor])
+            axis = layers[0].x_axis % len(graph.dims[tensor])
             sites.append(_Site(tensor, axis, tuple(layers)))
         else:
             skipped.update(dict.fromkeys(map(graph.name, layers), told))
@@ -118,7 +118,7 @@ def _obstacle(job: _Job, tensor: str, layers: Sequence[Layer], chosen: set[str],
         return "it is excluded, or a layer that reads the same tensor"
     if tensor not in graph.dims:
         return f"the shape of its input {tensor!r} is unknown"
-    axes = {layer.channel_axis % len(graph.dims[tensor]) for layer in layers}
+    axes = {layer.x_axis % len(graph.dims[tensor]) for layer in layers}
     if len(axes) > 1:
         return f"layers that read {tensor!r} do not agree which axis counts channels"
     if any(graph.uses[layer.weight] > 1 for layer in layers):
@@ -147,7 +147,7 @@ class _Job:
         """What each channel is divided by. Shapes: (channels,)."""
         weights = np.zeros_like(peaks)
         for layer in site.readers:
-            columns = layer.column_channels(len(peaks))
+            columns = layer.column_channels
             np.maximum.at(weights, columns, np.abs(layer.matrix(self.value(layer.weight))).max(axis=1))
         alive = (peaks > 0) & (weights > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -156,7 +156,7 @@ class _Job:
 
     def multiply(self, layer: Layer, scale: Floats) -> None:
         """Multiply a layer's columns."""
-        columns = scale[layer.column_channels(len(scale))]
+        columns = scale[layer.column_channels]
         matrix = layer.matrix(self.value(layer.weight)) * columns[:, None, :]
         self.changed[layer.weight] = layer.weight_like(matrix, self.value(layer.weight))
 
@@ -182,7 +182,7 @@ class _Job:
         owned = [name for name in (layer.weight, layer.bias) if name]
         if any(self.graph.uses[name] > 1 for name in owned):
             return "other nodes use the constants that make it"
-        if axis != layer.channel_axis % len(self.graph.dims[layer.output]):
+        if axis != layer.y_axis % len(self.graph.dims[layer.output]):
             return "it is made along another axis"
         weight = self.value(layer.weight)
         rows = scale.reshape(layer.groups, -1, 1)

@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto
 
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
-from ...calibration.layers import Layers
 from ...precision.decibels import sqnr_db
 from ...precision.result import LayerNote, Result
 from ...rewrite.edit import Edit, Outcome, chosen_nodes

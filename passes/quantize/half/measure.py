@@ -8,12 +8,12 @@ from itertools import islice
 
 import numpy as np
 
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
 from ....measure.data.source import DataSource
 from ....measure.run.session import open_session, run
 from ...calibration.activation_cache import part
-from ...calibration.layers import Layers
 from ...precision.result import LayerNote, Result
 from ...rewrite.edit import Outcome
 from ..prepare import prepared

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import onnx
 
 from ....graph.bits import IN_BITS, bit_operator
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import captured, display_name, is_standard
 from ....graph.shapes import infer_shapes
-from ...calibration.layers import Layers
 from .kernels import KERNELS, RECTIFIERS, Kernel
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ....graph.layer import Layer
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....measure.data.source import DataSource
 from ...base import Context
-from ...calibration.layers import Layer, Layers, spread_places
+from ...calibration.patches import patches, spread_places
 from ...calibration.runner import collect
 from ...calibration.statistics import Histogram
 from ...precision.grid import Affine, Grid, affine
@@ -156,7 +158,7 @@ class Trial:
 
     def _rows(self, layer: Layer, values: np.ndarray) -> np.ndarray:
         wanted = -(-_ROWS // max(1, len(values)))
-        return layer.rows(values, spread_places(layer, values, wanted, np.arange(len(values))))
+        return patches(layer, values, spread_places(layer, values, wanted, np.arange(len(values))))
 
     def _made(self, reader: int, rows: np.ndarray) -> np.ndarray:
         """What a reader makes of rows, offsets aside."""

@@ -20,10 +20,11 @@ import numpy as np
 import onnx
 
 from ....graph.errors import BadData, UsageError
+from ....graph.layer import Layer
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import captured, display_name, is_standard
 from ....measure.run.tensor_specs import input_ports
-from ...calibration.layers import Layer, Layers
 from ...calibration.normal import GRID, Floats, Normal, moments
 from ...simplify import fold_batch_norm
 
@@ -179,7 +180,7 @@ def bias_correction(
 
 def _mean(model: Model, layer: Layer, known: Mapping[str, Normal], inputs: Mapping[str, Floats]) -> Floats | None:
     if layer.x in known:
-        return known[layer.x].along(layer.channel_axis)[0]
+        return known[layer.x].along(layer.x_axis)[0]
     return np.asarray(inputs[layer.x], np.float64).reshape(-1) if layer.x in inputs else None
 
 
@@ -195,7 +196,7 @@ def _correct(
         return "other nodes use its bias too"
     gap = layer.matrix(weight) - layer.matrix(model.weights[layer.weight])
     inputs = _inputs_of(layer, gap)
-    columns = np.broadcast_to(mean, (inputs,))[layer.column_channels(inputs)]
+    columns = np.broadcast_to(mean, (inputs,))[layer.column_channels]
     shift = -np.einsum("goc,gc->go", gap, columns)
     offset = layer.offset(model)
     assert offset is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...calibration.layers import Layer
+from ....graph.layer import Layer
 from ...precision.grid import WEIGHTS8, Grid
 from ..scheme import Job
 from .auto import BLIND, CANDIDATES

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ....graph.layer import Layer
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ...calibration.activation_cache import ActivationCache, Inputs
-from ...calibration.layers import Layer, Layers
 from ...precision.grid import Grid
 from ...precision.sensitivity import Measure, sensitivity
 from ..allocation.allocate import ALLOCATORS, Choices

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ....graph.io.opset import raise_opset
+from ....graph.layer import Floats, Layer
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
 from ....graph.shapes import infer_shapes
 from ....measure.run.tensor_specs import input_ports
 from ...calibration.feeds import calibration_inputs, with_mirrored
-from ...calibration.layers import Floats, Layer, Layers
 from ...calibration.runner import required
 from ...calibration.samples import ROWS
 from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ....graph.errors import UsageError
+from ....graph.layer import Layer
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
 from ...calibration.feeds import calibration_inputs, with_mirrored
-from ...calibration.layers import Layer, Layers
 from ...calibration.walk import Walked, round_in_turn, round_plainly
 from ...precision.grid import Grid, Quantized
 from ...precision.places import Place, fitting_block, places

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import helper
 
-from ...calibration.layers import Layer
+from ....graph.layer import Layer
 from ...precision.grid import Quantized, spread
 from ...precision.places import Place
 from ...rewrite.weights import Work

@@ -19,8 +19,8 @@ import onnx
 from onnx import helper
 
 from ....graph.io.opset import raise_opset
+from ....graph.layer import Layer
 from ....graph.model import Model
-from ...calibration.layers import Layer
 from ...precision.grid import Quantized
 from ...precision.places import Laid, Place, laid
 from ...rewrite.weights import Decoder, Work

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from onnx import helper
 
-from ...calibration.layers import Layer
+from ....graph.layer import Layer
 from ...precision.places import Laid, Place
 from ...rewrite.weights import Work
 from .nbits import MICROSOFT, packed_bits

@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
+from intaglio.graph.layer import Floats
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule, Problem
 from intaglio.passes.binarize.algorithms.codes import SIGN, Code
 from intaglio.passes.binarize.algorithms.descent import cheapest_rows, compensated, descend
-from intaglio.passes.calibration.layers import Floats
 
 
 def problem(columns: int = 48, groups: int = 1, block: int = 0, seed: int = 0) -> Problem:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intaglio.graph.layer import Floats
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, Problem
 from intaglio.passes.binarize.algorithms.codes import SHIFTED, SIGN, TERNARY, TWO_MASKS, TWO_PLANES, Book, Code
 from intaglio.passes.binarize.algorithms.fit import rescaled
 from intaglio.passes.binarize.algorithms.onebit import rank_one
 from intaglio.passes.binarize.algorithms.pb import errors, most
-from intaglio.passes.calibration.layers import Floats
 
 BOOKS = (SIGN, SHIFTED, TERNARY, TWO_PLANES, TWO_MASKS)
 DRAWS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Floats]] = {

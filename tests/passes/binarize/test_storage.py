@@ -17,12 +17,13 @@ from intaglio.graph.cost import cost
 from intaglio.graph.io.check import check_graph
 from intaglio.graph.io.load import load
 from intaglio.graph.io.save import save, to_bytes
+from intaglio.graph.layer import Layer
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule
 from intaglio.passes.binarize.storage.storage import Bits, Coded, floats_like, store, stored_bytes
-from intaglio.passes.calibration.layers import Layer, Layers
 from intaglio.passes.precision.places import Place, places
 from tests.passes.parsed import parsed
 from tests.passes.quantize.test_storage import MODELS as LAYERS

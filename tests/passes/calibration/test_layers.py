@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from intaglio.graph.io.load import from_proto
+from intaglio.graph.layer import Layer
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
-from intaglio.passes.calibration.layers import Layer, Layers, spread_places
+from intaglio.passes.calibration.patches import outputs_at, patches, place_count, spread_places
 from tests.passes.parsed import parsed, run_plainly
 
 SAMPLES = 3
@@ -41,7 +43,7 @@ def some_places(layer: Layer, x: np.ndarray, wanted: int) -> np.ndarray:
 
 def picked(y: np.ndarray, layer: Layer, places: np.ndarray) -> np.ndarray:
     """Outputs at places, one sample and one place after the other. Shapes: (groups, rows, outputs)."""
-    moved = np.moveaxis(y, layer.channel_axis, -1).reshape(len(y), -1, y.shape[layer.channel_axis])
+    moved = np.moveaxis(y, layer.y_axis, -1).reshape(len(y), -1, y.shape[layer.y_axis])
     rows = np.stack([moved[s, p] for s in range(len(y)) for p in places[s]])
     return rows.reshape(len(rows), layer.groups, -1).transpose(1, 0, 2)
 
@@ -53,11 +55,11 @@ def check(model: Model, layer: Layer, x: np.ndarray, wanted: int) -> None:
     expected = picked(y, layer, places)
     weight = model.weights[layer.weight]
     matrix, offset = layer.matrix(weight), layer.offset(model)
-    found = layer.rows(x, places) @ matrix.transpose(0, 2, 1)
+    found = patches(layer, x, places) @ matrix.transpose(0, 2, 1)
     if offset is not None:
         found += offset[:, None]
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    np.testing.assert_array_equal(layer.values(y, places), expected)
+    np.testing.assert_array_equal(outputs_at(layer, y, places), expected)
     back = layer.weight_like(matrix, weight)
     np.testing.assert_allclose(back, weight, rtol=1e-6)
     assert back.dtype == weight.dtype
@@ -127,7 +129,7 @@ def test_a_depthwise_convolution_has_one_matrix_for_each_channel(rank: int) -> N
     )
     layer = the_layer(model)
     assert layer.matrix(weights["w"]).shape == (5, 2, 3**rank)
-    np.testing.assert_array_equal(layer.column_channels(5), np.repeat(np.arange(5)[:, None], 3**rank, axis=1))
+    np.testing.assert_array_equal(layer.column_channels, np.repeat(np.arange(5)[:, None], 3**rank, axis=1))
     check(model, layer, rng.standard_normal((SAMPLES, 5, *[6] * rank)).astype(np.float32), 11)
 
 
@@ -141,9 +143,9 @@ def test_columns_belong_to_the_channels_that_they_multiply(drawn: tuple[Model, i
     channel %= shape[1]
     x = np.zeros(shape, dtype=np.float32)
     x[:, channel] = np.random.default_rng(0).uniform(1, 2, shape[2:])
-    places = some_places(layer, x, layer.place_count(x))
-    touched = (layer.rows(x, places) != 0).any(axis=1)
-    owners = layer.column_channels(shape[1])
+    places = some_places(layer, x, place_count(layer, x))
+    touched = (patches(layer, x, places) != 0).any(axis=1)
+    owners = layer.column_channels
     assert owners.shape == touched.shape
     assert not touched[owners != channel].any()
     assert touched[owners == channel].any()
@@ -256,7 +258,7 @@ def test_half_precision_weights_come_back_in_half_precision() -> None:
     back = layer.weight_like(layer.matrix(weight), weight)
     assert back.dtype == np.float16
     np.testing.assert_array_equal(back, weight)
-    assert layer.rows(np.ones((1, 4, 5, 5), dtype=np.float16), np.zeros((1, 1), dtype=np.int64)).dtype == np.float32
+    assert patches(layer, np.ones((1, 4, 5, 5), dtype=np.float16), np.zeros((1, 1), dtype=np.int64)).dtype == np.float32
 
 
 def test_layers_come_in_graph_order_by_the_tensor_after_their_bias() -> None:
@@ -323,4 +325,6 @@ def test_rows_are_found_where_the_first_axis_does_not_count_samples(length: int)
     assert 0 < places.size <= max(80 + length, x.size // 4)
     y = run_plainly(model, {"x": x}, ["y"])["y"]
     weight = layer.matrix(model.weights["w"])
-    np.testing.assert_allclose(layer.rows(x, places) @ weight.transpose(0, 2, 1), picked(y, layer, places), atol=1e-5)
+    np.testing.assert_allclose(
+        patches(layer, x, places) @ weight.transpose(0, 2, 1), picked(y, layer, places), atol=1e-5
+    )

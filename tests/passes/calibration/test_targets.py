@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from intaglio.graph.io.load import from_proto
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.graph.shapes import infer_shapes
-from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.calibration.targets import ACTIVATION_BOUNDS, ReconstructionTarget, ReconstructionTargets
 from tests.passes.parsed import parsed, run_plainly
 

@@ -7,11 +7,11 @@ import pytest
 
 from intaglio import PruneChannels
 from intaglio.graph.errors import BadModel
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.graph.shapes import infer_shapes
 from intaglio.passes import Context
 from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
-from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.calibration.targets import ReconstructionTargets
 from intaglio.passes.prune.prune import Pruned

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from intaglio.graph.coupling import Coupling, Removal, analyse, remove
 from intaglio.graph.coupling.certificate import too_short
+from intaglio.graph.layer import Layer
 from intaglio.graph.model import Model
-from intaglio.passes.calibration.layers import Layer
 from intaglio.passes.prune.readers import Readers
 
 from .nets import attention

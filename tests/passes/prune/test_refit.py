@@ -14,10 +14,11 @@ from intaglio import PruneChannels
 from intaglio.graph.coupling import Coupling, Removal, analyse, remove
 from intaglio.graph.errors import UsageError
 from intaglio.graph.io.save import to_bytes
+from intaglio.graph.layer import Layer
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.passes import Context
 from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
-from intaglio.passes.calibration.layers import Layer, Layers
 from intaglio.passes.calibration.targets import ReconstructionTargets
 from intaglio.passes.prune.proof import prove
 from intaglio.passes.prune.readers import Readers
@@ -103,7 +104,7 @@ def error_at(case: Case, layer: Layer, weights: Mapping[str, np.ndarray], *, cen
     wanted = case.truth[target.tensor]
     for axis, mask in removal.tensor(target.tensor).items():
         wanted = np.compress(mask, wanted, axis=axis)
-    axis = layer.channel_axis % wanted.ndim
+    axis = layer.y_axis % wanted.ndim
     gap, size = (np.moveaxis(v, axis, -1).reshape(-1, v.shape[axis]).astype(np.float64) for v in (got - wanted, wanted))
     size = size - size.mean(axis=0)
     gap = gap - gap.mean(axis=0) if centred else gap

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from intaglio.graph.errors import TargetUnreachable, UsageError
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
 from intaglio.passes.calibration.effects import Effects, divergences
-from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.precision.grid import Grid
 from intaglio.passes.precision.sensitivity import sensitivity
 from intaglio.passes.quantize.allocation.allocate import ALLOCATORS, Choices

@@ -10,9 +10,9 @@ import pytest
 
 from intaglio.graph.errors import BadData, UsageError
 from intaglio.graph.io.load import load
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
-from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.precision.grid import WEIGHTS8, Affine, Grid, affine
 from intaglio.passes.quantize.balance.bias_absorption import absorb_high_biases
 from intaglio.passes.quantize.balance.equalize import equalize

@@ -91,7 +91,7 @@ def ranges(model: Model) -> list[tuple[np.ndarray, np.ndarray]]:
             first = np.abs(layer.matrix(model.weights[layer.weight])).max(2).reshape(-1)
             second = np.abs(pair.second.matrix(model.weights[pair.second.weight])).max(1)
             columns = np.zeros_like(first)
-            np.maximum.at(columns, pair.channels[pair.second.column_channels(len(pair.channels))], second)
+            np.maximum.at(columns, pair.channels[pair.second.column_channels], second)
             found.append((first, columns))
     return found
 

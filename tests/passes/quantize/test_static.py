@@ -9,10 +9,10 @@ import pytest
 
 from intaglio.graph.errors import NothingChanged, UsageError
 from intaglio.graph.io.save import to_bytes
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import attribute
 from intaglio.passes import Context
-from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.targets import TARGETS
 from intaglio.passes.simplify import with_biases

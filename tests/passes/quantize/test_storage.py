@@ -14,10 +14,11 @@ from intaglio.graph.cost import cost
 from intaglio.graph.io.check import check_graph
 from intaglio.graph.io.load import load
 from intaglio.graph.io.save import file_bytes, save, to_bytes
+from intaglio.graph.layer import Layer
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import set_attribute
 from intaglio.measure.run.session import open_session, run
-from intaglio.passes.calibration.layers import Layer, Layers
 from intaglio.passes.precision.grid import Grid, Quantized
 from intaglio.passes.precision.places import Place, fitting_block, laid, places, weight_bytes
 from intaglio.passes.quantize.rounding.nearest import mse, nearest

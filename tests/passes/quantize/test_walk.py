@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.passes import Context
-from intaglio.passes.calibration.layers import Layers
 from intaglio.passes.calibration.walk import Walked, round_in_turn, round_plainly
 from intaglio.passes.precision.grid import Grid, Quantized
 from intaglio.passes.quantize.rounding.rounding import Spec

@@ -1,0 +1,303 @@
+"""All layers of a model, and why other nodes that multiply by weights are none.
+
+One function an operator says where its weight stands and how it is seen as matrices. Whoever tells a user why a node is
+left alone takes the reason from here, so that it is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from .bits import bit_operator
+from .dtypes import is_float
+from .layer import Layer, Window
+from .model import Model
+from .nodes import WITH_BODIES, attribute, captured, display_name, is_standard, subgraphs
+
+Kind = Literal["computed", "derived", "integer", "inside", "type", "form"]
+_AGAIN = "integers: quantized or binarized before"
+INTEGER = frozenset(
+    (
+        *("ConvInteger", "MatMulInteger", "MatMulInteger16", "MatMulIntegerToFloat", "QLinearConv", "QLinearMatMul"),
+        *("QLinearConvTranspose", "QGemm", "QAttention", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"),
+        *("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized"),
+    )
+)
+"""Operators that multiply by integers or look them up, in whatever domain."""
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A node with a weight that is no layer, and why. ``node`` is its first output.
+
+    Kinds: ``computed`` in every run, ``derived`` from float constants, ``integer`` already, ``inside`` the body of
+    another node, a ``type`` in which numpy does not calculate, a ``form`` that is no matrix.
+    """
+
+    node: str
+    name: str
+    op: str
+    kind: Kind
+    reason: str
+
+
+class Layers:
+    """The layers of a model, in graph order.
+
+    ``found`` has every weight with the reason where it is none of a layer, ``weighted`` all layers. Iteration, length and
+    ``by_output`` are of the layers that can be fitted on activations.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @cached_property
+    def found(self) -> tuple[Layer | Unused, ...]:
+        nodes = enumerate(self.model.graph.node)
+        return tuple(one for place, node in nodes if any(node.output) for one in self._classified(place, node))
+
+    @cached_property
+    def weighted(self) -> tuple[Layer, ...]:
+        return tuple(one for one in self.found if isinstance(one, Layer))
+
+    @cached_property
+    def by_output(self) -> dict[str, Layer]:
+        return {one.output: one for one in self.weighted if not one.unfit}
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.by_output.values())
+
+    def __len__(self) -> int:
+        return len(self.by_output)
+
+    def _classified(self, place: int, node: onnx.NodeProto) -> Iterator[Layer | Unused]:
+        if node.op_type in WITH_BODIES:
+            yield from _inside(node, self.model.weights.keys())
+        known = bit_operator(node)
+        if node.op_type in INTEGER or (known is not None and known.weight is not None and known.inputs > 2):
+            yield unused(node, "integer", f"it multiplies by {_AGAIN}")
+        rule = _RULES.get(node.op_type) if is_standard(node) else None
+        if rule is None:
+            return
+        constants = [i for i in rule.operands if i < len(node.input) and node.input[i] in self.model.weights]
+        for i in constants:
+            weight = self.model.weights[node.input[i]]
+            told = _unusable(weight)
+            one = unused(node, *told) if told else rule.see(Weight(self, place, node, i, weight))
+            if one is not None and (rule.multiplies or isinstance(one, Layer) or one.kind == "form"):
+                yield one
+        if not constants and rule.multiplies:
+            yield from self._computed(node, rule)
+
+    def _computed(self, node: onnx.NodeProto, rule: Rule) -> Iterator[Unused]:
+        """Why a node without a constant is no layer; nothing for products of activations."""
+        maker = next((self._fixed[name] for name in rule.read(node) if name in self._fixed), None)
+        if maker is not None:
+            integer = any(w.dtype.kind != "f" and w.dtype.itemsize == 1 for w in self._sources(maker))
+            told = f"its weight is computed by {maker.op_type} {display_name(maker)!r} from"
+            yield (
+                unused(node, "integer", f"{told} {_AGAIN}") if integer else unused(node, "derived", f"{told} constants")
+            )
+        elif rule.always:
+            yield unused(node, "computed", "its weight is computed")
+
+    @cached_property
+    def _fixed(self) -> dict[str, onnx.NodeProto]:
+        """Makers of tensors that are computed from constants alone."""
+        made: dict[str, onnx.NodeProto] = {}
+        known = {"", *self.model.weights}
+        for node in self.model.graph.node:
+            if node.input and known.issuperset((*node.input, *captured(node))):
+                known.update(node.output)
+                made.update(dict.fromkeys(filter(None, node.output), node))
+        return made
+
+    def _sources(self, maker: onnx.NodeProto) -> list[np.ndarray]:
+        """The constants that a node's outputs are computed from."""
+        seen, todo = set[str](), list(maker.input)
+        while todo:
+            name = todo.pop()
+            if name not in seen and name in self._fixed:
+                todo += self._fixed[name].input
+            seen.add(name)
+        return [self.model.weights[name] for name in seen if name in self.model.weights]
+
+    @cached_property
+    def readers(self) -> Counter[str]:
+        """How often each tensor is read, by subgraphs and as an output of the model too."""
+        readers = Counter(i for n in self.model.graph.node for i in (*n.input, *captured(n)))
+        readers.update(o.name for o in self.model.graph.output)
+        return readers
+
+    @cached_property
+    def adds(self) -> dict[str, onnx.NodeProto]:
+        return {n.input[k]: n for n in self.model.graph.node if n.op_type == "Add" for k in (0, 1)}
+
+
+def unused(node: onnx.NodeProto, kind: Kind, reason: str) -> Unused:
+    return Unused(next(o for o in node.output if o), display_name(node), node.op_type, kind, reason)
+
+
+def _inside(outer: onnx.NodeProto, known: Collection[str]) -> Iterator[Unused]:
+    """Layers in the bodies of a node. ``known`` are the constants around it."""
+    for body in subgraphs(outer):
+        here = {*known, *(t.name for t in body.initializer)}
+        here.update(o for n in body.node if n.op_type == "Constant" for o in n.output)
+        for node in body.node:
+            if node.op_type in WITH_BODIES:
+                yield from _inside(node, here)
+            rule = _RULES.get(node.op_type) if is_standard(node) else None
+            if rule is not None and rule.multiplies and here.intersection(rule.read(node)):
+                yield unused(node, "inside", f"it is inside {outer.op_type} {display_name(outer)!r}")
+
+
+def _unusable(weight: np.ndarray) -> tuple[Kind, str] | None:
+    if weight.dtype.kind != "f":
+        known = is_float(onnx.helper.np_dtype_to_tensor_dtype(weight.dtype))
+        return "type", f"its weight is {weight.dtype}{', in which numpy does not calculate' if known else ''}"
+    return None if weight.size else ("form", "its weight is empty")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Input ``operand`` of a node: a constant of floats."""
+
+    layers: Layers
+    place: int
+    node: onnx.NodeProto
+    operand: int
+    value: np.ndarray
+
+    def layer(self, axis: int, unfit: str = "", **facts: Any) -> Layer:
+        node = self.node
+        x, output = node.input[0 if self.operand else 1], next(o for o in node.output if o)
+        if x in self.layers.model.weights:
+            unfit = unfit or "what it multiplies is constant"
+        known = {"output": output, **facts}
+        weight = node.input[self.operand]
+        return Layer(
+            output,
+            display_name(node),
+            node.op_type,
+            self.place,
+            self.operand,
+            x,
+            weight,
+            self.value.shape,
+            axis=axis % self.value.ndim,
+            unfit=unfit,
+            **known,
+        )
+
+    def biased(self, axis: int, *shapes: tuple[int, ...], unfit: str = "", **facts: Any) -> Layer:
+        """A layer whose bias is the node's input 2, in one of these shapes."""
+        name = self.node.input[2] if len(self.node.input) > 2 and self.node.input[2] else None
+        if name is None:
+            return self.layer(axis, unfit, **facts)
+        bias = self.layers.model.weights.get(name)
+        if bias is None:
+            return self.layer(axis, unfit or "its bias is computed", **facts)
+        if bias.shape not in shapes:
+            return self.layer(axis, unfit or "its bias is no vector", **facts)
+        return self.layer(axis, unfit, bias=name, **facts)
+
+    def no(self, reason: str) -> Unused:
+        return unused(self.node, "form", reason)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``operands`` may be weights. Not all operators multiply by theirs, and some may as well multiply two activations."""
+
+    operands: tuple[int, ...]
+    see: Callable[[Weight], Layer | Unused | None]
+    multiplies: bool = True
+    always: bool = True
+
+    def read(self, node: onnx.NodeProto) -> Iterator[str]:
+        return (node.input[i] for i in self.operands if i < len(node.input))
+
+
+def _conv(w: Weight) -> Layer | Unused:
+    """Shapes: weight (M, C/group, ...)."""
+    groups, outputs = int(attribute(w.node, "group", 1)), w.value.shape[0]
+    if outputs % groups:
+        return w.no("the rows of its weight are no multiple of its groups")
+    window = Window.of(w.node, tuple(int(k) for k in w.value.shape[2:]))
+    return w.biased(0, (outputs,), groups=groups, window=window, x_axis=1, y_axis=1)
+
+
+def _conv_transpose(w: Weight) -> Layer:
+    """Shapes: weight (C, M/group, ...), in which channels of depthwise ones lie along the first axis."""
+    depthwise = w.value.shape[1] == 1 and attribute(w.node, "group", 1) > 1
+    return w.layer(0 if depthwise else 1, "it is a transposed convolution", x_axis=1, y_axis=1)
+
+
+def _gemm(w: Weight) -> Layer | Unused:
+    """Shapes: operands (M, K) and (K, N), or as the attributes say."""
+    if w.value.ndim != 2:
+        return w.no("its weight is no matrix")
+    flips = [bool(attribute(w.node, name, 0)) for name in ("transA", "transB")]
+    alpha, beta = float(attribute(w.node, "alpha", 1.0)), float(attribute(w.node, "beta", 1.0))
+    if w.operand == 0:
+        return w.layer(int(flips[0]), LEFT, alpha=alpha, beta=beta, x_axis=int(flips[1]), y_axis=0)
+    axis = int(not flips[1])
+    outputs = w.value.shape[axis]
+    unfit = "its input is transposed" if flips[0] else "it multiplies by nought" if not alpha or not beta else ""
+    scales = {"alpha": alpha, "beta": beta}
+    return w.biased(axis, (outputs,), (1, outputs), unfit=unfit, x_axis=int(not flips[0]), y_axis=1, **scales)
+
+
+def _matmul(w: Weight) -> Layer | Unused:
+    """Shapes: operands (..., M, K) and (..., K, N). The constant Add behind it is its bias."""
+    if w.value.ndim < 2:
+        return w.no("its weight is a vector")
+    if w.operand == 0:
+        return w.layer(-2, LEFT, x_axis=-2, y_axis=-2)
+    if w.value.ndim > 2:
+        return w.layer(-1, STACK)
+    product, width = w.node.output[0], w.value.shape[1]
+    add = w.layers.adds.get(product) if w.layers.readers[product] == 1 else None
+    if add is not None:
+        other = add.input[1] if add.input[0] == product else add.input[0]
+        bias = w.layers.model.weights.get(other)
+        if bias is not None and bias.shape in ((width,), (1, width)):
+            return w.layer(1, bias=other, output=add.output[0])
+    return w.layer(1)
+
+
+def _gather(w: Weight) -> Layer | Unused | None:
+    """Looking up row k of a table is multiplying it with a unit vector."""
+    if w.value.ndim != 2:
+        return None
+    if attribute(w.node, "axis", 0) not in (0, -2):
+        return w.no("it looks up columns of its table, not rows")
+    return w.layer(1, "it looks up rows of a table")
+
+
+def _recurrent(w: Weight) -> Layer | Unused:
+    """Shapes: weights (directions, gates * hidden, inputs or hidden)."""
+    return w.layer(1, "it is recurrent") if w.value.ndim == 3 else w.no("its weight is no stack of matrices")
+
+
+def _einsum(w: Weight) -> Unused:
+    return w.no("no pass changes weights of Einsum")
+
+
+LEFT, STACK = "its left factor is a constant", "its weight is a batch of matrices"
+_RULES: dict[str, Rule] = {
+    "Conv": Rule((1,), _conv),
+    "ConvTranspose": Rule((1,), _conv_transpose),
+    "Gemm": Rule((1, 0), _gemm),
+    "MatMul": Rule((1, 0), _matmul, always=False),
+    "Einsum": Rule((1, 0), _einsum, always=False),
+    "Gather": Rule((0,), _gather, multiplies=False, always=False),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), Rule((1, 2), _recurrent)),
+}
