@@ -23,9 +23,8 @@ import numpy as np
 from intaglio import load
 from intaglio.graph.coupling import Coupling, Removal, analyse, remove
 from intaglio.measure.optime.times import LayerTimes
-from intaglio.measure.run.latency import machine
+from intaglio.measure.run.latency import machine, time_pair
 from intaglio.passes.prune.choose import Limits, Ranking, eligible, one_direction
-from intaglio.passes.prune.latency.goal import measured
 from intaglio.passes.prune.latency.model import LatencyModel
 
 MULTIPLES = (1, 8, 16)
@@ -68,7 +67,7 @@ def row(path: Path, threads: int, seed: int, *, each: bool) -> str:
     for multiple in MULTIPLES:
         pairs = []
         for removal in removals(coupling, multiple, rng):
-            _, _, timing = measured(original, remove(removal), threads, inputs=model.inputs)
+            timing = time_pair(original, remove(removal), threads, inputs=model.inputs)
             pairs.append((model.after(removal) / model.full, 1 / timing.speedup(1)))
             if each:
                 print(f"    multiples of {multiple}: predicted {pairs[-1][0]:.3f}, measured {pairs[-1][1]:.3f}")

@@ -30,14 +30,13 @@ from intaglio.graph.errors import IntaglioError
 from intaglio.graph.model import Model
 from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data.source import DataSource, open_data
-from intaglio.measure.run.latency import machine
+from intaglio.measure.run.latency import machine, time_pair
 from intaglio.passes import Context
 from intaglio.passes.factorize import SCHEMES, Factorize
 from intaglio.passes.factorize.gains import Gains
 from intaglio.passes.factorize.options import option
 from intaglio.passes.factorize.ready import ready
 from intaglio.passes.factorize.sites import Unit, find
-from intaglio.passes.prune.latency.goal import measured
 
 RANKS = (0.25, 0.5, 1.0)
 """Fractions of a layer's wider side, at which a scheme is tried where no ranks are named."""
@@ -150,7 +149,7 @@ def whole(model: Model, test: DataSource, options: argparse.Namespace) -> Iterat
                 yield [name, f"{keep:g}", error.what, *[""] * 5]
                 continue
             took = time.process_time() - began
-            _, _, timing = measured(model, done.model)
+            timing = time_pair(model, done.model)
             split = sum(layer.scheme is not None for layer in done.layers)
             yield [
                 name,

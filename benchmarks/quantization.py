@@ -46,7 +46,7 @@ from intaglio.graph.errors import IntaglioError
 from intaglio.graph.io.save import save
 from intaglio.measure.accuracy import class_scores
 from intaglio.measure.data.source import LABEL_NAMES, DataSource, open_data
-from intaglio.measure.optime.rounds import time_rounds
+from intaglio.measure.run.rounds import time_rounds
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.binarize import Binarize

@@ -10,7 +10,7 @@ from . import console
 
 if TYPE_CHECKING:
     from ..graph.model import Model
-    from ..passes.prune.latency.goal import LatencyReport
+    from ..passes.budget.latency_target import LatencyReport
 
 
 _AMOUNTS = (
@@ -88,14 +88,15 @@ def accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, 
 
 def latencies(before: Model, after: Model, seed: int, known: LatencyReport | None = None) -> dict[str, Any]:
     """Both models on the same made-up inputs, one thread, run in turn; ``known`` is what was measured already."""
-    from ..passes.prune.latency.goal import measured
+    from ..measure.run.latency import time_pair
 
     if known:
         found = {"before": known.before_ms, "after": known.after_ms, "speedup": 1 / known.kept}
         return {**found, "verdict": known.verdict, "threads": known.threads, "machine": known.machine}
     with console.progress("timing"):
-        old, new, timing = measured(before, after, seed=seed)
-    found = {"before": old, "after": new, "speedup": timing.speedup(1)}
+        timing = time_pair(before, after, seed=seed)
+    old, new = timing.latencies
+    found = {"before": old.median_ms, "after": new.median_ms, "speedup": timing.speedup(1)}
     return {**found, "verdict": timing.verdict(1), "threads": 1, "machine": timing.machine}
 
 

@@ -20,8 +20,8 @@ from onnx import TensorProto, helper
 from ...graph.errors import BadModel
 from ...graph.model import Model
 from ...kernels.operators import attach
+from ..run.rounds import time_rounds, typical_times
 from ..run.session import open_session, run
-from .rounds import time_rounds, typical_times
 
 BUDGET_S = 0.03
 """Seconds that the timing of one operator may take where it can be kept, beside opening its sessions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -196,3 +196,13 @@ def _known_dims(model: Model, sizes: Mapping[str, int]) -> Mapping[str, tuple[in
         return infer_shapes(model, lambda symbol: sizes.get(symbol, 2)).dims
     except BadModel:
         return {name: w.shape for name, w in model.weights.items()}
+
+
+def sizes_of(inputs: Mapping[str, np.ndarray], model: Model) -> Callable[[str], int]:
+    """What the symbolic dimensions are in these inputs, by the names that ``infer_shapes`` asks for."""
+    sizes: dict[str, int] = {}
+    for value in model.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") and value.name in inputs:
+                sizes[dim.dim_param or f"{value.name}.{axis}"] = inputs[value.name].shape[axis]
+    return lambda name: sizes.get(name, 1)

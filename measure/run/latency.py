@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from ...graph.model import Model
+from .inputs import runnable_inputs
+from .rounds import time_rounds
 from .running import Tick
-from .session import run
+from .session import open_session, run
 
 WARM_UP_RUNS = 5
 LEAST_RUNS = 20
+_PAIR_S, _PAIR_MOST_RUNS = 0.4, 2000
 NOISE = 0.03
 """Differences of medians below this are not told as faster or slower: two runs of one file differ as much."""
 
@@ -91,6 +95,19 @@ def time_sessions(
         if tick:
             tick(len(rounds), runs)
     return Timing(np.array(rounds).T * 1e3, threads, machine())
+
+
+def time_pair(
+    before: Model, after: Model, threads: int = 1, *, seed: int = 0, inputs: Mapping[str, np.ndarray] | None = None
+) -> Timing:
+    """Time two models in turn on the same inputs, made up if none are given.
+
+    With one thread that thread's processor time counts, which other programs on the machine do not lengthen.
+    """
+    feed = inputs if inputs is not None else runnable_inputs(before, seed=seed, batches=(1, 2))
+    sessions = [open_session(m, threads=threads, spin=False) for m in (before, after)]
+    times = time_rounds(sessions, [feed, feed], threads, budget_s=_PAIR_S, rounds=(LEAST_RUNS, _PAIR_MOST_RUNS))
+    return Timing(times.T * 1e3, threads, machine())
 
 
 def machine() -> str:

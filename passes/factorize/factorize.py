@@ -15,9 +15,9 @@ from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ..base import PASSES, Context, Pass, PassReport, name_in
+from ..budget.amounts import Amounts
+from ..budget.latency_target import LatencyReport
 from ..budget.solvers import SOLVERS
-from ..prune.latency.goal import LatencyReport
-from ..prune.removal_cost import Amounts
 from .job import Job, LayerReport, first_inputs
 from .proof import Proof, prove
 from .ready import without_idle_biases

@@ -18,19 +18,18 @@ from ...graph.model import Model
 from ...graph.shapes import infer_shapes
 from ...measure.accuracy import evaluate_model
 from ...measure.data.source import DataSource
-from ...measure.run.inputs import runnable_inputs
+from ...measure.run.inputs import runnable_inputs, sizes_of
 from ..base import Context
+from ..budget.amounts import Amounts
+from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import renormalized
 from ..calibration.targets import targets_of
-from ..prune.latency.goal import LatencyReport
-from ..prune.latency.model import sizes_of
-from ..prune.removal_cost import Amounts
 from ..simplify import Names
 from .gains import Gains
 from .independent import alone
-from .latency import meet
+from .latency import meet_target
 from .losses import Table, by_outputs, by_weights, layers_of
 from .options import Option, Rules, option, options_of
 from .plan import Picked, Plan, costs_of, counted, unreachable
@@ -167,7 +166,7 @@ class Job:
             return {}, None
         if asked.target == "latency":
             assert self.gains is not None
-            picked, found = meet(self.plan, self.gains, self.source, self.structure, asked.keep, asked.solver)
+            picked, found = meet_target(self.plan, self.gains, self.source, self.structure, asked.keep, asked.solver)
             return picked, found
         if asked.target in ("macs", "params"):
             return self.within(asked.target, asked.keep), None

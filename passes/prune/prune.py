@@ -16,16 +16,18 @@ from ...graph.errors import NothingChanged, UsageError
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.data.source import DataSource
+from ...measure.run.latency import time_pair
 from ..base import PASSES, Context, Pass, PassReport, name_in
+from ..budget.amounts import Amounts
+from ..budget.latency_target import LatencyReport, report
 from ..budget.solvers import SOLVERS
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
-from .latency.goal import LatencyReport, measured, meet_latency, report
-from .latency.model import LatencyModel
+from .latency.model import LatencyModel, meet_target
 from .plan import Job
 from .proof import Proof, prove
 from .ranked import SEE_GROUPS, frozen_summary
-from .removal_cost import Amounts, Tally
+from .removal_cost import Tally
 from .repair.repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights
 
 Target = Literal["macs", "params", "size", "latency", "channels"]
@@ -131,7 +133,7 @@ class PruneChannels(Pass):
         removal = with_weights(choice.removal, repaired.weights) if repaired.weights else choice.removal
         small = remove(removal)
         if times and latency:
-            timed = measured(model, small, times.threads, inputs=times.inputs)
+            timed = time_pair(model, small, times.threads, inputs=times.inputs)
             latency = report(self.keep, latency.predicted, timed, rounds=latency.rounds)
         proof = prove(removal, small, _real_inputs(context.data or real), context.seed) if self.verify else None
         after = Amounts.counted(cost(small), file_bytes(small))
@@ -206,7 +208,7 @@ class PruneChannels(Pass):
     ) -> tuple[Removal, LatencyReport | None]:
         if times is None:
             return plan(self.keep * job.whole), None
-        return meet_latency(plan, times, self.keep)
+        return meet_target(plan, times, self.keep)
 
 
 def describe(pruned: Pruned) -> dict[str, Any]:

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...graph.cost import Cost, cost
+from ...graph.cost import cost
 from ...graph.coupling import Coupling, Removal
 from ...graph.coupling.labels import IntArray, Why
 from ...graph.coupling.solve import BoolArray
 from ...graph.nodes import captured, subgraphs
+from ..budget.amounts import Amounts
 from .weights import Scores
-
-
-@dataclass(frozen=True)
-class Amounts:
-    """MACs of one run (symbolic batch counted once), those of bits apart, parameters, and bytes of the weights."""
-
-    macs: float
-    params: float
-    size: float
-    bops: float = 0.0
-
-    @classmethod
-    def counted(cls, costs: Cost, size_bytes: int) -> Amounts:
-        return cls(costs.macs, costs.params, size_bytes, costs.bops)
-
-    def as_dict(self) -> dict[str, int]:
-        """For reports; operations on bits only where there are some."""
-        told = {"macs": self.macs, "params": self.params, "size_bytes": self.size}
-        return {name: round(value) for name, value in (told | ({"bops": self.bops} if self.bops else {})).items()}
-
-    def of(self, target: str) -> float:
-        return float(getattr(self, target))
 
 
 class Tally:

@@ -18,8 +18,8 @@ from intaglio.kernels.operators import DOMAIN
 from intaglio.measure.optime.block import channel_block
 from intaglio.measure.optime.cache import LARGEST, add_numbers, cache_folder, read_numbers
 from intaglio.measure.optime.probe import Layer, Operand, describe, time_layers
-from intaglio.measure.optime.rounds import typical_times
 from intaglio.measure.optime.times import LayerTimes
+from intaglio.measure.run.rounds import typical_times
 
 FLOAT = TensorProto.FLOAT
 

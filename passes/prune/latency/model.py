@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.optimize import lsq_linear
 
 from ....graph.coupling import Coupling, Removal, remove
 from ....graph.coupling.labels import IntArray
@@ -17,44 +15,25 @@ from ....graph.model import Model
 from ....graph.shapes import Shapes, infer_shapes
 from ....measure.optime.block import channel_block
 from ....measure.optime.cache import cache_folder
-from ....measure.optime.probe import NOTHING, feeds_of, open_layer, time_runs
 from ....measure.optime.times import LayerTimes
-from ....measure.run.inputs import runnable_inputs
-from ....measure.run.session import open_session
+from ....measure.optime.wholes import Inputs, Wholes, time_wholes
+from ....measure.run.inputs import runnable_inputs, sizes_of
+from ....measure.run.latency import Timing, time_pair
+from ...budget.latency_target import LatencyReport, Planned, meet_latency
 from ..choose import Limits, Ranking, eligible, one_direction
 from ..weights import Scores
 from .shape import shape_of
 from .surface import Surface, surfaces
 
-Inputs = Mapping[str, np.ndarray]
-WholeTimer = Callable[[Sequence[Model], Inputs, int], "Wholes"]
+WholeTimer = Callable[[Sequence[Model], Inputs, int], Wholes]
 _ANCHORS = (0.5, 0.25)
 """Uniform widths at which the whole model is measured too, beside its full one."""
-_WHOLE_S, _WHOLE_ROUNDS = 0.4, (5, 80)
 _PULL = 0.5
 """How much the expected weights of the parts count beside one real run; any value from 0.1 to 1 predicts as well."""
 _MANY, _LARGE_MACS = 40, 1 << 30
 """Different nodes, and MACs of these, above which they are measured at fewer widths, so that it takes seconds."""
 _BYTES_A_MAC = 0.25
 """What a MAC of a node that cannot be measured counts, beside the bytes that the others touch."""
-
-
-@dataclass(frozen=True)
-class Wholes:
-    """Times of whole models in runs of the reference, what an empty run takes, and what a reference run takes."""
-
-    relative: list[float]
-    empty: float
-    reference_ms: float
-
-
-def time_wholes(models: Sequence[Model], inputs: Inputs, threads: int) -> Wholes:
-    """Measure models in turn on the same inputs."""
-    sessions = [*(open_session(m, threads=threads, spin=False) for m in models), open_layer(NOTHING, 1, threads)]
-    feeds = [*([inputs] * len(models)), feeds_of(NOTHING, 1)]
-    runs = time_runs(sessions, feeds, threads, budget_s=_WHOLE_S, rounds=_WHOLE_ROUNDS)
-    *relative, empty = runs.relative.tolist()
-    return Wholes(relative, empty, runs.reference_ms)
 
 
 class LatencyModel:
@@ -149,6 +128,29 @@ class LatencyModel:
         return [ranking.removal(keep) for keep in wanted if (keep < ranking.sizes).any()]
 
 
+def meet_target(
+    plan: Callable[[float], Removal],
+    model: LatencyModel,
+    keep: float,
+    *,
+    time: Callable[[Removal], Timing] | None = None,
+) -> tuple[Removal, LatencyReport]:
+    """Find a removal that leaves the fraction ``keep`` of the original's measured time: see ``meet_latency``.
+
+    ``plan`` gives a removal of which the prediction is at most so many milliseconds. What is timed has the weights it
+    has before any repair: they do not matter.
+    """
+
+    def planned(goal: float) -> Planned[Removal]:
+        removal = plan(goal * model.full)
+        return Planned(removal, model.after(removal) / model.full, removal.removed.tobytes())
+
+    def timed(removal: Removal) -> Timing:
+        return time_pair(model.coupling.original, remove(removal), model.threads, inputs=model.inputs)
+
+    return meet_latency(planned, time or timed, keep)
+
+
 def _weights(parts: Scores, real: Scores, empty: float) -> Scores:
     """Least squares in relative errors, weights not negative; a weak pull towards measured nodes as they are.
 
@@ -161,6 +163,8 @@ def _weights(parts: Scores, real: Scores, empty: float) -> Scores:
     pull = np.diag(_PULL * np.array([1.0, 1.0, heavy]) / real[0])
     rows = np.vstack([parts / real[:, None], pull])
     goal = np.concatenate([np.ones(len(real)), pull @ expected])
+    from scipy.optimize import lsq_linear
+
     fitted = np.asarray(lsq_linear(rows, goal, bounds=([min(empty, 0.9 * real[0]), 0, 0], np.inf)).x)
     return fitted * (real[0] / float(parts[0] @ fitted))
 
@@ -202,13 +206,3 @@ def _constant_tensors(coupling: Coupling) -> set[str]:
         if node.input and known.issuperset(i for i in node.input if i):
             known.update(o for o in node.output if o)
     return known
-
-
-def sizes_of(inputs: Inputs, model: Model) -> Callable[[str], int]:
-    """What the symbolic dimensions are in these inputs, by the names that ``infer_shapes`` asks for."""
-    sizes: dict[str, int] = {}
-    for value in model.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value") and value.name in inputs:
-                sizes[dim.dim_param or f"{value.name}.{axis}"] = inputs[value.name].shape[axis]
-    return lambda name: sizes.get(name, 1)

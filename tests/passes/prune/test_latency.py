@@ -26,10 +26,11 @@ from intaglio.graph.shapes import infer_shapes
 from intaglio.measure.optime.block import UNIT, channel_block
 from intaglio.measure.optime.probe import Layer
 from intaglio.measure.optime.times import LayerTimes
-from intaglio.measure.run.latency import Timing
+from intaglio.measure.optime.wholes import Wholes
+from intaglio.measure.run.latency import Timing, time_pair
+from intaglio.passes.budget.latency_target import report
 from intaglio.passes.prune.choose import Limits, Ranking, eligible, one_direction
-from intaglio.passes.prune.latency.goal import Timed, measured, meet_latency, report
-from intaglio.passes.prune.latency.model import LatencyModel, Wholes
+from intaglio.passes.prune.latency.model import LatencyModel, meet_target
 from tests.passes.parsed import parsed
 
 from .nets import attention, conv_pair
@@ -209,29 +210,27 @@ class Truth:
     def __init__(self, power: float = 1.0, offset: float = 0.0, least: float = 0.0) -> None:
         self.model, self.power, self.offset, self.least = predictor("wide"), power, offset, least
         self.goals: list[float] = []
-        self.latest = nothing(self.model.coupling)
 
     def plan(self, goal_ms: float) -> Removal:
         self.goals.append(goal_ms / self.model.full)
         if self.goals[-1] < self.least:
             raise TargetUnreachable("too little")
         for kept in np.linspace(1, 1 / 48, 48):
-            self.latest = keeping(self.model.coupling, [kept], 1)
-            if self.model.after(self.latest) <= goal_ms:
-                return self.latest
+            removal = keeping(self.model.coupling, [kept], 1)
+            if self.model.after(removal) <= goal_ms:
+                return removal
         raise TargetUnreachable("too little")
 
-    def time(self, original: Model, candidate: Model) -> Timed:
-        kept = (self.model.after(self.latest) / self.model.full) ** self.power + self.offset
-        times = np.array([[2.0] * 40, [2.0 * kept] * 40])
-        return 2.0, 2.0 * kept, Timing(times, 1, "a machine")
+    def time(self, removal: Removal) -> Timing:
+        kept = (self.model.after(removal) / self.model.full) ** self.power + self.offset
+        return Timing(np.array([[2.0] * 40, [2.0 * kept] * 40]), 1, "a machine")
 
 
 @pytest.mark.parametrize("power", [0.5, 0.8, 1.0, 1.5])
 @pytest.mark.parametrize("keep", [0.7, 0.5])
 def test_the_target_is_met_though_predictions_are_wrong(power: float, keep: float) -> None:
     truth = Truth(power)
-    removal, result = meet_latency(truth.plan, truth.model, keep, time=truth.time)
+    removal, result = meet_target(truth.plan, truth.model, keep, time=truth.time)
     assert result.verdict == "met"
     assert result.asked == keep
     assert result.kept <= keep * 1.03
@@ -242,21 +241,21 @@ def test_the_target_is_met_though_predictions_are_wrong(power: float, keep: floa
 
 def test_a_right_prediction_needs_one_round() -> None:
     truth = Truth()
-    _, result = meet_latency(truth.plan, truth.model, 0.5, time=truth.time)
+    _, result = meet_target(truth.plan, truth.model, 0.5, time=truth.time)
     assert truth.goals[0] == pytest.approx(0.5)
     assert result.rounds == len(truth.goals) == 1 or result.kept < 0.475
 
 
 def test_of_what_meets_the_target_the_largest_is_kept() -> None:
     truth = Truth(power=2.0)
-    _, result = meet_latency(truth.plan, truth.model, 0.4, time=truth.time)
+    _, result = meet_target(truth.plan, truth.model, 0.4, time=truth.time)
     assert truth.goals[1] > truth.goals[0]
     assert 0.4**2 < result.kept <= 0.4 * 1.03
 
 
 def test_a_target_out_of_reach_is_missed_by_as_much_as_is_told() -> None:
     truth = Truth(offset=0.3, least=0.3)
-    _, result = meet_latency(truth.plan, truth.model, 0.4, time=truth.time)
+    _, result = meet_target(truth.plan, truth.model, 0.4, time=truth.time)
     assert result.verdict == "missed"
     assert result.missed_by == pytest.approx(result.kept - 0.4)
     assert result.kept < truth.model.after(keeping(wide(), [0.4])) / truth.model.full + 0.3
@@ -267,20 +266,21 @@ def test_a_target_out_of_reach_is_missed_by_as_much_as_is_told() -> None:
 def test_a_plan_that_fails_at_once_is_the_callers_error() -> None:
     truth = Truth(least=0.9)
     with pytest.raises(TargetUnreachable):
-        meet_latency(truth.plan, truth.model, 0.5, time=truth.time)
+        meet_target(truth.plan, truth.model, 0.5, time=truth.time)
 
 
 def test_a_result_slower_than_the_original_is_told() -> None:
     times = np.array([[1.0] * 30, [1.2] * 30])
-    result = report(0.6, 0.58, (1.0, 1.2, Timing(times, 2, "a machine")))
+    result = report(0.6, 0.58, Timing(times, 2, "a machine"))
     assert result.verdict == "slower"
     assert result.sentence() == "slower than the original: 120.0% of its time (1.2 ms against 1 ms, 2 threads)"
 
 
 def test_two_models_are_really_timed_in_turn() -> None:
     large, small = conv_pair(width=96), remove(keeping(analyse(conv_pair(width=96)), [1 / 6]))
-    before_ms, after_ms, timing = measured(large, small)
+    timing = time_pair(large, small)
+    before, after = timing.latencies
     assert timing.threads == 1
     assert timing.times_ms.shape[0] == 2
-    assert 0 < after_ms < before_ms
-    assert report(0.9, 0.5, (before_ms, after_ms, timing)).verdict == "met"
+    assert 0 < after.median_ms < before.median_ms
+    assert report(0.9, 0.5, timing).verdict == "met"

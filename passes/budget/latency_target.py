@@ -1,30 +1,24 @@
-"""Meeting a latency target: plan by prediction, measure what comes out, correct the goal, plan again."""
+"""Meeting a latency target: plan by prediction, measure what comes out, correct the goal, plan again.
+
+A family of passes brings a model of times, from which it plans. All times here are fractions of the original's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ....graph.coupling import Removal, remove
-from ....graph.errors import TargetUnreachable
-from ....graph.model import Model
-from ....measure.optime.rounds import time_rounds
-from ....measure.run.inputs import runnable_inputs
-from ....measure.run.latency import LEAST_RUNS, NOISE, Timing, machine
-from ....measure.run.session import open_session
-from .model import LatencyModel
+from ...graph.errors import TargetUnreachable
+from ...measure.run.latency import NOISE, Timing
 
-Plan = Callable[[float], Removal]
-"""Gives a removal of which the prediction is at most so many milliseconds; raises TargetUnreachable if there is none."""
-Timed = tuple[float, float, Timing]
+Choice = TypeVar("Choice")
 ROUNDS = 4
 """Most structures that are built and measured."""
 _CLOSE = 0.05
 """A result this much faster than asked is not worth another round, as a fraction of what was asked."""
-_BUDGET_S, _MOST_RUNS = 0.4, 2000
 
 
 @dataclass(frozen=True)
@@ -70,86 +64,76 @@ class LatencyReport:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One structure that was built and measured; fractions of the original's time."""
+class Planned(Generic[Choice]):
+    """What a family chose, the time it predicts for that, and what tells it from other choices."""
 
-    removal: Removal
+    choice: Choice
     predicted: float
-    kept: float
-    timed: Timed
+    key: Hashable
 
 
-def measured(
-    original: Model,
-    candidate: Model,
-    threads: int = 1,
-    seed: int = 0,
-    *,
-    inputs: Mapping[str, np.ndarray] | None = None,
-) -> Timed:
-    """Time two models in turn on the same made-up inputs: the milliseconds of each, and all times.
+@dataclass(frozen=True)
+class Attempt(Generic[Choice]):
+    """One structure that was built and measured."""
 
-    With one thread that thread's processor time counts, which other programs on the machine do not lengthen.
-    """
-    feed = inputs if inputs is not None else runnable_inputs(original, seed=seed, batches=(1, 2))
-    sessions = [open_session(m, threads=threads, spin=False) for m in (original, candidate)]
-    times = time_rounds(sessions, [feed, feed], threads, budget_s=_BUDGET_S, rounds=(LEAST_RUNS, _MOST_RUNS))
-    timing = Timing(times.T * 1e3, threads, machine())
-    before, after = timing.latencies
-    return before.median_ms, after.median_ms, timing
+    planned: Planned[Choice]
+    timing: Timing
+
+    @property
+    def predicted(self) -> float:
+        return self.planned.predicted
+
+    @property
+    def kept(self) -> float:
+        return 1 / self.timing.speedup(1)
 
 
 def meet_latency(
-    plan: Plan,
-    model: LatencyModel,
+    plan: Callable[[float], Planned[Choice]],
+    time: Callable[[Choice], Timing],
     keep: float,
     *,
     rounds: int = ROUNDS,
-    time: Callable[[Model, Model], Timed] | None = None,
-) -> tuple[Removal, LatencyReport]:
-    """Find a removal that leaves the fraction ``keep`` of the original's measured time.
+) -> tuple[Choice, LatencyReport]:
+    """Find a choice that leaves the fraction ``keep`` of the original's measured time.
 
-    Each round plans for a predicted time, removes the channels (what the weights are does not matter), measures, and
-    corrects the next goal by what prediction and measurement differ. Of the results that meet the target the slowest
-    is taken, which has lost least; if none does, the fastest. ``time`` measures the original and a candidate.
+    Each round plans for a predicted time, measures the original and what was planned (``time``), and corrects the next
+    goal by what prediction and measurement differ. Of the results that meet the target the slowest is taken, which has
+    lost least; if none does, the fastest.
 
     Raises:
         TargetUnreachable: the first plan already finds that so little cannot be left.
     """
-    original = model.coupling.original
-    time = time or (lambda a, b: measured(a, b, model.threads, inputs=model.inputs))
-    attempts: list[Attempt] = []
+    attempts: list[Attempt[Choice]] = []
     goal = keep
     for _ in range(rounds):
         try:
-            removal = plan(goal * model.full)
+            planned = plan(goal)
         except TargetUnreachable:
             if not attempts:
                 raise
             goal = (goal + min(a.predicted for a in attempts)) / 2  # less than wanted, yet more than so far
             continue
-        if any((a.removal.removed == removal.removed).all() for a in attempts):
+        if any(a.planned.key == planned.key for a in attempts):
             break  # nothing lies between what was tried
-        timed = time(original, remove(removal))
-        attempts.append(Attempt(removal, model.after(removal) / model.full, _kept(timed), timed))
+        attempts.append(Attempt(planned, time(planned.choice)))
         if (1 - _CLOSE) * keep <= attempts[-1].kept <= (1 + NOISE) * keep:
             break
         goal = next_goal(keep, attempts)
     best = _best(keep, attempts)
-    return best.removal, report(keep, best.predicted, best.timed, rounds=len(attempts))
+    return best.planned.choice, report(keep, best.predicted, best.timing, rounds=len(attempts))
 
 
-def report(asked: float, predicted: float, timed: Timed, *, rounds: int = 1) -> LatencyReport:
+def report(asked: float, predicted: float, timing: Timing, *, rounds: int = 1) -> LatencyReport:
     """What a measurement says about a target; also for measuring the finished model once more."""
-    before_ms, after_ms, timing = timed
+    before, after = (one.median_ms for one in timing.latencies)
     slower = timing.verdict(1) == "slower"
-    return LatencyReport(
-        asked, predicted, _kept(timed), before_ms, after_ms, rounds, timing.threads, timing.machine, slower
-    )
+    kept = 1 / timing.speedup(1)
+    return LatencyReport(asked, predicted, kept, before, after, rounds, timing.threads, timing.machine, slower)
 
 
-def next_goal(keep: float, attempts: Sequence[Attempt]) -> float:
-    """The prediction to plan for next, a fraction of the original's time.
+def next_goal(keep: float, attempts: Sequence[Attempt[Any]]) -> float:
+    """The prediction to plan for next.
 
     Between one attempt that was too slow and one that was fast enough it lies where a line through both says, else
     the last prediction is corrected by the last measurement.
@@ -166,10 +150,6 @@ def next_goal(keep: float, attempts: Sequence[Attempt]) -> float:
     return float(np.clip(goal, 1e-6, 1.0))
 
 
-def _kept(timed: Timed) -> float:
-    return 1 / timed[2].speedup(1)
-
-
-def _best(keep: float, attempts: Sequence[Attempt]) -> Attempt:
+def _best(keep: float, attempts: Sequence[Attempt[Choice]]) -> Attempt[Choice]:
     met = [a for a in attempts if a.kept <= (1 + NOISE) * keep]
     return max(met, key=lambda a: a.kept) if met else min(attempts, key=lambda a: a.kept)
