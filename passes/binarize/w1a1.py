@@ -27,7 +27,7 @@ from ..base import Context
 from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ..calibration.feeds import calibration_inputs
 from ..calibration.patches import outputs_at, patches, spread_places
-from ..calibration.samples import rows_for
+from ..calibration.samples import patches_for
 from ..precision.result import Result
 from ..rewrite.edit import Edit, Outcome
 from ..simplify import fold_batch_norm, with_biases
@@ -125,7 +125,7 @@ def fitted(model: Model, layers: Mapping[str, Layer], context: Context) -> dict[
 def _fit(model: Model, layer: Layer, cache: ActivationCache) -> Fitted:
     signs = np.where(layer.matrix(model.weights[layer.weight]) < 0, -1.0, 1.0).astype(np.float32)
     mean = _means(layer, cache)
-    positions = -(-rows_for(signs.shape[2]) // max(1, cache.samples))
+    positions = -(-patches_for(signs.shape[2]) // max(1, cache.samples))
     sums = np.zeros((5, *signs.shape[:2]))
     for batch, keys in zip(cache.batches([layer.x, layer.node]), cache.keys, strict=True):
         x = batch[layer.x]

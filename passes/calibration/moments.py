@@ -1,4 +1,4 @@
-"""Joint first and second moments of a layer's rows and of what it should make of them."""
+"""Joint first and second moments of a layer's patches and of what it should make of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Sums = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
 _WIDE = 1024
 WORKERS = 2
-"""Threads that make and multiply rows while the network runs in another."""
+"""Threads that make and multiply patches while the network runs in another."""
 
 
 def one_blas_thread(function: F) -> F:
@@ -42,10 +42,10 @@ def blas_threads_for(size: int) -> Iterator[None]:
 
 @dataclass
 class Moments:
-    """Running sums of rows ``u`` and targets ``t``; any number of groups side by side.
+    """Running sums of patches ``u`` and targets ``t``; any number of groups side by side.
 
-    Rows are multiplied in their own precision a batch at a time, shifted by the first batch's means so that large means
-    cost no digits, and summed over batches in float64: results depend on how the rows are cut into batches only in the
+    Patches are multiplied in their own precision a batch at a time, shifted by the first batch's means so that large means
+    cost no digits, and summed over batches in float64: results depend on how the patches are cut into batches only in the
     last digits of that precision.
     """
 
@@ -57,12 +57,12 @@ class Moments:
     _uu: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
     _tu: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
     _tt: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
-    _rows_known: bool = False
+    _patches_known: bool = False
     solvers: dict[Any, Any] = field(default_factory=dict, repr=False)
-    """What was computed of the rows' moments for a fit, for the next fit of the same rows."""
+    """What was computed of the patches' moments for a fit, for the next fit of the same patches."""
 
     def add(self, u: Floats, t: Floats | None = None) -> None:
-        """Take in a batch. Shapes: u (groups, rows, columns), t (groups, rows, outputs)."""
+        """Take in a batch. Shapes: u (groups, patches, columns), t (groups, patches, outputs)."""
         self._begin(u, t)
         self._merge(self._sums(u, t))
 
@@ -89,10 +89,10 @@ class Moments:
         assert self._shift_u is not None
         u = u - self._shift_u
         found: Sums = {"count": u.shape[1]}
-        if not self._rows_known:
+        if not self._patches_known:
             found["u"] = u.sum(axis=1, dtype=np.float64)
             # a product of one array with itself costs half, but only one at a time
-            found["uu"] = [rows.T @ rows for rows in u]
+            found["uu"] = [patches.T @ patches for patches in u]
         if t is not None:
             assert self._shift_t is not None
             t = t - self._shift_t
@@ -101,7 +101,7 @@ class Moments:
         return found
 
     def _merge(self, sums: Sums) -> None:
-        if not self._rows_known:
+        if not self._patches_known:
             self.count += sums["count"]
             self._u += sums["u"]
             for known, more in zip(self._uu, sums["uu"], strict=True):
@@ -112,8 +112,8 @@ class Moments:
             self._tu += sums["tu"]
 
     def other_targets(self) -> Moments:
-        """To be given the same rows again with other targets: what is known of the rows is not summed anew."""
-        return Moments(self.count, self._shift_u, _u=self._u, _uu=self._uu, _rows_known=True, solvers=self.solvers)
+        """To be given the same patches again with other targets: what is known of the patches is not summed anew."""
+        return Moments(self.count, self._shift_u, _u=self._u, _uu=self._uu, _patches_known=True, solvers=self.solvers)
 
     def _begin(self, u: Floats, t: Floats | None) -> None:
         """Set up sums when the first batch shows their shapes."""
@@ -127,7 +127,7 @@ class Moments:
             self._tu = np.zeros((groups, t.shape[2], columns))
 
     def only(self, columns: Floats) -> Moments:
-        """Some columns of one group's rows, with the same targets. Shapes: columns (columns,) boolean."""
+        """Some columns of one group's patches, with the same targets. Shapes: columns (columns,) boolean."""
         assert self._shift_u is not None
         assert len(self._u) == 1
         (kept,) = np.nonzero(columns)
@@ -140,12 +140,12 @@ class Moments:
             _t=self._t,
             _tt=self._tt,
             _tu=self._tu[:, :, kept] if self._shift_t is not None else self._tu,
-            _rows_known=True,
+            _patches_known=True,
         )
 
     @property
     def mean(self) -> Floats:
-        """Mean row. Shapes: (groups, columns)."""
+        """Mean patch. Shapes: (groups, columns)."""
         assert self._shift_u is not None
         return np.asarray(self._shift_u[:, 0] + self._u / self.count)
 
@@ -162,19 +162,19 @@ class Moments:
 
     @property
     def covariance(self) -> Floats:
-        """Centred second moments of the rows. Shapes: (groups, columns, columns)."""
+        """Centred second moments of the patches. Shapes: (groups, columns, columns)."""
         mean = self._u / self.count
         return np.asarray(self._uu / self.count - mean[:, :, None] * mean[:, None, :])
 
     @property
-    def second(self) -> Floats:
-        """Second moments of the rows about zero. Shapes: (groups, columns, columns)."""
+    def second_moment(self) -> Floats:
+        """Second moments of the patches about zero. Shapes: (groups, columns, columns)."""
         mean = self.mean
         return np.asarray(self.covariance + mean[:, :, None] * mean[:, None, :])
 
     @property
     def cross(self) -> Floats:
-        """Centred moments of targets with rows. Shapes: (groups, outputs, columns)."""
+        """Centred moments of targets with patches. Shapes: (groups, outputs, columns)."""
         return np.asarray(
             self._tu / self.count - (self._t / self.count)[:, :, None] * (self._u / self.count)[:, None, :]
         )

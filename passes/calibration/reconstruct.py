@@ -1,4 +1,4 @@
-"""Refit one layer so that it gives what is wanted of it from the rows that really reach it."""
+"""Refit one layer so that it gives what is wanted of it from the patches that really reach it."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ REFITS = 2
 
 @dataclass(frozen=True)
 class Fit:
-    """An affine map from rows to targets. Shapes: weight (groups, outputs, columns), offset (groups, outputs)."""
+    """An affine map from patches to targets. Shapes: weight (groups, outputs, columns), offset (groups, outputs)."""
 
     weight: Floats
     offset: Floats
 
-    def __call__(self, rows: Floats) -> Floats:
-        """Shapes: (groups, rows, columns) -> (groups, rows, outputs), in the precision of the rows."""
-        weight, offset = self.weight.astype(rows.dtype), self.offset.astype(rows.dtype)
-        return np.asarray(np.matmul(rows, weight.transpose(0, 2, 1)) + offset[:, None])
+    def __call__(self, patches: Floats) -> Floats:
+        """Shapes: (groups, patches, columns) -> (groups, patches, outputs), in the precision of the patches."""
+        weight, offset = self.weight.astype(patches.dtype), self.offset.astype(patches.dtype)
+        return np.asarray(np.matmul(patches, weight.transpose(0, 2, 1)) + offset[:, None])
 
 
 def ridge(
     moments: Moments, old: Floats, *, centred: bool = True, strength: float = RIDGE, keep: Floats | None = None
 ) -> Fit:
-    """Least squares from rows to targets, pulled towards the old weights; the offset is free.
+    """Least squares from patches to targets, pulled towards the old weights; the offset is free.
 
-    ``W = (R + s W0) (H + s I)^-1`` with ``H`` the rows' covariance, ``R`` that of targets with rows, and ``s`` the
+    ``W = (R + s W0) (H + s I)^-1`` with ``H`` the patches' covariance, ``R`` that of targets with patches, and ``s`` the
     strength times the mean of H's diagonal. ``keep`` restricts it to some columns, the others get zeros. Not
     ``centred`` is for layers that have no bias: moments about zero, no offset.
 
@@ -47,7 +47,7 @@ def ridge(
     mean, wanted = moments.mean, moments.target_mean
     h, r = moments.covariance, moments.cross
     if not centred:
-        h, r = moments.second, r + wanted[:, :, None] * mean[:, None, :]
+        h, r = moments.second_moment, r + wanted[:, :, None] * mean[:, None, :]
     weight = np.zeros_like(old)
     for g in range(len(old)):
         if keep is None:
@@ -60,7 +60,7 @@ def ridge(
 
 
 def _solved(moments: Moments, key: tuple[int, bool, float], h: Floats, r: Floats, old: Floats) -> Floats:
-    """The same as ``solve``; the factors of ``h`` are kept for other targets of the same rows."""
+    """The same as ``solve``; the factors of ``h`` are kept for other targets of the same patches."""
     size = key[2] * float(np.diag(h).mean()) if len(h) else 0.0
     if size <= 0:
         return old
@@ -104,13 +104,13 @@ def inverse(h: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of one batch with what the network before the nonlinearity should become, and what else is added to it.
+    """Patches of one batch with what the network before the nonlinearity should become, and what else is added to it.
 
-    The layer's own target is ``wanted - others``. Shapes: rows (groups, n, columns), others and wanted (groups, n,
+    The layer's own target is ``wanted - others``. Shapes: patches (groups, n, columns), others and wanted (groups, n,
     outputs).
     """
 
-    rows: Floats
+    patches: Floats
     wanted: Floats
     others: Floats | float = 0.0
 
@@ -136,7 +136,7 @@ def refit_through(
     """Refit again with targets that count only what gets through a rectifier between the ``bounds``.
 
     Where the original is cut off, any value that is cut off too will do: the target becomes the fit's own prediction,
-    moved to the limit if it is on the wrong side. ``known`` has the moments of the same rows.
+    moved to the limit if it is on the wrong side. ``known`` has the moments of the same patches.
 
     Source: the alternation of Zhang et al., "Accelerating Very Deep Convolutional Networks", PAMI 2016,
     arXiv:1505.06798, with the auxiliary variable set to its optimum for an infinite penalty.
@@ -150,10 +150,10 @@ def refit_through(
 
 
 def through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> tuple[Floats, Floats]:
-    """Rows, and targets that any value beyond a limit satisfies where the original is beyond it."""
+    """Patches, and targets that any value beyond a limit satisfies where the original is beyond it."""
     sample = make()
-    ahead = fit(sample.rows) + sample.others
+    ahead = fit(sample.patches) + sample.others
     wanted = np.where(sample.wanted <= low, np.minimum(ahead, low), sample.wanted)
     if np.isfinite(high):
         wanted = np.where(sample.wanted >= high, np.maximum(ahead, high), wanted)
-    return sample.rows, sample.less_others(wanted).astype(sample.rows.dtype, copy=False)
+    return sample.patches, sample.less_others(wanted).astype(sample.patches.dtype, copy=False)

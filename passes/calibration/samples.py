@@ -1,4 +1,4 @@
-"""Rows that reach a layer in a compressed network, side by side with what they should become."""
+"""Patches that reach a layer in a compressed network, side by side with what they should become."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from .patches import output_shape, outputs_at, patch_shape, patches, spread_plac
 from .reconstruct import Sample
 from .targets import ReconstructionTarget
 
-ROWS = 1 << 17
-"""Rows of a layer's input that statistics are taken from, over all samples together: where a layer has more positions,
-a fixed choice of them is looked at in every sample."""
-_ROWS_MACS = 5e10
-"""Multiply-accumulates spent on the second moments of one layer, rows by columns squared: layers of more than some
-600 columns look at fewer rows, as neighbouring positions say much the same."""
-_LEAST_ROWS = 4
-"""Rows for each column that a wide layer looks at all the same, where the data has so many."""
+PATCHES = 1 << 17
+"""Patches that statistics of a layer are taken from, over all samples together: where a layer has more positions, a fixed
+choice of them is looked at in every sample."""
+_PATCHES_MACS = 5e10
+"""Multiply-accumulates spent on the second moments of one layer, patches by columns squared: layers of more than some
+600 columns look at fewer patches, as neighbouring positions say much the same."""
+_LEAST_PATCHES = 4
+"""Patches for each column that a wide layer looks at all the same, where the data has so many."""
 
 
-def rows_for(columns: int, most: int = ROWS) -> int:
-    """Rows that statistics of a layer with so many columns are taken from."""
-    return int(min(most, max(_LEAST_ROWS * columns, _ROWS_MACS / columns**2)))
+def patches_for(columns: int, most: int = PATCHES) -> int:
+    """Patches that statistics of a layer with so many columns are taken from."""
+    return int(min(most, max(_LEAST_PATCHES * columns, _PATCHES_MACS / columns**2)))
 
 
 def samples_of(
-    layer: Layer, target: ReconstructionTarget, ours: ActivationCache, theirs: ActivationCache, rows: int = ROWS
+    layer: Layer, target: ReconstructionTarget, ours: ActivationCache, theirs: ActivationCache, most: int = PATCHES
 ) -> Iterator[Callable[[], Sample]]:
-    """Batch by batch, as functions that make the rows when called; ``layer`` is the one of ``ours``.
+    """Batch by batch, as functions that make the patches when called; ``layer`` is the one of ``ours``.
 
-    Of wide layers fewer rows are looked at: see ``rows_for``. Calls raise BadModel where the two networks give tensors
-    of different shapes.
+    Of wide layers fewer patches are looked at: see ``patches_for``. Calls raise BadModel where the two networks give
+    tensors of different shapes.
     """
-    rows = rows_for(layer.columns, rows)
-    positions = -(-rows // ours.samples)
+    positions = -(-patches_for(layer.columns, most) // ours.samples)
     pairs = zip(ours.batches([layer.x, *target.others]), theirs.batches([target.tensor]), ours.keys, strict=True)
 
     def sample(mine: Batch, other: Batch, keys: Ints) -> Sample:
@@ -60,7 +59,7 @@ def samples_of(
 
 
 def moments_of(
-    layer: Layer, target: ReconstructionTarget, ours: ActivationCache, theirs: ActivationCache, rows: int = ROWS
+    layer: Layer, target: ReconstructionTarget, ours: ActivationCache, theirs: ActivationCache, most: int = PATCHES
 ) -> Moments:
     """Moments of what reaches a layer in one network with what it is to become in another.
 
@@ -69,7 +68,7 @@ def moments_of(
         BadData: they hold NaN or infinity.
     """
     moments = Moments()
-    moments.add_all(partial(plain, make) for make in samples_of(layer, target, ours, theirs, rows))
+    moments.add_all(partial(plain, make) for make in samples_of(layer, target, ours, theirs, most))
     if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
         raise BadData(
             f"{layer.op} {layer.node!r} meets NaN or infinity on the calibration data",
@@ -80,6 +79,6 @@ def moments_of(
 
 
 def plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
-    """A sample's rows and targets, for sums."""
+    """A sample's patches and targets, for sums."""
     sample = make()
-    return sample.rows, sample.target
+    return sample.patches, sample.target

@@ -15,7 +15,7 @@ from ..base import Context
 from .activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from .moments import Moments, blas_threads_for, one_blas_thread
 from .reconstruct import Fit, refit_through, ridge
-from .samples import ROWS, moments_of, samples_of
+from .samples import PATCHES, moments_of, samples_of
 from .targets import ReconstructionTarget, targets_of
 
 STRENGTH = 1e-3
@@ -38,8 +38,8 @@ Q_co = TypeVar("Q_co", bound=Coarse, covariant=True)
 class Rule(Protocol[Q_co]):
     """What a layer's weights become."""
 
-    def solve(self, wanted: Floats, second: Floats | None) -> tuple[str, Q_co]:
-        """Something near the wanted matrices, and what found it; see ``row_costs`` for ``second``."""
+    def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Q_co]:
+        """Something near the wanted matrices, and what found it; see ``row_costs`` for ``hessian``."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Walked(Generic[Q]):
         return changed
 
 
-def row_costs(gap: Floats, second: Floats | None) -> Floats:
+def row_costs(gap: Floats, hessian: Floats | None) -> Floats:
     """What matrices that are off by ``gap`` cost each row: ``gap H gapᵀ``, with H the second moments of what they multiply.
 
-    Without H all columns count alike. Shapes: gap (groups, outputs, columns), second (groups, columns, columns) ->
+    Without H all columns count alike. Shapes: gap (groups, outputs, columns), hessian (groups, columns, columns) ->
     (groups, outputs).
     """
-    if second is None:
+    if hessian is None:
         return np.asarray(np.square(gap).sum(axis=-1))
-    return np.asarray(np.einsum("goc,goc->go", gap @ second, gap))
+    return np.asarray(np.einsum("goc,goc->go", gap @ hessian, gap))
 
 
 def round_plainly(model: Model, rules: Mapping[str, Rule[Q]]) -> Walked[Q]:
@@ -100,7 +100,7 @@ def round_in_turn(
     context: Context,
     *,
     strength: float = STRENGTH,
-    rows: int = ROWS,
+    rows: int = PATCHES,
     aware: int = AWARE,
     refit: bool = True,
 ) -> Walked[Q]:
@@ -165,9 +165,9 @@ class _Walk(Generic[Q]):
         centred, free = now.bias is not None, now.weight not in self.tied
         with blas_threads_for(old.shape[2]):
             fit = self._fit(moments, old, target, now) if self.refit and free else Fit(old, np.zeros(old.shape[:2]))
-            second = moments.covariance if centred and free else moments.second
-            pull = self.strength * np.einsum("gcc->g", second) / max(1, second.shape[-1])
-            damped = second + pull[:, None, None] * np.eye(second.shape[-1])
+            hessian = moments.covariance if centred and free else moments.second_moment
+            pull = self.strength * np.einsum("gcc->g", hessian) / max(1, hessian.shape[-1])
+            damped = hessian + pull[:, None, None] * np.eye(hessian.shape[-1])
             same = layer.weight, old.shape, layer.axis
             method, quantized = self.known.get(same) or rule.solve(fit.weight, damped)
             self.known[same] = method, quantized

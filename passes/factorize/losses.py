@@ -15,7 +15,7 @@ from ...graph.model import Model
 from ..calibration.activation_cache import ActivationCache, Inputs
 from ..calibration.effects import Effects
 from ..calibration.moments import blas_threads_for, one_blas_thread
-from ..calibration.samples import ROWS, moments_of
+from ..calibration.samples import PATCHES, moments_of
 from ..calibration.targets import ReconstructionTargets, targets_of
 from .options import Option, between, sampled
 from .schemes.scheme import SCHEMES, TwoFactors
@@ -126,7 +126,7 @@ def wanted_of(
         return None
     target = targets.of(layer)
     cache.hold([layer.x, target.tensor, *target.others])
-    moments = moments_of(layer, target, cache, cache, ROWS // 2)
+    moments = moments_of(layer, target, cache, cache, PATCHES // 2)
     old = layer.matrix(model.weights[layer.weight])
     return Wanted.of(moments, old, centred=layer.bias is not None, strength=strength)
 

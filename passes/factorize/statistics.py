@@ -35,7 +35,7 @@ class Wanted:
     @classmethod
     def of(cls, moments: Moments, old: Floats, *, centred: bool, strength: float = STRENGTH) -> Wanted:
         fit = ridge(moments, old, centred=centred, strength=strength)
-        h = moments.covariance if centred else moments.second
+        h = moments.covariance if centred else moments.second_moment
         damp = np.maximum(strength * np.einsum("gcc->g", h) / h.shape[1], 1e-12)
         damped = h + damp[:, None, None] * np.eye(h.shape[1])
         scale = max(float(moments.target_variance.sum()), 1e-30)

@@ -20,7 +20,7 @@ from ..calibration.walk import Coarse, Rule, row_costs
 Measure = Literal["outputs", "divergence", "layer"]
 RIDGE = 1e-3
 """Added to second moments, relative to their mean diagonal."""
-ROWS = 1 << 15
+PATCHES = 1 << 15
 """Rows of each layer that its moments are taken of: enough to compare numbers of bits."""
 
 
@@ -54,12 +54,12 @@ def sensitivity(
         if effects is not None:
             effects.start_at(place[layer.node])
         losses = []
-        wanted, second = layer.matrix(model.weights[layer.weight]), _second(layer, moments)
+        wanted, hessian = layer.matrix(model.weights[layer.weight]), _hessian(layer, moments)
         for rule in rules[layer.node]:
             with blas_threads_for(moments.mean.shape[1]):
-                matrices = rule.solve(wanted, second)[1].floats()
+                matrices = rule.solve(wanted, hessian)[1].floats()
             if effects is None:
-                losses.append(_relative(wanted, matrices, second))
+                losses.append(_relative(wanted, matrices, hessian))
             else:
                 losses.append(effects.of(_constants(model, layer, moments, wanted, matrices)))
         found[layer.node] = np.array(losses)
@@ -74,19 +74,19 @@ def _batches(cache: ActivationCache, layer: Layer) -> Iterator[tuple[Batch, np.n
 
 def _rows(layer: Layer, batch: Batch, keys: np.ndarray, samples: int) -> tuple[Floats, None]:
     x = batch[layer.x]
-    return patches(layer, x, spread_places(layer, x, -(-ROWS // max(1, samples)), keys)), None
+    return patches(layer, x, spread_places(layer, x, -(-PATCHES // max(1, samples)), keys)), None
 
 
-def _second(layer: Layer, moments: Moments) -> Floats:
-    second = moments.covariance if layer.bias is not None else moments.second
-    pull = RIDGE * np.einsum("gcc->g", second) / max(1, second.shape[-1])
-    return np.asarray(second + pull[:, None, None] * np.eye(second.shape[-1]))
+def _hessian(layer: Layer, moments: Moments) -> Floats:
+    hessian = moments.covariance if layer.bias is not None else moments.second_moment
+    pull = RIDGE * np.einsum("gcc->g", hessian) / max(1, hessian.shape[-1])
+    return np.asarray(hessian + pull[:, None, None] * np.eye(hessian.shape[-1]))
 
 
-def _relative(wanted: Floats, matrices: Floats, second: Floats) -> float:
+def _relative(wanted: Floats, matrices: Floats, hessian: Floats) -> float:
     """The expected squared error relative to what the layer gives."""
-    power = float(row_costs(wanted, second).sum())
-    return float(row_costs(matrices - wanted, second).sum()) / power if power > 0 else 0.0
+    power = float(row_costs(wanted, hessian).sum())
+    return float(row_costs(matrices - wanted, hessian).sum()) / power if power > 0 else 0.0
 
 
 def _constants(model: Model, layer: Layer, moments: Moments, wanted: Floats, matrices: Floats) -> dict[str, np.ndarray]:

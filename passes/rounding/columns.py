@@ -26,14 +26,14 @@ Choose = Callable[[NDArray[np.intp], Floats], Floats]
 outputs) -> (groups, outputs)."""
 
 
-def choose_columns(wanted: Floats, second: Floats, choose: Choose, damp: float = DAMP) -> None:
+def choose_columns(wanted: Floats, hessian: Floats, choose: Choose, damp: float = DAMP) -> None:
     """Ask for one column after the other, largest inputs first; later ones are told what makes up for earlier ones.
 
-    Shapes: wanted (groups, outputs, columns), second (groups, columns, columns).
+    Shapes: wanted (groups, outputs, columns), hessian (groups, columns, columns).
     """
-    order = np.argsort(-np.einsum("gcc->gc", second), axis=1, kind="stable")
+    order = np.argsort(-np.einsum("gcc->gc", hessian), axis=1, kind="stable")
     wanted = np.take_along_axis(wanted.transpose(0, 2, 1), order[:, :, None], axis=1)
-    pull = _pull(second, order, damp)
+    pull = _pull(hessian, order, damp)
     columns = wanted.shape[1]
     gap = np.empty_like(wanted)
     for start in range(0, columns, LAZY):
@@ -44,10 +44,10 @@ def choose_columns(wanted: Floats, second: Floats, choose: Choose, damp: float =
             gap[:, j] = wanted[:, j] - choose(order[:, j], target)
 
 
-def _pull(second: Floats, order: np.ndarray, damp: float) -> Floats:
+def _pull(hessian: Floats, order: np.ndarray, damp: float) -> Floats:
     """``R_ij / R_jj`` at [j, i], columns in the given order."""
-    found = np.empty_like(second)
-    for g, (h, places) in enumerate(zip(second, order, strict=True)):
+    found = np.empty_like(hessian)
+    for g, (h, places) in enumerate(zip(hessian, order, strict=True)):
         backwards = places[::-1]
         turned = h[np.ix_(backwards, backwards)]
         mean = float(np.diag(h).mean()) if len(h) else 0.0

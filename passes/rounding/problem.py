@@ -16,15 +16,15 @@ class Problem:
     the layer's rows; without data H is None, and all columns count alike. ``block`` columns share a scale, 0 for whole
     rows. ``symmetric`` asks for a zero point of 0.
 
-    Shapes: wanted (groups, outputs, columns), second (groups, columns, columns).
+    Shapes: wanted (groups, outputs, columns), hessian (groups, columns, columns).
     """
 
     wanted: Floats
     grid: Grid
-    second: Floats | None = None
+    hessian: Floats | None = None
     block: int = 0
     symmetric: bool = True
 
     def cost(self, matrices: Floats) -> Floats:
         """Of each row. Shapes: (groups, outputs)."""
-        return row_costs(matrices - self.wanted, self.second)
+        return row_costs(matrices - self.wanted, self.hessian)

@@ -73,9 +73,9 @@ def searched(problem: Problem) -> Steps:
 def _column_weights(problem: Problem) -> Floats:
     """Shapes: (groups, 1, columns). Columns without any variance count a little, so that they do not run wild."""
     groups, _, columns = problem.wanted.shape
-    if problem.second is None:
+    if problem.hessian is None:
         return np.ones((groups, 1, columns))
-    diagonal = np.maximum(np.einsum("gcc->gc", problem.second), 0.0)
+    diagonal = np.maximum(np.einsum("gcc->gc", problem.hessian), 0.0)
     mean = diagonal.mean(axis=1, keepdims=True) if columns else diagonal
     return np.asarray(np.where(mean > 0, diagonal / np.where(mean > 0, mean, 1.0) + 1e-6, 1.0))[:, None]
 

@@ -22,17 +22,17 @@ class Problem:
     """One layer: the matrices that are wanted, and the second moments of what they multiply, None without data.
 
     ``block`` columns share scales, 0 for whole rows; ``salient`` is the fraction of weights that keep eight bits, in
-    algorithms that have such. Shapes: wanted (groups, outputs, columns), second (groups, columns, columns).
+    algorithms that have such. Shapes: wanted (groups, outputs, columns), hessian (groups, columns, columns).
     """
 
     wanted: Floats
-    second: Floats | None = None
+    hessian: Floats | None = None
     block: int = 0
     salient: float = 0.1
 
     def cost(self, matrices: Floats) -> Floats:
         """Of each row: see ``row_costs``. Shapes: (groups, outputs)."""
-        return row_costs(matrices - self.wanted, self.second)
+        return row_costs(matrices - self.wanted, self.hessian)
 
     @property
     def columns(self) -> int:
@@ -123,6 +123,6 @@ class BitRule:
     salient: float = 0.1
     half: bool = False
 
-    def solve(self, wanted: Floats, second: Floats | None) -> tuple[str, Code]:
-        found = BINARIZERS[self.name].solve(Problem(wanted, second, self.block, self.salient))
+    def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Code]:
+        found = BINARIZERS[self.name].solve(Problem(wanted, hessian, self.block, self.salient))
         return self.name, found.stored(half=self.half or not found.plain)

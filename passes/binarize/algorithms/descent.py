@@ -31,7 +31,7 @@ _ENOUGH = 1e-3
 
 def fitted(problem: Problem, *starts: Code) -> Code:
     """The first start without data; with data the best that compensation and descent make of all of them."""
-    if problem.second is None:
+    if problem.hessian is None:
         return starts[0]
     found = [one for start in starts for one in (start, compensated(problem, start))]
     return cheapest_rows(problem, [*(descend(problem, one) for one in found), *found])
@@ -39,7 +39,7 @@ def fitted(problem: Problem, *starts: Code) -> Code:
 
 def compensated(problem: Problem, code: Code) -> Code:
     """Columns become numbers one after the other, those still to come make up for what went wrong."""
-    assert problem.second is not None
+    assert problem.hessian is not None
     groups = np.arange(len(problem.wanted))
     salient = code.salient
     levels = code.levels.transpose(0, 2, 1).copy()
@@ -61,7 +61,7 @@ def compensated(problem: Problem, code: Code) -> Code:
         levels[groups, columns] = chosen
         return np.asarray(value)
 
-    choose_columns(problem.wanted, problem.second, choose)
+    choose_columns(problem.wanted, problem.hessian, choose)
     found = code.at(levels.transpose(0, 2, 1))
     if salient is None or magnitude is None:
         return found
@@ -117,7 +117,7 @@ class _State:
 
     @classmethod
     def of(cls, problem: Problem, start: Code) -> _State:
-        h = problem.second
+        h = problem.hessian
         assert h is not None
         wanted, values = (np.ascontiguousarray(v.transpose(0, 2, 1)) for v in (problem.wanted, start.floats()))
         levels = np.ascontiguousarray(start.levels.transpose(0, 2, 1))

@@ -48,9 +48,9 @@ def pb(problem: Problem) -> Code:
 def saliences(problem: Problem) -> list[Floats]:
     """How much a weight matters: its size; with data also its square over that of the Hessian's inverse."""
     size = np.abs(problem.wanted)
-    if problem.second is None:
+    if problem.hessian is None:
         return [size]
-    spread = np.stack([np.diag(inverse(damped(h))) for h in problem.second])
+    spread = np.stack([np.diag(inverse(damped(h))) for h in problem.hessian])
     return [size, np.square(problem.wanted / spread[:, None])]
 
 

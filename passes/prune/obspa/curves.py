@@ -16,7 +16,7 @@ from ...calibration.activation_cache import ActivationCache, Batch
 from ...calibration.moments import Moments, blas_threads_for
 from ...calibration.patches import outputs_at, patches, spread_places
 from ...calibration.reconstruct import RIDGE, damped, inverse
-from ...calibration.samples import ROWS, rows_for
+from ...calibration.samples import PATCHES, patches_for
 from ...calibration.targets import ReconstructionTargets
 from ..readers import Readers, Seat
 from .elimination import Elimination, Reader, eliminate
@@ -51,7 +51,7 @@ class Curves:
         targets: ReconstructionTargets,
         *,
         ridge: float = RIDGE,
-        rows: int = ROWS,
+        rows: int = PATCHES,
     ) -> None:
         """The cache's model may have other weights than the one analysed, of the same shapes and by the same names."""
         self.readers, self.cache, self.targets = readers, cache, targets
@@ -107,7 +107,7 @@ class Curves:
     def _positions(self, layer: Layer) -> int:
         """Positions of each sample that are looked at."""
         columns = layer.columns
-        return -(-rows_for(columns, self.rows) // self.cache.samples)
+        return -(-patches_for(columns, self.rows) // self.cache.samples)
 
     def _moments(self, layer: Layer, target: str) -> Moments:
         moments, wanted = Moments(), self._positions(layer)
@@ -167,7 +167,7 @@ class Curves:
         for seat in seats:
             layer, stats = seat.layer, moments[seat.layer.node]
             if layer.node not in inverses:
-                h = stats.covariance if layer.bias else stats.second
+                h = stats.covariance if layer.bias else stats.second_moment
                 with blas_threads_for(h.shape[1]):
                     inverses[layer.node] = [inverse(damped(m, self.strength)) for m in h]
             old = layer.matrix(self.cache.model.weights[layer.weight])

@@ -20,7 +20,7 @@ from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.moments import Moments, one_blas_thread
 from ...calibration.noise import renormalized
 from ...calibration.reconstruct import RIDGE, solve
-from ...calibration.samples import ROWS
+from ...calibration.samples import PATCHES
 from ...calibration.targets import ReconstructionTargets
 from ...simplify import fold_batch_norm, with_biases
 from ..choose import Ranking
@@ -199,7 +199,7 @@ class Obspa:
         with Store(STORE_BYTES, job.context.folder) as store:
             inputs = Inputs(self._batches, store)
             cache = ActivationCache(self.model, inputs, threads=1)
-            work = Curves(self.readers, cache, self.targets, ridge=self._strength, rows=ROWS // 2)
+            work = Curves(self.readers, cache, self.targets, ridge=self._strength, rows=PATCHES // 2)
             levels, samples = self._looks()
             looked = inputs.first(samples)
             effects = None

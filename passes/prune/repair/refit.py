@@ -25,7 +25,7 @@ from ...calibration.feeds import calibration_inputs
 from ...calibration.moments import Moments, blas_threads_for, one_blas_thread
 from ...calibration.patches import output_shape, outputs_at, patch_shape, patches, spread_places
 from ...calibration.reconstruct import RIDGE, Fit, Sample, damped, inverse, refit_through, ridge
-from ...calibration.samples import ROWS, rows_for
+from ...calibration.samples import PATCHES, patches_for
 from ...calibration.targets import ReconstructionTarget, ReconstructionTargets
 from ..obspa.elimination import Reader, eliminate
 from ..readers import Readers
@@ -53,7 +53,7 @@ class Refit:
     keep: dict[int, int]
     planned: BoolArray
     strength: float = RIDGE
-    rows: int = ROWS
+    rows: int = PATCHES
     aware: int = 2
     tick: Callable[[int, int | None], None] = lambda done, total: None
     _weights: dict[str, Floats] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Refit:
         self.compressed.hold([now.x, *target.others])
         self.original.hold([target.tensor])
         model = self.compressed.model
-        rows = rows_for(now.columns, self.rows)
+        rows = patches_for(now.columns, self.rows)
         moments = Moments()
         moments.add_all(partial(_plain, make) for make in self._samples(now, target, rows))
         old = now.matrix(model.weights[now.weight])
@@ -155,7 +155,7 @@ class Refit:
         centred = layer.bias is not None
         h, r = moments.covariance[0], moments.cross[0]
         if not centred:
-            h, r = moments.second[0], r + moments.target_mean[0][:, None] * moments.mean[0]
+            h, r = moments.second_moment[0], r + moments.target_mean[0][:, None] * moments.mean[0]
         keep = np.ones(len(h), dtype=bool)
         for group in deciding:
             columns = np.flatnonzero(keep)
@@ -218,7 +218,7 @@ def _unsteady(layer: Layer) -> BadModel:
 
 def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
     sample = make()
-    return sample.rows, sample.target
+    return sample.patches, sample.target
 
 
 def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:

@@ -46,16 +46,16 @@ def adaround(problem: Problem) -> Quantized:
     then settles scales and single integers. Never worse than nearest numbers.
     """
     start = mse(problem)
-    if problem.second is None or not problem.wanted.size:
+    if problem.hessian is None or not problem.wanted.size:
         return start
     steps = searched(problem)
     columns = problem.wanted.shape[-1]
     scale, zero = (spread(v, problem.block, columns) for v in (steps.scale, steps.zero))
     floor = np.floor(problem.wanted / scale)
     up = np.empty(floor.shape, bool)
-    for g, second in enumerate(problem.second):
+    for g, hessian in enumerate(problem.hessian):
         up[g] = _learned(
-            problem.wanted[g], second, scale[g], floor[g], problem.grid.low - zero[g], problem.grid.high - zero[g]
+            problem.wanted[g], hessian, scale[g], floor[g], problem.grid.low - zero[g], problem.grid.high - zero[g]
         )
     learned = Steps(steps.scale, steps.zero).of(
         problem, np.clip(floor + up + zero, problem.grid.low, problem.grid.high)
@@ -64,15 +64,15 @@ def adaround(problem: Problem) -> Quantized:
 
 
 def _learned(
-    wanted: AnyFloats, second: AnyFloats, scale: AnyFloats, floor: AnyFloats, low: AnyFloats, high: AnyFloats
+    wanted: AnyFloats, hessian: AnyFloats, scale: AnyFloats, floor: AnyFloats, low: AnyFloats, high: AnyFloats
 ) -> np.ndarray:
-    """Which weights go up. Shapes: second (columns, columns), all others (outputs, columns)."""
+    """Which weights go up. Shapes: hessian (columns, columns), all others (outputs, columns)."""
     part = np.clip(wanted / scale - floor, 0.0, 1.0)
     inside = (floor >= low) & (floor < high)  # elsewhere both ways end at the same number
     v = _inverse(part).astype(np.float32)
     gap = np.clip(np.rint(wanted / scale), low, high) * scale - wanted
-    h = second.astype(np.float32)
-    unit = (np.einsum("oc,oc->o", gap @ second, gap) / wanted.shape[1])[:, None]  # what one weight costs now
+    h = hessian.astype(np.float32)
+    unit = (np.einsum("oc,oc->o", gap @ hessian, gap) / wanted.shape[1])[:, None]  # what one weight costs now
     unit = np.where(unit > 0, unit, 1.0).astype(np.float32)
     wanted, scale, floor, low, high = (np.asarray(a, np.float32) for a in (wanted, scale, floor, low, high))
     mean, power = np.zeros_like(v), np.zeros_like(v)

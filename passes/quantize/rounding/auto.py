@@ -20,4 +20,4 @@ def auto(problem: Problem) -> Quantized:
 
 def best(problem: Problem) -> tuple[str, Quantized]:
     """The name of the best method and what it found."""
-    return cheapest(problem, CANDIDATES if problem.second is not None else BLIND)
+    return cheapest(problem, CANDIDATES if problem.hessian is not None else BLIND)

@@ -39,8 +39,8 @@ def descent(problem: Problem) -> Quantized:
     """
     steps = searched(problem)
     starts = [nearest(problem), steps.quantized(problem)]
-    if problem.second is not None:
-        starts.append(successive(problem, problem.second, steps))
+    if problem.hessian is not None:
+        starts.append(successive(problem, problem.hessian, steps))
     return descend(problem, cheapest_rows(problem, starts))
 
 
@@ -89,7 +89,7 @@ class _State:
     @classmethod
     def of(cls, problem: Problem, start: Quantized) -> _State:
         groups, _, columns = problem.wanted.shape
-        h = problem.second
+        h = problem.hessian
         if h is None:
             h = np.broadcast_to(np.eye(columns), (groups, columns, columns))
         zero = np.zeros_like(start.scale) if start.zero is None else start.zero

@@ -21,21 +21,21 @@ def gptq(problem: Problem) -> Quantized:
     rounded, as in the authors' ``static-groups``: blocks lose their order to the descending diagonal.
     """
     steps = searched(problem)
-    return steps.quantized(problem) if problem.second is None else successive(problem, problem.second, steps)
+    return steps.quantized(problem) if problem.hessian is None else successive(problem, problem.hessian, steps)
 
 
-def successive(problem: Problem, second: Floats, steps: Steps, damp: float = DAMP) -> Quantized:
-    """Round with given scales. Shapes: second (groups, columns, columns)."""
+def successive(problem: Problem, hessian: Floats, steps: Steps, damp: float = DAMP) -> Quantized:
+    """Round with given scales. Shapes: hessian (groups, columns, columns)."""
     scale, zero = (
-        np.ascontiguousarray(spread(v, problem.block, second.shape[-1]).transpose(0, 2, 1))
+        np.ascontiguousarray(spread(v, problem.block, hessian.shape[-1]).transpose(0, 2, 1))
         for v in (steps.scale, steps.zero)
     )
-    codes, groups = np.empty_like(scale), np.arange(len(second))
+    codes, groups = np.empty_like(scale), np.arange(len(hessian))
 
     def choose(columns: NDArray[np.intp], target: Floats) -> Floats:
         step, shift = scale[groups, columns], zero[groups, columns]
         codes[groups, columns] = found = problem.grid.round(target, step, shift)
         return np.asarray((found - shift) * step)
 
-    choose_columns(problem.wanted, second, choose, damp)
+    choose_columns(problem.wanted, hessian, choose, damp)
     return steps.of(problem, codes.transpose(0, 2, 1))

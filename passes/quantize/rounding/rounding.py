@@ -40,5 +40,5 @@ class Spec:
     block: int = 0
     symmetric: bool = True
 
-    def solve(self, wanted: Floats, second: Floats | None) -> tuple[str, Quantized]:
-        return cheapest(Problem(wanted, self.grid, second, self.block, self.symmetric), self.methods)
+    def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Quantized]:
+        return cheapest(Problem(wanted, self.grid, hessian, self.block, self.symmetric), self.methods)

@@ -20,7 +20,7 @@ from ....graph.shapes import infer_shapes
 from ....measure.run.tensor_specs import input_ports
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.runner import required
-from ...calibration.samples import ROWS
+from ...calibration.samples import PATCHES
 from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ...precision.grid import Affine, Grid, Quantized
 from ...precision.result import LayerNote, Result
@@ -36,7 +36,7 @@ from ..scheme import SCHEMES, Job, study
 from ..storage.storage import store
 from ..targets import adds_in_16_bits
 
-_FEW_ROWS, _FEW_SAMPLES = 1 << 13, 256
+_FEW_PATCHES, _FEW_SAMPLES = 1 << 13, 256
 """What means are taken over where only biases follow the data."""
 
 
@@ -186,7 +186,7 @@ def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer]
     batches, _ = calibration_inputs(model, job.context)
     batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
     specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names)
-    rows = _FEW_ROWS if wide else ROWS
+    rows = _FEW_PATCHES if wide else PATCHES
     return round_in_turn(model, running, batches, specs, job.context, refit=not wide, rows=rows)
 
 

@@ -30,7 +30,7 @@ def test_data_make_every_layer_better(name: str, groups: int, block: int) -> Non
         block = 0
     asked = problem(groups=groups, block=block)
     _, blind = BitRule(name, block).solve(asked.wanted, None)
-    _, found = BitRule(name, block).solve(asked.wanted, asked.second)
+    _, found = BitRule(name, block).solve(asked.wanted, asked.hessian)
     assert asked.cost(found.floats()).sum() < 0.8 * asked.cost(blind.floats()).sum()
 
 
@@ -56,8 +56,8 @@ def test_what_descends_is_what_is_told() -> None:
 
 def test_few_signs_are_nearly_as_good_as_the_best_of_all() -> None:
     asked = problem(columns=9)
-    asked = Problem(asked.wanted[:, :3], asked.second)
-    _, found = BitRule("xnor").solve(asked.wanted, asked.second)
+    asked = Problem(asked.wanted[:, :3], asked.hessian)
+    _, found = BitRule("xnor").solve(asked.wanted, asked.hessian)
     best = np.full((1, 3), np.inf)
     for signs in product((1, -1), repeat=9):
         levels = np.broadcast_to((1 - np.array(signs)) // 2, asked.wanted.shape).astype(np.uint8)
@@ -67,18 +67,18 @@ def test_few_signs_are_nearly_as_good_as_the_best_of_all() -> None:
 
 def least(asked: Problem, code: Code) -> Floats:
     """The cost with the best scale of each row."""
-    assert asked.second is not None
+    assert asked.hessian is not None
     signs = code.floats()
-    turned = signs @ asked.second
+    turned = signs @ asked.hessian
     scale = np.einsum("goc,goc->go", turned, asked.wanted) / np.einsum("goc,goc->go", turned, signs)
     return asked.cost(signs * scale[..., None])
 
 
 def test_columns_that_are_nought_change_nothing() -> None:
     asked = problem()
-    assert asked.second is not None
+    assert asked.hessian is not None
     wild = asked.wanted.copy()
     wild[..., 3] = 1e6
     for name in ("xnor", "planes"):
-        _, found = BitRule(name).solve(wild, asked.second)
+        _, found = BitRule(name).solve(wild, asked.hessian)
         assert np.isfinite(found.floats()).all()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from intaglio.passes.calibration.moments import Moments
 
 Pair = tuple[np.ndarray, np.ndarray]
-NAMES = ["mean", "covariance", "second", "cross", "target_mean", "target_variance"]
+NAMES = ["mean", "covariance", "second_moment", "cross", "target_mean", "target_variance"]
 EXACT, SINGLE = 1e-12, 2e-5
 """Differences allowed for rows in double and in single precision, relative to the deviations of what is multiplied."""
 
@@ -47,7 +47,7 @@ def truth(pair: Pair) -> dict[str, np.ndarray]:
     return {
         "mean": mean,
         "covariance": turned @ du / u.shape[1],
-        "second": u.transpose(0, 2, 1) @ u / u.shape[1],
+        "second_moment": u.transpose(0, 2, 1) @ u / u.shape[1],
         "cross": dt.transpose(0, 2, 1) @ du / u.shape[1],
         "target_mean": wanted,
         "target_variance": np.square(dt).mean(axis=1),
@@ -60,7 +60,7 @@ def assert_true(moments: Moments, pair: Pair, tolerance: float, names: Sequence[
     t = expected["target_variance"].max() ** 0.5
     means = np.abs(expected["mean"]).max(), np.abs(expected["target_mean"]).max()
     scales = {"mean": u, "covariance": u * u, "cross": u * t, "target_mean": t, "target_variance": t * t}
-    scales["second"] = (u + means[0]) ** 2
+    scales["second_moment"] = (u + means[0]) ** 2
     for name in names:
         scale = scales[name] + 1e-7 * max(means)  # a mean is no more exact than its own last digits
         np.testing.assert_allclose(getattr(moments, name), expected[name], rtol=0, atol=tolerance * scale, err_msg=name)
@@ -163,7 +163,7 @@ def test_rows_alone_need_no_targets() -> None:
     moments = Moments()
     for piece in np.array_split(u, 3, axis=1):
         moments.add(piece)
-    assert_true(moments, (u, u[:, :, :1]), 1e-11, ["mean", "covariance", "second"])
+    assert_true(moments, (u, u[:, :, :1]), 1e-11, ["mean", "covariance", "second_moment"])
 
 
 def test_rows_given_are_left_as_they_were() -> None:

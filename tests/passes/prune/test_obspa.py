@@ -20,7 +20,7 @@ from intaglio.measure.data.source import DataSource, open_data
 from intaglio.passes import Context
 from intaglio.passes.calibration import feeds
 from intaglio.passes.calibration.noise import noise_source
-from intaglio.passes.calibration.samples import ROWS, rows_for
+from intaglio.passes.calibration.samples import PATCHES, patches_for
 from intaglio.passes.prune.criteria.criteria import CRITERIA
 from intaglio.passes.prune.obspa import curves
 from intaglio.passes.prune.obspa import obspa as looking
@@ -388,7 +388,7 @@ def test_groups_ordered_a_few_at_a_time_get_the_widths_they_get_together(monkeyp
 
 
 def test_wide_layers_look_at_fewer_rows_but_at_several_for_each_column() -> None:
-    assert rows_for(576) == ROWS
-    assert rows_for(1152) < ROWS / 3
-    assert rows_for(4608) == 4 * 4608
-    assert rows_for(4608, most=1000) == 1000
+    assert patches_for(576) == PATCHES
+    assert patches_for(1152) < PATCHES / 3
+    assert patches_for(4608) == 4 * 4608
+    assert patches_for(4608, most=1000) == 1000

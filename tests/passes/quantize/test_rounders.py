@@ -86,10 +86,10 @@ HARD = {
 def test_every_rounding_keeps_its_contract_on_hard_layers(method: str, case: str) -> None:
     for symmetric in (True, False):
         p = HARD[case]()
-        p = Problem(p.wanted, p.grid, p.second, p.block, symmetric)
+        p = Problem(p.wanted, p.grid, p.hessian, p.block, symmetric)
         q = ROUNDERS[method](p)
         check(p, q)
-        if method != "mse" or p.second is None:  # which does not know how inputs hang together
+        if method != "mse" or p.hessian is None:  # which does not know how inputs hang together
             assert total(p, q) <= total(p, nearest(p)) * (1 + 1e-9)
 
 
@@ -108,21 +108,21 @@ def test_rows_without_anything_to_round_stay_as_they_are(method: str) -> None:
     wanted[0, 2] = 0.25  # all the same
     wanted[1, 3] = -0.25
     wanted[:, 4, :8] = 0.0  # a block of noughts
-    q = ROUNDERS[method](Problem(wanted, p.grid, p.second, p.block))
+    q = ROUNDERS[method](Problem(wanted, p.grid, p.hessian, p.block))
     values = q.floats()
     assert (values[0, 1] == 0).all()
     np.testing.assert_allclose(values[[0, 1], [2, 3]], wanted[[0, 1], [2, 3]], rtol=1e-6)
-    check(Problem(wanted, p.grid, p.second, p.block), q)
+    check(Problem(wanted, p.grid, p.hessian, p.block), q)
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_inputs_that_never_vary_or_vanish_do_no_harm(method: str) -> None:
     p = problem(2, 4, 20)
-    assert p.second is not None
-    second = p.second.copy()
-    second[:, 3], second[:, :, 3] = 0.0, 0.0  # a dead input
-    second[1] = 0.0  # a dead group
-    p = Problem(p.wanted, p.grid, second)
+    assert p.hessian is not None
+    hessian = p.hessian.copy()
+    hessian[:, 3], hessian[:, :, 3] = 0.0, 0.0  # a dead input
+    hessian[1] = 0.0  # a dead group
+    p = Problem(p.wanted, p.grid, hessian)
     q = ROUNDERS[method](p)
     check(p, q)
     # where nothing tells, weights are still near what was wanted
@@ -169,8 +169,8 @@ def test_the_search_finds_what_a_fine_grid_of_scales_finds() -> None:
 
 def test_a_lopsided_grid_is_turned_round_where_that_fits() -> None:
     row = np.array([[[2.0, 1.0, -1.0, 0.0, 2.0, 2.0]]])  # -2..1 says all of it with a scale of -1
-    for second in (None, np.eye(6)[None]):
-        q = mse(Problem(row, Grid(2), second))
+    for hessian in (None, np.eye(6)[None]):
+        q = mse(Problem(row, Grid(2), hessian))
         assert q.scale[0, 0, 0] < 0
         np.testing.assert_allclose(q.floats(), row, rtol=0.02)
     assert (mse(Problem(row, Grid(2, narrow=True))).scale > 0).all()
@@ -198,10 +198,10 @@ def test_each_method_lowers_the_error_of_a_layer(block: int, bits: int) -> None:
 def test_gptq_is_the_papers_algorithm() -> None:
     """Against its updates with the inverse of H, column after column."""
     p = problem(1, 5, 150, Grid(3), rows=400)
-    assert p.second is not None
+    assert p.hessian is not None
     steps = searched(p)
-    q = successive(p, p.second, steps)
-    h = p.second[0]
+    q = successive(p, p.hessian, steps)
+    h = p.hessian[0]
     order = np.argsort(-np.diag(h), kind="stable")
     inverse = np.linalg.inv(h[np.ix_(order, order)] + 0.01 * np.diag(h).mean() * np.eye(150))
     upper = np.linalg.cholesky(inverse).T
@@ -250,7 +250,7 @@ def test_what_lies_on_the_grid_already_stays() -> None:
     integers, scale = rng.integers(-7, 8, size=(1, 6, 40)), rng.uniform(0.01, 0.1, size=(1, 6, 1))
     integers[..., 0] = 7
     p = problem(1, 6, 40)
-    p = Problem(integers * scale, Grid(4, narrow=True), p.second)
+    p = Problem(integers * scale, Grid(4, narrow=True), p.hessian)
     for method in ALL:
         np.testing.assert_allclose(ROUNDERS[method](p).floats(), p.wanted, rtol=1e-2, atol=1e-3)
 
