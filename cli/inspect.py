@@ -9,7 +9,7 @@ import typer
 
 from ..graph.bits import BITS_A_MAC
 from ..graph.cost import Cost, cost
-from ..graph.nodes import DEFAULT_DOMAINS
+from ..graph.traits import DEFAULT_DOMAINS
 from . import console
 from .options import Debug, Json, ModelPath, Shapes
 from .subject import Subject, open_subject

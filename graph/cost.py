@@ -18,43 +18,7 @@ from .macs import Dims, formula
 from .model import Model
 from .nodes import attribute, captured, display_name, is_standard, subgraphs
 from .shapes import Shapes, infer_shapes
-
-# Inputs of quantized operators that hold what was a float weight, and those that only say how it is scaled.
-_QUANTIZED: Mapping[str, tuple[int, ...]] = {
-    "DequantizeLinear": (0,),
-    "QLinearConv": (3, 8),
-    "QLinearMatMul": (0, 3),
-    "QLinearAdd": (0, 3),
-    "QLinearMul": (0, 3),
-    "ConvInteger": (1,),
-    "MatMulInteger": (0, 1),
-    "QGemm": (0, 3, 6),
-    "MatMulNBits": (1,),
-    "GatherBlockQuantized": (0,),
-    "DynamicQuantizeLSTM": (1, 2),
-}
-# Operators that read several numbers from one byte, and how many bits each has unless they say so.
-_PACKED_BITS: Mapping[str, int] = {"MatMulNBits": 4, "GatherBlockQuantized": 4}
-_SCALES: Mapping[str, tuple[int, ...]] = {
-    "QuantizeLinear": (1, 2),
-    "DequantizeLinear": (1, 2),
-    "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-    "QLinearAdd": (1, 2, 4, 5, 6, 7),
-    "QLinearMul": (1, 2, 4, 5, 6, 7),
-    "QLinearGlobalAveragePool": (1, 2, 3, 4),
-    "QLinearAveragePool": (1, 2, 3, 4),
-    "QLinearSigmoid": (1, 2, 3, 4),
-    "QLinearLeakyRelu": (1, 2, 3, 4),
-    "QLinearSoftmax": (1, 2, 3, 4),
-    "ConvInteger": (2, 3),
-    "MatMulInteger": (2, 3),
-    "QGemm": (1, 2, 4, 5, 7, 8),
-    "MatMulNBits": (2, 3),
-    "GatherBlockQuantized": (2, 3),
-    "DynamicQuantizeLSTM": (8, 9, 10, 11),
-}
-_RANDOM = ("Bernoulli", "Multinomial", "Random")
+from .traits import Trait, has, operator
 
 
 @dataclass(frozen=True)
@@ -147,10 +111,10 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
     """
     stands_for_float, scales, other = _roles(model)
     packed = {
-        node.input[position]: 8 // int(attribute(node, "bits", _PACKED_BITS[node.op_type]))
+        node.input[position]: 8 // int(attribute(node, "bits", row.code_bits))
         for node in model.graph.node
-        if node.op_type in _PACKED_BITS
-        for position in _QUANTIZED[node.op_type]
+        if (row := operator(node)).code_bits
+        for position in row.codes
     }
     decoded = decoded_weights(model)
     found = _bit_parameters(decoded, shapes)
@@ -248,7 +212,8 @@ def _positions(node: onnx.NodeProto) -> tuple[tuple[int, ...], tuple[int, ...]]:
     known = bit_operator(node)
     if known is not None:
         return known.thresholds, known.scales
-    return _QUANTIZED.get(node.op_type, ()), _SCALES.get(node.op_type, ())
+    row = operator(node)
+    return row.codes, row.scales
 
 
 def _is_small_integer(weight: np.ndarray) -> bool:
@@ -283,7 +248,7 @@ def _peak(model: Model, shapes: Shapes, inner: Mapping[int, int]) -> int:
     last = {i.name: -1 for i in graph.input}
     for index, node in enumerate(graph.node):
         reads = [name for name in (*node.input, *captured(node)) if name]
-        if all(name in fixed for name in reads) and not node.op_type.startswith(_RANDOM):
+        if all(name in fixed for name in reads) and not has(node, Trait.RANDOM):
             fixed.update(node.output)
             continue
         last.update((name, index) for name in (*reads, *node.output) if name and name not in fixed)

@@ -224,15 +224,7 @@ def reduce(node: onnx.NodeProto, x: Sequence[Any]) -> list[np.ndarray]:
         return [x[0]]
     over = tuple(as_ints(axes)) if axes is not None and np.size(axes) else None
     keep = bool(attribute(node, "keepdims", 1))
-    return (
-        [_REDUCERS[node.op_type](x[0], axis=over, keepdims=keep, dtype=x[0].dtype)]
-        if node.op_type
-        in (
-            "ReduceProd",
-            "ReduceSum",
-        )
-        else [_REDUCERS[node.op_type](x[0], axis=over, keepdims=keep)]
-    )
+    return [np.asarray(_REDUCERS[node.op_type](x[0], axis=over, keepdims=keep)).astype(x[0].dtype)]
 
 
 @evaluates("Split")

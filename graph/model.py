@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from .nodes import DEFAULT_DOMAINS
+from .traits import DEFAULT_DOMAINS
 
 
 @dataclass(frozen=True)

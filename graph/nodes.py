@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-DEFAULT_DOMAINS = ("", "ai.onnx")
-WITH_BODIES = frozenset(("If", "Loop", "Scan", "SequenceMap"))
-"""The standard operators that hold graphs: all others need no look at their attributes."""
+from .traits import DEFAULT_DOMAINS, Trait, operators
+
+_WITH_BODIES = operators(Trait.BODIES)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
@@ -48,7 +48,7 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def captured(node: onnx.NodeProto) -> set[str]:
     """Names of outer tensors that the node's subgraphs read."""
     names: set[str] = set()
-    if node.op_type not in WITH_BODIES and node.domain in DEFAULT_DOMAINS:
+    if node.op_type not in _WITH_BODIES and node.domain in DEFAULT_DOMAINS:
         return names
     for graph in subgraphs(node):
         inner = {v.name for v in graph.input} | {t.name for t in graph.initializer}

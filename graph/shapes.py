@@ -12,10 +12,10 @@ from .bits import DOMAIN, BitOperator, bit_operator, output_shape
 from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .model import Model
-from .nodes import WITH_BODIES, display_name, is_standard
+from .nodes import display_name, is_standard
+from .traits import Trait, has
 
 SymbolValue = Callable[[str], int]
-_KEEPS_SHAPE = frozenset(("GroupNormalization", "RMSNormalization", "SimplifiedLayerNormalization"))
 """Operators for which the onnx package has no shape inference in some versions; their output is like their input."""
 _INLINE = 64
 """Elements up to which float weights are shown to shape inference: operands such as Resize scales are tiny.
@@ -171,7 +171,7 @@ def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray], read: di
             results = _evaluated(node, shapes, read)
         if results is not None:
             read.update((o, value) for o, value in zip(node.output, results, strict=False) if o)
-        if node.op_type in WITH_BODIES or all(not o or o in shapes.dims for o in node.output):
+        if has(node, Trait.BODIES) or all(not o or o in shapes.dims for o in node.output):
             continue
         if all(not i or i in shapes.dims for i in node.input):
             found.extend(_infer_node(node, model.opset, shapes, read))
@@ -179,7 +179,7 @@ def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray], read: di
 
 
 def _evaluated(node: onnx.NodeProto, shapes: Shapes, known: dict[str, np.ndarray]) -> list[np.ndarray] | None:
-    if node.op_type in ("Shape", "Size"):
+    if has(node, Trait.SHAPE_ONLY):
         return _shape_or_size(node, shapes.dims.get(node.input[0]))
     for name in node.input:
         if name and name not in known:
@@ -197,8 +197,8 @@ def _infer_node(node: onnx.NodeProto, opset: int, shapes: Shapes, read: dict[str
         outputs = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
     except Exception:
         outputs = {}
-    if node.op_type in _KEEPS_SHAPE:
-        outputs = {node.output[0]: types[node.input[0]]}
+    if has(node, Trait.SAME_SHAPE):
+        outputs = {**outputs, node.output[0]: types[node.input[0]]}
     found = []
     for name, kind in outputs.items():
         dims = kind.tensor_type.shape.dim

@@ -13,9 +13,10 @@ from ..io.collector import paused_collector
 from ..model import Model
 from ..nodes import captured
 from ..shapes import Shapes, infer_shapes, symbols
+from ..traits import operator_key
 from .groups import Group, find_groups
 from .labels import LENGTH_ONE, Axes, Ledger, Why
-from .node import RULES, Node, Rule, Trace, rule_key
+from .node import RULES, Node, Rule, Trace
 from .prepare import Prepared, prepare
 from .solve import BoolArray, Solution, solve
 from .table import AxisTable, axis_table
@@ -116,7 +117,7 @@ def _walk(n: Node) -> None:
             _label(trace, name, Why(name, "tensor", "comes from an operator whose shapes are unknown"))
     for name in n.outputs:
         unknown |= bool(name) and name not in known
-    rule = RULES.get(rule_key(n.proto))
+    rule = RULES.get(operator_key(n.proto))
     if unknown:
         outputs = n.frozen("has a shape that could not be worked out")
     elif rule is None:

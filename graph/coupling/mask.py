@@ -10,18 +10,10 @@ import onnx
 
 from ..model import Model
 from ..nodes import replace_nodes
+from ..traits import Trait, has, operator
 from .labels import Why
 from .node import Contraction
 from .surgery import Removal, follow, sliced
-
-_AFFINE = {
-    "GroupNormalization": 1,
-    "InstanceNormalization": 1,
-    "LayerNormalization": -1,
-    "RMSNormalization": -1,
-    "SimplifiedLayerNormalization": -1,
-}
-"""Normalizations with a scale (operand 1) and a shift (operand 2), and the axis these lie along, -1 for the last."""
 
 
 def masked(removal: Removal) -> Model:
@@ -136,7 +128,7 @@ class _Masking:
 
         Returns their original values by position, shaped to broadcast to the output.
         """
-        axis = _AFFINE.get(node.op_type)
+        axis = operator(node).channels if has(node, Trait.NORMALIZES) else None
         dims = self.coupling.prepared.shapes.dims[old.input[0]]
         masks = self.removal.tensor(old.input[0])
         left = [int(masks[a].sum()) if a in masks else n for a, n in enumerate(dims)]

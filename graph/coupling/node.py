@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from ..evaluate import operand
-from ..nodes import attribute, display_name, is_standard
+from ..nodes import attribute, display_name
 from ..registry import Registry
 from .labels import LENGTH_ONE, Axes, Axis, IntArray, Ledger, Why
 
@@ -54,10 +54,6 @@ def rewrites(*ops: str) -> Callable[[Callable[[Any], None]], Callable[[Any], Non
         return rewrite
 
     return add
-
-
-def rule_key(node: onnx.NodeProto) -> str:
-    return node.op_type if is_standard(node) else f"{node.domain}:{node.op_type}"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from ..errors import BadModel
 from ..model import Model
 from ..nodes import captured, replace_nodes
 from ..shapes import Shapes, infer_shapes, symbols
+from ..traits import operator_key
 from . import rules as _rules  # noqa: F401  registers the operator rules
-from .node import ALL, RULES, rule_key
+from .node import ALL, RULES
 
 _LARGEST_COPY = 1 << 16
 """Elements up to which a shared constant is parted: tables and biases are small, embeddings are not."""
@@ -147,7 +148,7 @@ def _part_constants(prepared: Prepared) -> None:
         if node.input and constant.issuperset(i for i in node.input if i):
             constant.update(node.output)
             continue
-        rule = RULES.get(rule_key(node))
+        rule = RULES.get(operator_key(node))
         unshared = rule.unshared if rule is not None else ()
         for i, name in enumerate(node.input):
             if name in shared and (unshared is ALL or i in unshared):

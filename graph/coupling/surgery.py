@@ -14,8 +14,9 @@ from ..errors import IntaglioError
 from ..io.collector import paused_collector
 from ..model import Model
 from ..nodes import attribute, captured, replace_nodes, set_attribute
+from ..traits import operator_key
 from .labels import IntArray, Why
-from .node import RULES, Node, rule_key
+from .node import RULES, Node
 from .solve import BoolArray
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def follow(
     coupling: Coupling, removal: Removal, model: Model, index: int, proto: onnx.NodeProto
 ) -> list[onnx.NodeProto]:
     """A node of the new graph with what must stand before and after it."""
-    rule = RULES.get(rule_key(proto))
+    rule = RULES.get(operator_key(proto))
     if rule is None or rule.rewrite is None:
         return [proto]
     if removal.shrinking.isdisjoint((*coupling.nodes[index].input, *proto.output)):

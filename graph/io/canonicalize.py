@@ -11,12 +11,19 @@ from onnx import AttributeProto, TensorProto
 from ..evaluate import LARGEST, evaluate
 from ..model import Model
 from ..nodes import attribute, captured, is_standard, subgraphs
+from ..traits import Trait, has
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
 # Elementwise operators broadcast as numpy does from operator set 7 on.
 _NUMPY_BROADCASTING = 7
 # Dropout has no training mode of its own from operator set 7 on; before, it is one unless is_test says otherwise.
 _DROPOUT_INFERS = 7
+_NOTES = {
+    "Constant": "Constant {} became weights",
+    "Identity": "Identity {} dropped",
+    "Dropout": "Dropout {} dropped, idle at inference",
+    "folded": "{} of integer arithmetic on constants computed",
+}
 
 
 def tidy(model: Model) -> None:
@@ -40,7 +47,7 @@ def tidy(model: Model) -> None:
             if name in renamed:
                 node.input[position] = renamed[name]
         if is_standard(node) and not fixed.intersection(node.output) and _absorb(node, model, renamed, made, before):
-            done[node.op_type if node.op_type in ("Constant", "Identity", "Dropout") else "folded"] += 1
+            done[node.op_type if node.op_type in _NOTES else "folded"] += 1
         else:
             keep.append(node)
     if done:
@@ -100,12 +107,12 @@ def _fold(node: onnx.NodeProto, model: Model) -> list[np.ndarray] | None:
     if not node.input or any(i and i not in model.weights for i in node.input) or not all(node.output):
         return None
     # The shape of a weight changes when the weight is pruned.
-    if node.op_type in ("Shape", "Size") or model.opset < _NUMPY_BROADCASTING:
+    if has(node, Trait.SHAPE_ONLY) or model.opset < _NUMPY_BROADCASTING:
         return None
     inputs = [model.weights[i] if i else None for i in node.input]
     if any(x is not None and (x.dtype not in _INTEGERS or x.size > LARGEST) for x in inputs):
         return None
-    if node.op_type in ("Div", "Mod") and inputs[1] is not None and not inputs[1].all():
+    if has(node, Trait.DIVIDES) and inputs[1] is not None and not inputs[1].all():
         return None
     values = evaluate(node, inputs)
     if values is None or len(values) != len(node.output) or any(v.dtype not in _INTEGERS for v in values):
@@ -132,11 +139,5 @@ def _rebuild(graph: onnx.GraphProto, keep: list[onnx.NodeProto], renamed: dict[s
 
 
 def _notes(done: Counter[str]) -> list[str]:
-    texts = {
-        "Constant": "Constant {} became weights",
-        "Identity": "Identity {} dropped",
-        "Dropout": "Dropout {} dropped, idle at inference",
-        "folded": "{} of integer arithmetic on constants computed",
-    }
-    plural = {kind: "node" if done[kind] == 1 else "nodes" for kind in texts}
-    return [f"{done[kind]} {text.format(plural[kind])}" for kind, text in texts.items() if done[kind]]
+    plural = {kind: "node" if done[kind] == 1 else "nodes" for kind in _NOTES}
+    return [f"{done[kind]} {text.format(plural[kind])}" for kind, text in _NOTES.items() if done[kind]]

@@ -11,7 +11,8 @@ import onnx
 
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import DEFAULT_DOMAINS, display_name, is_standard, subgraphs
+from ..nodes import display_name, is_standard, subgraphs
+from ..traits import DEFAULT_DOMAINS
 
 _CONVERT = "convert it to ONNX first"
 _STARTS = (

@@ -10,7 +10,8 @@ from onnx import helper, numpy_helper, version_converter
 from ..bits import DOMAIN
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import DEFAULT_DOMAINS, attribute, display_name, is_standard, set_attribute, subgraphs
+from ..nodes import attribute, display_name, is_standard, set_attribute, subgraphs
+from ..traits import DEFAULT_DOMAINS, operator
 from .canonicalize import tidy
 from .check import check_graph
 
@@ -21,8 +22,6 @@ OLDEST = 13
 _OPERAND_BYTES = 4096
 # Resize before operator set 11, and Upsample: a corner-aligned grid without a half-pixel shift.
 _RESIZE_CHANGED = 11
-# Operators whose meaning changed in a version while the converter passes them on as they are.
-_MISCONVERTED = {"Hardmax": 13, "PRelu": 7, "Scan": 9, "Selu": 6}
 
 
 def raise_opset(model: Model, version: int) -> Model:
@@ -128,7 +127,7 @@ def _obstacles(model: Model, version: int) -> Iterator[str]:
     for node in _all_nodes(model.graph):
         if not is_standard(node):
             continue
-        if model.opset < _MISCONVERTED.get(node.op_type, 0) <= version:
+        if model.opset < operator(node).changed <= version:
             yield f"the converter changes what {node.op_type} {display_name(node)!r} computes"
         if node.op_type == "Resize" and model.opset < _RESIZE_CHANGED <= version:
             scales = model.weights.get(node.input[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...bits import DOMAIN
+from ...bits import DOMAIN, holds_signs
 from ..labels import Axes, Axis
 from ..node import Node, couples
 
@@ -20,7 +20,7 @@ def bits(n: Node) -> Sequence[Axes]:
     """What comes out consists of bits, so that neither it nor the filters that make it can lose a channel."""
     why = n.why(_BYTES)
     n.freeze_rest(0, text=_BYTES)
-    if n.op in ("BConvBits", "BGemmBits"):
+    if holds_signs(n.proto) is not None:
         n.freeze(_outputs(n, (2,)), why)
     return [n.unlabelled(0, why)]
 

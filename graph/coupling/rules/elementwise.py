@@ -4,86 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...traits import Trait, operators
 from ..labels import Axes
 from ..node import ALL, Node, couples
 
-UNARY = [
-    "ai.onnx.ml:Binarizer",
-    "Abs",
-    "Acos",
-    "Acosh",
-    "Asin",
-    "Asinh",
-    "Atan",
-    "Atanh",
-    "BitwiseNot",
-    "Cast",
-    "Ceil",
-    "Celu",
-    "Cos",
-    "Cosh",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Floor",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "IsInf",
-    "IsNaN",
-    "LeakyRelu",
-    "Log",
-    "Mish",
-    "Neg",
-    "Not",
-    "Reciprocal",
-    "Relu",
-    "Round",
-    "Selu",
-    "Shrink",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Sinh",
-    "Softplus",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tan",
-    "Tanh",
-    "ThresholdedRelu",
-]
-BROADCAST = [
-    "Add",
-    "And",
-    "BitShift",
-    "BitwiseAnd",
-    "BitwiseOr",
-    "BitwiseXor",
-    "Div",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "Less",
-    "LessOrEqual",
-    "Max",
-    "Mean",
-    "Min",
-    "Mod",
-    "Mul",
-    "Or",
-    "PRelu",
-    "Pow",
-    "Sub",
-    "Sum",
-    "Where",
-    "Xor",
-]
+BROADCAST = operators(Trait.BROADCASTS)
+UNARY = operators(Trait.ELEMENTWISE) - BROADCAST - {"CastLike"}
 
 
 @couples(*UNARY, unshared=ALL)
 def unary(n: Node) -> Sequence[Axes]:
+    """What else an operator reads, as Clip its bounds, are scalars."""
     return [n.axes(0)]
 
 
@@ -93,12 +24,6 @@ def broadcast(n: Node) -> Sequence[Axes]:
     if n.attr("broadcast", 0):
         return n.frozen("broadcasts by rules of its own")
     return [n.meet_inputs(*range(len(n.inputs)))]
-
-
-@couples("Clip", unshared=ALL)
-def clip(n: Node) -> Sequence[Axes]:
-    """The bounds are scalars."""
-    return [n.axes(0)]
 
 
 @couples("CastLike", unshared=ALL)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...traits import operator
 from ..labels import LENGTH_ONE, Axes, Axis
 from ..node import Node, couples, rewrites
 from ..surgery import Edit
-
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 @couples("LSTM", "GRU", "RNN", unshared=(3, 7))
@@ -17,7 +16,7 @@ def recurrent(n: Node) -> Sequence[Axes]:
 
     Outputs: Y (time, D, batch, H), last h and c (D, batch, H); with layout 1, batch comes first in all of X, Y, h, c.
     """
-    gates, hidden = GATES[n.op], n.dims(2)[2]
+    gates, hidden = operator(n.op).gates, n.dims(2)[2]
     units = n.contract(2, 2)
     for i, blocks in ((1, gates), (2, gates), (3, 2 * gates), (7, 3)):
         if n.has(i):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...nodes import as_ints
+from ...traits import Trait, operators
 from ..labels import LENGTH_ONE, Axes, Axis
 from ..node import Node, couples
-
-SUMS = ["ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum"]
 
 
 def _reduced(n: Node) -> set[int] | None:
@@ -28,7 +27,7 @@ def _without(n: Node, reduced: set[int]) -> Axes:
     return tuple(axis for a, axis in enumerate(n.axes(0)) if a not in reduced)
 
 
-@couples(*SUMS)
+@couples(*operators(Trait.REDUCES | Trait.SUMS))
 def sums(n: Node) -> Sequence[Axes]:
     reduced = _reduced(n)
     if reduced is None:

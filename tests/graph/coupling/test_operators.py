@@ -7,7 +7,8 @@ import onnx
 import pytest
 
 from intaglio.graph.coupling import Coupling, Removal
-from intaglio.graph.coupling.node import RULES, rule_key
+from intaglio.graph.coupling.node import RULES
+from intaglio.graph.traits import operator_key
 
 from . import bit_examples as _bit_examples  # noqa: F401  adds its examples to the others
 from .equality import analysed, assert_nothing_changes, choose, verify
@@ -26,7 +27,7 @@ def halved(coupling: Coupling, *, exact: bool) -> Removal:
 
 
 def shrinks_through(removal: Removal, op: str) -> bool:
-    nodes = [n for n in removal.coupling.nodes if rule_key(n) == op]
+    nodes = [n for n in removal.coupling.nodes if operator_key(n) == op]
     return any(not removal.shrinking.isdisjoint((*n.input, *n.output)) for n in nodes)
 
 

@@ -231,9 +231,7 @@ def test_outputs_keep_within_the_bounds(example: Example) -> None:
     assert bounds is not None
     operands = example.draw(0)
     wide = example.op not in ("Acos", "Asin", "Bernoulli")
-    for scale in (1.0, 30.0) if wide else (1.0,):
-        made = example.run(
-            changed(example, operands, lambda v, s=scale: (abs(v) if v.min() > 0 else v) * np.float32(s))
-        )
+    for scale in (1, 30) if wide else (1,):
+        made = example.run([v if i or v is None else v * np.float32(scale) for i, v in enumerate(operands)])
         assert np.nanmin(made) >= bounds[0] - 1e-6
         assert np.nanmax(made) <= bounds[1] + 1e-6
