@@ -19,7 +19,8 @@ from .bits import bit_operator
 from .dtypes import is_float
 from .layer import Layer, Window
 from .model import Model
-from .nodes import WITH_BODIES, attribute, captured, display_name, is_standard, subgraphs
+from .nodes import attribute, captured, display_name, is_standard, subgraphs
+from .traits import Trait, has
 
 Kind = Literal["computed", "derived", "integer", "inside", "type", "form"]
 _AGAIN = "integers: quantized or binarized before"
@@ -78,7 +79,7 @@ class Layers:
         return len(self.by_output)
 
     def _classified(self, place: int, node: onnx.NodeProto) -> Iterator[Layer | Unused]:
-        if node.op_type in WITH_BODIES:
+        if has(node, Trait.BODIES):
             yield from _inside(node, self.model.weights.keys())
         known = bit_operator(node)
         if node.op_type in INTEGER or (known is not None and known.weight is not None and known.inputs > 2):
@@ -151,7 +152,7 @@ def _inside(outer: onnx.NodeProto, known: Collection[str]) -> Iterator[Unused]:
         here = {*known, *(t.name for t in body.initializer)}
         here.update(o for n in body.node if n.op_type == "Constant" for o in n.output)
         for node in body.node:
-            if node.op_type in WITH_BODIES:
+            if has(node, Trait.BODIES):
                 yield from _inside(node, here)
             rule = _RULES.get(node.op_type) if is_standard(node) else None
             if rule is not None and rule.multiplies and here.intersection(rule.read(node)):

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from ..graph.bits import bit_operator, holds_signs
 from ..graph.model import Model
-from ..graph.nodes import attribute, display_name, is_standard
+from ..graph.nodes import attribute, display_name
+from ..graph.traits import Trait, has
 from ..kernels.packing import unpack
 
 Signs = NDArray[np.float32]
@@ -169,7 +170,7 @@ def _packed(node: onnx.NodeProto, model: Model) -> Signs | None:
 
 def _plain(node: onnx.NodeProto, model: Model, cast: Mapping[str, str]) -> Signs | None:
     """Signs of a weight, of floats or cast to floats, if each of its filters has numbers of one size only."""
-    if not is_standard(node) or node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2:
+    if not has(node, Trait.LAYER) or len(node.input) < 2:
         return None
     weight = model.weights.get(cast.get(node.input[1], node.input[1]))
     if weight is None or weight.dtype.kind not in "fi":

@@ -11,10 +11,8 @@ from scipy.special import log_softmax
 from ...graph.layer import Floats
 from ...graph.model import Model
 from ...graph.nodes import captured
+from ...graph.traits import Trait, has_any
 from .activation_cache import ActivationCache, Inputs
-
-_BEFORE = ("Softmax", "LogSoftmax", "Identity", "Sigmoid")
-"""Looked through at the end of a network: what goes into them tells more than what comes out."""
 
 
 class Effects:
@@ -81,12 +79,12 @@ def divergences(truth: Floats, found: Floats) -> Floats:
 
 
 def scored(model: Model) -> list[str]:
-    """The float outputs, those of a last Softmax replaced by what goes into it."""
+    """The float outputs, those of a last Softmax replaced by what goes into it, which tells more."""
     made = {o: n for n in model.graph.node for o in n.output}
     names = []
     for output in model.graph.output:
         name = output.name
-        while name in made and made[name].op_type in _BEFORE:
+        while name in made and has_any(made[name], Trait.PROBABILITIES | Trait.IDLE):
             name = made[name].input[0]
         elem = output.type.tensor_type.elem_type
         if elem in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE) and name in made:

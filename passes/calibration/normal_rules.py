@@ -12,13 +12,13 @@ from scipy.special import ndtr, ndtri
 
 from ...graph.coupling.rules.elementwise import BROADCAST, UNARY
 from ...graph.nodes import as_ints
+from ...graph.traits import Trait, has, operators
 from .normal import GRID, Floats, Floats32, Normal, Step, Unknown, carries, clipped, gaussian, integrate
 
 _LARGEST = 1 << 16
 """Channels above which functions are not evaluated on the grid."""
-_NO_NUMBERS = {"And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Equal", "Not", "Or", "Xor"}
-"""Element-wise operators on what is no float, or that ask for a single value."""
-FUNCTIONS = sorted({op for op in (*UNARY, *BROADCAST) if ":" not in op} - _NO_NUMBERS)
+FUNCTIONS = sorted(op for op in (UNARY | BROADCAST) - operators(Trait.BITWISE) - {"Equal"} if ":" not in op)
+"""Functions of numbers; ``Equal`` asks for a single value, which no normal variable takes."""
 
 
 @carries("BatchNormalization")
@@ -46,7 +46,7 @@ def instance_normalization(s: Step) -> Normal:
     return gaussian(s.name, s.constant(2).reshape(shape), np.square(s.constant(1)).reshape(shape))
 
 
-@carries(*FUNCTIONS, "Clip", "Dropout")
+@carries(*FUNCTIONS, "Dropout")
 def elementwise(s: Step) -> Normal:
     """A function of one normal tensor, by its values; sums and products of independent ones, by their moments."""
     known = [x for x in s.operands if x is not None]
@@ -78,7 +78,7 @@ def _constant_shapes(s: Step) -> list[tuple[int, ...]]:
 def _closed_form(s: Step) -> tuple[Floats, Floats] | None:
     """Relu and Clip of a tensor that is normal itself."""
     x = s.operands[0]
-    if x is None or x.origin != s.node.input[0] or s.node.op_type not in ("Relu", "Clip"):
+    if x is None or x.origin != s.node.input[0] or not has(s.node, Trait.RECTIFIES):
         return None
     low, high = (0.0, None) if s.node.op_type == "Relu" else (s.setting(1, "min"), s.setting(2, "max"))
     return clipped(x.mean, x.variance, -np.inf if low is None else float(low), np.inf if high is None else float(high))

@@ -17,6 +17,7 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
 from ....graph.shapes import infer_shapes
+from ....graph.traits import Trait, has
 from ....measure.run.tensor_specs import input_ports
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.runner import required
@@ -156,7 +157,7 @@ def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict
     return {
         display_name(nodes[k]): "integers"
         for k in placement.nodes
-        if nodes[k].output[0] in walked.rounded or nodes[k].op_type not in ("Conv", "Gemm", "MatMul")
+        if nodes[k].output[0] in walked.rounded or not has(nodes[k], Trait.LAYER)
     }
 
 

@@ -159,7 +159,7 @@ def _elementwise(op: str) -> str:
 def test_functions_of_one_value_have_the_predicted_mean_and_variance(op: str) -> None:
     cond = np.array([True, False, True, False]).reshape(1, -1, 1, 1)
     model = build(_elementwise(op), {"scaled": SCALE, "cond": cond}, SOURCES.get(op, WIDE))
-    if op == "Swish":
+    if op in ("SwiGLU", "Swish"):
         pytest.skip("no runtime to sample it with")
     assert_agrees(model)
 
