@@ -18,8 +18,9 @@ from ..base import PASSES, Context, Pass, PassReport, name_in
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport
 from ..budget.solvers import SOLVERS
+from ..proof import Proof
 from .job import Job, LayerReport, first_inputs
-from .proof import Proof, prove
+from .proof import prove
 from .ready import without_idle_biases
 from .rewrite import apply, product
 from .schemes.scheme import SCHEMES

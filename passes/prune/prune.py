@@ -21,11 +21,12 @@ from ..base import PASSES, Context, Pass, PassReport, name_in
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport, report
 from ..budget.solvers import SOLVERS
+from ..proof import Proof
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
 from .latency.model import LatencyModel, meet_target
 from .plan import Job
-from .proof import Proof, prove
+from .proof import prove
 from .ranked import SEE_GROUPS, frozen_summary
 from .removal_cost import Tally
 from .repair.repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights

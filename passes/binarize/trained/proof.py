@@ -21,6 +21,7 @@ from ....graph.errors import ProofFailed
 from ....graph.model import Model
 from ....measure.run.inputs import runnable_inputs
 from ....measure.run.session import open_session, run
+from ...proof import largest_gap
 from ...rewrite.edit import Edit
 from .bits import Bits
 from .forms import FORMS
@@ -136,12 +137,8 @@ def _compare_floats(lowered: Lowered, expected: Mapping[str, np.ndarray], made: 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
     if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
         return 0.0 if np.array_equal(a, b) else 1.0
-    if a.shape != b.shape:
-        return float("inf")
-    size = np.abs(a[np.isfinite(a)]).max(initial=0.0) + 1e-30
-    with np.errstate(invalid="ignore"):
-        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a.astype(np.float64) - b))
-    return float("inf") if np.isnan(gap).any() else float(gap.max(initial=0.0) / size)
+    size = float(np.abs(a[np.isfinite(a)]).max(initial=0.0) + 1e-30)
+    return largest_gap(a, b) / size
 
 
 def exact_sums(found: Recognized) -> Model:

@@ -1,0 +1,176 @@
+"""Proof by running: a result and the model that it must equal, tensor by tensor on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..graph.errors import IntaglioError, ProofFailed
+from ..graph.model import Model
+from ..measure.run.inputs import runnable_inputs
+from ..measure.run.session import open_session, run
+
+Feed = Mapping[str, np.ndarray]
+_TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-9}
+"""Largest difference allowed, relative to the largest value in the tensor: sums run in another order."""
+_LAST_PLACE = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+_FLOOR = 1e-6
+_DRAWS = 3
+_AMPLIFIED = 4.0
+"""Where the network amplifies rounding (a variance of nearly nothing, a value about to be rounded up or down), a
+difference passes up to so many times what changing every weight and input by a few last places makes."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """``exact``: the result computes what its reference computes, and nothing inexact was done to it.
+
+    ``passed``: the same, with normalizations and means taken over what stays where something inexact went.
+    Differences are over all tensors that were compared, relative ones to the largest value of the tensor; ``noisy``
+    counts tensors left out there because rounding alone moves their values as far.
+    """
+
+    exact: bool
+    passed: bool
+    max_abs_diff: float
+    max_rel_diff: float
+    tensors: int
+    worst: str
+    inputs: str
+    noisy: int = 0
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is to be proved, for the error where it is not true: what was done, to which parts, what must be equal."""
+
+    done: str
+    part: str
+    equal: str
+
+    def failed(self, result: Model, name: str, text: str) -> ProofFailed:
+        node = next(n for n in result.graph.node if name in n.output)
+        return ProofFailed(
+            f'the {self.done} model is wrong from {node.op_type} "{node.name or name}" on: {text} in tensor {name!r}',
+            why=f"it does not equal {self.equal}, so nothing is written",
+            fix=f"leave the {self.part} out with --exclude, and report the model: this is a fault in intaglio",
+        )
+
+
+def proof_inputs(model: Model, real: Sequence[Feed], seed: int) -> tuple[list[Feed], str]:
+    """Made-up inputs and ``real`` ones, and what they are called. Raises BadModel where it runs on neither."""
+    try:
+        made_up = runnable_inputs(model, seed=seed)
+    except IntaglioError:
+        if not real:
+            raise
+        return list(real), "real"
+    return [made_up, *real], "made-up and real" if real else "made-up"
+
+
+def prove_equal(
+    reference: Model,
+    result: Model,
+    chunks: Sequence[Sequence[str]],
+    inputs: tuple[Sequence[Feed], str],
+    claim: Claim,
+    *,
+    cut: Callable[[str, np.ndarray], np.ndarray] = lambda name, value: value,
+    exact: bool = True,
+) -> Proof:
+    """Run both and compare the named tensors, those of one chunk at a time.
+
+    ``cut`` is what must be left of a tensor of the reference; ``exact`` is noted.
+
+    Raises:
+        ProofFailed: they differ; names the first operator at which they do.
+        BadModel: one of them does not run.
+    """
+    names = [name for chunk in chunks for name in chunk]
+    ours, theirs = (open_session(m, outputs=names, optimize=False) for m in (result, reference))
+    widest, relative, worst = 0.0, 0.0, ""
+    noisy: set[str] = set()
+    feeds, told = inputs
+    for feed in feeds:
+        for chunk in chunks:
+            a, b = run(theirs, feed, chunk), run(ours, feed, chunk)
+            noise = _Noise(reference, feed, a)
+            for name in chunk:
+                if not _is_compared(a[name]):
+                    continue
+                expected, found = cut(name, a[name]), b[name]
+                if expected.shape != found.shape:
+                    raise claim.failed(result, name, f"shape {found.shape}, expected {expected.shape}")
+                gap, scale = largest_gap(expected, found), _scale(expected)
+                if gap > _allowed(expected, scale) and gap > _AMPLIFIED * noise.of(name):
+                    raise claim.failed(result, name, f"a difference of {gap:.3g} where values reach {scale:.3g}")
+                widest = max(widest, gap)
+                if gap > _allowed(expected, scale):
+                    noisy.add(name)
+                elif gap / scale > relative:
+                    relative, worst = gap / scale, name
+    return Proof(exact, True, widest, relative, len(names), worst, told, len(noisy))
+
+
+def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference; infinite where only one is a number, or the shapes differ."""
+    if a.shape != b.shape:
+        return float("inf")
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        gap = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+    return float("inf") if np.isnan(gap).any() else float(gap.max(initial=0.0))
+
+
+def _is_compared(value: object) -> bool:
+    return isinstance(value, np.ndarray) and (value.dtype.kind in "fiub" or str(value.dtype) in _TOLERANCE)
+
+
+def _scale(value: np.ndarray) -> float:
+    size = np.abs(value.astype(np.float64))
+    return float(size[np.isfinite(size)].max(initial=0.0)) + _FLOOR
+
+
+def _allowed(expected: np.ndarray, scale: float) -> float:
+    """One step of integers of 8 bits, which stand for floats; no difference of others."""
+    if expected.dtype.kind in "iub":
+        return 1.0 if expected.dtype.itemsize == 1 and expected.dtype.kind != "b" else 0.0
+    return scale * _TOLERANCE[str(expected.dtype)]
+
+
+class _Noise:
+    """How far rounding alone moves each tensor of a run; measured when first asked for."""
+
+    def __init__(self, model: Model, feed: Feed, values: Mapping[str, np.ndarray]) -> None:
+        self.model, self.feed, self.values = model, feed, values
+
+    def of(self, name: str) -> float:
+        return self._measured[name]
+
+    @cached_property
+    def _measured(self) -> dict[str, float]:
+        names = [name for name, value in self.values.items() if _is_compared(value)]
+        found = dict.fromkeys(names, 0.0)
+        for seed in range(_DRAWS):
+            rng = np.random.default_rng(seed)
+            moved = self.model.copy()
+            moved.weights = {name: _moved(w, rng) for name, w in moved.weights.items()}
+            feed = {name: _moved(value, rng) for name, value in self.feed.items()}
+            values = run(open_session(moved, outputs=names, optimize=False), feed, names)
+            for name in names:
+                found[name] = max(found[name], largest_gap(self.values[name], values[name]))
+        return found
+
+
+def _moved(value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Floats, each changed by a few last places."""
+    last = _LAST_PLACE.get(str(value.dtype))
+    if last is None:
+        return value
+    return np.asarray(value * (1 + 4 * last * rng.standard_normal(value.shape)), dtype=value.dtype)
