@@ -58,7 +58,7 @@ def main() -> None:
         trained = load(options.model or EXAMPLES / "binary_digits.onnx")
         twin = load(options.twin or bundled_twin(Path(folder)))
         test = open_data(options.eval_data or str(EXAMPLES / "digits_test.npz"), trained, preprocess=options.preprocess)
-        packed = Binarize().binarize(trained, Context()).model
+        packed = Binarize().run(trained, Context()).model
         report(trained, twin, packed, test, options.rounds)
     print(f"\n{setting()}\n`{shlex.join(['python', '-m', 'benchmarks.binary', *sys.argv[1:]])}`")
 

@@ -243,7 +243,7 @@ def make(trial: Trial, original: Model, out: Path, folder: Path) -> None:
         return
     if wanted.name == "int8:none":
         options["input_ranges"] = [limits(trial, original, folder)]
-    save(Quantize(**options).quantize(load(trial.model), context).model, out)
+    save(Quantize(**options).run(load(trial.model), context).model, out)
 
 
 def limits(trial: Trial, model: Model, folder: Path) -> tuple[str, float, float]:

@@ -11,6 +11,7 @@ from . import console
 if TYPE_CHECKING:
     from ..graph.model import Model
     from ..passes.budget.latency_target import LatencyReport
+    from ..pipeline.report import Report
 
 
 _AMOUNTS = (
@@ -129,3 +130,28 @@ def amount_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     for name, old in result.get("accuracy", {}).get("before", {}).items():
         new = result["accuracy"]["after"][name]
         yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"
+
+
+def emit(report: Report, show: Callable[[dict[str, Any]], None]) -> None:
+    """Print a report: as JSON, or through ``show`` and what all reports end with."""
+    result = report.as_dict()
+
+    def told() -> None:
+        if not report.change.changed:
+            for note in report.notes:
+                console.line(f"note: {note}")
+            return
+        show(result)
+        if "accuracy" not in result:
+            console.line("accuracy not measured: give --eval-data to see what it cost")
+        for note in report.notes:
+            console.line(f"note: {note}")
+        console.line(f"wrote {report.out} in {report.change.seconds:.1f} s")
+
+    console.emit(result, told)
+
+
+def amounts_table(result: dict[str, Any]) -> None:
+    """Both models side by side."""
+    console.table(result["out"], ("", "before", "after", "kept"), list(amount_rows(result)))
+    console.line()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..graph.errors import UsageError
 from . import console
-from .before_after import amount_rows, choice, efficiency_text
-from .fewer_bits import Given, Measured, Request, decibels, recipe_of, tell_noise, tell_rest
+from .before_after import amounts_table, choice, efficiency_text, emit
+from .fewer_bits import decibels, samples_of_data, tell_noise, tell_skipped
 from .options import (
     Calibration,
     Debug,
@@ -27,14 +26,6 @@ from .options import (
     fraction,
     points,
 )
-
-if TYPE_CHECKING:
-    from ..passes.binarize.binarize import BinarizedModel
-
-_COLLAPSED = 0.1
-"""Accuracy that is lost, as a fraction, from which on a model counts as ruined."""
-_DROWNED_DB = 3.0
-"""Outputs with less signal over noise hardly resemble the original's."""
 
 
 def binarize(
@@ -117,14 +108,13 @@ def binarize(
     Example: intaglio binarize model.onnx -o bits.onnx --data images.npz
     """
     from ..graph.io.load import load
-    from ..graph.io.save import check_target
     from ..passes.binarize import Binarize
-    from ..passes.binarize.trained import from_qonnx, to_qonnx
+    from ..pipeline.run import run
     from .options import parse_shapes
 
     options: dict[str, Any] = {
         "scheme": scheme,
-        "form": "dense" if form == "qonnx" else choice("--form", form, ("packed", "standard", "dense", "qonnx")),
+        "form": choice("--form", form, ("packed", "standard", "dense", "qonnx")),
         "activations": choice("--activations", activations, ("float", "int8")),
         "block": block,
         "salient": salient,
@@ -139,74 +129,46 @@ def binarize(
     }
     if size == 0:
         raise UsageError("--size 0 keeps nothing", fix="give a fraction above 0 and up to 1")
-    work = Binarize(**options)
-    original = from_qonnx(load(model, shapes=parse_shapes(shape)))
-    console.notes(original.notes)
-    check_target(original, out)
-    given = Given(data, eval_data, preprocess, samples)
-    recipe = {**recipe_of("binarize", seed, options), "form": form}
-    written = to_qonnx if form == "qonnx" else None
-    request = Request(original, model, out, recipe, given, seed, measure, force, written)
-    answer = request.carried_out("binarizing", work.binarize, _hint)
-    if answer is not None:
-        done, measured = answer
-        _tell_collapse(done, measured["accuracy"], with_data=data is not None)
-        _report(done, measured, model, out, original.notes)
+    samples_of_data(samples, data)
+    report = run(
+        load(model, shapes=parse_shapes(shape)),
+        Binarize(**options),
+        data=data,
+        eval_data=eval_data,
+        preprocess=preprocess,
+        samples=samples,
+        seed=seed,
+        out=out,
+        measure=measure,
+        unchanged=force,
+        view=console,
+    )
+    emit(report, _show)
 
 
-def _hint(done: BinarizedModel) -> str:
-    if done.scheme == "pack":
-        return "see intaglio passes for what computes operators on bits here"
-    return "weights in bits save memory, and time where single rows meet large layers; for speed see intaglio quantize"
-
-
-def _tell_collapse(done: BinarizedModel, accuracy: dict[str, Any] | None, *, with_data: bool) -> None:
-    """A model that is ruined is told to be, by its accuracy or else by its outputs."""
-    fix = "quantize it to 4 bits, spare layers with --max-drop" + ("" if with_data else ", give --data")
-    if accuracy is not None and "top1" in accuracy["before"]:
-        before, after = accuracy["before"]["top1"], accuracy["after"]["top1"]
-        if before - after > _COLLAPSED:
-            done.notes.append(f"accuracy collapsed from {before:.1%} to {after:.1%}: {fix}, or train it in bits")
-        return
-    for name, ratio in done.outputs.items():
-        if ratio < _DROWNED_DB:
-            done.notes.append(f"output {name} hardly resembles the original's ({decibels(ratio)}): {fix}")
-
-
-def _report(done: BinarizedModel, measured: Measured, model: Path, out: Path, notes: list[str]) -> None:
-    from ..passes.binarize.binarize import describe
-
-    result = {"model": str(model), "out": str(out), **describe(done), "notes": [*notes, *done.notes]}
-    result.update({name: values for name, values in measured.items() if values})
-
-    def show() -> None:
-        rows = [
-            (
-                one["name"],
-                one["scheme"],
-                _number(one["bits"]),
-                _number(one["expected_error"], 3),
-                _number(one["weight_error"], 3),
-                _number(one["output_error"], 3),
-                decibels(one["sqnr_db"]),
-            )
-            for one in result["layers"]
-        ]
-        if rows:
-            heads = ("layer", "scheme", "bits", "expected", "weights", "output", "SQNR")
-            console.table("layers: bits of each weight, squared errors, signal to noise", heads, rows)
-            console.line()
-        console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
+def _show(result: dict[str, Any]) -> None:
+    rows = [
+        (
+            one["name"],
+            one["scheme"],
+            _number(one["bits"]),
+            _number(one["expected_error"], 3),
+            _number(one["weight_error"], 3),
+            _number(one["output_error"], 3),
+            decibels(one["sqnr_db"]),
+        )
+        for one in result["layers"]
+    ]
+    if rows:
+        heads = ("layer", "scheme", "bits", "expected", "weights", "output", "SQNR")
+        console.table("layers: bits of each weight, squared errors, signal to noise", heads, rows)
         console.line()
-        if done.bits is not None:
-            console.line(
-                f"{done.scheme}: {done.bits:.2f} bits for each weight of these layers, scales and maps included"
-            )
-        console.line(efficiency_text(result["bibench"]))
-        tell_noise(result)
-        tell_rest(result, done, out, spared="left in float:")
-
-    console.emit(result, show)
+    amounts_table(result)
+    if (bits := result["bits"]) is not None:
+        console.line(f"{result['scheme']}: {bits:.2f} bits for each weight of these layers, scales and maps included")
+    console.line(efficiency_text(result["bibench"]))
+    tell_noise(result)
+    tell_skipped(result, spared="left in float:")
 
 
 def _number(value: float | None, digits: int = 2) -> str:

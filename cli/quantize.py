@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..graph.errors import UsageError
 from . import console
-from .before_after import amount_rows
-from .fewer_bits import Given, Request, decibels, recipe_of, tell_noise, tell_rest
+from .before_after import amounts_table, emit
+from .fewer_bits import decibels, samples_of_data, tell_noise, tell_skipped
 from .options import (
     Calibration,
     Debug,
@@ -29,7 +28,6 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..graph.model import Model
-    from ..passes.quantize.quantize import QuantizedModel
 
 
 def quantize(
@@ -128,13 +126,12 @@ def quantize(
     Example: intaglio quantize model.onnx -o int8.onnx --data images.npz
     """
     from ..graph.io.load import load
-    from ..graph.io.save import check_target
     from ..passes.quantize import Quantize
+    from ..pipeline.run import run
     from .options import parse_shapes
 
+    samples_of_data(samples, data)
     original = load(model, shapes=parse_shapes(shape))
-    console.notes(original.notes)
-    check_target(original, out)
     options: dict[str, Any] = {
         "scheme": scheme or ("int8" if bits is None and size is None else "mixed"),
         "target": target,
@@ -154,17 +151,20 @@ def quantize(
         "exclude": tuple(exclude or ()),
         "verify": verify,
     }
-    work = Quantize(**options)
-    given = Given(data, eval_data, preprocess, samples)
-    recipe = recipe_of("quantize", seed, options)
-    request = Request(original, model, out, recipe, given, seed, measure, force)
-    answer = request.carried_out("quantizing", work.quantize, _hint)
-    if answer is not None:
-        _report(*answer, model, out, original.notes)
-
-
-def _hint(done: QuantizedModel) -> str:
-    return "try another --scheme" if done.result.accelerated else "this graph is for study, not for speed"
+    report = run(
+        original,
+        Quantize(**options),
+        data=data,
+        eval_data=eval_data,
+        preprocess=preprocess,
+        samples=samples,
+        seed=seed,
+        out=out,
+        measure=measure,
+        unchanged=force,
+        view=console,
+    )
+    emit(report, _show)
 
 
 def _input_ranges(texts: list[str] | None) -> tuple[tuple[str, float, float], ...]:
@@ -202,28 +202,17 @@ def _pixel_ranges(model: Model, preprocess: str | None) -> tuple[tuple[str, floa
     return tuple(found)
 
 
-def _report(
-    done: QuantizedModel, measured: dict[str, dict[str, Any] | None], model: Path, out: Path, notes: list[str]
-) -> None:
-    from ..passes.quantize.quantize import describe
-
-    result = {"model": str(model), "out": str(out), **describe(done), "notes": [*notes, *done.notes]}
-    result.update({name: values for name, values in measured.items() if values})
-
-    def show() -> None:
-        rows = [
-            (one["name"], one["weights"], one["activations"], one["method"], decibels(one["sqnr_db"]))
-            for one in result["layers"]
-        ]
-        if rows:
-            console.table("layers", ("layer", "weights", "input", "rounding", "SQNR"), rows)
-            console.line()
-        console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
+def _show(result: dict[str, Any]) -> None:
+    rows = [
+        (one["name"], one["weights"], one["activations"], one["method"], decibels(one["sqnr_db"]))
+        for one in result["layers"]
+    ]
+    if rows:
+        console.table("layers", ("layer", "weights", "input", "rounding", "SQNR"), rows)
         console.line()
-        tell_noise(result)
-        if integer := result["runtime"]["integer"]:
-            told = ", ".join(f"{count} {op}" for op, count in integer.items())
-            console.line(f"ONNX Runtime computes in integers: {told}")
-        tell_rest(result, done, out, spared="more bits for")
-
-    console.emit(result, show)
+    amounts_table(result)
+    tell_noise(result)
+    if integer := result["runtime"]["integer"]:
+        told = ", ".join(f"{count} {op}" for op, count in integer.items())
+        console.line(f"ONNX Runtime computes in integers: {told}")
+    tell_skipped(result, spared="more bits for")

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from .base import PASSES as PASSES
     from .base import Context as Context
     from .base import Pass as Pass
-    from .base import PassReport as PassReport
+    from .change import Change as Change
 
 __getattr__ = lazily(
     __name__,
     {
+        "Change": ".change",
         "Context": ".base",
         "PASSES": ".base",
         "Pass": ".base",
-        "PassReport": ".base",
     },
 )
-__all__ = ["PASSES", "Context", "Pass", "PassReport"]
+__all__ = ["PASSES", "Change", "Context", "Pass"]

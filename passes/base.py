@@ -1,10 +1,10 @@
-"""What every pass is: frozen options and one ``run`` from a model to a report with a new model."""
+"""What every pass is: frozen options and one ``run`` from a model to a change of it."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ..graph.model import Model
 from ..graph.registry import Registry
+from .change import Change
 
 if TYPE_CHECKING:
     from ..measure.data.source import DataSource
@@ -31,39 +32,69 @@ def name_in(registry: Registry[Any], *also: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+Evaluate = Callable[[Model], float]
+"""Accuracy of a model, as a fraction."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a pass may use beside the model.
 
-    ``data`` is calibration data, ``None`` if the user gave none: a pass never makes any up. ``tick`` is told how much
-    is done, of how much (None if unknown). ``folder`` is for temporary files.
+    ``data`` is calibration data, ``eval_data`` labelled data, ``None`` if the user gave none: a pass never makes any up.
+    ``evaluate`` measures accuracy in another way than by the share of labels that are right. ``tick`` is told how much is
+    done, of how much (None if unknown). ``folder`` is for temporary files.
     """
 
     data: DataSource | None = None
+    eval_data: DataSource | None = None
+    evaluate: Evaluate | None = None
     seed: int = 0
     tick: Callable[[int, int | None], None] = lambda done, total: None
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("intaglio"))
     folder: Path | None = None
 
+    @property
+    def inputs(self) -> DataSource | None:
+        """Real inputs to look at outputs with: calibration data, else labelled data."""
+        return self.data or self.eval_data
 
-@dataclass(frozen=True)
-class PassReport:
-    """The new model and what was done. ``changed`` is False for a pass that found nothing to do, and why is told."""
+    def accuracy(self) -> Evaluate | None:
+        """How accuracy is measured; None without labels to measure it on."""
+        if self.evaluate is not None or self.eval_data is None or not self.eval_data.labelled:
+            return self.evaluate
+        from ..measure.accuracy import evaluate_model
 
-    model: Model
-    changed: bool
-    details: Mapping[str, Any] = field(default_factory=dict)
+        source = self.eval_data
+        return lambda model: evaluate_model(model, source, names=["top1"]).values["top1"]
 
 
 class Pass(BaseModel, ABC):
     """Base of all passes: its fields are its options. ``run`` never changes the model it is given.
 
-    Same model, options and seed give the same bytes.
+    Same model, options and seed give the same bytes. ``doing`` is what a user is told while it runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: ClassVar[str]
+    doing: ClassVar[str] = "working"
 
     @abstractmethod
-    def run(self, model: Model, context: Context | None = None) -> PassReport:
+    def run(self, model: Model, context: Context | None = None) -> Change:
         """Apply the pass. Raises IntaglioError where the request cannot be met; the input stays as it was."""
+
+    @property
+    def makes_noise(self) -> bool:
+        """Whether calibration data is to be made up, because the user asked for that."""
+        return False
+
+    def read(self, model: Model) -> Model:
+        """The model in a form that runtimes take; for what a file can hold beside that."""
+        return model
+
+    def written(self, model: Model) -> Model:
+        """The result in the form that goes into a file, where no runtime takes that form."""
+        return model
+
+    def recipe(self, change: Change) -> dict[str, Any]:
+        """The options as the file of a result tells them, ``change`` being what came of them."""
+        return {name: value for name, value in self.model_dump().items() if value not in (None, ())}

@@ -35,7 +35,8 @@ ARROWS = {
     "passes.binarize": {"graph", "measure", "passes", "kernels"},
     "importers": {"graph", "measure"},
     "exporters": {"graph", "measure", "kernels"},
-    "cli": {"graph", "measure", "passes", "importers", "exporters"},
+    "pipeline": {"graph", "measure", "passes", "importers", "exporters"},
+    "cli": {"graph", "measure", "passes", "importers", "exporters", "pipeline"},
 }
 HEAVY = {"torch", "tensorflow", "jax", "onnxscript", "sklearn"}
 MAY_START_HEAVY = ("importers.", "passes.")  # modules that exist to serve a framework, and are imported on demand

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -68,10 +68,38 @@ def save(
     Raises:
         CannotWrite: the folder, the disk or the size does not allow it.
     """
+    save_all([File(model, path, recipe, external_data)])
+
+
+@dataclass(frozen=True)
+class File:
+    """A model to write, as ``save`` takes it."""
+
+    model: Model
+    path: str | PathLike[str]
+    recipe: Mapping[str, Any] | None = None
+    external_data: bool | None = None
+
+
+def save_all(files: Sequence[File]) -> None:
+    """Write several models; none takes its place before all of them are on the disk.
+
+    Raises:
+        CannotWrite: the folder, the disk or the size does not allow it.
+    """
+    with ExitStack() as stack:
+        for file in files:
+            stack.enter_context(_placing(file))
+
+
+@contextmanager
+def _placing(file: File) -> Iterator[None]:
+    """The file is written on entering and takes its place on leaving."""
     # A link is written through, as every other program does.
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(file.path))
     try:
-        _save(model, target, recipe, external_data)
+        with _written(file.model, target, file.recipe, file.external_data):
+            yield
     except OSError as error:
         raise CannotWrite(f"cannot write {target}", why=(error.strerror or str(error)).lower()) from error
 
@@ -86,7 +114,10 @@ def check_target(model: Model, path: Path | str) -> None:
         )
 
 
-def _save(model: Model, target: Path, recipe: Mapping[str, Any] | None, external_data: bool | None) -> None:
+@contextmanager
+def _written(
+    model: Model, target: Path, recipe: Mapping[str, Any] | None, external_data: bool | None
+) -> Iterator[None]:
     data_path = target.with_name(target.name + ".data")
     tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
     rest, graph = _structure(model, recipe)
@@ -101,9 +132,10 @@ def _save(model: Model, target: Path, recipe: Mapping[str, Any] | None, external
     with _replacing(target) as file:
         file.writelines(_pieces(rest, graph, tensors))
         _flush(file)  # so that nothing but the renaming can still fail once the data file is in its place
-        if external_data:
-            with _replacing(data_path) as data_file:
+        with _replacing(data_path) if external_data else nullcontext() as data_file:
+            if data_file:
                 _write_aligned(data_file, outside)
+            yield
 
 
 def to_bytes(model: Model) -> bytes:

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ...graph.cost import cost
 from ...graph.errors import UsageError
 from ...graph.model import Model
-from ...measure.data.source import DataSource
-from ...measure.efficiency import Efficiency, efficiency
-from ..base import PASSES, Context, Pass, PassReport, name_in
-from ..precision.attempt import Changed, Evaluate, attempted
+from ...measure.efficiency import efficiency
+from ..base import PASSES, Context, Pass, name_in
+from ..change import Change
+from ..precision.attempt import attempted
+from ..precision.result import Result
 from .algorithms.binarizer import BINARIZERS
 from .scheme import AUTO, SCHEMES, BitNote, Job, scheme_for
 
-
-@dataclass(frozen=True)
-class BinarizedModel(Changed):
-    """What a run of the pass found and did. ``scheme`` is the one that was used."""
-
-    scheme: str
-    efficiency: Efficiency
-
-    @property
-    def layers(self) -> list[BitNote]:
-        return [one for one in self.result.layers if isinstance(one, BitNote)]
-
-    @property
-    def bits(self) -> float | None:
-        """Stored for each weight of the layers in bits, scales and maps included; None without such layers."""
-        weights = sum(one.weights_count for one in self.layers)
-        return sum(one.bits * one.weights_count for one in self.layers) / weights if weights else None
+_DROWNED_DB = 3.0
+"""Outputs with less signal over noise hardly resemble the original's."""
 
 
 @PASSES.register("binarize")
@@ -49,8 +36,9 @@ class Binarize(Pass):
     """
 
     name: ClassVar[str] = "binarize"
+    doing: ClassVar[str] = "binarizing"
     scheme: Annotated[str, name_in(SCHEMES, AUTO)] = AUTO
-    form: Literal["packed", "standard", "dense"] = "packed"
+    form: Literal["packed", "standard", "dense", "qonnx"] = "packed"
     activations: Literal["float", "int8"] = "float"
     block: int | None = Field(default=None, ge=0)
     salient: float = Field(default=0.1, ge=0, lt=1)
@@ -63,60 +51,66 @@ class Binarize(Pass):
     force: bool = False
     verify: bool = True
 
-    def run(self, model: Model, context: Context | None = None) -> PassReport:
+    def run(self, model: Model, context: Context | None = None) -> Change:
         """Binarize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel, TargetUnreachable."""
-        done = self.binarize(model, context or Context())
-        return PassReport(done.model, True, describe(done))
-
-    def binarize(
-        self, model: Model, context: Context, *, real: DataSource | None = None, evaluate: Evaluate | None = None
-    ) -> BinarizedModel:
-        """The same with everything that was found on the way.
-
-        ``real`` are inputs to measure losses on where there is no calibration data; ``evaluate`` is for ``max_drop``.
-        """
+        context = context or Context()
         name, scheme = scheme_for(self.scheme, model)
-        if self.activations != "float" and (name not in BINARIZERS or self.form == "dense"):
+        if self.activations != "float" and (name not in BINARIZERS or self.stored == "dense"):
             raise UsageError(
                 f"--activations {self.activations} goes with weights in bits alone, not with "
                 + ("--form dense" if name in BINARIZERS else f"scheme {name}"),
                 fix="leave it out, or take --scheme planes and --form packed",
             )
-        job = Job(model, self, context, real=real)
-        done = attempted(
+        job = Job(model, self, context)
+        result, change = attempted(
             model,
             lambda spared: scheme.run(replace(job, spared=spared)),
-            data=context.data or real,
-            evaluate=evaluate,
+            context,
             max_drop=self.max_drop,
             verify=self.verify,
             done="binarized",
             advice="use more bits: intaglio quantize --scheme w4",
             rounded=False,
         )
-        return BinarizedModel(**vars(done), scheme=name, efficiency=efficiency(cost(model), cost(done.model)))
+        mend = f"quantize it to 4 bits, spare layers with --max-drop{'' if context.data else ', give --data'}"
+        notes = [*change.notes, *([] if context.eval_data else _drowned(change.details["sqnr_db"], mend))]
+        bibench = efficiency(cost(model), cost(change.model)).as_dict()
+        details = {"scheme": name, "bits": _bits(result), "bibench": bibench, **change.details}
+        advice = {"slower": _SLOWER["pack" if name == "pack" else "bits"], "collapsed": f"{mend}, or train it in bits"}
+        return replace(change, details=details, notes=notes, advice=advice)
+
+    @property
+    def stored(self) -> str:
+        """How weights stand in the model that is run: QONNX is written only, as no runtime here takes it."""
+        return "dense" if self.form == "qonnx" else self.form
+
+    def read(self, model: Model) -> Model:
+        from .trained.qonnx import from_qonnx
+
+        return from_qonnx(model)
+
+    def written(self, model: Model) -> Model:
+        from .trained.qonnx import to_qonnx
+
+        return to_qonnx(model) if self.form == "qonnx" else model
 
 
-def describe(done: BinarizedModel) -> dict[str, Any]:
-    """The result as plain data: what ``intaglio binarize --json`` prints."""
-    return {
-        "scheme": done.scheme,
-        "bits": done.bits,
-        "bibench": done.efficiency.as_dict(),
-        **done.described(),
-        "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in done.layers],
-    }
+_SLOWER = {
+    "pack": "see intaglio passes for what computes operators on bits here",
+    "bits": "weights in bits save memory, and time where single rows meet large layers; for speed see intaglio quantize",
+}
 
 
-def _layer(one: BitNote) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "scheme": one.method,
-        "numbers": one.weights,
-        "activations": one.activations,
-        "bits": one.bits,
-        "weights": one.weights_count,
-        "expected_error": one.expected,
-        "weight_error": one.weight_error,
-        "output_error": one.error,
-    }
+def _bits(result: Result) -> float | None:
+    """Stored for each weight of the layers in bits, scales and maps included; None without such layers."""
+    layers = [one for one in result.layers if isinstance(one, BitNote)]
+    weights = sum(one.weights_count for one in layers)
+    return sum(one.bits * one.weights_count for one in layers) / weights if weights else None
+
+
+def _drowned(outputs: Mapping[str, float], mend: str) -> list[str]:
+    return [
+        f"output {name} hardly resembles the original's ({ratio:.1f} dB): {mend}"
+        for name, ratio in outputs.items()
+        if ratio < _DROWNED_DB
+    ]

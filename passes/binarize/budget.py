@@ -39,7 +39,7 @@ def within_size(
         UsageError: there are no inputs to measure losses on.
         TargetUnreachable: all layers in bits, the file is still larger.
     """
-    data = job.context.data or job.real
+    data = job.context.inputs
     if data is None:
         raise UsageError(
             "--size chooses layers by what they lose, which takes inputs to measure",

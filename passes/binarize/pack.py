@@ -52,13 +52,13 @@ def pack(job: Job) -> Result:
         )
     if not found.layers:
         return Result(Outcome(job.model, {}, found.left), model)
-    lowered = lower(found, "packed" if options.form == "standard" else options.form)
+    lowered = lower(found, "packed" if options.stored == "standard" else options.stored)
     proof = None
     if options.verify:
         proof = prove(found, lowered, _feeds(job), job.context.seed)
-    made = inlined(lowered.model) if options.form == "standard" else lowered.model
+    made = inlined(lowered.model) if options.stored == "standard" else lowered.model
     notes = _notes(found, lowered)
-    details = {"form": options.form, "proof": proof.as_dict() if proof else None}
+    details = {"form": options.stored, "proof": proof.as_dict() if proof else None}
     told = [_told(proof)] if proof else []
     if third:
         told.append(f"{len(third)} layers, such as {third[0]!r}, keep float inputs: {THIRD}; --zeros takes it as +1")
@@ -79,7 +79,7 @@ def _reasons(found: Recognized) -> dict[str, str]:
 
 
 def _feeds(job: Job) -> list[Mapping[str, np.ndarray]]:
-    data = job.context.data or job.real
+    data = job.context.inputs
     batch = None if data is None else next(iter(data.batches(_SAMPLES)), None)
     return [] if batch is None else [batch.inputs]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...graph.model import Model
 from ...graph.registry import Registry
@@ -12,7 +12,6 @@ from ..base import Context
 from ..precision.result import LayerNote, Result
 
 if TYPE_CHECKING:
-    from ...measure.data.source import DataSource
     from .binarize import Binarize
 
 AUTO = "auto"
@@ -22,15 +21,12 @@ DEFAULT = "planes"
 
 @dataclass(frozen=True)
 class Job:
-    """One request. ``spared`` are layers, by name, that stay in float: they hurt most. ``real`` are inputs to measure
-    losses on where there is no calibration data.
-    """
+    """One request. ``spared`` are layers, by name, that stay in float: they hurt most."""
 
     model: Model
     options: Binarize
     context: Context
     spared: frozenset[str] = frozenset()
-    real: DataSource | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,20 @@ class BitNote(LayerNote):
     weights_count: int = 0
     expected: float | None = None
     weight_error: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For reports."""
+        return {
+            "name": self.name,
+            "scheme": self.method,
+            "numbers": self.weights,
+            "activations": self.activations,
+            "bits": self.bits,
+            "weights": self.weights_count,
+            "expected_error": self.expected,
+            "weight_error": self.weight_error,
+            "output_error": self.error,
+        }
 
 
 @dataclass(frozen=True)

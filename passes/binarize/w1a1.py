@@ -82,7 +82,7 @@ SCHEMES.register("w1a1")(
 
 def _packed(job: Job, canonical: Model) -> Model | None:
     """With operators on bits; None where none were asked for, or none could be used."""
-    if job.options.form == "dense" or "pack" not in SCHEMES:
+    if job.options.stored == "dense" or "pack" not in SCHEMES:
         return None
     options = job.options.model_copy(update={"include": (), "exclude": (), "size": None, "block": None})
     packed = SCHEMES["pack"].run(replace(job, model=canonical, options=options, spared=frozenset())).outcome

@@ -59,7 +59,7 @@ def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
         coded[node] = Coded(place, rules[node].solve(place.matrix(model.weights[place.weight]), None)[1])
     changed = model.copy()
     changed.weights.update(walked.biases)
-    made = store(changed, coded.values(), job.options.form, activations=job.options.activations)
+    made = store(changed, coded.values(), job.options.stored, activations=job.options.activations)
     notes = [
         _note(name, layers.names[node], one, model, walked.rounded.get(node), job.options)
         for node, one in coded.items()

@@ -14,10 +14,11 @@ from ...graph.errors import NothingChanged, UsageError
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.data.source import DataSource
-from ..base import PASSES, Context, Pass, PassReport, name_in
+from ..base import PASSES, Context, Pass, name_in
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport
 from ..budget.solvers import SOLVERS
+from ..change import Change
 from ..proof import Proof
 from .job import Job, LayerReport, first_inputs
 from .proof import prove
@@ -90,10 +91,10 @@ class Factorize(Pass):
             raise UsageError("no layer was named", fix="give ranks, such as --rank NAME=16")
         return self
 
-    def run(self, model: Model, context: Context | None = None) -> PassReport:
+    def run(self, model: Model, context: Context | None = None) -> Change:
         """Factorize a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel, BadData."""
         done = self.factorize(model, context or Context())
-        return PassReport(done.model, True, describe(done))
+        return Change(model, done.model, details=describe(done))
 
     def factorize(self, model: Model, context: Context, *, real: DataSource | None = None) -> Factorized:
         """The same with everything that was found on the way.

@@ -2,76 +2,33 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
-from ...graph.cost import cost
 from ...graph.errors import BadModel, NothingChanged, ProofFailed, UsageError
-from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ...measure.run.inputs import runnable_inputs
 from ...measure.run.session import open_session, run
+from ..base import Context
+from ..change import Change
 from .higher_precision import Make, spare
-from .noise import Worst, measure, outputs_noise, worst
+from .noise import measure, outputs_noise, worst
 from .result import Result
-
-Evaluate = Callable[[Model], float]
-"""Accuracy of a model, as a fraction."""
-
-
-@dataclass(frozen=True)
-class Changed:
-    """What a run of a pass found and did. ``spared`` are names of layers.
-
-    ``sqnr`` is signal to noise of layers by their names, ``outputs`` that of outputs. Units: decibels, seconds.
-    """
-
-    model: Model
-    result: Result
-    before: Mapping[str, float]
-    after: Mapping[str, float]
-    sqnr: Mapping[str, float]
-    outputs: Mapping[str, float]
-    worst: list[Worst]
-    notes: list[str]
-    seconds: float
-    spared: list[str]
-
-    def described(self) -> dict[str, Any]:
-        """What reports of all passes tell, as plain data."""
-        before, after, outcome = self.before, self.after, self.result.outcome
-        return {
-            "before": dict(before),
-            "after": dict(after),
-            "kept": {k: after.get(k, 0) / before[k] if before[k] else 1.0 for k in before},
-            "nodes": dict(outcome.done),
-            "skipped": dict(outcome.skipped),
-            "sqnr_db": dict(self.outputs),
-            "worst": [{"name": w.name, "sqnr_db": w.sqnr_db, "cause": w.cause, "advice": w.advice} for w in self.worst],
-            "spared": self.spared,
-            **self.result.details,
-            "notes": self.notes,
-            "seconds": self.seconds,
-        }
 
 
 def attempted(
     model: Model,
     make: Make,
+    context: Context,
     *,
-    data: DataSource | None,
-    evaluate: Evaluate | None,
     max_drop: float | None,
     verify: bool = True,
     done: str = "quantized",
     advice: str = "",
     rounded: bool = True,
-) -> Changed:
+) -> tuple[Result, Change]:
     """What ``make`` gives, with no more layers spared than ``max_drop`` (points of accuracy) asks for.
 
     ``rounded`` says whether activations may be rounded, too: then they may be what to mend.
@@ -81,7 +38,7 @@ def attempted(
         NothingChanged: no layer could be changed, or none within ``max_drop``.
         ProofFailed: the result does not run, or gives no numbers.
     """
-    start = time.perf_counter()
+    evaluate, data = context.accuracy(), context.inputs
     if max_drop is not None and evaluate is None:
         raise UsageError("--max-drop needs labelled data", fix="add --eval-data, or leave it out")
     result = make(frozenset())
@@ -102,26 +59,20 @@ def attempted(
         noise = _noise(result, data)
         if verify and spared:
             check(model, result.outcome.model, data, done)
-    outputs = outputs_noise(model, result.outcome.model, data) if data is not None and verify else {}
-    return Changed(
-        result.outcome.model,
-        result,
-        amounts(model),
-        amounts(result.outcome.model),
-        {one.name: noise[one.tensor] for one in result.layers if one.tensor in noise},
-        outputs,
-        worst(result.layers, noise, rounded=rounded),
-        list(result.outcome.notes),
-        time.perf_counter() - start,
-        spared,
-    )
-
-
-def amounts(model: Model) -> dict[str, float]:
-    """What a model costs, before and after."""
-    counted = cost(model)
-    bits = {"bops": counted.bops} if counted.bops else {}
-    return {"macs": counted.macs, "params": counted.params, "size_bytes": file_bytes(model), **bits}
+    outcome = result.outcome
+    details = {
+        "nodes": dict(outcome.done),
+        "skipped": dict(outcome.skipped),
+        "sqnr_db": outputs_noise(model, outcome.model, data) if data is not None and verify else {},
+        "worst": [one.as_dict() for one in worst(result.layers, noise, rounded=rounded)],
+        "spared": spared,
+        **result.details,
+    }
+    layers = [{**one.as_dict(), "sqnr_db": noise.get(one.tensor)} for one in result.layers]
+    change = Change(model, outcome.model, layers, details=details, notes=list(outcome.notes))
+    before, after = change.before.as_dict(), change.after.as_dict()
+    kept = {name: after.get(name, 0) / was if was else 1.0 for name, was in before.items()}
+    return result, replace(change, details={"kept": kept, **details})
 
 
 def _noise(result: Result, data: DataSource | None) -> dict[str, float]:

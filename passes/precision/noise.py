@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -105,6 +106,10 @@ class Worst:
     @property
     def advice(self) -> str:
         return ADVICE[self.cause]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For reports."""
+        return {"name": self.name, "sqnr_db": self.sqnr_db, "cause": self.cause, "advice": self.advice}
 
 
 def worst(

@@ -25,6 +25,16 @@ class LayerNote:
     method: str = ""
     error: float | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """For reports."""
+        return {
+            "name": self.name,
+            "weights": self.weights,
+            "activations": self.activations,
+            "method": self.method,
+            "weight_error": self.error,
+        }
+
 
 @dataclass(frozen=True)
 class Result:

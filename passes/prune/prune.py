@@ -17,10 +17,11 @@ from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ...measure.run.latency import time_pair
-from ..base import PASSES, Context, Pass, PassReport, name_in
+from ..base import PASSES, Context, Pass, name_in
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport, report
 from ..budget.solvers import SOLVERS
+from ..change import Change
 from ..proof import Proof
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
@@ -101,11 +102,11 @@ class PruneChannels(Pass):
             )
         return self
 
-    def run(self, model: Model, context: Context | None = None) -> PassReport:
+    def run(self, model: Model, context: Context | None = None) -> Change:
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""
         context = context or Context()
         pruned = self.prune(model, context)
-        return PassReport(pruned.model, pruned.model is not model, describe(pruned))
+        return Change(model, pruned.model, details=describe(pruned))
 
     def prune(self, model: Model, context: Context, *, real: DataSource | None = None) -> Pruned:
         """The same with everything that was found on the way. ``real`` are more inputs to prove it on."""

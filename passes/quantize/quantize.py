@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from dataclasses import replace
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
 from ...graph.errors import UsageError
 from ...graph.model import Model
-from ...measure.data.source import DataSource
-from ..base import PASSES, Context, Pass, PassReport, name_in
-from ..precision.attempt import Changed, Evaluate, attempted
-from ..precision.result import LayerNote
+from ..base import PASSES, Context, Pass, name_in
+from ..change import Change
+from ..precision.attempt import attempted
 from .allocation.allocate import ALLOCATORS
 from .placement.kernels_used import Used, kernels_used
 from .ranges.activations import AUTO
@@ -20,13 +19,6 @@ from .ranges.ranges import RANGES
 from .rounding.rounding import ROUNDERS
 from .scheme import Job, scheme_named
 from .targets import TARGETS
-
-
-@dataclass(frozen=True)
-class QuantizedModel(Changed):
-    """What a run of the pass found and did; ``used`` are the kernels that the runtime takes."""
-
-    used: Used
 
 
 @PASSES.register("quantize")
@@ -43,6 +35,7 @@ class Quantize(Pass):
     """
 
     name: ClassVar[str] = "quantize"
+    doing: ClassVar[str] = "quantizing"
     scheme: str = "int8"
     target: Annotated[str, name_in(TARGETS)] = "x86"
     ranges: Annotated[str, name_in(RANGES, AUTO)] = AUTO
@@ -73,47 +66,20 @@ class Quantize(Pass):
             raise UsageError("bits and size exclude each other", fix="give one of --bits, --size")
         return self
 
-    def run(self, model: Model, context: Context | None = None) -> PassReport:
+    def run(self, model: Model, context: Context | None = None) -> Change:
         """Quantize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel."""
-        done = self.quantize(model, context or Context())
-        return PassReport(done.model, True, describe(done))
-
-    def quantize(
-        self, model: Model, context: Context, *, real: DataSource | None = None, evaluate: Evaluate | None = None
-    ) -> QuantizedModel:
-        """The same with everything that was found on the way.
-
-        ``real`` are inputs to measure noise on where there is no calibration data; ``evaluate`` is for ``max_drop``.
-        """
+        context = context or Context()
         scheme = scheme_named(self.scheme)
         job = Job(model, self, context)
-        done = attempted(
+        result, change = attempted(
             model,
             lambda spared: scheme(replace(job, spared=spared)),
-            data=context.data or real,
-            evaluate=evaluate,
+            context,
             max_drop=self.max_drop,
             verify=self.verify,
             advice="choose a --scheme with more bits",
         )
-        return QuantizedModel(**vars(done), used=kernels_used(done.model) if self.verify else Used())
-
-
-def describe(done: QuantizedModel) -> dict[str, Any]:
-    """The result as plain data: what ``intaglio quantize --json`` prints."""
-    return {
-        **done.described(),
-        "layers": [{**_layer(one), "sqnr_db": done.sqnr.get(one.name)} for one in done.result.layers],
-        "runtime": done.used.as_dict(),
-        "accelerated": done.result.accelerated,
-    }
-
-
-def _layer(one: LayerNote) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "weights": one.weights,
-        "activations": one.activations,
-        "method": one.method,
-        "weight_error": one.error,
-    }
+        used = kernels_used(change.model) if self.verify else Used()
+        details = {**change.details, "runtime": used.as_dict(), "accelerated": result.accelerated}
+        slower = "try another --scheme" if result.accelerated else "this graph is for study, not for speed"
+        return replace(change, details=details, advice={"slower": slower})

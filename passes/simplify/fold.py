@@ -24,7 +24,8 @@ from ...graph.errors import BadModel
 from ...graph.model import Model
 from ...graph.nodes import attribute, captured, display_name, is_standard, replace_nodes, set_attribute
 from ...graph.shapes import infer_shapes
-from ..base import PASSES, Context, Pass, PassReport
+from ..base import PASSES, Context, Pass
+from ..change import Change
 from .names import Names
 from .outputs import OUTPUTS, output_channels
 
@@ -56,11 +57,12 @@ class FoldBatchNorm(Pass):
     """Fold BatchNormalization into the layer before it; outputs stay equal to rounding."""
 
     name: ClassVar[str] = "fold"
+    doing: ClassVar[str] = "folding"
 
-    def run(self, model: Model, context: Context | None = None) -> PassReport:
+    def run(self, model: Model, context: Context | None = None) -> Change:
         folded = fold(model)
         details = {"folded": folded.count, "left": folded.left}
-        return PassReport(folded.model if folded.count else model, bool(folded.count), details)
+        return Change(model, folded.model if folded.count else model, details=details)
 
 
 def fold_batch_norm(model: Model) -> tuple[Model, int]:

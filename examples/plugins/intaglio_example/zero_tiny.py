@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from intaglio.graph.model import Model
-from intaglio.passes import PASSES, Context, Pass, PassReport
+from intaglio.passes import PASSES, Change, Context, Pass
 
 
 @PASSES.register("zero-tiny")
@@ -21,7 +21,7 @@ class ZeroTiny(Pass):
     name: ClassVar[str] = "zero-tiny"
     below: float = Field(1e-3, gt=0, lt=1)
 
-    def run(self, model: Model, context: Context | None = None) -> PassReport:
+    def run(self, model: Model, context: Context | None = None) -> Change:
         """Work on a copy; weights that do not change stay shared with the original."""
         changed = model.copy()
         zeroed = 0
@@ -32,4 +32,4 @@ class ZeroTiny(Pass):
             if tiny.any():
                 changed.weights[name] = np.where(tiny, np.float32(0), weight)
                 zeroed += int(tiny.sum())
-        return PassReport(changed, changed=zeroed > 0, details={"zeroed": zeroed})
+        return Change(model, changed if zeroed else model, details={"zeroed": zeroed})

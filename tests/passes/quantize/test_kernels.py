@@ -102,7 +102,7 @@ def test_every_operator_between_layers_is_tried_here() -> None:
 @pytest.mark.parametrize("op", BETWEEN)
 def test_the_runtime_computes_it_in_integers(op: str, target: str, tmp_path: Path) -> None:
     model = network(op)
-    done = Quantize(target=target, ranges="minmax").quantize(model, Context(data=data_for(model, x=images())))
+    done = Quantize(target=target, ranges="minmax").run(model, Context(data=data_for(model, x=images())))
     used = optimized(done.model, tmp_path, signed=target == "arm")
     assert used["QLinearConv"] == sum(n.op_type == "Conv" for n in model.graph.node)
     assert (used["QuantizeLinear"], used["DequantizeLinear"]) == (1, 1), used
@@ -112,8 +112,8 @@ def test_the_runtime_computes_it_in_integers(op: str, target: str, tmp_path: Pat
 @pytest.mark.parametrize("op", BETWEEN)
 def test_outputs_stay_near(op: str) -> None:
     model = network(op)
-    done = Quantize(ranges="minmax").quantize(model, Context(data=data_for(model, x=images())))
-    assert done.outputs["y"] > 25
+    done = Quantize(ranges="minmax").run(model, Context(data=data_for(model, x=images())))
+    assert done.details["sqnr_db"]["y"] > 25
 
 
 @pytest.mark.parametrize("op", RECTIFIERS)
@@ -126,7 +126,7 @@ def test_rectifiers_are_done_by_saturation(op: str, tmp_path: Path) -> None:
         f"{CONVOLVED} m = {op}(c{', low, high' if more else ''}) y = Conv(m, w2)",
         **({"low": np.array(0, np.float32), "high": np.array(1.5, np.float32)} if more else {}),
     )
-    done = Quantize().quantize(model, Context(data=data_for(model, x=images())))
+    done = Quantize().run(model, Context(data=data_for(model, x=images())))
     assert not any(node.op_type == op for node in done.model.graph.node)
     assert optimized(done.model, tmp_path)["QLinearConv"] == 2
     m = run_plainly(done.model, {"x": images()}, ["m"])["m"]
@@ -142,12 +142,12 @@ def test_gemm_and_matmul_may_end_in_floats(tmp_path: Path) -> None:
         "h = MatMul(x, w) r = Relu(h) y = Gemm(r, v, b)",
     )
     x = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32)
-    done = Quantize().quantize(model, Context(data=data_for(model, x=x)))
+    done = Quantize().run(model, Context(data=data_for(model, x=x)))
     used = optimized(done.model, tmp_path)
     assert used["QLinearMatMul"] + used["MatMulIntegerToFloat"] == 1
     assert used["QGemm"] == 1
     assert used["DequantizeLinear"] == 0
-    assert done.outputs["y"] > 30
+    assert done.details["sqnr_db"]["y"] > 30
 
 
 def test_what_has_no_integer_kernel_is_told_with_the_reason() -> None:
@@ -175,6 +175,6 @@ def test_integers_beside_floats_stay_what_they_are() -> None:
         "q = Pad(t, pads) y = Conv(q, w2)",
         pads=EXTRA["pads"],
     )
-    done = Quantize(ranges="minmax").quantize(model, Context(data=data_for(model, x=images())))
-    assert len(done.result.layers) == 3
-    assert done.outputs["y"] > 20
+    done = Quantize(ranges="minmax").run(model, Context(data=data_for(model, x=images())))
+    assert len(done.layers) == 3
+    assert done.details["sqnr_db"]["y"] > 20

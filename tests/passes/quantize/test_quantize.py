@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,6 @@ from intaglio.graph.io.save import file_bytes, to_bytes
 from intaglio.graph.model import Model
 from intaglio.passes import Context
 from intaglio.passes.quantize import Quantize
-from intaglio.passes.quantize.quantize import describe
 from intaglio.passes.quantize.scheme import SCHEMES
 from tests.passes.parsed import data_for, parsed, run_plainly
 from tests.passes.quantize.networks import NETWORKS
@@ -51,19 +52,19 @@ def wide_context(count: int = 96) -> Context:
 def test_weights_alone_in_few_bits(name: str, scheme: str, target: str, opset: int) -> None:
     network = NETWORKS[name]
     model = network.model(opset)
-    done = Quantize(scheme=scheme, target=target).quantize(model, network.context(model))
+    done = Quantize(scheme=scheme, target=target).run(model, network.context(model))
     least = {"w8": 35, "w4": 15, "w3": 9, "w2": 2}[scheme]
-    assert done.outputs["y"] > least, done.outputs
+    assert done.details["sqnr_db"]["y"] > least, done.details["sqnr_db"]
     assert cost(done.model).macs == cost(model).macs
 
 
 @pytest.mark.parametrize("scheme", WEIGHTS)
 def test_files_shrink_as_bits_do(scheme: str) -> None:
     model = wide()
-    done = Quantize(scheme=scheme).quantize(model, Context())
+    done = Quantize(scheme=scheme).run(model, Context())
     bits = {"w8": 8, "w4": 4, "w3": 4, "w2": 2}[scheme]
     assert file_bytes(done.model) < file_bytes(model) * bits / 32 + 6000
-    assert done.after["params"] == pytest.approx(done.before["params"], rel=0.02)
+    assert done.after.params == pytest.approx(done.before.params, rel=0.02)
 
 
 @pytest.mark.parametrize("scheme", ["int8", "dynamic", "w8", "w4", "fp16", "bf16"])
@@ -71,28 +72,28 @@ def test_files_shrink_as_bits_do(scheme: str) -> None:
 def test_a_transformer_in_every_form(scheme: str, opset: int) -> None:
     model = encoder(opset, width=64)
     context = Context(data=data_for(model, x=tokens(64, width=64)))
-    done = Quantize(scheme=scheme).quantize(model, context)
+    done = Quantize(scheme=scheme).run(model, context)
     least = {"int8": 18, "dynamic": 18, "w8": 27, "w4": 12, "fp16": 45, "bf16": 30}[scheme]
-    assert done.outputs["y"] > least
+    assert done.details["sqnr_db"]["y"] > least
     if scheme in ("int8", "dynamic"):
-        assert sum(done.used.integer.values()) >= 10, done.used
+        assert sum(done.details["runtime"]["integer"].values()) >= 10, done.details["runtime"]
     if scheme in ("w8", "w4"):
-        assert done.used.integer["MatMulNBits"] >= 12
+        assert done.details["runtime"]["integer"]["MatMulNBits"] >= 12
 
 
 def test_smoothing_helps_where_channels_stick_out() -> None:
     model = encoder(17, width=64)
     context = Context(data=data_for(model, x=tokens(64, width=64)))
-    rough, smooth = (Quantize(scheme="int8", smooth=a).quantize(model, context).outputs["y"] for a in (None, 0.5))
+    rough, smooth = (Quantize(scheme="int8", smooth=a).run(model, context).details["sqnr_db"]["y"] for a in (None, 0.5))
     assert smooth > rough + 2
 
 
 def test_an_average_of_bits_is_kept_and_used() -> None:
     model = wide()
     for bits in (2.5, 3.0, 5.0):
-        done = Quantize(scheme="mixed", bits=bits).quantize(model, wide_context())
+        done = Quantize(scheme="mixed", bits=bits).run(model, wide_context())
         sizes = {"a": 48 * 36, "b": 64 * 432, "y": 640}
-        chosen = {one.tensor: int(one.weights.removeprefix("int")) for one in done.result.layers}
+        chosen = {one["name"]: int(one["weights"].removeprefix("int")) for one in done.layers}
         average = sum(sizes[n] * chosen[n] for n in sizes) / sum(sizes.values())
         assert bits - 1 < average <= bits
 
@@ -100,23 +101,23 @@ def test_an_average_of_bits_is_kept_and_used() -> None:
 @pytest.mark.parametrize("allocator", ["dp", "greedy", "ompq"])
 def test_a_limit_of_bytes_is_kept(allocator: str) -> None:
     model = wide()
-    done = Quantize(scheme="mixed", size=0.18, allocator=allocator).quantize(model, wide_context())
-    assert done.after["size_bytes"] <= 0.18 * done.before["size_bytes"]
-    assert done.after["size_bytes"] > 0.08 * done.before["size_bytes"]
+    done = Quantize(scheme="mixed", size=0.18, allocator=allocator).run(model, wide_context())
+    assert done.after.size <= 0.18 * done.before.size
+    assert done.after.size > 0.08 * done.before.size
 
 
 def test_a_limit_that_no_bits_meet_is_told() -> None:
     with pytest.raises(TargetUnreachable):
-        Quantize(scheme="mixed", size=0.01).quantize(wide(), wide_context())
+        Quantize(scheme="mixed", size=0.01).run(wide(), wide_context())
 
 
 def test_budgets_are_for_mixed_precision() -> None:
     with pytest.raises(UsageError, match="gives every layer 4 bits"):
-        Quantize(scheme="w4", bits=3).quantize(wide(), wide_context())
+        Quantize(scheme="w4", bits=3).run(wide(), wide_context())
     with pytest.raises(UsageError, match="needs a limit"):
-        Quantize(scheme="mixed").quantize(wide(), wide_context())
+        Quantize(scheme="mixed").run(wide(), wide_context())
     with pytest.raises(UsageError, match="calibration data is missing"):
-        Quantize(scheme="mixed", bits=3).quantize(wide(), Context())
+        Quantize(scheme="mixed", bits=3).run(wide(), Context())
 
 
 @pytest.mark.parametrize("scheme", ["w2", "int8"])
@@ -130,13 +131,13 @@ def test_layers_that_hurt_are_spared_until_accuracy_holds(scheme: str) -> None:
         return 1 - float(np.square(near - truth).mean() / truth.var())
 
     limit = {"w2": 2.0, "int8": 0.009}[scheme]
-    free = Quantize(scheme=scheme).quantize(model, wide_context())
+    free = Quantize(scheme=scheme).run(model, wide_context())
     assert 100 * (1 - evaluate(free.model)) > limit
-    done = Quantize(scheme=scheme, max_drop=limit).quantize(model, wide_context(), evaluate=evaluate)
+    done = Quantize(scheme=scheme, max_drop=limit).run(model, replace(wide_context(), evaluate=evaluate))
     assert 100 * (1 - evaluate(done.model)) <= limit
-    assert 0 < len(done.spared) < len(free.result.layers)
+    assert 0 < len(done.details["spared"]) < len(free.layers)
     with pytest.raises(UsageError, match="needs labelled data"):
-        Quantize(scheme=scheme, max_drop=1).quantize(model, wide_context())
+        Quantize(scheme=scheme, max_drop=1).run(model, wide_context())
 
 
 def test_a_limit_that_only_the_original_meets_changes_nothing_and_says_so() -> None:
@@ -146,22 +147,22 @@ def test_a_limit_that_only_the_original_meets_changes_nothing_and_says_so() -> N
         return float(candidate is model)
 
     with pytest.raises(NothingChanged, match="only with nothing quantized"):
-        Quantize(max_drop=1).quantize(model, wide_context(), evaluate=evaluate)
+        Quantize(max_drop=1).run(model, replace(wide_context(), evaluate=evaluate))
 
 
 @pytest.mark.parametrize("scheme", [s for s in SCHEMES if s not in ("wXaY", "mixed")])
 def test_the_same_input_gives_the_same_bytes(scheme: str) -> None:
     model = encoder(17, width=64, depth=1)
     context = Context(data=data_for(model, x=tokens(32, width=64)))
-    one, two = (Quantize(scheme=scheme).quantize(model, context).model for _ in range(2))
+    one, two = (Quantize(scheme=scheme).run(model, context).model for _ in range(2))
     assert to_bytes(one) == to_bytes(two)
 
 
 def test_what_is_told_is_what_is_there() -> None:
     network = NETWORKS["plain"]
     model = network.model()
-    done = Quantize().quantize(model, network.context(model))
-    told = describe(done)
+    done = Quantize().run(model, network.context(model))
+    told = done.as_dict()
     assert [one["name"] for one in told["layers"]] == ["a", "b", "y"]
     assert all(one["sqnr_db"] > 20 for one in told["layers"])
     assert told["runtime"]["integer"]["QLinearConv"] == 2

@@ -44,9 +44,9 @@ def dequantizers(model: Model) -> dict[str, tuple[np.ndarray, np.ndarray, np.nda
 def test_every_layer_is_in_integers_and_outputs_stay_near(name: str, opset: int) -> None:
     network = NETWORKS[name]
     model = network.model(opset)
-    done = Quantize().quantize(model, network.context(model))
-    assert len(done.result.layers) == network.layers
-    assert done.outputs["y"] > 25, done.outputs
+    done = Quantize().run(model, network.context(model))
+    assert len(done.layers) == network.layers
+    assert done.details["sqnr_db"]["y"] > 25, done.details["sqnr_db"]
     assert done.model.opset == opset
 
 
@@ -54,7 +54,7 @@ def test_every_layer_is_in_integers_and_outputs_stay_near(name: str, opset: int)
 def test_targets_get_the_integers_they_want(target: str) -> None:
     network, wanted = NETWORKS["plain"], TARGETS[target]
     model = network.model()
-    done = Quantize(target=target).quantize(model, network.context(model))
+    done = Quantize(target=target).run(model, network.context(model))
     kinds = {done.model.weights[n.input[2]].dtype for n in done.model.graph.node if n.op_type == "QuantizeLinear"}
     assert kinds == {np.dtype(np.int8 if wanted.activation.signed else np.uint8)}
     constants = dequantizers(done.model)
@@ -63,14 +63,14 @@ def test_targets_get_the_integers_they_want(target: str) -> None:
     assert any(q.dtype == np.int32 for q, *_ in constants.values()) == wanted.integer_bias
     if wanted.symmetric:
         assert all(not z.any() for *_, z, _ in constants.values())
-    assert done.outputs["y"] > 25
+    assert done.details["sqnr_db"]["y"] > 25
 
 
 @pytest.mark.parametrize("name", ["plain", "depthwise", "grouped", "products"])
 def test_nearest_weights_lie_within_half_a_step_and_reach_the_largest(name: str) -> None:
     network = NETWORKS[name]
     model = network.model()
-    done = Quantize(method="nearest").quantize(model, network.context(model))
+    done = Quantize(method="nearest").run(model, network.context(model))
     constants = dequantizers(done.model)
     for layer in Layers(model):
         integers, scale, zero, axis = constants[layer.weight]
@@ -86,7 +86,7 @@ def test_nearest_weights_lie_within_half_a_step_and_reach_the_largest(name: str)
 def test_activations_cover_the_range_of_the_data() -> None:
     network = NETWORKS["plain"]
     model, x = network.model(), network.samples()
-    done = Quantize(ranges="minmax").quantize(model, network.context(model))
+    done = Quantize(ranges="minmax").run(model, network.context(model))
     values = run_plainly(model, {"x": x}, ["r", "s"])
     scales = {n.input[0]: n.input[1:] for n in done.model.graph.node if n.op_type == "QuantizeLinear"}
     for raw, name in (("a", "r"), ("b", "s")):
@@ -101,7 +101,7 @@ def test_activations_cover_the_range_of_the_data() -> None:
 def test_biases_have_the_scale_of_the_products() -> None:
     network = NETWORKS["plain"]
     model = network.model()
-    done = Quantize().quantize(model, network.context(model))
+    done = Quantize().run(model, network.context(model))
     constants = dequantizers(done.model)
     made = {o: n for n in done.model.graph.node for o in n.output}
     for node in done.model.graph.node:
@@ -123,8 +123,8 @@ def test_a_bias_beyond_32_bits_gets_a_larger_scale() -> None:
     w1[3] *= 1e-12
     b1 = np.full(8, 7.0, np.float32)
     model = dataclasses.replace(network, values={"w1": w1, "b1": b1}).model()
-    done = Quantize().quantize(model, network.context(model))
-    assert done.outputs["y"] > 25
+    done = Quantize().run(model, network.context(model))
+    assert done.details["sqnr_db"]["y"] > 25
     integers, scale, _, _ = dequantizers(done.model)[next(n for n in dequantizers(done.model) if n.startswith("b1"))]
     np.testing.assert_allclose(integers.astype(np.float64) * scale, b1, rtol=1e-2)
 
@@ -132,7 +132,7 @@ def test_a_bias_beyond_32_bits_gets_a_larger_scale() -> None:
 def test_the_same_input_gives_the_same_bytes() -> None:
     network = NETWORKS["residual"]
     model = network.model()
-    one, two = (Quantize().quantize(model, network.context(model)).model for _ in range(2))
+    one, two = (Quantize().run(model, network.context(model)).model for _ in range(2))
     assert to_bytes(one) == to_bytes(two)
 
 
@@ -140,7 +140,7 @@ def test_the_input_is_left_as_it_was() -> None:
     network = NETWORKS["residual"]
     model = network.model()
     before = to_bytes(model)
-    Quantize().quantize(model, network.context(model))
+    Quantize().run(model, network.context(model))
     assert to_bytes(model) == before
 
 
@@ -151,9 +151,9 @@ def test_constant_operands_become_integers_too() -> None:
         "float[8, 4, 1, 1] w1, float[1, 8, 1, 1] k, float[3, 8, 1, 1] w2",
         "a = Conv(x, w1) m = Mul(a, k) y = Conv(m, w2)",
     )
-    done = Quantize(ranges="minmax").quantize(model, NETWORKS["residual"].context(model))
+    done = Quantize(ranges="minmax").run(model, NETWORKS["residual"].context(model))
     assert "k" not in done.model.weights
-    assert done.outputs["y"] > 25
+    assert done.details["sqnr_db"]["y"] > 25
 
 
 def test_operands_of_a_concat_share_a_scale_where_that_costs_little() -> None:
@@ -163,7 +163,7 @@ def test_operands_of_a_concat_share_a_scale_where_that_costs_little() -> None:
         "float[8, 4, 1, 1] w1, float[8, 4, 1, 1] w2, float[3, 16, 1, 1] w3",
         "a = Conv(x, w1) b = Conv(x, w2) c = Concat <axis = 1> (a, b) y = Conv(c, w3)",
     )
-    done = Quantize(ranges="minmax").quantize(model, NETWORKS["residual"].context(model))
+    done = Quantize(ranges="minmax").run(model, NETWORKS["residual"].context(model))
     scales = {
         n.output[0]: done.model.weights[n.input[1]] for n in done.model.graph.node if n.op_type == "DequantizeLinear"
     }
@@ -173,23 +173,23 @@ def test_operands_of_a_concat_share_a_scale_where_that_costs_little() -> None:
 def test_excluded_layers_stay_in_float() -> None:
     network = NETWORKS["plain"]
     model = network.model()
-    done = Quantize(exclude=("b",)).quantize(model, network.context(model))
-    assert len(done.result.layers) == 2
-    assert done.result.outcome.skipped["b"] == "left out by --include or --exclude"
+    done = Quantize(exclude=("b",)).run(model, network.context(model))
+    assert len(done.layers) == 2
+    assert done.details["skipped"]["b"] == "left out by --include or --exclude"
     assert any(np.array_equal(w, model.weights["w2"]) for w in done.model.weights.values())
 
 
 def test_nothing_to_quantize_is_an_error_with_the_reason() -> None:
     model = parsed("float[N, 4] x", "float[N, 4] y", "float[1, 4] k", "y = Add(x, k)")
     with pytest.raises(NothingChanged, match="nothing was quantized") as caught:
-        Quantize(scheme="dynamic").quantize(model, Context())
+        Quantize(scheme="dynamic").run(model, Context())
     assert "no layers" in caught.value.why
 
 
 def test_without_data_and_statistics_it_says_what_is_missing() -> None:
     model = NETWORKS["plain"].model()
     with pytest.raises(UsageError, match="not known without data") as caught:
-        Quantize().quantize(model, Context())
+        Quantize().run(model, Context())
     assert "--data" in caught.value.fix
 
 
@@ -205,21 +205,21 @@ def test_without_data_batch_normalization_tells_the_ranges(seed: int) -> None:
             f"v{k}": np.full(width, 1.0, np.float32),
         }
     model = Network(*BATCH_NORM, (3, 8, 8), 2, values).model()
-    done = Quantize(input_ranges=(("x", -4.0, 4.0),)).quantize(model, Context())
+    done = Quantize(input_ranges=(("x", -4.0, 4.0),)).run(model, Context())
     x = rng.standard_normal((32, 3, 8, 8)).astype(np.float32)
     exact, near = (run_plainly(m, {"x": x}, ["y"])["y"] for m in (model, done.model))
     assert np.square(exact - near).mean() < 1e-2 * exact.var()
-    assert len(done.result.layers) == 2
+    assert len(done.layers) == 2
     with pytest.raises(UsageError, match="range of the input 'x' is not known"):
-        Quantize().quantize(model, Context())
+        Quantize().run(model, Context())
 
 
 def test_bits_of_choice_are_for_study() -> None:
     network = NETWORKS["residual"]
     model = network.model()
-    done = {s: Quantize(scheme=s).quantize(model, network.context(model)) for s in ("w4a8", "w8a4", "w4a16")}
-    assert not any(d.result.accelerated for d in done.values())
-    assert done["w4a16"].outputs["y"] >= done["w4a8"].outputs["y"] - 1
+    done = {s: Quantize(scheme=s).run(model, network.context(model)) for s in ("w4a8", "w8a4", "w4a16")}
+    assert not any(d.details["accelerated"] for d in done.values())
+    assert done["w4a16"].details["sqnr_db"]["y"] >= done["w4a8"].details["sqnr_db"]["y"] - 1
     rectified = run_plainly(done["w8a4"].model, {"x": network.samples()}, ["r"])["r"]
     assert len(np.unique(rectified)) <= 16
     with pytest.raises(UsageError, match="cannot be stored"):
@@ -229,7 +229,7 @@ def test_bits_of_choice_are_for_study() -> None:
 def test_biases_follow_the_means_that_rounding_moves() -> None:
     network = NETWORKS["plain"]
     model, x = with_biases(network.model()), network.samples(256)
-    done = Quantize(scheme="w4a8", method="nearest").quantize(model, network.context(model, 256))
+    done = Quantize(scheme="w4a8", method="nearest").run(model, network.context(model, 256))
     exact, near = (run_plainly(m, {"x": x}, ["y"])["y"] for m in (model, done.model))
     assert np.abs((near - exact).mean(axis=0)).max() < 0.2 * np.abs(near - exact).std()
 
@@ -244,9 +244,9 @@ def test_a_product_of_matrices_with_a_bias_is_one_integer_kernel(shape: str) -> 
     )
     rows = (64, 12) if shape == "N" else (64, 3, 12)
     x = np.random.default_rng(0).standard_normal(rows).astype(np.float32)
-    done = Quantize().quantize(model, Context(data=data_for(model, x=x)))
-    assert done.used.integer == {"QGemm": 2}
-    assert done.outputs["y"] > 25
+    done = Quantize().run(model, Context(data=data_for(model, x=x)))
+    assert done.details["runtime"]["integer"] == {"QGemm": 2}
+    assert done.details["sqnr_db"]["y"] > 25
 
 
 def test_a_weight_read_both_ways_round_is_rounded_for_each() -> None:
@@ -258,5 +258,5 @@ def test_a_weight_read_both_ways_round_is_rounded_for_each() -> None:
     )
     x = np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
     for scheme in ("int8", "w4"):
-        done = Quantize(scheme=scheme).quantize(model, Context(data=data_for(model, x=x)))
-        assert done.outputs["y"] > (25 if scheme == "int8" else 12)
+        done = Quantize(scheme=scheme).run(model, Context(data=data_for(model, x=x)))
+        assert done.details["sqnr_db"]["y"] > (25 if scheme == "int8" else 12)

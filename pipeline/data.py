@@ -1,0 +1,54 @@
+"""The data of a run: what a user names, opened for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+from ..graph.errors import UsageError
+from ..graph.model import Model
+from ..measure.data.source import DataSource, open_data
+from ..measure.run.batch import opening
+from ..passes.base import Pass
+
+Named = str | PathLike[str] | DataSource
+"""Data by its name, as ``--data`` takes it, or opened already."""
+_NOISE_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Data:
+    """Calibration data and labelled data. ``samples`` limits the former, or the latter where that is all there is."""
+
+    calibration: Named | None = None
+    labelled: Named | None = None
+    preprocess: str | None = None
+    samples: int | None = None
+    seed: int = 0
+
+    def for_many_samples(self, model: Model, passes: Sequence[Pass]) -> tuple[Model, Callable[[Model], None]]:
+        """The model to work with, taking many samples a run if it can where there are data; and what undoes that."""
+        made_up = any(getattr(step, "dialect", None) for step in passes)
+        return opening(model) if self.calibration or self.labelled or made_up else (model, lambda _: None)
+
+    def open_labelled(self, model: Model, passes: Sequence[Pass]) -> DataSource | None:
+        alone = self.calibration is None and not any(step.makes_noise for step in passes)
+        return self._opened(self.labelled, model, self.samples if alone else None)
+
+    def open_calibration(self, model: Model) -> DataSource | None:
+        return self._opened(self.calibration, model, self.samples)
+
+    def noise(self, model: Model) -> DataSource:
+        """Made-up inputs. Raises UsageError where there are real ones."""
+        from ..passes.calibration.noise import noise_source
+
+        if self.calibration is not None:
+            raise UsageError("--dialect noise runs without data", fix="leave out --data, or name the dialect id or ood")
+        samples = self.samples or _NOISE_SAMPLES
+        return noise_source(model, samples=samples, preprocess=self.preprocess, seed=self.seed)
+
+    def _opened(self, named: Named | None, model: Model, samples: int | None) -> DataSource | None:
+        if named is None or isinstance(named, DataSource):
+            return named
+        return open_data(str(named), model, preprocess=self.preprocess, samples=samples)

@@ -1,0 +1,223 @@
+"""A run: passes in order on one model, measured before and after, held to limits, and written."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..graph.errors import NothingChanged, UsageError
+from ..graph.io.load import load
+from ..graph.io.save import File, check_target, save_all
+from ..graph.model import Model
+from ..measure.data.source import DataSource
+from ..passes.base import Context, Pass
+from ..passes.change import Change
+from .data import Data, Named
+from .gates import Gate
+from .measured import accuracies, known_latencies, latencies
+from .report import Report, in_a_row
+
+_COLLAPSED = 0.1
+"""Accuracy that is lost, as a fraction, from which on a model counts as ruined."""
+
+
+class View(Protocol):
+    """Where a run tells what it does: ``notes`` as soon as they are known, and how far it is."""
+
+    def notes(self, sentences: Sequence[str]) -> None: ...
+    def progress(self, title: str) -> AbstractContextManager[Callable[[int, int | None], None]]: ...
+
+
+class Logged:
+    """Notes go to the package's logger, progress nowhere."""
+
+    def notes(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            logging.getLogger("intaglio").info(sentence)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int | None], None]]:
+        yield lambda done, total: None
+
+
+def run(
+    model: Model | str | PathLike[str],
+    passes: Pass | Sequence[Pass],
+    *,
+    data: Named | None = None,
+    eval_data: Named | None = None,
+    preprocess: str | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    out: str | PathLike[str] | None = None,
+    proof: str | PathLike[str] | None = None,
+    measure: bool = True,
+    gates: Sequence[Gate] = (),
+    force: bool = False,
+    unchanged: bool = False,
+    view: View | None = None,
+) -> Report:
+    """Do one pass or several in a row, measure what that cost, and write the result.
+
+    ``data`` is calibration data, ``eval_data`` labelled data that accuracy is measured on, both as ``--data`` takes
+    them. ``out`` is the file to write, ``proof`` one for the model that the result was proved to equal; both appear
+    together, last. With ``measure`` both models are timed in turn. ``gates`` say what must not be written; ``force``
+    writes what a pass itself advises against, such as a result that is slower than the original. With ``unchanged`` a
+    pass that can change nothing is no error: the model stays as it is.
+
+    Raises:
+        IntaglioError: what a pass, the data or a gate says; nothing was written.
+    """
+    steps = (passes,) if isinstance(passes, Pass) else tuple(passes)
+    if not steps:
+        raise UsageError("there is no pass to run")
+    if proof is not None and len(steps) > 1:
+        raise UsageError("a proof is of one pass", fix="run the passes one by one, or leave out the proof")
+    outputs = Outputs(None if out is None else Path(out), None if proof is None else Path(proof))
+    read = steps[0].read(model if isinstance(model, Model) else load(model))
+    job = Run(steps, Data(data, eval_data, preprocess, samples, seed), seed, measure, unchanged, view or Logged())
+    outputs.check(read)
+    report = job.on(read, outputs.model)
+    if report.change.refusal and not force:
+        raise report.change.refusal
+    for gate in gates:
+        if error := gate(report):
+            raise error
+    outputs.write(report, steps[-1])
+    return report
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of a run, put in place together."""
+
+    model: Path | None
+    proof: Path | None
+
+    def check(self, original: Model) -> None:
+        """Find out before long work whether they could be written. Raises CannotWrite."""
+        for path in (self.model, self.proof):
+            if path is not None:
+                check_target(original, path)
+
+    def write(self, report: Report, last: Pass) -> None:
+        files, reference = [], report.change.reference
+        if self.model is not None:
+            model = last.written(report.model) if report.change.changed else report.model
+            files.append(File(model, self.model, report.recipe))
+        if self.proof is not None and reference is not None:
+            files.append(File(reference(), self.proof))
+        save_all(files)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Passes in order, the data that they get, and what is told on the way."""
+
+    passes: Sequence[Pass]
+    data: Data
+    seed: int
+    measure: bool
+    unchanged: bool
+    view: View
+
+    def on(self, original: Model, out: Path | None = None) -> Report:
+        """Everything but the writing."""
+        self.view.notes(original.notes)
+        opened, close = self.data.for_many_samples(original, self.passes)
+        labelled = self._told(self.data.open_labelled(opened, self.passes))
+        context = Context(self._told(self.data.open_calibration(opened)), labelled, seed=self.seed)
+        changes = self._changes(opened, context)
+        change = _closing(in_a_row(opened, [one.name for one in self.passes], changes), close)
+        recipe = self._recipe(changes)
+        if not change.changed:
+            close(opened)
+            return Report(change, self._unchanged(change, out), recipe, out=out)
+        accuracy = self._accuracy(change, labelled)
+        _ = change.before, change.after  # what they cost as the passes saw them
+        for model in (opened, change.model):
+            close(model)
+        times = self._latency(change)
+        return Report(change, [*change.notes, *_remarks(change, accuracy, times)], recipe, accuracy, times, out)
+
+    def _recipe(self, changes: Sequence[Change]) -> dict[str, Any]:
+        told = [{"pass": p.name, "seed": self.seed, **p.recipe(c)} for p, c in zip(self.passes, changes, strict=True)]
+        return told[0] if len(told) == 1 else {"passes": told}
+
+    def _unchanged(self, change: Change, out: Path | None) -> list[str]:
+        why = "; ".join(change.notes)
+        if not self.unchanged:
+            raise NothingChanged("no pass found anything to change", why=why)
+        return [f"{why}; {out} is the model as it was, as --force asks" if out else why]
+
+    def _told(self, source: DataSource | None) -> DataSource | None:
+        if source is not None:
+            self.view.notes(source.notes)
+        return source
+
+    def _changes(self, model: Model, context: Context) -> list[Change]:
+        changes = []
+        for one in self.passes:
+            started = time.perf_counter()
+            data = self.data.noise(model) if one.makes_noise else context.data
+            with self.view.progress(one.doing) as tick:
+                change = self._change(one, model, replace(context, data=data, tick=tick))
+            changes.append(replace(change, seconds=time.perf_counter() - started))
+            model = change.model
+        return changes
+
+    def _change(self, one: Pass, model: Model, context: Context) -> Change:
+        try:
+            return one.run(model, context)
+        except NothingChanged as error:
+            if not self.unchanged:
+                raise
+            told = f"{error.what}: {error.why}" if error.why else error.what
+            return Change(model, model, notes=[told])
+
+    def _accuracy(self, change: Change, labelled: DataSource | None) -> dict[str, dict[str, float]] | None:
+        if labelled is None:
+            return None
+        with self.view.progress("evaluating") as tick:
+            return accuracies(change.original, change.model, labelled, tick)
+
+    def _latency(self, change: Change) -> dict[str, Any] | None:
+        if not self.measure:
+            return None
+        if change.latency is not None:
+            return known_latencies(change.latency)
+        with self.view.progress("timing"):
+            return latencies(change.original, change.model, self.seed)
+
+
+def _closing(change: Change, close: Callable[[Model], None]) -> Change:
+    """The same, its reference taking as many samples a run as the original did."""
+    make = change.reference
+    if make is None:
+        return change
+
+    def closed() -> Model:
+        model = make()
+        close(model)
+        return model
+
+    return replace(change, reference=closed)
+
+
+def _remarks(change: Change, accuracy: dict[str, Any] | None, times: dict[str, Any] | None) -> Iterator[str]:
+    """What nobody should overlook."""
+    if change.after.size >= change.before.size:
+        yield "the file is not smaller than the original"
+    if times and not change.latency and times["verdict"] == "slower":
+        told = f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms"
+        yield "; ".join(filter(None, (told, change.advice.get("slower"))))
+    if accuracy and "collapsed" in change.advice and "top1" in accuracy["before"]:
+        before, after = accuracy["before"]["top1"], accuracy["after"]["top1"]
+        if before - after > _COLLAPSED:
+            yield f"accuracy collapsed from {before:.1%} to {after:.1%}: {change.advice['collapsed']}"
