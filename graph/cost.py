@@ -14,10 +14,11 @@ from .bits import BITS_A_MAC, DOMAIN, bit_macs, bit_operator
 from .decoded import Decoded, decoded_weights
 from .dtypes import bits, is_float, is_number, stored_bytes
 from .errors import BadModel
+from .index import index_of
 from .macs import Dims, formula
 from .model import Model
-from .nodes import attribute, captured, display_name, is_standard, subgraphs
-from .shapes import Shapes, infer_shapes
+from .nodes import attribute, captured, display_name, is_standard, reads, subgraphs
+from .shapes import Shapes
 from .traits import Trait, has, operator
 
 
@@ -70,7 +71,7 @@ def cost(model: Model, shapes: Shapes | None = None) -> Cost:
     Of an ``If`` the larger branch counts, of a ``Loop`` or ``Scan`` one turn. Peak memory is that of the tensors
     alive at once in the order of the nodes, none computed in place.
     """
-    known = shapes or infer_shapes(model)
+    known = shapes or index_of(model).shapes
     params = parameters(model, known)
     nodes: list[NodeCost] = []
     uncounted: list[str] = []
@@ -247,11 +248,11 @@ def _peak(model: Model, shapes: Shapes, inner: Mapping[int, int]) -> int:
     fixed = set(model.weights)
     last = {i.name: -1 for i in graph.input}
     for index, node in enumerate(graph.node):
-        reads = [name for name in (*node.input, *captured(node)) if name]
-        if all(name in fixed for name in reads) and not has(node, Trait.RANDOM):
+        read = reads(node)
+        if fixed.issuperset(read) and not has(node, Trait.RANDOM):
             fixed.update(node.output)
             continue
-        last.update((name, index) for name in (*reads, *node.output) if name and name not in fixed)
+        last.update((name, index) for name in (*read, *node.output) if name and name not in fixed)
     last.update((o.name, len(graph.node)) for o in graph.output)
     dying: dict[int, list[str]] = {}
     for name, index in last.items():

@@ -8,7 +8,7 @@ import onnx
 
 from .bits import bit_operator, standing
 from .model import Model
-from .nodes import captured, is_standard
+from .nodes import captured, is_standard, reads
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,8 @@ class _Blocks:
         inner = {name for name, k in self.block.items() if self._root(k) in decoding}
         used = {o.name for o in self.model.graph.output}
         for node in self.model.graph.node:
-            names = {*node.input, *captured(node)}
             if not node.output or node.output[0] not in self.block:
-                used |= names
+                used.update(reads(node))
         codes = {name for name, k in self._reads.items() if name not in used and {self._root(i) for i in k} <= decoding}
         return [name for name in self.block if name in inner and name in used], inner, codes
 

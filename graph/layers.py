@@ -6,7 +6,6 @@ left alone takes the reason from here, so that it is the same everywhere.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,10 @@ import onnx
 
 from .bits import bit_operator
 from .dtypes import is_float
+from .index import Index, index_of
 from .layer import Layer, Window
 from .model import Model
-from .nodes import attribute, captured, display_name, is_standard, subgraphs
+from .nodes import attribute, display_name, is_standard, subgraphs
 from .traits import Trait, has
 
 Kind = Literal["computed", "derived", "integer", "inside", "type", "form"]
@@ -112,13 +112,7 @@ class Layers:
     @cached_property
     def _fixed(self) -> dict[str, onnx.NodeProto]:
         """Makers of tensors that are computed from constants alone."""
-        made: dict[str, onnx.NodeProto] = {}
-        known = {"", *self.model.weights}
-        for node in self.model.graph.node:
-            if node.input and known.issuperset((*node.input, *captured(node))):
-                known.update(node.output)
-                made.update(dict.fromkeys(filter(None, node.output), node))
-        return made
+        return {name: node for name, node in self.index.makers.items() if name in self.index.constant}
 
     def _sources(self, maker: onnx.NodeProto) -> list[np.ndarray]:
         """The constants that a node's outputs are computed from."""
@@ -131,15 +125,8 @@ class Layers:
         return [self.model.weights[name] for name in seen if name in self.model.weights]
 
     @cached_property
-    def readers(self) -> Counter[str]:
-        """How often each tensor is read, by subgraphs and as an output of the model too."""
-        readers = Counter(i for n in self.model.graph.node for i in (*n.input, *captured(n)))
-        readers.update(o.name for o in self.model.graph.output)
-        return readers
-
-    @cached_property
-    def adds(self) -> dict[str, onnx.NodeProto]:
-        return {n.input[k]: n for n in self.model.graph.node if n.op_type == "Add" for k in (0, 1)}
+    def index(self) -> Index:
+        return index_of(self.model)
 
 
 def unused(node: onnx.NodeProto, kind: Kind, reason: str) -> Unused:
@@ -265,8 +252,8 @@ def _matmul(w: Weight) -> Layer | Unused:
     if w.value.ndim > 2:
         return w.layer(-1, STACK)
     product, width = w.node.output[0], w.value.shape[1]
-    add = w.layers.adds.get(product) if w.layers.readers[product] == 1 else None
-    if add is not None:
+    add = w.layers.index.sole_reader(product)
+    if add is not None and add.op_type == "Add":
         other = add.input[1] if add.input[0] == product else add.input[0]
         bias = w.layers.model.weights.get(other)
         if bias is not None and bias.shape in ((width,), (1, width)):

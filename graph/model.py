@@ -43,6 +43,8 @@ class Model:
     weights: dict[str, np.ndarray]
     file: Source | None = None
     notes: list[str] = field(default_factory=list)
+    cache: object = field(default=None, init=False, repr=False, compare=False)
+    """Where ``index_of`` keeps the model's index."""
 
     @property
     def graph(self) -> onnx.GraphProto:

@@ -59,6 +59,11 @@ def captured(node: onnx.NodeProto) -> set[str]:
     return names
 
 
+def reads(node: onnx.NodeProto) -> tuple[str, ...]:
+    """Names of the tensors that the node reads, one for each operand, and those that its subgraphs read."""
+    return (*filter(None, node.input), *sorted(captured(node)))
+
+
 def is_standard(node: onnx.NodeProto) -> bool:
     return node.domain in DEFAULT_DOMAINS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,9 +32,17 @@ class Shapes:
     ONNX element type; ``values`` the small tensors whose content follows from shapes and constants alone.
     """
 
+    dims: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, int]
+    values: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Shapes and element types while they are collected."""
+
     dims: dict[str, tuple[int, ...]]
     dtypes: dict[str, int]
-    values: dict[str, np.ndarray]
 
 
 def symbols(model: Model) -> list[str]:
@@ -47,19 +55,24 @@ def symbols(model: Model) -> list[str]:
     return list(found)
 
 
-def infer_shapes(model: Model, symbol_value: SymbolValue | int = 1) -> Shapes:
-    """Work out shapes with every symbolic dimension given a number.
+def all_symbols(model: Model) -> list[str]:
+    """The same, and those that only other tensors of the graph have."""
+    graph = model.graph
+    dims = (dim for v in (*graph.value_info, *graph.output) for dim in v.type.tensor_type.shape.dim)
+    return list(dict.fromkeys([*symbols(model), *(dim.dim_param for dim in dims if dim.dim_param)]))
 
-    ``symbol_value`` maps a symbol's name to its number, or is one number for all. The weights are not touched: shape
-    inference sees their shapes, and the values of small integer ones only.
+
+def infer_shapes(model: Model, number: SymbolValue) -> Shapes:
+    """Work out shapes with every symbolic dimension given a number, by its name. Ask ``index_of`` for them.
+
+    The weights are not touched: shape inference sees their shapes, and the values of those that are operands.
 
     Raises:
         BadModel: shape inference finds the graph contradictory.
     """
-    number = symbol_value if callable(symbol_value) else lambda _: symbol_value
-    known = {name: w for name, w in model.weights.items() if _is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
+    known = {name: w for name, w in model.weights.items() if is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
     # Small floats too, such as the parts of a Resize's scales: read for shapes alone, never folded.
-    read = {name: w for name, w in model.weights.items() if _is_operand(w)}
+    read = {name: w for name, w in model.weights.items() if is_operand(w)}
     proto = _structure(model, number)
     before = -1
     while True:
@@ -80,7 +93,8 @@ def _anonymous(name: str, axis: int) -> str:
     return f"{name}.{axis}"
 
 
-def _is_operand(weight: np.ndarray) -> bool:
+def is_operand(weight: np.ndarray) -> bool:
+    """Whether shape inference sees the values of a weight."""
     if weight.dtype.kind in "iub":
         return weight.size <= LARGEST
     return weight.dtype.kind == "f" and weight.size <= _INLINE
@@ -108,7 +122,7 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
             if not dim.HasField("dim_value"):
                 dim.dim_value = number(dim.dim_param or _anonymous(value.name, axis))
     for name, weight in model.weights.items():
-        if _is_operand(weight):
+        if is_operand(weight):
             graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(weight), name))
         else:
             kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
@@ -128,7 +142,7 @@ def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
         raise BadModel("shape inference failed", why=str(error).strip()) from error
 
 
-def _collect(inferred: onnx.ModelProto, model: Model) -> Shapes:
+def _collect(inferred: onnx.ModelProto, model: Model) -> _Found:
     dims: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, int] = {}
     graph = inferred.graph
@@ -148,10 +162,10 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> Shapes:
         dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
     for tensor in graph.initializer:
         dims[tensor.name], dtypes[tensor.name] = tuple(tensor.dims), tensor.data_type
-    return Shapes(dims, dtypes, {})
+    return _Found(dims, dtypes)
 
 
-def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray], read: dict[str, np.ndarray]) -> list[str]:
+def _follow(model: Model, shapes: _Found, known: dict[str, np.ndarray], read: dict[str, np.ndarray]) -> list[str]:
     """Evaluate in graph order what is known, and infer what that settles. Names tensors whose shape was found.
 
     ``read`` is what may be read for shapes: all that is known, and small floats.
@@ -178,7 +192,7 @@ def _follow(model: Model, shapes: Shapes, known: dict[str, np.ndarray], read: di
     return found
 
 
-def _evaluated(node: onnx.NodeProto, shapes: Shapes, known: dict[str, np.ndarray]) -> list[np.ndarray] | None:
+def _evaluated(node: onnx.NodeProto, shapes: _Found, known: dict[str, np.ndarray]) -> list[np.ndarray] | None:
     if has(node, Trait.SHAPE_ONLY):
         return _shape_or_size(node, shapes.dims.get(node.input[0]))
     for name in node.input:
@@ -187,7 +201,7 @@ def _evaluated(node: onnx.NodeProto, shapes: Shapes, known: dict[str, np.ndarray
     return evaluate(node, [known[i] if i else None for i in node.input])
 
 
-def _infer_node(node: onnx.NodeProto, opset: int, shapes: Shapes, read: dict[str, np.ndarray]) -> list[str]:
+def _infer_node(node: onnx.NodeProto, opset: int, shapes: _Found, read: dict[str, np.ndarray]) -> list[str]:
     """Shape inference for one node whose operands became known after inference over the graph."""
     types = {i: _type(shapes, i) for i in node.input if i}
     data = {i: onnx.numpy_helper.from_array(read[i], i) for i in node.input if i in read}
@@ -209,7 +223,7 @@ def _infer_node(node: onnx.NodeProto, opset: int, shapes: Shapes, read: dict[str
     return found
 
 
-def _bit_shape(node: onnx.NodeProto, operator: BitOperator, shapes: Shapes) -> list[str]:
+def _bit_shape(node: onnx.NodeProto, operator: BitOperator, shapes: _Found) -> list[str]:
     """The output of an operator on bits, if what it reads is known; names it if it was not known before.
 
     Raises:
@@ -226,7 +240,7 @@ def _bit_shape(node: onnx.NodeProto, operator: BitOperator, shapes: Shapes) -> l
     return found
 
 
-def _type(shapes: Shapes, name: str) -> onnx.TypeProto:
+def _type(shapes: _Found, name: str) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(shapes.dtypes.get(name, 0), shapes.dims[name])
 
 

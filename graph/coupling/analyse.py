@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 
 from ..cost import node_macs, parameters
+from ..index import index_of
 from ..io.collector import paused_collector
 from ..model import Model
 from ..nodes import captured
-from ..shapes import Shapes, infer_shapes, symbols
+from ..shapes import Shapes, symbols
 from ..traits import operator_key
 from .groups import Group, find_groups
 from .labels import LENGTH_ONE, Axes, Ledger, Why
@@ -59,7 +60,7 @@ class Coupling:
     @cached_property
     def unit_shapes(self) -> Shapes:
         """Shapes with every symbolic dimension 1, as costs are counted."""
-        return infer_shapes(self.model) if symbols(self.model) else self.prepared.shapes
+        return index_of(self.model).shapes if symbols(self.model) else self.prepared.shapes
 
     @cached_property
     def params(self) -> dict[str, int]:

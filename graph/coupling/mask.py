@@ -8,6 +8,7 @@ from itertools import count
 import numpy as np
 import onnx
 
+from ..index import index_of
 from ..model import Model
 from ..nodes import replace_nodes
 from ..traits import Trait, has, operator
@@ -31,7 +32,7 @@ class _Masking:
     def __init__(self, removal: Removal) -> None:
         self.removal, self.coupling = removal, removal.coupling
         self.model = self.coupling.original.copy()
-        self.places = {_made(n): i for i, n in enumerate(self.model.graph.node)}
+        self.places = index_of(self.model).place
         self.before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         self.after: dict[int, list[onnx.NodeProto]] = defaultdict(list)
         self.shared = set(self.coupling.prepared.base.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +78,7 @@ class Trace:
     """
 
     ledger: Ledger
-    dims: dict[str, tuple[int, ...]]
+    dims: Mapping[str, tuple[int, ...]]
     varying: dict[str, tuple[bool, ...]]
     weights: dict[str, np.ndarray]
     opset: int

@@ -7,15 +7,16 @@ read from a shape must not change its meaning when another axis shrinks. Neither
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import BadModel
+from ..index import index_of
 from ..model import Model
-from ..nodes import captured, replace_nodes
-from ..shapes import Shapes, infer_shapes, symbols
+from ..nodes import reads, replace_nodes
+from ..shapes import Shapes, symbols
 from ..traits import operator_key
 from . import rules as _rules  # noqa: F401  registers the operator rules
 from .node import ALL, RULES
@@ -50,7 +51,7 @@ class Prepared:
     model: Model
     shapes: Shapes
     varying: dict[str, tuple[bool, ...]]
-    base: dict[str, str] = field(default_factory=dict)
+    base: dict[str, str]
 
 
 def prepare(model: Model) -> Prepared:
@@ -62,33 +63,34 @@ def prepare(model: Model) -> Prepared:
     varying = {
         k: tuple(a != b for a, b in zip(d, other.dims[k], strict=True)) for k, d in dims.items() if d != other.dims[k]
     }
-    prepared = Prepared(copy, Shapes(dims, dict(shapes.dtypes), shapes.values), varying)
-    _part_constants(prepared)
-    return prepared
+    base = _part_constants(copy, dims.keys())
+    dims.update({name: dims[source] for name, source in base.items()})
+    dtypes = {**shapes.dtypes, **{name: shapes.dtypes[source] for name, source in base.items()}}
+    return Prepared(copy, Shapes(dims, dtypes, shapes.values), varying, base)
 
 
 def _two_readings(model: Model) -> tuple[Shapes, Shapes]:
     """Shapes under two different numberings of the symbolic dimensions: what agrees does not depend on them."""
-    names = symbols(model)
+    names, index = symbols(model), index_of(model)
     if not names:
-        shapes = infer_shapes(model)
+        shapes = index.shapes
         return shapes, shapes
     batch = _batch_symbols(model)
     best: Shapes | None = None
     chosen = _SIZES[0]
     for primes, factor in _SIZES:
         try:
-            shapes = infer_shapes(model, _numbering(names, batch, primes, factor, 0))
+            shapes = index.shapes_at(_numbering(names, batch, primes, factor, 0))
         except BadModel:
             if primes is _SIZES[-1][0] and best is None:
                 raise
             continue
         if best is None or len(shapes.dims) > len(best.dims):
             best, chosen = shapes, (primes, factor)
-        if all(o in shapes.dims for n in model.graph.node for o in n.output if o):
+        if shapes.dims.keys() >= index.place.keys():
             break
     assert best is not None
-    return best, infer_shapes(model, _numbering(names, batch, *chosen, 1))
+    return best, index.shapes_at(_numbering(names, batch, *chosen, 1))
 
 
 def _batch_symbols(model: Model) -> set[str]:
@@ -126,27 +128,24 @@ def _fold(model: Model, values: dict[str, np.ndarray]) -> None:
             kept.append(node)
     if not gone:
         return
-    used = {i for n in kept for i in (*n.input, *captured(n))}
     replace_nodes(graph, kept)
-    for name in sorted(gone & used):
+    for name in sorted(gone & index_of(model).uses.keys()):
         model.weights[name] = values[name]
 
 
-def _part_constants(prepared: Prepared) -> None:
+def _part_constants(model: Model, taken: Collection[str]) -> dict[str, str]:
     """Give every use of a shared small constant that works index by index on an activation a copy of its own.
 
-    Uses among constants alone, as in weight normalization, stay together: they compute one weight.
+    Uses among constants alone, as in weight normalization, stay together: they compute one weight. Returns what each
+    copy is a copy of.
     """
-    model = prepared.model
-    uses = Counter(i for n in model.graph.node for i in n.input if i in model.weights)
-    for node in model.graph.node:
-        uses.update(name for name in captured(node) if name in model.weights)
-    shared = {k for k, count in uses.items() if count > 1 and model.weights[k].size <= _LARGEST_COPY}
+    index = index_of(model)
+    small = [k for k, w in model.weights.items() if w.size <= _LARGEST_COPY]
+    shared = {k for k in small if sum(read.node is not None for read in index.reads(k)) > 1}
     serial: Counter[str] = Counter()
-    constant = set(model.weights)
-    for node in model.graph.node:
-        if node.input and constant.issuperset(i for i in node.input if i):
-            constant.update(node.output)
+    base: dict[str, str] = {}
+    for node in index.nodes:
+        if node.input and index.constant.issuperset(reads(node)):
             continue
         rule = RULES.get(operator_key(node))
         unshared = rule.unshared if rule is not None else ()
@@ -154,10 +153,9 @@ def _part_constants(prepared: Prepared) -> None:
             if name in shared and (unshared is ALL or i in unshared):
                 serial[name] += 1
                 copy = f"{name}__{serial[name]}"
-                while copy in model.weights or copy in prepared.shapes.dims:
+                while copy in model.weights or copy in taken:
                     copy += "_"
                 model.weights[copy] = model.weights[name]
-                prepared.shapes.dims[copy] = prepared.shapes.dims[name]
-                prepared.shapes.dtypes[copy] = prepared.shapes.dtypes[name]
-                prepared.base[copy] = name
+                base[copy] = name
                 node.input[i] = copy
+    return base

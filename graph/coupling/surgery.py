@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 
 from ..errors import IntaglioError
+from ..index import index_of
 from ..io.collector import paused_collector
 from ..model import Model
-from ..nodes import attribute, captured, replace_nodes, set_attribute
+from ..nodes import attribute, reads, replace_nodes, set_attribute
 from ..traits import operator_key
 from .labels import IntArray, Why
 from .node import RULES, Node
@@ -79,7 +80,7 @@ class Removal:
     def names(self) -> set[str]:
         """Names of tensors that are there already."""
         graphs = (self.coupling.original.graph, self.coupling.model.graph)
-        return {name for g in graphs for n in g.node for name in (*n.input, *n.output, *captured(n))}
+        return {name for g in graphs for n in g.node for name in (*reads(n), *n.output)}
 
 
 class Edit:
@@ -265,7 +266,7 @@ def _reunite(model: Model, base: dict[str, str]) -> None:
     for copy, name in base.items():
         if copy in model.weights:
             by_base[name].append(copy)
-    used = {i for n in model.graph.node for i in (*n.input, *captured(n))} | {o.name for o in model.graph.output}
+    used = index_of(model).uses
     for name, copies in by_base.items():
         owners: list[str] = [name] if name in used else []
         for copy in copies:
@@ -293,8 +294,7 @@ def _drop_dead(model: Model) -> None:
     for node in reversed(graph.node):
         keep = not any(node.output) or any(o in needed for o in node.output if o)
         if keep:
-            needed.update(i for i in node.input if i)
-            needed.update(captured(node))
+            needed.update(reads(node))
         alive.append(keep)
     if not all(alive):
         replace_nodes(graph, [n for n, keep in zip(graph.node, reversed(alive), strict=True) if keep])
@@ -305,7 +305,7 @@ def _drop_dead(model: Model) -> None:
 def _update_shapes(model: Model, removal: Removal) -> None:
     """Correct the recorded shapes of intermediate tensors; forget those of tensors that are gone."""
     graph = model.graph
-    present = {o for n in graph.node for o in n.output}
+    present = index_of(model).place
     keep = []
     for value in graph.value_info:
         if value.name not in present:

@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 
 from ...graph.errors import IntaglioError
+from ...graph.index import index_of
 from ...graph.io.fix_dims import pin_shapes
 from ...graph.model import Model
 from ...graph.nodes import attribute, is_standard
-from ...graph.shapes import Shapes, infer_shapes
+from ...graph.shapes import Shapes
 from ..difference import Difference, add_outputs
 from .inputs import random_inputs
 from .session import open_session, run
@@ -35,7 +36,7 @@ def open_batch(model: Model) -> Model | None:
     if not ports or not outputs or not all(_takes_one(p) for p in (*ports, *outputs)):
         return None
     try:
-        opened = _opened(model, infer_shapes(model), {p.name for p in ports})
+        opened = _opened(model, index_of(model).shapes, {p.name for p in ports})
         return opened if _keeps_apart(model, opened) else None
     except IntaglioError:
         return None

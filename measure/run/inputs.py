@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 
 from ...graph.errors import BadModel
+from ...graph.index import CAPTURE, Index, index_of
 from ...graph.model import Model
 from ...graph.nodes import attribute, is_standard
-from ...graph.shapes import infer_shapes
 from .session import open_session, run
 from .tensor_specs import Port, input_ports
 
@@ -152,21 +152,17 @@ def _integer_limits(model: Model, ports: Sequence[Port], sizes: Mapping[str, int
     integers = [p for p in ports if p.elem_type and p.dtype.kind in "iu"]
     if not integers:
         return {}
-    consumers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            consumers.setdefault(name, []).append((node, position))
-    known = _known_dims(model, sizes)
-    found = {p.name: list(_limits(p.name, consumers, known)) for p in integers}
+    index, known = index_of(model), _known_dims(model, sizes)
+    found = {p.name: list(_limits(p.name, index, known)) for p in integers}
     return {name: min(limits) for name, limits in found.items() if limits}
 
 
-def _limits(
-    start: str, consumers: Mapping[str, list[tuple[onnx.NodeProto, int]]], known: Mapping[str, tuple[int, ...]]
-) -> Iterator[int]:
+def _limits(start: str, index: Index, known: Mapping[str, tuple[int, ...]]) -> Iterator[int]:
     todo, seen = [start], {start}
     while todo:
-        for node, position in consumers.get(todo.pop(), ()):
+        for node, _, position in index.reads(todo.pop()):
+            if node is None or position == CAPTURE:
+                continue
             limit = _limit(node, position, known)
             if limit is not None:
                 yield limit
@@ -193,13 +189,13 @@ def _limit(node: onnx.NodeProto, position: int, known: Mapping[str, tuple[int, .
 def _known_dims(model: Model, sizes: Mapping[str, int]) -> Mapping[str, tuple[int, ...]]:
     """Shapes of all tensors, or of weights alone where inference fails."""
     try:
-        return infer_shapes(model, lambda symbol: sizes.get(symbol, 2)).dims
+        return index_of(model).shapes_at(lambda symbol: sizes.get(symbol, 2)).dims
     except BadModel:
         return {name: w.shape for name, w in model.weights.items()}
 
 
 def sizes_of(inputs: Mapping[str, np.ndarray], model: Model) -> Callable[[str], int]:
-    """What the symbolic dimensions are in these inputs, by the names that ``infer_shapes`` asks for."""
+    """What the symbolic dimensions are in these inputs, by the names that shape inference asks for."""
     sizes: dict[str, int] = {}
     for value in model.graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):

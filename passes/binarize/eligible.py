@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from ...graph.errors import BadModel
+from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
-from ...graph.nodes import captured, display_name, is_standard
+from ...graph.nodes import display_name, is_standard, reads
 from ..precision.places import Place, places
 from ..rewrite.edit import chosen_nodes
 
@@ -36,7 +36,7 @@ class Chosen:
     layers: dict[str, Layer]
     places: dict[str, Place]
     skipped: dict[str, str]
-    names: dict[str, str]
+    names: Mapping[str, str]
 
 
 def chosen(
@@ -53,15 +53,16 @@ def chosen(
         UsageError: a pattern matches nothing.
         BadModel: a weight holds NaN or infinity.
     """
-    names = {node.output[0]: display_name(node) for node in model.graph.node if node.output}
-    asked = dict(zip(names, _asked(model, include, exclude), strict=True))
+    names = index_of(model).names
+    wanted = zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True)
+    asked = {node.output[0] for node, chosen in wanted if chosen and node.output}
     layers: dict[str, Layer] = {one.node: one for one in Layers(model)}
     others = {one.node: one for one in places(model) if one.op == "ConvTranspose"}
     found = Chosen({}, {}, {}, names)
     ends = {} if edges else _edges(model, {*layers, *others})
     both: dict[str, Layer | Place] = {**others, **layers}
     for node, where in ((node, both[node]) for node in names if node in both):
-        reason = None if asked[node] else NOT_ASKED
+        reason = None if node in asked else NOT_ASKED
         reason = reason or (SPARED if names[node] in spared else None) or ends.get(node) or _unfit(where, model)
         if reason is not None:
             found.skipped[names[node]] = reason
@@ -74,11 +75,6 @@ def chosen(
     for name, reason in _others(model, {*layers, *others}):
         found.skipped.setdefault(name, reason)
     return found
-
-
-def _asked(model: Model, include: tuple[str, ...], exclude: tuple[str, ...]) -> list[bool]:
-    wanted = chosen_nodes(model, include, exclude)
-    return [w for w, node in zip(wanted, model.graph.node, strict=True) if node.output]
 
 
 def _unfit(where: Layer | Place, model: Model) -> str | None:
@@ -111,8 +107,8 @@ def _edges(model: Model, layers: set[str]) -> dict[str, str]:
         forwards = reason == FIRST
         behind: set[str] = set()  # tensors with a layer before (or after) them
         for node in nodes:
-            reads, makes = {*node.input, *captured(node)}, set(node.output)
-            sources, targets = (reads, makes) if forwards else (makes, reads)
+            read, makes = set(reads(node)), set(node.output)
+            sources, targets = (read, makes) if forwards else (makes, read)
             here = bool(node.output) and node.output[0] in layers
             if here and not sources & behind:
                 found[node.output[0]] = reason
@@ -123,22 +119,14 @@ def _edges(model: Model, layers: set[str]) -> dict[str, str]:
 
 def _others(model: Model, known: set[str]) -> Iterator[tuple[str, str]]:
     """Nodes that are like layers, but whose weights are no floats of the file."""
-    made: Mapping[str, onnx.NodeProto] = {o: n for n in model.graph.node for o in n.output}
+    constant = index_of(model).constant
     for node in model.graph.node:
         if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose") and is_standard(node):
             if node.output[0] in known or node.input[1] in model.weights:
                 continue
-            if node.op_type != "MatMul" or _constant(node.input[1], made, model):
-                yield display_name(node), INTEGERS if _constant(node.input[1], made, model) else COMPUTED
+            if node.op_type != "MatMul" or node.input[1] in constant:
+                yield display_name(node), INTEGERS if node.input[1] in constant else COMPUTED
         elif node.op_type in ("LSTM", "GRU", "RNN") and is_standard(node):
             yield display_name(node), "recurrent: errors add up over time"
         elif node.op_type.startswith(("MatMulNBits", "MatMul1Bit", "QLinear", "BConv", "BGemm", "MatMulInteger")):
             yield display_name(node), INTEGERS
-
-
-def _constant(name: str, made: Mapping[str, onnx.NodeProto], model: Model) -> bool:
-    """Whether a tensor is computed from constants alone."""
-    if name in model.weights or not name:
-        return True
-    node = made.get(name)
-    return node is not None and bool(node.input) and all(_constant(i, made, model) for i in node.input)

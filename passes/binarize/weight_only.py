@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...graph.errors import UsageError
+from ...graph.index import index_of
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
-from ...graph.shapes import infer_shapes
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ..precision.places import Place
@@ -74,7 +74,7 @@ def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer | Pl
     block = BINARIZERS[name].block or 0
     if job.options.block is not None:
         block = job.options.block
-    dims = infer_shapes(model).dims
+    dims = index_of(model).shapes.dims
 
     def decoded(one: Layer | Place) -> bool:
         if isinstance(one, Place) or one.window is not None:

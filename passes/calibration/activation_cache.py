@@ -15,7 +15,7 @@ import onnx
 
 from ...graph.layer import Floats, Ints
 from ...graph.model import Model
-from ...graph.nodes import captured
+from ...graph.nodes import reads
 from ...measure.run.session import open_session, run
 
 Batch = dict[str, Floats]
@@ -168,7 +168,7 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
     graph, known = model.graph, set(available)
     needed = _upstream(graph, targets, known)
     nodes = [n for n in graph.node if any(o in needed for o in n.output if o)]
-    read = {i for n in nodes for i in (*n.input, *captured(n)) if i}
+    read = {i for n in nodes for i in reads(n)}
     sources = sorted(read & known)
     proto = onnx.ModelProto(ir_version=model.proto.ir_version)
     proto.opset_import.extend(model.proto.opset_import)
@@ -193,9 +193,7 @@ def reached(model: Model, targets: Iterable[str], available: Iterable[str]) -> s
     known = set(available)
     wanted = list(targets)
     needed = _upstream(model.graph, [t for t in wanted if t not in known], known)
-    read = {
-        i for n in model.graph.node if any(o in needed for o in n.output if o) for i in (*n.input, *captured(n)) if i
-    }
+    read = {i for n in model.graph.node if any(o in needed for o in n.output if o) for i in reads(n)}
     return (read | set(wanted)) & known
 
 
@@ -204,7 +202,7 @@ def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -
     needed = {t for t in targets if t not in known}
     for node in reversed(graph.node):
         if any(o in needed for o in node.output if o):
-            needed.update(i for i in (*node.input, *captured(node)) if i and i not in known)
+            needed.update(i for i in reads(node) if i not in known)
     return needed
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from scipy.special import log_softmax
 
+from ...graph.index import index_of
 from ...graph.layer import Floats
 from ...graph.model import Model
-from ...graph.nodes import captured
 from ...graph.traits import Trait, has_any
 from .activation_cache import ActivationCache, Inputs
 
@@ -30,17 +30,12 @@ class Effects:
         steady = [n for n in self.outputs if len({b[n].shape[1:] for b in truth}) == 1]
         self.outputs, self._truth = steady, [{n: b[n] for n in steady} for b in truth]
         self._power = {n: max(_variance([b[n] for b in self._truth]), 1e-30) for n in self.outputs}
-        self._last_read: dict[str, int] = {}
-        self._made: dict[str, int] = {}
-        for i, node in enumerate(model.graph.node):
-            for name in (*node.input, *captured(node)):
-                self._last_read[name] = i
-            for name in node.output:
-                self._made[name] = i
+        self._index = index_of(model)
 
     def start_at(self, place: int) -> None:
         """Hold what is alive before the node at ``place``; variants must agree with the model up to there."""
-        alive = [n for n, i in self._made.items() if i < place and self._last_read.get(n, -1) >= place]
+        index = self._index
+        alive = [n for n, i in index.place.items() if i < place and max(index.readers(n), default=-1) >= place]
         self.cache.hold(alive)
         self.cache.drop(n for n in self.cache.held if n not in alive and n not in self.cache.inputs)
 
@@ -80,7 +75,7 @@ def divergences(truth: Floats, found: Floats) -> Floats:
 
 def scored(model: Model) -> list[str]:
     """The float outputs, those of a last Softmax replaced by what goes into it, which tells more."""
-    made = {o: n for n in model.graph.node for o in n.output}
+    made = index_of(model).makers
     names = []
     for output in model.graph.output:
         name = output.name

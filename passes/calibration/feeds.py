@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ...graph.cost import cost
+from ...graph.index import index_of
 from ...graph.layer import Floats
 from ...graph.model import Model
-from ...graph.shapes import infer_shapes
 from ...measure.run.tensor_specs import input_ports
 from ..base import Context
 from .runner import required
@@ -57,11 +57,10 @@ def calibration_inputs(model: Model, context: Context) -> tuple[list[Mapping[str
         BadData: it holds no samples.
     """
     data = required(context)
-    shapes = infer_shapes(model)
-    made = [dims for name, dims in shapes.dims.items() if name not in model.weights]
+    made = [dims for name, dims in index_of(model).shapes.dims.items() if name not in model.weights]
     widest = max((int(np.prod(d, dtype=np.int64)) for d in made), default=1)
     size = int(np.clip(_BATCH_BYTES // (4 * widest), 1, _BATCH))
-    most = max(_LEAST_SAMPLES, int(_RUN_MACS / max(1, cost(model, shapes).macs)))
+    most = max(_LEAST_SAMPLES, int(_RUN_MACS / max(1, cost(model).macs)))
     batches: list[Mapping[str, Floats]] = []
     seen = 0
     for batch in data.batches(size):

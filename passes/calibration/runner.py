@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 
 from ...graph.errors import BadData, BadModel, UsageError
+from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.shapes import infer_shapes
 from ...measure.data.source import Batch, DataSource
 from ...measure.run.running import Tick
 from ...measure.run.session import open_session, run
@@ -83,7 +83,7 @@ def collect(
     if first is None:
         raise BadData(f"{data.name} holds no samples")
     inputs = [p.name for p in input_ports(model)]
-    computed = [o for node in model.graph.node for o in node.output if o in wanted]
+    computed = [name for name in index_of(model).place if name in wanted]
     fixed = data.batch_size(1) == data.batch_size(batch)
     sizes = run_bytes(model, computed, first.inputs)
     sweeps = plan(sizes, budget_bytes, 1 if fixed else batch) or [Sweep((), batch)]
@@ -198,7 +198,7 @@ def _all_same(rows: np.ndarray) -> bool:
 
 def _check_names(model: Model, wanted: Mapping[str, object]) -> None:
     constants = {*model.weights, *(s.values.name for s in model.graph.sparse_initializer)}
-    there = [*(p.name for p in input_ports(model)), *(o for n in model.graph.node for o in n.output if o)]
+    there = [*(p.name for p in input_ports(model)), *index_of(model).place]
     for name in wanted:
         if name in constants:
             raise UsageError(f"{name!r} is a constant of the model", why="only what depends on the data has statistics")
@@ -223,7 +223,7 @@ def run_bytes(model: Model, names: Sequence[str], inputs: Mapping[str, np.ndarra
     }
     sizes: dict[str, int] = {}
     try:
-        shapes = infer_shapes(model, lambda symbol: symbols.get(symbol, 1))
+        shapes = index_of(model).shapes_at(lambda symbol: symbols.get(symbol, 1))
     except BadModel:
         shapes = None
     for name in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,10 +9,11 @@ import numpy as np
 import onnx
 
 from ...graph.coupling.prepare import prepare
+from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
-from ...graph.nodes import attribute, captured, is_standard
+from ...graph.nodes import attribute, is_standard, reads
 from ...graph.shapes import Shapes
 
 Bounds = tuple[float, float]
@@ -86,26 +86,19 @@ class ReconstructionTargets:
     def __init__(self, model: Model, shapes: Shapes, layers: Layers) -> None:
         """``shapes`` are those of more than one sample: with one, a sum over samples looks like a tensor of samples."""
         self._model, self._shapes = model, shapes
-        self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        self._index = index_of(model)
         self._latest: dict[str, int] = {}
-        self._place: dict[str, int] = {}
         ours = {layer.node for layer in layers}
-        for i, node in enumerate(model.graph.node):
-            read = [x for x in (*node.input, *captured(node)) if x]
-            behind = max((self._latest.get(x, -1) for x in read), default=-1)
+        for i, node in enumerate(self._index.nodes):
+            behind = max((self._latest.get(x, -1) for x in reads(node)), default=-1)
             is_layer = bool(node.output) and node.output[0] in ours
-            for name in node.output:
-                self._latest[name], self._place[name] = i if is_layer else behind, i
-            for name in read:
-                self._readers[name].append(node)
-        self._outputs = {o.name for o in model.graph.output}
+            self._latest.update(dict.fromkeys(node.output, i if is_layer else behind))
 
     def of(self, layer: Layer) -> ReconstructionTarget:
         """Follow sums whose other operand is complete before the layer runs: they carry what went wrong there."""
         tensor, others = layer.output, []
-        place = self._place[layer.node]
-        while tensor not in self._outputs and len(self._readers[tensor]) == 1:
-            (node,) = self._readers[tensor]
+        place = self._index.place[layer.node]
+        while (node := self._index.sole_reader(tensor)) is not None:
             if node.op_type != "Add" or not is_standard(node) or node.input[0] == node.input[1]:
                 break
             other = node.input[1] if node.input[0] == tensor else node.input[0]
@@ -120,11 +113,8 @@ class ReconstructionTargets:
         return one in dims and dims[one] == dims.get(two)
 
     def _bounds(self, tensor: str) -> Bounds | None:
-        readers = self._readers[tensor]
-        if tensor in self._outputs or not readers:
-            return None
-        limits = [_limits(n, self._model) for n in readers]
-        if any(c is None for c in limits):
+        limits = [None if r.node is None else _limits(r.node, self._model) for r in self._index.reads(tensor)]
+        if not limits or any(c is None for c in limits):
             return None
         low, high = min(c[0] for c in limits if c), max(c[1] for c in limits if c)
         return (low, high) if np.isfinite(low) or np.isfinite(high) else None

@@ -8,8 +8,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.shapes import Shapes, infer_shapes
+from ...graph.shapes import Shapes
 from ...measure.optime.cache import cache_folder
 from ...measure.optime.probe import Layer, Operand, describe
 from ...measure.optime.times import LayerTimes
@@ -28,7 +29,7 @@ class Gains:
 
     def __init__(self, model: Model, sizes: Callable[[str], int], times: LayerTimes | None = None) -> None:
         self.model = model
-        self.shapes = infer_shapes(model, sizes)
+        self.shapes = index_of(model).shapes_at(sizes)
         self.times = times or LayerTimes(folder=cache_folder())
         self.opsets = {o.domain: o.version for o in model.proto.opset_import}
 
@@ -64,7 +65,7 @@ class Gains:
         for site in unit.sites:
             nodes = blank.nodes[site.place]
             constants = {**blank.weights, **{i: self.model.weights[i] for i in site.node.input if self._constant(i)}}
-            shapes = infer_shapes(self._alone(site, nodes, constants))
+            shapes = index_of(self._alone(site, nodes, constants)).shapes
             found += [self._described(node, shapes, constants) for node in nodes]
         return found
 

@@ -15,7 +15,6 @@ from ...graph.io.save import file_bytes
 from ...graph.layer import Floats
 from ...graph.layers import Layers
 from ...graph.model import Model
-from ...graph.shapes import infer_shapes
 from ...measure.accuracy import evaluate_model
 from ...measure.data.source import DataSource
 from ...measure.run.inputs import runnable_inputs, sizes_of
@@ -72,10 +71,9 @@ class Job:
     def __init__(self, asked: Factorize, source: Model, context: Context) -> None:
         self.asked, self.source, self.context = asked, source, context
         self.model, self.notes, self.idle = ready(source, biases=context.data is not None)
-        self.shapes = infer_shapes(self.model)
         whole = cost(source)
         self.before = Amounts.counted(whole, file_bytes(source))
-        units, self.whole = find(self.model, self.shapes)
+        units, self.whole = find(self.model)
         allowed = chosen(units, self.whole, asked.include, asked.exclude)
         self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}
         amount = "params" if asked.target in ("params", "size") else "macs"

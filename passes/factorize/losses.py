@@ -9,6 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from ...graph.cost import cost
+from ...graph.index import index_of
 from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
@@ -101,14 +102,11 @@ def by_outputs(
 
 def layers_of(model: Model) -> dict[str, Layer]:
     """Layers that can be fitted, by the output of their node: one weight each, and one bias that nobody shares."""
-    readers: dict[str, int] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
+    uses = index_of(model).uses
     return {
         layer.node: layer
         for layer in Layers(model)
-        if readers.get(layer.weight) == 1 and (layer.bias is None or readers.get(layer.bias) == 1)
+        if uses[layer.weight] == 1 and (layer.bias is None or uses[layer.bias] == 1)
     }
 
 

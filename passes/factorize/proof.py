@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...graph.index import index_of
 from ...graph.model import Model
 from ..proof import Claim, Feed, Proof, proof_inputs, prove_equal
 from .rewrite import Split
@@ -19,6 +20,6 @@ def prove(reference: Model, small: Model, splits: Sequence[Split], real: Sequenc
         BadModel: one of them does not run.
     """
     made = {site.output for s in splits for site in s.unit.sites}
-    inner = [o for node in reference.graph.node for o in node.output if o in made]
+    inner = [name for name in index_of(reference).place if name in made]
     names = list(dict.fromkeys([*inner, *(o.name for o in reference.graph.output)]))
     return prove_equal(reference, small, [names], proof_inputs(reference, real, seed), _CLAIM)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from ...graph.index import index_of
 from ...graph.model import Model
 from ..simplify import Names, fold_batch_norm, with_biases
 
@@ -36,7 +37,7 @@ def without_idle_biases(model: Model, added: frozenset[str]) -> Model:
 def _own_biases(model: Model) -> Model:
     """A copy in which no two convolutions or Gemm share a bias: fitted layers need different ones."""
     changed, names = model.copy(), Names(model)
-    readers = Counter(i for n in changed.graph.node for i in n.input)
+    readers = Counter(index_of(changed).uses)
     for node in changed.graph.node:
         if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or readers[node.input[2]] < 2:
             continue

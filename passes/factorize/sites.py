@@ -12,10 +12,11 @@ import onnx
 
 from ...graph.dtypes import is_float
 from ...graph.errors import UsageError
+from ...graph.index import index_of
 from ...graph.layer import Floats
 from ...graph.model import Model
-from ...graph.nodes import attribute, captured, display_name, is_standard
-from ...graph.shapes import Shapes, infer_shapes
+from ...graph.nodes import attribute, display_name, is_standard
+from ...graph.shapes import Shapes
 
 LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum", "LSTM", "GRU", "RNN"))
 """Operators that are listed where one of their operands is, or stands for, a matrix of float weights."""
@@ -140,37 +141,26 @@ class Whole:
     reason: str
 
 
-def find(model: Model, shapes: Shapes | None = None) -> tuple[list[Unit], list[Whole]]:
+def find(model: Model) -> tuple[list[Unit], list[Whole]]:
     """All weights that could be split, in graph order, and the layers that cannot be with the reason."""
-    known = shapes or infer_shapes(model)
-    readers = _readers(model)
+    index = index_of(model)
     sites: dict[str, list[Site]] = defaultdict(list)
     whole: list[Whole] = []
-    for place, node in enumerate(model.graph.node):
-        found = _site(model, known, place, node)
+    for place, node in enumerate(index.nodes):
+        found = _site(model, index.shapes, place, node)
         if isinstance(found, Site):
             sites[found.weight].append(found)
         elif found:
             whole.append(Whole(display_name(node), node.op_type, found))
     units = []
     for weight, users in sites.items():
-        obstacle = _sharing(users, readers[weight])
+        readers = [display_name(r.node) if r.node else "the graph's outputs" for r in index.reads(weight)]
+        obstacle = _sharing(users, readers)
         if obstacle:
             whole += [Whole(site.name, site.op, obstacle) for site in users]
         else:
             units.append(Unit(tuple(users)))
     return units, whole
-
-
-def _readers(model: Model) -> dict[str, list[str]]:
-    """What reads each tensor, a name once for every time it does."""
-    readers: dict[str, list[str]] = defaultdict(list)
-    for node in model.graph.node:
-        for name in (*node.input, *captured(node)):
-            readers[name].append(display_name(node))
-    for value in model.graph.output:
-        readers[value.name].append("the graph's outputs")
-    return readers
 
 
 def _sharing(users: Sequence[Site], readers: Sequence[str]) -> str:
@@ -211,9 +201,9 @@ def _computed(model: Model, node: onnx.NodeProto) -> str:
     """Why a layer whose weight follows from constants stays whole; nothing for products of activations."""
     if node.op_type in ("Gather", "Einsum"):
         return ""
-    makers = {o: n for n in model.graph.node for o in n.output}
+    index = index_of(model)
     for i in (1, 0):
-        maker = makers.get(node.input[i]) if i < len(node.input) else None
+        maker = index.makers.get(node.input[i]) if i < len(node.input) else None
         if maker is not None and maker.input and all(name in model.weights for name in maker.input if name):
             return f"its weight is computed by {maker.op_type} {display_name(maker)!r}"
     return "its weight is computed" if node.op_type in ("Conv", "ConvTranspose") else ""

@@ -11,9 +11,10 @@ from functools import partial
 
 import numpy as np
 
+from ...graph.index import index_of
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
-from ...graph.nodes import captured
+from ...graph.nodes import reads
 from ..calibration.activation_cache import ActivationCache
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import REFITS, RIDGE, Fit, refit_through, ridge, through
@@ -81,14 +82,14 @@ class Walk:
     @one_blas_thread
     def run(self) -> Done:
         dirty = {site.output for s in self.splits for site in s.unit.sites}
-        place = {n.output[0]: i for i, n in enumerate(self.model.graph.node) if n.output}
+        place = index_of(self.model).place
         layers = sorted(self.layers.values(), key=lambda layer: place[layer.node])
         self._update()
         walked = fitted = refitted = 0
         for i, layer in enumerate(layers):
             target = self.targets.of(layer)
             for node in self.model.graph.node[walked : place[layer.node]]:
-                if dirty.intersection((*node.input, *captured(node))):
+                if dirty.intersection(reads(node)):
                     dirty.update(o for o in node.output if o)
             walked = max(walked, place[layer.node])
             if layer.node in self.planned:

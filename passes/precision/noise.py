@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...graph.index import index_of
 from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ...measure.run.session import open_session, run
@@ -48,8 +49,8 @@ class Noise:
 def measure(original: Model, result: Model, names: Sequence[str], data: DataSource) -> dict[str, float]:
     """Signal-to-noise ratios of tensors that both models make. Units: decibels. Tensors of other shapes are left out."""
     first = next(data.batches(1), None)
-    made = [set(o for n in m.graph.node for o in n.output) for m in (original, result)]
-    names = [n for n in dict.fromkeys(names) if n in made[0] and n in made[1]]
+    made = index_of(original).place.keys() & index_of(result).place.keys()
+    names = [n for n in dict.fromkeys(names) if n in made]
     if first is None or not names:
         return {}
     found = {name: Noise() for name in names}

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ...graph.index import index_of
 from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
@@ -45,7 +46,7 @@ def sensitivity(
     layers = [one for one in Layers(model) if one.node in rules]
     cache = ActivationCache(model, inputs)
     effects = Effects(model, inputs, divergence=measure == "divergence") if measure != "layer" else None
-    place = {o: k for k, node in enumerate(model.graph.node) for o in node.output}
+    place = index_of(model).place
     found = {}
     for k, layer in enumerate(layers):
         cache.hold([layer.x])

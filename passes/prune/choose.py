@@ -13,6 +13,7 @@ import onnx
 from ...graph.coupling import Coupling, Group, Removal
 from ...graph.coupling.certificate import check, too_short
 from ...graph.coupling.solve import BoolArray
+from ...graph.index import index_of
 from ...graph.nodes import display_name
 from ..patterns import matching
 from .weights import Scores
@@ -45,10 +46,11 @@ def _names(readers: dict[str, list[onnx.NodeProto]], group: Group) -> set[str]:
 
 
 def _readers(coupling: Coupling) -> dict[str, list[onnx.NodeProto]]:
-    readers = defaultdict(list)
-    for node in coupling.nodes:
-        for name in node.input:
-            readers[coupling.prepared.base.get(name, name)].append(node)
+    index = index_of(coupling.model)
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for name in index.uses:
+        nodes = [index.nodes[place] for place in index.readers(name)]
+        readers[coupling.prepared.base.get(name, name)] += nodes
     return readers
 
 

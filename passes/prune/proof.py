@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from ...graph.coupling import Removal, masked
+from ...graph.index import index_of
 from ...graph.model import Model
 from ..proof import Claim, Feed, Proof, proof_inputs, prove_equal
 
@@ -47,18 +48,17 @@ def _chunks(removal: Removal, reference: Model, pruned: Model, feeds: Sequence[F
     """Names of tensors, a bounded number of bytes at a time."""
     shapes = removal.coupling.unit_shapes
     samples = max((len(v) for feed in feeds for v in feed.values() if v.ndim), default=1)
-    there = {o for n in reference.graph.node for o in n.output}
+    there = index_of(reference).place
     chunk: list[str] = []
     size = 0
-    for node in pruned.graph.node:
-        for name in node.output:
-            if name not in there or shapes.dtypes.get(name) not in _COMPARED or name not in shapes.dims:
-                continue
-            chunk.append(name)
-            size += 4 * samples * int(np.prod(shapes.dims[name], dtype=np.int64))
-            if size > _CHUNK_BYTES:
-                yield chunk
-                chunk, size = [], 0
+    for name in index_of(pruned).place:
+        if name not in there or shapes.dtypes.get(name) not in _COMPARED or name not in shapes.dims:
+            continue
+        chunk.append(name)
+        size += 4 * samples * int(np.prod(shapes.dims[name], dtype=np.int64))
+        if size > _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
     if chunk:
         yield chunk
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...graph.coupling import Coupling
 from ...graph.coupling.labels import Why
 from ...graph.coupling.node import Contraction
+from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.layers import Layers
 
@@ -33,12 +34,11 @@ class Readers:
     def __init__(self, coupling: Coupling) -> None:
         self.coupling = coupling
         self.layers = Layers(coupling.model)
-        self.uses = Counter(name for n in coupling.nodes for name in n.input)
-        self.place = {name: i for i, n in enumerate(coupling.nodes) for name in n.output}
+        self.place, self._uses = index_of(coupling.model).place, index_of(coupling.model).uses
 
     def tied(self, layer: Layer) -> bool:
         """Whether several nodes read the layer's constants: those cannot follow one of them."""
-        return any(self.uses[name] > 1 for name in (layer.weight, layer.bias) if name is not None)
+        return any(self._uses[name] > 1 for name in (layer.weight, layer.bias) if name is not None)
 
     def seats(self, group: int) -> Sequence[Seat]:
         """Where a group is read, in graph order."""

@@ -12,7 +12,8 @@ from ...graph.cost import cost
 from ...graph.coupling import Coupling, Removal
 from ...graph.coupling.labels import IntArray, Why
 from ...graph.coupling.solve import BoolArray
-from ...graph.nodes import captured, subgraphs
+from ...graph.index import index_of
+from ...graph.nodes import subgraphs
 from ..budget.amounts import Amounts
 from .weights import Scores
 
@@ -68,8 +69,7 @@ class Tally:
     def _add_constants(self) -> None:
         coupling, base = self.coupling, self.coupling.prepared.base
         weights, known = coupling.model.weights, coupling.params
-        read = {i for n in coupling.nodes for i in (*n.input, *captured(n))}
-        read |= {o.name for o in coupling.model.graph.output}
+        read = index_of(coupling.model).uses
         families: dict[str, int] = {}
         for name in {**dict.fromkeys(weights), **dict.fromkeys(known)}:
             if name not in read:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...graph.bits import holds_signs
 from ...graph.coupling import Coupling, Group, Removal
 from ...graph.coupling.labels import IntArray, Why
+from ...graph.index import index_of
 from ...graph.nodes import attribute
 
 Role = Literal["out", "in", "scale", "shift", "other"]
@@ -148,11 +149,7 @@ class Weights:
     @cached_property
     def _summed(self) -> set[int]:
         """Identities of label arrays of constants (also transposed or reshaped ones) that some node sums over."""
-        constant = set(self.coupling.model.weights)
-        for node in self.coupling.nodes:
-            if node.input and all(not i or i in constant for i in node.input):
-                constant.update(node.output)
-        trace = self.coupling.trace
+        constant, trace = index_of(self.coupling.model).constant, self.coupling.trace
         found = set()
         for c in trace.contractions:
             name = self.coupling.nodes[c.node].input[c.position]

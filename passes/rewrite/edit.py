@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.nodes import captured, display_name, replace_nodes
+from ...graph.nodes import display_name, replace_nodes
 from ..patterns import matching
 from ..simplify.names import Names
 
@@ -103,20 +103,13 @@ class Edit:
 
     def finish(self) -> Model:
         graph = self.model.graph
-        before = _reads(graph)
+        before = index_of(self.model).uses
         replace_nodes(graph, self.nodes)
-        after = _reads(graph)
-        for name in [n for n in self.model.weights if before[n] and not after[n]]:
+        after = index_of(self.model)
+        for name in [n for n in self.model.weights if before[n] and not after.uses[n]]:
             del self.model.weights[name]
-        made = {o for n in graph.node for o in n.output} | {v.name for v in (*graph.input, *graph.output)}
+        made = {*after.place, *after.inputs, *after.outputs}
         values = [v for v in graph.value_info if v.name in made]
         del graph.value_info[:]
         graph.value_info.extend(values)
         return self.model
-
-
-def _reads(graph: onnx.GraphProto) -> Counter[str]:
-    reads = Counter(v.name for v in graph.output)
-    for node in graph.node:
-        reads.update((*node.input, *captured(node)))
-    return reads

@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ...graph.index import index_of
 from ...graph.io.opset import structure
 from ...graph.layer import Layer
 from ...graph.model import Model
-from ...graph.nodes import captured, replace_nodes
+from ...graph.nodes import replace_nodes
 from ..precision.places import Place
 from ..simplify.names import Names
 
@@ -42,14 +43,11 @@ class Work:
     def __post_init__(self) -> None:
         self.model = self.original.copy()
         self.names = Names(self.original)
-        self.nodes = list(self.model.graph.node)
-        self.maker = {o: k for k, n in enumerate(self.nodes) for o in n.output if o}
-        self.readers: dict[str, set[int]] = defaultdict(set)
-        for k, node in enumerate(self.nodes):
-            for name in (*node.input, *captured(node)):
-                self.readers[name].add(k)
+        index = index_of(self.model)
+        self.nodes, self.maker = index.nodes, index.place
+        self.readers = {name: set(places) for name in self.model.weights if (places := index.readers(name))}
         self.asked: dict[str, list[tuple[Decoder, set[int]]]] = defaultdict(list)
-        self.given = {o.name for o in self.model.graph.output}
+        self.given = frozenset(index.outputs)
 
     def node(self, where: Layer | Place) -> onnx.NodeProto:
         return self.nodes[self.maker[where.node]]
@@ -116,8 +114,6 @@ class Work:
         self.model.graph.value_info.extend(v for v in inferred if v.name in wanted)
 
     def _drop_unread(self) -> None:
-        read = set(self.given)
-        for node in self.model.graph.node:
-            read.update((*node.input, *captured(node)))
-        for name in [w for w in self.readers if w in self.model.weights and w not in read]:
+        uses = index_of(self.model).uses
+        for name in [n for n in self.readers if n in self.model.weights and not uses[n]]:
             del self.model.weights[name]

@@ -12,6 +12,7 @@ A convolution *behind* a BatchNormalization cannot take it up: its padding would
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
@@ -21,9 +22,9 @@ import onnx
 from numpy.typing import NDArray
 
 from ...graph.errors import BadModel
+from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.nodes import attribute, captured, display_name, is_standard, replace_nodes, set_attribute
-from ...graph.shapes import infer_shapes
+from ...graph.nodes import attribute, display_name, is_standard, replace_nodes, set_attribute
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from .names import Names
@@ -92,12 +93,8 @@ class _Work:
 
     def __init__(self, model: Model) -> None:
         self.original, self.model = model, model.copy()
-        self.nodes = list(self.model.graph.node)
-        self.makers = {o: n for n in self.nodes for o in n.output if o}
-        # A graph output counts as a reader.
-        self.readers = Counter(v.name for v in self.model.graph.output)
-        for node in self.nodes:
-            self.readers.update((*node.input, *captured(node)))
+        index = index_of(self.model)
+        self.nodes, self.makers, self.readers = index.nodes, dict(index.makers), Counter(index.uses)
         self._names = Names(model)
         self._gone: list[onnx.NodeProto] = []
         self._vanished: set[str] = set()
@@ -113,9 +110,9 @@ class _Work:
         return len(self._dims[name]) if name in self._dims else None
 
     @cached_property
-    def _dims(self) -> dict[str, tuple[int, ...]]:
+    def _dims(self) -> Mapping[str, tuple[int, ...]]:
         try:
-            return infer_shapes(self.original).dims
+            return index_of(self.original).shapes.dims
         except BadModel:
             return {}
 

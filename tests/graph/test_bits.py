@@ -17,10 +17,10 @@ from onnx import TensorProto, helper, inliner
 from intaglio.graph import bits
 from intaglio.graph.cost import cost
 from intaglio.graph.errors import BadModel
+from intaglio.graph.index import index_of
 from intaglio.graph.io.load import from_proto, load
 from intaglio.graph.io.opset import raise_opset
 from intaglio.graph.io.save import save, to_proto
-from intaglio.graph.shapes import infer_shapes
 from intaglio.kernels import operators
 from intaglio.kernels.packing import pack
 from tests.packed import Net, binary_cnn, convolution, one_bit_cnn
@@ -43,7 +43,7 @@ def run(proto: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, np.nda
 
 
 def assert_shapes_are_those_of_a_run(proto: onnx.ModelProto, feed: dict[str, np.ndarray], batch: int = 1) -> None:
-    known = infer_shapes(from_proto(proto), batch)
+    known = index_of(from_proto(proto)).shapes_at(batch)
     for name, value in run(proto, feed).items():
         assert known.dims[name] == value.shape
         assert known.dtypes[name] == helper.np_dtype_to_tensor_dtype(value.dtype)
@@ -215,7 +215,7 @@ def test_operands_that_do_not_fit_are_told_with_their_node(case: str) -> None:
         del node.attribute[:]
         node.attribute.extend(kept + ([] if value is None else [helper.make_attribute(key, value)]))
     with pytest.raises(BadModel, match=name) as raised:
-        infer_shapes(from_proto(proto))
+        index_of(from_proto(proto)).shapes_at(1)
     assert text in str(raised.value)
 
 
@@ -224,7 +224,7 @@ def test_a_missing_operand_is_told() -> None:
     (node,) = [n for n in proto.graph.node if n.name == "bconv1"]
     del node.input[1:]
     with pytest.raises(BadModel, match="1 inputs instead of 4"):
-        infer_shapes(from_proto(proto))
+        index_of(from_proto(proto)).shapes_at(1)
 
 
 def test_bits_of_an_activation_are_no_weight() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from intaglio.graph.index import index_of
 from intaglio.graph.model import Model
-from intaglio.graph.shapes import infer_shapes
 from intaglio.measure.run.batch import open_batch, opening
 from intaglio.measure.run.session import open_session, run
 from intaglio.measure.run.tensor_specs import input_ports, output_ports
@@ -52,7 +52,7 @@ def test_many_samples_give_what_single_runs_give(make_model: MakeModel, name: st
     model = make_model(*APART[name])
     opened = open_batch(model)
     assert opened is not None
-    x = np.random.default_rng(3).standard_normal((5, *infer_shapes(model).dims["x"][1:])).astype(np.float32)
+    x = np.random.default_rng(3).standard_normal((5, *index_of(model).shapes.dims["x"][1:])).astype(np.float32)
     together = run(open_session(opened), {"x": x})["y"]
     session = open_session(model)
     apart = np.concatenate([run(session, {"x": row[None]})["y"] for row in x])

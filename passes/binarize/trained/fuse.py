@@ -7,14 +7,14 @@ comparison with an integer, whatever the chain is: scales, shifts, normalization
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
-from ....graph.nodes import captured
+from ....graph.nodes import reads
 from .pools import pool_obstacle
 from .regions import Region, between, evaluated
 from .steps import Layout, Step, two_values
@@ -162,8 +162,8 @@ def _needed(wires: Wires, layers: Mapping[int, Layer], fused: set[str]) -> set[s
     return needed
 
 
-def _inputs(wires: Wires, place: int, layer: Layer | None, fused: set[str]) -> list[str]:
+def _inputs(wires: Wires, place: int, layer: Layer | None, fused: set[str]) -> Iterable[str]:
     if layer is None or layer.bits is None:
-        return [i for i in (*wires.nodes[place].input, *captured(wires.nodes[place])) if i]
+        return reads(wires.nodes[place])
     bits = layer.bits
     return [name for name in (bits.factor, "" if bits.target in fused and bits.target else bits.source) if name]

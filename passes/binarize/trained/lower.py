@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from ....graph.model import Model
-from ....graph.nodes import captured
+from ....graph.nodes import reads
 from ....kernels.operators import attach
 from ...rewrite.edit import Edit
 from .bits import Bits
@@ -198,11 +198,11 @@ def _join(node: onnx.NodeProto, behind: Tail, shifted: str) -> onnx.NodeProto:
     return made
 
 
-def _alive(nodes: Iterable[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+def _alive(nodes: Iterable[onnx.NodeProto], outputs: frozenset[str]) -> list[onnx.NodeProto]:
     """The nodes that the outputs need."""
     needed, kept = set(outputs), []
     for node in reversed(list(nodes)):
         if needed.intersection(node.output):
             kept.append(node)
-            needed.update((*node.input, *captured(node)))
+            needed.update(reads(node))
     return kept[::-1]

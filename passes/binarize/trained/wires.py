@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 
 from ....graph.errors import BadModel, IntaglioError
+from ....graph.index import index_of
 from ....graph.model import Model
-from ....graph.nodes import captured, is_standard, replace_nodes, subgraphs
-from ....graph.shapes import Shapes, infer_shapes
+from ....graph.nodes import is_standard, replace_nodes, subgraphs
+from ....graph.shapes import Shapes
 from ....measure.run.session import open_session, run
 
 _STORED = frozenset(("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"))
@@ -26,14 +27,8 @@ class Wires:
     """
 
     def __init__(self, model: Model) -> None:
-        self.model = model
-        self.nodes = list(model.graph.node)
-        self.place = {o: i for i, n in enumerate(self.nodes) for o in n.output if o}
-        self.outputs = {v.name for v in model.graph.output}
-        self._readers: dict[str, list[int]] = {}
-        for i, node in enumerate(self.nodes):
-            for name in {*node.input, *captured(node)} - {""}:
-                self._readers.setdefault(name, []).append(i)
+        self.model, self._index = model, index_of(model)
+        self.nodes, self.place, self.outputs = self._index.nodes, self._index.place, frozenset(self._index.outputs)
         self.known = {**model.weights, **_computed(model)}
         self.same = dict(self._carried())
 
@@ -51,7 +46,7 @@ class Wires:
 
     def readers(self, name: str) -> list[int]:
         """Places of the nodes that read a tensor."""
-        return self._readers.get(name, [])
+        return self._index.readers(name)
 
     def is_private(self, name: str) -> bool:
         """Whether one node alone reads the tensor, and no caller."""
@@ -63,7 +58,7 @@ class Wires:
         for batch, size in ((3, 64), (1, 1)):  # a batch that is no 1 tells factors of one sample from those of all
             sizes = dict.fromkeys(first, batch)
             try:
-                return infer_shapes(self.model, lambda symbol, s=sizes, n=size: s.get(symbol, n))  # type: ignore[misc]
+                return self._index.shapes_at(lambda symbol, s=sizes, n=size: s.get(symbol, n))  # type: ignore[misc]
             except BadModel:
                 continue
         return Shapes({}, {}, {})
@@ -74,7 +69,7 @@ class Wires:
     @cached_property
     def of_one_sample(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes in a run of one sample, as far as they are known."""
-        return infer_shapes(self.model).dims
+        return self._index.shapes.dims
 
     def is_float32(self, name: str) -> bool:
         """Whether a tensor is single precision, as far as is known."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import onnx
 
+from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.nodes import attribute
 from ...calibration.normal import Floats, Normal, moments
@@ -63,14 +62,6 @@ class Shares:
     def _numbers(self) -> dict[str, int]:
         return {g.name: k for k, g in enumerate(self.coupling.groups)}
 
-    @cached_property
-    def _reads(self) -> Mapping[str, list[onnx.NodeProto]]:
-        found = defaultdict(list)
-        for node in self.coupling.nodes:
-            for name in node.input:
-                found[name].append(node)
-        return found
-
     def _share(self, seat: Seat, channels: int) -> Scores:
         layer = seat.layer
         gain, whole = self._behind(layer)
@@ -83,11 +74,10 @@ class Shares:
 
     def _behind(self, layer: Layer) -> tuple[Floats, float]:
         """What the outputs' variances are multiplied by on the way to the sum they end in, and the variance there."""
-        weights = self.coupling.model.weights
+        weights, index = self.coupling.model.weights, index_of(self.coupling.model)
         tensor, gain = layer.output, np.ones(self.coupling.prepared.shapes.dims[layer.output][layer.y_axis])
         end = self.known.get(tensor)
-        while len(self._reads[tensor]) == 1:
-            (node,) = self._reads[tensor]
+        while (node := index.sole_reader(tensor)) is not None:
             if node.op_type == "BatchNormalization" and node.input[1] in weights and node.input[4] in weights:
                 scale, variance = weights[node.input[1]].astype(np.float64), weights[node.input[4]].astype(np.float64)
                 gain = gain * scale**2 / (variance + attribute(node, "epsilon", 1e-5))

@@ -11,8 +11,9 @@ from ....graph.coupling.labels import IntArray
 from ....graph.coupling.solve import BoolArray
 from ....graph.dtypes import bits
 from ....graph.errors import IntaglioError
+from ....graph.index import index_of
 from ....graph.model import Model
-from ....graph.shapes import Shapes, infer_shapes
+from ....graph.shapes import Shapes
 from ....measure.optime.block import channel_block
 from ....measure.optime.cache import cache_folder
 from ....measure.optime.times import LayerTimes
@@ -67,8 +68,8 @@ class LatencyModel:
         self.inputs = inputs or runnable_inputs(coupling.original, seed=seed, batches=(1, 2))
         self.times = times or LayerTimes(threads, folder=cache_folder())
         self.block = channel_block()
-        shapes = infer_shapes(coupling.model, sizes_of(self.inputs, coupling.original))
-        self._fixed = _constant_tensors(coupling)
+        index = index_of(coupling.model)
+        shapes, self._fixed = index.shapes_at(sizes_of(self.inputs, coupling.original)), index.constant
         self._surfaces = self._measure(shapes)
         self._bytes = _Bytes(coupling, shapes, self._fixed, set(self._surfaces))
         self._fit(whole)
@@ -172,7 +173,7 @@ def _weights(parts: Scores, real: Scores, empty: float) -> Scores:
 class _Bytes:
     """Bytes that the nodes that are not measured touch, as a fraction of what they touch in the original."""
 
-    def __init__(self, coupling: Coupling, shapes: Shapes, fixed: set[str], measured: set[int]) -> None:
+    def __init__(self, coupling: Coupling, shapes: Shapes, fixed: frozenset[str], measured: set[int]) -> None:
         amounts: list[float] = []
         rows: list[list[int]] = []
         places = coupling.axis_table.places
@@ -197,12 +198,3 @@ class _Bytes:
         if not len(self._amounts):
             return 1.0
         return float(np.append(kept, 1.0)[self._rows].prod(axis=1) @ self._amounts)
-
-
-def _constant_tensors(coupling: Coupling) -> set[str]:
-    """Weights and what follows from them alone."""
-    known = set(coupling.model.weights)
-    for node in coupling.nodes:
-        if node.input and known.issuperset(i for i in node.input if i):
-            known.update(o for o in node.output if o)
-    return known

@@ -67,7 +67,7 @@ class Shape:
         return describe(node, operands, self.opsets)
 
 
-def shape_of(coupling: Coupling, index: int, shapes: Shapes, constant: set[str]) -> Shape | None:
+def shape_of(coupling: Coupling, index: int, shapes: Shapes, constant: frozenset[str]) -> Shape | None:
     """A node that can be measured at any width; None for others. ``constant`` names tensors that no input changes."""
     node = coupling.nodes[index]
     if node.op_type not in RESIZABLE or not is_standard(node) or any(i and i not in shapes.dims for i in node.input):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 
 from ....graph.coupling import Coupling, Removal
+from ....graph.index import CAPTURE, index_of
 from ....graph.layer import Layer
-from ....graph.nodes import attribute, captured
+from ....graph.nodes import attribute
 from ...base import Context
 from ...calibration.normal import Floats
 from ..consumers import Consumer, find_consumers, told
@@ -75,15 +75,7 @@ class Edits:
         self._added: dict[str, Floats] = {}
         self._scaled: dict[str, Floats] = {}
         self._blocked: list[str] = []
-        self._outputs = {o.name for o in self.model.graph.output}
-        self._readers: Mapping[str, list[onnx.NodeProto]] = defaultdict(list)
-        self._uses: Counter[str] = Counter()
-        for node in coupling.nodes:
-            for name in dict.fromkeys(node.input):
-                self._readers[name].append(node)
-            inside = captured(node)
-            self._uses.update([*node.input, *inside])
-            self._outputs |= inside
+        self._index = index_of(self.model)
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
@@ -116,28 +108,28 @@ class Edits:
 
     def rescale(self, layer: Layer, share: Floats) -> bool:
         """Let the BatchNormalization that alone reads a layer count on a share of its variance. False without one."""
-        readers = self._readers[layer.output]
-        if len(readers) != 1 or readers[0].op_type != "BatchNormalization" or layer.output in self._outputs:
+        reader = self._index.sole_reader(layer.output)
+        if reader is None or reader.op_type != "BatchNormalization":
             return False
-        name = readers[0].input[4]
-        if not self.owns(name) or readers[0].input[0] != layer.output:
+        name = reader.input[4]
+        if not self.owns(name) or reader.input[0] != layer.output:
             return False
         self._scaled[name] = self._scaled.get(name, 1.0) * share
         return True
 
     def owns(self, name: str) -> bool:
         """Whether a constant is read in one place only."""
-        return name in self.model.weights and self._uses[name] == 1 and name not in self._outputs
+        return name in self.model.weights and self._index.sole_reader(name) is not None
 
     def size(self, name: str) -> tuple[int, ...]:
         return self.model.weights[name].shape
 
     def push(self, tensor: str, shift: Floats) -> list[Change] | None:
         """Shift a tensor by what can take it up behind it. None where a reader cannot."""
-        if tensor in self._outputs:
-            return None
         changes: list[Change] = []
-        for node in self._readers[tensor]:
+        for node, _, operand in self._index.reads(tensor):
+            if node is None or operand == CAPTURE:
+                return None
             rule = _PUSHES.get(node.op_type)
             found = rule(self, node, tensor, shift) if rule and list(node.input).count(tensor) == 1 else None
             if found is None:

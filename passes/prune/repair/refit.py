@@ -18,7 +18,7 @@ from ....graph.coupling.solve import BoolArray
 from ....graph.errors import BadModel
 from ....graph.layer import Floats, Ints, Layer
 from ....graph.layers import Layers
-from ....graph.nodes import captured
+from ....graph.nodes import reads
 from ...base import Context
 from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Batch, Inputs, Store
 from ...calibration.feeds import calibration_inputs
@@ -88,7 +88,7 @@ class Refit:
     def _spread(self, place: int) -> None:
         """Mark what is no longer as in the original, up to a node."""
         for node in self.readers.coupling.nodes[self._walked : place]:
-            if self._dirty.intersection((*node.input, *captured(node))) or self._removal.shrinking.intersection(
+            if self._dirty.intersection(reads(node)) or self._removal.shrinking.intersection(
                 (*node.input, *node.output)
             ):
                 self._dirty.update(o for o in node.output if o)

@@ -74,12 +74,12 @@ def _takes_up(graph: Graph, pair: Pair) -> _Target | str:
     second, padded = pair.second, [n for n in pair.path if any(_pool_pads(n))]
     if padded or (second.window is not None and _pads(second)):
         return f"{'pooling' if padded else graph.name(second)} pads, and would find nought beyond the border"
-    if second.bias is not None and graph.uses[second.bias] == 1:
+    if second.bias is not None and graph.index.uses[second.bias] == 1:
         return _Target(second.bias, 1.0, second.beta)
     reader = graph.sole_reader(second.output)
     if not isinstance(reader, str) and reader.op_type == "BatchNormalization" and reader.input[0] == second.output:
         mean = reader.input[3]
-        if mean in graph.model.weights and graph.uses[mean] == 1:
+        if mean in graph.model.weights and graph.index.uses[mean] == 1:
             return _Target(mean, -1.0)
     return f"{graph.name(second)} has no bias of its own"
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard, replace_nodes
@@ -187,10 +188,9 @@ def _rectified(model: Model, clips: bool) -> tuple[Model, list[str]]:
         return model, []
     changed = model.copy()
     nodes = [replaced.get(n.output[0], n) if n.output else n for n in changed.graph.node]
-    read = {name for n in nodes for name in n.input}
-    for name in {i for n, _ in limits for i in n.input[1:]} - read - {""}:
-        changed.weights.pop(name, None)
     replace_nodes(changed.graph, nodes)
+    for name in {i for n, _ in limits for i in n.input[1:]} - index_of(changed).uses.keys():
+        changed.weights.pop(name, None)
     return changed, notes
 
 

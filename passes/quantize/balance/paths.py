@@ -6,20 +6,18 @@ another axis or repeat each of them, as Flatten does.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import onnx
 
 from ....graph.evaluate import operand
+from ....graph.index import index_of
 from ....graph.layer import Ints, Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
-from ....graph.nodes import as_ints, attribute, captured, display_name, is_standard
-from ....graph.shapes import infer_shapes
+from ....graph.nodes import as_ints, attribute, display_name, is_standard
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Step:
 
     node: onnx.NodeProto
     model: Model
-    dims: dict[str, tuple[int, ...]]
+    dims: Mapping[str, tuple[int, ...]]
     place: Place
 
     def constant(self, i: int, name: str) -> np.ndarray | None:
@@ -88,33 +86,21 @@ def passes_on(*ops: str) -> Callable[[Passage], Passage]:
 
 
 class Graph:
-    """Layers, makers and readers of a model. A graph output and a subgraph count as readers."""
+    """Layers of a model, and what lies between them. A graph output and a subgraph count as readers."""
 
     def __init__(self, model: Model) -> None:
-        self.model, self.layers = model, Layers(model)
-        self.nodes = list(model.graph.node)
-        self.dims = infer_shapes(model).dims
-        self.readers: dict[str, list[onnx.NodeProto | None]] = defaultdict(list)
-        for node in self.nodes:
-            for name in (*node.input, *captured(node)):
-                self.readers[name].append(node)
-        for value in model.graph.output:
-            self.readers[value.name].append(None)
-        self.makers = {o: n for n in self.nodes for o in n.output if o}
+        self.model, self.layers, self.index = model, Layers(model), index_of(model)
+        self.dims = self.index.shapes.dims
         self._inputs = {layer.x: layer for layer in self.layers}
 
-    @cached_property
-    def uses(self) -> Counter[str]:
-        return Counter({name: len(readers) for name, readers in self.readers.items()})
-
     def name(self, layer: Layer) -> str:
-        return display_name(self.makers[layer.node])
+        return self.index.names[layer.node]
 
     def sole_reader(self, tensor: str) -> onnx.NodeProto | str:
-        readers = self.readers[tensor]
-        if len(readers) != 1:
-            return f"{len(readers)} nodes read its channels" if readers else "nobody reads it"
-        return readers[0] if readers[0] is not None else "its output is one of the model's"
+        reads = self.index.reads(tensor)
+        if len(reads) != 1:
+            return f"{len(reads)} nodes read its channels" if reads else "nobody reads it"
+        return reads[0].node or "its output is one of the model's"
 
     def pairs(self, chosen: Collection[str]) -> tuple[list[Pair], dict[str, str]]:
         """All pairs of layers whose nodes are chosen, by their outputs, and why other layers make none."""
@@ -150,7 +136,7 @@ class Graph:
             if isinstance(node, str):
                 return node
             second = self._inputs.get(tensor)
-            if second is not None and node is self.makers.get(second.node):
+            if second is not None and node is self.index.makers.get(second.node):
                 return self._ended(first, second, norm, path, place)
             if node is not norm:
                 moved = self._through(node, tensor, place)
@@ -176,7 +162,7 @@ class Graph:
         if place.axis != second.x_axis % len(self.dims[second.x]):
             return f"{second.op} {self.name(second)!r} sums over another axis"
         pair = Pair(first, second, norm, tuple(path), place.channels)
-        shared = [name for name in pair.owned if self.uses[name] > 1]
+        shared = [name for name in pair.owned if self.index.uses[name] > 1]
         return f"other nodes use the constant {shared[0]!r} too" if shared else pair
 
 

@@ -74,7 +74,7 @@ def smooth(
         if np.allclose(scale, 1):
             skipped.update(dict.fromkeys(map(job.graph.name, site.readers), "its channels are even already"))
             continue
-        if len(job.graph.readers[site.tensor]) > len(site.readers) or job.obstacle(site.tensor, site.axis):
+        if job.graph.index.uses[site.tensor] > len(site.readers) or job.obstacle(site.tensor, site.axis):
             inserted[site.tensor] = site, scale
         else:
             job.divide(site.tensor, site.axis, scale)
@@ -121,11 +121,11 @@ def _obstacle(job: _Job, tensor: str, layers: Sequence[Layer], chosen: set[str],
     axes = {layer.x_axis % len(graph.dims[tensor]) for layer in layers}
     if len(axes) > 1:
         return f"layers that read {tensor!r} do not agree which axis counts channels"
-    if any(graph.uses[layer.weight] > 1 for layer in layers):
+    if any(graph.index.uses[layer.weight] > 1 for layer in layers):
         return "other nodes use its weights too"
     if insert:
         return None
-    if len(graph.readers[tensor]) > len(layers):
+    if graph.index.uses[tensor] > len(layers):
         return f"more than layers read its input {tensor!r}"
     (axis,) = axes
     told = job.obstacle(tensor, axis)
@@ -170,7 +170,7 @@ class _Job:
         layer = graph.layers.by_output.get(tensor)
         if layer is not None:
             return self._divide_layer(layer, axis, scale)
-        node = graph.makers.get(tensor)
+        node = graph.index.makers.get(tensor)
         if node is None:
             return f"{tensor!r} is an input of the model"
         rule = _DIVISIONS.get(node.op_type)
@@ -180,7 +180,7 @@ class _Job:
 
     def _divide_layer(self, layer: Layer, axis: int, scale: Floats) -> str | None:
         owned = [name for name in (layer.weight, layer.bias) if name]
-        if any(self.graph.uses[name] > 1 for name in owned):
+        if any(self.graph.index.uses[name] > 1 for name in owned):
             return "other nodes use the constants that make it"
         if axis != layer.y_axis % len(self.graph.dims[layer.output]):
             return "it is made along another axis"
@@ -196,7 +196,7 @@ class _Job:
         """Divide a constant that is broadcast against a tensor of some rank."""
         if name not in self.graph.model.weights:
             return f"{name!r} is computed"
-        if self.graph.uses[name] > 1:
+        if self.graph.index.uses[name] > 1:
             return f"other nodes use the constant {name!r} too"
         value = self.value(name)
         behind = rank - axis  # axes from the channels on, which is how broadcasting counts
@@ -225,7 +225,7 @@ def _both(job: _Job, node: onnx.NodeProto, scale: Floats) -> str | None:
     names = [name for name in node.input[1:3] if name]
     for name in names:
         value = job.graph.model.weights.get(name)
-        if value is None or value.shape != scale.shape or job.graph.uses[name] > 1:
+        if value is None or value.shape != scale.shape or job.graph.index.uses[name] > 1:
             return f"{node.op_type} has no scale and shift of its own for each channel"
     for name in names:
         job.changed[name] = job.value(name) / scale

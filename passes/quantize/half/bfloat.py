@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto
 
+from ....graph.index import index_of
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
@@ -83,7 +84,7 @@ def bf16(job: Job) -> Result:
     found = bfloat16_weights(
         ready.model, include=options.include, exclude=(*options.exclude, *job.spared), least_db=options.min_sqnr
     )
-    nodes = {node.output[0]: display_name(node) for node in ready.model.graph.node if node.output}
+    nodes = index_of(ready.model).names
     layers = [
         LayerNote(nodes[one.node], one.node, one.x, "bfloat16", method="nearest")
         for one in Layers(ready.model)

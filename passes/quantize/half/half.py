@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
+from ....graph.index import index_of
 from ....graph.model import Model
-from ....graph.nodes import attribute, captured, display_name
-from ....graph.shapes import infer_shapes
+from ....graph.nodes import attribute, display_name
 from ...precision.decibels import sqnr_db
 from ...rewrite.edit import Edit, Outcome, chosen_nodes
 from .types import FLOAT, HALF, Operands, half_operands
@@ -47,7 +47,7 @@ def candidates(
         UsageError: a pattern matches nothing.
         BadModel: types cannot be worked out.
     """
-    dtypes = infer_shapes(model).dtypes
+    dtypes = index_of(model).shapes.dtypes
     operands: dict[int, Operands] = {}
     reasons: dict[int, str] = {}
     constants = _Constants(model, least_db)
@@ -145,10 +145,8 @@ class _Plan:
 
     def __init__(self, found: Candidates, kept: Mapping[int, str], keep_io: bool) -> None:
         self.found, self.model, self.keep_io = found, found.model, keep_io
-        self.nodes = list(found.model.graph.node)
+        self.nodes, self.fixed = index_of(found.model).nodes, index_of(found.model).captured
         self.kept = dict(kept)
-        self.fixed = {name for node in self.nodes for name in captured(node)}
-        """Tensors that subgraphs read, by names that stay."""
         self.half = {k for k in found.operands if k not in kept}
         self._settle()
         while lonely := self._lonely():

@@ -8,9 +8,9 @@ from itertools import islice
 
 import numpy as np
 
+from ....graph.index import index_of
 from ....graph.layers import Layers
 from ....graph.model import Model
-from ....graph.nodes import display_name
 from ....measure.data.source import DataSource
 from ....measure.run.session import open_session, run
 from ...calibration.activation_cache import part
@@ -201,7 +201,7 @@ def fp16(job: Job) -> Result:
 
 def float_notes(model: Model, outcome: Outcome, kind: str) -> list[LayerNote]:
     """Layers among what was converted."""
-    nodes = {node.output[0]: display_name(node) for node in model.graph.node if node.output}
+    nodes = index_of(model).names
     return [
         LayerNote(nodes[one.node], one.node, one.x, kind, kind)
         for one in Layers(model)

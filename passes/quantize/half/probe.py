@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 
 from ....graph.errors import BadModel
+from ....graph.index import index_of
 from ....graph.io.save import to_bytes
 from ....graph.model import Model
-from ....graph.shapes import Shapes, infer_shapes
+from ....graph.shapes import Shapes
 from ....measure.run.session import open_session, run
 from .half import Candidates, to_half
 from .types import FLOAT, HALF
@@ -25,7 +26,7 @@ _LARGEST = 1 << 22
 
 def not_run(found: Candidates) -> dict[int, str]:
     """Candidates that fail in float16 though the same node runs in float32, and how."""
-    shapes = infer_shapes(found.model)
+    shapes = index_of(found.model).shapes
     known: dict[Hashable, str | None] = {}
     failing: dict[int, str] = {}
     for k, operands in found.operands.items():

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ....graph.index import index_of
 from ....graph.model import Model
-from ....graph.nodes import captured, is_standard, replace_nodes, set_attribute
+from ....graph.nodes import is_standard, reads, replace_nodes, set_attribute
 from ...precision.grid import CARRIERS, Affine, Grid, affine
 from ...simplify import Names
 from .placement import Placement
@@ -53,7 +54,7 @@ class _Insertion:
     def __init__(self, model: Model, placement: Placement, found: Mapping[str, Affine]) -> None:
         self.model, self.found, self.moved = model.copy(), found, placement.moved
         self.names = Names(model)
-        made = {o: node for node in model.graph.node for o in node.output}
+        made = index_of(model).makers
         self.dropped = {
             y: x for x, y in placement.absorbed.items() if y in found and needless(made[y], model, found[y])
         }
@@ -86,7 +87,7 @@ class _Insertion:
                     node.output[k] = self.names.fresh(f"{name}/raw")
                     after += self._pair(name, node.output[k], name)
             nodes += [node, *after]
-        read = {i for node in nodes for i in (*node.input, *captured(node))} | {o.name for o in graph.output}
+        read = {i for node in nodes for i in reads(node)} | {o.name for o in graph.output}
         nodes = [n for n in nodes if n.op_type != "DequantizeLinear" or n.output[0] in read]
         replace_nodes(graph, nodes)
         drop_unread(self.model)
@@ -181,8 +182,6 @@ def dequantized(
 
 def drop_unread(model: Model) -> None:
     """Remove constants that no node reads any more, in place."""
-    read = {o.name for o in model.graph.output}
-    for node in model.graph.node:
-        read.update((*node.input, *captured(node)))
-    for name in [n for n in model.weights if n not in read]:
+    uses = index_of(model).uses
+    for name in [n for n in model.weights if not uses[n]]:
         del model.weights[name]

@@ -6,17 +6,16 @@ reads is in integers already; everything else stays in float, and the reason is 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx
 
 from ....graph.bits import IN_BITS, bit_operator
+from ....graph.index import index_of
 from ....graph.layers import Layers
 from ....graph.model import Model
-from ....graph.nodes import captured, display_name, is_standard
-from ....graph.shapes import infer_shapes
+from ....graph.nodes import display_name, is_standard
 from .kernels import KERNELS, RECTIFIERS, Kernel
 
 
@@ -51,13 +50,10 @@ def place(model: Model, allowed: Sequence[bool] | None = None, *, between: bool 
 class _Work:
     def __init__(self, model: Model, allowed: Sequence[bool], between: bool) -> None:
         self.model, self.allowed, self.between = model, allowed, between
-        self.nodes = list(model.graph.node)
-        self.types = infer_shapes(model).dtypes
-        self.readers: Counter[str] = Counter(o.name for o in model.graph.output)
-        for node in self.nodes:
-            self.readers.update((*node.input, *captured(node)))
+        index = index_of(model)
+        self.nodes, self.types, self.uses = index.nodes, index.shapes.dtypes, index.uses
         self.biased = {one.output: one.node for one in Layers(model) if one.output != one.node}
-        self.outputs = {o.name for o in model.graph.output}
+        self.outputs = index.outputs
         self.made: dict[str, Kernel] = {}  # tensors that could be integers, and what makes them
         self.chosen: list[int] = []
         self.moved: dict[str, str] = {}
@@ -72,11 +68,10 @@ class _Work:
                     self.skipped[display_name(node)] = reason
         self._leave_useless()
         needed = self._needed()
-        order = [i.name for i in self.model.graph.input]
-        order += [o for node in self.nodes for o in node.output if o]
+        index = index_of(self.model)
         return Placement(
             nodes=tuple(self.chosen),
-            tensors=tuple(n for n in dict.fromkeys(order) if n in needed),
+            tensors=tuple(n for n in dict.fromkeys((*index.inputs, *index.place)) if n in needed),
             moved={o: x for o, x in self.moved.items() if o in needed},
             absorbed={o: y for o, y in self.absorbed.items() if y in needed},
             joined={
@@ -136,7 +131,7 @@ class _Work:
         kernel = self.made.get(x)
         if kernel is None:
             return "what it reads is not in integers"
-        if self.readers[x] > 1 or x in self.outputs or kernel.moves:
+        if self.uses[x] > 1 or x in self.outputs or kernel.moves:
             return "what it reads is read elsewhere too, or only moved there"
         if any(i and i not in self.model.weights for i in node.input[1:]):
             return "its limits are computed"
@@ -169,7 +164,7 @@ class _Work:
         for place in self.chosen if self.between else ():
             node = self.nodes[place]
             if not KERNELS[node.op_type].float_out:
-                needed.update(self.absorbed.get(o, o) for o in node.output if self.readers[o] and o in self.made)
+                needed.update(self.absorbed.get(o, o) for o in node.output if self.uses[o] and o in self.made)
         return needed
 
     def _constants(self) -> list[tuple[int, int]]:

@@ -20,10 +20,11 @@ import numpy as np
 import onnx
 
 from ....graph.errors import BadData, UsageError
+from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
-from ....graph.nodes import captured, display_name, is_standard
+from ....graph.nodes import is_standard
 from ....measure.run.tensor_specs import input_ports
 from ...calibration.normal import GRID, Floats, Normal, moments
 from ...simplify import fold_batch_norm
@@ -67,7 +68,7 @@ def ranges(model: Model, inputs: Mapping[str, Range] | None = None, *, reach: fl
     """
     known = statistics(model)
     folded = fold_batch_norm(model)[0]
-    there = {o for n in folded.graph.node for o in n.output if o}
+    there = index_of(folded).place
     found = _inputs(folded, inputs or {})
     found.update({name: _range(x, reach) for name, x in known.items() if name in there})
     for node in folded.graph.node:  # what scales inputs before the first layer
@@ -162,8 +163,7 @@ def bias_correction(
 
     Shapes: input_means (channels,) or ().
     """
-    uses = Counter(i for n in model.graph.node for i in (*n.input, *captured(n)))
-    names = {n.output[0]: display_name(n) for n in model.graph.node if n.output}
+    names, uses = index_of(model).names, index_of(model).uses
     found = Corrected({})
     for layer in Layers(model):
         if layer.weight not in changed:

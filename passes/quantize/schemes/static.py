@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ....graph.index import index_of
 from ....graph.io.opset import raise_opset
 from ....graph.layer import Floats, Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
-from ....graph.shapes import infer_shapes
 from ....graph.traits import Trait, has
 from ....measure.run.tensor_specs import input_ports
 from ...calibration.feeds import calibration_inputs, with_mirrored
@@ -144,7 +144,7 @@ def _from_statistics(
 
 def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
     """Weights by themselves, biases by what BatchNormalization says of the means."""
-    names = _names(model)
+    names = index_of(model).names
     walked = round_plainly(model, specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
     corrected = datafree.bias_correction(model, changed, datafree.statistics(ready.kept))
@@ -161,12 +161,8 @@ def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict
     }
 
 
-def _names(model: Model) -> dict[str, str]:
-    return {node.output[0]: display_name(node) for node in model.graph.node if node.output}
-
-
 def _notes(model: Model, placement: Placement, walked: Walked[Quantized], kinds: Kinds) -> list[LayerNote]:
-    names = _names(model)
+    names = index_of(model).names
     activations = f"{'' if kinds.activations.signed else 'u'}int{kinds.activations.bits}"
     return [
         LayerNote(
@@ -183,7 +179,7 @@ def _notes(model: Model, placement: Placement, walked: Walked[Quantized], kinds:
 
 
 def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
-    wide, names = kinds.weights.bits >= WIDE, _names(model)
+    wide, names = kinds.weights.bits >= WIDE, index_of(model).names
     batches, _ = calibration_inputs(model, job.context)
     batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
     specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names)
@@ -202,10 +198,8 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], f
     changed = running.copy()
     changed.weights.update(walked.biases)
     here = dict(zip((one.node for one in Layers(model)), Layers(running), strict=True))
-    dims, pinned = (
-        infer_shapes(model).dims,
-        all(isinstance(d, int) for p in input_ports(model) for d in p.shape or ("",)),
-    )
+    dims = index_of(model).shapes.dims
+    pinned = all(isinstance(d, int) for p in input_ports(model) for d in p.shape or ("",))
     rounded: dict[str, Rounded[Quantized]] = {}
     stored: dict[str, tuple[Layer, Quantized, Affine]] = {}
     for node, one in walked.rounded.items():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ....graph.errors import UsageError
+from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
@@ -53,7 +54,7 @@ Grids = Callable[[Model, Mapping[str, Layer]], Mapping[str, Grid]]
 def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
     """Round all layers to their grids, and other weights to ``least`` bits or more."""
     model, nodes = ready.model, ready.model.graph.node
-    names = {node.output[0]: display_name(node) for node in nodes if node.output}
+    names = index_of(model).names
     chosen = chosen_nodes(model, job.options.include, job.options.exclude)
     taken = {node.output[0] for node, wanted in zip(nodes, chosen, strict=True) if wanted and node.output}
     form: Form = "nbits" if job.target.contrib else "dq"

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
+from intaglio.graph.index import index_of
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
-from intaglio.graph.shapes import infer_shapes
 from intaglio.passes.calibration.targets import ACTIVATION_BOUNDS, ReconstructionTarget, ReconstructionTargets
 from tests.passes.parsed import parsed, run_plainly
 
@@ -25,7 +25,7 @@ WEIGHTS = ", ".join(f"float[4, 4, 1] w{k}" for k in range(5))
 
 def targets_of(model: Model) -> dict[str, ReconstructionTarget]:
     layers = Layers(model)
-    targets = ReconstructionTargets(model, infer_shapes(model), layers)
+    targets = ReconstructionTargets(model, index_of(model).shapes, layers)
     return {layer.output: targets.of(layer) for layer in layers}
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from intaglio import PruneChannels
 from intaglio.graph.errors import BadModel
+from intaglio.graph.index import index_of
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
-from intaglio.graph.shapes import infer_shapes
 from intaglio.passes import Context
 from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
 from intaglio.passes.calibration.noise import noise_source
@@ -181,7 +181,7 @@ def test_readers_inside_subgraphs_have_no_limits() -> None:
         "else_branch = e () => (float q) { q = Tanh(a) }>",
     )
     layers = Layers(m)
-    assert ReconstructionTargets(m, infer_shapes(m), layers).of(next(iter(layers))).activation_bounds is None
+    assert ReconstructionTargets(m, index_of(m).shapes, layers).of(next(iter(layers))).activation_bounds is None
 
 
 def test_noise_for_channels_last_models() -> None:

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from intaglio import load
 from intaglio.graph.coupling import Coupling, Removal, analyse, remove
 from intaglio.graph.errors import TargetUnreachable
+from intaglio.graph.index import index_of
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import attribute
-from intaglio.graph.shapes import infer_shapes
 from intaglio.measure.optime.block import UNIT, channel_block
 from intaglio.measure.optime.probe import Layer
 from intaglio.measure.optime.times import LayerTimes
@@ -76,7 +76,7 @@ class Machine:
 
     @staticmethod
     def whole(model: Model) -> float:
-        dims = infer_shapes(model).dims
+        dims = index_of(model).shapes.dims
         heavy = [n for n in model.graph.node if n.op_type in ("Conv", "Gemm", "MatMul")]
         return EMPTY + sum(time_of(n.op_type, [dims[i] for i in n.input], attribute(n, "group", 1)) for n in heavy)
 
