@@ -106,9 +106,9 @@ class Edit:
         before = index_of(self.model).uses
         replace_nodes(graph, self.nodes)
         after = index_of(self.model)
+        made = {*after.place, *after.inputs, *after.outputs}
         for name in [n for n in self.model.weights if before[n] and not after.uses[n]]:
             del self.model.weights[name]
-        made = {*after.place, *after.inputs, *after.outputs}
         values = [v for v in graph.value_info if v.name in made]
         del graph.value_info[:]
         graph.value_info.extend(values)
