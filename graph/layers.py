@@ -20,18 +20,10 @@ from .index import Index, index_of
 from .layer import Layer, Window
 from .model import Model
 from .nodes import attribute, display_name, is_standard, subgraphs
-from .traits import Trait, has
+from .traits import Trait, has, operator, operators
 
 Kind = Literal["computed", "derived", "integer", "inside", "type", "form"]
 _AGAIN = "integers: quantized or binarized before"
-INTEGER = frozenset(
-    (
-        *("ConvInteger", "MatMulInteger", "MatMulInteger16", "MatMulIntegerToFloat", "QLinearConv", "QLinearMatMul"),
-        *("QLinearConvTranspose", "QGemm", "QAttention", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"),
-        *("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized"),
-    )
-)
-"""Operators that multiply by integers or look them up, in whatever domain."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +74,12 @@ class Layers:
         if has(node, Trait.BODIES):
             yield from _inside(node, self.model.weights.keys())
         known = bit_operator(node)
-        if node.op_type in INTEGER or (known is not None and known.weight is not None and known.inputs > 2):
+        if has(node, Trait.INTEGER_WEIGHTS) or (known is not None and known.weight is not None and known.inputs > 2):
             yield unused(node, "integer", f"it multiplies by {_AGAIN}")
         rule = _RULES.get(node.op_type) if is_standard(node) else None
         if rule is None:
             return
-        constants = [i for i in rule.operands if i < len(node.input) and node.input[i] in self.model.weights]
+        constants = [i for i in operator(node).weights if i < len(node.input) and node.input[i] in self.model.weights]
         for i in constants:
             weight = self.model.weights[node.input[i]]
             told = _unusable(weight)
@@ -202,15 +194,14 @@ class Weight:
 
 @dataclass(frozen=True)
 class Rule:
-    """``operands`` may be weights. Not all operators multiply by theirs, and some may as well multiply two activations."""
+    """Not all operators multiply by their weights, and some may as well multiply two activations."""
 
-    operands: tuple[int, ...]
     see: Callable[[Weight], Layer | Unused | None]
     multiplies: bool = True
     always: bool = True
 
     def read(self, node: onnx.NodeProto) -> Iterator[str]:
-        return (node.input[i] for i in self.operands if i < len(node.input))
+        return (node.input[i] for i in operator(node).weights if i < len(node.input))
 
 
 def _conv(w: Weight) -> Layer | Unused:
@@ -281,11 +272,11 @@ def _einsum(w: Weight) -> Unused:
 
 LEFT, STACK = "its left factor is a constant", "its weight is a batch of matrices"
 _RULES: dict[str, Rule] = {
-    "Conv": Rule((1,), _conv),
-    "ConvTranspose": Rule((1,), _conv_transpose),
-    "Gemm": Rule((1, 0), _gemm),
-    "MatMul": Rule((1, 0), _matmul, always=False),
-    "Einsum": Rule((1, 0), _einsum, always=False),
-    "Gather": Rule((0,), _gather, multiplies=False, always=False),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), Rule((1, 2), _recurrent)),
+    "Conv": Rule(_conv),
+    "ConvTranspose": Rule(_conv_transpose),
+    "Gemm": Rule(_gemm),
+    "MatMul": Rule(_matmul, always=False),
+    "Einsum": Rule(_einsum, always=False),
+    "Gather": Rule(_gather, multiplies=False, always=False),
+    **dict.fromkeys(operators(Trait.RECURRENT), Rule(_recurrent)),
 }

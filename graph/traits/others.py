@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .standard import MOVE, ORDERED, UNARY
+from .standard import MOVE, ORDERED, QUANTIZED, UNARY
 from .trait import Operator, Trait
 
-_INTEGER_PRODUCT = Trait.MULTIPLIES | Trait.INTEGER
+_INTEGER_PRODUCT = Trait.MULTIPLIES | QUANTIZED
 _TWO_SCALED = Operator(Trait.INTEGER, codes=(0, 3), scales=(1, 2, 4, 5, 6, 7))
 _ONE_SCALED = Operator(Trait.INTEGER, scales=(1, 2, 3, 4))
 
@@ -38,22 +38,23 @@ MACHINE_LEARNING_WITHOUT = [
 MICROSOFT: Mapping[str, Operator] = {
     "DequantizeLinear": Operator(Trait.QUANTIZES, codes=(0,), scales=(1, 2)),
     "DynamicQuantizeLSTM": Operator(
-        Trait.RECURRENT | Trait.INTEGER, channels=-1, bias=3, gates=4, codes=(1, 2), scales=(8, 9, 10, 11)
+        Trait.RECURRENT | QUANTIZED, channels=-1, bias=3, gates=4, codes=(1, 2), scales=(8, 9, 10, 11)
     ),
     "DynamicQuantizeMatMul": Operator(_INTEGER_PRODUCT, channels=-1, codes=(1,), scales=(2, 3)),
     "FusedConv": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=2),
     "FusedGemm": Operator(Trait.MULTIPLIES, channels=1, weights=(1, 0), bias=2),
     "FusedMatMul": Operator(Trait.MULTIPLIES, channels=-1, weights=(1, 0)),
-    "GatherBlockQuantized": Operator(Trait.INTEGER, codes=(0,), scales=(2, 3), code_bits=4),
+    "GatherBlockQuantized": Operator(QUANTIZED, codes=(0,), scales=(2, 3), code_bits=4),
+    "MatMulBnb4": Operator(Trait.MULTIPLIES | Trait.INTEGER_WEIGHTS, channels=-1, codes=(1,), scales=(2,)),
     "MatMulIntegerToFloat": Operator(_INTEGER_PRODUCT, channels=-1, codes=(0, 1), scales=(2, 3, 4, 5)),
     "MatMulInteger16": Operator(_INTEGER_PRODUCT, channels=-1, codes=(0, 1)),
     "MatMulNBits": Operator(_INTEGER_PRODUCT, channels=-1, codes=(1,), scales=(2, 3), code_bits=4),
-    "QAttention": Operator(Trait.INTEGER, codes=(1,), scales=(3, 4, 6, 7)),
+    "QAttention": Operator(QUANTIZED, codes=(1,), scales=(3, 4, 6, 7)),
     "QGemm": Operator(_INTEGER_PRODUCT, channels=1, codes=(0, 3, 6), scales=(1, 2, 4, 5, 7, 8)),
     "QLinearAdd": _TWO_SCALED,
     "QLinearAveragePool": _ONE_SCALED,
     "QLinearConcat": Operator(Trait.INTEGER),
-    "QLinearConv": Operator(Trait.CONVOLVES | Trait.INTEGER, channels=1, codes=(3, 8), scales=(1, 2, 4, 5, 6, 7)),
+    "QLinearConv": Operator(Trait.CONVOLVES | QUANTIZED, channels=1, codes=(3, 8), scales=(1, 2, 4, 5, 6, 7)),
     "QLinearGlobalAveragePool": _ONE_SCALED,
     "QLinearLeakyRelu": _ONE_SCALED,
     "QLinearMul": _TWO_SCALED,

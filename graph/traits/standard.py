@@ -20,6 +20,7 @@ CARRIED = Trait.IDLE | Trait.SAME_SHAPE
 PRODUCT = (
     Trait.LAYER | Trait.MULTIPLIES | Trait.INTEGER_KERNEL | Trait.FLOAT_OUT | Trait.DYNAMIC_KERNEL | Trait.BLOCK_KERNEL
 )
+QUANTIZED = Trait.INTEGER | Trait.INTEGER_WEIGHTS
 POSITIVE = (0.0, inf)
 AXES = {1: Role.AXES}
 
@@ -60,7 +61,7 @@ STANDARD: Mapping[str, Operator] = {
     "Concat": Operator(INTEGER_MOVE, data=None),
     "ConstantOfShape": Operator(roles={0: Role.SHAPE}),
     "Conv": Operator(Trait.LAYER | Trait.CONVOLVES | Trait.INTEGER_KERNEL, channels=1, weights=(1,), bias=2),
-    "ConvInteger": Operator(Trait.CONVOLVES | Trait.INTEGER, channels=1, codes=(1,), scales=(2, 3)),
+    "ConvInteger": Operator(Trait.CONVOLVES | QUANTIZED, channels=1, codes=(1,), scales=(2, 3)),
     "ConvTranspose": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=2),
     "Cos": Operator(UNARY, bounds=(-1.0, 1.0)),
     "Cosh": Operator(UNARY, bounds=(1.0, inf)),
@@ -73,7 +74,7 @@ STANDARD: Mapping[str, Operator] = {
     "Div": Operator(BROADCAST | Trait.DIVIDES, data=None),
     "Dropout": Operator(CARRIED),
     "DynamicQuantizeLinear": Operator(Trait.QUANTIZES),
-    "Einsum": Operator(Trait.MULTIPLIES, data=None, weights=(1,)),
+    "Einsum": Operator(Trait.MULTIPLIES, data=None, weights=(1, 0)),
     "Elu": Operator(UNARY),
     "Equal": Operator(BROADCAST, data=None),
     "Erf": Operator(UNARY | Trait.RISING, bounds=(-1.0, 1.0)),
@@ -114,7 +115,7 @@ STANDARD: Mapping[str, Operator] = {
     "LpNormalization": Operator(Trait.SAME_SHAPE, bounds=(-1.0, 1.0)),
     "LpPool": Operator(Trait.POOLS | Trait.HOMOGENEOUS, channels=1, bounds=POSITIVE),
     "MatMul": Operator(PRODUCT, channels=-1, weights=(1, 0)),
-    "MatMulInteger": Operator(Trait.MULTIPLIES | Trait.INTEGER, channels=-1, codes=(0, 1), scales=(2, 3)),
+    "MatMulInteger": Operator(Trait.MULTIPLIES | QUANTIZED, channels=-1, codes=(0, 1), scales=(2, 3)),
     "Max": Operator(BROADCAST | SELECT, data=None),
     "MaxPool": Operator(Trait.POOLS | SELECT | Trait.INTEGER_KERNEL, channels=1),
     "MaxRoiPool": Operator(Trait.HOMOGENEOUS | ORDERED, channels=1),
@@ -133,8 +134,8 @@ STANDARD: Mapping[str, Operator] = {
     "PRelu": Operator(BROADCAST | Trait.HOMOGENEOUS, changed=7),
     "Pad": Operator(Trait.FILLS | ORDERED | Trait.INTEGER_KERNEL | Trait.ON_INTEGERS, roles={3: Role.AXES}),
     "Pow": Operator(BROADCAST, data=None),
-    "QLinearConv": Operator(Trait.CONVOLVES | Trait.INTEGER, channels=1, codes=(3, 8), scales=(1, 2, 4, 5, 6, 7)),
-    "QLinearMatMul": Operator(Trait.MULTIPLIES | Trait.INTEGER, channels=-1, codes=(0, 3), scales=(1, 2, 4, 5, 6, 7)),
+    "QLinearConv": Operator(Trait.CONVOLVES | QUANTIZED, channels=1, codes=(3, 8), scales=(1, 2, 4, 5, 6, 7)),
+    "QLinearMatMul": Operator(Trait.MULTIPLIES | QUANTIZED, channels=-1, codes=(0, 3), scales=(1, 2, 4, 5, 6, 7)),
     "QuantizeLinear": Operator(Trait.QUANTIZES, scales=(1, 2)),
     "RMSNormalization": Operator(Trait.NORMALIZES | Trait.SAME_SHAPE, channels=-1),
     "RNN": _recurrent(1),

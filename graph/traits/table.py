@@ -61,5 +61,5 @@ def operators(traits: Trait) -> frozenset[str]:
 
 def data_operands(node: onnx.NodeProto) -> list[str]:
     """The tensors that the traits of a node's operator speak of."""
-    data = operator(node).data
-    return [name for i, name in enumerate(node.input) if name and (data is None or i in data)]
+    row = operator(node)
+    return [name for i, name in enumerate(node.input) if name and row.is_data(i)]

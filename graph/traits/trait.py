@@ -87,6 +87,8 @@ class Trait(Flag):
     """Converts between floats and integers with a scale."""
     INTEGER = auto()
     """Computes with quantized integers."""
+    INTEGER_WEIGHTS = auto()
+    """Multiplies by weights that are integers, or looks them up: it was quantized before."""
     ON_BITS = auto()
     """Computes with signs packed in bytes."""
     INTEGER_KERNEL = auto()
@@ -143,3 +145,7 @@ class Operator:
     code_bits: int | None = None
     roles: Mapping[int, Role] = field(default_factory=dict)
     changed: int = 0
+
+    def is_data(self, position: int) -> bool:
+        """Whether an operand is one that the traits speak of."""
+        return self.data is None or position in self.data

@@ -12,6 +12,7 @@ from ...graph.errors import BadModel
 from ...graph.index import CAPTURE, Index, index_of
 from ...graph.model import Model
 from ...graph.nodes import attribute, is_standard
+from ...graph.traits import Role, Trait, has, operator
 from .session import open_session, run
 from .tensor_specs import Port, input_ports
 
@@ -22,20 +23,7 @@ _LARGEST_INPUT = 1 << 26
 """Elements of an input above which a guess at its symbolic dimensions is not worth trying."""
 # In place of a limit: the operand is a shape or a count, and ones are always valid; for Reshape the last is -1.
 _ONES, _RESHAPE = -1, -2
-# Operators through which an index passes unchanged: where it goes, its limit comes from.
-_CARRIERS = frozenset(
-    ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Slice", "Concat")
-)
-# (operator, operand) that takes indices, and the attribute that names the indexed axis.
-_INDEXED = {("Gather", 1): "axis", ("GatherElements", 1): "axis", ("ScatterElements", 1): "axis"}
-_OPERANDS = {
-    ("Reshape", 1): _RESHAPE,
-    **{(op, 1): _ONES for op in ("Expand", "Tile", "TopK", "Split", "OneHot")},
-    ("ConstantOfShape", 0): _ONES,
-    **{(op, 4): _ONES for op in ("LSTM", "GRU", "RNN")},  # lengths of sequences
-    **{(op, 1): 1 for op in ("Unsqueeze", "Squeeze", "CumSum", "CumProd")},  # axes: the first
-    ("Slice", 3): 1,
-}
+_LIMITS = {Role.SHAPE: _ONES, Role.COUNTS: _ONES, Role.AXES: 1}  # of axes: the first
 
 
 def random_inputs(
@@ -166,7 +154,7 @@ def _limits(start: str, index: Index, known: Mapping[str, tuple[int, ...]]) -> I
             limit = _limit(node, position, known)
             if limit is not None:
                 yield limit
-            elif is_standard(node) and node.op_type in _CARRIERS and (position == 0 or node.op_type == "Concat"):
+            elif node.op_type == "Cast" or (has(node, Trait.MOVES) and operator(node).is_data(position)):
                 fresh = [o for o in node.output if o not in seen]
                 seen.update(fresh)
                 todo.extend(fresh)
@@ -178,12 +166,14 @@ def _limit(node: onnx.NodeProto, position: int, known: Mapping[str, tuple[int, .
         # EmbedLayerNormalization(ids, segments, words, positions, segment table): indices into the tables
         table = {0: 2, 1: 4}.get(position) if node.op_type == "EmbedLayerNormalization" else None
         return known[node.input[table]][0] if table and node.input[table] in known else None
-    key, dims = (node.op_type, position), known.get(node.input[0])
-    if key in _INDEXED and dims:
-        return dims[int(attribute(node, _INDEXED[key], 0))]
-    if key == ("GatherND", 1) and dims:
-        return min(dims)
-    return _OPERANDS.get(key)
+    role, dims = operator(node).roles.get(position), known.get(node.input[0])
+    if role is Role.INDICES:
+        return dims[int(attribute(node, "axis", 0))] if dims else None
+    if role is Role.POSITIONS:
+        return min(dims) if dims else None
+    if role is None:
+        return None
+    return _RESHAPE if node.op_type == "Reshape" else _LIMITS[role]
 
 
 def _known_dims(model: Model, sizes: Mapping[str, int]) -> Mapping[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from ....graph.nodes import is_standard
+from ....graph.traits import Trait, data_operands, has, has_any
 from .dots import spatial_pads
 from .fuse import step_of_sums
 from .pools import pool_obstacle
@@ -19,16 +20,6 @@ from .wires import Wires
 
 if TYPE_CHECKING:
     from .layer import Layer
-
-# fmt: off
-_CARRIERS = frozenset(
-    {
-        "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape",
-        "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
-    }
-)
-# fmt: on
-"""Operators that move numbers and make no new ones, but for the value that a Pad adds."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +131,17 @@ class Finder:
         node = self.wires.maker(name)
         if node is None:
             return "no sign"
-        if not is_standard(node) or node.op_type not in _CARRIERS:
+        if has(node, Trait.BROADCASTS) or not has_any(node, Trait.MOVES | Trait.FILLS | Trait.SELECTS):
             return self._leaf(name)
-        sources = node.input if node.op_type == "Concat" else node.input[:1]
-        found = [self.carried(s) for s in sources]
+        found = [self.carried(source) for source in data_operands(node)]
         first = found[0]
         if any(isinstance(f, str) or f != first for f in found):
             return next((f for f in found if isinstance(f, str)), "signs of different size are joined")
-        if node.op_type == "Pad":
-            value = self.wires.known.get(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
+        if has(node, Trait.FILLS):
+            fill = node.input[2] if node.op_type == "Pad" and len(node.input) > 2 else ""
+            value = self.wires.known.get(fill) if fill else np.zeros(1)
             if value is None or float(value.reshape(-1)[0]) not in first:
-                return "a Pad adds a third value"
+                return f"a {node.op_type} adds a third value"
         return first
 
     def _leaf(self, name: str) -> tuple[float, float] | str:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from ....graph.nodes import attribute
+from ....graph.traits import Trait, operators
 
 Evaluate = Callable[[np.ndarray], np.ndarray]
 """A function on points (P, C), channel by channel."""
@@ -68,6 +69,12 @@ class Condition:
         return values >= self.level if self.at else values > self.level
 
 
+ORDERED = frozenset(
+    op
+    for op in operators(Trait.ELEMENTWISE | Trait.RISING | Trait.IN_ORDER) - operators(Trait.BROADCASTS)
+    if ":" not in op
+) - {"Sign"}
+"""Rising functions of one number; Sign makes steps of it."""
 _COMPARISONS = {
     "Less": (True,),
     "GreaterOrEqual": (True,),
@@ -137,7 +144,7 @@ def _batch_norm(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kin
     return Monotone(x.direction * np.sign(scale).astype(np.int8))
 
 
-@rule("Relu", "Identity", "Clip", "Floor", "Ceil", "Round")
+@rule(*ORDERED)
 def _rising(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
     x, *limits = operands
     return x if isinstance(x, Monotone) and not any(isinstance(o, Monotone) for o in limits) else None

@@ -11,22 +11,10 @@ import onnx
 
 from ....graph.errors import IntaglioError
 from ....graph.model import Model
-from ....graph.nodes import is_standard
+from ....graph.traits import Trait, has_any
 from ....measure.run.session import open_session, run
 from .wires import Wires
 
-# fmt: off
-ELEMENTWISE = frozenset(
-    {
-        "Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Clip", "Div", "Elu",
-        "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish",
-        "Identity", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mish", "Mul",
-        "Neg", "Not", "Or", "PRelu", "Pow", "Relu", "Round", "Selu", "Sigmoid",
-        "Sign", "Softplus", "Softsign", "Sqrt", "Sub", "Tanh", "ThresholdedRelu", "Where", "Xor",
-    }
-)
-# fmt: on
-"""Operators of which each output number depends on the input numbers in its place alone (and on constants)."""
 LARGEST = 24
 """Nodes of a region above which nothing is looked for: what makes signs is short."""
 
@@ -56,7 +44,7 @@ def regions(wires: Wires, target: str) -> Iterator[Region]:
     while len(inside) < LARGEST:
         at = max((wires.place.get(name, -1) for name in frontier), default=-1)
         node = wires.nodes[at] if at >= 0 else None
-        if node is None or not is_standard(node) or node.op_type not in ELEMENTWISE or any(node.output[1:]):
+        if node is None or not is_elementwise(node):
             return
         inside.add(at)
         frontier.discard(node.output[0])
@@ -66,6 +54,11 @@ def regions(wires: Wires, target: str) -> Iterator[Region]:
         if len(frontier) == 1:
             (source,) = frontier
             yield Region(source, wires.resolve(target), tuple(wires.nodes[i] for i in sorted(inside)))
+
+
+def is_elementwise(node: onnx.NodeProto) -> bool:
+    """Whether each output number depends on the input numbers in its place alone, and on constants."""
+    return has_any(node, Trait.ELEMENTWISE | Trait.PER_CHANNEL) and not any(node.output[1:])
 
 
 class Function:

@@ -11,12 +11,10 @@ import onnx
 from ....graph.errors import BadModel, IntaglioError
 from ....graph.index import index_of
 from ....graph.model import Model
-from ....graph.nodes import is_standard, replace_nodes, subgraphs
+from ....graph.nodes import is_standard, replace_nodes
 from ....graph.shapes import Shapes
+from ....graph.traits import Trait, has_any
 from ....measure.run.session import open_session, run
-
-_STORED = frozenset(("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"))
-"""Constants behind these are stored small on purpose and are no signs."""
 
 
 class Wires:
@@ -104,7 +102,8 @@ def _computed(model: Model) -> dict[str, np.ndarray]:
     constant = set(model.weights)
     inside: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        plain = is_standard(node) and node.op_type not in _STORED and next(subgraphs(node), None) is None
+        # Constants behind a conversion are stored small on purpose and are no signs.
+        plain = is_standard(node) and not has_any(node, Trait.QUANTIZES | Trait.BODIES)
         if plain and any(node.input) and all(not i or i in constant for i in node.input):
             inside.append(node)
             constant.update(o for o in node.output if o)

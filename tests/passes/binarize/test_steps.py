@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.model import Model
+from intaglio.graph.traits import Trait, operators
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize.trained.lower import lower
 from intaglio.passes.binarize.trained.monotone import RULES
 from intaglio.passes.binarize.trained.recognize import recognize
-from intaglio.passes.binarize.trained.regions import ELEMENTWISE, Region, regions
+from intaglio.passes.binarize.trained.regions import Region, regions
 from intaglio.passes.binarize.trained.steps import Layout, Step, step
 from intaglio.passes.binarize.trained.wires import Wires
 
@@ -47,7 +48,7 @@ RISING: dict[str, Callable[[Graph, str], str]] = {
 
 def test_every_rule_has_an_example() -> None:
     assert RISING.keys() == RULES.keys()
-    assert RULES.keys() <= ELEMENTWISE
+    assert RULES.keys() <= operators(Trait.ELEMENTWISE) | operators(Trait.PER_CHANNEL)
 
 
 def largest_region(model: Model) -> tuple[Wires, Region]:
