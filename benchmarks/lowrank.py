@@ -33,8 +33,8 @@ from intaglio.measure.data.source import DataSource, open_data
 from intaglio.measure.run.latency import machine, time_pair
 from intaglio.passes import Context
 from intaglio.passes.factorize import SCHEMES, Factorize
+from intaglio.passes.factorize.candidates import option
 from intaglio.passes.factorize.gains import Gains
-from intaglio.passes.factorize.options import option
 from intaglio.passes.factorize.ready import ready
 from intaglio.passes.factorize.sites import Unit, find
 

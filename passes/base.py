@@ -9,27 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
-
 from ..graph.model import Model
 from ..graph.registry import Registry
 from .change import Change
+from .options import Options
 
 if TYPE_CHECKING:
     from ..measure.data.source import DataSource
 
 PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes", "intaglio.passes")
-
-
-def name_in(registry: Registry[Any], *also: str) -> AfterValidator:
-    """For options that name something registered, or one of a few more words: ``Annotated[str, name_in(SOLVERS)]``."""
-
-    def check(name: str | None) -> str | None:
-        if name is not None and name not in also:
-            registry[name]
-        return name
-
-    return AfterValidator(check)
 
 
 Evaluate = Callable[[Model], float]
@@ -68,13 +56,12 @@ class Context:
         return lambda model: evaluate_model(model, source, names=["top1"]).values["top1"]
 
 
-class Pass(BaseModel, ABC):
+class Pass(Options, ABC):
     """Base of all passes: its fields are its options. ``run`` never changes the model it is given.
 
     Same model, options and seed give the same bytes. ``doing`` is what a user is told while it runs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: ClassVar[str]
     doing: ClassVar[str] = "working"
 

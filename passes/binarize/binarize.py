@@ -4,52 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import Field
+from typing import ClassVar
 
 from ...graph.cost import cost
 from ...graph.errors import UsageError
 from ...graph.model import Model
 from ...measure.efficiency import efficiency
-from ..base import PASSES, Context, Pass, name_in
+from ..base import PASSES, Context, Pass
 from ..change import Change
 from ..precision.attempt import attempted
 from ..precision.result import Result
 from .algorithms.binarizer import BINARIZERS
-from .scheme import AUTO, SCHEMES, BitNote, Job, scheme_for
+from .options import BinarizeOptions
+from .scheme import BitNote, Job, scheme_for
 
 _DROWNED_DB = 3.0
 """Outputs with less signal over noise hardly resemble the original's."""
 
 
 @PASSES.register("binarize")
-class Binarize(Pass):
-    """Store weights in one or two bits, or lower a network that was trained binary to operators on bits.
-
-    ``scheme`` names the algorithm; ``auto`` looks whether the model was trained for one and else takes two planes.
-    ``form`` is how bits stand in the file. ``activations`` of int8 are what large products make of their input, row by row,
-    to multiply it by bits faster. ``block`` weights of a row share scales (0: all of it; None: as the algorithm
-    does); ``salient`` is the fraction that keeps eight bits with ``pb``. ``size`` is the fraction of the file's bytes to
-    keep: layers that lose most stay in float. ``max_drop`` bounds the loss of accuracy, in points, likewise. ``edges``
-    takes the first and the last layers, too. ``zeros`` takes what Sign makes of 0 as +1 with ``pack``. ``force`` runs a scheme that is expected to ruin the model.
-    """
+class Binarize(BinarizeOptions, Pass):
+    """Store weights in one or two bits, or lower a network that was trained binary to operators on bits."""
 
     name: ClassVar[str] = "binarize"
     doing: ClassVar[str] = "binarizing"
-    scheme: Annotated[str, name_in(SCHEMES, AUTO)] = AUTO
-    form: Literal["packed", "standard", "dense", "qonnx"] = "packed"
-    activations: Literal["float", "int8"] = "float"
-    block: int | None = Field(default=None, ge=0)
-    salient: float = Field(default=0.1, ge=0, lt=1)
-    size: float | None = Field(default=None, gt=0, le=1)
-    max_drop: float | None = Field(default=None, ge=0)
-    edges: bool = False
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    zeros: bool = False
-    force: bool = False
-    verify: bool = True
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Binarize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel, TargetUnreachable."""

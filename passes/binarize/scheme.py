@@ -10,11 +10,11 @@ from ...graph.model import Model
 from ...graph.registry import Registry
 from ..base import Context
 from ..precision.result import LayerNote, Result
+from .options import AUTO
 
 if TYPE_CHECKING:
     from .binarize import Binarize
 
-AUTO = "auto"
 DEFAULT = "planes"
 """What ``auto`` takes where no scheme says that a model was made for it."""
 

@@ -5,29 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import Field, model_validator
+from typing import Any, ClassVar
 
 from ...graph.cost import cost
 from ...graph.errors import NothingChanged, UsageError
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.data.source import DataSource
-from ..base import PASSES, Context, Pass, name_in
+from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport
-from ..budget.solvers import SOLVERS
 from ..change import Change
 from ..proof import Proof
 from .job import Job, LayerReport, first_inputs
+from .options import FactorizeOptions
 from .proof import prove
 from .ready import without_idle_biases
 from .rewrite import apply, product
-from .schemes.scheme import SCHEMES
 
-Target = Literal["macs", "params", "size", "latency", "energy", "evbmf", "rank", "drop"]
-BUDGETS = ("macs", "params", "size", "latency")
 _NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
 
@@ -49,16 +44,8 @@ class Factorized:
 
 
 @PASSES.register("factorize")
-class Factorize(Pass):
+class Factorize(FactorizeOptions, Pass):
     """Split weights into low-rank factors, fitted to real activations where there is calibration data.
-
-    ``target`` names what ``keep`` is the fraction of: MACs, parameters, bytes or measured time of the whole model;
-    ``energy`` keeps that fraction of every layer's energy, ``evbmf`` what stands out of noise, ``rank`` only splits
-    the layers that ``ranks`` names (by node or weight), and ``drop`` looks for the smallest model that loses at most
-    ``keep`` points of accuracy on labelled data. Ranks are multiples of ``align``. A layer is split only if it gets
-    ``min_gain`` times cheaper and, with ``measure``, ``min_speedup`` times faster on this machine. ``dialect`` says what the
-    calibration data is: ``id`` like what the model was trained on, ``ood`` anything else of the right shape, ``noise`` made
-    up: then layers are fitted one by one, on activations that are normalized.
 
     Source: Zhang et al., PAMI 2016, arXiv:1505.06798 (targets of the original from the compressed network's inputs);
     Jaderberg et al., BMVC 2014, arXiv:1405.3866, and Kim et al., ICLR 2016, arXiv:1511.06530 (schemes).
@@ -67,29 +54,6 @@ class Factorize(Pass):
     """
 
     name: ClassVar[str] = "factorize"
-    target: Target = "macs"
-    keep: float = Field(default=0.5, gt=0)
-    ranks: tuple[tuple[str, int], ...] = ()
-    schemes: tuple[Annotated[str, name_in(SCHEMES)], ...] = ()
-    align: int = Field(default=8, ge=1)
-    min_gain: float = Field(default=1.3, ge=0)
-    measure: bool = True
-    min_speedup: float = Field(default=1.1, ge=0)
-    solver: Annotated[str, name_in(SOLVERS)] = "knapsack"
-    refit: bool = True
-    mirror: bool = True
-    dialect: Literal["id", "ood", "noise"] | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    verify: bool = True
-
-    @model_validator(mode="after")
-    def _fraction(self) -> Factorize:
-        if self.target != "drop" and self.keep > 1:
-            raise UsageError(f"{self.target} {self.keep:g} is no fraction", fix="give a number above 0 and up to 1")
-        if self.target == "rank" and not self.ranks:
-            raise UsageError("no layer was named", fix="give ranks, such as --rank NAME=16")
-        return self
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Factorize a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel, BadData."""

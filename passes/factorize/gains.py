@@ -15,7 +15,7 @@ from ...measure.optime.cache import cache_folder
 from ...measure.optime.probe import Layer, Operand, describe
 from ...measure.optime.times import LayerTimes
 from ..simplify import Names
-from .options import Option
+from .candidates import Option
 from .rewrite import split
 from .schemes.scheme import SCHEMES
 from .sites import Site, Unit

@@ -10,8 +10,8 @@ from ..calibration.activation_cache import ActivationCache, Inputs
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.targets import targets_of
 from ..simplify import Names
+from .candidates import Option
 from .losses import constants_of, layers_of, wanted_of
-from .options import Option
 from .rewrite import split
 from .schemes.scheme import SCHEMES
 from .sites import Unit

@@ -26,11 +26,11 @@ from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import renormalized
 from ..calibration.targets import targets_of
 from ..simplify import Names
+from .candidates import Option, Rules, option, options_of
 from .gains import Gains
 from .independent import alone
 from .latency import meet_target
 from .losses import Table, by_outputs, by_weights, layers_of
-from .options import Option, Rules, option, options_of
 from .plan import Picked, Plan, costs_of, counted, unreachable
 from .ready import ready, without_idle_biases
 from .rewrite import apply, split

@@ -18,7 +18,7 @@ from ..calibration.effects import Effects
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.samples import PATCHES, moments_of
 from ..calibration.targets import ReconstructionTargets, targets_of
-from .options import Option, between, sampled
+from .candidates import Option, between, sampled
 from .schemes.scheme import SCHEMES, TwoFactors
 from .sites import Unit
 from .statistics import LARGEST, STRENGTH, Wanted

@@ -1,105 +1,78 @@
-"""What each weight could become: schemes and ranks with their costs, before anything is computed."""
+"""Options of low-rank factorization."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
-import numpy as np
+from pydantic import model_validator
 
-from .schemes.scheme import SCHEMES
-from .sites import Unit
+from ...graph.errors import UsageError
+from ..options import CalibratedOptions, Entries, Registered, Target, option
 
-MOST = 24
-"""Ranks tried of one scheme for one layer; where there are more, so many of them, evenly spread."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to write a unit. ``gain`` is how many times cheaper it is, by the amount that the target counts."""
-
-    scheme: str
-    rank: int
-    macs: int
-    params: int
-    gain: float
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Which ways are considered. ``amount`` is what a gain is counted in: macs or params.
-
-    ``blind`` says that there is no data to choose by.
-    """
-
-    schemes: tuple[str, ...] = ()
-    align: int = 1
-    min_gain: float = 1.3
-    amount: str = "macs"
-    blind: bool = False
+TARGETS = (
+    Target("macs", "Keep this fraction of the MACs, such as 0.6.", "--macs"),
+    Target("params", "Keep this fraction of the parameters.", "--params"),
+    Target("size", "Keep this fraction of the file's bytes.", "--size"),
+    Target("latency", "Keep this fraction of the time a run takes, measured here.", "--latency"),
+    Target("energy", "Keep this fraction of every layer's energy, such as 0.95.", "--energy"),
+    Target("evbmf", "Keep what stands out of noise in every layer.", "--evbmf", unit=""),
+    Target(
+        "drop",
+        "Look for the smallest model that loses at most so many points of accuracy on --eval-data.",
+        "--max-drop",
+        unit="points",
+        least=1e-9,
+    ),
+    Target("rank", field="ranks"),
+)
 
 
-def options_of(unit: Unit, rules: Rules) -> tuple[list[Option], str]:
-    """Everything that would pay, cheapest ranks first within a scheme; if nothing would, the reason."""
-    found: list[Option] = []
-    best: Option | None = None
-    obstacles: list[str] = []
-    for name in rules.schemes or _usual(unit, rules.blind):
-        scheme = SCHEMES[name]
-        obstacle = scheme.obstacle(unit.site)
-        if obstacle:
-            obstacles.append(f"{name}: {obstacle}")
-            continue
-        largest = scheme.largest(unit.site)
-        ranks = list(range(rules.align, largest, rules.align)) or [min(rules.align, largest)]
-        every = [option(unit, name, rank, rules.amount) for rank in ranks]
-        good = [o for o in every if o.gain >= rules.min_gain and o.rank < largest]
-        best = max([*every[:1], *([best] if best else [])], key=lambda o: o.gain)
-        found += thinned(good, MOST)
-    if found:
-        return found, ""
-    if best is None:
-        return [], "; ".join(obstacles)
-    return [], (
-        f"no rank pays: {best.scheme} at {best.rank} is {best.gain:.2f} times cheaper in {rules.amount}, "
-        f"less than {rules.min_gain:g}"
+def _rank(text: str) -> tuple[str, int]:
+    """``conv1=16``"""
+    name, equals, number = text.rpartition("=")
+    if not equals or not name or not number.isdecimal() or len(number) > 9 or not int(number):
+        raise ValueError(text)
+    return name, int(number)
+
+
+class FactorizeOptions(CalibratedOptions):
+    target: Literal["macs", "params", "size", "latency", "energy", "evbmf", "rank", "drop"] = option(
+        "macs",
+        "What keep is the fraction of; with drop, keep is points of accuracy.",
+        "target",
+        flag=None,
+        targets=TARGETS,
     )
+    keep: float = option(0.5, "The fraction of the target that is kept.", "target", flag=None, unit="fraction", gt=0)
+    ranks: Annotated[tuple[tuple[str, int], ...], Entries(_rank, "NAME=RANK", "NAME=16")] = option(
+        (),
+        "Split this layer, by the name of its node or weight, at this rank; alone, only the layers named. Repeatable.",
+        "target",
+        flag="--rank",
+    )
+    schemes: tuple[Annotated[str, Registered("factorize.schemes.scheme", "SCHEMES")], ...] = option(
+        (),
+        "Use only this way to split, see intaglio passes. Repeatable.",
+        "method",
+        flag="--scheme",
+        shown="all; without --data those that weights can choose",
+    )
+    align: int = option(8, "Ranks are multiples of N.", "method", ge=1)
+    min_gain: float = option(1.3, "Split only layers that get so many times cheaper.", "method", unit="times", ge=0)
+    measure: bool = option(True, "Time layers alone, and both models in turn.", "output")
+    min_speedup: float = option(
+        1.1, "Split only layers that are measured so many times faster.", "method", unit="times", ge=0
+    )
+    solver: Annotated[str, Registered("budget.solvers", "SOLVERS")] = option(
+        "knapsack", "How the target is divided over layers: knapsack, greedy.", "advanced"
+    )
+    refit: bool = option(True, "With --data, also fit layers that stay whole to what reaches them.", "accuracy")
+    verify: bool = option(True, "Prove that the result equals the product of its factors.", "accuracy")
 
-
-def _usual(unit: Unit, blind: bool) -> tuple[str, ...]:
-    every = tuple(SCHEMES)
-    sure = tuple(n for n in every if SCHEMES[n].blind and not SCHEMES[n].obstacle(unit.site))
-    return sure if blind and sure else every
-
-
-def option(unit: Unit, scheme: str, rank: int, amount: str) -> Option:
-    chosen = SCHEMES[scheme]
-    macs = sum(chosen.macs(site, rank) for site in unit.sites)
-    params = chosen.params(unit.site, rank)
-    before, after = (unit.params, params) if amount == "params" else (unit.macs, macs)
-    return Option(scheme, rank, macs, params, before / max(1, after))
-
-
-def thinned(options: Sequence[Option], most: int) -> list[Option]:
-    if len(options) <= most:
-        return list(options)
-    places = np.unique(np.linspace(0, len(options) - 1, most).round().astype(int))
-    return [options[k] for k in places]
-
-
-def sampled(options: Sequence[Option], count: int) -> list[Option]:
-    """A few of one scheme's options, spread by ratios of ranks; the first and the last among them."""
-    if len(options) <= count:
-        return list(options)
-    ranks = np.log([o.rank for o in options])
-    wanted = np.linspace(ranks[0], ranks[-1], count)
-    return [options[k] for k in np.unique([int(np.abs(ranks - w).argmin()) for w in wanted])]
-
-
-def between(rank: Sequence[int], known: Sequence[int], losses: Sequence[float]) -> np.ndarray:
-    """Losses at other ranks, from those at some, on logarithmic scales; never rising with the rank."""
-    x = np.log(np.asarray(known, dtype=np.float64))
-    y = np.log(np.maximum(np.asarray(losses, dtype=np.float64), 1e-30))
-    y = np.maximum.accumulate(y[::-1])[::-1]
-    at = np.log(np.asarray(rank, dtype=np.float64))
-    return np.asarray(np.exp(np.interp(at, x, y)))
+    @model_validator(mode="after")
+    def _fraction(self) -> FactorizeOptions:
+        if self.target != "drop" and self.keep > 1:
+            raise UsageError(f"`keep` {self.keep:g} is no fraction", fix="give a number above 0 and up to 1")
+        if self.target == "rank" and not self.ranks:
+            raise UsageError("no layer was named", fix="give `ranks`, such as NAME=16")
+        return self

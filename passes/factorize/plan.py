@@ -10,9 +10,9 @@ import numpy as np
 from ...graph.errors import TargetUnreachable
 from ...graph.layer import Floats
 from ..budget.solvers import SOLVERS, Item
+from .candidates import Option
 from .gains import Gains
 from .losses import Table
-from .options import Option
 from .sites import Unit
 
 Picked = dict[int, Option]

@@ -21,7 +21,7 @@ from ..calibration.reconstruct import REFITS, RIDGE, Fit, refit_through, ridge, 
 from ..calibration.samples import moments_of, samples_of
 from ..calibration.targets import ReconstructionTarget, ReconstructionTargets
 from ..simplify import Names
-from .options import Option
+from .candidates import Option
 from .rewrite import Split, apply, split
 from .schemes.scheme import SCHEMES
 from .sites import Unit

@@ -5,34 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from ...graph.cost import cost
 from ...graph.coupling import Coupling, Group, Removal, analyse, remove
-from ...graph.errors import NothingChanged, UsageError
+from ...graph.errors import NothingChanged
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ...measure.run.latency import time_pair
-from ..base import PASSES, Context, Pass, name_in
+from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport, report
-from ..budget.solvers import SOLVERS
 from ..change import Change
 from ..proof import Proof
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
 from .latency.model import LatencyModel, meet_target
+from .options import PruneOptions
 from .plan import Job
 from .proof import prove
 from .ranked import SEE_GROUPS, frozen_summary
 from .removal_cost import Tally
 from .repair.repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights
 
-Target = Literal["macs", "params", "size", "latency", "channels"]
 WITH_DATA, WITHOUT_DATA = "obspa", "l2"
 """The criterion where none is named."""
 
@@ -61,46 +59,14 @@ class Pruned:
 
 
 @PASSES.register("prune")
-class PruneChannels(Pass):
+class PruneChannels(PruneOptions, Pass):
     """Remove coupled channels by importance, and prove that nothing else changed.
-
-    ``target`` names what ``keep`` is the fraction of: MACs, parameters, bytes, measured time, or the channels of every
-    group. ``criterion`` is ``obspa`` where there is calibration data or a ``dialect`` is named, else ``l2``. ``dialect``
-    says what the calibration data is: ``id`` like what the model was trained on, ``ood`` anything else of the right
-    shape, ``noise`` made up by the pass itself. With ``mirror``
-    layers are refitted on mirror images too where the model takes colour images and there are few. Widths are multiples
-    of ``round_to``: 1 unless given, for a latency
-    target the number of channels that the runtime works on at once.
 
     Source: Li et al., 2017, arXiv:1608.08710 (criterion pruning); Fang et al., "DepGraph", CVPR 2023,
     arXiv:2301.12900, and Wang et al., "Structurally Prune Anything", 2024, arXiv:2403.18955 (coupled channels).
     """
 
     name: ClassVar[str] = "prune"
-    target: Target = "macs"
-    keep: float = Field(default=0.5, gt=0, le=1)
-    criterion: Annotated[str | None, name_in(CRITERIA)] = None
-    scope: Literal["global", "group"] = "global"
-    solver: Annotated[str, name_in(SOLVERS)] = "knapsack"
-    repair: Annotated[str | None, name_in(REPAIRS)] = None
-    dialect: Literal["id", "ood", "noise"] | None = None
-    mirror: bool = True
-    steps: int = Field(default=1, ge=1, le=1000)
-    axis: Literal["heads", "width", "both"] = "width"
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    min_channels: int = Field(default=1, ge=1)
-    round_to: int | None = Field(default=None, ge=1)
-    exact_only: bool = False
-    verify: bool = True
-
-    @model_validator(mode="after")
-    def _uniform(self) -> PruneChannels:
-        if self.target == "channels" and self.scope == "global" and "scope" in self.model_fields_set:
-            raise UsageError(
-                "a fraction of every group's channels leaves nothing to rank globally", fix="leave --scope out"
-            )
-        return self
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""
@@ -197,7 +163,7 @@ class PruneChannels(Pass):
             whole=times.full if times else before.of(unit),
             cost=measure,
             context=context,
-            scope="group" if target == "channels" else self.scope,
+            scope=self.scope,
             axis=self.axis,
             steps=self.steps,
             solver=self.solver,

@@ -16,10 +16,10 @@ from ...calibration.patches import patches, spread_places
 from ...calibration.runner import collect
 from ...calibration.statistics import Histogram
 from ...precision.grid import Affine, Grid, affine
+from ..options import AUTO
 from ..placement.placement import Placement
 from .ranges import BINS, RANGES, Range, squared_error
 
-AUTO = "auto"
 _TRIED_ON = 32
 """Samples that tell what a layer makes of the errors in what it reads."""
 _ROWS = 1024

@@ -19,9 +19,9 @@ from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.factorize import Factorize, Site
+from intaglio.passes.factorize.candidates import Option
 from intaglio.passes.factorize.factorize import Factorized, describe
 from intaglio.passes.factorize.losses import _hopeless
-from intaglio.passes.factorize.options import Option
 from intaglio.passes.factorize.proof import prove
 from intaglio.passes.factorize.ready import ready
 from intaglio.passes.factorize.sites import find

@@ -1,0 +1,66 @@
+"""Options of binarization."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from ..options import LayerOptions, Registered, option
+
+AUTO = "auto"
+"""The scheme that a model was trained for, else the usual one."""
+
+
+class BinarizeOptions(LayerOptions):
+    scheme: Annotated[str, Registered("binarize.scheme", "SCHEMES", also=(AUTO,))] = option(
+        AUTO,
+        "planes, xnor, residual, onebit, twn, tbt, pb, billm, dbllm, pack: see intaglio passes. auto: what the model was "
+        "trained for, else planes.",
+        "method",
+        short="-s",
+    )
+    form: Literal["packed", "standard", "dense", "qonnx"] = option(
+        "packed",
+        "packed: bits, and operators on them whose definitions are in the file. standard: bits and standard operators "
+        "alone. dense: the floats that the bits stand for. qonnx, with pack: BipolarQuant.",
+        "output",
+        unit="name",
+    )
+    activations: Literal["float", "int8"] = option(
+        "float",
+        "int8: large products round each row of their input to 8 bits, which is multiplied by bits fastest.",
+        "method",
+    )
+    block: int | None = option(
+        None, "Weights of a row that share scales, 0 for all of it.", "method", shown="by scheme", ge=0
+    )
+    salient: float = option(0.1, "With pb: weights that keep eight bits.", "method", unit="fraction", ge=0, lt=1)
+    size: float | None = option(
+        None,
+        "Keep this fraction of the file's bytes: layers that lose most stay in float. Needs data.",
+        "target",
+        unit="fraction",
+        gt=0,
+        le=1,
+    )
+    max_drop: float | None = option(
+        None,
+        "Lose no more accuracy: layers that hurt most stay in float. Needs --eval-data.",
+        "accuracy",
+        unit="points",
+        ge=0,
+    )
+    edges: bool = option(
+        False,
+        "Binarize the first and the last layers, too, which hurts most.",
+        "target",
+        flag="--include-first-last",
+        old=("--edges",),
+    )
+    zeros: bool = option(False, "With pack: take what Sign makes of 0, which no bit can hold, as +1.", "advanced")
+    force: bool = option(
+        False,
+        "Run a scheme that ruins models which were not trained for it; write the model as it is where nothing can be "
+        "binarized.",
+        "output",
+    )
+    verify: bool = option(True, "Run the result and measure its noise.", "accuracy")

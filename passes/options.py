@@ -1,0 +1,295 @@
+"""Options of passes, each stated once: a field says what it means, what it may be, and how users spell it.
+
+The commands' parameters, their help, the JSON Schema of recipes and ``intaglio passes NAME`` are made of the fields.
+Modules with options import no algorithm, so that ``--help`` is fast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from importlib import import_module
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
+
+from ..graph.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+
+    from ..graph.registry import Registry
+
+Panel = Literal["target", "method", "data", "accuracy", "output", "advanced"]
+PANELS: tuple[Panel, ...] = get_args(Panel)
+_BOUNDS = {"gt": "above", "ge": "not below", "lt": "below", "le": "up to"}
+VOCABULARY = "group, node or tensor names, operator types, or re:REGEX"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A flag that stands for two fields, what to reach and how much of it: ``--macs 0.5`` is target macs, keep 0.5.
+
+    Without a ``unit`` the flag stands alone and keeps all. ``least`` is what less is taken for. A target of a ``field``
+    has no flag: it is meant where that field is given and no other target.
+    """
+
+    name: str
+    help: str = ""
+    flag: str = ""
+    unit: str = "fraction"
+    least: float | None = None
+    field: str = ""
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How users meet a field, beside its type, help and limits: called by pydantic to tell the JSON Schema.
+
+    ``flag`` is its name on the command line, None for none; ``old`` are names that go on working, unseen. ``shown`` is
+    its default in words.
+    """
+
+    panel: Panel
+    flag: str | None
+    short: str
+    unit: str
+    shown: str
+    old: tuple[str, ...]
+    targets: tuple[Target, ...]
+
+    def __call__(self, schema: dict[str, Any]) -> None:
+        told: dict[str, Any] = {"panel": self.panel, "unit": self.unit, "flag": self.flag, "default_text": self.shown}
+        schema.update({key: value for key, value in told.items() if value})
+        if self.targets:
+            schema["flags"] = {one.name: one.flag for one in self.targets if one.flag}
+
+
+def option(
+    default: Any,
+    help: str,
+    panel: Panel,
+    *,
+    flag: str | None = "",
+    short: str = "",
+    unit: str = "",
+    shown: str = "",
+    old: tuple[str, ...] = (),
+    targets: tuple[Target, ...] = (),
+    **limits: float,
+) -> Any:
+    """A field of ``Options``. ``limits`` are pydantic's ge, gt, le, lt; ``flag`` is the field's name unless given."""
+    spelling = Spelling(panel, flag, short, unit, shown, old, targets)
+    return Field(default, description=help, json_schema_extra=spelling, **limits)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """For options that name something registered: ``Annotated[str, Registered("budget.solvers", "SOLVERS")]``.
+
+    The module, below ``passes``, is imported when a name is looked up. ``also`` are words that mean something else.
+    """
+
+    module: str
+    name: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def registry(self) -> Registry[Any]:
+        found: Registry[Any] = getattr(import_module(f".{self.module}", __package__), self.name)
+        return found
+
+    def check(self, name: str | None) -> str | None:
+        if name is not None and name not in self.also:
+            self.registry[name]
+        return name
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> Any:
+        return {**handler(schema), "examples": [*self.also, *self.registry]}
+
+
+@dataclass(frozen=True)
+class Entries:
+    """For repeatable options whose entries may be texts such as ``conv1=16``; ``parse`` raises ValueError on others."""
+
+    parse: Callable[[str], tuple[Any, ...]]
+    form: str
+    example: str
+
+    def read(self, values: Any, info: ValidationInfo) -> Any:
+        if not isinstance(values, (list, tuple)):
+            return values
+        return tuple(self._one(value, str(info.field_name)) if isinstance(value, str) else value for value in values)
+
+    def _one(self, text: str, field: str) -> tuple[Any, ...]:
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise UsageError(
+                f"cannot read `{field}` {text!r}", fix=f"write it like `{field}` {self.example}"
+            ) from error
+
+    def once(self, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        names = [name for name, *_ in values]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"`{info.field_name}` gives {twice!r} twice")
+        return values
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        read = core_schema.with_info_before_validator_function(self.read, handler(source))
+        return core_schema.with_info_after_validator_function(self.once, read)
+
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> Any:
+        told = handler(schema)
+        text = {"type": "string", "description": self.form, "examples": [self.example]}
+        return {**told, "items": {"anyOf": [text, told["items"]]}}
+
+
+class Options(BaseModel):
+    """Options of a pass, or of something registered: frozen, checked when made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerOptions(Options):
+    """Which parts of a model a pass may change."""
+
+    include: tuple[str, ...] = option((), f"Change only these: {VOCABULARY}. Repeatable.", "target", unit="name")
+    exclude: tuple[str, ...] = option((), "Leave these as they are, likewise. Repeatable.", "target", unit="name")
+
+
+class CalibratedOptions(LayerOptions):
+    """What calibration data is."""
+
+    dialect: Literal["id", "ood", "noise"] | None = option(
+        None,
+        "What calibration runs on: data like the training data, any data of the right shape, or none: made-up noise "
+        "(needs BatchNormalization).",
+        "data",
+        shown="id with data",
+    )
+    mirror: bool = option(True, "Add mirror images where there are few colour images.", "data")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field as users meet it."""
+
+    name: str
+    field: FieldInfo
+    spelling: Spelling
+
+    @property
+    def help(self) -> str:
+        return self.field.description or ""
+
+    @property
+    def flag(self) -> str:
+        """Empty for a field that only targets stand for."""
+        flag = self.spelling.flag
+        return "" if flag is None else flag or "--" + self.name.replace("_", "-")
+
+    @cached_property
+    def type(self) -> Any:
+        """The type of a value that is given."""
+        return next(kind for kind in _union(self.field.annotation) if kind is not type(None))
+
+    @property
+    def repeated(self) -> bool:
+        return get_origin(self.type) is tuple
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def registered(self) -> Registered | None:
+        return next((one for one in _annotations(self) if isinstance(one, Registered)), None)
+
+    @property
+    def value(self) -> str:
+        """What stands for a value in help."""
+        if self.type is bool:
+            return ""
+        entries = next((one for one in _annotations(self) if isinstance(one, Entries)), None)
+        usual = "N" if self.type is int else "X" if self.type is float else "NAME"
+        return entries.form if entries else "|".join(self.choices) or self.spelling.unit.upper() or usual
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Limits by pydantic's names: gt, ge, lt, le."""
+        return {kind: getattr(one, kind) for kind in _BOUNDS for one in self.field.metadata if hasattr(one, kind)}
+
+    @property
+    def limits(self) -> str:
+        """``0<x<=1``, or nothing."""
+        limits = {kind: f"{limit:g}" for kind, limit in self.bounds.items()}
+        below, above = limits.get("gt") or limits.get("ge", ""), limits.get("lt") or limits.get("le", "")
+        less, more = "<" if "gt" in limits else "<=", "<" if "lt" in limits else "<="
+        if not above:
+            return f"x{less.replace('<', '>')}{below}" if below else ""
+        return f"{below}{less}x{more}{above}" if below else f"x{more}{above}"
+
+    @property
+    def default(self) -> str:
+        """The default in words; empty where nothing is the default."""
+        value = self.field.default
+        if self.spelling.shown or value is None or value == ():
+            return self.spelling.shown
+        return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def options_of(options: type[BaseModel]) -> list[Option]:
+    """The fields of a class, in the order of their panels."""
+    fields = [
+        Option(name, field, field.json_schema_extra)
+        for name, field in options.model_fields.items()
+        if isinstance(field.json_schema_extra, Spelling)
+    ]
+    return sorted(fields, key=lambda one: PANELS.index(one.spelling.panel))
+
+
+def mistake(error: ValidationError, options: type[Options], spelled: Callable[[str], str]) -> UsageError:
+    """What pydantic found, in the words of whoever wrote the options."""
+    first = error.errors(include_url=False)[0]
+    name, given = str(first["loc"][0]), first["input"]
+    named = {one.name: one for one in options_of(options)}
+    if name not in named:
+        near = get_close_matches(name, named, n=3) or sorted(named)
+        return UsageError(f"there is no option {spelled(name)}", fix=f"choose one of {', '.join(map(spelled, near))}")
+    one, said = named[name], spelled(name)
+    if one.choices:
+        return UsageError(f"{said} {given!r} is not known", fix=f"choose one of {', '.join(one.choices)}")
+    if not first["type"].startswith(("greater", "less")):
+        return UsageError(f"{said} {given!r} cannot be used", why=first["msg"].lower())
+    noun = "fraction" if one.spelling.unit == "fraction" else "number"
+    wrong = "keeps nothing" if noun == "fraction" and given <= one.bounds.get("gt", given - 1) else "is out of range"
+    limits = " and ".join(f"{_BOUNDS[kind]} {limit:g}" for kind, limit in one.bounds.items())
+    return UsageError(f"{said} {given:g} {wrong}", fix=f"give a {noun} {limits}")
+
+
+def reworded(error: UsageError, spelled: Callable[[str], str]) -> UsageError:
+    """The same with the names of fields, which stand in backquotes, as the user spells them."""
+    what, why, fix = (re.sub(r"`(\w+)`", lambda m: spelled(m[1]), text) for text in (error.what, error.why, error.fix))
+    return type(error)(what, why=why, fix=fix)
+
+
+def _union(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _annotations(one: Option) -> Iterator[Any]:
+    """What is annotated to the field or to its entries."""
+    yield from one.field.metadata
+    for entry in (*_union(one.field.annotation), *get_args(one.type)):
+        if get_origin(entry) is Annotated:
+            yield from entry.__metadata__

@@ -1,0 +1,96 @@
+"""Options of quantization."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import field_validator, model_validator
+
+from ...graph.errors import UsageError
+from ..options import Entries, LayerOptions, Registered, option
+
+AUTO = "auto"
+"""The best of all range methods, or of all roundings."""
+
+
+def _input_range(text: str) -> tuple[str, float, float]:
+    """``image:-2.1,2.6``"""
+    name, _, limits = text.rpartition(":")
+    low, high = (float(x) for x in limits.split(","))
+    if not name or not low < high:
+        raise ValueError(text)
+    return name, low, high
+
+
+class QuantizeOptions(LayerOptions):
+    scheme: str = option(
+        "int8",
+        "int8, dynamic, w8, w4, w3, w2, mixed, fp16, bf16, or wXaY such as w4a8: see intaglio passes.",
+        "method",
+        short="-s",
+        shown="int8; mixed with --bits or --size",
+    )
+    target: Annotated[str, Registered("quantize.targets", "TARGETS")] = option(
+        "x86", "What will run it: x86, x86-avx2, arm, openvino, tensorrt, generic.", "target"
+    )
+    ranges: Annotated[str, Registered("quantize.ranges.ranges", "RANGES", also=(AUTO,))] = option(
+        AUTO, "Ranges of activations: minmax, percentile, mse, entropy, or the best of them.", "method"
+    )
+    method: Annotated[str, Registered("quantize.rounding.rounding", "ROUNDERS")] = option(
+        AUTO, "How weights are rounded: nearest, mse, gptq, descent, adaround, or the best of them.", "method"
+    )
+    group_size: int | None = option(
+        None, "Weights that share a scale, 0 for all of an output channel.", "method", shown="by scheme", ge=0
+    )
+    bits: float | None = option(
+        None, "Bits per weight on average: layers get different numbers.", "target", unit="bits", ge=2, le=8
+    )
+    size: float | None = option(
+        None, "Keep this fraction of the file's bytes, likewise.", "target", unit="fraction", gt=0, le=1
+    )
+    allocator: Annotated[str, Registered("quantize.allocation.allocate", "ALLOCATORS")] = option(
+        "dp", "How --bits and --size are divided: dp, ompq.", "method"
+    )
+    max_drop: float | None = option(
+        None,
+        "Lose no more accuracy: layers that hurt most keep more bits. Needs --eval-data.",
+        "accuracy",
+        unit="points",
+        ge=0,
+    )
+    smooth: float | None = option(
+        None, "SmoothQuant before rounding, 0.5 is usual. Needs --data.", "advanced", unit="alpha", ge=0, le=1
+    )
+    equalize: bool = option(False, "Level the weights of consecutive layers first; always without data.", "advanced")
+    keep_io: bool = option(True, "With fp16: graph inputs and outputs stay float32.", "advanced")
+    min_sqnr: float = option(30.0, "With fp16 and bf16: nodes below this stay float32.", "advanced", unit="dB")
+    input_ranges: Annotated[
+        tuple[tuple[str, float, float], ...], Entries(_input_range, "NAME:LOW,HIGH", "image:-2.1,2.6")
+    ] = option(
+        (),
+        "Range of a graph input, for int8 without data. Repeatable.",
+        "data",
+        flag="--input-range",
+        shown="8-bit pixels after --preprocess",
+    )
+    verify: bool = option(True, "Run the result and look at what the runtime makes of it.", "accuracy")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_scheme(cls, given: dict[str, Any]) -> dict[str, Any]:
+        budget = given.get("bits") is not None or given.get("size") is not None
+        return {"scheme": "mixed", **given} if budget else given
+
+    @field_validator("scheme")
+    @classmethod
+    def _scheme(cls, name: str) -> str:
+        from .scheme import scheme_named
+
+        scheme_named(name)
+        return name
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> QuantizeOptions:
+        if self.bits is not None and self.size is not None:
+            raise UsageError("`bits` and `size` exclude each other", fix="give one of them")
+        return self
