@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ...graph.nodes import display_name, is_standard, reads
-from ..precision.places import Place, places
+from ..precision.layout import independent
 from ..rewrite.edit import chosen_nodes
 
 LEAST_WEIGHTS = 1024
@@ -34,7 +35,7 @@ class Chosen:
     """Layers and transposed convolutions to binarize, by their nodes, and reasons against others by nodes' names."""
 
     layers: dict[str, Layer]
-    places: dict[str, Place]
+    independent: dict[str, Layer]
     skipped: dict[str, str]
     names: Mapping[str, str]
 
@@ -57,41 +58,35 @@ def chosen(
     wanted = zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True)
     asked = {node.output[0] for node, chosen in wanted if chosen and node.output}
     layers: dict[str, Layer] = {one.node: one for one in Layers(model)}
-    others = {one.node: one for one in places(model) if one.op == "ConvTranspose"}
+    others = {one.node: one for one in independent(model) if one.op == "ConvTranspose"}
     found = Chosen({}, {}, {}, names)
     ends = {} if edges else _edges(model, {*layers, *others})
-    both: dict[str, Layer | Place] = {**others, **layers}
+    both = {**others, **layers}
     for node, where in ((node, both[node]) for node in names if node in both):
         reason = None if node in asked else NOT_ASKED
-        reason = reason or (SPARED if names[node] in spared else None) or ends.get(node) or _unfit(where, model)
+        reason = reason or (SPARED if names[node] in spared else None) or ends.get(node) or _unfit(where)
         if reason is not None:
             found.skipped[names[node]] = reason
             continue
         _require_numbers(where, model, names[node])
-        if isinstance(where, Layer):
-            found.layers[node] = where
-        else:
-            found.places[node] = where
+        (found.independent if where.unfit else found.layers)[node] = where
     for name, reason in _others(model, {*layers, *others}):
         found.skipped.setdefault(name, reason)
     return found
 
 
-def _unfit(where: Layer | Place, model: Model) -> str | None:
-    weight = model.weights[where.weight]
-    rows = where.matrix(weight)
-    if isinstance(where, Layer) and where.groups > 1 and weight.shape[1] == 1:
+def _unfit(where: Layer) -> str | None:
+    depthwise = where.groups > 1 or (where.op == "ConvTranspose" and where.axis == 0)
+    if depthwise and where.shape[1] == 1:
         return DEPTHWISE
-    if isinstance(where, Place) and where.op == "ConvTranspose" and weight.shape[1] == 1 and where.axis == 0:
-        return DEPTHWISE
-    if weight.size < LEAST_WEIGHTS:
+    if prod(where.shape) < LEAST_WEIGHTS:
         return f"tiny: fewer than {LEAST_WEIGHTS} weights"
-    if rows.shape[2] < LEAST_COLUMNS:
+    if where.columns < LEAST_COLUMNS:
         return f"rows of fewer than {LEAST_COLUMNS} weights, for which scales cost as much as they save"
     return None
 
 
-def _require_numbers(where: Layer | Place, model: Model, name: str) -> None:
+def _require_numbers(where: Layer, model: Model, name: str) -> None:
     if not np.isfinite(np.asarray(model.weights[where.weight], np.float32)).all():
         raise BadModel(
             f"{where.op} {name!r} has weights that are NaN or infinite",

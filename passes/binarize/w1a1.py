@@ -61,7 +61,7 @@ def w1a1(job: Job) -> Result:
     model = with_biases(fold_batch_norm(job.model)[0])
     found = chosen(model, options.include, options.exclude, job.spared, edges=options.edges)
     skipped = dict(found.skipped)
-    skipped.update(dict.fromkeys((found.names[node] for node in found.places), "a transposed convolution"))
+    skipped.update(dict.fromkeys((found.names[node] for node in found.independent), "a transposed convolution"))
     half = [node for node, one in found.layers.items() if model.weights[one.weight].dtype != np.float32]
     skipped.update(dict.fromkeys((found.names[node] for node in half), HALF))
     layers = {node: one for node, one in found.layers.items() if node not in half}

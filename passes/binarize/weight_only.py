@@ -17,7 +17,6 @@ from ...graph.layer import Floats, Layer
 from ...graph.model import Model
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
-from ..precision.places import Place
 from ..precision.result import Result
 from ..rewrite.edit import Outcome
 from ..simplify import fold_batch_norm, with_biases
@@ -48,15 +47,15 @@ def weight_only(name: str, job: Job) -> Result:
 
 def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
     """All chosen layers in bits."""
-    if not layers.layers and not layers.places:
+    if not layers.layers and not layers.independent:
         return Result(Outcome(job.model, {}, layers.skipped), job.model)
-    rules = rules_for(name, job, model, {**layers.layers, **layers.places})
+    rules = rules_for(name, job, model, {**layers.layers, **layers.independent})
     walked = _walked(job, model, {node: rules[node] for node in layers.layers})
     coded = {
         node: Coded(one.layer, one.quantized, multiplied=not rules[node].half) for node, one in walked.rounded.items()
     }
-    for node, place in layers.places.items():
-        coded[node] = Coded(place, rules[node].solve(place.matrix(model.weights[place.weight]), None)[1])
+    for node, layer in layers.independent.items():
+        coded[node] = Coded(layer, rules[node].solve(layer.matrix(model.weights[layer.weight]), None)[1])
     changed = model.copy()
     changed.weights.update(walked.biases)
     made = store(changed, coded.values(), job.options.stored, activations=job.options.activations)
@@ -70,14 +69,14 @@ def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
     return Result(outcome, model, notes)
 
 
-def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer | Place]) -> dict[str, BitRule]:
+def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer]) -> dict[str, BitRule]:
     block = BINARIZERS[name].block or 0
     if job.options.block is not None:
         block = job.options.block
     dims = index_of(model).shapes.dims
 
-    def decoded(one: Layer | Place) -> bool:
-        if isinstance(one, Place) or one.window is not None:
+    def decoded(one: Layer) -> bool:
+        if one.unfit or one.window is not None:
             return True
         return not pays(dims.get(one.x), model.weights[one.weight].size, rounded=job.options.activations == "int8")
 
@@ -99,7 +98,7 @@ def _note(
     return BitNote(
         name,
         one.where.node,
-        one.where.x if isinstance(one.where, Layer) else "",
+        "" if one.where.unfit else one.where.x,
         one.code.book.name,
         activations="int8" if options.activations == "int8" and multiplies(one, weight) else "float32",
         method=scheme,

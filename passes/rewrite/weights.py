@@ -16,7 +16,6 @@ from ...graph.io.opset import structure
 from ...graph.layer import Layer
 from ...graph.model import Model
 from ...graph.nodes import replace_nodes
-from ..precision.places import Place
 from ..simplify.names import Names
 
 
@@ -49,8 +48,8 @@ class Work:
         self.asked: dict[str, list[tuple[Decoder, set[int]]]] = defaultdict(list)
         self.given = frozenset(index.outputs)
 
-    def node(self, where: Layer | Place) -> onnx.NodeProto:
-        return self.nodes[self.maker[where.node]]
+    def node(self, layer: Layer) -> onnx.NodeProto:
+        return self.nodes[self.maker[layer.node]]
 
     def constant(self, stem: str, value: np.ndarray) -> str:
         """A constant of that name or one like it; what is there already under that stem is not stored again."""
@@ -63,21 +62,21 @@ class Work:
         self.constants[stem].append((value, name))
         return name
 
-    def replace(self, where: Layer | Place, nodes: Sequence[onnx.NodeProto], *, domain: str = "") -> None:
+    def replace(self, layer: Layer, nodes: Sequence[onnx.NodeProto], *, domain: str = "") -> None:
         """Other nodes in the place of a reader of a weight; the last one makes what it made."""
-        self.replaced[self.maker[where.node]] = list(nodes)
-        self.readers[where.weight].discard(self.maker[where.node])
+        self.replaced[self.maker[layer.node]] = list(nodes)
+        self.readers[layer.weight].discard(self.maker[layer.node])
         if domain and all(o.domain != domain for o in self.model.proto.opset_import):
             self.model.proto.opset_import.append(helper.make_opsetid(domain, 1))
 
-    def decode(self, where: Layer | Place, form: Decoder) -> None:
+    def decode(self, layer: Layer, form: Decoder) -> None:
         """Ask for a weight that one node reads; of several askers some may get the same."""
-        place = self.maker[where.node]
-        for known, readers in self.asked[where.weight]:
+        place = self.maker[layer.node]
+        for known, readers in self.asked[layer.weight]:
             if known.same(form):
                 readers.add(place)
                 return
-        self.asked[where.weight].append((form, {place}))
+        self.asked[layer.weight].append((form, {place}))
 
     def finish(self) -> Model:
         before: dict[int, list[onnx.NodeProto]] = defaultdict(list)

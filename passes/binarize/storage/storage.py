@@ -22,7 +22,6 @@ from ....graph.layer import Floats, Layer
 from ....graph.model import Model
 from ....kernels.operators import DOMAIN, attach
 from ....kernels.packing import pack
-from ...precision.places import Place, channel_axis
 from ...rewrite.weights import Decoder, Work
 from ..algorithms.codes import Code
 from .inline import inlined
@@ -37,7 +36,7 @@ _OPSET = 13
 class Coded:
     """A layer, or a weight by itself, and what it becomes. ``multiplied`` by bits where it can be, else made floats."""
 
-    where: Layer | Place
+    where: Layer
     code: Code
     multiplied: bool = True
 
@@ -54,7 +53,7 @@ def store(model: Model, coded: Iterable[Coded], form: str, *, activations: str =
     work = Work(raise_opset(model, max(model.opset, _OPSET)))
     for one in coded:
         bits = Bits.of(one, work.original.weights[one.where.weight])
-        if isinstance(one.where, Layer) and bits.multiplies:
+        if bits.multiplies:
             bits.multiply(work, one.where, PRODUCTS[activations])
         else:
             work.decode(one.where, bits)
@@ -67,17 +66,8 @@ def _dense(model: Model, coded: list[Coded]) -> Model:
     changed = model.copy()
     for one in coded:
         old = model.weights[one.where.weight]
-        changed.weights[one.where.weight] = floats_like(one.where, one.code.floats(), old)
+        changed.weights[one.where.weight] = one.where.weight_like(one.code.floats(), old)
     return changed
-
-
-def floats_like(where: Layer | Place, matrices: Floats, weight: np.ndarray) -> np.ndarray:
-    """Matrices as the weight that they are of."""
-    if isinstance(where, Layer):
-        return where.weight_like(matrices, weight)
-    rest = [n for a, n in enumerate(weight.shape) if a != where.axis]
-    back = np.moveaxis(matrices.reshape(weight.shape[where.axis], *rest), 0, where.axis)
-    return np.ascontiguousarray(back, dtype=weight.dtype)
 
 
 def stored_bytes(one: Coded, weight: np.ndarray) -> int:
@@ -99,7 +89,7 @@ class Bits:
     step (rows, 1).
     """
 
-    where: Layer | Place
+    where: Layer
     code: Code
     weight: np.ndarray
     multiplied: bool
@@ -108,7 +98,7 @@ class Bits:
     @classmethod
     def of(cls, one: Coded, weight: np.ndarray) -> Bits:
         code, bits = one.code, cls(one.where, one.code, weight, one.multiplied)
-        alpha = one.where.alpha if isinstance(one.where, Layer) and not bits.multiplies else 1.0
+        alpha = 1.0 if bits.multiplies else one.where.alpha
         rows = code.levels.shape[0] * code.levels.shape[1]
         planes, shift = code.plane_scales()
         scale = (planes / alpha).reshape(len(planes), rows, -1)
@@ -141,7 +131,7 @@ class Bits:
     @property
     def multiplies(self) -> bool:
         """Whether it becomes the operator that multiplies by bits."""
-        matrix = self.multiplied and isinstance(self.where, Layer) and self.where.window is None
+        matrix = self.multiplied and not self.where.unfit and self.where.window is None
         return matrix and self.code.plain and self.weight.dtype == np.float32
 
     def same(self, other: Decoder, /) -> bool:
@@ -149,7 +139,7 @@ class Bits:
             isinstance(other, Bits)
             and self.arrays.keys() == other.arrays.keys()
             and all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in self._pairs(other))
-            and (self.block, channel_axis(self.where)) == (other.block, channel_axis(other.where))
+            and (self.block, self.where.axis) == (other.block, other.where.axis)
         )
 
     def _pairs(self, other: Bits) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -248,12 +238,10 @@ class Bits:
         shape, where = self.weight.shape, self.where
         cast = self.weight.dtype != np.float32
         steps: list[tuple[str, Any]] = []
-        if isinstance(where, Place):
-            rest = [a for a in range(len(shape)) if a != where.axis]
-            steps.append(("Reshape", [shape[a] for a in (where.axis, *rest)]))
-            steps.append(("Transpose", [([where.axis, *rest]).index(a) for a in range(len(shape))]))
-        elif where.window is None:
-            steps.append(("Transpose", [1, 0] if where.axis else [0, 1]))
+        if where.window is None:
+            order = [where.axis, *(a for a in range(len(shape)) if a != where.axis)]
+            steps += [("Reshape", [shape[a] for a in order])] if len(shape) > 2 else []
+            steps.append(("Transpose", [order.index(a) for a in range(len(shape))]))
         else:
             steps.append(("Reshape", [shape[0], *shape[2:], shape[1]]))
             steps.append(("Transpose", [0, len(shape) - 1, *range(1, len(shape) - 1)]))

@@ -13,7 +13,7 @@ from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.runner import required
 from ...precision.grid import Grid
-from ...precision.places import weight_bytes
+from ...precision.layout import weight_bytes
 from ...precision.result import Result
 from ..prepare import Prepared, prepared
 from ..scheme import SCHEMES, Job
@@ -65,8 +65,8 @@ def _allocated(
     form: Form = "nbits" if job.target.contrib else "dq"
     grids = {node: [Grid(bits) for bits in found] for node, found in choices.items()}
 
-    def stored(layer: Layer, shape: tuple[int, ...], grid: Grid) -> float:
-        return float(weight_bytes(layer, shape, grid, block=block_of(job, layer, model, form)))
+    def stored(layer: Layer, grid: Grid) -> float:
+        return float(weight_bytes(layer, grid, block=block_of(job, layer, form)))
 
     with Store(STORE_BYTES, job.context.folder) as store:
         batches, _ = calibration_inputs(model, job.context)
@@ -78,6 +78,6 @@ def _allocated(
             limit,
             name=job.options.allocator,
             price=stored if by_bytes else weight_bits,
-            block=lambda layer: block_of(job, layer, model, form),
+            block=lambda layer: block_of(job, layer, form),
             tick=job.context.tick,
         )

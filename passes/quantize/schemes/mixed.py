@@ -16,13 +16,13 @@ from ..allocation.allocate import ALLOCATORS, Choices
 from ..allocation.ompq import SAMPLES, grams
 from ..rounding.rounding import Spec
 
-Cost = Callable[[Layer, tuple[int, ...], Grid], float]
+Cost = Callable[[Layer, Grid], float]
 """Of a layer whose weight has this shape."""
 
 
-def weight_bits(layer: Layer, shape: tuple[int, ...], grid: Grid) -> float:
+def weight_bits(layer: Layer, grid: Grid) -> float:
     """Bits of all weights: for a limit on the average number of bits, which counts no scales."""
-    return float(np.prod(shape)) * grid.bits
+    return float(np.prod(layer.shape)) * grid.bits
 
 
 def mixed(
@@ -60,12 +60,12 @@ def mixed(
         products = {one.node: gram for one, gram in zip(layers, grams(cache, layers), strict=True)}
     choices = []
     for one in layers:
-        options, shape = grids[one.node], model.weights[one.weight].shape
+        options = grids[one.node]
         choices.append(
             Choices(
                 one.node,
                 tuple(grid.bits for grid in options),
-                np.array([price(one, shape, grid) for grid in options]),
+                np.array([price(one, grid) for grid in options]),
                 losses.get(one.node, np.zeros(len(options))),
                 products.get(one.node),
             )

@@ -19,7 +19,7 @@ from ....graph.nodes import display_name
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.walk import Walked, round_in_turn, round_plainly
 from ...precision.grid import Grid, Quantized
-from ...precision.places import Place, fitting_block, places
+from ...precision.layout import fitting_block, independent
 from ...precision.result import LayerNote, Result
 from ...rewrite.edit import Outcome, chosen_nodes
 from ...rounding.problem import Problem
@@ -61,14 +61,14 @@ def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
     layers = {one.node: one for one in Layers(model) if one.node in taken}
     found = grids(model, layers)
     specs = {
-        node: Spec(spec.grid, spec.methods, block_of(job, layers[node], model, form))
+        node: Spec(spec.grid, spec.methods, block_of(job, layers[node], form))
         for node, spec in specs_for(layers, found, job, names).items()
     }
     walked = round_layers(job, model, specs)
     alone = {
-        place: _alone(place, model, least, block_of(job, place, model, form))
-        for place in places(model)
-        if place.node in taken
+        layer: _alone(layer, model, least, block_of(job, layer, form))
+        for layer in independent(model)
+        if layer.node in taken
     }
     skipped = {
         display_name(node): "left out by --include or --exclude"
@@ -92,8 +92,8 @@ def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
         for node, one in walked.rounded.items()
     ]
     notes += [
-        LayerNote(names[place.node], place.node, "", f"int{single.quantized.grid.bits}", method=method)
-        for place, (single, method) in alone.items()
+        LayerNote(layer.name, layer.node, "", f"int{single.quantized.grid.bits}", method=method)
+        for layer, (single, method) in alone.items()
     ]
     return Result(Outcome(stored, {one.name: one.weights for one in notes}, skipped, ready.notes), model, notes)
 
@@ -114,15 +114,15 @@ def round_layers(job: Job, model: Model, specs: Mapping[str, Spec]) -> Walked[Qu
     return round_in_turn(model, model, with_mirrored(batches, model), specs, job.context)
 
 
-def block_of(job: Job, where: Layer | Place, model: Model, form: Form) -> int:
+def block_of(job: Job, layer: Layer, form: Form) -> int:
     """How many weights share a scale: what the user says, else whole rows but where the runtime works by blocks."""
     wanted = job.options.group_size
     if wanted is None:
-        wanted = GROUP if form == "nbits" and where.op in ("MatMul", "Gemm", "Gather") else 0
-    return fitting_block(where, model.weights[where.weight].shape, wanted)
+        wanted = GROUP if form == "nbits" and layer.op in ("MatMul", "Gemm", "Gather") else 0
+    return fitting_block(layer, wanted)
 
 
-def _alone(place: Place, model: Model, bits: int, block: int) -> tuple[Single, str]:
-    grid = Grid(max(bits, _LEAST_BITS, _FEWEST.get(place.op, 0)))
-    method, quantized = cheapest(Problem(place.matrix(model.weights[place.weight]), grid, None, block), BLIND)
-    return Single(place, quantized), method
+def _alone(layer: Layer, model: Model, bits: int, block: int) -> tuple[Single, str]:
+    grid = Grid(max(bits, _LEAST_BITS, _FEWEST.get(layer.op, 0)))
+    method, quantized = cheapest(Problem(layer.matrix(model.weights[layer.weight]), grid, None, block), BLIND)
+    return Single(layer, quantized), method

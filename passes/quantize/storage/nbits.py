@@ -13,7 +13,6 @@ from onnx import helper
 
 from ....graph.layer import Layer
 from ...precision.grid import Quantized, spread
-from ...precision.places import Place
 from ...rewrite.weights import Work
 
 MICROSOFT = "com.microsoft"
@@ -31,9 +30,9 @@ def nbits_block(columns: int, block: int) -> int | None:
     return block if _LEAST <= block <= _MOST and not block & (block - 1) else None
 
 
-def fits_nbits(layer: Layer | Place, quantized: Quantized, weight: np.ndarray) -> bool:
+def fits_nbits(layer: Layer, quantized: Quantized, weight: np.ndarray) -> bool:
     """Whether the operator can say what a layer computes."""
-    if isinstance(layer, Place) or layer.window is not None or weight.dtype not in (np.float32, np.float16):
+    if layer.unfit or layer.window is not None or weight.dtype not in (np.float32, np.float16):
         return False
     scaled = layer.alpha != 1 or (layer.beta != 1 and layer.bias is not None)
     block = nbits_block(quantized.integers.shape[-1], quantized.block)

@@ -22,7 +22,7 @@ from ....graph.io.opset import raise_opset
 from ....graph.layer import Layer
 from ....graph.model import Model
 from ...precision.grid import Quantized
-from ...precision.places import Laid, Place, laid
+from ...precision.layout import Laid, laid
 from ...rewrite.weights import Decoder, Work
 from .nbits import fits_nbits, write_nbits
 from .tables import row_writer
@@ -38,7 +38,7 @@ class Stored(Protocol):
     """A rounded weight: ``Rounded`` of the walk over layers, or ``Single``."""
 
     @property
-    def layer(self) -> Layer | Place: ...
+    def layer(self) -> Layer: ...
     @property
     def quantized(self) -> Quantized: ...
 
@@ -47,7 +47,7 @@ class Stored(Protocol):
 class Single:
     """A weight that was rounded by itself."""
 
-    layer: Layer | Place
+    layer: Layer
     quantized: Quantized
 
 
@@ -71,14 +71,14 @@ def store(model: Model, rounded: Mapping[str, Stored] | Iterable[Stored], *, for
 
 def _writer(one: Stored, weight: np.ndarray, form: Form) -> tuple[int, Callable[[Work], None]]:
     """The operator set that is needed, and what writes the integers."""
-    where, quantized = one.layer, one.quantized
-    if form == "nbits" and isinstance(where, Layer) and fits_nbits(where, quantized, weight):
-        return 0, partial(write_nbits, layer=where, quantized=quantized)
-    found = laid(where, quantized, weight)
-    rows = row_writer(where, found, weight, standard=form == "dq")
-    if rows is not None and isinstance(where, Place):
-        return 0, partial(rows, place=where, form=found)
-    return _opset(found), partial(Work.decode, where=where, form=Dequantized(found, form == "nbits"))
+    layer, quantized = one.layer, one.quantized
+    if form == "nbits" and fits_nbits(layer, quantized, weight):
+        return 0, partial(write_nbits, layer=layer, quantized=quantized)
+    found = laid(layer, quantized, weight)
+    rows = row_writer(layer, found, weight, standard=form == "dq")
+    if rows is not None:
+        return 0, partial(rows, layer=layer, form=found)
+    return _opset(found), partial(Work.decode, layer=layer, form=Dequantized(found, form == "nbits"))
 
 
 def _opset(one: Laid) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import helper
 
 from ....graph.layer import Layer
-from ...precision.places import Laid, Place
+from ...precision.layout import Laid
 from ...rewrite.weights import Work
 from .nbits import MICROSOFT, packed_bits
 
@@ -23,16 +23,16 @@ from .nbits import MICROSOFT, packed_bits
 class RowWriter(Protocol):
     """Puts other nodes in the place of a Gather."""
 
-    def __call__(self, work: Work, place: Place, form: Laid) -> None: ...
+    def __call__(self, work: Work, layer: Layer, form: Laid) -> None: ...
 
 
 _LEAST = 16
 """The operator's smallest block; sizes are powers of two."""
 
 
-def row_writer(place: Layer | Place, form: Laid, weight: np.ndarray, *, standard: bool) -> RowWriter | None:
+def row_writer(layer: Layer, form: Laid, weight: np.ndarray, *, standard: bool) -> RowWriter | None:
     """What makes a Gather read rows of integers; None if nothing can. ``standard`` operators where they do."""
-    if not isinstance(place, Place) or place.op != "Gather" or weight.dtype not in (np.float32, np.float16):
+    if layer.op != "Gather" or weight.dtype not in (np.float32, np.float16):
         return None
     plain = form.block == 0 and form.zero is None and weight.dtype == np.float32
     if standard and form.bits == 8 and plain:
@@ -46,14 +46,14 @@ def _block(form: Laid, weight: np.ndarray) -> int:
     return form.block or max(_LEAST, 1 << (weight.shape[1] - 1).bit_length())
 
 
-def _gather(work: Work, place: Place, form: Laid) -> None:
+def _gather(work: Work, layer: Layer, form: Laid) -> None:
     """Rows of integers, times their scales."""
-    node, stem = work.node(place), place.weight
+    node, stem = work.node(layer), layer.weight
     integers, scale = work.constant(f"{stem}/q", form.integers), work.constant(f"{stem}/rows", form.scale[:, None])
     out, index = node.output[0], node.input[1]
     rows, floats, scales = (work.names.fresh(f"{out}/{part}") for part in ("rows", "float", "scale"))
     work.replace(
-        place,
+        layer,
         [
             helper.make_node("Gather", [integers, index], [rows], node.name, axis=0),
             helper.make_node("Cast", [rows], [floats], work.names.fresh(f"{out}/Cast"), to=1),
@@ -63,9 +63,9 @@ def _gather(work: Work, place: Place, form: Laid) -> None:
     )
 
 
-def _block_quantized(work: Work, place: Place, form: Laid) -> None:
+def _block_quantized(work: Work, layer: Layer, form: Laid) -> None:
     """The operator that does both."""
-    node, stem = work.node(place), place.weight
+    node, stem = work.node(layer), layer.weight
     weight, bits = work.original.weights[stem], form.bits
     signed = form.integers.dtype.name.startswith("int")
     shift = 1 << (bits - 1) if signed else 0
@@ -88,4 +88,4 @@ def _block_quantized(work: Work, place: Place, form: Laid) -> None:
         block_size=_block(form, weight),
         bits=bits,
     )
-    work.replace(place, [made], domain=MICROSOFT)
+    work.replace(layer, [made], domain=MICROSOFT)

@@ -23,8 +23,8 @@ from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule
-from intaglio.passes.binarize.storage.storage import Bits, Coded, floats_like, store, stored_bytes
-from intaglio.passes.precision.places import Place, places
+from intaglio.passes.binarize.storage.storage import Bits, Coded, store, stored_bytes
+from intaglio.passes.precision.layout import independent
 from tests.passes.parsed import parsed
 from tests.passes.quantize.test_storage import MODELS as LAYERS
 from tests.passes.quantize.test_storage import feed, outputs
@@ -47,8 +47,8 @@ MODELS: dict[str, Callable[[], Model]] = {
 }
 
 
-def where_of(model: Model) -> Layer | Place:
-    found = [*Layers(model), *places(model)]
+def where_of(model: Model) -> Layer:
+    found = [*Layers(model), *independent(model)]
     return found[0]
 
 
@@ -61,7 +61,7 @@ def coded(model: Model, name: str, block: int = 0, *, half: bool = False) -> Cod
 def with_floats(model: Model, *entries: Coded) -> Model:
     changed = model.copy()
     for one in entries:
-        changed.weights[one.where.weight] = floats_like(one.where, one.code.floats(), model.weights[one.where.weight])
+        changed.weights[one.where.weight] = one.where.weight_like(one.code.floats(), model.weights[one.where.weight])
     return changed
 
 

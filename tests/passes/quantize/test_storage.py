@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -20,14 +21,13 @@ from intaglio.graph.model import Model
 from intaglio.graph.nodes import set_attribute
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.precision.grid import Grid, Quantized
-from intaglio.passes.precision.places import Place, fitting_block, laid, places, weight_bytes
+from intaglio.passes.precision.layout import fitting_block, independent, laid, weight_bytes
 from intaglio.passes.quantize.rounding.nearest import mse, nearest
 from intaglio.passes.quantize.storage.nbits import nbits_block, pack, packed_bits
 from intaglio.passes.quantize.storage.storage import Single, store
 from intaglio.passes.rounding.problem import Problem
 from tests.passes.parsed import parsed
 
-Anywhere = Layer | Place
 MODELS: dict[str, Callable[[], Model]] = {
     "conv": lambda: parsed(
         "float[N,32,5,5] x", "float[N,8,3,3] y", "float[8,32,3,3] w, float[8] b", "y = Conv(x, w, b)"
@@ -64,16 +64,16 @@ def the_layer(model: Model) -> Layer:
     return layer
 
 
-def rounded(where: Anywhere, weight: np.ndarray, grid: Grid, *, block: int = 0, symmetric: bool = True) -> Single:
+def rounded(where: Layer, weight: np.ndarray, grid: Grid, *, block: int = 0, symmetric: bool = True) -> Single:
     method = mse if grid.bits < 8 else nearest
-    block = fitting_block(where, weight.shape, block)
+    block = fitting_block(where, block)
     return Single(where, method(Problem(where.matrix(weight), grid, None, block, symmetric)))
 
 
-def floats(where: Anywhere, quantized: Quantized, weight: np.ndarray) -> np.ndarray:
+def floats(where: Layer, quantized: Quantized, weight: np.ndarray) -> np.ndarray:
     """The weight that the integers stand for, by another way than the storage takes."""
     matrix = quantized.floats()
-    if isinstance(where, Layer):
+    if not where.unfit:
         return where.weight_like(matrix, weight)
     rest = np.delete(np.array(weight.shape), where.axis)
     rows = matrix.reshape(weight.shape[where.axis], *rest)
@@ -138,7 +138,7 @@ def test_dequantized_weights_are_what_the_integers_stand_for(name: str) -> None:
         counted = sum(
             -(-w.size * (one.quantized.grid.stored_bits if w.dtype != np.float32 else 32) // 8) for w in parts
         )
-        assert weight_bytes(layer, weight.shape, one.quantized.grid, block=block, symmetric=symmetric) == counted
+        assert weight_bytes(layer, one.quantized.grid, block=block, symmetric=symmetric) == counted
         # what a reading of the definition gives, number by number
         node = stored.graph.node[0]
         np.testing.assert_allclose(
@@ -162,15 +162,15 @@ def by_definition(node: onnx.NodeProto, model: Model) -> np.ndarray:
 
 def test_blocks_of_convolutions_divide_the_input_channels() -> None:
     layer = the_layer(MODELS["conv"]())
-    assert fitting_block(layer, (8, 32, 3, 3), 16) == 16
-    assert fitting_block(layer, (8, 24, 3, 3), 16) == 12
-    assert fitting_block(layer, (8, 24, 3, 3), 32) == 24
-    assert fitting_block(layer, (8, 3, 3, 3), 16) == 0
-    assert fitting_block(layer, (8, 23, 3, 3), 16) == 0
-    assert fitting_block(layer, (8, 32, 3, 3), 1000) == 0
+    assert fitting_block(replace(layer, shape=(8, 32, 3, 3)), 16) == 16
+    assert fitting_block(replace(layer, shape=(8, 24, 3, 3)), 16) == 12
+    assert fitting_block(replace(layer, shape=(8, 24, 3, 3)), 32) == 24
+    assert fitting_block(replace(layer, shape=(8, 3, 3, 3)), 16) == 0
+    assert fitting_block(replace(layer, shape=(8, 23, 3, 3)), 16) == 0
+    assert fitting_block(replace(layer, shape=(8, 32, 3, 3)), 1000) == 0
     pointwise = the_layer(MODELS["pointwise"]())
-    assert fitting_block(pointwise, (8, 40, 1, 1), 16) == 16
-    assert fitting_block(pointwise, (8, 40, 1, 1), 64) == 0
+    assert fitting_block(replace(pointwise, shape=(8, 40, 1, 1)), 16) == 16
+    assert fitting_block(replace(pointwise, shape=(8, 40, 1, 1)), 64) == 0
     one = Single(layer, nearest(Problem(np.ones((1, 8, 288)), Grid(4), None, 20)))
     with pytest.raises(ValueError, match="blocks of 20 do not fit"):
         store(MODELS["conv"](), [one])
@@ -273,7 +273,7 @@ OTHERS: dict[str, Callable[[], Model]] = {
 @pytest.mark.parametrize("form", ["dq", "nbits"])
 def test_weights_that_are_no_layers_are_stored_as_well(name: str, form: str) -> None:
     model = OTHERS[name]()
-    found = places(model)
+    found = independent(model)
     assert found
     for bits, symmetric in product((2, 4, 8), (True, False)):
         entries = [
@@ -286,15 +286,15 @@ def test_weights_that_are_no_layers_are_stored_as_well(name: str, form: str) -> 
 
 
 def test_every_output_channel_of_a_transposed_convolution_has_a_scale() -> None:
-    (place,) = places(OTHERS["transposed"]())
+    (place,) = independent(OTHERS["transposed"]())
     assert place.axis == 1
-    (place,) = places(OTHERS["transposed, depthwise"]())
+    (place,) = independent(OTHERS["transposed, depthwise"]())
     assert place.axis == 0
 
 
 def test_tables_are_not_dequantized_as_a_whole() -> None:
     model = OTHERS["table"]()
-    (place,) = places(model)
+    (place,) = independent(model)
     expected_ops = {2: ["GatherBlockQuantized"], 4: ["GatherBlockQuantized"], 8: ["Gather", "Cast", "Gather", "Mul"]}
     for bits, names in expected_ops.items():
         stored = store(model, [rounded(place, model.weights["w"], Grid(bits))])
