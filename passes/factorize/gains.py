@@ -56,7 +56,7 @@ class Gains:
         return found
 
     def _whole(self, site: Site) -> Layer:
-        return self._described(site.node, self.shapes, self.model.weights)
+        return self._described(site.proto, self.shapes, self.model.weights)
 
     def _stages(self, unit: Unit, option: Option) -> list[Layer]:
         scheme = SCHEMES[option.scheme]
@@ -64,7 +64,7 @@ class Gains:
         found = []
         for site in unit.sites:
             nodes = blank.nodes[site.place]
-            constants = {**blank.weights, **{i: self.model.weights[i] for i in site.node.input if self._constant(i)}}
+            constants = {**blank.weights, **{i: self.model.weights[i] for i in site.proto.input if self._constant(i)}}
             shapes = index_of(self._alone(site, nodes, constants)).shapes
             found += [self._described(node, shapes, constants) for node in nodes]
         return found
@@ -76,10 +76,10 @@ class Gains:
         """The nodes as a model of their own, for their shapes."""
         inputs = [
             helper.make_tensor_value_info(name, self.shapes.dtypes[name], self.shapes.dims[name])
-            for name in dict.fromkeys(site.node.input)
+            for name in dict.fromkeys(site.proto.input)
             if name and name not in self.model.weights
         ]
-        graph = helper.make_graph(nodes, "stages", inputs, [onnx.ValueInfoProto(name=site.output)])
+        graph = helper.make_graph(nodes, "stages", inputs, [onnx.ValueInfoProto(name=site.node)])
         opsets = [helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
         read = {i for n in nodes for i in n.input}
         proto = onnx.ModelProto(ir_version=self.model.proto.ir_version, graph=graph, opset_import=opsets)

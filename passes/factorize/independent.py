@@ -30,9 +30,9 @@ def alone(model: Model, looked: Model, plan: Mapping[int, tuple[Unit, Option]], 
     done = Done()
     fitted = 0
     for unit, option in sorted(plan.values(), key=lambda pair: pair[0].site.place):
-        scheme, layer = SCHEMES[option.scheme], layers.get(unit.site.output)
+        scheme, layer = SCHEMES[option.scheme], layers.get(unit.site.node)
         wanted = wanted_of(looked, unit, layers, targets, cache, NOISE_STRENGTH)
-        matrices = unit.site.matrices(model.weights[unit.weight])
+        matrices = unit.matrices(model)
         with blas_threads_for(unit.site.columns):
             factors = scheme.factor(unit.site, matrices, option.rank, wanted.moments if wanted else None)
         if wanted is not None and layer is not None and layer.bias is not None:

@@ -222,7 +222,7 @@ class Job:
         """Of every unit the cheapest scheme at the rank that stands out of noise, rounded up to what is aligned."""
         harms = []
         for unit, table in zip(self.units, self.tables, strict=True):
-            matrices = unit.site.matrices(self.model.weights[unit.weight])
+            matrices = unit.matrices(self.model)
             least = {n: SCHEMES[n].noise_rank(unit.site, matrices) for n in {o.scheme for o in table.options}}
             harms.append(np.array([0.0 if o.rank >= least[o.scheme] else 1.0 for o in table.options]))
         return self.plan.each(harms, 0.5)

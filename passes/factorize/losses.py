@@ -51,7 +51,7 @@ class Table:
 
 def by_weights(model: Model, unit: Unit, options: Sequence[Option]) -> Table:
     """Relative squared errors of the weight."""
-    matrices = unit.site.matrices(model.weights[unit.weight])
+    matrices = unit.matrices(model)
     total = max(float(np.square(matrices).sum()), 1e-30)
     losses: list[float] = []
     for name, group in _by_scheme(options):
@@ -93,8 +93,8 @@ def by_outputs(
         effects.start_at(min(site.place for site in unit.sites))
         wanted = wanted_of(model, unit, layers, targets, cache, strength)
         with blas_threads_for(unit.site.columns):
-            found[k] = _measured(model, unit, options, layers.get(unit.site.output), wanted, effects)
-        left = [layers[tables[j][0].site.output] for j in order[done + 1 :] if tables[j][0].site.output in layers]
+            found[k] = _measured(model, unit, options, layers.get(unit.site.node), wanted, effects)
+        left = [layers[tables[j][0].site.node] for j in order[done + 1 :] if tables[j][0].site.node in layers]
         cache.retain([n for one in left for n in (one.x, targets.of(one).tensor, *targets.of(one).others)])
         tick(done + 1, len(tables))
     return [found[k] for k in range(len(tables))]
@@ -119,7 +119,7 @@ def wanted_of(
     strength: float = STRENGTH,
 ) -> Wanted | None:
     """What the original's layer makes of the original's activations; None where it has no moments."""
-    layer = layers.get(unit.site.output)
+    layer = layers.get(unit.site.node)
     if layer is None or unit.site.columns > LARGEST:
         return None
     target = targets.of(layer)
@@ -138,7 +138,7 @@ def _measured(
     effects: Effects,
 ) -> Table:
     site = unit.site
-    matrices = wanted.weight if wanted is not None else site.matrices(model.weights[unit.weight])
+    matrices = wanted.weight if wanted is not None else unit.matrices(model)
     moments = wanted.moments if wanted is not None else None
     total = max(float(np.square(matrices).sum()), 1e-30)
     tried: dict[str, list[tuple[Option, Floats, float]]] = {}
@@ -181,7 +181,7 @@ def constants_of(
 ) -> dict[str, Floats]:
     """The weight of the product, and the bias that keeps what a mean input gives."""
     if layer is None or wanted is None:
-        return {unit.weight: unit.site.weight_of(product, model.weights[unit.weight])}
+        return {unit.weight: unit.weight_of(product, model)}
     changed = {layer.weight: layer.weight_like(product, model.weights[layer.weight])}
     if layer.bias is not None:
         # the weights of the original were a perfect fit, so its own bias is right but for the rank

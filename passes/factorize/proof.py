@@ -19,7 +19,7 @@ def prove(reference: Model, small: Model, splits: Sequence[Split], real: Sequenc
         ProofFailed: they differ; names the first layer at which they do.
         BadModel: one of them does not run.
     """
-    made = {site.output for s in splits for site in s.unit.sites}
+    made = {site.node for s in splits for site in s.unit.sites}
     inner = [name for name in index_of(reference).place if name in made]
     names = list(dict.fromkeys([*inner, *(o.name for o in reference.graph.output)]))
     return prove_equal(reference, small, [names], proof_inputs(reference, real, seed), _CLAIM)

@@ -63,7 +63,7 @@ def product(model: Model, splits: Sequence[Split], weights: Mapping[str, np.ndar
     changed.weights.update(weights or {})
     for one in splits:
         stored = _as_stored(one.factors, model.weights[one.unit.weight].dtype)
-        changed.weights[one.unit.weight] = one.unit.site.weight_of(stored.product(), model.weights[one.unit.weight])
+        changed.weights[one.unit.weight] = one.unit.weight_of(stored.product(), model)
     return changed
 
 
@@ -80,7 +80,7 @@ def _chain(factors: Factors) -> list[Floats]:
 
 
 def _dense_arrays(site: Site, scheme: Scheme, factors: Factors) -> list[Floats]:
-    return [m.T if site.flipped else m for m in _chain(factors)]
+    return [m.T if site.axis else m for m in _chain(factors)]
 
 
 def _conv_arrays(site: Site, scheme: Scheme, factors: Factors) -> list[Floats]:
@@ -113,10 +113,10 @@ Named = Sequence[tuple[str, np.ndarray]]
 
 
 def _conv_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
-    stages, x = scheme.stages(site, max(factors.rank)), site.node.input[0]
+    stages, x = scheme.stages(site, max(factors.rank)), site.proto.input[0]
     for k, ((name, array), stage) in enumerate(zip(named, stages, strict=True)):
         node, last = _stage(site, k, len(named), names), k == len(named) - 1
-        node.input.extend([x, name, *(site.node.input[2:] if last else ())])
+        node.input.extend([x, name, *(site.proto.input[2:] if last else ())])
         node.attribute.extend(_window(site, stage.axes, array.shape[2:]))
         x = node.output[0]
         yield node
@@ -129,13 +129,13 @@ def _window(site: Site, axes: tuple[int, ...], kernel: tuple[int, ...]) -> Itera
     yield make("kernel_shape", list(kernel))
     yield make("group", site.groups)
     for name in ("strides", "dilations"):
-        values = attribute(site.node, name, None) or [1] * rank
+        values = attribute(site.proto, name, None) or [1] * rank
         yield make(name, [values[a] if a in axes else 1 for a in range(rank)])
-    auto = attribute(site.node, "auto_pad", "NOTSET")
+    auto = attribute(site.proto, "auto_pad", "NOTSET")
     if auto not in ("NOTSET", ""):
         yield make("auto_pad", auto)
         return
-    pads = attribute(site.node, "pads", None) or [0] * (2 * rank)
+    pads = attribute(site.proto, "pads", None) or [0] * (2 * rank)
     yield make("pads", [pads[a] if a % rank in axes else 0 for a in range(2 * rank)])
 
 
@@ -146,11 +146,11 @@ def _gemm_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, name
         node.input.extend([x, name] if site.operand else [name, x])
         make = onnx.helper.make_attribute
         own = "transB" if site.operand else "transA"
-        node.attribute.append(make(own, int(attribute(site.node, own, 0))))
-        node.attribute.append(make(carried, int(attribute(site.node, carried, 0)) if k == 0 else 0))
+        node.attribute.append(make(own, int(attribute(site.proto, own, 0))))
+        node.attribute.append(make(carried, int(attribute(site.proto, carried, 0)) if k == 0 else 0))
         if last:
-            node.input.extend(site.node.input[2:])
-            node.attribute.extend(a for a in site.node.attribute if a.name in ("alpha", "beta"))
+            node.input.extend(site.proto.input[2:])
+            node.attribute.extend(a for a in site.proto.attribute if a.name in ("alpha", "beta"))
         x = node.output[0]
         yield node
 
@@ -167,8 +167,8 @@ def _matmul_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, na
 def _table_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
     (table, _), *rest = named
     looked = _stage(site, 0, len(named), names)
-    looked.input.extend([table, site.node.input[1]])
-    looked.attribute.extend(site.node.attribute)
+    looked.input.extend([table, site.proto.input[1]])
+    looked.attribute.extend(site.proto.attribute)
     yield looked
     x = looked.output[0]
     for k, (name, _) in enumerate(rest, start=1):
@@ -189,5 +189,5 @@ _NODES: dict[str, Callable[[Site, Scheme, Factors, Named, Names], Iterator[onnx.
 def _stage(site: Site, number: int, count: int, names: Names, op: str = "") -> onnx.NodeProto:
     """A node without operands; the last one makes what the layer made."""
     node = onnx.NodeProto(op_type=op or site.op, name=f"{site.name}/{number}")
-    node.output.append(site.output if number == count - 1 else names.fresh(f"{site.output}_{number}"))
+    node.output.append(site.node if number == count - 1 else names.fresh(f"{site.node}_{number}"))
     return node

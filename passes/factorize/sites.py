@@ -6,102 +6,47 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from math import prod
 
 import numpy as np
 import onnx
 
-from ...graph.dtypes import is_float
 from ...graph.errors import UsageError
 from ...graph.index import index_of
-from ...graph.layer import Floats
+from ...graph.layer import Floats, Layer
+from ...graph.layers import STACK, Layers, Unused
 from ...graph.model import Model
-from ...graph.nodes import attribute, display_name, is_standard
+from ...graph.nodes import display_name
 from ...graph.shapes import Shapes
 
-LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "Einsum", "LSTM", "GRU", "RNN"))
-"""Operators that are listed where one of their operands is, or stands for, a matrix of float weights."""
-_FACTORED = frozenset(("Conv", "Gemm", "MatMul", "Gather"))
-_NAMES = {"ConvTranspose": "transposed convolutions", "Einsum": "Einsum operators"}
+_KEPT = {"ConvTranspose": "transposed convolutions", **dict.fromkeys(("LSTM", "GRU", "RNN"), "recurrent layers")}
 
 
 @dataclass(frozen=True)
-class Site:
-    """A node and its constant weight, seen as matrices of (outputs, columns) side by side, one for each group.
+class Site(Layer):
+    """A layer that could be split, with the sizes that tell what it costs.
 
-    Columns of a convolution are ordered by kernel position, then by input channel; looking up row *k* of a table is
-    multiplying by a unit vector. ``operand`` is which input the weight is. ``in_size`` and ``out_size`` are the pixels
-    of a convolution, ``rows`` how many rows the other operators multiply, all for a batch as the model has it (1 where
-    it is free).
+    ``in_size`` and ``out_size`` are the pixels of a convolution, ``rows`` how many rows other operators multiply, all for
+    a batch as the model has it (1 where it is free).
     """
 
-    name: str
-    node: onnx.NodeProto = field(repr=False, hash=False, compare=False)
-    place: int
-    operand: int
-    weight: str
-    groups: int
-    outputs: int
-    channels: int
-    kernel: tuple[int, ...] = ()
+    proto: onnx.NodeProto = field(default_factory=onnx.NodeProto, repr=False, hash=False, compare=False)
     in_size: tuple[int, ...] = ()
     out_size: tuple[int, ...] = ()
     rows: int = 1
 
     @property
-    def op(self) -> str:
-        return self.node.op_type
-
-    @property
-    def x(self) -> str:
-        """The tensor that is multiplied."""
-        return self.node.input[1 - self.operand]
-
-    @property
-    def output(self) -> str:
-        return self.node.output[0]
-
-    @property
-    def positions(self) -> int:
-        """Kernel positions."""
-        return int(np.prod(self.kernel, dtype=np.int64))
-
-    @property
-    def columns(self) -> int:
-        return self.channels * self.positions
-
-    @property
-    def flipped(self) -> bool:
-        """Whether the weight's matrix is stored as (columns, outputs)."""
-        if self.op == "Gemm":
-            return self.operand != bool(attribute(self.node, "transB" if self.operand else "transA", 0))
-        return self.op in ("MatMul", "Gather") and (self.operand == 1 or self.op == "Gather")
-
-    def matrices(self, weight: Floats) -> Floats:
-        """Shapes: -> (groups, outputs, columns)."""
-        w = np.asarray(weight, dtype=np.float64)
-        if self.op == "Conv":
-            split = w.reshape(self.groups, self.outputs, self.channels, -1)
-            return np.ascontiguousarray(split.transpose(0, 1, 3, 2)).reshape(self.groups, self.outputs, -1)
-        return (w.T if self.flipped else w)[None]
-
-    def weight_of(self, matrices: Floats, like: Floats) -> Floats:
-        """The inverse, with the shape and type of ``like``."""
-        if self.op == "Conv":
-            split = matrices.reshape(self.groups, self.outputs, -1, self.channels).transpose(0, 1, 3, 2)
-            return np.ascontiguousarray(split.reshape(like.shape), dtype=like.dtype)
-        return np.ascontiguousarray(matrices[0].T if self.flipped else matrices[0], dtype=like.dtype)
-
-    @property
     def form(self) -> tuple[object, ...]:
         """Sites of one form see their weight as the same matrices."""
-        return self.op, self.operand, self.groups, self.flipped
+        return self.op, self.operand, self.groups, self.axis
 
     @property
     def macs(self) -> int:
         """What the node costs now."""
         if self.op == "Gather":
             return 0
-        return self.rows * self.groups * self.outputs * self.columns * int(np.prod(self.out_size, dtype=np.int64))
+        return self.rows * self.groups * self.outputs * self.columns * prod(self.out_size)
 
 
 @dataclass(frozen=True)
@@ -122,6 +67,15 @@ class Unit:
     @property
     def weight(self) -> str:
         return self.site.weight
+
+    def matrices(self, model: Model) -> Floats:
+        """The weight as it is stored, without ``alpha``. Shapes: -> (groups, outputs, columns)."""
+        return self.site.folded(np.asarray(model.weights[self.weight], dtype=np.float64))
+
+    def weight_of(self, matrices: Floats, model: Model) -> Floats:
+        """The inverse, with the shape and type of the model's weight."""
+        old = model.weights[self.weight]
+        return np.ascontiguousarray(self.site.unfolded(matrices, old.shape), dtype=old.dtype)
 
     @property
     def macs(self) -> int:
@@ -145,22 +99,22 @@ def find(model: Model) -> tuple[list[Unit], list[Whole]]:
     """All weights that could be split, in graph order, and the layers that cannot be with the reason."""
     index = index_of(model)
     sites: dict[str, list[Site]] = defaultdict(list)
-    whole: list[Whole] = []
-    for place, node in enumerate(index.nodes):
-        found = _site(model, index.shapes, place, node)
+    whole: dict[str, Whole] = {}
+    for one in Layers(model).found:
+        found = one.reason if isinstance(one, Unused) else _site(model, index.shapes, one)
         if isinstance(found, Site):
             sites[found.weight].append(found)
         elif found:
-            whole.append(Whole(display_name(node), node.op_type, found))
+            whole.setdefault(one.node, Whole(one.name, one.op, found))
     units = []
     for weight, users in sites.items():
         readers = [display_name(r.node) if r.node else "the graph's outputs" for r in index.reads(weight)]
         obstacle = _sharing(users, readers)
         if obstacle:
-            whole += [Whole(site.name, site.op, obstacle) for site in users]
+            whole |= {site.node: Whole(site.name, site.op, obstacle) for site in users}
         else:
             units.append(Unit(tuple(users)))
-    return units, whole
+    return units, list(whole.values())
 
 
 def _sharing(users: Sequence[Site], readers: Sequence[str]) -> str:
@@ -172,93 +126,24 @@ def _sharing(users: Sequence[Site], readers: Sequence[str]) -> str:
     return ""
 
 
-def _site(model: Model, shapes: Shapes, place: int, node: onnx.NodeProto) -> Site | str:
-    """The site that a node is, the reason why it is none, or nothing for a node that is no layer."""
-    if not is_standard(node) or node.op_type not in LAYERS:
+def _site(model: Model, shapes: Shapes, layer: Layer) -> Site | str:
+    """The site that a layer is, the reason why it is none, or nothing for a table of which constant rows are chosen."""
+    table = layer.op == "Gather"
+    if layer.op in _KEPT:
+        return f"{_KEPT[layer.op]} are not split into factors"
+    if table and (layer.x in model.weights or min(layer.shape) < 2):
         return ""
-    candidates = (0,) if node.op_type == "Gather" else (1, 0) if node.op_type in ("Gemm", "MatMul") else (1,)
-    constants = [i for i in candidates if i < len(node.input) and node.input[i] in model.weights]
-    if not constants:
-        return _computed(model, node)
-    weight = model.weights[node.input[constants[0]]]
-    kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
-    if not is_float(kind):
-        return "" if node.op_type == "Gather" else f"its weight is {weight.dtype}"
-    if node.op_type == "Gather":
-        return _table(model, shapes, place, node)
-    if node.op_type not in _FACTORED:
-        return f"{_NAMES.get(node.op_type, 'recurrent layers')} are not split into factors"
-    if len(constants) > 1:
+    if layer.op in ("Gemm", "MatMul") and layer.x in model.weights:
         return "both its operands are constant"
-    if weight.dtype.kind != "f":
-        return f"its weight is {weight.dtype}, in which numpy does not calculate"
-    if node.op_type == "Conv":
-        return _conv(model, shapes, place, node)
-    return _dense(model, shapes, place, node, constants[0])
-
-
-def _computed(model: Model, node: onnx.NodeProto) -> str:
-    """Why a layer whose weight follows from constants stays whole; nothing for products of activations."""
-    if node.op_type in ("Gather", "Einsum"):
-        return ""
-    index = index_of(model)
-    for i in (1, 0):
-        maker = index.makers.get(node.input[i]) if i < len(node.input) else None
-        if maker is not None and maker.input and all(name in model.weights for name in maker.input if name):
-            return f"its weight is computed by {maker.op_type} {display_name(maker)!r}"
-    return "its weight is computed" if node.op_type in ("Conv", "ConvTranspose") else ""
-
-
-def _conv(model: Model, shapes: Shapes, place: int, node: onnx.NodeProto) -> Site | str:
-    weight, groups = model.weights[node.input[1]], int(attribute(node, "group", 1))
-    x, y = shapes.dims.get(node.input[0]), shapes.dims.get(node.output[0])
-    if x is None or y is None:
+    if layer.op == "MatMul" and len(layer.shape) != 2:
+        return STACK
+    x, y = shapes.dims.get(layer.x), shapes.dims.get(layer.node)
+    if (y is None and not table) or (x is None and layer.op == "Conv"):
         return "its shape is not known before it runs"
-    kernel = tuple(int(k) for k in weight.shape[2:])
-    if weight.shape[0] % groups or not weight.size:
-        return "its weight is empty, or no multiple of its groups"
-    return Site(
-        display_name(node),
-        node,
-        place,
-        1,
-        node.input[1],
-        groups,
-        weight.shape[0] // groups,
-        weight.shape[1],
-        kernel,
-        tuple(x[2:]),
-        tuple(y[2:]),
-        rows=int(x[0]),
-    )
-
-
-def _dense(model: Model, shapes: Shapes, place: int, node: onnx.NodeProto, operand: int) -> Site | str:
-    weight = model.weights[node.input[operand]]
-    if weight.ndim != 2:
-        return f"its weight has {weight.ndim} axes: a batch of matrices, or a vector"
-    if not weight.size:
-        return "its weight is empty"
-    y = shapes.dims.get(node.output[0])
-    if y is None:
-        return "its shape is not known before it runs"
-    site = Site(display_name(node), node, place, operand, node.input[operand], 1, 1, 1)
-    columns, outputs = weight.shape if site.flipped else weight.shape[::-1]
-    rows = int(np.prod(y, dtype=np.int64)) // max(1, outputs)
-    return Site(site.name, node, place, operand, site.weight, 1, outputs, columns, rows=rows)
-
-
-def _table(model: Model, shapes: Shapes, place: int, node: onnx.NodeProto) -> Site | str:
-    table = model.weights[node.input[0]]
-    if table.ndim != 2 or node.input[1] in model.weights or min(table.shape) < 2:
-        return ""  # no embedding, but a choice of constants
-    if attribute(node, "axis", 0) not in (0, -2):
-        return "it looks up columns of its table, not rows"
-    if table.dtype.kind != "f":
-        return f"its table is {table.dtype}, in which numpy does not calculate"
-    y = shapes.dims.get(node.output[0])
-    rows = int(np.prod(y, dtype=np.int64)) // table.shape[1] if y is not None else 1
-    return Site(display_name(node), node, place, 0, node.input[0], 1, table.shape[1], table.shape[0], rows=rows)
+    site = partial(Site, **vars(layer), proto=model.graph.node[layer.place])
+    if layer.window is not None and x is not None and y is not None:
+        return site(in_size=tuple(x[2:]), out_size=tuple(y[2:]), rows=x[0])
+    return site(rows=prod(y) // layer.outputs if y is not None else 1)
 
 
 def chosen(units: Sequence[Unit], whole: Sequence[Whole], include: Sequence[str], exclude: Sequence[str]) -> set[int]:
@@ -301,7 +186,7 @@ def _matcher(pattern: str) -> Callable[[str], object]:
 def by_name(units: Sequence[Unit], name: str) -> int:
     """The number of the unit that a user means. Raises UsageError where there is none."""
     for k, unit in enumerate(units):
-        if name in (unit.weight, *(s.name for s in unit.sites), *(s.output for s in unit.sites)):
+        if name in (unit.weight, *(s.name for s in unit.sites), *(s.node for s in unit.sites)):
             return k
     raise UsageError(
         f"there is no layer {name!r} that can be split into factors", fix=f"choose one of {', '.join(_some(units))}"

@@ -46,7 +46,7 @@ def by_weights(model: Model, plan: Mapping[int, tuple[Unit, Option]], names: Nam
     found = []
     for unit, option in plan.values():
         scheme = SCHEMES[option.scheme]
-        factors = scheme.factor(unit.site, unit.site.matrices(model.weights[unit.weight]), option.rank)
+        factors = scheme.factor(unit.site, unit.matrices(model), option.rank)
         found.append(split(model, unit, scheme, factors, names))
     return found
 
@@ -71,17 +71,17 @@ class Walk:
         self.refit, self.tick = refit, tick
         self.names = Names(model)
         self.planned = {
-            unit.site.output: (unit, option)
+            unit.site.node: (unit, option)
             for unit, option in plan.values()
-            if unit.site.output in layers and unit.site.columns <= LARGEST
+            if unit.site.node in layers and unit.site.columns <= LARGEST
         }
-        rest = {k: (u, o) for k, (u, o) in plan.items() if u.site.output not in self.planned}
+        rest = {k: (u, o) for k, (u, o) in plan.items() if u.site.node not in self.planned}
         self.splits = by_weights(model, rest, self.names)
         self.weights: dict[str, np.ndarray] = {}
 
     @one_blas_thread
     def run(self) -> Done:
-        dirty = {site.output for s in self.splits for site in s.unit.sites}
+        dirty = {site.node for s in self.splits for site in s.unit.sites}
         place = index_of(self.model).place
         layers = sorted(self.layers.values(), key=lambda layer: place[layer.node])
         self._update()

@@ -38,7 +38,7 @@ def the_unit(model: Model) -> Unit:
 def factored(model: Model, unit: Unit, name: str, rank: int, moments: np.ndarray | None = None) -> Model:
     """The model with one unit split by a scheme."""
     scheme = SCHEMES[name]
-    matrices = unit.site.matrices(model.weights[unit.weight])
+    matrices = unit.matrices(model)
     factors = scheme.factor(unit.site, matrices, rank, moments)
     return apply(model, [split(model, unit, scheme, factors, Names(model))])
 

@@ -57,7 +57,7 @@ def test_a_shared_weight_is_split_once() -> None:
     (unit,), _ = find(model)
     assert len(unit.sites) == 2
     scheme = SCHEMES["svd"]
-    factors = scheme.factor(unit.site, unit.site.matrices(model.weights["w"]), 8)
+    factors = scheme.factor(unit.site, unit.matrices(model), 8)
     small = apply(model, [split(model, unit, scheme, factors, Names(model))])
     assert len(small.weights) == 2
     assert len(small.graph.node) == 5

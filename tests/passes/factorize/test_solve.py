@@ -47,7 +47,7 @@ def conv(seed: int = 0, groups: int = 1):  # type: ignore[no-untyped-def]
 def test_factors_for_real_inputs_lose_less_at_the_output_than_those_of_weights(name: str, groups: int) -> None:
     model = conv(groups=groups)
     site, scheme = the_unit(model).site, SCHEMES[name]
-    matrices, moments = site.matrices(model.weights["w"]), moments_of(site.columns, groups)
+    matrices, moments = site.folded(model.weights["w"].astype(np.float64)), moments_of(site.columns, groups)
     for rank in (2, 4):
         aware, blind = (scheme.factor(site, matrices, rank, h).product() for h in (moments, None))
         for g in range(groups):
@@ -75,7 +75,7 @@ def test_a_weight_of_low_rank_is_found_again() -> None:
     w = by_slot.transpose(1, 3, 2, 0).astype(np.float32)
     model = layer("Conv", {"x": [1, 6, 7, 7]}, {"w": np.ascontiguousarray(w)}, ["x", "w"])
     unit = the_unit(model)
-    matrices = unit.site.matrices(model.weights["w"])
+    matrices = unit.matrices(model)
     for h in (None, moments_of(unit.site.columns)):
         product = SCHEMES["spatial"].factor(unit.site, matrices, 2, h).product()
         assert gap(matrices, product) < 1e-5
@@ -84,7 +84,7 @@ def test_a_weight_of_low_rank_is_found_again() -> None:
 def test_components_are_as_large_in_one_factor_as_in_the_other() -> None:
     model = conv()
     site = the_unit(model).site
-    factors = SCHEMES["spatial"].factor(site, site.matrices(model.weights["w"]), 4)
+    factors = SCHEMES["spatial"].factor(site, site.folded(model.weights["w"].astype(np.float64)), 4)
     inner = np.linalg.norm(factors.inner[0], axis=1)
     outer = np.sqrt(np.square(factors.middle[0]).sum(axis=(0, 1)))
     np.testing.assert_allclose(inner, outer, rtol=1e-6)
@@ -117,7 +117,7 @@ def test_full_rank_with_moments_is_exact_for_wide_outputs() -> None:
 def test_degenerate_layers_give_finite_factors(name: str, case: str) -> None:
     model = conv()
     site, scheme = the_unit(model).site, SCHEMES[name]
-    w, h = site.matrices(model.weights["w"]), moments_of(site.columns)
+    w, h = site.folded(model.weights["w"].astype(np.float64)), moments_of(site.columns)
     if case == "zero weight":
         w = np.zeros_like(w)
     if case == "dead inputs":
