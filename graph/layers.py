@@ -44,7 +44,7 @@ class Unused:
 class Layers:
     """The layers of a model, in graph order.
 
-    ``found`` has every weight with the reason where it is none of a layer, ``weighted`` all layers. Iteration, length and
+    ``found`` has all weights: ``weighted`` are layers, ``unused`` have the reason why they are none. Iteration, length and
     ``by_output`` are of the layers that can be fitted on activations.
     """
 
@@ -59,6 +59,10 @@ class Layers:
     @cached_property
     def weighted(self) -> tuple[Layer, ...]:
         return tuple(one for one in self.found if isinstance(one, Layer))
+
+    @cached_property
+    def unused(self) -> tuple[Unused, ...]:
+        return tuple(one for one in self.found if isinstance(one, Unused))
 
     @cached_property
     def by_output(self) -> dict[str, Layer]:

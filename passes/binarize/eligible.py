@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -11,9 +11,9 @@ import numpy as np
 from ...graph.errors import BadModel
 from ...graph.index import index_of
 from ...graph.layer import Layer
-from ...graph.layers import Layers
+from ...graph.layers import Layers, Unused
 from ...graph.model import Model
-from ...graph.nodes import display_name, is_standard, reads
+from ...graph.nodes import reads
 from ..precision.layout import independent
 from ..rewrite.edit import chosen_nodes
 
@@ -26,8 +26,7 @@ NOT_ASKED = "left out by --include or --exclude"
 SPARED = "stays in float to keep the accuracy"
 FIRST, LAST = "the first layer, which sees the input", "the last layer, which makes the output"
 DEPTHWISE = "depthwise: a handful of weights for each channel, all of which matter"
-INTEGERS = "its weights are computed from constants already: quantized or binarized before"
-COMPUTED = "its weights are computed in every run"
+RECURRENT = "recurrent: errors add up over time"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ def chosen(
     names = index_of(model).names
     wanted = zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True)
     asked = {node.output[0] for node, chosen in wanted if chosen and node.output}
-    layers: dict[str, Layer] = {one.node: one for one in Layers(model)}
+    every = Layers(model)
+    layers: dict[str, Layer] = {one.node: one for one in every}
     others = {one.node: one for one in independent(model) if one.op == "ConvTranspose"}
     found = Chosen({}, {}, {}, names)
     ends = {} if edges else _edges(model, {*layers, *others})
@@ -70,7 +70,7 @@ def chosen(
             continue
         _require_numbers(where, model, names[node])
         (found.independent if where.unfit else found.layers)[node] = where
-    for name, reason in _others(model, {*layers, *others}):
+    for name, reason in _others(every, {*layers, *others}):
         found.skipped.setdefault(name, reason)
     return found
 
@@ -112,16 +112,10 @@ def _edges(model: Model, layers: set[str]) -> dict[str, str]:
     return found
 
 
-def _others(model: Model, known: set[str]) -> Iterator[tuple[str, str]]:
-    """Nodes that are like layers, but whose weights are no floats of the file."""
-    constant = index_of(model).constant
-    for node in model.graph.node:
-        if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose") and is_standard(node):
-            if node.output[0] in known or node.input[1] in model.weights:
-                continue
-            if node.op_type != "MatMul" or node.input[1] in constant:
-                yield display_name(node), INTEGERS if node.input[1] in constant else COMPUTED
-        elif node.op_type in ("LSTM", "GRU", "RNN") and is_standard(node):
-            yield display_name(node), "recurrent: errors add up over time"
-        elif node.op_type.startswith(("MatMulNBits", "MatMul1Bit", "QLinear", "BConv", "BGemm", "MatMulInteger")):
-            yield display_name(node), INTEGERS
+def _others(layers: Layers, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Nodes with weights that cannot become bits."""
+    for one in layers.found:
+        if isinstance(one, Unused):
+            yield one.name, one.reason
+        elif one.node not in known and one.op != "Gather":
+            yield one.name, RECURRENT if one.op in ("LSTM", "GRU", "RNN") else one.unfit

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...graph.errors import BadModel, NothingChanged, ProofFailed, UsageError
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ...measure.run.inputs import runnable_inputs
@@ -83,7 +84,8 @@ def _noise(result: Result, data: DataSource | None) -> dict[str, float]:
 
 
 def _nothing(result: Result, done: str) -> NothingChanged:
-    reasons = sorted(set(result.outcome.skipped.values()))
+    unused = Layers(result.reference).unused
+    reasons = sorted({*result.outcome.skipped.values()} or {one.reason for one in unused})
     return NothingChanged(
         f"nothing was {done}",
         why="; ".join(reasons[:4]) or "the model has no layers with constant weights",

@@ -13,7 +13,7 @@ import onnx
 
 from ....graph.bits import IN_BITS, bit_operator
 from ....graph.index import index_of
-from ....graph.layers import Layers
+from ....graph.layers import Layers, Unused
 from ....graph.model import Model
 from ....graph.nodes import display_name, is_standard
 from .kernels import KERNELS, RECTIFIERS, Kernel
@@ -52,7 +52,9 @@ class _Work:
         self.model, self.allowed, self.between = model, allowed, between
         index = index_of(model)
         self.nodes, self.types, self.uses = index.nodes, index.shapes.dtypes, index.uses
-        self.biased = {one.output: one.node for one in Layers(model) if one.output != one.node}
+        layers = Layers(model)
+        self.biased = {one.output: one.node for one in layers if one.output != one.node}
+        self.unfit = {one.node: one.reason if isinstance(one, Unused) else one.unfit for one in layers.found}
         self.outputs = index.outputs
         self.made: dict[str, Kernel] = {}  # tensors that could be integers, and what makes them
         self.chosen: list[int] = []
@@ -102,7 +104,8 @@ class _Work:
         data = self._data(node, kernel)
         if any(self.types.get(x) != onnx.TensorProto.FLOAT for x in data):
             return "it does not compute in float32"
-        obstacle = kernel.obstacle(node, self.model)
+        obstacle = self.unfit.get(node.output[0], "") if kernel.weight is not None else ""
+        obstacle = obstacle or kernel.obstacle(node, self.model)
         if obstacle:
             return obstacle
         if not data:

@@ -14,7 +14,7 @@ Sources: ONNX operators DynamicQuantizeLinear and MatMulInteger; ONNX Runtime co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ import onnx
 from onnx import TensorProto
 
 from ....graph.errors import BadModel
+from ....graph.layers import LEFT, STACK, Layers
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard
 from ...precision.grid import TINY, WEIGHTS8, Grid
@@ -68,7 +69,8 @@ def dynamic_int8(
             why="; ".join(model.notes),
             fix="export the model again with a newer one",
         )
-    job = _Work(Edit(model), _NARROWER if reduce_range else WEIGHTS8, smallest)
+    reasons = {one.node: one.reason for one in Layers(model).unused}
+    job = _Work(Edit(model), _NARROWER if reduce_range else WEIGHTS8, smallest, reasons)
     done: dict[str, str] = {}
     skipped: dict[str, str] = {}
     for node, chosen in zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True):
@@ -101,6 +103,7 @@ class _Work:
     edit: Edit
     grid: Grid
     smallest: int
+    reasons: Mapping[str, str]
     _integers: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     _stored: dict[tuple[object, ...], tuple[str, str]] = field(default_factory=dict)
 
@@ -112,7 +115,7 @@ class _Work:
         """Operand ``i`` as a constant float32 array that is worth it."""
         value = self.model.weights.get(node.input[i])
         if value is None:
-            return Left("its weights are computed")
+            return Left(self.reasons.get(node.output[0], "its weight is computed"))
         if value.dtype != np.float32:
             return Left(f"its weights are {value.dtype}, not float32")
         if value.size < (self.smallest if smallest is None else smallest):
@@ -158,12 +161,12 @@ def symmetric(value: np.ndarray, axis: int, grid: Grid = WEIGHTS8) -> tuple[np.n
 def _matmul(job: _Work, node: onnx.NodeProto) -> str | Left:
     x, name = node.input
     if name not in job.model.weights:
-        return Left("its matrix stands on the left") if x in job.model.weights else Left()
+        return Left(LEFT if x in job.model.weights else job.reasons.get(node.output[0], ""))
     weight = job.weight(node, 1)
     if isinstance(weight, Left):
         return weight
     if weight.ndim != 2:
-        return Left(f"its weights have {weight.ndim} axes, not 2")
+        return Left(STACK)
     return _product(job, node, x, job.stored(name, weight, 0), node.output[0])
 
 
@@ -172,8 +175,8 @@ def _gemm(job: _Work, node: onnx.NodeProto) -> str | Left:
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
     x, name = node.input[:2]
     bias = node.input[2] if len(node.input) > 2 else ""
-    if name not in job.model.weights and x not in job.model.weights:
-        return Left()
+    if name not in job.model.weights and x in job.model.weights:
+        return Left(LEFT)
     weight = job.weight(node, 1)
     if isinstance(weight, Left):
         return weight

@@ -70,7 +70,7 @@ def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
         for layer in independent(model)
         if layer.node in taken
     }
-    skipped = {
+    skipped = {one.name: one.reason for one in Layers(model).unused} | {
         display_name(node): "left out by --include or --exclude"
         for node, wanted in zip(nodes, chosen, strict=True)
         if not wanted
