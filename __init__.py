@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .graph.lazy import lazily
+from .graph.version import VERSION
 
 if TYPE_CHECKING:
     from .graph.errors import IntaglioError as IntaglioError
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
 
-__version__ = "0.1.0"
-
+__version__ = VERSION
 __getattr__ = lazily(
     __name__,
     {

@@ -124,7 +124,7 @@ def test_links_for_type_checkers_equal_the_top_level_folders() -> None:
 
 def test_version_is_stated_once() -> None:
     assert "version" in project()["project"]["dynamic"]
-    assert project()["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "intaglio.__version__"}
+    assert project()["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "intaglio.graph.version.VERSION"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", intaglio.__version__)
 
 

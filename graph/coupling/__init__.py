@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from .analyse import Coupling, analyse
-from .groups import Group
-from .mask import masked
-from .surgery import Removal, remove
+from typing import TYPE_CHECKING
 
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .analysis import analyse as analyse
+    from .coupling import Coupling as Coupling
+    from .groups import Group as Group
+    from .mask import masked as masked
+    from .surgery import Removal as Removal
+    from .surgery import remove as remove
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Coupling": ".coupling",
+        "Group": ".groups",
+        "Removal": ".surgery",
+        "analyse": ".analysis",
+        "masked": ".mask",
+        "remove": ".surgery",
+    },
+)
 __all__ = ["Coupling", "Group", "Removal", "analyse", "masked", "remove"]

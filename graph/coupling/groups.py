@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,7 @@ from scipy.sparse import csr_array
 from ..io.collector import paused_collector
 from ..nodes import display_name
 from .labels import IntArray, Why
-
-if TYPE_CHECKING:
-    from .analyse import Coupling
+from .solved import Solved
 
 
 @dataclass(eq=False)
@@ -59,10 +56,10 @@ ALONE = Why("", "channel", "is the only one of its kind, so its axis would becom
 
 
 @paused_collector()
-def find_groups(coupling: Coupling) -> list[Group]:
+def find_groups(solved: Solved) -> list[Group]:
     """Group atoms, and frozen classes by their reason, by the constants' axes they stand on and how often."""
-    solution = coupling.solution
-    feet = _footprints(coupling)
+    solution = solved.solution
+    feet = _footprints(solved)
     atoms = solution.atoms.shape[1]
     key = _hash_rows(feet.count)
     frozen_classes = np.flatnonzero(solution.reason >= 0)
@@ -73,10 +70,10 @@ def find_groups(coupling: Coupling) -> list[Group]:
     if not len(runs):
         return []
     cuts = np.flatnonzero((np.diff(key[runs]) != 0) | (np.diff(reason[runs]) != 0)) + 1
-    inexact = _inexact_atoms(coupling)
+    inexact = _inexact_atoms(solved)
     found = []
     for units in np.split(runs, cuts):
-        group = _describe(coupling, feet, units)
+        group = _describe(solved, feet, units)
         if not group.params and not group.macs:
             continue  # shapes, bounds and index tables: nothing to gain
         if reason[units[0]] >= 0:
@@ -86,20 +83,20 @@ def find_groups(coupling: Coupling) -> list[Group]:
             marks = inexact[group.atoms]
             if (marks >= 0).any():
                 group.exact = False
-                group.inexact_by = coupling.trace.ledger.inexact[int(marks[marks >= 0][0])][1]
+                group.inexact_by = solved.trace.ledger.inexact[int(marks[marks >= 0][0])][1]
             group.depth = float(solution.rank[group.atoms].mean())
             if len(units) == 1:
                 group.frozen_by = ALONE
         found.append((int(feet.count.indices[feet.count.indptr[units[0]]]), group))
     found.sort(key=lambda pair: (pair[0], pair[1].name))
     groups = [group for _, group in found]
-    _bundle(coupling, groups)
-    _name(coupling, groups)
+    _bundle(solved, groups)
+    _name(solved, groups)
     return groups
 
 
-def _footprints(coupling: Coupling) -> _Footprints:
-    solution = coupling.solution
+def _footprints(solved: Solved) -> _Footprints:
+    solution = solved.solution
     classes, atoms = solution.atoms.shape
     frozen = np.flatnonzero(solution.reason >= 0)
     entries = solution.atoms.tocoo()
@@ -107,46 +104,46 @@ def _footprints(coupling: Coupling) -> _Footprints:
     columns = np.concatenate([entries.col, atoms + np.arange(len(frozen))])
     units = csr_array((np.ones(len(rows)), (rows, columns)), shape=(classes, atoms + len(frozen)))
     places, labels, lengths, weights = [], [], [], []
-    for name in _in_graph_order(coupling):
-        size = coupling.params.get(name, 0)
-        for a, axis in enumerate(coupling.axes(name)):
+    for name in _in_graph_order(solved):
+        size = solved.params.get(name, 0)
+        for a, axis in enumerate(solved.axes(name)):
             if not isinstance(axis, Why):
                 places.append((name, a))
                 labels.append(axis)
                 lengths.append(len(axis))
                 weights.append(size / len(axis))
-    count = _standing(coupling, labels, units)
+    count = _standing(solved, labels, units)
     params = np.asarray(count @ np.array(weights)) if places else np.zeros(units.shape[1])
-    return _Footprints(count, places, units, params, _macs(coupling, units))
+    return _Footprints(count, places, units, params, _macs(solved, units))
 
 
-def _standing(coupling: Coupling, labels: list[IntArray], units: csr_array) -> csr_array:
+def _standing(solved: Solved, labels: list[IntArray], units: csr_array) -> csr_array:
     """How many entries of each labelled axis each unit takes. Shapes: (units, axes)."""
     if not labels:
         return csr_array((units.shape[1], 0))
     where = np.repeat(np.arange(len(labels)), [len(x) for x in labels])
-    classes = coupling.solution.classes[np.concatenate(labels)]
+    classes = solved.solution.classes[np.concatenate(labels)]
     standing = csr_array((np.ones(len(where)), (classes, where)), shape=(units.shape[0], len(labels)))
     count = csr_array(units.T @ standing)
     count.sort_indices()
     return count
 
 
-def _macs(coupling: Coupling, units: csr_array) -> NDArray[np.float64]:
+def _macs(solved: Solved, units: csr_array) -> NDArray[np.float64]:
     """MACs that go with each unit alone: each node's, times the part of each of its axes that the unit takes."""
     labels, weights = [], []
-    for index, terms in coupling.trace.shares.items():
-        macs = coupling.macs(index)
+    for index, terms in solved.trace.shares.items():
+        macs = solved.macs(index)
         for share, axes in terms:
             for axis in axes:
                 labels.append(axis)
                 weights.append(macs * share / len(axis))
-    return np.asarray(_standing(coupling, labels, units) @ np.array(weights)) if labels else np.zeros(units.shape[1])
+    return np.asarray(_standing(solved, labels, units) @ np.array(weights)) if labels else np.zeros(units.shape[1])
 
 
-def _in_graph_order(coupling: Coupling) -> list[str]:
-    order = dict.fromkeys(i for n in coupling.nodes for i in n.input if i in coupling.trace.axes)
-    return [name for name in order if name in coupling.model.weights]
+def _in_graph_order(solved: Solved) -> list[str]:
+    order = dict.fromkeys(i for n in solved.nodes for i in n.input if i in solved.trace.axes)
+    return [name for name in order if name in solved.model.weights]
 
 
 def _hash_rows(count: csr_array) -> NDArray[np.uint64]:
@@ -157,28 +154,28 @@ def _hash_rows(count: csr_array) -> NDArray[np.uint64]:
     return hashes
 
 
-def _describe(coupling: Coupling, feet: _Footprints, units: IntArray) -> Group:
+def _describe(solved: Solved, feet: _Footprints, units: IntArray) -> Group:
     first = int(units[0])
     where = feet.count.indices[feet.count.indptr[first] : feet.count.indptr[first + 1]].tolist()
-    base = coupling.prepared.base
+    base = solved.prepared.base
     members = list(dict.fromkeys((base.get(feet.places[k][0], feet.places[k][0]), feet.places[k][1]) for k in where))
     return Group("", len(units), members, float(feet.params[units].mean()), float(feet.macs[units].mean()))
 
 
-def _inexact_atoms(coupling: Coupling) -> IntArray:
+def _inexact_atoms(solved: Solved) -> IntArray:
     """Index of the first inexact mark on each atom, -1 where there is none."""
-    solution = coupling.solution
+    solution = solved.solution
     marked = np.full(solution.atoms.shape[1], -1, dtype=np.int64)
-    for k, (labels, _) in reversed(list(enumerate(coupling.trace.ledger.inexact))):
+    for k, (labels, _) in reversed(list(enumerate(solved.trace.ledger.inexact))):
         classes = np.zeros(solution.atoms.shape[0], dtype=np.int32)
         classes[solution.classes[labels]] = 1
         marked[np.asarray(solution.atoms.T @ classes) > 0] = k
     return marked
 
 
-def _bundle(coupling: Coupling, groups: list[Group]) -> None:
+def _bundle(solved: Solved, groups: list[Group]) -> None:
     """Number the sets of groups whose atoms meet in a product."""
-    atoms = coupling.solution.atoms
+    atoms = solved.solution.atoms
     owner = np.full(atoms.shape[1], -1, dtype=np.int64)
     for k, group in enumerate(groups):
         owner[group.atoms] = k
@@ -200,9 +197,9 @@ def _bundle(coupling: Coupling, groups: list[Group]) -> None:
         bundles += 1
 
 
-def _name(coupling: Coupling, groups: list[Group]) -> None:
+def _name(solved: Solved, groups: list[Group]) -> None:
     """Call a group after the first node that makes its channels, parts of a bundle by their place in it."""
-    makers = _makers(coupling)
+    makers = _makers(solved)
     taken: dict[str, int] = defaultdict(int)
     for group in groups:
         made = [m for m in group.members if m in makers]
@@ -213,15 +210,15 @@ def _name(coupling: Coupling, groups: list[Group]) -> None:
         group.name = name if taken[name] == 1 else f"{name}#{taken[name]}"
 
 
-def _makers(coupling: Coupling) -> dict[tuple[str, int], str]:
+def _makers(solved: Solved) -> dict[tuple[str, int], str]:
     """The node that makes the channels of each constant's axis: one that uses the constant without summing over it."""
-    summed = {(c.node, c.position, c.axis) for c in coupling.trace.contractions}
-    base = coupling.prepared.base
+    summed = {(c.node, c.position, c.axis) for c in solved.trace.contractions}
+    base = solved.prepared.base
     makers: dict[tuple[str, int], str] = {}
-    for index, node in enumerate(coupling.nodes):
+    for index, node in enumerate(solved.nodes):
         for i, name in enumerate(node.input):
-            if name in coupling.model.weights and name in coupling.trace.axes:
-                for a in range(coupling.model.weights[name].ndim):
+            if name in solved.model.weights and name in solved.trace.axes:
+                for a in range(solved.model.weights[name].ndim):
                     if (index, i, a) not in summed:
                         makers.setdefault((base.get(name, name), a), display_name(node))
     return makers

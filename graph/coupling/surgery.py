@@ -21,7 +21,7 @@ from .node import RULES, Node
 from .solve import BoolArray
 
 if TYPE_CHECKING:
-    from .analyse import Coupling
+    from .coupling import Coupling
 
 
 class Removal:

@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ... import __version__
 from ..dtypes import is_packed
 from ..errors import IntaglioError
 from ..model import Model
+from ..version import VERSION
 from .protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, prefix
 
 LARGEST_FILE = 2**31 - 1
@@ -185,7 +185,7 @@ def _record(proto: onnx.ModelProto, model: Model, recipe: Mapping[str, Any]) -> 
         former = {key: ours[f"intaglio.{key}"].value for key in _PROVENANCE if f"intaglio.{key}" in ours}
         entry = ours.get("intaglio.history") or proto.metadata_props.add(key="intaglio.history")
         entry.value = _json([*_history(entry.value), former])
-    for key, value in zip(_PROVENANCE, (__version__, model.source_sha256, _json(recipe)), strict=True):
+    for key, value in zip(_PROVENANCE, (VERSION, model.source_sha256, _json(recipe)), strict=True):
         entry = ours.get(f"intaglio.{key}") or proto.metadata_props.add(key=f"intaglio.{key}")
         entry.value = value
 

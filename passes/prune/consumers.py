@@ -12,7 +12,7 @@ from ...graph.coupling import Coupling, Removal
 from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.nodes import display_name
-from ..calibration.normal import Floats, Normal, moments
+from ..calibration.normal.moments import Floats, Normal, moments
 from .repair.repair import RepairImpossible
 
 Mask = NDArray[np.bool_]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,10 +11,7 @@ from ...graph.coupling import Coupling, Removal
 from ...graph.errors import TargetUnreachable
 from .choose import Ranking
 from .plan import Choice, Job
-from .weights import Scores, Weights
-
-if TYPE_CHECKING:
-    from .criteria.criteria import Scored
+from .weights import GroupWeights, Scores, Weights
 
 NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
@@ -27,8 +24,8 @@ _FILL_TRIES = 128
 class Ranked:
     """Removes in ``job.steps`` steps of equal ratio, scoring what is left before each."""
 
-    def __init__(self, criterion: Scored, job: Job) -> None:
-        self.criterion, self.job = criterion, job
+    def __init__(self, score: Callable[[GroupWeights], Scores], job: Job) -> None:
+        self.score, self.job = score, job
         self.weights = Weights(job.coupling)
         self._last: Ranking | None = None
 
@@ -54,7 +51,7 @@ class Ranked:
         """Importance by group; what went in an earlier step stays gone."""
         found = []
         for k in self.job.numbers:
-            scores = self.criterion(self.weights.group(k, removal, self.job.context.seed))
+            scores = self.score(self.weights.group(k, removal, self.job.context.seed))
             scores[removal.removed[self.job.coupling.groups[k].atoms]] = -np.inf
             found.append(scores)
         return found

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from ....graph.nodes import reads
+from .bits import Bits
+from .layer import Layer
 from .pools import pool_obstacle
 from .regions import Region, between, evaluated
 from .steps import Layout, Step, two_values
 from .wires import Wires
-
-if TYPE_CHECKING:
-    from .bits import Bits
-    from .layer import Layer
 
 NEVER = 2**30
 """Threshold of a channel that is always -1; the negative one of a channel that is always +1."""

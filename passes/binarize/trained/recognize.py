@@ -8,8 +8,9 @@ import numpy as np
 
 from ....graph.model import Model
 from ....graph.nodes import display_name
-from .bits import Bits, Finder
+from .bits import Bits
 from .dots import Dot, dot_of
+from .finder import Finder
 from .fuse import Fusion, fusions
 from .layer import Layer
 from .weights import Signs, signs_of

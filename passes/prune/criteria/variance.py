@@ -11,7 +11,7 @@ import numpy as np
 from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.nodes import attribute
-from ...calibration.normal import Floats, Normal, moments
+from ...calibration.normal.moments import Floats, Normal, moments
 from ..consumers import impossible
 from ..plan import Job, Planner
 from ..ranked import Ranked

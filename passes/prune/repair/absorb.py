@@ -12,7 +12,7 @@ from ....graph.index import CAPTURE, index_of
 from ....graph.layer import Layer
 from ....graph.nodes import attribute
 from ...base import Context
-from ...calibration.normal import Floats
+from ...calibration.normal.moments import Floats
 from ..consumers import Consumer, find_consumers, told
 from .repair import REPAIRS, Repaired
 

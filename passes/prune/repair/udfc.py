@@ -8,7 +8,7 @@ from scipy.linalg import solve
 
 from ....graph.coupling import Removal
 from ...base import Context
-from ...calibration.normal import Floats
+from ...calibration.normal.moments import Floats
 from ..consumers import Consumer, find_consumers
 from .absorb import Edits, share_left
 from .repair import REPAIRS, Repaired

@@ -17,7 +17,7 @@ import onnx
 from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute
-from ...calibration.normal import Floats
+from ...calibration.normal.moments import Floats
 from ...rewrite.edit import Outcome, chosen_nodes
 from .paths import Graph, Pair
 

@@ -23,7 +23,7 @@ from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard, replace_nodes
-from ...calibration.normal import Floats, moments
+from ...calibration.normal.moments import Floats, moments
 from ...rewrite.edit import Outcome, chosen_nodes
 from .paths import Graph, Pair
 

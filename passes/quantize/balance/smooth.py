@@ -28,7 +28,7 @@ from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute, is_standard
 from ....measure.data.source import DataSource
-from ...calibration.normal import Floats
+from ...calibration.normal.moments import Floats
 from ...calibration.runner import collect
 from ...calibration.statistics import Range
 from ...rewrite.edit import Edit, Outcome, chosen_nodes

@@ -26,7 +26,7 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import is_standard
 from ....measure.run.tensor_specs import input_ports
-from ...calibration.normal import GRID, Floats, Normal, moments
+from ...calibration.normal.moments import GRID, Floats, Normal, moments
 from ...simplify import fold_batch_norm
 
 REACH = 6.0

@@ -17,7 +17,7 @@ from intaglio.graph.coupling.rules.elementwise import BROADCAST
 from intaglio.graph.io.load import from_proto, load
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
-from intaglio.passes.calibration.normal import (
+from intaglio.passes.calibration.normal.moments import (
     GRID,
     MOMENT_RULES,
     Floats,
@@ -27,7 +27,7 @@ from intaglio.passes.calibration.normal import (
     integrate,
     moments,
 )
-from intaglio.passes.calibration.normal_rules import FUNCTIONS
+from intaglio.passes.calibration.normal.rules import FUNCTIONS
 
 CHANNELS, SAMPLES, SIDE = 4, 3000, 4
 Shifts = tuple[tuple[float, ...], float]

@@ -11,7 +11,7 @@ from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
-from intaglio.passes.calibration.normal import clipped
+from intaglio.passes.calibration.normal.moments import clipped
 from intaglio.passes.prune import PruneChannels
 from intaglio.passes.prune.repair.repair import RepairImpossible
 from tests.passes.parsed import parsed

@@ -13,7 +13,7 @@ from intaglio.graph.errors import UsageError
 from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
-from intaglio.passes.calibration.normal import moments
+from intaglio.passes.calibration.normal.moments import moments
 from intaglio.passes.quantize.balance.bias_absorption import absorb_high_biases
 from intaglio.passes.quantize.balance.equalize import equalize
 from intaglio.passes.quantize.balance.paths import Graph, Pair

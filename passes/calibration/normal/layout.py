@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.linalg import block_diag
 
-from ...graph.evaluate import slices
-from ...graph.nodes import as_ints
-from .normal import Floats, Floats32, Normal, Step, Unknown, carries
+from ....graph.evaluate import slices
+from ....graph.nodes import as_ints
+from .moments import Floats, Floats32, Normal, Step, Unknown, carries
 
 _LARGEST_TABLE = 1 << 24
 """Elements above which a reshape is not followed."""

@@ -2,78 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
-import onnx
 
-from ..cost import node_macs, parameters
-from ..index import index_of
 from ..io.collector import paused_collector
 from ..model import Model
 from ..nodes import captured
-from ..shapes import Shapes, symbols
 from ..traits import operator_key
-from .groups import Group, find_groups
+from .coupling import Coupling
 from .labels import LENGTH_ONE, Axes, Ledger, Why
 from .node import RULES, Node, Rule, Trace
-from .prepare import Prepared, prepare
-from .solve import BoolArray, Solution, solve
-from .table import AxisTable, axis_table
-
-
-@dataclass(eq=False)
-class Coupling:
-    """Which channels of a model can only go together, and which can never go.
-
-    ``original`` is the model as given; ``prepared`` an equal one in which shape arithmetic is folded and shared
-    small constants are parted. Node indices and tensor names are those of the prepared graph.
-    """
-
-    original: Model
-    prepared: Prepared
-    trace: Trace
-    solution: Solution
-
-    @cached_property
-    def groups(self) -> list[Group]:
-        """Everything a user can make narrower, and everything that could be but for one operator, in graph order."""
-        return find_groups(self)
-
-    @property
-    def model(self) -> Model:
-        return self.prepared.model
-
-    @cached_property
-    def nodes(self) -> list[onnx.NodeProto]:
-        return list(self.model.graph.node)
-
-    def axes(self, tensor: str) -> Axes:
-        """Labels by axis of a tensor of the prepared graph."""
-        return self.trace.axes.get(tensor, ())
-
-    @cached_property
-    def axis_table(self) -> AxisTable:
-        return axis_table(self.trace.axes.values(), self.trace.ledger, self.solution.classes)
-
-    @cached_property
-    def unit_shapes(self) -> Shapes:
-        """Shapes with every symbolic dimension 1, as costs are counted."""
-        return index_of(self.model).shapes if symbols(self.model) else self.prepared.shapes
-
-    @cached_property
-    def params(self) -> dict[str, int]:
-        """Number of parameters in each constant that has any."""
-        return parameters(self.model, self.unit_shapes)
-
-    def macs(self, index: int) -> int:
-        """Multiply-accumulates of a node."""
-        return node_macs(self.nodes[index], self.unit_shapes) or 0
-
-    def nothing(self) -> BoolArray:
-        """An empty removal. Shapes: (atoms,)."""
-        return np.zeros(self.solution.atoms.shape[1], dtype=bool)
+from .prepare import prepare
+from .solve import solve
 
 
 @paused_collector()

@@ -1,7 +1,7 @@
 """What every channel is like without any data: BatchNormalization remembers the mean and variance it was trained with.
 
 A tensor that a BatchNormalization writes counts as normal, with mean ``shift`` and deviation ``|scale|`` in each channel.
-Operators carry that on (``normal_rules.py``, ``normal_layout.py``). As long as a tensor is an element-wise function of one normal tensor, it
+Operators carry that on (``rules.py``, ``layout.py``). As long as a tensor is an element-wise function of one normal tensor, it
 is followed exactly, by that function's values at ``GRID``; where independent tensors meet, moments alone are left, and
 the result counts as normal again. What this leaves out, and what it costs:
 
@@ -25,11 +25,11 @@ import onnx
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from ...graph.coupling.prepare import prepare
-from ...graph.evaluate import operand
-from ...graph.model import Model
-from ...graph.nodes import attribute, is_standard
-from ...graph.registry import Registry
+from ....graph.coupling.prepare import prepare
+from ....graph.evaluate import operand
+from ....graph.model import Model
+from ....graph.nodes import attribute, is_standard
+from ....graph.registry import Registry
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -206,7 +206,9 @@ class Unknown(Exception):
 
 
 MomentRule = Callable[[Step], "Sequence[Normal] | Normal"]
-MOMENT_RULES: Registry[MomentRule] = Registry("moment rule", "intaglio.moment_rules", "intaglio.passes.calibration")
+MOMENT_RULES: Registry[MomentRule] = Registry(
+    "moment rule", "intaglio.moment_rules", "intaglio.passes.calibration.normal"
+)
 
 
 def carries(*ops: str) -> Callable[[MomentRule], MomentRule]:
@@ -228,8 +230,6 @@ def moments(
     ``dims`` are the tensors' shapes, where they have been worked out before. ``correlated`` follows correlations between
     channels too, which takes time and memory with the square of the width.
     """
-    from . import normal_layout, normal_rules  # noqa: F401  register the operators' rules
-
     dims = prepare(model).shapes.dims if dims is None else dims
     found: dict[str, Normal] = {}
     for node in model.graph.node:

@@ -10,10 +10,21 @@ import numpy as np
 import onnx
 from scipy.special import ndtr, ndtri
 
-from ...graph.coupling.rules.elementwise import BROADCAST, UNARY
-from ...graph.nodes import as_ints
-from ...graph.traits import Trait, has, operators
-from .normal import GRID, Floats, Floats32, Normal, Step, Unknown, carries, clipped, gaussian, integrate
+from ....graph.coupling.rules.elementwise import BROADCAST, UNARY
+from ....graph.nodes import as_ints
+from ....graph.traits import Trait, has, operators
+from .moments import (
+    GRID,
+    Floats,
+    Floats32,
+    Normal,
+    Step,
+    Unknown,
+    carries,
+    clipped,
+    gaussian,
+    integrate,
+)
 
 _LARGEST = 1 << 16
 """Channels above which functions are not evaluated on the grid."""

@@ -1,0 +1,1 @@
+"""What every channel is like without any data."""
