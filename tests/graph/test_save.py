@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(external: bool, tmp_path: 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     code = (
-        "import sys, numpy as np; from intaglio.graph.load import load; from intaglio.graph.save import save;"
+        "import sys, numpy as np; from intaglio.graph.io.load import load; from intaglio.graph.io.save import save;"
         "m = load(sys.argv[1]); m.weights['w'] = np.broadcast_to(np.float32(1), (1 << 20, 64));"
         "print('ready', flush=True)\nwhile True: save(m, sys.argv[2])"
     )
@@ -189,7 +189,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_saving_does_not_hold_the_weights_again(tmp_path: Path) -> None:
     code = (
-        "import sys, resource; from intaglio.graph.load import load; from intaglio.graph.save import save;"
+        "import sys, resource; from intaglio.graph.io.load import load; from intaglio.graph.io.save import save;"
         "anonymous = lambda: int(next(l for l in open('/proc/self/status') if 'RssAnon' in l).split()[1]);"
         "m = load(sys.argv[1]); before = anonymous(); peak = []\n"
         "import threading; done = threading.Event()\n"

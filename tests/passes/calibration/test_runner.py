@@ -160,9 +160,9 @@ def test_many_sweeps_tell_of_a_trained_network_what_one_tells(resnet: Model, cif
 WIDE = """
 import sys
 import numpy as np, onnx.parser
-from intaglio.graph.load import from_proto
-from intaglio.measure.data import open_data
-from intaglio.measure.session import open_session, run
+from intaglio.graph.io.load import from_proto
+from intaglio.measure.data.source import open_data
+from intaglio.measure.run.session import open_session, run
 from intaglio.passes.calibration.runner import collect
 from intaglio.passes.calibration.statistics import Histogram, Mean
 
