@@ -8,6 +8,7 @@ import numpy as np
 
 from ...graph.index import index_of
 from ...graph.model import Model
+from ...graph.traits import Trait, has
 from ..simplify import Names, fold_batch_norm, with_biases
 
 
@@ -39,7 +40,7 @@ def _own_biases(model: Model) -> Model:
     changed, names = model.copy(), Names(model)
     readers = Counter(index_of(changed).uses)
     for node in changed.graph.node:
-        if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or readers[node.input[2]] < 2:
+        if not has(node, Trait.LAYER) or len(node.input) < 3 or readers[node.input[2]] < 2:
             continue
         name = node.input[2]
         if name in changed.weights:

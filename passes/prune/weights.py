@@ -16,6 +16,7 @@ from ...graph.coupling import Coupling, Group, Removal
 from ...graph.coupling.labels import IntArray, Why
 from ...graph.index import index_of
 from ...graph.nodes import attribute
+from ...graph.traits import operator
 
 Role = Literal["out", "in", "scale", "shift", "other"]
 Scores = NDArray[np.float64]
@@ -167,7 +168,7 @@ class Weights:
             return "in"
         if self.coupling.model.weights[name].ndim > 1:
             return "out"
-        return "shift" if node.op_type in ("Conv", "ConvTranspose", "Gemm", "Add") else "other"
+        return "shift" if node.op_type == "Add" or operator(node).bias == position else "other"
 
     def _gain(self, index: int) -> np.ndarray | None:
         """What a BatchNormalization right after the node multiplies its channels by."""

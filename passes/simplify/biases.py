@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...graph.model import Model
-from ...graph.nodes import display_name, is_standard, set_attribute
+from ...graph.nodes import display_name, set_attribute
+from ...graph.traits import operator
 from .names import Names
-from .outputs import output_channels
+from .outputs import OUTPUTS, output_channels
 
 
 def with_biases(model: Model) -> Model:
@@ -18,7 +19,7 @@ def with_biases(model: Model) -> Model:
     changed = model.copy()
     names = Names(model)
     for node in changed.graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or not is_standard(node):
+        if node.op_type not in OUTPUTS or operator(node).bias is None:
             continue
         weight = changed.weights.get(node.input[1])
         if weight is None or any(node.input[2:]):

@@ -11,6 +11,7 @@ import numpy as np
 from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.nodes import attribute
+from ....graph.traits import Trait, has
 from ...calibration.normal.moments import Floats, Normal, moments
 from ..consumers import impossible
 from ..plan import Job, Planner
@@ -81,7 +82,7 @@ class Shares:
             if node.op_type == "BatchNormalization" and node.input[1] in weights and node.input[4] in weights:
                 scale, variance = weights[node.input[1]].astype(np.float64), weights[node.input[4]].astype(np.float64)
                 gain = gain * scale**2 / (variance + attribute(node, "epsilon", 1e-5))
-            elif node.op_type not in ("Add", "Identity"):
+            elif node.op_type != "Add" and not has(node, Trait.IDLE):
                 break
             tensor = node.output[0]
             end = self.known.get(tensor, end)

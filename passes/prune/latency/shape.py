@@ -12,15 +12,11 @@ from ....graph.coupling import Coupling
 from ....graph.coupling.labels import Axis, Why
 from ....graph.nodes import attribute, is_standard, set_attribute
 from ....graph.shapes import Shapes
+from ....graph.traits import Trait, has_any
 from ....measure.optime.block import UNIT
 from ....measure.optime.probe import Layer, Operand, describe
 
-RESIZABLE = frozenset(
-    (
-        *("Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "DeformConv"),
-        *("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "Einsum"),
-    )
-)
+RESIZABLE = Trait.CONVOLVES | Trait.MULTIPLIES
 """Operators whose attributes do not name the lengths that shrink, the groups of a depthwise Conv aside."""
 MOST_AXES = 2
 Widths = tuple[int, ...]
@@ -70,7 +66,7 @@ class Shape:
 def shape_of(coupling: Coupling, index: int, shapes: Shapes, constant: frozenset[str]) -> Shape | None:
     """A node that can be measured at any width; None for others. ``constant`` names tensors that no input changes."""
     node = coupling.nodes[index]
-    if node.op_type not in RESIZABLE or not is_standard(node) or any(i and i not in shapes.dims for i in node.input):
+    if not has_any(node, RESIZABLE) or not is_standard(node) or any(i and i not in shapes.dims for i in node.input):
         return None
     keys: dict[bytes, int] = {}
     lengths: dict[int, int] = {}

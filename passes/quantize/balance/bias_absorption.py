@@ -17,6 +17,7 @@ import onnx
 from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute
+from ....graph.traits import Trait, has, has_any
 from ...calibration.normal.moments import Floats
 from ...rewrite.edit import Outcome, chosen_nodes
 from .paths import Graph, Pair
@@ -69,7 +70,8 @@ def absorb_high_biases(
 
 def _takes_up(graph: Graph, pair: Pair) -> _Target | str:
     """Where the second layer's output is shifted, or why nothing may be moved there."""
-    if [n for n in pair.path if n.op_type not in _SHIFTS] or not any(n.op_type in ("Relu", "Clip") for n in pair.path):
+    shifted = all(has_any(n, Trait.SHIFTS | Trait.RECTIFIES) for n in pair.path)  # as long as values are above nought
+    if not shifted or not any(has(n, Trait.RECTIFIES) for n in pair.path):
         return "more than a rectifier and pooling stand between it and the layer behind it"
     second, padded = pair.second, [n for n in pair.path if any(_pool_pads(n))]
     if padded or (second.window is not None and _pads(second)):
@@ -82,20 +84,6 @@ def _takes_up(graph: Graph, pair: Pair) -> _Target | str:
         if mean in graph.model.weights and graph.index.uses[mean] == 1:
             return _Target(mean, -1.0)
     return f"{graph.name(second)} has no bias of its own"
-
-
-_SHIFTS = (
-    "Relu",
-    "Clip",
-    "MaxPool",
-    "AveragePool",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "Flatten",
-    "Reshape",
-    "Squeeze",
-)
-"""What hands on a shift of all values that are above nought."""
 
 
 def _pool_pads(node: onnx.NodeProto) -> Iterable[int]:

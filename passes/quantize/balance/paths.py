@@ -18,6 +18,7 @@ from ....graph.layer import Ints, Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import as_ints, attribute, display_name, is_standard
+from ....graph.traits import Trait, operators
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _is_constant(node: onnx.NodeProto, model: Model) -> bool:
     return all(name in model.weights for name in node.input[1:]) and not attribute(node, "training_mode", 0)
 
 
-@passes_on("Relu", "LeakyRelu", "Identity", "Dropout", "Abs")
+@passes_on(*operators(Trait.ELEMENTWISE | Trait.HOMOGENEOUS) - operators(Trait.BROADCASTS), *operators(Trait.IDLE))
 def _unmoved(s: Step) -> Place | str:
     return s.place
 
@@ -189,12 +190,12 @@ def _clip(s: Step) -> Place | str:
     return "it has an upper limit, which scaled channels would need one of their own for"
 
 
-@passes_on("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+@passes_on(*operators(Trait.POOLS | Trait.HOMOGENEOUS))
 def _pool(s: Step) -> Place | str:
     return s.place if s.place.axis == 1 else "it pools over channels"
 
 
-@passes_on("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum")
+@passes_on(*operators(Trait.REDUCES | Trait.HOMOGENEOUS))
 def _reduce(s: Step) -> Place | str:
     axes, rank = s.constant(1, "axes"), len(s.before)
     over = {a % rank for a in as_ints(axes)} if axes is not None and axes.size else set(range(rank))

@@ -14,14 +14,11 @@ from onnx import helper
 
 from ....graph.index import index_of
 from ....graph.model import Model
-from ....graph.nodes import is_standard, reads, replace_nodes, set_attribute
+from ....graph.nodes import reads, replace_nodes, set_attribute
+from ....graph.traits import Trait, has
 from ...precision.grid import CARRIERS, Affine, Grid, affine
 from ...simplify import Names
 from .placement import Placement
-
-_SHAPES = ("Shape", "Size")
-ON_INTEGERS = ("Pad", "SpaceToDepth")
-"""Operators that move values but that ONNX Runtime would run on floats between the conversions."""
 
 
 def insert(model: Model, placement: Placement, found: Mapping[str, Affine], grid: Grid, *, symmetric: bool) -> Model:
@@ -72,7 +69,7 @@ class _Insertion:
                 self.renamed[value.name] = self.names.fresh(f"{value.name}/dq")
                 nodes += self._pair(value.name, value.name, self.renamed[value.name])
         for place, node in enumerate(graph.node):
-            if node.op_type in ON_INTEGERS and node.output[0] in self.moved:
+            if has(node, Trait.ON_INTEGERS) and node.output[0] in self.moved:
                 nodes += self._on_integers(node)
                 continue
             self._read(node)
@@ -112,7 +109,7 @@ class _Insertion:
 
     def _read(self, node: onnx.NodeProto) -> None:
         """Rename what it reads of graph inputs; shapes are read off the integers, which saves going back to floats."""
-        shape = is_standard(node) and node.op_type in _SHAPES
+        shape = has(node, Trait.SHAPE_ONLY)
         for k, name in enumerate(node.input):
             if shape and name in self.integers:
                 node.input[k] = self.integers[name]

@@ -14,6 +14,7 @@ import onnx
 
 from ....graph.model import Model
 from ....graph.nodes import attribute
+from ....graph.traits import Trait, has, has_any, operator, operators
 
 Obstacle = Callable[[onnx.NodeProto, Model], str]
 
@@ -24,20 +25,18 @@ def _none(node: onnx.NodeProto, model: Model) -> str:
 
 @dataclass(frozen=True)
 class Kernel:
-    """``weight`` is the place of a constant, ``data`` are those of activations (None: all inputs).
+    """``many`` kernels compute with all their operands, constants among them; others with the first, an activation.
 
     ``starts`` kernels are worth it on their own, others only between integers. ``moves`` only moves values: its output
     has its input's scale. ``float_out`` kernels can give floats. ``obstacle`` says why a node cannot be one of integers,
     beside what is wrong with its weight.
     """
 
-    data: tuple[int, ...] | None = (0,)
-    weight: int | None = None
-    starts: bool = False
-    moves: bool = False
-    float_out: bool = False
-    constants: bool = False
-    obstacle: Obstacle = _none
+    many: bool
+    starts: bool
+    moves: bool
+    float_out: bool
+    obstacle: Obstacle
 
 
 def _gemm(node: onnx.NodeProto, model: Model) -> str:
@@ -63,37 +62,18 @@ def _zeros(node: onnx.NodeProto, model: Model) -> str:
     return "" if value is not None and not np.any(value) else "it pads with something else than zeros"
 
 
-_MOVE = Kernel(moves=True)
-_BETWEEN = Kernel()
-_MANY = Kernel(data=None, constants=True)
-
-KERNELS: Mapping[str, Kernel] = {
-    "Conv": Kernel(weight=1, starts=True),
-    "Gemm": Kernel(weight=1, starts=True, float_out=True, obstacle=_gemm),
-    "MatMul": Kernel(weight=1, starts=True, float_out=True, obstacle=_matmul),
-    "Add": _MANY,
-    "Mul": _MANY,
-    "Concat": _MANY,
-    "AveragePool": _BETWEEN,
-    "GlobalAveragePool": _BETWEEN,
-    "LeakyRelu": _BETWEEN,
-    "Sigmoid": _BETWEEN,
-    "MaxPool": _MOVE,
-    "Reshape": _MOVE,
-    "Flatten": _MOVE,
-    "Transpose": _MOVE,
-    "Squeeze": _MOVE,
-    "Unsqueeze": _MOVE,
-    "Slice": _MOVE,
-    "Split": _MOVE,
-    "Gather": _MOVE,
-    "DepthToSpace": _MOVE,
-    "SpaceToDepth": _MOVE,
-    "Expand": _MOVE,
-    "Tile": _MOVE,
-    "Resize": Kernel(moves=True, obstacle=_nearest),
-    "Pad": Kernel(moves=True, obstacle=_zeros),
+_OBSTACLES: Mapping[str, Obstacle] = {
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "Resize": _nearest,
+    "Pad": _zeros,
 }
 
-RECTIFIERS = ("Relu", "Clip")
-"""What a saturating conversion to integers can do by itself."""
+
+def _kernel(op: str) -> Kernel:
+    many = operator(op).data is None
+    moves = not many and has_any(op, Trait.MOVES | Trait.FILLS | Trait.SELECTS | Trait.SAMPLES)
+    return Kernel(many, has(op, Trait.LAYER), moves, has(op, Trait.FLOAT_OUT), _OBSTACLES.get(op, _none))
+
+
+KERNELS: Mapping[str, Kernel] = {op: _kernel(op) for op in sorted(operators(Trait.INTEGER_KERNEL))}

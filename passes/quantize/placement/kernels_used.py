@@ -11,18 +11,11 @@ from typing import Any
 import onnx
 
 from ....graph.model import Model
+from ....graph.traits import Trait, operators
 from ....measure.run.session import open_session
 
-_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
-_INTEGER = (
-    "QLinear",
-    "QGemm",
-    "QAttention",
-    "MatMulInteger",
-    "ConvInteger",
-    "DynamicQuantize",
-    "MatMulNBits",
-    "GatherBlock",
+_CONVERSIONS, _INTEGER = (
+    frozenset(key.rpartition(":")[2] for key in operators(trait)) for trait in (Trait.QUANTIZES, Trait.INTEGER)
 )
 
 
@@ -47,6 +40,6 @@ def kernels_used(model: Model) -> Used:
     counts = Counter(node.op_type for node in graph.node)
     parts: tuple[dict[str, int], dict[str, int], dict[str, int]] = ({}, {}, {})
     for op, count in sorted(counts.items()):
-        kind = 1 if op in _CONVERSIONS else 0 if op.startswith(_INTEGER) else 2
+        kind = 0 if op in _INTEGER else 1 if op in _CONVERSIONS or op == "Cast" else 2
         parts[kind][op] = count
     return Used(*parts)

@@ -16,7 +16,8 @@ from ....graph.index import index_of
 from ....graph.layers import Layers, Unused
 from ....graph.model import Model
 from ....graph.nodes import display_name, is_standard
-from .kernels import KERNELS, RECTIFIERS, Kernel
+from ....graph.traits import Trait, has
+from .kernels import KERNELS, Kernel
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class _Work:
 
     def _take(self, place: int, node: onnx.NodeProto) -> str:
         """Quantize a node, or say why not."""
-        if node.op_type in RECTIFIERS and is_standard(node):
+        if has(node, Trait.RECTIFIES):
             return self._rectify(node)
         layer = self.biased.get(node.output[0])
         if layer in self.made:  # the bias of a product, which is added in floats
@@ -104,7 +105,7 @@ class _Work:
         data = self._data(node, kernel)
         if any(self.types.get(x) != onnx.TensorProto.FLOAT for x in data):
             return "it does not compute in float32"
-        obstacle = self.unfit.get(node.output[0], "") if kernel.weight is not None else ""
+        obstacle = self.unfit.get(node.output[0], "") if kernel.starts else ""
         obstacle = obstacle or kernel.obstacle(node, self.model)
         if obstacle:
             return obstacle
@@ -114,7 +115,7 @@ class _Work:
             return "only layers are quantized"
         if not kernel.starts and any(x not in self.made for x in data):
             return "what it reads is not in integers"
-        if not kernel.constants and any(x in self.model.weights for x in data):
+        if not kernel.many and any(x in self.model.weights for x in data):
             return "it reads a constant"
         self.chosen.append(place)
         for output in node.output:
@@ -126,7 +127,7 @@ class _Work:
 
     def _data(self, node: onnx.NodeProto, kernel: Kernel) -> list[str]:
         """The activations that a node reads."""
-        places = range(len(node.input)) if kernel.data is None else kernel.data
+        places = range(len(node.input)) if kernel.many else (0,)
         return [node.input[i] for i in places if node.input[i] and node.input[i] not in self.model.weights]
 
     def _rectify(self, node: onnx.NodeProto) -> str:
@@ -174,7 +175,7 @@ class _Work:
         return [
             (place, i)
             for place in self.chosen
-            if KERNELS[self.nodes[place].op_type].constants
+            if KERNELS[self.nodes[place].op_type].many
             for i, x in enumerate(self.nodes[place].input)
             if x in self.model.weights
         ]

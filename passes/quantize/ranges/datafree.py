@@ -25,6 +25,7 @@ from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import is_standard
+from ....graph.traits import Trait, data_operands, has
 from ....measure.run.tensor_specs import input_ports
 from ...calibration.normal.moments import GRID, Floats, Normal, moments
 from ...simplify import fold_batch_norm
@@ -44,7 +45,7 @@ def statistics(model: Model) -> dict[str, Normal]:
     Raises:
         StatisticsMissing: the model holds no BatchNormalization that tells them.
     """
-    if not any(n.op_type in _TELL for n in model.graph.node):
+    if not any(has(n, Trait.STANDARDIZES) for n in model.graph.node):
         raise StatisticsMissing(
             "the ranges of activations are not known without data",
             why="they are read off BatchNormalization, and this model has none: it was folded before, or never there",
@@ -52,9 +53,6 @@ def statistics(model: Model) -> dict[str, Normal]:
             "and do_constant_folding=False), give calibration data with --data, or quantize weights only",
         )
     return moments(model)
-
-
-_TELL = ("BatchNormalization", "InstanceNormalization")
 
 
 def ranges(model: Model, inputs: Mapping[str, Range] | None = None, *, reach: float = REACH) -> dict[str, Range]:
@@ -119,12 +117,14 @@ def _scaled(node: onnx.NodeProto, model: Model, found: Mapping[str, Range]) -> R
     """The range behind arithmetic with constants, or behind what moves values about; None for anything else."""
     if not is_standard(node) or len(node.output) > 1:
         return None
-    if node.op_type in _MOVES:
-        return found.get(node.input[0])
+    known = [found.get(name) or _ends(model.weights.get(name)) for name in data_operands(node)]
+    if has(node, Trait.MOVES):
+        ends = [end for end in known if end is not None]
+        return (min(low for low, _ in ends), max(high for _, high in ends)) if len(ends) == len(known) else None
     function = _ARITHMETIC.get(node.op_type)
     if function is None or node.input[0] == node.input[1]:
         return None
-    left, right = (found.get(name) or _ends(model.weights.get(name)) for name in node.input)
+    left, right = known
     if left is None or right is None or (node.op_type == "Div" and right[0] <= 0 <= right[1]):
         return None
     values = [float(function(a, b)) for a in left for b in right]
@@ -137,7 +137,6 @@ def _ends(value: np.ndarray | None) -> Range | None:
     return float(value.min()), float(value.max())
 
 
-_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity")
 _ARITHMETIC: Mapping[str, np.ufunc] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
 
 

@@ -25,6 +25,7 @@ from ....graph.errors import BadModel
 from ....graph.layers import LEFT, STACK, Layers
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard
+from ....graph.traits import Trait, has
 from ...precision.grid import TINY, WEIGHTS8, Grid
 from ...precision.result import LayerNote, Result
 from ...rewrite.edit import Edit, Outcome, chosen_nodes
@@ -315,6 +316,6 @@ def dynamic(job: Job) -> Result:
     layers = [
         LayerNote(name, names[name].output[0], names[name].input[0], "int8", "uint8 as it runs", "nearest")
         for name in outcome.done
-        if names[name].op_type in ("MatMul", "Gemm", "LSTM")
+        if has(names[name], Trait.DYNAMIC_KERNEL)
     ]
     return Result(outcome, ready.model, layers).noted(*ready.notes)

@@ -16,6 +16,7 @@ from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
+from ....graph.traits import Trait, has
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.walk import Walked, round_in_turn, round_plainly
 from ...precision.grid import Grid, Quantized
@@ -32,8 +33,7 @@ from ..storage.storage import Form, Single, store
 
 GROUP = 32
 """Weights that share a scale where the runtime multiplies by blocks."""
-_FEWEST: Mapping[str, int] = {"LSTM": 8, "GRU": 8, "RNN": 8}
-_LEAST_BITS = 4
+_LEAST_BITS, _LEAST_RECURRENT = 4, 8
 """Of weights that are rounded by themselves."""
 
 
@@ -118,11 +118,11 @@ def block_of(job: Job, layer: Layer, form: Form) -> int:
     """How many weights share a scale: what the user says, else whole rows but where the runtime works by blocks."""
     wanted = job.options.group_size
     if wanted is None:
-        wanted = GROUP if form == "nbits" and layer.op in ("MatMul", "Gemm", "Gather") else 0
+        wanted = GROUP if form == "nbits" and has(layer.op, Trait.BLOCK_KERNEL) else 0
     return fitting_block(layer, wanted)
 
 
 def _alone(layer: Layer, model: Model, bits: int, block: int) -> tuple[Single, str]:
-    grid = Grid(max(bits, _LEAST_BITS, _FEWEST.get(layer.op, 0)))
+    grid = Grid(max(bits, _LEAST_RECURRENT if has(layer.op, Trait.RECURRENT) else _LEAST_BITS))
     method, quantized = cheapest(Problem(layer.matrix(model.weights[layer.weight]), grid, None, block), BLIND)
     return Single(layer, quantized), method
