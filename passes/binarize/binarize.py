@@ -57,11 +57,6 @@ class Binarize(BinarizeOptions, Pass):
         advice = {"slower": _SLOWER["pack" if name == "pack" else "bits"], "collapsed": f"{mend}, or train it in bits"}
         return replace(change, details=details, notes=notes, advice=advice)
 
-    @property
-    def stored(self) -> str:
-        """How weights stand in the model that is run: QONNX is written only, as no runtime here takes it."""
-        return "dense" if self.form == "qonnx" else self.form
-
     def read(self, model: Model) -> Model:
         from .trained.qonnx import from_qonnx
 

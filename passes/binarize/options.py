@@ -64,3 +64,8 @@ class BinarizeOptions(LayerOptions):
         "output",
     )
     verify: bool = option(True, "Run the result and measure its noise.", "accuracy")
+
+    @property
+    def stored(self) -> str:
+        """How weights stand in the model that is run: QONNX is written only, as no runtime here takes it."""
+        return "dense" if self.form == "qonnx" else self.form

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...graph.model import Model
 from ...graph.registry import Registry
 from ..base import Context
 from ..precision.result import LayerNote, Result
-from .options import AUTO
-
-if TYPE_CHECKING:
-    from .binarize import Binarize
+from .options import AUTO, BinarizeOptions
 
 DEFAULT = "planes"
 """What ``auto`` takes where no scheme says that a model was made for it."""
@@ -24,7 +21,7 @@ class Job:
     """One request. ``spared`` are layers, by name, that stay in float: they hurt most."""
 
     model: Model
-    options: Binarize
+    options: BinarizeOptions
     context: Context
     spared: frozenset[str] = frozenset()
 

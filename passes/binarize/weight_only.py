@@ -7,7 +7,6 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,12 +23,10 @@ from .algorithms.binarizer import BINARIZERS, BitRule
 from .algorithms.codes import Code
 from .budget import within_size
 from .eligible import Chosen, chosen
+from .options import BinarizeOptions
 from .scheme import BitNote, Job
 from .storage.products import pays
 from .storage.storage import Coded, multiplies, store, stored_bytes
-
-if TYPE_CHECKING:
-    from .binarize import Binarize
 
 
 def weight_only(name: str, job: Job) -> Result:
@@ -91,7 +88,7 @@ def _walked(job: Job, model: Model, rules: Mapping[str, BitRule]) -> Walked[Code
 
 
 def _note(
-    scheme: str, name: str, one: Coded, model: Model, rounded: Rounded[Code] | None, options: Binarize
+    scheme: str, name: str, one: Coded, model: Model, rounded: Rounded[Code] | None, options: BinarizeOptions
 ) -> BitNote:
     weight = model.weights[one.where.weight]
     matrices = one.where.matrix(weight)

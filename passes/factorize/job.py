@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from .gains import Gains
 from .independent import alone
 from .latency import meet_target
 from .losses import Table, by_outputs, by_weights, layers_of
+from .options import FactorizeOptions
 from .plan import Picked, Plan, costs_of, counted, unreachable
 from .ready import ready, without_idle_biases
 from .rewrite import apply, split
@@ -39,9 +40,6 @@ from .sites import Unit, Whole, by_name, chosen, find
 from .statistics import NOISE_STRENGTH, STRENGTH
 from .walk import Done, Walk
 from .walk import by_weights as split_by_weights
-
-if TYPE_CHECKING:
-    from .factorize import Factorize
 
 _SIZE_ROUNDS = 6
 _DROP_ROUNDS = 6
@@ -68,7 +66,7 @@ class LayerReport:
 class Job:
     """One run of the pass over one model."""
 
-    def __init__(self, asked: Factorize, source: Model, context: Context) -> None:
+    def __init__(self, asked: FactorizeOptions, source: Model, context: Context) -> None:
         self.asked, self.source, self.context = asked, source, context
         self.model, self.notes, self.idle = ready(source, biases=context.data is not None)
         whole = cost(source)

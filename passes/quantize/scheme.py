@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ...graph.errors import UsageError
 from ...graph.model import Model
@@ -13,10 +12,8 @@ from ...graph.registry import Registry
 from ..base import Context
 from ..precision.grid import Grid
 from ..precision.result import Result
+from .options import QuantizeOptions
 from .targets import TARGETS, Target
-
-if TYPE_CHECKING:
-    from .quantize import Quantize
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Job:
     """One request. ``spared`` are layers, by name, that keep more bits than the scheme says: they hurt most."""
 
     model: Model
-    options: Quantize
+    options: QuantizeOptions
     context: Context
     spared: frozenset[str] = frozenset()
 
