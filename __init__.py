@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
+    from .pipeline.run import run as run
 
 __version__ = VERSION
 __getattr__ = lazily(
@@ -36,6 +37,7 @@ __getattr__ = lazily(
         "load": ".graph.io.load",
         "ops_library": ".kernels.register",
         "register": ".kernels.register",
+        "run": ".pipeline.run",
         "save": ".graph.io.save",
     },
 )
@@ -50,5 +52,6 @@ __all__ = [
     "load",
     "ops_library",
     "register",
+    "run",
     "save",
 ]

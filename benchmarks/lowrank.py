@@ -113,7 +113,7 @@ def alone(
                 chosen = Factorize(
                     target="rank", ranks=((unit.name, rank),), schemes=(name,), measure=False, refit=False
                 )
-                done = chosen.factorize(model, context(model, options))
+                done = chosen.run(model, context(model, options))
                 yield [
                     unit.name,
                     "x".join(map(str, (unit.site.channels, unit.site.outputs, *unit.site.kernel))),
@@ -144,13 +144,13 @@ def whole(model: Model, test: DataSource, options: argparse.Namespace) -> Iterat
         for keep in options.keep:
             began = time.process_time()
             try:
-                done = Factorize(keep=keep, **setting).factorize(model, context(model, options))
+                done = Factorize(keep=keep, **setting).run(model, context(model, options))
             except IntaglioError as error:
                 yield [name, f"{keep:g}", error.what, *[""] * 5]
                 continue
             took = time.process_time() - began
             timing = time_pair(model, done.model)
-            split = sum(layer.scheme is not None for layer in done.layers)
+            split = sum(layer["scheme"] is not None for layer in done.layers)
             yield [
                 name,
                 f"{keep:g}",

@@ -229,7 +229,7 @@ def measure(trial: Trial) -> dict[str, Any]:
             elif method.dialect == "noise":
                 source = noise_source(model, samples=trial.samples, preprocess=trial.preprocess, seed=trial.seed)
             context = Context(data=source, seed=trial.seed)
-            pruned = PruneChannels(target="macs", keep=trial.keep, **options).prune(model, context)  # type: ignore[arg-type]
+            pruned = PruneChannels(target="macs", keep=trial.keep, **options).run(model, context)  # type: ignore[arg-type]
         except IntaglioError as error:
             return {"failed": reason(error, model, method), "why": str(error)}
         result["seconds"], result["cpu_s"] = time.perf_counter() - began, time.process_time() - used

@@ -1,4 +1,4 @@
-"""What commands that change a model share: their data, and what the change cost, before and after side by side."""
+"""What commands that change a model tell alike: what the change cost, before and after side by side."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from ..graph.errors import UsageError
 from . import console
 
 if TYPE_CHECKING:
-    from ..graph.model import Model
-    from ..passes.budget.latency_target import LatencyReport
     from ..pipeline.report import Report
 
 
@@ -42,70 +40,17 @@ def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def for_many_samples(model: Model, *data: str | None) -> tuple[Model, Callable[[Model], None]]:
-    """The model to work with where there are data, taking many samples a run if it can; and what undoes that in place."""
-    from ..measure.run.batch import opening
-
-    if not any(data):
-        return model, lambda _: None
-    return opening(model)
+def needs_data(given: object, preprocess: str | None, samples: int | None) -> None:
+    """Raises UsageError for options that say something of data where there is none."""
+    for name, value in (("--preprocess", preprocess), ("--samples", samples)):
+        if value is not None and not given:
+            raise UsageError(f"{name} says nothing without --data or --eval-data", fix="leave it out, or add data")
 
 
-def open_source(spec: str | None, model: Model, preprocess: str | None, samples: int | None) -> Any:
-    """Data for the model, or None; what was taken for what is told."""
-    from ..measure.data.source import open_data
-
-    if spec is None:
-        return None
-    source = open_data(spec, model, preprocess=preprocess, samples=samples)
-    console.notes(source.notes)
-    return source
-
-
-def calibration_of(
-    data: str | None, dialect: str | None, model: Model, preprocess: str | None, samples: int | None, seed: int
-) -> Any:
-    """What the user gave, or noise if that was asked for; nothing is made up unasked."""
-    if dialect != "noise":
-        return open_source(data, model, preprocess, samples)
-    from ..passes.calibration.noise import noise_source
-
-    if data is not None:
-        raise UsageError("--dialect noise runs without data", fix="leave out --data, or name the dialect id or ood")
-    return noise_source(model, samples=samples or 512, preprocess=preprocess, seed=seed)
-
-
-def accuracies(before: Model, after: Model, source: Any) -> dict[str, dict[str, float]] | None:
-    """Every metric of both models; None without labelled data."""
-    from ..measure.accuracy import evaluate_model
-
-    if source is None:
-        return None
-    with console.progress("evaluating") as tick:
-        old = evaluate_model(before, source, tick=tick).values
-        new = evaluate_model(after, source, tick=tick).values
-    return {"before": old, "after": new}
-
-
-def latencies(before: Model, after: Model, seed: int, known: LatencyReport | None = None) -> dict[str, Any]:
-    """Both models on the same made-up inputs, one thread, run in turn; ``known`` is what was measured already."""
-    from ..measure.run.latency import time_pair
-
-    if known:
-        found = {"before": known.before_ms, "after": known.after_ms, "speedup": 1 / known.kept}
-        return {**found, "verdict": known.verdict, "threads": known.threads, "machine": known.machine}
-    with console.progress("timing"):
-        timing = time_pair(before, after, seed=seed)
-    old, new = timing.latencies
-    found = {"before": old.median_ms, "after": new.median_ms, "speedup": timing.speedup(1)}
-    return {**found, "verdict": timing.verdict(1), "threads": 1, "machine": timing.machine}
-
-
-def slower(times: dict[str, Any] | None, hint: str) -> list[str]:
-    """A sentence for a result that takes longer than the original, and what may help."""
-    if not times or times["verdict"] != "slower":
-        return []
-    return [f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms; {hint}"]
+def samples_text(result: dict[str, Any]) -> str:
+    """How many samples of which kind a pass was calibrated on."""
+    what = {"id": "samples", "ood": "samples of another kind", "noise": "made-up samples"}[result["dialect"]]
+    return f"{result['samples']:,} {what}{' and their mirror images' if result['mirrored'] else ''}"
 
 
 def efficiency_text(figures: Mapping[str, float]) -> str:

@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.errors import NothingChanged, UsageError
+from ..graph.errors import UsageError
 from . import console
-from .before_after import (
-    accuracies,
-    amount_rows,
-    calibration_of,
-    choice,
-    for_many_samples,
-    latencies,
-    open_source,
-    slower,
-)
+from .before_after import amounts_table, choice, emit, needs_data, samples_text
 from .options import (
     Calibration,
     CalibrationSamples,
@@ -38,8 +29,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..graph.model import Model
-    from ..passes.factorize.factorize import Factorized
+    from ..passes.change import Change
 
 
 def factorize(
@@ -123,8 +113,8 @@ def factorize(
     Example: intaglio factorize model.onnx -o small.onnx --macs 0.6 --data calib.npz
     """
     from ..graph.io.load import load
-    from ..graph.io.save import check_target, save
-    from ..passes import Context
+    from ..passes.factorize import Factorize
+    from ..pipeline.run import run
     from .options import parse_shapes
 
     given = {"macs": macs, "params": params, "size": size, "latency": latency, "energy": energy, "drop": max_drop}
@@ -147,38 +137,22 @@ def factorize(
         "exclude": tuple(exclude or ()),
         "verify": verify,
     }
-    if data is None and eval_data is None and dialect != "noise":
-        for name, value in (("--preprocess", preprocess), ("--samples", samples)):
-            if value is not None:
-                raise UsageError(f"{name} says nothing without --data or --eval-data", fix="leave it out, or add data")
-    original = load(model, shapes=parse_shapes(shape))
-    console.notes(original.notes)
-    for path in (out, proof):
-        if path is not None:
-            check_target(original, path)
-    original, close = for_many_samples(original, data, eval_data, dialect)
-    labelled = open_source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
-    source = calibration_of(data, dialect, original, preprocess, samples, seed)
-    with console.progress("factorizing") as tick:
-        done = _run(options, original, Context(data=source, seed=seed, tick=tick), labelled)
-    accuracy = accuracies(original, done.model, labelled)
-    if done.latency and done.latency.verdict == "slower" and not force:
-        raise NothingChanged(
-            f"the factorized model is {done.latency.sentence()}; nothing was written",
-            why="thin layers can take longer than what they save",
-            fix="ask for a smaller --latency, or write it all the same with --force",
-        )
-    for changed in (original, done.model, done.reference):
-        close(changed)
-    times = latencies(original, done.model, seed, done.latency) if measure else None
-    if not done.latency:
-        hint = "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"
-        done.notes.extend(slower(times, hint))
-    recipe = {"pass": "factorize", "seed": seed, **{k: v for k, v in options.items() if v is not None}}
-    save(done.model, out, recipe=recipe)
-    if proof:
-        save(done.reference, proof)
-    _report(done, model, out, {"accuracy": accuracy, "latency_ms": times}, original.notes)
+    needs_data(data or eval_data or dialect == "noise", preprocess, samples)
+    report = run(
+        load(model, shapes=parse_shapes(shape)),
+        Factorize(**options),
+        data=data,
+        eval_data=eval_data,
+        preprocess=preprocess,
+        samples=samples,
+        seed=seed,
+        out=out,
+        proof=proof,
+        measure=measure,
+        force=force,
+        view=console,
+    )
+    emit(report, lambda result: _show(result, report.change))
 
 
 def _target(given: dict[str, float | None], evbmf: bool, ranks: bool) -> tuple[str, float]:
@@ -214,55 +188,25 @@ def _ranks(texts: list[str] | None) -> tuple[tuple[str, int], ...]:
     return tuple(ranks.items())
 
 
-def _run(options: dict[str, Any], model: Model, context: Any, labelled: Any) -> Factorized:
-    from ..passes.factorize import Factorize
-
-    return Factorize(**options).factorize(model, context, real=labelled)
-
-
-def _report(
-    done: Factorized, model: Path, out: Path, measured: dict[str, dict[str, Any] | None], notes: list[str]
-) -> None:
-    from ..passes.factorize.factorize import describe
-
-    result = {"model": str(model), "out": str(out), **describe(done), "notes": [*notes, *done.notes]}
-    result.update({name: values for name, values in measured.items() if values})
-
-    def show() -> None:
-        split = [layer for layer in done.layers if layer.scheme]
-        rows = [(r.name, r.op, r.scheme, "x".join(map(str, r.rank)), _times(r.gain), _times(r.speedup)) for r in split]
-        console.table("split", ("layer", "operator", "scheme", "rank", "cheaper", "faster"), rows)
-        if whole := [(r.name, r.op, r.reason) for r in done.layers if not r.scheme]:
-            console.line()
-            console.table("whole", ("layer", "operator", "because"), whole)
+def _show(result: dict[str, Any], change: Change) -> None:
+    split = [one for one in result["layers"] if one["scheme"]]
+    rows = [
+        (r["name"], r["op"], r["scheme"], "x".join(map(str, r["rank"])), _times(r["gain"]), _times(r["speedup"]))
+        for r in split
+    ]
+    console.table("split", ("layer", "operator", "scheme", "rank", "cheaper", "faster"), rows)
+    if whole := [(r["name"], r["op"], r["reason"]) for r in result["layers"] if not r["scheme"]]:
         console.line()
-        console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
-        console.line()
-        console.line(_proof_line(done))
-        if "samples" in result:
-            mirror = " and their mirror images" if result["mirrored"] else ""
-            fitted = f"fitted {result['fitted']} layers and refitted {result['refitted']} that stay whole"
-            what = {"id": "samples", "ood": "samples of another kind", "noise": "made-up samples"}[result["dialect"]]
-            console.line(f"{fitted} on {result['samples']:,} {what}{mirror}, without labels")
-        if done.latency:
-            console.line(done.latency.sentence())
-        if "accuracy" not in result:
-            console.line("accuracy not measured: give --eval-data to see what it cost")
-        for note in done.notes:
-            console.line(f"note: {note}")
-        console.line(f"wrote {out} in {done.seconds:.1f} s")
-
-    console.emit(result, show)
+        console.table("whole", ("layer", "operator", "because"), whole)
+    console.line()
+    amounts_table(result)
+    console.line(change.proved)
+    if "samples" in result:
+        fitted = f"fitted {result['fitted']} layers and refitted {result['refitted']} that stay whole"
+        console.line(f"{fitted} on {samples_text(result)}, without labels")
+    if change.latency:
+        console.line(change.latency.sentence())
 
 
 def _times(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _proof_line(done: Factorized) -> str:
-    if done.proof is None:
-        return "not verified (--no-verify)"
-    return (
-        "verified: equals the network whose weights are the products of the factors, on "
-        f"{console.count(done.proof.tensors, 'tensor')} ({done.proof.inputs} inputs, largest relative difference {done.proof.max_rel_diff:.1e})"
-    )

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.errors import NothingChanged, UsageError
 from . import console
-from .before_after import (
-    accuracies,
-    amount_rows,
-    calibration_of,
-    choice,
-    for_many_samples,
-    latencies,
-    one_target,
-    open_source,
-    slower,
-)
+from .before_after import amounts_table, choice, emit, needs_data, one_target, samples_text
 from .options import (
     Calibration,
     CalibrationSamples,
@@ -38,10 +27,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..graph.model import Model
-    from ..passes.prune.prune import Pruned
+    from ..passes.change import Change
 
 
 def prune(
@@ -128,8 +114,8 @@ def prune(
     Example: intaglio prune model.onnx -o small.onnx --macs 0.5
     """
     from ..graph.io.load import load
-    from ..graph.io.save import check_target, save
-    from ..passes import Context
+    from ..passes.prune import PruneChannels
+    from ..pipeline.run import run
     from .options import parse_shapes
 
     target, keep = one_target(macs=macs, params=params, size=size, latency=latency, channels=channels)
@@ -151,98 +137,33 @@ def prune(
         "exact_only": exact_only,
         "verify": verify,
     }
-    original = load(model, shapes=parse_shapes(shape))
-    console.notes(original.notes)
-    for path in (out, proof):
-        if path is not None:
-            check_target(original, path)
-    if data is None and eval_data is None and preprocess is not None and dialect != "noise":
-        raise UsageError("--preprocess says nothing without --data or --eval-data", fix="leave it out, or add data")
-    if samples is not None and data is None and eval_data is None and dialect != "noise":
-        raise UsageError("--samples says nothing without --data or --eval-data", fix="leave it out, or add data")
-    original, close = for_many_samples(original, data, eval_data, dialect)
-    labelled = open_source(eval_data, original, preprocess, samples if data is None and dialect != "noise" else None)
-    source = calibration_of(data, dialect, original, preprocess, samples, seed)
-    with console.progress("pruning") as tick:
-        pruned = _run(options, original, Context(data=source, seed=seed, tick=tick), labelled)
-    accuracy = accuracies(original, pruned.model, labelled)
-    if pruned.latency and pruned.latency.verdict == "slower" and not force:
-        raise NothingChanged(
-            f"the pruned model is {pruned.latency.sentence()}; nothing was written",
-            why="narrower layers can miss the widths that the runtime is fast at",
-            fix="ask for a smaller --latency, try --round-to 8, or write it all the same with --force",
-        )
-    for changed in (original, pruned.model):
-        close(changed)
-    times = latencies(original, pruned.model, seed, pruned.latency) if measure else None
-    if not pruned.latency:
-        pruned.notes.extend(slower(times, "widths that are multiples of 8 or 16 run best, try --round-to 8"))
-    options["criterion"] = pruned.criterion
-    recipe = {"pass": "prune", "seed": seed, **{k: v for k, v in options.items() if v is not None}}
-    save(pruned.model, out, recipe=recipe)
-    if proof:
-        _write_proof(pruned, close, proof)
-    measured = {"accuracy": accuracy, "latency_ms": times}
-    _report(pruned, model, out, measured, original.notes)
-
-
-def _run(options: dict[str, Any], model: Model, context: Any, real: Any) -> Pruned:
-    from ..passes.prune import PruneChannels
-
-    return PruneChannels(**options).prune(model, context, real=real)
-
-
-def _write_proof(pruned: Pruned, close: Callable[[Model], None], path: Path) -> None:
-    from ..graph.coupling import masked
-    from ..graph.io.save import save
-
-    reference = masked(pruned.removal)
-    close(reference)
-    save(reference, path)
-
-
-def _report(
-    pruned: Pruned, model: Path, out: Path, measured: dict[str, dict[str, Any] | None], notes: list[str]
-) -> None:
-    from ..passes.prune.prune import describe
-
-    result = {"model": str(model), "out": str(out), **describe(pruned), "notes": [*notes, *pruned.notes]}
-    result.update({name: values for name, values in measured.items() if values})
-
-    def show() -> None:
-        changed = [(g.name, old, new, "" if g.exact else "inexact") for g, old, new in pruned.groups if old != new]
-        console.table("channels", ("group", "before", "after", ""), changed)
-        console.line()
-        console.table(str(out), ("", "before", "after", "kept"), list(amount_rows(result)))
-        console.line()
-        console.line(_proof_line(pruned))
-        if repaired := result.get("repair", {}).get("refitted"):
-            console.line(f"refitted {repaired} layers on {result['repair']['samples']:,} samples, without labels")
-        if "dialect" in result:
-            what = {"id": "samples", "ood": "samples of another kind", "noise": "made-up samples"}[result["dialect"]]
-            mirror = " and their mirror images" if result["mirrored"] else ""
-            console.line(f"calibrated on {result['samples']:,} {what}{mirror}, without labels")
-        if pruned.latency:
-            console.line(pruned.latency.sentence())
-        if "accuracy" not in result:
-            console.line("accuracy not measured: give --eval-data to see what it cost")
-        for note in pruned.notes:
-            console.line(f"note: {note}")
-        console.line(f"wrote {out} in {pruned.seconds:.1f} s")
-
-    console.emit(result, show)
-
-
-def _proof_line(pruned: Pruned) -> str:
-    proof = pruned.proof
-    if proof is None:
-        return "not verified (--no-verify)"
-    what = "the original with the removed channels zeroed"
-    if pruned.refitted:
-        what = "the refitted original with the removed channels zeroed"
-    if not proof.exact:
-        what += ", normalizations and means taken over what stays"
-    return (
-        f"verified: equals {what}, on all {proof.tensors} tensors ({proof.inputs} inputs, "
-        f"largest relative difference {proof.max_rel_diff:.1e})"
+    needs_data(data or eval_data or dialect == "noise", preprocess, samples)
+    report = run(
+        load(model, shapes=parse_shapes(shape)),
+        PruneChannels.model_validate(options),
+        data=data,
+        eval_data=eval_data,
+        preprocess=preprocess,
+        samples=samples,
+        seed=seed,
+        out=out,
+        proof=proof,
+        measure=measure,
+        force=force,
+        view=console,
     )
+    emit(report, lambda result: _show(result, report.change))
+
+
+def _show(result: dict[str, Any], change: Change) -> None:
+    rows = [(g["name"], g["before"], g["after"], "" if g["exact"] else "inexact") for g in result["groups"]]
+    console.table("channels", ("group", "before", "after", ""), [row for row in rows if row[1] != row[2]])
+    console.line()
+    amounts_table(result)
+    console.line(change.proved)
+    if repaired := result.get("repair", {}).get("refitted"):
+        console.line(f"refitted {repaired} layers on {result['repair']['samples']:,} samples, without labels")
+    if "dialect" in result:
+        console.line(f"calibrated on {samples_text(result)}, without labels")
+    if change.latency:
+        console.line(change.latency.sentence())

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..graph.errors import IntaglioError, ProofFailed
 from ..graph.model import Model
+from ..measure.data.source import DataSource
 from ..measure.run.inputs import runnable_inputs
 from ..measure.run.session import open_session, run
 
@@ -45,6 +46,11 @@ class Proof:
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
+    def told(self) -> str:
+        """What was compared, and how near it is."""
+        tensors = f"{self.tensors} tensor{'' if self.tensors == 1 else 's'}"
+        return f"{tensors} ({self.inputs} inputs, largest relative difference {self.max_rel_diff:.1e})"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -61,6 +67,12 @@ class Claim:
             why=f"it does not equal {self.equal}, so nothing is written",
             fix=f"leave the {self.part} out with --exclude, and report the model: this is a fault in intaglio",
         )
+
+
+def real_inputs(data: DataSource | None) -> list[Feed]:
+    """A few real inputs, none where there is no data."""
+    first = None if data is None else next(iter(data.batches(4)), None)
+    return [] if first is None else [first.inputs]
 
 
 def proof_inputs(model: Model, real: Sequence[Feed], seed: int) -> tuple[list[Feed], str]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ...graph.cost import cost
 from ...graph.errors import NothingChanged, UsageError
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
-from ...measure.data.source import DataSource
 from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport
 from ..change import Change
-from ..proof import Proof
-from .job import Job, LayerReport, first_inputs
+from ..proof import Proof, real_inputs
+from .job import Job, LayerReport
 from .options import FactorizeOptions
 from .proof import prove
 from .ready import without_idle_biases
@@ -25,22 +22,6 @@ from .rewrite import apply, product
 
 _NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
-
-
-@dataclass(frozen=True)
-class Factorized:
-    """What a run of the pass did. ``reference`` is the original's structure with the products of the factors."""
-
-    model: Model
-    reference: Model
-    before: Amounts
-    after: Amounts
-    layers: list[LayerReport]
-    proof: Proof | None
-    notes: list[str]
-    seconds: float
-    details: Mapping[str, Any] = field(default_factory=dict)
-    latency: LatencyReport | None = None
 
 
 @PASSES.register("factorize")
@@ -54,47 +35,46 @@ class Factorize(FactorizeOptions, Pass):
     """
 
     name: ClassVar[str] = "factorize"
+    doing: ClassVar[str] = "factorizing"
+
+    @property
+    def makes_noise(self) -> bool:
+        return self.dialect == "noise"
+
+    def recipe(self, change: Change) -> dict[str, Any]:
+        return {name: value for name, value in self.model_dump().items() if value is not None}
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Factorize a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel, BadData."""
-        done = self.factorize(model, context or Context())
-        return Change(model, done.model, details=describe(done))
-
-    def factorize(self, model: Model, context: Context, *, real: DataSource | None = None) -> Factorized:
-        """The same with everything that was found on the way.
-
-        ``real`` are more inputs to prove it on; for ``drop`` they are the labelled data.
-        """
-        start = time.perf_counter()
-        if self.target == "drop" and (real is None or not real.labelled):
+        context = context or Context()
+        if self.target == "drop" and context.accuracy() is None:
             raise UsageError(
                 "a largest drop of accuracy needs labelled data to measure it on", fix="add --eval-data SOURCE"
             )
         job = Job(self, model, context)
-        picked, latency = job.pick(real)
+        picked, latency = job.pick()
         if not picked:
             raise NothingChanged("no layer is worth splitting", why=_summary(job.reports({})), fix=_fix(self))
         done = job.done(picked)
         small = without_idle_biases(apply(job.model, done.splits, done.weights), job.idle)
         reference = product(job.model, done.splits, done.weights)
-        proof = (
-            prove(reference, small, done.splits, first_inputs(context.data or real), context.seed)
-            if self.verify
-            else None
-        )
+        feeds = real_inputs(context.inputs)
+        proof = prove(reference, small, done.splits, feeds, context.seed) if self.verify else None
         after = Amounts.counted(cost(small), file_bytes(small))
-        notes = [*job.notes, *self._reached(after, job)]
-        return Factorized(
+        return Change(
+            model,
             small,
-            reference,
-            job.before,
-            after,
-            job.reports(picked, done),
-            proof,
-            notes,
-            time.perf_counter() - start,
-            job.details(done),
-            latency,
+            [layer.as_dict() for layer in job.reports(picked, done)],
+            details=job.details(done),
+            notes=[*job.notes, *self._reached(after, job)],
+            proof=proof,
+            proved=_proved(proof),
+            reference=lambda: reference,
+            latency=latency,
+            advice={
+                "slower": "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"
+            },
+            refusal=_slower(latency) if latency and latency.verdict == "slower" else None,
         )
 
     def _reached(self, after: Amounts, job: Job) -> list[str]:
@@ -119,17 +99,15 @@ def _fix(asked: Factorize) -> str:
     return "ask for less, or try a lower --align, --min-gain or --min-speedup, or --no-measure"
 
 
-def describe(done: Factorized) -> dict[str, Any]:
-    """The result as plain data: what ``intaglio factorize --json`` prints."""
-    before, after = done.before, done.after
-    return {
-        "before": before.as_dict(),
-        "after": after.as_dict(),
-        "kept": {k: after.of(k) / before.of(k) if before.of(k) else 1.0 for k in ("macs", "params", "size")},
-        **done.details,
-        **({"latency_target": done.latency.as_dict()} if done.latency else {}),
-        "layers": [layer.as_dict() for layer in done.layers],
-        "verified": done.proof.as_dict() if done.proof else None,
-        "notes": done.notes,
-        "seconds": done.seconds,
-    }
+def _proved(proof: Proof | None) -> str:
+    if proof is None:
+        return "not verified (--no-verify)"
+    return f"verified: equals the network whose weights are the products of the factors, on {proof.told()}"
+
+
+def _slower(latency: LatencyReport) -> NothingChanged:
+    return NothingChanged(
+        f"the factorized model is {latency.sentence()}; nothing was written",
+        why="thin layers can take longer than what they save",
+        fix="ask for a smaller --latency, or write it all the same with --force",
+    )

@@ -15,8 +15,6 @@ from ...graph.io.save import file_bytes
 from ...graph.layer import Floats
 from ...graph.layers import Layers
 from ...graph.model import Model
-from ...measure.accuracy import evaluate_model
-from ...measure.data.source import DataSource
 from ...measure.run.inputs import runnable_inputs, sizes_of
 from ..base import Context
 from ..budget.amounts import Amounts
@@ -25,6 +23,7 @@ from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs,
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import renormalized
 from ..calibration.targets import targets_of
+from ..proof import real_inputs
 from ..simplify import Names
 from .candidates import Option, Rules, option, options_of
 from .gains import Gains
@@ -156,7 +155,7 @@ class Job:
         gains = self.gains if asked.measure else None
         return Plan(self.units, self.tables, self.must, gains, asked.min_speedup, asked.align)
 
-    def pick(self, labelled: DataSource | None) -> tuple[Picked, LatencyReport | None]:
+    def pick(self) -> tuple[Picked, LatencyReport | None]:
         asked = self.asked
         if not self.units:
             return {}, None
@@ -173,8 +172,7 @@ class Job:
         if asked.target == "evbmf":
             return self._evbmf(), None
         if asked.target == "drop":
-            assert labelled is not None
-            return self._smallest(labelled), None
+            return self._smallest(), None
         return self.within("macs", 1e9), None
 
     def within(self, amount: str, keep: float) -> Picked:
@@ -225,9 +223,11 @@ class Job:
             harms.append(np.array([0.0 if o.rank >= least[o.scheme] else 1.0 for o in table.options]))
         return self.plan.each(harms, 0.5)
 
-    def _smallest(self, labelled: DataSource) -> Picked:
+    def _smallest(self) -> Picked:
         """Bisect along the budget for the smallest model whose accuracy stays; the best that was found counts."""
-        before = _accuracy(self.source, labelled)
+        accuracy = self.context.accuracy()
+        assert accuracy is not None
+        before = accuracy(self.source)
         costs, whole = costs_of(self.tables, "macs"), counted(self.units, "macs")
         rest = cost(self.model).macs - whole.sum()
         low, high = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.macs), 1.0
@@ -236,7 +236,7 @@ class Job:
         for _ in range(_DROP_ROUNDS):
             keep = (low + high) / 2
             picked = self.within("macs", keep)
-            after = _accuracy(self._built(picked), labelled) if picked else before
+            after = accuracy(self._built(picked)) if picked else before
             drop = 100 * (before - after)
             tried.append(f"{keep:.3f}: {-drop:+.2f}")
             if drop <= self.asked.keep:
@@ -324,22 +324,10 @@ class Job:
 
     def _sizes(self) -> Callable[[str], int]:
         """Symbolic dimensions as in one real sample, or in an input that the model runs on."""
-        real = first_inputs(self.context.data)
+        real = real_inputs(self.context.data)
         if real:
             return sizes_of({name: value[:1] for name, value in real[0].items()}, self.source)
         try:
             return sizes_of(runnable_inputs(self.source, batches=(1, 2)), self.source)
         except BadModel:
             return lambda symbol: 1
-
-
-def first_inputs(data: DataSource | None) -> list[Mapping[str, np.ndarray]]:
-    """A few real inputs, none where there is no data."""
-    if data is None:
-        return []
-    first = next(iter(data.batches(4)), None)
-    return [first.inputs] if first is not None else []
-
-
-def _accuracy(model: Model, labelled: DataSource) -> float:
-    return next(iter(evaluate_model(model, labelled).values.values()))

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ...graph.cost import cost
-from ...graph.coupling import Coupling, Group, Removal, analyse, remove
+from ...graph.coupling import Coupling, Group, Removal, analyse, masked, remove
 from ...graph.errors import NothingChanged
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
-from ...measure.data.source import DataSource
 from ...measure.run.latency import time_pair
 from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport, report
 from ..change import Change
-from ..proof import Proof
+from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
 from .latency.model import LatencyModel, meet_target
@@ -36,25 +32,19 @@ WITH_DATA, WITHOUT_DATA = "obspa", "l2"
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """What a run of the pass found and did.
+class Cut:
+    """What is to go, before it goes.
 
-    ``coupling`` and ``removal`` are those of the model that was cut: the one given, or an equal one with its constants
-    refitted.
+    ``removal`` is of the model that is cut: the one given, or an equal one with its constants refitted (``refitted``).
     """
 
-    coupling: Coupling
-    removal: Removal
-    model: Model
-    before: Amounts
-    after: Amounts
-    groups: list[tuple[Group, int, int]]
-    proof: Proof | None
-    notes: list[str]
-    seconds: float
     criterion: str
-    refitted: bool = False
-    details: Mapping[str, Any] = field(default_factory=dict)
+    groups: Sequence[Group]
+    removal: Removal
+    refitted: bool
+    notes: Sequence[str]
+    details: Mapping[str, Any]
+    times: LatencyModel | None = None
     latency: LatencyReport | None = None
 
 
@@ -67,16 +57,43 @@ class PruneChannels(PruneOptions, Pass):
     """
 
     name: ClassVar[str] = "prune"
+    doing: ClassVar[str] = "pruning"
+
+    @property
+    def makes_noise(self) -> bool:
+        return self.dialect == "noise"
+
+    def recipe(self, change: Change) -> dict[str, Any]:
+        told = {**self.model_dump(), "criterion": change.details.get("criterion", self.criterion)}
+        return {name: value for name, value in told.items() if value is not None}
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""
         context = context or Context()
-        pruned = self.prune(model, context)
-        return Change(model, pruned.model, details=describe(pruned))
+        cut = self.cut(model, context)
+        small = remove(cut.removal)
+        latency = cut.latency
+        if cut.times and latency:
+            timed = time_pair(model, small, cut.times.threads, inputs=cut.times.inputs)
+            latency = report(self.keep, latency.predicted, timed, rounds=latency.rounds)
+        proof = prove(cut.removal, small, real_inputs(context.inputs), context.seed) if self.verify else None
+        return Change(
+            model,
+            small,
+            [_told(group, cut.removal) for group in cut.groups],
+            units="groups",
+            details={"criterion": cut.criterion, **cut.details},
+            notes=cut.notes,
+            proof=proof,
+            proved=_proved(proof, cut.refitted),
+            reference=lambda: masked(cut.removal),
+            latency=latency,
+            advice={"slower": "widths that are multiples of 8 or 16 run best, try --round-to 8"},
+            refusal=_slower(latency) if latency and latency.verdict == "slower" else None,
+        )
 
-    def prune(self, model: Model, context: Context, *, real: DataSource | None = None) -> Pruned:
-        """The same with everything that was found on the way. ``real`` are more inputs to prove it on."""
-        start = time.perf_counter()
+    def cut(self, model: Model, context: Context) -> Cut:
+        """What goes, by the criterion, and what is made up for it in what stays."""
         name = self._criterion(context)
         criterion, repair = CRITERIA[name], REPAIRS[self.repair or CRITERIA[name].repair]
         equal, notes = criterion.ready(model)
@@ -85,8 +102,7 @@ class PruneChannels(PruneOptions, Pass):
         if not numbers:
             raise NothingChanged("no channel can be removed", why=frozen_summary(coupling), fix=SEE_GROUPS)
         numbers = one_direction(coupling, numbers, self.axis)
-        whole = cost(model)
-        before = Amounts.counted(whole, file_bytes(model))
+        before = Amounts.counted(cost(model), file_bytes(model))
         times = LatencyModel(coupling, seed=context.seed) if self.target == "latency" else None
         job = self._job(model, coupling, numbers, before, file_bytes(equal), times, context)
         planner = criterion.planner(job)
@@ -99,31 +115,11 @@ class PruneChannels(PruneOptions, Pass):
         choice = planner.finish(removal)
         repaired = self._repaired(repair, choice.removal, context)
         removal = with_weights(choice.removal, repaired.weights) if repaired.weights else choice.removal
-        small = remove(removal)
-        if times and latency:
-            timed = time_pair(model, small, times.threads, inputs=times.inputs)
-            latency = report(self.keep, latency.predicted, timed, rounds=latency.rounds)
-        proof = prove(removal, small, _real_inputs(context.data or real), context.seed) if self.verify else None
-        after = Amounts.counted(cost(small), file_bytes(small))
-        groups = _changes(coupling, removal)
         notes = [*notes, *choice.notes, *repaired.notes]
         notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
         details = {**choice.details, **({"repair": repaired.details} if repaired.details else {})}
-        return Pruned(
-            coupling=removal.coupling,
-            removal=removal,
-            model=small,
-            before=before,
-            after=after,
-            groups=groups,
-            proof=proof,
-            notes=notes,
-            seconds=time.perf_counter() - start,
-            criterion=name,
-            refitted=removal.coupling is not coupling,
-            details=details,
-            latency=latency,
-        )
+        refitted = removal.coupling is not coupling
+        return Cut(name, coupling.groups, removal, refitted, notes, details, times, latency)
 
     def _repaired(self, repair: Repair, removal: Removal, context: Context) -> Repaired:
         """A repair that the user named must work; the criterion's own may be impossible for this model."""
@@ -179,32 +175,29 @@ class PruneChannels(PruneOptions, Pass):
         return meet_target(plan, times, self.keep)
 
 
-def describe(pruned: Pruned) -> dict[str, Any]:
-    """The result as plain data: what ``intaglio prune --json`` prints."""
-    before, after = pruned.before, pruned.after
+def _told(group: Group, removal: Removal) -> dict[str, Any]:
+    left = group.channels - int(removal.removed[group.atoms].sum())
     return {
-        "before": before.as_dict(),
-        "after": after.as_dict(),
-        "kept": {k: after.of(k) / before.of(k) if before.of(k) else 1.0 for k in ("macs", "params", "size")},
-        "criterion": pruned.criterion,
-        **pruned.details,
-        **({"latency_target": pruned.latency.as_dict()} if pruned.latency else {}),
-        "groups": [
-            {"name": g.name, "before": old, "after": new, "exact": g.exact, "prunable": g.prunable}
-            for g, old, new in pruned.groups
-        ],
-        "verified": pruned.proof.as_dict() if pruned.proof else None,
-        "notes": pruned.notes,
-        "seconds": pruned.seconds,
+        "name": group.name,
+        "before": group.channels,
+        "after": left,
+        "exact": group.exact,
+        "prunable": group.prunable,
     }
 
 
-def _changes(coupling: Coupling, removal: Removal) -> list[tuple[Group, int, int]]:
-    return [(g, g.channels, g.channels - int(removal.removed[g.atoms].sum())) for g in coupling.groups]
+def _proved(proof: Proof | None, refitted: bool) -> str:
+    if proof is None:
+        return "not verified (--no-verify)"
+    what = f"the {'refitted ' if refitted else ''}original with the removed channels zeroed"
+    if not proof.exact:
+        what += ", normalizations and means taken over what stays"
+    return f"verified: equals {what}, on all {proof.told()}"
 
 
-def _real_inputs(data: DataSource | None) -> list[Mapping[str, np.ndarray]]:
-    if data is None:
-        return []
-    first = next(iter(data.batches(4)), None)
-    return [first.inputs] if first is not None else []
+def _slower(latency: LatencyReport) -> NothingChanged:
+    return NothingChanged(
+        f"the pruned model is {latency.sentence()}; nothing was written",
+        why="narrower layers can miss the widths that the runtime is fast at",
+        fix="ask for a smaller --latency, try --round-to 8, or write it all the same with --force",
+    )

@@ -168,7 +168,7 @@ def test_folded_models_are_told_what_is_impossible_and_what_to_do(shared_data: P
     model = load(shared_data / "resnet20.onnx")
     for repair in DATA_FREE:
         with pytest.raises(RepairImpossible, match=f"{repair} is not possible") as error:
-            PruneChannels(criterion="l2", repair=repair, keep=0.8).prune(model, Context())
+            PruneChannels(criterion="l2", repair=repair, keep=0.8).run(model, Context())
         assert "folded into other layers before import" in error.value.why
         assert "--criterion obspa --data" in error.value.fix
 
@@ -177,7 +177,7 @@ def test_partly_known_models_say_where_nothing_is_known() -> None:
     nodes = "a = Conv(x, w) r = Relu(a) d = Conv(r, k) n = BatchNormalization(d, g, b, m, v) c = Conv(n, l, o)" + END
     weights = f"float[6, 3, 3, 3] w, float[8, 6, 3, 3] k, {BN}, float[6, 8, 1, 1] l, float[6] o, float[6, 5] head"
     model = parsed(IMAGE, "float[N, 5] y", weights, nodes, v=np.ones(8, dtype=np.float32))
-    pruned = PruneChannels(criterion="l2", target="channels", repair="absorb", keep=0.5).prune(model, Context())
+    pruned = PruneChannels(criterion="l2", target="channels", repair="absorb", keep=0.5).run(model, Context())
     assert any("nothing is known of the input of d" in note for note in pruned.notes)
     assert any("no bias can take up what is lost in y" in note for note in pruned.notes)
     assert pruned.details["repair"] == {"layers": 3, "absorbed": 1}
@@ -200,7 +200,7 @@ def test_each_repair_comes_nearer_to_the_original_on_real_images(shared_data: Pa
     errors = {}
     for repair in ("none", *DATA_FREE):
         pruned = PruneChannels(criterion="l2", scope="group", repair=repair, keep=keep, verify=repair == "udfc")
-        errors[repair] = float(np.square(logits(pruned.prune(model, Context()).model, x) - whole).mean())
+        errors[repair] = float(np.square(logits(pruned.run(model, Context()).model, x) - whole).mean())
     assert errors["absorb"] < errors["none"] / gain
     assert errors["renormalize"] < errors["absorb"]
     assert errors["udfc"] < errors["renormalize"] / 1.1
@@ -223,7 +223,7 @@ def test_repaired_networks_prune_with_proof(zoo_folder: Path, name: str) -> None
     model = load(zoo.build(name, zoo.entry(name).exporter, zoo_folder))
     for repair in DATA_FREE:
         options: Mapping[str, object] = {"criterion": "random", "target": "channels", "keep": 0.5, "repair": repair}
-        pruned = PruneChannels.model_validate(options).prune(model, Context())
+        pruned = PruneChannels.model_validate(options).run(model, Context())
         assert pruned.proof is not None
         assert pruned.proof.passed
         assert pruned.details["repair"]["absorbed"] > 0

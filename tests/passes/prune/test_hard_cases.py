@@ -10,11 +10,10 @@ from intaglio.graph.errors import BadModel
 from intaglio.graph.index import index_of
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
-from intaglio.passes import Context
+from intaglio.passes import Change, Context
 from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.calibration.targets import ReconstructionTargets
-from intaglio.passes.prune.prune import Pruned
 from tests.passes.parsed import data_for, parsed, run_plainly
 
 
@@ -22,8 +21,8 @@ def f(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def obspa(model: Model, **x: np.ndarray) -> Pruned:
-    return PruneChannels(criterion="obspa", keep=0.6).prune(model, Context(data=data_for(model, **x)))
+def obspa(model: Model, **x: np.ndarray) -> Change:
+    return PruneChannels(criterion="obspa", keep=0.6).run(model, Context(data=data_for(model, **x)))
 
 
 def test_a_name_given_twice_is_held_once() -> None:
@@ -100,8 +99,8 @@ def test_layers_on_sums_over_samples_have_rows_of_their_own(end: str, repair: st
         f"a = MatMul(x, w) r = Relu(a) h = MatMul(r, w2) {end}",
     )
     context = Context(data=data_for(m, x=f(96, 4)))
-    pruned = PruneChannels(criterion="obspa" if repair == "none" else "l2", repair=repair, keep=0.6).prune(m, context)
-    assert pruned.refitted
+    pruned = PruneChannels(criterion="obspa" if repair == "none" else "l2", repair=repair, keep=0.6).run(m, context)
+    assert "the refitted original" in pruned.proved
 
 
 def test_an_image_that_all_samples_share() -> None:

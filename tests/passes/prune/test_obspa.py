@@ -17,14 +17,13 @@ from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
 from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data.source import DataSource, open_data
-from intaglio.passes import Context
+from intaglio.passes import Change, Context
 from intaglio.passes.calibration import feeds
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.calibration.samples import PATCHES, patches_for
 from intaglio.passes.prune.criteria.criteria import CRITERIA
 from intaglio.passes.prune.obspa import curves
 from intaglio.passes.prune.obspa import obspa as looking
-from intaglio.passes.prune.prune import Pruned
 from intaglio.passes.simplify import fold_batch_norm
 from tests.passes.parsed import data_for, parsed, run_plainly
 
@@ -49,9 +48,9 @@ def digits(samples: int | None = 256) -> tuple[Model, DataSource]:
     return model, open_data(str(EXAMPLES / "digits_calib.npz"), model, samples=samples)
 
 
-def obspa(model: Model, data: DataSource | None, *, folder: Path | None = None, **options: Any) -> Pruned:
+def obspa(model: Model, data: DataSource | None, *, folder: Path | None = None, **options: Any) -> Change:
     chosen = PruneChannels.model_validate({"criterion": "obspa", **options})
-    return chosen.prune(model, Context(data=data, folder=folder))
+    return chosen.run(model, Context(data=data, folder=folder))
 
 
 def right(model: Model) -> float:
@@ -102,20 +101,21 @@ def _norm(rng: np.random.Generator, width: int) -> dict[str, np.ndarray]:
     return {name: value.astype(np.float32) for name, value in found.items()}
 
 
-def plainly_cut(model: Model, result: Pruned) -> Model:
-    """The same channels removed, nothing else done."""
+def plainly_cut(model: Model, data: DataSource | None, **options: Any) -> Model:
+    """The channels removed that ``obspa`` removes, nothing else done."""
     equal, _ = CRITERIA["obspa"].ready(model)
-    return remove(Removal(analyse(equal), result.removal.removed))
+    chosen = PruneChannels.model_validate({"criterion": "obspa", **options})
+    return remove(Removal(analyse(equal), chosen.cut(model, Context(data=data)).removal.removed))
 
 
 @pytest.fixture(scope="module")
-def half() -> tuple[Model, DataSource, Pruned]:
+def half() -> tuple[Model, DataSource, Change]:
     """The digits network with half of its work."""
     model, data = digits(192)
     return model, data, obspa(model, data, keep=0.5)
 
 
-def test_half_of_the_work_of_the_digits_network_keeps_its_accuracy(half: tuple[Model, DataSource, Pruned]) -> None:
+def test_half_of_the_work_of_the_digits_network_keeps_its_accuracy(half: tuple[Model, DataSource, Change]) -> None:
     model, _, result = half
     assert result.proof is not None
     assert result.proof.passed
@@ -124,18 +124,18 @@ def test_half_of_the_work_of_the_digits_network_keeps_its_accuracy(half: tuple[M
 
 
 def test_the_outputs_of_the_digits_network_are_far_nearer_than_after_plain_removal(
-    half: tuple[Model, DataSource, Pruned],
+    half: tuple[Model, DataSource, Change],
 ) -> None:
     model, data, result = half
     x = next(iter(data.batches(192))).inputs["image"]
-    assert output_error(model, result.model, x) < 0.1 * output_error(model, plainly_cut(model, result), x)
+    assert output_error(model, result.model, x) < 0.1 * output_error(model, plainly_cut(model, data, keep=0.5), x)
 
 
-def test_a_model_that_insists_on_a_batch_gets_the_same_widths(half: tuple[Model, DataSource, Pruned]) -> None:
+def test_a_model_that_insists_on_a_batch_gets_the_same_widths(half: tuple[Model, DataSource, Change]) -> None:
     model, data, one = half
     fixed = load(DIGITS, shapes={"image": [16, -1, -1, -1]})
     two = obspa(fixed, open_data(str(EXAMPLES / "digits_calib.npz"), fixed, samples=192), keep=0.5)
-    assert [(g.name, n) for g, _, n in one.groups] == [(g.name, n) for g, _, n in two.groups]
+    assert one.layers == two.layers
     x = next(iter(data.batches(192))).inputs["image"]
     errors = [output_error(model, one.model, x), output_error(fixed, two.model, x) / 12]
     assert errors[0] == pytest.approx(errors[1], rel=0.05)
@@ -151,7 +151,9 @@ def test_small_networks_of_every_kind_pass_the_proof_and_gain_by_the_refit(name:
     result = obspa(model, data_for(model, x=x), **options)
     assert result.proof is not None
     assert result.proof.passed
-    assert output_error(model, result.model, x) < output_error(model, plainly_cut(model, result), x)
+    assert output_error(model, result.model, x) < output_error(
+        model, plainly_cut(model, data_for(model, x=x), **options), x
+    )
 
 
 @pytest.mark.parametrize("dialect", ["id", "ood"])
@@ -167,8 +169,8 @@ def test_what_the_data_is_called_makes_no_difference_but_is_told(dialect: str) -
 
 def test_data_makes_obspa_the_criterion_and_without_it_a_norm_is() -> None:
     model = conv_pair()
-    assert PruneChannels().prune(model, Context(data=data_for(model, x=images(model)))).criterion == "obspa"
-    assert PruneChannels().prune(model, Context()).criterion == "l2"
+    assert PruneChannels().run(model, Context(data=data_for(model, x=images(model)))).details["criterion"] == "obspa"
+    assert PruneChannels().run(model, Context()).details["criterion"] == "l2"
 
 
 @pytest.mark.parametrize("solver", ["knapsack", "greedy"])
@@ -186,7 +188,7 @@ def test_the_order_of_samples_does_not_change_widths() -> None:
     model = normalized()
     x = images(model, 200)
     results = [obspa(model, data_for(model, x=v), keep=0.5) for v in (x, np.roll(x, 23, axis=0), x[::-1])]
-    widths = [[(g.name, n) for g, _, n in r.groups] for r in results]
+    widths = [r.layers for r in results]
     assert widths[0] == widths[1] == widths[2]
     errors = [output_error(model, r.model, x) for r in results]
     assert errors == pytest.approx([errors[0]] * 3, rel=0.05)
@@ -202,8 +204,9 @@ def test_other_targets_and_scopes_are_reached(target: str, keep: float, scope: s
 def test_limits_on_widths_hold() -> None:
     model, data = digits(64)
     result = obspa(model, data, keep=0.5, round_to=8, min_channels=16)
-    for group, before, after in result.groups:
-        assert not group.prunable or after == before or (after % 8 == 0 and after >= min(before, 16))
+    for group in result.layers:
+        before, after = group["before"], group["after"]
+        assert not group["prunable"] or after == before or (after % 8 == 0 and after >= min(before, 16))
 
 
 def test_an_unreachable_target_says_what_is_reachable() -> None:
@@ -231,10 +234,10 @@ def test_noise_does_better_than_plain_removal_without_any_data() -> None:
     assert result.proof is not None
     assert result.proof.passed
     assert result.after.macs / result.before.macs == pytest.approx(0.25, abs=0.01)
-    plain = plainly_cut(model, result)
+    plain = plainly_cut(model, noise_source(model, samples=192), keep=0.25, dialect="noise")
     x = next(iter(digits(192)[1].batches(192))).inputs["image"]
     assert output_error(model, result.model, x) < 0.3 * output_error(model, plain, x)
-    by_norm = PruneChannels(criterion="l2", keep=0.25).prune(model, Context()).model
+    by_norm = PruneChannels(criterion="l2", keep=0.25).run(model, Context()).model
     assert right(result.model) > max(right(plain), right(by_norm)) + 3
 
 
@@ -269,7 +272,7 @@ def test_an_interrupted_run_leaves_no_files(
     data = noise_source(model, samples=64) if dialect == "noise" else data_for(model, x=images(model))
     chosen = PruneChannels.model_validate({"criterion": "obspa", "keep": 0.6, "dialect": dialect})
     try:
-        chosen.prune(model, Context(data=data, folder=tmp_path, tick=tick))
+        chosen.run(model, Context(data=data, folder=tmp_path, tick=tick))
     except Interrupted:
         assert told == stop_at
     else:
@@ -283,7 +286,7 @@ def test_progress_rises_to_its_end() -> None:
     told: list[float] = []
     data = data_for(model, x=images(model))
     context = Context(data=data, tick=lambda done, total: told.append(done / (total or done)))
-    PruneChannels(criterion="obspa", keep=0.6).prune(model, context)
+    PruneChannels(criterion="obspa", keep=0.6).run(model, context)
     assert told == sorted(told)
     assert told[-1] == 1
     assert len(told) > 5
@@ -336,7 +339,7 @@ def test_a_tied_weight_is_no_obstacle() -> None:
 def test_channels_that_no_layer_reads_are_no_obstacle(make: Callable[[], Model], group: str, target: str) -> None:
     model = make()
     result = obspa(model, data_for(model, x=images(model)), target=target, keep=0.5)
-    kept = {g.name: (before, after) for g, before, after in result.groups}
+    kept = {g["name"]: (g["before"], g["after"]) for g in result.layers}
     assert kept[group][1] < kept[group][0]
     assert result.proof is not None
     assert result.proof.passed
@@ -384,7 +387,7 @@ def test_groups_ordered_a_few_at_a_time_get_the_widths_they_get_together(monkeyp
     together = obspa(model, data)
     monkeypatch.setattr(curves, "_MATRIX_BYTES", 1)
     apart = obspa(model, data)
-    assert [after for _, _, after in apart.groups] == [after for _, _, after in together.groups]
+    assert [g["after"] for g in apart.layers] == [g["after"] for g in together.layers]
 
 
 def test_wide_layers_look_at_fewer_rows_but_at_several_for_each_column() -> None:

@@ -307,7 +307,7 @@ def test_any_criterion_can_be_refitted_on_data(criterion: str) -> None:
     errors = []
     for repair in ("none", "refit"):
         chosen = PruneChannels(criterion=criterion, repair=repair, keep=0.5)
-        result = chosen.prune(model, Context(data=data_for(model, x=x)))
+        result = chosen.run(model, Context(data=data_for(model, x=x)))
         assert result.proof is not None
         assert result.proof.passed
         errors.append(float(np.square(run_plainly(result.model, {"x": x}, ["y"])["y"] - truth).mean()))
@@ -316,5 +316,5 @@ def test_any_criterion_can_be_refitted_on_data(criterion: str) -> None:
 
 def test_refitting_without_data_says_what_is_missing() -> None:
     with pytest.raises(UsageError, match="calibration data is missing") as error:
-        PruneChannels(criterion="l2", repair="refit").prune(chain(), Context())
+        PruneChannels(criterion="l2", repair="refit").run(chain(), Context())
     assert "--data" in error.value.fix

@@ -130,9 +130,7 @@ def test_grouped_layers_restore_within_their_groups() -> None:
     w[[1, 5]] = w[[0, 4]]
     values = {name: np.ones(8, dtype=np.float32) for name in "gbmv"} | {"v": np.full(8, 27, dtype=np.float32)}
     model = parsed("float[N, 3, 8, 8] x", "float[N, 6, 4, 4] y", weights, nodes, w=w, **values)
-    pruned = PruneChannels(criterion="random", target="channels", keep=0.75, repair="udfc").prune(
-        model, Context(seed=1)
-    )
+    pruned = PruneChannels(criterion="random", target="channels", keep=0.75, repair="udfc").run(model, Context(seed=1))
     assert pruned.proof is not None
     assert pruned.details["repair"]["restored"] == 1
 
@@ -140,7 +138,7 @@ def test_grouped_layers_restore_within_their_groups() -> None:
 def test_the_criterion_prunes_with_its_own_repair(shared_data: Path) -> None:
     model = load(shared_data / "resnet20-bn.onnx")
     assert CRITERIA["udfc"].repair == "udfc"
-    pruned = PruneChannels(criterion="udfc", keep=0.9).prune(model, Context())
+    pruned = PruneChannels(criterion="udfc", keep=0.9).run(model, Context())
     assert pruned.details["repair"]["restored"] > 0
-    folded = PruneChannels(criterion="udfc", keep=0.9).prune(load(shared_data / "resnet20.onnx"), Context())
+    folded = PruneChannels(criterion="udfc", keep=0.9).run(load(shared_data / "resnet20.onnx"), Context())
     assert any("udfc is not possible" in note for note in folded.notes)

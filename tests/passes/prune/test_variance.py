@@ -46,14 +46,14 @@ def test_channels_go_by_the_share_of_the_sum_that_they_make_up() -> None:
     gain = w["g2"] ** 2 / (w["v2"] + 1e-5)
     lost = inner * (np.square(w["w2"]).sum(axis=(2, 3)) * gain[:, None]).sum(axis=0)
     options = {"criterion": "variance", "target": "channels", "keep": 0.5, "include": ("w1",), "repair": "none"}
-    pruned = PruneChannels.model_validate(options).prune(model, Context())
+    pruned = PruneChannels.model_validate(options).run(model, Context())
     kept = np.sort(np.argsort(lost)[-4:])
     np.testing.assert_array_equal(pruned.model.weights["g1"], model.weights["g1"][kept])
 
 
 @pytest.mark.parametrize("target", ["macs", "params"])
 def test_targets_are_met_and_the_result_is_proved(target: str) -> None:
-    pruned = PruneChannels.model_validate({"criterion": "variance", "target": target, "keep": 0.6}).prune(
+    pruned = PruneChannels.model_validate({"criterion": "variance", "target": target, "keep": 0.6}).run(
         residual(), Context()
     )
     assert pruned.after.of(target) / pruned.before.of(target) == pytest.approx(0.6, abs=0.06)
@@ -63,7 +63,7 @@ def test_targets_are_met_and_the_result_is_proved(target: str) -> None:
 
 def test_a_model_that_tells_nothing_is_refused(shared_data: Path) -> None:
     with pytest.raises(RepairImpossible, match="criterion variance is not possible"):
-        PruneChannels(criterion="variance", keep=0.8).prune(load(shared_data / "resnet20.onnx"), Context())
+        PruneChannels(criterion="variance", keep=0.8).run(load(shared_data / "resnet20.onnx"), Context())
 
 
 def test_it_keeps_more_than_norms_on_real_images_without_any_data(shared_data: Path) -> None:
@@ -74,7 +74,7 @@ def test_it_keeps_more_than_norms_on_real_images_without_any_data(shared_data: P
     x = ((x - mean[:, None, None]) / deviation[:, None, None]).astype(np.float32)
     right = {}
     for criterion, repair in (("l2", "none"), ("variance", None)):
-        pruned = PruneChannels(criterion=criterion, repair=repair, keep=0.75, verify=False).prune(model, Context())
+        pruned = PruneChannels(criterion=criterion, repair=repair, keep=0.75, verify=False).run(model, Context())
         logits = run(open_session(pruned.model), {"input": x})["logits"]
         right[criterion] = float((logits.argmax(axis=1) == held["y"][:500]).mean())
     assert right["variance"] > 0.82
