@@ -54,7 +54,8 @@ class _Masking:
 
     def _unused_start(self) -> str:
         """What the name of no tensor starts with, for the new ones."""
-        taken = {name for n in self.model.graph.node for name in (*n.input, *n.output)} | set(self.model.weights)
+        index = index_of(self.model)
+        taken = {*index.uses, *index.place, *self.model.weights}
         starts = (f"mask{k or ''}/" for k in count())
         return next(start for start in starts if not any(name.startswith(start) for name in taken))
 

@@ -79,8 +79,8 @@ class Removal:
     @cached_property
     def names(self) -> set[str]:
         """Names of tensors that are there already."""
-        graphs = (self.coupling.original.graph, self.coupling.model.graph)
-        return {name for g in graphs for n in g.node for name in (*reads(n), *n.output)}
+        indexes = (index_of(self.coupling.original), index_of(self.coupling.model))
+        return {name for index in indexes for name in (*index.uses, *index.place)}
 
 
 class Edit:

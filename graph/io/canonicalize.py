@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 
 import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto
 
 from ..evaluate import LARGEST, evaluate
+from ..index import index_of
 from ..model import Model
-from ..nodes import attribute, captured, is_standard, subgraphs
+from ..nodes import attribute, is_standard
 from ..traits import Trait, has
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
@@ -32,17 +34,13 @@ def tidy(model: Model) -> None:
     Float weights are never computed with: a transposed copy would hide that two layers share one weight. Names of
     graph outputs and of tensors that subgraphs capture stay. Weights that lose their last use go.
     """
-    graph = model.graph
-    fixed = {o.name for o in graph.output}
-    for node in graph.node:
-        if next(subgraphs(node), None) is not None:
-            fixed |= captured(node)
-    before = _uses(graph, fixed)
+    index = index_of(model)
+    fixed, before, there = {*index.outputs, *index.captured}, index.uses, index.place.keys()
     renamed: dict[str, str] = {}
     keep: list[onnx.NodeProto] = []
     done: Counter[str] = Counter()
     made: set[str] = set()
-    for node in graph.node:
+    for node in index.nodes:
         for position, name in enumerate(node.input):
             if name in renamed:
                 node.input[position] = renamed[name]
@@ -51,9 +49,10 @@ def tidy(model: Model) -> None:
         else:
             keep.append(node)
     if done:
-        _rebuild(graph, keep, renamed)
-        after = _uses(graph, fixed)
-        for name in [n for n in model.weights if not after[n] and (before[n] or n in made)]:
+        _rebuild(model.graph, keep, renamed)
+        after = index_of(model)
+        _drop_values(model.graph, there - after.place.keys())
+        for name in [n for n in model.weights if not after.uses[n] and (before[n] or n in made)]:
             del model.weights[name]
         model.notes += _notes(done)
 
@@ -120,20 +119,15 @@ def _fold(node: onnx.NodeProto, model: Model) -> list[np.ndarray] | None:
     return [v.copy() for v in values]
 
 
-def _uses(graph: onnx.GraphProto, fixed: set[str]) -> Counter[str]:
-    uses = Counter(fixed)
-    for node in graph.node:
-        uses.update(node.input)
-    return uses
-
-
 def _rebuild(graph: onnx.GraphProto, keep: list[onnx.NodeProto], renamed: dict[str, str]) -> None:
-    gone = {o for n in graph.node for o in n.output} - {o for n in keep for o in n.output}
-    values = [v for v in graph.value_info if v.name not in gone]
     for notes in graph.quantization_annotation:
         notes.tensor_name = renamed.get(notes.tensor_name, notes.tensor_name)
     del graph.node[:]
     graph.node.extend(keep)
+
+
+def _drop_values(graph: onnx.GraphProto, gone: Set[str]) -> None:
+    values = [v for v in graph.value_info if v.name not in gone]
     del graph.value_info[:]
     graph.value_info.extend(values)
 

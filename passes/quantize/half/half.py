@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from ....graph.index import index_of
+from ....graph.index import Index, index_of
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name
 from ...precision.decibels import sqnr_db
@@ -47,11 +47,10 @@ def candidates(
         UsageError: a pattern matches nothing.
         BadModel: types cannot be worked out.
     """
-    dtypes = index_of(model).shapes.dtypes
+    index, dtypes = index_of(model), index_of(model).shapes.dtypes
     operands: dict[int, Operands] = {}
     reasons: dict[int, str] = {}
     constants = _Constants(model, least_db)
-    multiplied = {name for node in model.graph.node if node.op_type == "MatMul" for name in node.input}
     for k, (node, chosen) in enumerate(zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True)):
         if not any(dtypes.get(name, FLOAT) == FLOAT for name in (*node.input, *node.output) if name):
             continue
@@ -60,7 +59,7 @@ def candidates(
             continue
         if isinstance(found, Operands) and not chosen:
             found = "it is excluded"
-        if isinstance(found, Operands) and node.op_type == "Transpose" and multiplied.intersection(node.output):
+        if isinstance(found, Operands) and node.op_type == "Transpose" and _multiplied(index, node):
             order = attribute(node, "perm")
             found = _CRASH if order and order[0] != 0 and len(order) > 2 else found
         told = found if isinstance(found, str) else constants.obstacle(node.input[i] for i in found.inputs)
@@ -69,6 +68,10 @@ def candidates(
         elif isinstance(found, Operands):
             operands[k] = found
     return Candidates(model, dtypes, operands, {k: r for k, r in reasons.items() if r}, constants.notes)
+
+
+def _multiplied(index: Index, node: onnx.NodeProto) -> bool:
+    return any(index.nodes[place].op_type == "MatMul" for place in index.readers(node.output[0]))
 
 
 class _Constants:
