@@ -5,13 +5,7 @@
 #include "../cpu.h"
 #include "../output.h"
 #include "../threads.h"
-
-/* pads are top, left, bottom, right, each at least 0; pad_value is what stands in the padding: -1, 0 or +1. */
-typedef struct ib_bconv_shape {
-    int64_t planes, channels, outputs, groups;
-    int64_t kernel[2], strides[2], dilations[2], pads[4];
-    int64_t pad_value;
-} ib_bconv_shape;
+#include "shape.h"
 
 typedef struct ib_bconv ib_bconv;
 
@@ -20,10 +14,6 @@ typedef struct ib_bconv ib_bconv;
    changes: any number of threads may run it at once, on images of any size. */
 IB_API int ib_bconv_prepare(int isa, const ib_bconv_shape *shape, const uint8_t *weights, int64_t weights_bytes,
                             ib_bconv **handle);
-
-/* Height and width of the result for an image of so many pixels. */
-IB_API int ib_bconv_size(const ib_bconv_shape *shape, int64_t height, int64_t width, int64_t *out_height,
-                         int64_t *out_width);
 
 /* bits [batch][height][width][ceil(channels / 8)] -> output [batch][outputs][out_height][out_width], or, for bits,
    [batch][out_height][out_width][ceil(outputs / 8)]. An empty batch is nothing to compute, not an error. */

@@ -47,10 +47,6 @@ int ib_image_plan(ib_image *image, const ib_bconv_shape *shape, size_t taps, siz
     return IB_OK;
 }
 
-bool ib_pads(const ib_bconv_shape *shape) {
-    return shape->pads[0] || shape->pads[1] || shape->pads[2] || shape->pads[3];
-}
-
 bool ib_image_is_input(const ib_image *image, const ib_bconv_shape *shape) {
     return image->taps == 1 && !ib_pads(shape) && shape->channels / shape->groups % 64 == 0;
 }

@@ -6,7 +6,7 @@
 
 #include "../sizes.h"
 #include "../threads.h"
-#include "bconv.h"
+#include "shape.h"
 
 /* A cell holds what one run of a filter's bits is compared with: the channels of a pixel, or, where these would leave
    much of a word empty, those of all pixels that a row of the kernel covers, side by side. */
@@ -20,9 +20,6 @@ typedef struct ib_image {
     size_t height, width; /* of the image itself */
     size_t out_height, out_width;
 } ib_image;
-
-/* Whether there is any padding. */
-bool ib_pads(const ib_bconv_shape *shape);
 
 /* How many pixels a cell is to hold. */
 size_t ib_cell_taps(const ib_bconv_shape *shape);
