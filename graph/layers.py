@@ -19,8 +19,8 @@ from .dtypes import is_float
 from .index import Index, index_of
 from .layer import Layer, Window
 from .model import Model
-from .nodes import attribute, display_name, is_standard, subgraphs
-from .traits import Trait, has, operator, operators
+from .nodes import attribute, display_name, subgraphs
+from .traits import Trait, has, operator, operator_key, operators
 
 Kind = Literal["computed", "derived", "integer", "inside", "type", "form"]
 _AGAIN = "integers: quantized or binarized before"
@@ -80,9 +80,7 @@ class Layers:
         known = bit_operator(node)
         if has(node, Trait.INTEGER_WEIGHTS) or (known is not None and known.weight is not None and known.inputs > 2):
             yield unused(node, "integer", f"it multiplies by {_AGAIN}")
-        rule = _RULES.get(node.op_type) if is_standard(node) else None
-        if rule is None:
-            return
+        rule = _RULES.get(operator_key(node), _OTHER)
         constants = [i for i in operator(node).weights if i < len(node.input) and node.input[i] in self.model.weights]
         for i in constants:
             weight = self.model.weights[node.input[i]]
@@ -95,7 +93,7 @@ class Layers:
 
     def _computed(self, node: onnx.NodeProto, rule: Rule) -> Iterator[Unused]:
         """Why a node without a constant is no layer; nothing for products of activations."""
-        maker = next((self._fixed[name] for name in rule.read(node) if name in self._fixed), None)
+        maker = next((self._fixed[name] for name in _weights(node) if name in self._fixed), None)
         if maker is not None:
             integer = any(w.dtype.kind != "f" and w.dtype.itemsize == 1 for w in self._sources(maker))
             told = f"its weight is computed by {maker.op_type} {display_name(maker)!r} from"
@@ -125,6 +123,10 @@ class Layers:
         return index_of(self.model)
 
 
+def _weights(node: onnx.NodeProto) -> Iterator[str]:
+    return (node.input[i] for i in operator(node).weights if i < len(node.input))
+
+
 def unused(node: onnx.NodeProto, kind: Kind, reason: str) -> Unused:
     return Unused(next(o for o in node.output if o), display_name(node), node.op_type, kind, reason)
 
@@ -137,8 +139,7 @@ def _inside(outer: onnx.NodeProto, known: Collection[str]) -> Iterator[Unused]:
         for node in body.node:
             if has(node, Trait.BODIES):
                 yield from _inside(node, here)
-            rule = _RULES.get(node.op_type) if is_standard(node) else None
-            if rule is not None and rule.multiplies and here.intersection(rule.read(node)):
+            if _RULES.get(operator_key(node), _OTHER).multiplies and here.intersection(_weights(node)):
                 yield unused(node, "inside", f"it is inside {outer.op_type} {display_name(outer)!r}")
 
 
@@ -204,9 +205,6 @@ class Rule:
     multiplies: bool = True
     always: bool = True
 
-    def read(self, node: onnx.NodeProto) -> Iterator[str]:
-        return (node.input[i] for i in operator(node).weights if i < len(node.input))
-
 
 def _conv(w: Weight) -> Layer | Unused:
     """Shapes: weight (M, C/group, ...)."""
@@ -270,8 +268,8 @@ def _recurrent(w: Weight) -> Layer | Unused:
     return w.layer(1, "it is recurrent") if w.value.ndim == 3 else w.no("its weight is no stack of matrices")
 
 
-def _einsum(w: Weight) -> Unused:
-    return w.no("no pass changes weights of Einsum")
+def _other(w: Weight) -> Unused:
+    return w.no(f"no pass changes weights of {w.node.op_type}")
 
 
 LEFT, STACK = "its left factor is a constant", "its weight is a batch of matrices"
@@ -280,7 +278,7 @@ _RULES: dict[str, Rule] = {
     "ConvTranspose": Rule(_conv_transpose),
     "Gemm": Rule(_gemm),
     "MatMul": Rule(_matmul, always=False),
-    "Einsum": Rule(_einsum, always=False),
     "Gather": Rule(_gather, multiplies=False, always=False),
-    **dict.fromkeys(operators(Trait.RECURRENT), Rule(_recurrent)),
+    **{op: Rule(_recurrent) for op in operators(Trait.RECURRENT) if operator(op).weights},
 }
+_OTHER = Rule(_other, always=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from zlib import crc32
 
 import numpy as np
@@ -27,9 +28,7 @@ def _without(axis: int, x: Floats) -> tuple[int, ...]:
 
 def place_count(layer: Layer, x: Floats) -> int:
     """Patches that one sample (index of the first axis) gives."""
-    if layer.window is not None:
-        return int(np.prod(layer.window.places(x.shape[2:])))
-    return int(np.prod(_without(layer.x_axis, x)[1:])) if x.ndim > 1 else 1
+    return prod(patch_shape(layer, x)[1:])
 
 
 def patches(layer: Layer, x: Floats, places: Ints) -> Floats:
@@ -100,7 +99,7 @@ def spread_places(layer: Layer, x: Floats, wanted: int, keys: Ints) -> Ints:
     sample has its positions wherever it stands in the data.
     """
     count = place_count(layer, x)
-    samples = len(x) if x.ndim > 1 else 1
+    samples = next(iter(patch_shape(layer, x)), 1)
     if len(keys) != samples:  # the first axis does not count samples here
         wanted, keys = -(-wanted * len(keys) // max(1, samples)), np.arange(samples)
     if wanted >= count:

@@ -37,14 +37,21 @@ def the_layer(model: Model) -> Layer:
     return layer
 
 
+def one_of(model: Model, operand: int) -> Layer:
+    """The layer of which this operand is the weight, whether it can be fitted or not."""
+    return next(one for one in Layers(model).weighted if one.operand == operand)
+
+
 def some_places(layer: Layer, x: np.ndarray, wanted: int) -> np.ndarray:
-    return spread_places(layer, x, wanted, np.arange(len(x)) * 7919)
+    samples = np.moveaxis(x, layer.x_axis, -1).shape[0]
+    return spread_places(layer, x, wanted, np.arange(samples) * 7919)
 
 
 def picked(y: np.ndarray, layer: Layer, places: np.ndarray) -> np.ndarray:
     """Outputs at places, one sample and one place after the other. Shapes: (groups, rows, outputs)."""
-    moved = np.moveaxis(y, layer.y_axis, -1).reshape(len(y), -1, y.shape[layer.y_axis])
-    rows = np.stack([moved[s, p] for s in range(len(y)) for p in places[s]])
+    moved = np.moveaxis(y, layer.y_axis, -1)
+    moved = moved.reshape(len(moved), -1, moved.shape[-1])
+    rows = np.stack([moved[s, p] for s in range(len(moved)) for p in places[s]])
     return rows.reshape(len(rows), layer.groups, -1).transpose(1, 0, 2)
 
 
@@ -61,7 +68,7 @@ def check(model: Model, layer: Layer, x: np.ndarray, wanted: int) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_array_equal(outputs_at(layer, y, places), expected)
     back = layer.weight_like(matrix, weight)
-    np.testing.assert_allclose(back, weight, rtol=1e-6)
+    np.testing.assert_array_equal(back, weight)
     assert back.dtype == weight.dtype
     if offset is not None and layer.bias is not None:
         np.testing.assert_allclose(layer.bias_like(offset, model.weights[layer.bias]), model.weights[layer.bias])
@@ -189,6 +196,36 @@ def test_a_gemm_that_is_no_affine_map_of_rows_with_one_bias_for_each_output_is_n
 ) -> None:
     arrays = {n: np.ones(shape, dtype=np.float32) for n, shape in weights.items()}
     assert not len(Layers(lone("Gemm", [3, 4], arrays, **attributes)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    left=st.booleans(),
+    flips=st.tuples(st.booleans(), st.booleans()),
+    alpha=st.sampled_from([1.0, -3.0]),
+    seed=st.integers(0, 99),
+)
+def test_a_gemm_with_its_weight_on_either_side_and_transposed_operands_is_its_matrix_times_its_rows(
+    left: bool, flips: tuple[bool, bool], alpha: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = [(2, 4)[:: -1 if flips[0] else 1], (4, 5)[:: -1 if flips[1] else 1]]
+    w, x = shapes if left else shapes[::-1]
+    order = "w, x" if left else "x, w"
+    attributes = f"transA={int(flips[0])}, transB={int(flips[1])}, alpha={alpha}"
+    model = parsed(f"float{list(x)} x", "float y", f"float{list(w)} w", f"y = Gemm <{attributes}> ({order})")
+    layer = one_of(model, 0 if left else 1)
+    assert bool(layer.unfit) == (left or flips[0])
+    check(model, layer, rng.standard_normal(x).astype(np.float32), 3)
+
+
+@pytest.mark.parametrize("sizes", [(), (3,), (2, 3)])
+def test_a_matmul_with_its_weight_on_the_left_is_its_matrix_times_columns(sizes: tuple[int, ...]) -> None:
+    shape = [*sizes, 4, 6]
+    model = parsed(f"float{shape} x", "float y", "float[5, 4] w", "y = MatMul(w, x)")
+    layer = one_of(model, 0)
+    assert layer.unfit
+    check(model, layer, np.random.default_rng(0).standard_normal(shape).astype(np.float32), 100)
 
 
 @pytest.mark.parametrize("bias", ["", "float[5] b", "float[1, 5] b"])
