@@ -46,13 +46,13 @@ def weighted(draw: st.DrawFn) -> tuple[Model, Shape]:
     taps = int(np.prod(kernel))
     kind = draw(st.sampled_from([np.float32, np.float16, np.float64]))
     x, flip = ("x", None), draw(st.booleans())
-    turned = (lambda *s: s[::-1]) if flip else (lambda *s: s)
+    matrix = (b, a) if flip else (a, b)
     cases: dict[str, tuple[str, list[tuple[str, Shape | None]], dict[str, Any], Shape]] = {
         "conv": ("Conv", [x, ("w", (g * a, b, *kernel))], {"group": g}, (g, a, taps * b)),
         "transposed": ("ConvTranspose", [x, ("w", (a, b + 1, *kernel))], {}, (1, b + 1, a * taps)),
         "depthwise": ("ConvTranspose", [x, ("w", (a, 1, *kernel))], {"group": a + 1}, (1, a, taps)),
-        "gemm": ("Gemm", [x, ("w", turned(a, b))], {"transB": int(flip), "alpha": draw(st.sampled_from([1.0, -2.0, 0.5]))}, (1, b, a)),
-        "gemm on the left": ("Gemm", [("w", turned(a, b)), x], {"transA": int(flip)}, (1, a, b)),
+        "gemm": ("Gemm", [x, ("w", matrix)], {"transB": int(flip), "alpha": draw(st.sampled_from([1.0, -2.0, 0.5]))}, (1, b, a)),
+        "gemm on the left": ("Gemm", [("w", matrix), x], {"transA": int(flip)}, (1, a, b)),
         "matmul": ("MatMul", [x, ("w", (a, b))], {}, (1, b, a)),
         "matmul on the left": ("MatMul", [("w", (a, b)), x], {}, (1, a, b)),
         "stack": ("MatMul", [x, ("w", (c, a, b))], {}, (1, b, c * a)),
