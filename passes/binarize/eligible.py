@@ -14,6 +14,7 @@ from ...graph.layer import Layer
 from ...graph.layers import Layers, Unused
 from ...graph.model import Model
 from ...graph.nodes import reads
+from ...graph.traits import Trait, has
 from ..precision.layout import independent
 from ..rewrite.edit import chosen_nodes
 
@@ -118,4 +119,4 @@ def _others(layers: Layers, known: Collection[str]) -> Iterator[tuple[str, str]]
         if isinstance(one, Unused):
             yield one.name, one.reason
         elif one.node not in known and one.op != "Gather":
-            yield one.name, RECURRENT if one.op in ("LSTM", "GRU", "RNN") else one.unfit
+            yield one.name, RECURRENT if has(one.op, Trait.RECURRENT) else one.unfit

@@ -19,8 +19,7 @@ from ...graph.layers import STACK, Layers, Unused
 from ...graph.model import Model
 from ...graph.nodes import display_name
 from ...graph.shapes import Shapes
-
-_KEPT = {"ConvTranspose": "transposed convolutions", **dict.fromkeys(("LSTM", "GRU", "RNN"), "recurrent layers")}
+from ...graph.traits import Trait, has
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,12 @@ def _sharing(users: Sequence[Site], readers: Sequence[str]) -> str:
 def _site(model: Model, shapes: Shapes, layer: Layer) -> Site | str:
     """The site that a layer is, the reason why it is none, or nothing for a table of which constant rows are chosen."""
     table = layer.op == "Gather"
-    if layer.op in _KEPT:
-        return f"{_KEPT[layer.op]} are not split into factors"
+    if layer.op == "ConvTranspose" or has(layer.op, Trait.RECURRENT):
+        what = "transposed convolutions" if layer.op == "ConvTranspose" else "recurrent layers"
+        return f"{what} are not split into factors"
     if table and (layer.x in model.weights or min(layer.shape) < 2):
         return ""
-    if layer.op in ("Gemm", "MatMul") and layer.x in model.weights:
+    if has(layer.op, Trait.MULTIPLIES) and layer.x in model.weights:
         return "both its operands are constant"
     if layer.op == "MatMul" and len(layer.shape) != 2:
         return STACK

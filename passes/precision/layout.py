@@ -17,11 +17,11 @@ import numpy as np
 from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
+from ...graph.traits import Trait, has
 from .grid import CARRIERS, Grid, Quantized
 
 LEAST_BLOCK = 8
 """Fewer weights under one scale of 32 bits are not worth it."""
-_INDEPENDENT = ("ConvTranspose", "LSTM", "GRU", "RNN", "Gather", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def carrier_bits(layer: Layer, grid: Grid) -> int:
     ONNX Runtime (1.31 at least) makes MatMulNBits of DequantizeLinear and MatMul itself, and mixes up integers of two
     bits where the last axis does not fill whole bytes: such weights are stored in four.
     """
-    multiplied = layer.op in ("MatMul", "Gemm") and layer.axis == len(layer.shape) - 1
+    multiplied = has(layer.op, Trait.MULTIPLIES) and layer.axis == len(layer.shape) - 1
     return 4 if grid.stored_bits == 2 and multiplied and layer.shape[-1] % 4 else grid.stored_bits
 
 
@@ -136,6 +136,7 @@ def independent(model: Model) -> list[Layer]:
 
     Of a table those are its rows. Constants of one number or one row are not worth it.
     """
-    unfit = (one for one in Layers(model).weighted if one.unfit and one.op in _INDEPENDENT)
-    seen = [replace(one, axis=0) if one.op == "Gather" else one for one in unfit]
+    unfit = (one for one in Layers(model).weighted if one.unfit)
+    chosen = (one for one in unfit if one.op == "MatMul" or not has(one.op, Trait.LAYER))
+    seen = [replace(one, axis=0) if one.op == "Gather" else one for one in chosen]
     return [one for one in seen if one.columns > 1 and (one.op != "MatMul" or one.operand == 0 or len(one.shape) > 2)]
