@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -19,6 +19,7 @@ from ...graph.nodes import reads
 from ...measure.run.session import open_session, run
 
 Batch = dict[str, Floats]
+T = TypeVar("T")
 STORE_BYTES = 1 << 29
 """Activations held in memory between layers; what is more goes to temporary files."""
 
@@ -158,6 +159,17 @@ class ActivationCache:
         """Keep the inputs and what a later computation of ``wanted`` would start from; drop the rest."""
         start = reached(self.model, wanted, self._held.keys()) | set(self.inputs) | set(also)
         self.drop(n for n in self.held if n not in start)
+
+
+def each(cache: ActivationCache, visits: Sequence[tuple[T, Sequence[str]]], after: Sequence[str] = ()) -> Iterator[T]:
+    """Visit one thing after the other while the tensors that it names are held.
+
+    Dropped is what neither later visits nor computations of the tensors wanted ``after`` all of them start from.
+    """
+    for k, (one, names) in enumerate(visits):
+        cache.hold(names)
+        yield one
+        cache.retain([*(name for _, later in visits[k + 1 :] for name in later), *after])
 
 
 def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mapping[str, int]) -> tuple[Model, list[str]]:

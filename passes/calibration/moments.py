@@ -172,6 +172,10 @@ class Moments:
         mean = self.mean
         return np.asarray(self.covariance + mean[:, :, None] * mean[:, None, :])
 
+    def hessian(self, *, centred: bool) -> Floats:
+        """Of a layer's squared error by its weights, halved: ``centred`` for layers whose bias makes means right."""
+        return self.covariance if centred else self.second_moment
+
     @property
     def cross(self) -> Floats:
         """Centred moments of targets with patches. Shapes: (groups, outputs, columns)."""

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpotrf, dpotri
 
-from ...graph.layer import Floats
+from ...graph.layer import Floats, Layer
+from ...graph.model import Model
 from .moments import Moments
 
 RIDGE = 1e-2
@@ -91,6 +92,13 @@ def _raised(h: Floats, size: float) -> Floats:
     return found
 
 
+def damped_hessian(moments: Moments, strength: float, *, centred: bool, least: float = -np.inf) -> Floats:
+    """Of the layer's squared error, for each group, with the ridge added. Shapes: (groups, columns, columns)."""
+    h = moments.hessian(centred=centred)
+    pull = np.maximum(strength * np.einsum("gcc->g", h) / max(1, h.shape[-1]), least)
+    return np.asarray(h + pull[:, None, None] * np.eye(h.shape[-1]))
+
+
 def inverse(h: Floats) -> Floats:
     """Of a positive definite matrix, by its Cholesky factor: half the work of a general inverse."""
     lower, failed = dpotrf(h, lower=1)
@@ -135,21 +143,30 @@ def refit_through(
 ) -> Fit:
     """Refit again with targets that count only what gets through a rectifier between the ``bounds``.
 
-    Where the original is cut off, any value that is cut off too will do: the target becomes the fit's own prediction,
-    moved to the limit if it is on the wrong side. ``known`` has the moments of the same patches.
+    ``known`` has the moments of the same patches; see ``moments_within`` for the targets.
 
     Source: the alternation of Zhang et al., "Accelerating Very Deep Convolutional Networks", PAMI 2016,
     arXiv:1505.06798, with the auxiliary variable set to its optimum for an infinite penalty.
     """
-    low, high = bounds
     for _ in range(rounds):
-        moments = known.other_targets()
-        moments.add_all(partial(through, low, high, fit, sample) for sample in samples())
-        fit = ridge(moments, old, strength=strength)
+        fit = ridge(moments_within(bounds, samples(), known, fit), old, strength=strength)
     return fit
 
 
-def through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> tuple[Floats, Floats]:
+def moments_within(
+    bounds: tuple[float, float], samples: Iterator[Callable[[], Sample]], known: Moments, fit: Fit
+) -> Moments:
+    """Moments with targets that count only what gets through; ``known`` has those of the same patches.
+
+    Where the original is cut off, any value that is cut off too will do: the target becomes the fit's own prediction,
+    moved to the limit if it is on the wrong side.
+    """
+    moments = known.other_targets()
+    moments.add_all(partial(_through, *bounds, fit, sample) for sample in samples)
+    return moments
+
+
+def _through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> tuple[Floats, Floats]:
     """Patches, and targets that any value beyond a limit satisfies where the original is beyond it."""
     sample = make()
     ahead = fit(sample.patches) + sample.others
@@ -157,3 +174,23 @@ def through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> tu
     if np.isfinite(high):
         wanted = np.where(sample.wanted >= high, np.maximum(ahead, high), wanted)
     return sample.patches, sample.less_others(wanted).astype(sample.patches.dtype, copy=False)
+
+
+def constants_of(layer: Layer, model: Model, fit: Fit) -> dict[str, Floats]:
+    """The layer's constants that are this fit, by name, in the types that they have in the model."""
+    found = {layer.weight: layer.weight_like(fit.weight, model.weights[layer.weight])}
+    if layer.bias is not None:
+        found[layer.bias] = layer.bias_like(fit.offset, model.weights[layer.bias])
+    return found
+
+
+def constants_with_mean(layer: Layer, model: Model, weight: Floats, mean: Floats) -> dict[str, Floats]:
+    """Constants with other matrices, and the bias that keeps what a mean patch gives.
+
+    Shapes: weight (groups, outputs, columns), mean (groups, columns).
+    """
+    offset = layer.offset(model)
+    if offset is None:
+        return {layer.weight: layer.weight_like(weight, model.weights[layer.weight])}
+    moved = np.einsum("goc,gc->go", layer.matrix(model.weights[layer.weight]) - weight, mean)
+    return constants_of(layer, model, Fit(weight, offset + moved))

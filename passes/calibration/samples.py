@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...graph.errors import BadData, BadModel
 from ...graph.layer import Floats, Ints, Layer
@@ -30,15 +31,25 @@ def patches_for(columns: int, most: int = PATCHES) -> int:
     return int(min(most, max(_LEAST_PATCHES * columns, _PATCHES_MACS / columns**2)))
 
 
+def positions_of(layer: Layer, cache: ActivationCache, most: int = PATCHES) -> int:
+    """Positions that statistics are taken from in each sample."""
+    return -(-patches_for(layer.columns, most) // cache.samples)
+
+
 def samples_of(
-    layer: Layer, target: ReconstructionTarget, ours: ActivationCache, theirs: ActivationCache, most: int = PATCHES
+    layer: Layer,
+    target: ReconstructionTarget,
+    ours: ActivationCache,
+    theirs: ActivationCache,
+    positions: int,
+    left: Callable[[str], Mapping[int, NDArray[np.bool_]]] = lambda tensor: {},
 ) -> Iterator[Callable[[], Sample]]:
     """Batch by batch, as functions that make the patches when called; ``layer`` is the one of ``ours``.
 
-    Of wide layers fewer patches are looked at: see ``patches_for``. Calls raise BadModel where the two networks give
-    tensors of different shapes.
+    Of an axis of ``theirs`` that shrank in ``ours`` only what is ``left`` counts. Calls raise BadModel where the two
+    networks give tensors of different shapes.
     """
-    positions = -(-patches_for(layer.columns, most) // ours.samples)
+    shrunk = left(target.tensor)
     pairs = zip(ours.batches([layer.x, *target.others]), theirs.batches([target.tensor]), ours.keys, strict=True)
 
     def sample(mine: Batch, other: Batch, keys: Ints) -> Sample:
@@ -48,8 +59,10 @@ def samples_of(
             raise BadModel(
                 f"{layer.op} {layer.node!r} cannot be fitted: the compressed network gives it other shapes",
                 why="shapes that depend on values, as after NonZero, do not stay comparable",
-                fix="run without --data, or --exclude what comes before it",
+                fix="choose by weights alone, without --data, or --exclude what comes before it",
             )
+        for axis, mask in shrunk.items():
+            wanted = np.compress(mask, wanted, axis=axis)
         chosen = spread_places(layer, x, positions, keys)
         others = sum((outputs_at(layer, mine[name], chosen) for name in target.others), 0.0)
         return Sample(patches(layer, x, chosen), outputs_at(layer, wanted, chosen), others)
@@ -58,17 +71,14 @@ def samples_of(
         yield partial(sample, mine, other, keys)
 
 
-def moments_of(
-    layer: Layer, target: ReconstructionTarget, ours: ActivationCache, theirs: ActivationCache, most: int = PATCHES
-) -> Moments:
-    """Moments of what reaches a layer in one network with what it is to become in another.
+def moments_of(layer: Layer, samples: Iterator[Callable[[], Sample]]) -> Moments:
+    """Of the patches that reach a layer, and of what it should make of them.
 
     Raises:
-        BadModel: the two do not fit together.
         BadData: they hold NaN or infinity.
     """
     moments = Moments()
-    moments.add_all(partial(plain, make) for make in samples_of(layer, target, ours, theirs, most))
+    moments.add_all(partial(_plain, make) for make in samples)
     if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
         raise BadData(
             f"{layer.op} {layer.node!r} meets NaN or infinity on the calibration data",
@@ -78,7 +88,26 @@ def moments_of(
     return moments
 
 
-def plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
+def moments_of_patches(layer: Layer, cache: ActivationCache, positions: int) -> Moments:
+    """Of the patches alone that reach a layer."""
+    moments = Moments()
+    moments.add_all(
+        partial(_patches, layer, batch[layer.x], places) for batch, places in placed(layer, cache, positions)
+    )
+    return moments
+
+
+def placed(layer: Layer, cache: ActivationCache, positions: int, *more: str) -> Iterator[tuple[Batch, Ints]]:
+    """What a layer reads and ``more`` tensors, batch by batch, with the positions to look at."""
+    for batch, keys in zip(cache.batches([layer.x, *more]), cache.keys, strict=True):
+        yield batch, spread_places(layer, batch[layer.x], positions, keys)
+
+
+def _patches(layer: Layer, x: Floats, places: Ints) -> tuple[Floats, None]:
+    return patches(layer, x, places), None
+
+
+def _plain(make: Callable[[], Sample]) -> tuple[Floats, Floats]:
     """A sample's patches and targets, for sums."""
     sample = make()
     return sample.patches, sample.target

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -12,11 +14,12 @@ from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import Context
-from .activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
-from .moments import Moments, blas_threads_for, one_blas_thread
-from .reconstruct import Fit, refit_through, ridge
-from .samples import PATCHES, moments_of, samples_of
-from .targets import ReconstructionTarget, targets_of
+from .activation_cache import STORE_BYTES, Inputs, Store
+from .moments import blas_threads_for, one_blas_thread
+from .reconstruct import Fit, damped_hessian
+from .samples import PATCHES
+from .targets import targets_of
+from .turns import Turn, all_left, in_turn
 
 STRENGTH = 1e-3
 """Pull of the refit towards the old weights, relative to the mean variance of a column."""
@@ -99,9 +102,7 @@ def round_in_turn(
     rules: Mapping[str, Rule[Q]],
     context: Context,
     *,
-    strength: float = STRENGTH,
-    rows: int = PATCHES,
-    aware: int = AWARE,
+    most: int = PATCHES,
     refit: bool = True,
 ) -> Walked[Q]:
     """Layer after layer on calibration inputs.
@@ -114,84 +115,57 @@ def round_in_turn(
     Source: accuracy of the prefix: Nagel et al., "Up or Down?", ICML 2020, arXiv:2004.10568, section 3.3 (asymmetric
     reconstruction).
     """
+    layers = Layers(original)
+    targets, twin = targets_of(original, layers), _Running(original, running)
+    weights = Counter(layer.weight for layer in layers)
+    tied = {name for name, count in weights.items() if count > 1}
+    rounding = _Rounding(rules, tied, refit=refit)
     with Store(STORE_BYTES, context.folder) as store:
-        inputs = Inputs(batches, store)
-        work = _Walk(original, running, inputs, rules, strength=strength, rows=rows, aware=aware, refit=refit)
-        return work.run(context.tick)
+        inputs, ruled = Inputs(batches, store), [layer for layer in layers if layer.node in rules]
+        for turn in in_turn(original, twin, inputs, ruled, targets, context.tick, most=most):
+            rounding.take(turn)
+    return rounding.outcome
 
 
-class _Walk(Generic[Q]):
-    def __init__(
-        self,
-        original: Model,
-        running: Model,
-        inputs: Inputs,
-        rules: Mapping[str, Rule[Q]],
-        *,
-        strength: float,
-        rows: int,
-        aware: int,
-        refit: bool,
-    ) -> None:
-        self.rules, self.strength, self.aware, self.refit = rules, strength, aware, refit
-        self.theirs = ActivationCache(original, inputs)
-        self.ours = ActivationCache(running.copy(), inputs)
-        self.rows = rows
-        layers, here = Layers(original), list(Layers(running))
-        targets = targets_of(original, layers)
-        self.pairs = [(one, now, targets.of(one)) for one, now in zip(layers, here, strict=True)]
-        names = [one.weight for one, _, _ in self.pairs]
-        self.tied = {name for name in names if names.count(name) > 1}
-        self.known: dict[object, tuple[str, Q]] = {}  # by the weight, which several layers may share
-        self.outcome = Walked[Q]()
+class _Running:
+    """A twin that has the original's layers in the same order, and every tensor whole."""
 
-    def run(self, tick: Callable[[int, int | None], None]) -> Walked[Q]:
-        for k, (layer, now, target) in enumerate(self.pairs):
-            rule = self.rules.get(layer.node)
-            if rule is not None:
-                self._layer(layer, now, target, rule)
-            later = [p for p in self.pairs[k + 1 :] if p[0].node in self.rules]
-            self.ours.retain([name for _, one, g in later for name in (one.x, *g.others)])
-            self.theirs.retain([g.tensor for _, _, g in later])
-            tick(k + 1, len(self.pairs))
-        return self.outcome
+    changed: AbstractSet[str] = frozenset()
+    left = staticmethod(all_left)
 
-    def _layer(self, layer: Layer, now: Layer, target: ReconstructionTarget, rule: Rule[Q]) -> None:
-        model = self.ours.model
-        self.ours.hold([now.x, *target.others])
-        self.theirs.hold([target.tensor])
-        moments = moments_of(now, target, self.ours, self.theirs, self.rows)
-        old = now.matrix(model.weights[now.weight])
-        centred, free = now.bias is not None, now.weight not in self.tied
+    def __init__(self, original: Model, running: Model) -> None:
+        self.model = running.copy()
+        self._now = {one.node: now for one, now in zip(Layers(original), Layers(running), strict=True)}
+
+    def counterpart(self, layer: Layer) -> Layer:
+        return self._now[layer.node]
+
+
+@dataclass
+class _Rounding(Generic[Q]):
+    """Rounds the layer whose turn it is. ``tied`` weights are shared by several layers, and ``known`` once rounded."""
+
+    rules: Mapping[str, Rule[Q]]
+    tied: AbstractSet[str]
+    refit: bool
+    known: dict[object, tuple[str, Q]] = field(default_factory=dict)
+    outcome: Walked[Q] = field(default_factory=Walked)
+
+    def take(self, turn: Turn) -> None:
+        layer, now, model, moments, old = turn.layer, turn.now, turn.twin.model, turn.moments(), turn.weight
+        free = layer.weight not in self.tied
         with blas_threads_for(old.shape[2]):
-            fit = self._fit(moments, old, target, now) if self.refit and free else Fit(old, np.zeros(old.shape[:2]))
-            hessian = moments.covariance if centred and free else moments.second_moment
-            pull = self.strength * np.einsum("gcc->g", hessian) / max(1, hessian.shape[-1])
-            damped = hessian + pull[:, None, None] * np.eye(hessian.shape[-1])
+            wanted = turn.fit(STRENGTH, AWARE).weight if self.refit and free else old
+            hessian = damped_hessian(moments, STRENGTH, centred=turn.centred and free)
             same = layer.weight, old.shape, layer.axis
-            method, quantized = self.known.get(same) or rule.solve(fit.weight, damped)
+            method, quantized = self.known.get(same) or self.rules[layer.node].solve(wanted, hessian)
             self.known[same] = method, quantized
         matrices = quantized.floats()
         spread = float(np.sum(moments.target_variance)) or 1.0
-        lost = float(row_costs(matrices - fit.weight, damped).sum())
+        lost = float(row_costs(matrices - wanted, hessian).sum())
         self.outcome.rounded[layer.node] = Rounded(layer, quantized, method, lost / spread)
-        model.weights[now.weight] = now.weight_like(matrices, model.weights[now.weight])
+        offset = moments.target_mean - np.einsum("goc,gc->go", matrices, moments.mean)
+        changed = turn.constants(Fit(matrices, offset))
+        model.weights[now.weight] = changed[now.weight]
         if now.bias is not None and layer.bias is not None and free:
-            offset = moments.target_mean - np.einsum("goc,gc->go", matrices, moments.mean)
-            model.weights[now.bias] = now.bias_like(offset, model.weights[now.bias])
-            self.outcome.biases[layer.bias] = model.weights[now.bias]
-
-    def _fit(self, moments: Moments, old: Floats, target: ReconstructionTarget, now: Layer) -> Fit:
-        centred = now.bias is not None
-        fit = ridge(moments, old, centred=centred, strength=self.strength)
-        if target.activation_bounds is None or not centred or not self.aware:
-            return fit
-        return refit_through(
-            target.activation_bounds,
-            lambda: samples_of(now, target, self.ours, self.theirs, self.rows),
-            moments,
-            fit,
-            old,
-            rounds=self.aware,
-            strength=self.strength,
-        )
+            model.weights[now.bias] = self.outcome.biases[layer.bias] = changed[now.bias]

@@ -13,23 +13,21 @@ from ...graph.cost import cost
 from ...graph.errors import BadModel, TargetUnreachable, UsageError
 from ...graph.io.save import file_bytes
 from ...graph.layer import Floats
-from ...graph.layers import Layers
 from ...graph.model import Model
 from ...measure.run.inputs import runnable_inputs, sizes_of
 from ..base import Context
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport
-from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
+from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import renormalized
-from ..calibration.targets import targets_of
 from ..proof import real_inputs
 from ..simplify import Names
 from .candidates import Option, Rules, option, options_of
 from .gains import Gains
 from .independent import alone
 from .latency import meet_target
-from .losses import Table, by_outputs, by_weights, layers_of
+from .losses import Table, by_outputs, by_weights
 from .options import FactorizeOptions
 from .plan import Picked, Plan, costs_of, counted, unreachable
 from .ready import ready, without_idle_biases
@@ -37,7 +35,7 @@ from .rewrite import apply, split
 from .schemes.scheme import SCHEMES
 from .sites import Unit, Whole, by_name, chosen, find
 from .statistics import NOISE_STRENGTH, STRENGTH
-from .walk import Done, Walk
+from .walk import Done, in_one_walk
 from .walk import by_weights as split_by_weights
 
 _SIZE_ROUNDS = 6
@@ -274,12 +272,7 @@ class Job:
             if self.noise:
                 return alone(self.model, self.looked, plan, Inputs(self.batches, store))
             inputs = Inputs(self._walked, store)
-            targets = targets_of(self.model, Layers(self.model))
-            caches = ActivationCache(self.model, inputs), ActivationCache(self.model, inputs)
-            walk = Walk(
-                self.model, plan, layers_of(self.model), targets, *caches, refit=self.asked.refit, tick=self._tick(1)
-            )
-            return walk.run()
+            return in_one_walk(self.model, plan, inputs, refit=self.asked.refit, tick=self._tick(1))
 
     @property
     def _walked(self) -> Sequence[Mapping[str, Floats]]:

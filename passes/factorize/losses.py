@@ -16,7 +16,7 @@ from ...graph.model import Model
 from ..calibration.activation_cache import ActivationCache, Inputs
 from ..calibration.effects import Effects
 from ..calibration.moments import blas_threads_for, one_blas_thread
-from ..calibration.samples import PATCHES, moments_of
+from ..calibration.samples import PATCHES, moments_of, positions_of, samples_of
 from ..calibration.targets import ReconstructionTargets, targets_of
 from .candidates import Option, between, sampled
 from .schemes.scheme import SCHEMES, TwoFactors
@@ -124,7 +124,7 @@ def wanted_of(
         return None
     target = targets.of(layer)
     cache.hold([layer.x, target.tensor, *target.others])
-    moments = moments_of(layer, target, cache, cache, PATCHES // 2)
+    moments = moments_of(layer, samples_of(layer, target, cache, cache, positions_of(layer, cache, PATCHES // 2)))
     old = layer.matrix(model.weights[layer.weight])
     return Wanted.of(moments, old, centred=layer.bias is not None, strength=strength)
 

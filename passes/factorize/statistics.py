@@ -8,7 +8,7 @@ import numpy as np
 
 from ...graph.layer import Floats
 from ..calibration.moments import Moments
-from ..calibration.reconstruct import ridge
+from ..calibration.reconstruct import damped_hessian, ridge
 
 LARGEST = 8192
 """Columns up to which second moments are taken: these are square matrices."""
@@ -35,9 +35,7 @@ class Wanted:
     @classmethod
     def of(cls, moments: Moments, old: Floats, *, centred: bool, strength: float = STRENGTH) -> Wanted:
         fit = ridge(moments, old, centred=centred, strength=strength)
-        h = moments.covariance if centred else moments.second_moment
-        damp = np.maximum(strength * np.einsum("gcc->g", h) / h.shape[1], 1e-12)
-        damped = h + damp[:, None, None] * np.eye(h.shape[1])
+        damped = damped_hessian(moments, strength, centred=centred, least=1e-12)
         scale = max(float(moments.target_variance.sum()), 1e-30)
         return cls(fit.weight, damped, moments.mean, moments.target_mean, scale, centred)
 

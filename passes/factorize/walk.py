@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
-from ...graph.index import index_of
 from ...graph.layer import Floats, Layer
+from ...graph.layers import Layers
 from ...graph.model import Model
-from ...graph.nodes import reads
-from ..calibration.activation_cache import ActivationCache
+from ..calibration.activation_cache import Inputs
 from ..calibration.moments import blas_threads_for, one_blas_thread
-from ..calibration.reconstruct import REFITS, RIDGE, Fit, refit_through, ridge, through
-from ..calibration.samples import moments_of, samples_of
-from ..calibration.targets import ReconstructionTarget, ReconstructionTargets
+from ..calibration.reconstruct import Fit
+from ..calibration.targets import targets_of
+from ..calibration.turns import Turn, all_left, in_turn
 from ..simplify import Names
 from .candidates import Option
+from .factors import Factors
+from .losses import layers_of
 from .rewrite import Split, apply, split
 from .schemes.scheme import SCHEMES
 from .sites import Unit
@@ -51,112 +51,77 @@ def by_weights(model: Model, plan: Mapping[int, tuple[Unit, Option]], names: Nam
     return found
 
 
-class Walk:
-    """One walk over a model and its compressed twin, part by part."""
+class Factorized:
+    """The twin: splits in the places of layers, other weights in those that stay whole; every tensor whole."""
 
-    def __init__(
-        self,
-        model: Model,
-        plan: Mapping[int, tuple[Unit, Option]],
-        layers: Mapping[str, Layer],
-        targets: ReconstructionTargets,
-        original: ActivationCache,
-        compressed: ActivationCache,
-        *,
-        refit: bool = True,
-        tick: Callable[[int, int | None], None] = lambda done, total: None,
-    ) -> None:
-        self.model, self.layers, self.targets = model, layers, targets
-        self.original, self.compressed = original, compressed
-        self.refit, self.tick = refit, tick
-        self.names = Names(model)
-        self.planned = {
-            unit.site.node: (unit, option)
-            for unit, option in plan.values()
-            if unit.site.node in layers and unit.site.columns <= LARGEST
-        }
-        rest = {k: (u, o) for k, (u, o) in plan.items() if u.site.node not in self.planned}
-        self.splits = by_weights(model, rest, self.names)
+    left = staticmethod(all_left)
+
+    def __init__(self, original: Model, splits: list[Split]) -> None:
+        self._original, self.splits = original, splits
         self.weights: dict[str, np.ndarray] = {}
+        self.changed = {site.node for one in splits for site in one.unit.sites}
+        self.update()
 
-    @one_blas_thread
-    def run(self) -> Done:
-        dirty = {site.node for s in self.splits for site in s.unit.sites}
-        place = index_of(self.model).place
-        layers = sorted(self.layers.values(), key=lambda layer: place[layer.node])
-        self._update()
-        walked = fitted = refitted = 0
-        for i, layer in enumerate(layers):
-            target = self.targets.of(layer)
-            for node in self.model.graph.node[walked : place[layer.node]]:
-                if dirty.intersection(reads(node)):
-                    dirty.update(o for o in node.output if o)
-            walked = max(walked, place[layer.node])
-            if layer.node in self.planned:
-                self._factorize(layer, target, *self.planned[layer.node])
-                fitted += 1
-            elif self.refit and dirty.intersection((layer.x, *target.others)):
-                self._refit(layer, target)
-                refitted += 1
-            if layer.node in self.planned or dirty.intersection((layer.x, *target.others)):
-                dirty.update((layer.node, layer.output))
-            later = [(one, self.targets.of(one)) for one in layers[i + 1 :]]
-            self.compressed.retain([name for one, g in later for name in (one.x, *g.others)])
-            self.original.retain([g.tensor for _, g in later])
-            self.tick(i + 1, len(layers))
-        return Done(self.splits, self.weights, fitted, refitted)
+    def counterpart(self, layer: Layer) -> Layer | None:
+        return layer if layer.weight in self.model.weights else None
 
-    def _update(self) -> None:
-        self.compressed.model = apply(self.model, self.splits, self.weights)
+    def take(self, layer: Layer, weights: Mapping[str, np.ndarray], *splits: Split) -> None:
+        """Change a layer: some of its constants, or all of it."""
+        self.weights.update(weights)
+        self.splits.extend(splits)
+        self.changed.add(layer.node)
+        self.update()
 
-    def _hold(self, layer: Layer, target: ReconstructionTarget) -> None:
-        self.compressed.hold([layer.x, *target.others])
-        self.original.hold([target.tensor])
+    def update(self) -> None:
+        self.model = apply(self._original, self.splits, self.weights)
 
-    def _factorize(self, layer: Layer, target: ReconstructionTarget, unit: Unit, option: Option) -> None:
-        self._hold(layer, target)
-        moments = moments_of(layer, target, self.compressed, self.original)
-        scheme = SCHEMES[option.scheme]
-        old = layer.matrix(self.model.weights[layer.weight])
-        centred = layer.bias is not None
-        for again in range(AWARE + 1):
-            with blas_threads_for(old.shape[2]):
-                wanted = Wanted.of(moments, old, centred=centred)
-                factors = scheme.factor(unit.site, wanted.weight, option.rank, wanted.moments)
-            if again == AWARE or target.activation_bounds is None or not centred:
-                break
-            fit = Fit(factors.product(), wanted.offset(factors.product()))
-            samples = samples_of(layer, target, self.compressed, self.original)
-            moments = moments.other_targets()
-            moments.add_all(partial(through, *target.activation_bounds, fit, sample) for sample in samples)
-        if layer.bias is not None:
-            self._bias(layer, wanted.offset(factors.product()))
-        self.splits.append(split(self.model, unit, scheme, factors.scaled(1 / layer.alpha), self.names))
-        self._update()
 
-    def _refit(self, layer: Layer, target: ReconstructionTarget) -> None:
-        """A layer that stays whole still sees other inputs than it was made for."""
-        self._hold(layer, target)
-        moments = moments_of(layer, target, self.compressed, self.original)
-        old = layer.matrix(self.model.weights[layer.weight])
-        centred = layer.bias is not None
-        with blas_threads_for(old.shape[2]):
-            fit = ridge(moments, old, centred=centred, strength=RIDGE)
-        if target.activation_bounds is not None and centred:
-            fit = refit_through(
-                target.activation_bounds,
-                lambda: samples_of(layer, target, self.compressed, self.original),
-                moments,
-                fit,
-                old,
-                rounds=REFITS,
-                strength=RIDGE,
-            )
-        self.weights[layer.weight] = layer.weight_like(fit.weight, self.model.weights[layer.weight])
-        if layer.bias is not None:
-            self._bias(layer, fit.offset)
-        self._update()
+@one_blas_thread
+def in_one_walk(
+    model: Model,
+    plan: Mapping[int, tuple[Unit, Option]],
+    inputs: Inputs,
+    *,
+    refit: bool = True,
+    tick: Callable[[int, int | None], None] = lambda done, total: None,
+) -> Done:
+    """Factorize what is planned, layer by layer, and refit the layers that stay whole after it."""
+    layers, names = layers_of(model), Names(model)
+    fitting = {
+        unit.site.node: (unit, option)
+        for unit, option in plan.values()
+        if unit.site.node in layers and unit.site.columns <= LARGEST
+    }
+    rest = {k: (unit, option) for k, (unit, option) in plan.items() if unit.site.node not in fitting}
+    twin, targets = Factorized(model, by_weights(model, rest, names)), targets_of(model, Layers(model))
+    fitted = refitted = 0
+    for turn in in_turn(model, twin, inputs, list(layers.values()), targets, tick):
+        if turn.layer.node in fitting:
+            unit, option = fitting[turn.layer.node]
+            factors, offset = _factors(turn, unit, option)
+            split_up = split(model, unit, SCHEMES[option.scheme], factors.scaled(1 / turn.layer.alpha), names)
+            twin.take(turn.layer, _bias(turn, offset), split_up)
+            fitted += 1
+        elif refit and turn.differs:
+            twin.take(turn.layer, turn.constants(turn.fit()))
+            refitted += 1
+    return Done(twin.splits, twin.weights, fitted, refitted)
 
-    def _bias(self, layer: Layer, offset: Floats) -> None:
-        assert layer.bias is not None
-        self.weights[layer.bias] = layer.bias_like(offset, self.model.weights[layer.bias])
+
+def _factors(turn: Turn, unit: Unit, option: Option) -> tuple[Factors, Floats]:
+    """Factors of what the layer should be by what reaches it, and its offset."""
+    scheme, moments = SCHEMES[option.scheme], turn.moments()
+    for again in range(AWARE + 1):
+        with blas_threads_for(turn.weight.shape[2]):
+            wanted = Wanted.of(moments, turn.weight, centred=turn.centred)
+            factors = scheme.factor(unit.site, wanted.weight, option.rank, wanted.moments)
+        offset = wanted.offset(factors.product())
+        if again == AWARE or not turn.bounded:
+            break
+        moments = turn.moments_behind(Fit(factors.product(), offset))
+    return factors, offset
+
+
+def _bias(turn: Turn, offset: Floats) -> dict[str, Floats]:
+    name = turn.layer.bias
+    return {} if name is None else {name: turn.layer.bias_like(offset, turn.twin.model.weights[name])}

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ....graph.errors import BadData
 from ....graph.layer import Floats, Layer
-from ...calibration.activation_cache import ActivationCache, Batch
+from ...calibration.activation_cache import ActivationCache, each
 from ...calibration.moments import Moments, blas_threads_for
-from ...calibration.patches import outputs_at, patches, spread_places
 from ...calibration.reconstruct import RIDGE, damped, inverse
-from ...calibration.samples import PATCHES, patches_for
-from ...calibration.targets import ReconstructionTargets
+from ...calibration.samples import PATCHES, moments_of, moments_of_patches, positions_of, samples_of
+from ...calibration.targets import ReconstructionTarget, ReconstructionTargets
 from ..readers import Readers, Seat
 from .elimination import Elimination, Reader, eliminate
 
@@ -51,11 +48,11 @@ class Curves:
         targets: ReconstructionTargets,
         *,
         ridge: float = RIDGE,
-        rows: int = PATCHES,
+        most: int = PATCHES,
     ) -> None:
         """The cache's model may have other weights than the one analysed, of the same shapes and by the same names."""
         self.readers, self.cache, self.targets = readers, cache, targets
-        self.strength, self.rows = ridge, rows
+        self.strength, self.most = ridge, most
 
     def groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """The groups in graph order, as many at a time as their layers' matrices fit into memory."""
@@ -77,14 +74,13 @@ class Curves:
 
         The run for ``later`` groups goes on from what is held for it, not from the inputs.
         """
-        ordered, after = self._reading(numbers), self._reading(later)
         found: dict[str, Moments] = {}
-        for i, layer in enumerate(ordered):
-            target = self.targets.of(layer).tensor
-            self.cache.hold([layer.x, target])
-            found[layer.node] = self._moments(layer, target)
-            left = [*ordered[i + 1 :], *after]
-            self.cache.retain([name for one in left for name in (one.x, self.targets.of(one).tensor)])
+        ordered = [(layer, ReconstructionTarget(self.targets.of(layer).tensor)) for layer in self._reading(numbers)]
+        names = [(layer.x, target.tensor) for layer, target in ordered]
+        after = [n for layer in self._reading(later) for n in (layer.x, self.targets.of(layer).tensor)]
+        for layer, target in each(self.cache, list(zip(ordered, names, strict=True)), after):
+            positions = positions_of(layer, self.cache, self.most)
+            found[layer.node] = moments_of(layer, samples_of(layer, target, self.cache, self.cache, positions))
         return found
 
     def _reading(self, numbers: Sequence[int]) -> list[Layer]:
@@ -92,39 +88,11 @@ class Curves:
         layers = {s.layer.node: s.layer for k in numbers for s in self.readers.seats(k)}
         return sorted(layers.values(), key=lambda layer: self.readers.place[layer.node])
 
-    def rows_of(self, layers: Sequence[Layer]) -> Iterator[tuple[Layer, Moments]]:
-        """Statistics of some layers' rows, one layer after the other in graph order."""
+    def patches(self, layers: Sequence[Layer]) -> Iterator[tuple[Layer, Moments]]:
+        """Statistics of what some layers read, one layer after the other in graph order."""
         ordered = sorted(layers, key=lambda layer: self.readers.place[layer.node])
-        for i, layer in enumerate(ordered):
-            self.cache.hold([layer.x])
-            moments, wanted = Moments(), self._positions(layer)
-            for batch, keys in zip(self.cache.batches([layer.x]), self.cache.keys, strict=True):
-                chosen = spread_places(layer, batch[layer.x], wanted, keys)
-                moments.add(patches(layer, batch[layer.x], chosen))
-            yield layer, moments
-            self.cache.retain([one.x for one in ordered[i + 1 :]])
-
-    def _positions(self, layer: Layer) -> int:
-        """Positions of each sample that are looked at."""
-        columns = layer.columns
-        return -(-patches_for(columns, self.rows) // self.cache.samples)
-
-    def _moments(self, layer: Layer, target: str) -> Moments:
-        moments, wanted = Moments(), self._positions(layer)
-
-        def piece(batch: Batch, keys: Ints) -> tuple[Floats, Floats]:
-            chosen = spread_places(layer, batch[layer.x], wanted, keys)
-            return patches(layer, batch[layer.x], chosen), outputs_at(layer, batch[target], chosen)
-
-        batches = zip(self.cache.batches([layer.x, target]), self.cache.keys, strict=True)
-        moments.add_all(partial(piece, batch, keys) for batch, keys in batches)
-        if not np.isfinite(moments.target_variance).all() or not np.isfinite(moments.mean).all():
-            raise BadData(
-                f"{layer.op} {layer.node!r} meets NaN or infinity on the calibration data",
-                why="no statistics can be taken of that",
-                fix="check the data and its --preprocess with: intaglio evaluate MODEL --data SOURCE",
-            )
-        return moments
+        for layer in each(self.cache, [(layer, [layer.x]) for layer in ordered]):
+            yield layer, moments_of_patches(layer, self.cache, positions_of(layer, self.cache, self.most))
 
     def energies(self, number: int) -> Floats:
         """What each channel of a group puts into sums that no layer makes: products of its operands' mean squares.
@@ -167,7 +135,7 @@ class Curves:
         for seat in seats:
             layer, stats = seat.layer, moments[seat.layer.node]
             if layer.node not in inverses:
-                h = stats.covariance if layer.bias else stats.second_moment
+                h = stats.hessian(centred=layer.bias is not None)
                 with blas_threads_for(h.shape[1]):
                     inverses[layer.node] = [inverse(damped(m, self.strength)) for m in h]
             old = layer.matrix(self.cache.model.weights[layer.weight])

@@ -28,7 +28,7 @@ from ..criteria.criteria import CRITERIA, Criterion
 from ..plan import Choice, Job, Planner
 from ..ranked import NEAR, check_reached, meet, unreachable
 from ..readers import Readers
-from ..repair.refit import Refit, Refitted, locally_decided
+from ..repair.refit import Refitted, locally_decided, refit_in_turn
 from ..repair.repair import with_weights
 from .allocate import allocate
 from .curves import Curve, Curves
@@ -113,7 +113,7 @@ class Obspa:
         with Store(STORE_BYTES, self.job.context.folder) as store:
             batches = self._batches if self._noise else self._mirrored
             inputs = Inputs(batches, store)
-            done = self._alone(inputs, removal) if self._noise else self._walk(inputs, removal).run()
+            done = self._alone(inputs, removal) if self._noise else self._refitted(inputs, removal)
         log.info("refitted %d layers", done.layers)
         settled = with_weights(Removal(self.job.coupling, done.removed), done.weights)
         return Choice(settled, [*self.notes, *notes], self._details(settled))
@@ -149,7 +149,7 @@ class Obspa:
         kept = {one.node: self._kept(one, removal) for one in self.readers.layers if not self.readers.tied(one)}
         layers = [layer for layer in self.readers.layers if kept.get(layer.node) is not None]
         weights: dict[str, Floats] = {}
-        for layer, stats in work.rows_of(layers):
+        for layer, stats in work.patches(layers):
             keep = kept[layer.node]
             old = layer.matrix(model.weights[layer.weight])
             wide = np.zeros_like(old)
@@ -199,7 +199,7 @@ class Obspa:
         with Store(STORE_BYTES, job.context.folder) as store:
             inputs = Inputs(self._batches, store)
             cache = ActivationCache(self.model, inputs, threads=1)
-            work = Curves(self.readers, cache, self.targets, ridge=self._strength, rows=PATCHES // 2)
+            work = Curves(self.readers, cache, self.targets, ridge=self._strength, most=PATCHES // 2)
             levels, samples = self._looks()
             looked = inputs.first(samples)
             effects = None
@@ -276,23 +276,19 @@ class Obspa:
             scores.append(place)
         return Ranking(self.job.coupling, self.job.numbers, scores, self.job.limits, "group")
 
-    def _walk(self, inputs: Inputs, removal: Removal) -> Refit:
+    def _refitted(self, inputs: Inputs, removal: Removal) -> Refitted:
         """Refit what reads a removal; groups that can choose their channels anew on the way do."""
-        groups = self.job.coupling.groups
-        removed, later = removal.removed.copy(), {}
+        widths: dict[int, int] = {}
         for k in locally_decided(self.readers, self.job.numbers):
-            gone = removed[groups[k].atoms]
+            gone = removal.removed[self.job.coupling.groups[k].atoms]
             if gone.any():
-                later[k] = int((~gone).sum())
-                removed[groups[k].atoms] = False
+                widths[k] = int((~gone).sum())
         tick = self.job.context.tick
-        return Refit(
+        return refit_in_turn(
             self.readers,
             self.targets,
-            ActivationCache(self.model, inputs, threads=1),
-            ActivationCache(self.model, inputs, threads=1),
-            removed,
-            later,
+            inputs,
             removal.removed,
+            widths,
             tick=lambda done, total: tick((total or done) + done, 2 * (total or done)),
         )

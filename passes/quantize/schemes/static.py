@@ -183,8 +183,8 @@ def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer]
     batches, _ = calibration_inputs(model, job.context)
     batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
     specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names)
-    rows = _FEW_PATCHES if wide else PATCHES
-    return round_in_turn(model, running, batches, specs, job.context, refit=not wide, rows=rows)
+    most = _FEW_PATCHES if wide else PATCHES
+    return round_in_turn(model, running, batches, specs, job.context, refit=not wide, most=most)
 
 
 def _first(batches: Sequence[Mapping[str, Floats]], samples: int) -> list[Mapping[str, Floats]]:

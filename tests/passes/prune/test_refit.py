@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ from intaglio.graph.layer import Layer
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.passes import Context
-from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
+from intaglio.passes.calibration.activation_cache import Inputs, Store
 from intaglio.passes.calibration.targets import ReconstructionTargets
 from intaglio.passes.prune.proof import prove
 from intaglio.passes.prune.readers import Readers
-from intaglio.passes.prune.repair.refit import Refit, Refitted, locally_decided
+from intaglio.passes.prune.repair.refit import Refitted, locally_decided, refit_in_turn
 from intaglio.passes.prune.repair.repair import with_weights
 from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import data_for, parsed, run_plainly
@@ -62,22 +63,16 @@ class Case:
                 gone = rng.permutation(len(group.atoms))[: int(share * len(group.atoms))]
                 self.removed[group.atoms[gone]] = True
 
-    def walk(self, keep: Mapping[int, int] | None = None, batch: int = 40, **options: float) -> Refitted:
+    def walk(self, keep: Mapping[int, int] | None = None, batch: int = 40, **options: Any) -> Refitted:
         """Refit. Groups in ``keep`` choose their channels themselves."""
-        removed = self.removed.copy()
-        for k in keep or {}:
-            removed[self.coupling.groups[k].atoms] = False
         readers = Readers(self.coupling)
         targets = ReconstructionTargets(self.coupling.model, self.coupling.prepared.shapes, readers.layers)
         with Store(1 << 26) as store:
             batches = [{"x": self.x[k : k + batch]} for k in range(0, SAMPLES, batch)]
             inputs = Inputs(batches, store)
-            one, two = ActivationCache(self.coupling.model, inputs), ActivationCache(self.coupling.model, inputs)
-            refit = Refit(readers, targets, one, two, removed, dict(keep or {}), self.removed)
-            for name, value in options.items():
-                setattr(refit, name, value)
-            done = refit.run()
-            assert one.held == two.held == ["x"]
+            before = store.used_bytes
+            done = refit_in_turn(readers, targets, inputs, self.removed, keep, **options)
+            assert store.used_bytes == before
         return done
 
     def removal(self, weights: Mapping[str, np.ndarray]) -> Removal:
@@ -117,7 +112,7 @@ def test_no_layer_misses_its_goal_by_more_than_if_it_were_left_alone(name: str, 
     """Layers before it are refitted either way. A layer with a bias is compared with the best bias for old weights."""
     model = GRAPHS[name]()
     case = Case(with_biases(model) if biased else model, seed)
-    done = case.walk(aware=0)
+    done = case.walk(rounds=0)
     before: dict[str, np.ndarray] = {}
     looked = 0
     for layer in Layers(case.coupling.model):
@@ -148,11 +143,11 @@ def test_outputs_are_nearer_to_the_original_than_those_of_plain_removal(name: st
 
 
 @pytest.mark.parametrize("name", DRAWN)
-@pytest.mark.parametrize("aware", [0, 2])
-def test_full_width_constants_cut_by_surgery_are_what_was_fitted(name: str, aware: int) -> None:
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_full_width_constants_cut_by_surgery_are_what_was_fitted(name: str, rounds: int) -> None:
     """The proof of the pass holds for them, and entries of removed channels change nothing."""
     case = Case(with_biases(GRAPHS[name]()), 1)
-    done = case.walk(aware=aware)
+    done = case.walk(rounds=rounds)
     removal = case.removal(done.weights)
     assert prove(removal, remove(removal), [{"x": case.x}], 0).passed
     for weight_name, value in done.weights.items():
@@ -182,8 +177,8 @@ def test_layers_behind_a_refitted_one_make_up_for_what_it_could_not() -> None:
     assert set(case.walk().weights) == {"w2", "z_bias", "head", "y_bias"}
 
 
-@pytest.mark.parametrize("aware", [0, 2])
-def test_channels_that_others_can_replace_cost_nothing(aware: int) -> None:
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_channels_that_others_can_replace_cost_nothing(rounds: int) -> None:
     """Each filter stands there twice; one of each pair goes, wherever it is."""
     model = with_biases(chain()).copy()
     for name in ("w1", "b1"):
@@ -192,7 +187,7 @@ def test_channels_that_others_can_replace_cost_nothing(aware: int) -> None:
     group = case.coupling.groups[0]
     assert len(group.atoms) == 6
     case.removed[group.atoms[[0, 4, 2]]] = True
-    done = case.walk(aware=aware, strength=1e-5)
+    done = case.walk(rounds=rounds, strength=1e-5)
     y = run_plainly(remove(case.removal(done.weights)), {"x": case.x}, ["y"])["y"]
     np.testing.assert_allclose(y, case.truth["y"], atol=2e-3 * np.abs(case.truth["y"]).max())
 
@@ -295,7 +290,7 @@ def test_weights_that_two_layers_share_are_left_alone() -> None:
 def test_progress_is_told_layer_by_layer() -> None:
     case = Case(with_biases(chain()))
     told: list[tuple[int, int | None]] = []
-    case.walk(tick=lambda done, total: told.append((done, total)))  # type: ignore[arg-type]
+    case.walk(tick=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 

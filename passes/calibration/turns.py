@@ -1,0 +1,173 @@
+"""One walk through a network and its compressed twin, from the inputs to the outputs, one layer's turn after the other.
+
+Every layer sees what the compressed network really feeds it and aims at what the original made, so that each repairs
+what went wrong before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...graph.index import Index, index_of
+from ...graph.layer import Floats, Layer
+from ...graph.model import Model
+from .activation_cache import ActivationCache, Inputs
+from .moments import Moments, blas_threads_for
+from .reconstruct import REFITS, RIDGE, Fit, Sample, constants_of, moments_within, refit_through, ridge
+from .samples import PATCHES, moments_of, positions_of, samples_of
+from .targets import ReconstructionTarget, ReconstructionTargets
+
+Left = Callable[[str], Mapping[int, NDArray[np.bool_]]]
+"""Of a tensor of the original, which indices are left of each axis that shrank."""
+
+
+class Twin(Protocol):
+    """The network as far as it is compressed; it may change during a turn."""
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def changed(self) -> AbstractSet[str]:
+        """Tensors that differ from the original's. What is computed from them need not be among them."""
+
+    @property
+    def left(self) -> Left: ...
+
+    def counterpart(self, layer: Layer) -> Layer | None:
+        """What became of a layer of the original; None where it is gone."""
+
+
+def all_left(tensor: str) -> Mapping[int, NDArray[np.bool_]]:
+    """Of twins in which no tensor shrinks."""
+    return {}
+
+
+class Turn:
+    """One layer: ``layer`` in the original, ``now`` in its twin. The sum that it goes into should become ``target``.
+
+    ``differs`` says whether what it reads, or what is added to it, differs from the original. Nothing is computed until
+    it is asked for.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        target: ReconstructionTarget,
+        twin: Twin,
+        now: Layer,
+        ours: ActivationCache,
+        theirs: ActivationCache,
+        most: int,
+        *,
+        differs: bool,
+    ) -> None:
+        self.layer, self.target, self.twin, self.now, self.differs = layer, target, twin, now, differs
+        self.ours, self.theirs = ours, theirs
+        self._left, self._positions = twin.left, positions_of(now, ours, most)
+
+    @cached_property
+    def weight(self) -> Floats:
+        """The twin's matrices as the turn begins. Shapes: (groups, outputs, columns)."""
+        return self.now.matrix(self.twin.model.weights[self.now.weight])
+
+    @property
+    def centred(self) -> bool:
+        """Whether the layer has a bias, which makes means right whatever the weights are."""
+        return self.now.bias is not None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a fit can make use of what follows cutting values off."""
+        return self.centred and self.target.activation_bounds is not None
+
+    def samples(self) -> Iterator[Callable[[], Sample]]:
+        """What reaches the layer, and what the sum should become; see ``samples_of``."""
+        return samples_of(self.now, self.target, self.ours, self.theirs, self._positions, self._left)
+
+    def moments(self) -> Moments:
+        """Of the patches that reach the layer, and of what it should make of them."""
+        return self._moments
+
+    @cached_property
+    def _moments(self) -> Moments:
+        self.ours.hold([self.now.x, *self.target.others])
+        self.theirs.hold([self.target.tensor])
+        return moments_of(self.now, self.samples())
+
+    def moments_behind(self, fit: Fit) -> Moments:
+        """The same for a layer that is ``bounded``: where the original is cut off, what is fitted need be no better."""
+        assert self.target.activation_bounds is not None
+        return moments_within(self.target.activation_bounds, self.samples(), self._moments, fit)
+
+    def fit(self, strength: float = RIDGE, rounds: int = REFITS) -> Fit:
+        """Least squares pulled to the old weights, ``rounds`` more times where what follows cuts values off."""
+        with blas_threads_for(self.weight.shape[2]):
+            fit = ridge(self.moments(), self.weight, centred=self.centred, strength=strength)
+        bounds = self.target.activation_bounds
+        if bounds is None or not self.centred:
+            return fit
+        return refit_through(bounds, self.samples, self._moments, fit, self.weight, rounds=rounds, strength=strength)
+
+    def constants(self, fit: Fit) -> dict[str, Floats]:
+        """The twin's weight and bias that are this fit, by name."""
+        return constants_of(self.now, self.twin.model, fit)
+
+    def narrow(self, columns: NDArray[np.bool_]) -> None:
+        """Go on with some of the layer's columns, as the twin dropped the channels of the others."""
+        now = self.twin.counterpart(self.layer)
+        assert now is not None
+        for name in self.ours.held:
+            before = self._left(name)
+            for axis, mask in self.twin.left(name).items():
+                still = mask[before[axis]] if axis in before else mask
+                if not still.all():
+                    self.ours.replace(name, lambda v, m=still, a=axis: np.compress(m, v, axis=a))
+        self.now, self._left, self.ours.model = now, self.twin.left, self.twin.model
+        self.weight, self._moments = self.weight[:, :, columns], self._moments.only(columns)
+
+
+def in_turn(
+    original: Model,
+    twin: Twin,
+    inputs: Inputs,
+    layers: Sequence[Layer],
+    targets: ReconstructionTargets,
+    tick: Callable[[int, int | None], None] = lambda done, total: None,
+    *,
+    most: int = PATCHES,
+) -> Iterator[Turn]:
+    """Turns of the original's layers, which are in graph order; those that are gone from the twin have none.
+
+    Of activations only those are held that later turns start from. Statistics are taken from ``most`` patches.
+    """
+    theirs, ours = ActivationCache(original, inputs), ActivationCache(twin.model, inputs)
+    pairs = [(layer, targets.of(layer)) for layer in layers]
+    index, differing = index_of(original), set[str]()
+    for k, (layer, target) in enumerate(pairs):
+        _spread(index, twin.changed, differing)
+        now = twin.counterpart(layer)
+        if now is not None:
+            differs = not differing.isdisjoint((layer.x, *target.others))
+            yield Turn(layer, target, twin, now, ours, theirs, most, differs=differs)
+        ours.model = twin.model
+        later = [(twin.counterpart(one) or one, aim) for one, aim in pairs[k + 1 :]]
+        ours.retain([name for one, aim in later for name in (one.x, *aim.others)])
+        theirs.retain([aim.tensor for _, aim in later])
+        tick(k + 1, len(pairs))
+
+
+def _spread(index: Index, changed: Iterable[str], differing: set[str]) -> None:
+    """Add tensors to those that differ, and all that is computed from them."""
+    names = [name for name in changed if name not in differing]
+    while names:
+        name = names.pop()
+        if name not in differing:
+            differing.add(name)
+            names.extend(o for place in index.readers(name) for o in index.nodes[place].output if o)
