@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import scipy
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from ..io.collector import paused_collector
 from ..nodes import display_name
@@ -102,7 +108,7 @@ def _footprints(solved: Solved) -> _Footprints:
     entries = solution.atoms.tocoo()
     rows = np.concatenate([entries.row, frozen])
     columns = np.concatenate([entries.col, atoms + np.arange(len(frozen))])
-    units = csr_array((np.ones(len(rows)), (rows, columns)), shape=(classes, atoms + len(frozen)))
+    units = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(classes, atoms + len(frozen)))
     places, labels, lengths, weights = [], [], [], []
     for name in _in_graph_order(solved):
         size = solved.params.get(name, 0)
@@ -123,8 +129,8 @@ def _standing(solved: Solved, labels: list[IntArray], units: csr_array) -> csr_a
         return csr_array((units.shape[1], 0))
     where = np.repeat(np.arange(len(labels)), [len(x) for x in labels])
     classes = solved.solution.classes[np.concatenate(labels)]
-    standing = csr_array((np.ones(len(where)), (classes, where)), shape=(units.shape[0], len(labels)))
-    count = csr_array(units.T @ standing)
+    standing = scipy.sparse.csr_array((np.ones(len(where)), (classes, where)), shape=(units.shape[0], len(labels)))
+    count = scipy.sparse.csr_array(units.T @ standing)
     count.sort_indices()
     return count
 

@@ -9,12 +9,17 @@ has none is frozen.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import scipy
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 
 from .labels import IntArray, Ledger, Why
 
@@ -97,10 +102,10 @@ class _Solver:
     def _unify(self) -> None:
         """Classes and frozen classes, to a fixpoint: frozen factors leave a product, a lone factor *is* the product."""
         while True:
-            graph = coo_array(
+            graph = scipy.sparse.coo_array(
                 (np.ones(len(self.left), np.int8), (self.left, self.right)), shape=(self.count, self.count)
             )
-            number, classes = connected_components(graph, directed=False)
+            number, classes = scipy.sparse.csgraph.connected_components(graph, directed=False)
             self.classes = classes.astype(np.int64)
             self.reason = np.full(number, -1, dtype=np.int64)
             # Assigning in reverse order leaves the first reason given.
@@ -176,18 +181,20 @@ class _Solver:
     def _row_matrix(self, rows: IntArray, number: int) -> csr_array:
         """Member classes of the given rows. Shapes: (len(rows), classes)."""
         if not len(rows):
-            return csr_array((0, number), dtype=np.int32)
+            return scipy.sparse.csr_array((0, number), dtype=np.int32)
         members = self.row_members[rows]
         row, column = np.nonzero(members >= 0)
         return _boolean(
-            csr_array((np.ones(len(row), np.int32), (row, members[row, column])), shape=(len(rows), number))
+            scipy.sparse.csr_array(
+                (np.ones(len(row), np.int32), (row, members[row, column])), shape=(len(rows), number)
+            )
         )
 
     @staticmethod
     def _step_matrix(reach: csr_array, composite: IntArray, number: int) -> csr_array:
         """One step of substitution: composite classes to their members. Shapes: (classes, classes)."""
         entries = reach.tocoo()
-        return csr_array((entries.data, (composite[entries.row], entries.col)), shape=(number, number))
+        return scipy.sparse.csr_array((entries.data, (composite[entries.row], entries.col)), shape=(number, number))
 
     def _atom_matrix(self) -> csr_array:
         number = len(self.reason)
@@ -197,7 +204,7 @@ class _Solver:
         inner = place[entries.col] >= 0
         rows = np.concatenate([self.atom, self.composite[entries.row[inner]]])
         columns = np.concatenate([place[self.atom], place[entries.col[inner]]])
-        return csr_array((np.ones(len(rows), np.int32), (rows, columns)), shape=(number, len(self.atom)))
+        return scipy.sparse.csr_array((np.ones(len(rows), np.int32), (rows, columns)), shape=(number, len(self.atom)))
 
     def _hashes(self) -> NDArray[np.uint64]:
         """A random number for each atom, 0 for other classes; a set's hash is the sum."""
@@ -279,8 +286,10 @@ class _Solver:
             return out
         names, compact = np.unique(np.concatenate([u, v]), return_inverse=True)
         cu, cv = compact[: len(u)], compact[len(u) :]
-        graph = coo_array((np.ones(int(both.sum()), np.int8), (cu[both], cv[both])), shape=(len(names), len(names)))
-        number, block = connected_components(graph, directed=False)
+        graph = scipy.sparse.coo_array(
+            (np.ones(int(both.sum()), np.int8), (cu[both], cv[both])), shape=(len(names), len(names))
+        )
+        number, block = scipy.sparse.csgraph.connected_components(graph, directed=False)
         usable = np.ones(number, dtype=bool)
         usable[block[cu[(u >= 0) & ~both]]] = False
         usable[block[cv[(v >= 0) & ~both]]] = False
@@ -366,7 +375,7 @@ def _joined(arrays: list[IntArray]) -> IntArray:
 
 
 def _boolean(matrix: csr_array) -> csr_array:
-    out = csr_array(matrix)
+    out = scipy.sparse.csr_array(matrix)
     out.sum_duplicates()
     out.data = np.ones(len(out.data), np.int32)
     return out

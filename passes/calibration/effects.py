@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from scipy.special import log_softmax
+import scipy
 
 from ...graph.index import index_of
 from ...graph.layer import Floats
@@ -69,7 +69,7 @@ class Effects:
 
 def divergences(truth: Floats, found: Floats) -> Floats:
     """Of the probabilities that a softmax makes of scores. Shapes: (samples, classes) -> (samples,)."""
-    p, q = log_softmax(truth, axis=1), log_softmax(found, axis=1)
+    p, q = scipy.special.log_softmax(truth, axis=1), scipy.special.log_softmax(found, axis=1)
     return np.asarray((np.exp(p) * (p - q)).sum(axis=1))
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.lapack import dpotrf, dpotri
+import scipy
 
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
@@ -66,8 +65,10 @@ def _solved(moments: Moments, key: tuple[int, bool, float], h: Floats, r: Floats
     if size <= 0:
         return old
     if key not in moments.solvers:
-        moments.solvers[key] = cho_factor(_raised(h, size), lower=True, overwrite_a=True, check_finite=False)
-    return np.asarray(cho_solve(moments.solvers[key], (r + size * old).T, check_finite=False).T)
+        moments.solvers[key] = scipy.linalg.cho_factor(
+            _raised(h, size), lower=True, overwrite_a=True, check_finite=False
+        )
+    return np.asarray(scipy.linalg.cho_solve(moments.solvers[key], (r + size * old).T, check_finite=False).T)
 
 
 def solve(h: Floats, r: Floats, old: Floats, strength: float) -> Floats:
@@ -75,8 +76,8 @@ def solve(h: Floats, r: Floats, old: Floats, strength: float) -> Floats:
     size = strength * float(np.diag(h).mean()) if len(h) else 0.0
     if size <= 0:
         return old
-    factor = cho_factor(_raised(h, size), lower=True, check_finite=False)
-    return np.asarray(cho_solve(factor, (r + size * old).T, check_finite=False).T)
+    factor = scipy.linalg.cho_factor(_raised(h, size), lower=True, check_finite=False)
+    return np.asarray(scipy.linalg.cho_solve(factor, (r + size * old).T, check_finite=False).T)
 
 
 def damped(h: Floats, strength: float = RIDGE) -> Floats:
@@ -101,8 +102,8 @@ def damped_hessian(moments: Moments, strength: float, *, centred: bool, least: f
 
 def inverse(h: Floats) -> Floats:
     """Of a positive definite matrix, by its Cholesky factor: half the work of a general inverse."""
-    lower, failed = dpotrf(h, lower=1)
-    found, singular = dpotri(lower, lower=1) if not failed else (h, 1)
+    lower, failed = scipy.linalg.lapack.dpotrf(h, lower=1)
+    found, singular = scipy.linalg.lapack.dpotri(lower, lower=1) if not failed else (h, 1)
     if failed or singular:
         return np.linalg.inv(h)
     whole = found + found.T  # above the diagonal there are zeros

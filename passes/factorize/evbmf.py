@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+import scipy
 
 from ...graph.layer import Floats
 
@@ -30,7 +30,9 @@ def evbmf_rank(singular: Floats, rows: int, columns: int) -> int:
         variance = upper
     else:
         variance = float(
-            minimize_scalar(_free_energy, args=(energy, alpha, large, least), bounds=(lower, upper), method="bounded").x
+            scipy.optimize.minimize_scalar(
+                _free_energy, args=(energy, alpha, large, least), bounds=(lower, upper), method="bounded"
+            ).x
         )
     return int((s > np.sqrt(large * variance * least)).sum())
 

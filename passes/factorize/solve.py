@@ -14,7 +14,7 @@ Differs: spatial factors by alternation under the full moments, which neither do
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh, solve_triangular
+import scipy
 
 from ...graph.layer import Floats
 
@@ -42,7 +42,7 @@ def truncated(w: Floats, rank: int, h: Floats | None = None) -> tuple[Floats, Fl
     root = np.linalg.cholesky(h)
     white = w @ root
     q = _leading(white.T @ white, rank)
-    return white @ q, solve_triangular(root, q, lower=True, trans="T").T
+    return white @ q, scipy.linalg.solve_triangular(root, q, lower=True, trans="T").T
 
 
 def energies(w: Floats, h: Floats | None = None) -> Floats:
@@ -65,7 +65,7 @@ def alternating(
     wide = slots * n > _WIDE
     rounds, steps = (_WIDE_ROUNDS, _WIDE_STEPS) if wide else (ROUNDS, STEPS)
     metric = np.einsum("dndm->nm", h) / slots
-    inverse = cho_factor(metric + _TINY * np.trace(metric) / n * np.eye(n), lower=True)
+    inverse = scipy.linalg.cho_factor(metric + _TINY * np.trace(metric) / n * np.eye(n), lower=True)
     wanted = np.tensordot(w.transpose(1, 0, 2).reshape(outputs, -1), h.reshape(slots * n, -1), 1)
     wanted = wanted.reshape(outputs, slots, n)
     v = truncated(w.reshape(slots * outputs, n), rank, metric + _TINY * np.trace(metric) / n * np.eye(n))[1]
@@ -105,10 +105,10 @@ def _inner(f: Floats, v: Floats, h: Floats, wanted: Floats, inverse: tuple[Float
         return np.asarray(sum(pairs[d] @ seen[:, d] for d in range(slots)))
 
     own = np.einsum("dor,doq->rq", f, f)
-    ours = cho_factor(own + _TINY * max(np.trace(own) / rank, 1e-30) * np.eye(rank), lower=True)
+    ours = scipy.linalg.cho_factor(own + _TINY * max(np.trace(own) / rank, 1e-30) * np.eye(rank), lower=True)
 
     def precondition(x: Floats) -> Floats:
-        return cho_solve(ours, cho_solve(inverse, x.T).T)
+        return scipy.linalg.cho_solve(ours, scipy.linalg.cho_solve(inverse, x.T).T)
 
     right = np.einsum("dor,odn->rn", f, wanted)
     rest = right - apply(v)
@@ -142,7 +142,7 @@ def _leading(gram: Floats, rank: int) -> Floats:
     """Leading eigenvectors, signs fixed. Shapes: (n, n) -> (n, r)."""
     size = len(gram)
     gram = (gram + gram.T) / 2
-    vectors = eigh(gram, subset_by_index=(size - rank, size - 1), check_finite=False)[1][:, ::-1]
+    vectors = scipy.linalg.eigh(gram, subset_by_index=(size - rank, size - 1), check_finite=False)[1][:, ::-1]
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(rank)])
     return np.asarray(vectors * np.where(signs == 0, 1.0, signs))
 
@@ -156,4 +156,6 @@ def _orthonormal(v: Floats, metric: Floats) -> Floats:
 
 def _positive_solve(gram: Floats, right: Floats) -> Floats:
     damp = _TINY * max(float(np.trace(gram)) / len(gram), 1e-30)
-    return cho_solve(cho_factor(gram + damp * np.eye(len(gram)), lower=True, check_finite=False), right)
+    return scipy.linalg.cho_solve(
+        scipy.linalg.cho_factor(gram + damp * np.eye(len(gram)), lower=True, check_finite=False), right
+    )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import block_diag
+import scipy
 
 from ....graph.evaluate import slices
 from ....graph.nodes import as_ints
@@ -139,7 +139,7 @@ def _blocks(s: Step, joined: Floats) -> Floats32 | None:
     if not s.correlated or sum(x.mean.size for x in known) != max(joined.shape) or max(joined.shape) != joined.size:
         return None
     parts = [x.correlation if x.correlation is not None else np.eye(x.mean.size, dtype=np.float32) for x in known]
-    return np.asarray(block_diag(*parts), dtype=np.float32)
+    return np.asarray(scipy.linalg.block_diag(*parts), dtype=np.float32)
 
 
 @carries("Pad")

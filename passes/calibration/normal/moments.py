@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import scipy
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from ....graph.coupling.prepare import prepare
 from ....graph.evaluate import operand
@@ -127,7 +127,7 @@ def clipped(mean: Floats, variance: Floats, low: float = 0.0, high: float = np.i
     std = np.sqrt(variance)
     safe = np.where(std > 0, std, 1.0)
     a, b = (low - mean) / safe, (high - mean) / safe
-    inside, below, above = ndtr(b) - ndtr(a), ndtr(a), ndtr(-b)
+    inside, below, above = scipy.special.ndtr(b) - scipy.special.ndtr(a), scipy.special.ndtr(a), scipy.special.ndtr(-b)
     at_a, at_b = _density(a), _density(b)
     # Both edges relative to the mean: the mean is added at the end, so that nothing cancels.
     left, right = np.where(below > 0, low - mean, 0.0), np.where(above > 0, high - mean, 0.0)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from scipy.special import ndtr, ndtri
+import scipy
 
 from ....graph.coupling.rules.elementwise import BROADCAST, UNARY
 from ....graph.nodes import as_ints
@@ -253,7 +253,7 @@ def max_pool(s: Step) -> Normal:
     x, window = s.x, s.attr("kernel_shape")
     if (np.diff(x.values(), axis=-1) < 0).any():
         raise Unknown
-    greatest = ndtri(ndtr(GRID) ** math.prod(window) ** (-1 / len(window)))
+    greatest = scipy.special.ndtri(scipy.special.ndtr(GRID) ** math.prod(window) ** (-1 / len(window)))
 
     def values() -> Floats:
         return _read(x.values(), greatest)

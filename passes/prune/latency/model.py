@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy
 
 from ....graph.coupling import Coupling, Removal, remove
 from ....graph.coupling.labels import IntArray
@@ -164,9 +165,7 @@ def _weights(parts: Scores, real: Scores, empty: float) -> Scores:
     pull = np.diag(_PULL * np.array([1.0, 1.0, heavy]) / real[0])
     rows = np.vstack([parts / real[:, None], pull])
     goal = np.concatenate([np.ones(len(real)), pull @ expected])
-    from scipy.optimize import lsq_linear
-
-    fitted = np.asarray(lsq_linear(rows, goal, bounds=([min(empty, 0.9 * real[0]), 0, 0], np.inf)).x)
+    fitted = np.asarray(scipy.optimize.lsq_linear(rows, goal, bounds=([min(empty, 0.9 * real[0]), 0, 0], np.inf)).x)
     return fitted * (real[0] / float(parts[0] @ fitted))
 
 

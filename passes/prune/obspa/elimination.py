@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemm
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -157,4 +157,6 @@ def _less(matrix: Floats, left: NDArray[Any], right: Floats) -> Floats:
 
     BLAS counts along columns, so it is given the transposed of everything, which are the same arrays.
     """
-    return np.asarray(dgemm(-1.0, right.T, left.T, beta=1.0, c=matrix.T, trans_b=True, overwrite_c=True).T)
+    return np.asarray(
+        scipy.linalg.blas.dgemm(-1.0, right.T, left.T, beta=1.0, c=matrix.T, trans_b=True, overwrite_c=True).T
+    )

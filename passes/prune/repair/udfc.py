@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import solve
 
 from ....graph.coupling import Removal
 from ...base import Context
@@ -89,4 +89,4 @@ def restore(
             inner + offset * np.outer(means[basis], means[basis]),
             across + offset * np.outer(means[basis], means[damaged]),
         )
-    return np.asarray(solve(inner + ridge * size * np.eye(len(inner)), across, assume_a="pos"))
+    return np.asarray(scipy.linalg.solve(inner + ridge * size * np.eye(len(inner)), across, assume_a="pos"))

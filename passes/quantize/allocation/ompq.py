@@ -11,8 +11,7 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import block_diag, csr_matrix, vstack
+import scipy
 
 from ....graph.errors import IntaglioError, TargetUnreachable, UsageError
 from ....graph.layer import Layer
@@ -102,11 +101,17 @@ def grams(cache: ActivationCache, layers: Sequence[Layer]) -> Iterator[Floats]:
 def _program(layers: Sequence[Choices], value: Floats, limit: float) -> list[Floats]:
     """Shares of the choices of each layer, which sum to 1."""
     gain = np.concatenate([-v * np.array(one.bits, np.float64) for v, one in zip(value, layers, strict=True)])
-    cost = csr_matrix(np.concatenate([one.cost for one in layers])[None])
-    ones = block_diag([np.ones((1, len(one.bits))) for one in layers], format="csr")
+    cost = scipy.sparse.csr_matrix(np.concatenate([one.cost for one in layers])[None])
+    ones = scipy.sparse.block_diag([np.ones((1, len(one.bits))) for one in layers], format="csr")
     unit = max(1.0, abs(limit))
-    found = linprog(
-        gain, vstack([cost / unit]), [limit / unit], ones, np.ones(len(layers)), bounds=(0, 1), method="highs-ds"
+    found = scipy.optimize.linprog(
+        gain,
+        scipy.sparse.vstack([cost / unit]),
+        [limit / unit],
+        ones,
+        np.ones(len(layers)),
+        bounds=(0, 1),
+        method="highs-ds",
     )
     if found.x is None:
         raise IntaglioError("the linear program of ompq has no answer", why=str(found.message))

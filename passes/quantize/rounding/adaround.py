@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from ...precision.grid import Floats, Quantized, spread
 from ...rounding.problem import Problem
@@ -78,7 +78,7 @@ def _learned(
     mean, power = np.zeros_like(v), np.zeros_like(v)
     count = int(np.clip(_BUDGET / (2.0 * len(v) * len(h) ** 2 + 1), _LEAST_STEPS, STEPS))
     for step in range(count):
-        sigmoid = expit(v)
+        sigmoid = scipy.special.expit(v)
         soft = np.clip(_STRETCH * sigmoid + _SHIFT, 0.0, 1.0)
         gap = np.clip(floor + soft, low, high) * scale - wanted
         gradient = (gap @ h) * (2.0 * scale / unit)
@@ -91,7 +91,7 @@ def _learned(
         mean = 0.9 * mean + 0.1 * gradient
         power = 0.999 * power + 0.001 * np.square(gradient)
         v -= _RATE * (mean / (1 - 0.9 ** (step + 1))) / (np.sqrt(power / (1 - 0.999 ** (step + 1))) + 1e-8)
-    return np.asarray(np.clip(_STRETCH * expit(v) + _SHIFT, 0.0, 1.0) >= 0.5)
+    return np.asarray(np.clip(_STRETCH * scipy.special.expit(v) + _SHIFT, 0.0, 1.0) >= 0.5)
 
 
 def _inverse(part: Floats) -> Floats:
