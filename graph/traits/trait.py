@@ -16,7 +16,7 @@ class Trait(Flag):
     """
 
     ELEMENTWISE = auto()
-    """Each number of f(x) depends on the numbers in its own place alone. Operands may be stretched to one shape;
+    """Each number of f(x) is the same function of the numbers in its own place. Operands may be stretched to one shape;
     further operands may be scalars, or lend an element type."""
     BROADCASTS = auto()
     """ELEMENTWISE in all its operands, which stretch as in NumPy (before operator set 7 as an attribute says)."""

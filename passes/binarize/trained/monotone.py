@@ -69,12 +69,10 @@ class Condition:
         return values >= self.level if self.at else values > self.level
 
 
-ORDERED = frozenset(
-    op
-    for op in operators(Trait.ELEMENTWISE | Trait.RISING | Trait.IN_ORDER) - operators(Trait.BROADCASTS)
-    if ":" not in op
-) - {"Sign"}
-"""Rising functions of one number; Sign makes steps of it."""
+_ORDERED = (
+    operators(Trait.ELEMENTWISE | Trait.IN_ORDER) - operators(Trait.BROADCASTS) - {"Sign", "ai.onnx.ml:Binarizer"}
+)
+"""Functions of one number that rise or fall; two make steps of it."""
 _COMPARISONS = {
     "Less": (True,),
     "GreaterOrEqual": (True,),
@@ -130,7 +128,7 @@ def _scaled(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | 
     return Monotone(moving[0].direction * np.sign(by[0]).astype(np.int8))
 
 
-@rule("Neg")
+@rule(*_ORDERED & operators(Trait.FALLING))
 def _neg(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
     (x,) = operands
     return Monotone(-x.direction) if isinstance(x, Monotone) else None
@@ -144,7 +142,7 @@ def _batch_norm(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kin
     return Monotone(x.direction * np.sign(scale).astype(np.int8))
 
 
-@rule(*ORDERED)
+@rule(*_ORDERED & operators(Trait.RISING))
 def _rising(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
     x, *limits = operands
     return x if isinstance(x, Monotone) and not any(isinstance(o, Monotone) for o in limits) else None

@@ -73,6 +73,8 @@ class Step:
 
 
 Passage = Callable[[Step], "Place | str"]
+KEEP_FACTORS = operators(Trait.ELEMENTWISE | Trait.HOMOGENEOUS) - operators(Trait.BROADCASTS) | operators(Trait.IDLE)
+"""Operators that hand on factors number by number."""
 PASSAGES: dict[str, Passage] = {}
 """By operator: where the channels are behind it, or why it is no passage."""
 
@@ -171,7 +173,7 @@ def _is_constant(node: onnx.NodeProto, model: Model) -> bool:
     return all(name in model.weights for name in node.input[1:]) and not attribute(node, "training_mode", 0)
 
 
-@passes_on(*operators(Trait.ELEMENTWISE | Trait.HOMOGENEOUS) - operators(Trait.BROADCASTS), *operators(Trait.IDLE))
+@passes_on(*KEEP_FACTORS)
 def _unmoved(s: Step) -> Place | str:
     return s.place
 

@@ -27,12 +27,13 @@ from ....graph.errors import UsageError
 from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute, is_standard
+from ....graph.traits import Trait, operator, operators
 from ....measure.data.source import DataSource
 from ...calibration.normal.moments import Floats
 from ...calibration.runner import collect
 from ...calibration.statistics import Range
 from ...rewrite.edit import Edit, Outcome, chosen_nodes
-from .paths import Graph
+from .paths import KEEP_FACTORS, Graph
 
 _LEAST = 1e-5
 """No channel is divided by less, as in the authors' code."""
@@ -265,19 +266,10 @@ def _before(job: _Job, tensor: str, axis: int, scale: Floats) -> str | None:
 
 
 _DIVISIONS: dict[str, Division] = {
-    "LayerNormalization": _normalization,
-    "RMSNormalization": _normalization,
-    "SimplifiedLayerNormalization": _normalization,
-    "BatchNormalization": _by_channel,
-    "InstanceNormalization": _by_channel,
-    "GroupNormalization": _by_channel,
-    "Mul": _product,
-    "Add": _sum,
-    "Relu": _rectifier,
-    "LeakyRelu": _rectifier,
-    "Identity": _rectifier,
-    "Dropout": _rectifier,
+    op: _normalization if operator(op).channels == -1 else _by_channel
+    for op in operators(Trait.NORMALIZES) | operators(Trait.PER_CHANNEL)
 }
+_DIVISIONS |= {"Mul": _product, "Add": _sum, **dict.fromkeys(KEEP_FACTORS, _rectifier)}
 
 
 def _written(job: _Job, inserted: dict[str, tuple[_Site, Floats]]) -> Model:

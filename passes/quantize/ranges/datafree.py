@@ -25,7 +25,7 @@ from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import is_standard
-from ....graph.traits import Trait, data_operands, has
+from ....graph.traits import Trait, data_operands, has, operator
 from ....measure.run.tensor_specs import input_ports
 from ...calibration.normal.moments import GRID, Floats, Normal, moments
 from ...simplify import fold_batch_norm
@@ -114,13 +114,16 @@ def _range(x: Normal, reach: float) -> Range:
 
 
 def _scaled(node: onnx.NodeProto, model: Model, found: Mapping[str, Range]) -> Range | None:
-    """The range behind arithmetic with constants, or behind what moves values about; None for anything else."""
+    """The range behind arithmetic with constants, or what moves values about, or has bounds; None for anything else."""
     if not is_standard(node) or len(node.output) > 1:
         return None
     known = [found.get(name) or _ends(model.weights.get(name)) for name in data_operands(node)]
     if has(node, Trait.MOVES):
         ends = [end for end in known if end is not None]
         return (min(low for low, _ in ends), max(high for _, high in ends)) if len(ends) == len(known) else None
+    bounds = operator(node).bounds
+    if bounds is not None and np.isfinite(bounds).all():
+        return bounds
     function = _ARITHMETIC.get(node.op_type)
     if function is None or node.input[0] == node.input[1]:
         return None

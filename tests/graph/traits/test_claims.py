@@ -79,6 +79,17 @@ def test_a_number_depends_on_the_numbers_in_its_place_alone(example: Example) ->
     np.testing.assert_array_equal(after, before)
 
 
+@claiming(Trait.ELEMENTWISE)
+def test_the_function_is_the_same_in_all_places(example: Example) -> None:
+    operands = example.draw(0)
+    turned = [np.roll(v, 1, axis=-1) if v is not None and v.shape == example.shape else v for v in operands]
+    if example.op != "PRelu":  # whose slopes stand on an axis that stays
+        assert (
+            all(v.shape == example.shape or not v.ndim for v in operands if v is not None) or example.op == "CastLike"
+        )
+    np.testing.assert_array_equal(example.run(turned), np.roll(example.run(operands), 1, axis=-1))
+
+
 @claiming(Trait.PER_CHANNEL)
 def test_a_number_depends_on_its_place_and_its_channel(example: Example) -> None:
     operands = example.draw(0)
