@@ -69,10 +69,8 @@ class Condition:
         return values >= self.level if self.at else values > self.level
 
 
-_ORDERED = (
-    operators(Trait.ELEMENTWISE | Trait.IN_ORDER) - operators(Trait.BROADCASTS) - {"Sign", "ai.onnx.ml:Binarizer"}
-)
-"""Functions of one number that rise or fall; two make steps of it."""
+_ORDERED = {op for op in operators(Trait.ELEMENTWISE | Trait.SAME_SHAPE | Trait.IN_ORDER) if ":" not in op} - {"Sign"}
+"""Standard functions of one number that rise or fall; ``Sign`` makes steps of it."""
 _COMPARISONS = {
     "Less": (True,),
     "GreaterOrEqual": (True,),
