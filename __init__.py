@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .kernels.register import ops_library as ops_library
     from .kernels.register import register as register
     from .passes.binarize import Binarize as Binarize
+    from .passes.edit import Edit as Edit
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
@@ -29,6 +30,7 @@ __getattr__ = lazily(
     __name__,
     {
         "Binarize": ".passes.binarize",
+        "Edit": ".passes.edit",
         "Factorize": ".passes.factorize",
         "IntaglioError": ".graph.errors",
         "Model": ".graph.model",
@@ -43,6 +45,7 @@ __getattr__ = lazily(
 )
 __all__ = [
     "Binarize",
+    "Edit",
     "Factorize",
     "IntaglioError",
     "Model",

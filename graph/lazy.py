@@ -1,10 +1,12 @@
-"""Names of a package that are imported when they are first asked for, so that importing the package is light."""
+"""Names that are imported when they are first asked for: of a package, so that importing it is light, and of users."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
+
+from .errors import IntaglioError
 
 
 def lazily(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
@@ -16,3 +18,16 @@ def lazily(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(where[name], package), name)
 
     return find
+
+
+def imported(name: str, error: type[IntaglioError]) -> Any:
+    """What ``package.module:name`` stands for. Raises ``error`` where it cannot be imported."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (Exception, SystemExit) as problem:
+        raise error(
+            f"cannot import {name!r}",
+            why=f"{type(problem).__name__}: {problem}",
+            fix="the module must be importable from here: install it, or set PYTHONPATH",
+        ) from problem

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,3 +70,18 @@ class Model:
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         return Model(proto, dict(self.weights), self.file, list(self.notes))
+
+    def to_graphsurgeon(self) -> Any:
+        """This model as an ``onnx_graphsurgeon.Graph`` to edit, with its weights; a copy."""
+        from .surgeon import to_graphsurgeon
+
+        return to_graphsurgeon(self)
+
+    def from_graphsurgeon(self, graph: Any) -> Model:
+        """This model as ``graph``, which was made of it and edited, says it should be.
+
+        All that was not edited stays as it was, byte by byte, with what such a graph cannot hold.
+        """
+        from .surgeon import from_graphsurgeon
+
+        return from_graphsurgeon(graph, self)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from ...graph.errors import BadData
+from ...graph.lazy import imported
 from .readers import Arrays, Field, Reader, common_count
 
 Make = Callable[[], Iterable[Mapping[str, Any]]]
@@ -52,15 +52,7 @@ class CallableReader:
 
 def read_callable(name: str) -> Reader:
     """The reader for ``package.module:callable``. Raises BadData where it cannot be imported or yields nothing."""
-    module, _, attribute = name.partition(":")
-    try:
-        make = getattr(import_module(module), attribute)
-    except Exception as error:
-        raise BadData(
-            f"cannot import {name!r}",
-            why=f"{type(error).__name__}: {error}",
-            fix="the module must be importable from here: install it, or set PYTHONPATH",
-        ) from error
+    make = imported(name, BadData)
     first = next(_yielded(make, name), None)
     if first is None:
         raise BadData(f"{name} yields nothing")

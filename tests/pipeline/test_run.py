@@ -1,0 +1,156 @@
+"""A run from Python: what it writes and reports is what the commands write and print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from intaglio import PruneChannels, Quantize, load, run
+from intaglio.cli.main import main
+from intaglio.graph.errors import GateFailed, IntaglioError, NothingChanged, UsageError
+from intaglio.graph.io.save import to_bytes
+from intaglio.measure.accuracy import evaluate_model
+from intaglio.measure.data.source import open_data
+from intaglio.passes import Change, Context, Pass
+from intaglio.passes.binarize import Binarize
+from intaglio.passes.factorize import Factorize
+from intaglio.pipeline.gates import accuracy_drop
+from intaglio.pipeline.report import Report
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+DIGITS, CALIBRATION, LABELLED = (str(EXAMPLES / n) for n in ("digits.onnx", "digits_calib.npz", "digits_test.npz"))
+MANY = {"prune": ["--macs", "0.5"], "factorize": ["--macs", "0.7"], "quantize": [], "binarize": []}
+SAME: dict[str, Pass] = {
+    "prune": PruneChannels(target="macs", keep=0.5),
+    "factorize": Factorize(target="macs", keep=0.7, measure=False),
+    "quantize": Quantize(),
+    "binarize": Binarize(),
+}
+
+
+def timeless(told: Any) -> Any:
+    if isinstance(told, dict):
+        return {k: timeless(v) for k, v in told.items() if k not in ("seconds", "out")}
+    return [timeless(v) for v in told] if isinstance(told, list) else told
+
+
+@pytest.mark.parametrize("name", list(SAME))
+def test_a_command_and_a_run_write_and_tell_the_same(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", CALIBRATION, "--eval-data", LABELLED, "--samples", "64", "--no-measure", "--json"]
+    assert main([name, DIGITS, "-o", str(tmp_path / "a.onnx"), *MANY[name], *data]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    report = run(
+        DIGITS, SAME[name], data=CALIBRATION, eval_data=LABELLED, samples=64, out=tmp_path / "b.onnx", measure=False
+    )
+    assert (tmp_path / "b.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
+    assert timeless(json.loads(json.dumps(report.as_dict()))) == timeless(printed)
+    assert not capsys.readouterr().out
+
+
+def test_passes_in_a_row_are_those_one_by_one(tmp_path: Path) -> None:
+    steps = [PruneChannels(target="macs", keep=0.5), Quantize(scheme="w8")]
+    report = run(DIGITS, steps, data=CALIBRATION, eval_data=LABELLED, samples=64, out=tmp_path / "two.onnx")
+    model = load(DIGITS)
+    first = steps[0].run(model, Context(data=open_data(CALIBRATION, model, samples=64)))
+    second = steps[1].run(first.model, Context(data=open_data(CALIBRATION, first.model, samples=64)))
+    assert to_bytes(report.model) == to_bytes(second.model)
+    told = report.as_dict()
+    assert told["before"] == first.before.as_dict()
+    assert told["after"] == told["passes"][1]["after"] == second.after.as_dict()
+    assert [one["name"] for one in told["passes"]] == ["prune", "quantize"]
+    labelled = open_data(LABELLED, model)
+    assert report.accuracy == {
+        "before": evaluate_model(model, labelled).values,
+        "after": evaluate_model(second.model, labelled).values,
+    }
+    assert report.latency_ms is not None
+    written = {p.key: p.value for p in onnx.load(tmp_path / "two.onnx").metadata_props}
+    recipe = json.loads(written["intaglio.recipe"])
+    assert [one["pass"] for one in recipe["passes"]] == ["prune", "quantize"]
+    assert recipe["passes"][0]["criterion"] == "obspa"
+
+
+def test_a_gate_that_is_missed_leaves_no_file(tmp_path: Path) -> None:
+    hard = PruneChannels(target="macs", keep=0.1, criterion="l2")
+    with pytest.raises(GateFailed, match=r"top1 fell by .* points, 1 were allowed"):
+        run(DIGITS, hard, eval_data=LABELLED, out=tmp_path / "a.onnx", gates=[accuracy_drop(1)], measure=False)
+    with pytest.raises(UsageError, match="needs labelled data"):
+        run(DIGITS, hard, out=tmp_path / "a.onnx", gates=[accuracy_drop(1)], measure=False)
+    assert list(tmp_path.iterdir()) == []
+    report = run(DIGITS, hard, eval_data=LABELLED, out=tmp_path / "a.onnx", gates=[accuracy_drop(99)], measure=False)
+    assert report.out == tmp_path / "a.onnx"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
+
+
+class Refusing(Pass):
+    """Copies the model, and advises against the copy."""
+
+    name = "refusing"
+
+    def run(self, model: Any, context: Context | None = None) -> Change:
+        return Change(model, model.copy(), refusal=NothingChanged("it is slower"))
+
+
+def test_what_a_pass_advises_against_is_written_by_force_alone(tmp_path: Path) -> None:
+    with pytest.raises(NothingChanged, match="it is slower"):
+        run(DIGITS, Refusing(), out=tmp_path / "a.onnx", measure=False)
+    assert list(tmp_path.iterdir()) == []
+    run(DIGITS, Refusing(), out=tmp_path / "a.onnx", measure=False, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_model_and_proof_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    half = PruneChannels(target="macs", keep=0.5)
+    run(DIGITS, half, out=tmp_path / "a.onnx", proof=tmp_path / "proof.onnx", measure=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "proof.onnx"]
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def spoiled(report: Report) -> IntaglioError | None:
+        (tmp_path / "gone").rmdir()
+        return None
+
+    (tmp_path / "gone").mkdir()
+    with pytest.raises(IntaglioError, match="no folder"):
+        run(
+            DIGITS,
+            PruneChannels(target="macs", keep=0.7),
+            out=tmp_path / "a.onnx",
+            proof=tmp_path / "gone" / "proof.onnx",
+            measure=False,
+            gates=[spoiled],
+        )
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_requests_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no pass"):
+        run(DIGITS, [])
+    with pytest.raises(UsageError, match="a proof is of one pass"):
+        run(DIGITS, [Quantize(), Quantize()], proof=tmp_path / "proof.onnx")
+    with pytest.raises(UsageError, match="noise runs without data"):
+        run(DIGITS, PruneChannels(dialect="noise"), data=CALIBRATION)
+
+
+def test_a_pass_that_can_do_nothing_is_passed_over_where_that_is_allowed(tmp_path: Path) -> None:
+    nothing = Quantize(scheme="w8", exclude=("Conv", "Gemm"))
+    with pytest.raises(NothingChanged):
+        run(DIGITS, [nothing, Quantize(scheme="w8")], measure=False)
+    report = run(DIGITS, [nothing, Quantize(scheme="w8")], measure=False, unchanged=True)
+    alone = run(DIGITS, Quantize(scheme="w8"), measure=False)
+    assert to_bytes(report.model) == to_bytes(alone.model)
+    same = run(DIGITS, nothing, out=tmp_path / "same.onnx", measure=False, unchanged=True)
+    assert same.as_dict()["changed"] is False
+    assert (tmp_path / "same.onnx").exists()
+
+
+def test_opened_data_is_taken_as_it_is(tmp_path: Path) -> None:
+    model = load(DIGITS)
+    by_name = run(DIGITS, Quantize(), data=CALIBRATION, samples=64, measure=False)
+    opened = run(model, Quantize(), data=open_data(CALIBRATION, model, samples=64), measure=False)
+    assert to_bytes(by_name.model) == to_bytes(opened.model)
