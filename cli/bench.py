@@ -10,10 +10,12 @@ import typer
 
 from . import console
 from .options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads
-from .subject import first_inputs, open_source, open_subject, shape_text, told_shapes
+from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..measure.run.latency import Timing
 
 
 def bench(
@@ -51,40 +53,39 @@ def bench(
         feeds.append(first_inputs(subject, source, batch=batch, seed=seed))
     with console.progress("timing") as tick:
         timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
-    rows: list[dict[str, Any]] = [
-        {
-            "model": str(s.path),
-            "inputs": told_shapes(feed),
-            "median_ms": latency.median_ms,
-            "p90_ms": latency.p90_ms,
-            "min_ms": latency.min_ms,
-            "runs": latency.runs,
-            "native": s.native,
-            "speedup": timing.speedup(i),
-            "verdict": timing.verdict(i) if i else "base",
-        }
-        for i, (s, feed, latency) in enumerate(zip(subjects, feeds, timing.latencies, strict=True))
-    ]
-    notes = _notes(feeds)
     result = {
-        "models": rows,
+        "models": [_row(i, s, feed, timing) for i, (s, feed) in enumerate(zip(subjects, feeds, strict=True))],
         "threads": threads,
         "warm_up_runs": WARM_UP_RUNS,
         "machine": timing.machine,
-        "notes": notes,
+        "notes": _notes(feeds),
+    }
+    console.notes(_notes(feeds))
+    console.emit(result, lambda: _show(result))
+
+
+def _row(i: int, subject: Subject, feed: Mapping[str, np.ndarray], timing: Timing) -> dict[str, Any]:
+    latency = timing.latencies[i]
+    return {
+        "model": str(subject.path),
+        "inputs": told_shapes(feed),
+        "median_ms": latency.median_ms,
+        "p90_ms": latency.p90_ms,
+        "min_ms": latency.min_ms,
+        "runs": latency.runs,
+        "native": subject.native,
+        "speedup": timing.speedup(i),
+        "verdict": timing.verdict(i) if i else "base",
     }
 
-    def show() -> None:
-        several = len(rows) > 1
-        columns = ("model", "median ms", "p90 ms", "min ms", "runs", *(("speed",) if several else ()))
-        cells = [_cells(row)[: len(columns)] for row in rows]
-        console.table("", columns, cells)
-        native = {f"; operators on bits: native, {row['native']}" for row in rows if row["native"]}
-        machine = f"{timing.machine}{''.join(native)}"
-        console.line(f"{shape_text(rows[0]['inputs'])}; {console.count(threads, 'thread')}; {machine}")
 
-    console.notes(notes)
-    console.emit(result, show)
+def _show(result: Mapping[str, Any]) -> None:
+    rows = result["models"]
+    columns = ("model", "median ms", "p90 ms", "min ms", "runs", *(("speed",) if len(rows) > 1 else ()))
+    console.table("", columns, [_cells(row)[: len(columns)] for row in rows])
+    native = {f"; operators on bits: native, {row['native']}" for row in rows if row["native"]}
+    machine = f"{result['machine']}{''.join(native)}"
+    console.line(f"{shape_text(rows[0]['inputs'])}; {console.count(result['threads'], 'thread')}; {machine}")
 
 
 def _cells(row: Mapping[str, Any]) -> list[object]:

@@ -16,7 +16,7 @@ from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threa
 from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
-    from ..measure.run.latency import Latency
+    from ..measure.run.latency import Latency, Timing
 
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
 _FIGURES = (
@@ -62,7 +62,6 @@ def compare(
     Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess unit
     """
     from ..measure.data.source import Batch
-    from ..measure.efficiency import efficiency
     from ..measure.run.latency import time_sessions
     from ..measure.run.pairing import output_differences, pair_models
 
@@ -79,13 +78,8 @@ def compare(
         feeds = (one, pair.for_b(one))
         timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
     notes = [*pair.notes, *(source.notes if source else [RANDOM_NOTE])]
-    costs = cost(left.model), cost(right.model)
-    with_bits = any(c.bops for c in costs)
-    result: dict[str, Any] = {
-        "a": _side(left, costs[0], timing.latencies[0], with_bits),
-        "b": _side(right, costs[1], timing.latencies[1], with_bits),
-        "speedup": timing.speedup(1),
-        "verdict": timing.verdict(1),
+    result = {
+        **_sides(left, right, timing),
         "outputs": {name: difference.as_dict() for name, difference in outputs.items()},
         "inputs": told_shapes(one),
         "data": data or f"random, seed {seed}",
@@ -94,17 +88,26 @@ def compare(
         "machine": timing.machine,
         "notes": notes,
     }
-    result["kept"] = {
-        what: _ratio(result["a"][key], result["b"][key]) for what, key, _ in _FIGURES if key in result["a"]
-    }
-    if any(c.bit_params for c in costs):
-        result["bibench"] = efficiency(*costs).as_dict()
     if source is None:
         for output in result["outputs"].values():
             output["top1_agreement"] = None  # on noise it says nothing, however high
     result["warnings"] = _warnings(result)
     console.notes(pair.notes if source else notes)
     console.emit(result, lambda: _show(result))
+
+
+def _sides(left: Subject, right: Subject, timing: Timing) -> dict[str, Any]:
+    """What both models cost, and what is left of A's costs in B."""
+    from ..measure.efficiency import efficiency
+
+    costs = cost(left.model), cost(right.model)
+    with_bits = any(c.bops for c in costs)
+    a, b = (_side(*side, with_bits) for side in zip((left, right), costs, timing.latencies, strict=True))
+    told: dict[str, Any] = {"a": a, "b": b, "speedup": timing.speedup(1), "verdict": timing.verdict(1)}
+    told["kept"] = {what: _ratio(a[key], b[key]) for what, key, _ in _FIGURES if key in a}
+    if any(c.bit_params for c in costs):
+        told["bibench"] = efficiency(*costs).as_dict()
+    return told
 
 
 def _side(subject: Subject, costs: Cost, latency: Latency, with_bits: bool) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .. import __version__
 from ..graph.errors import Exit
+from ..graph.version import VERSION
 from . import console
 
 # Name of the module in this folder, and of its function, to the first line of that function's docstring.
@@ -53,7 +53,7 @@ def load_command(name: str) -> Any:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.line(f"intaglio {__version__}")
+        console.line(f"intaglio {VERSION}")
         raise typer.Exit
 
 

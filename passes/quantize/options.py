@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from ...graph.errors import UsageError
 from ..options import Entries, LayerOptions, Registered, option
@@ -80,14 +80,6 @@ class QuantizeOptions(LayerOptions):
     def _usual_scheme(cls, given: dict[str, Any]) -> dict[str, Any]:
         budget = given.get("bits") is not None or given.get("size") is not None
         return {"scheme": "mixed", **given} if budget else given
-
-    @field_validator("scheme")
-    @classmethod
-    def _scheme(cls, name: str) -> str:
-        from .scheme import scheme_named
-
-        scheme_named(name)
-        return name
 
     @model_validator(mode="after")
     def _one_budget(self) -> QuantizeOptions:

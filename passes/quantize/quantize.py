@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from pydantic import field_validator
+
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
 from ..change import Change
@@ -20,6 +22,12 @@ class Quantize(QuantizeOptions, Pass):
 
     name: ClassVar[str] = "quantize"
     doing: ClassVar[str] = "quantizing"
+
+    @field_validator("scheme")
+    @classmethod
+    def _scheme(cls, name: str) -> str:
+        scheme_named(name)
+        return name
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Quantize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel."""
