@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph.bits import IN_BITS
 from ..graph.errors import UsageError
 from . import console
 
@@ -29,6 +28,8 @@ def tell_noise(result: dict[str, Any]) -> None:
 
 def tell_skipped(result: dict[str, Any], *, spared: str) -> None:
     """What stays in float and why, and what keeps more bits than was asked for."""
+    from ..graph.bits import IN_BITS
+
     for reason, names in _by_reason(result["skipped"]).items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         console.line(f"left {'as it is' if reason == IN_BITS else 'in float'}: {shown}: {reason}")

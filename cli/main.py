@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ..graph.errors import Exit
 from ..graph.version import VERSION
@@ -47,7 +47,8 @@ class LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     """The real command of that name, its options included."""
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name)(getattr(import_module(f".{name}", __package__), name))
+    function = getattr(import_module(f".{name}", __package__), name)
+    single.command(name, cls=getattr(function, "shown_as", TyperCommand))(function)
     return typer.main.get_command(single)
 
 

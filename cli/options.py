@@ -11,16 +11,22 @@ import typer
 from ..graph.errors import UsageError
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file to read.", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", "-o", help="ONNX file to write.", show_default=False)]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="ONNX file to write.", show_default=False, rich_help_panel="output")
+]
 # main reads these two off the raw command line, so that they hold even when parsing fails; here they get their help.
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show full tracebacks.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON object on stdout and nothing else there.", rich_help_panel="output"),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show full tracebacks.", rich_help_panel="output")]
 Shapes = Annotated[
     list[str] | None,
     typer.Option(
         "--shape",
         metavar="NAME:DIMS",
         help="Pin an input's shape, such as image:1,3,224,224; -1 leaves a dimension open. Repeatable.",
+        rich_help_panel="data",
     ),
 ]
 Data = Annotated[
@@ -78,6 +84,7 @@ Preprocess = Annotated[
         metavar="STEPS",
         help="What is done to the data, from left to right, such as scale=1/255,layout=nchw. Steps: scale= offset= "
         "mean= std= layout= channels= shape= dtype= resize= crop=; presets: imagenet, cifar10, unit, none.",
+        rich_help_panel="data",
     ),
 ]
 Samples = Annotated[
@@ -85,7 +92,7 @@ Samples = Annotated[
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads one model may use.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.", rich_help_panel="output")]
 
 
 Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")]

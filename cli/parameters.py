@@ -37,8 +37,8 @@ def takes(command: Callable[..., None]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         command(**{name: _filled(kinds[name], name, given) for name in own})
 
-    run.__signature__ = Signature(list(made.values()))  # type: ignore[attr-defined]
-    run.__annotations__ = {name: one.annotation for name, one in made.items()}
+    shown = {"__signature__": Signature(list(made.values())), "shown_as": Panels}
+    vars(run).update(shown, __annotations__={name: one.annotation for name, one in made.items()})
     return run
 
 
@@ -92,6 +92,7 @@ def _bracket(one: Option) -> str:
     default = one.default
     if one.type is bool:
         default = one.flag[2:] if one.field.default else ""
+    default = f"({default})" if one.spelling.shown else default  # as typer does
     return "; ".join(filter(None, [default and f"default: {default}", one.limits]))
 
 
@@ -165,11 +166,10 @@ class Panels(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         found: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                panel = "arguments" if param.param_type_name == "argument" else None
-                found.setdefault(panel or getattr(param, "rich_help_panel", None) or PANELS[-1], []).append(record)
+        for param in sorted(self.get_params(ctx), key=lambda param: not param.required):
+            if record := param.get_help_record(ctx):
+                panel = getattr(param, "rich_help_panel", None) or PANELS[-1]
+                found.setdefault("arguments" if param.param_type_name == "argument" else panel, []).append(record)
         width = max(len(name) for rows in found.values() for name, _ in rows)
         for panel in ("arguments", *PANELS):
             if panel in found:

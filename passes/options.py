@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..graph.registry import Registry
 
-Panel = Literal["target", "method", "data", "accuracy", "output", "advanced"]
+Panel = Literal["target", "method", "data", "accuracy", "advanced", "output"]
 PANELS: tuple[Panel, ...] = get_args(Panel)
 _BOUNDS = {"gt": "above", "ge": "not below", "lt": "below", "le": "up to"}
 VOCABULARY = "group, node or tensor names, operator types, or re:REGEX"
@@ -173,7 +173,7 @@ class CalibratedOptions(LayerOptions):
     dialect: Literal["id", "ood", "noise"] | None = option(
         None,
         "What calibration runs on: data like the training data, any data of the right shape, or none: made-up noise "
-        "(needs BatchNormalization).",
+        "(needs BatchNormalization), 512 samples unless --samples says how many.",
         "data",
         shown="id with data",
     )
@@ -249,13 +249,16 @@ class Option:
 
 
 def options_of(options: type[BaseModel]) -> list[Option]:
-    """The fields of a class, in the order of their panels."""
+    """The fields of a class in the order of their panels, those that others have too behind its own."""
     fields = [
         Option(name, field, field.json_schema_extra)
         for name, field in options.model_fields.items()
         if isinstance(field.json_schema_extra, Spelling)
     ]
-    return sorted(fields, key=lambda one: PANELS.index(one.spelling.panel))
+    shared = {
+        one.name: sum(one.name in getattr(base, "model_fields", ()) for base in options.__mro__) for one in fields
+    }
+    return sorted(fields, key=lambda one: (PANELS.index(one.spelling.panel), shared[one.name]))
 
 
 def mistake(error: ValidationError, options: type[Options], spelled: Callable[[str], str]) -> UsageError:

@@ -15,7 +15,7 @@ class BinarizeOptions(LayerOptions):
         AUTO,
         "planes, xnor, residual, onebit, twn, tbt, pb, billm, dbllm, pack: see intaglio passes. auto: what the model was "
         "trained for, else planes.",
-        "method",
+        "target",
         short="-s",
     )
     form: Literal["packed", "standard", "dense", "qonnx"] = option(

@@ -26,7 +26,7 @@ class QuantizeOptions(LayerOptions):
     scheme: str = option(
         "int8",
         "int8, dynamic, w8, w4, w3, w2, mixed, fp16, bf16, or wXaY such as w4a8: see intaglio passes.",
-        "method",
+        "target",
         short="-s",
         shown="int8; mixed with --bits or --size",
     )

@@ -1,0 +1,119 @@
+"""What the commands that change a model take beside the options of their pass, and how they carry out a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import console
+from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes, parse_shapes
+
+if TYPE_CHECKING:
+    from ..graph.model import Model
+    from ..passes.base import Pass
+    from ..pipeline.report import Report
+
+Proof = Annotated[
+    Path | None,
+    typer.Option(
+        "--proof",
+        metavar="FILE",
+        help="Also write the model that the result was proved to equal, so that anyone can check.",
+        show_default=False,
+        rich_help_panel="output",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model, where the result goes, and the data of a run."""
+
+    model: ModelPath
+    out: Out
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="Calibration data, unlabelled: an .npz named after the graph inputs, a folder of .npy or images, "
+            "an ONNX test_data_set folder, or package.module:callable.",
+            rich_help_panel="data",
+        ),
+    ] = None
+    preprocess: Preprocess = None
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            min=1,
+            metavar="N",
+            help="Use only the first N samples of the data.",
+            show_default="all",
+            rich_help_panel="data",
+        ),
+    ] = None
+    shape: Shapes = None
+    eval_data: Annotated[
+        str | None,
+        typer.Option(
+            "--eval-data",
+            metavar="SOURCE",
+            help="Labelled data: report the accuracy before and after.",
+            rich_help_panel="accuracy",
+        ),
+    ] = None
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure/--no-measure", help="Time both models on this machine, in turn.", rich_help_panel="output"
+        ),
+    ] = True
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Write the result though it is slower than the original, or the model as it is where nothing can change.",
+            rich_help_panel="output",
+        ),
+    ] = False
+    seed: Seed = 0
+    json: Json = False
+    debug: Debug = False
+
+    def opened(self) -> Model:
+        """The model, its inputs pinned as ``--shape`` says."""
+        from ..graph.io.load import load
+
+        return load(self.model, shapes=parse_shapes(self.shape))
+
+    def report(
+        self,
+        one: Pass,
+        model: Model | None = None,
+        *,
+        proof: Path | None = None,
+        force: bool = False,
+        unchanged: bool = False,
+    ) -> Report:
+        """What one pass made of the model; the file is written."""
+        from ..pipeline.run import run
+
+        return run(
+            model or self.opened(),
+            one,
+            data=self.data,
+            eval_data=self.eval_data,
+            preprocess=self.preprocess,
+            samples=self.samples,
+            seed=self.seed,
+            out=self.out,
+            proof=proof,
+            measure=self.measure,
+            force=force,
+            unchanged=unchanged,
+            view=console,
+        )
