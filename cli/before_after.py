@@ -20,26 +20,6 @@ _AMOUNTS = (
 )
 
 
-def one_target(**given: float | None) -> tuple[str, float]:
-    """The one target that was given and its fraction. Raises UsageError for none, several, or nothing kept."""
-    chosen = {name: value for name, value in given.items() if value is not None}
-    names = ", ".join(f"--{name}" for name in given)
-    if not chosen:
-        raise UsageError("no target was given", fix=f"say what to keep with one of {names}, such as --macs 0.5")
-    if len(chosen) > 1:
-        raise UsageError(f"{' and '.join('--' + n for n in chosen)} exclude each other", fix=f"give one of {names}")
-    ((name, value),) = chosen.items()
-    if value <= 0:
-        raise UsageError(f"--{name} {value:g} keeps nothing", fix="give a fraction above 0 and up to 1")
-    return name, value
-
-
-def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise UsageError(f"{option} {value!r} is not known", fix=f"choose one of {', '.join(allowed)}")
-    return value
-
-
 def needs_data(given: object, preprocess: str | None, samples: int | None) -> None:
     """Raises UsageError for options that say something of data where there is none."""
     for name, value in (("--preprocess", preprocess), ("--samples", samples)):

@@ -21,7 +21,7 @@ def binarize(options: BinarizeOptions, run: Run) -> None:
     from ..passes.binarize import Binarize
 
     samples_of_data(run.samples, run.data)
-    emit(run.report(Binarize(**dict(options)), unchanged=run.force), _show)
+    emit(run.report(Binarize(**dict(options))), _show)
 
 
 def _show(result: dict[str, Any]) -> None:

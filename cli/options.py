@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -38,45 +38,6 @@ Data = Annotated[
         "an ONNX test_data_set folder, or package.module:callable.",
     ),
 ]
-Calibration = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="Calibration data, unlabelled: an .npz named after the graph inputs, a folder of .npy or images, "
-        "an ONNX test_data_set folder, or package.module:callable.",
-    ),
-]
-EvalData = Annotated[
-    str | None,
-    typer.Option("--eval-data", metavar="SOURCE", help="Labelled data: report the accuracy before and after."),
-]
-Dialect = Annotated[
-    str | None,
-    typer.Option(
-        "--dialect",
-        metavar="id|ood|noise",
-        help="What calibration runs on: data like the training data, any data of the right shape, or none: made-up "
-        "noise (needs BatchNormalization).",
-        show_default="id with --data",
-    ),
-]
-Mirror = Annotated[
-    bool, typer.Option("--mirror/--no-mirror", help="Add mirror images where there are few colour images.")
-]
-CalibrationSamples = Annotated[
-    int | None,
-    typer.Option(
-        "--samples",
-        min=1,
-        metavar="N",
-        help="Use only the first N samples of --data (of --eval-data where that is all there is), or make up N.",
-        show_default="all, or 512 made-up ones",
-    ),
-]
-Exclude = Annotated[
-    list[str] | None, typer.Option("--exclude", help="Leave these as they are; patterns as above. Repeatable.")
-]
 Preprocess = Annotated[
     str | None,
     typer.Option(
@@ -93,19 +54,6 @@ Samples = Annotated[
 Batch = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads one model may use.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.", rich_help_panel="output")]
-
-
-Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Time both models on this machine.")]
-
-
-def points(text: str) -> Any:
-    """An option that takes a number of points of accuracy."""
-    return typer.Option(min=0.0, metavar="POINTS", help=text, show_default=False)
-
-
-def fraction(text: str) -> Any:
-    """An option that takes a part of a whole."""
-    return typer.Option(min=0.0, max=1.0, metavar="FRACTION", help=text, show_default=False)
 
 
 def parse_shapes(texts: list[str] | None) -> dict[str, list[int]] | None:

@@ -16,6 +16,8 @@ from ..graph.errors import UsageError
 from ..passes.options import PANELS, Option, Options, Target, mistake, options_of, reworded
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
+_AMOUNTS = {"fraction": "  [0<x<=1]", "points": "  [x>=0]"}
+"""What a target takes, by its unit."""
 _WIDEST = 30
 """Help starts right of this column at the latest."""
 
@@ -59,7 +61,8 @@ def _of_field(one: Option) -> Iterator[Parameter]:
     for target in one.spelling.targets:
         if target.flag:
             kind: Any = float if target.unit else bool
-            yield _parameter(_name(target.flag), kind, [target.flag], one, target.help, value=target.unit.upper())
+            told = target.help + _AMOUNTS.get(target.unit, "")
+            yield _parameter(_name(target.flag), kind, [target.flag], one, told, value=target.unit.upper())
     if one.flag:
         told = f"{one.help}  [{bracket}]" if (bracket := _bracket(one)) else one.help
         kind = list[str] if one.repeated else one.type if one.type in (bool, int, float) else str
@@ -143,7 +146,8 @@ def _target(
 ) -> tuple[Target, str]:
     """The one target that was asked for, and its flag. Raises UsageError for none and several."""
     flags = {one: one.flag or spelled[one.field] for one in targets}
-    chosen = [one for one in targets if one.flag and given[_name(one.flag)] not in (None, False)]
+    asked = {one: given[_name(one.flag)] for one in targets if one.flag}
+    chosen = [one for one, value in asked.items() if value is not None and value is not False]  # 0 is a value
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(flags[one] for one in chosen)} exclude each other", fix="give one of them")
     found = next(iter(chosen or [one for one in targets if one.field in values]), None)

@@ -26,7 +26,7 @@ def quantize(options: QuantizeOptions, run: Run) -> None:
     samples_of_data(run.samples, run.data)
     model = run.opened()
     ranges = options.input_ranges or (() if run.data else _pixel_ranges(model, run.preprocess))
-    emit(run.report(Quantize(**{**dict(options), "input_ranges": ranges}), model, unchanged=run.force), _show)
+    emit(run.report(Quantize(**{**dict(options), "input_ranges": ranges}), model), _show)
 
 
 def _pixel_ranges(model: Model, preprocess: str | None) -> tuple[tuple[str, float, float], ...]:

@@ -90,15 +90,7 @@ class Run:
 
         return load(self.model, shapes=parse_shapes(self.shape))
 
-    def report(
-        self,
-        one: Pass,
-        model: Model | None = None,
-        *,
-        proof: Path | None = None,
-        force: bool = False,
-        unchanged: bool = False,
-    ) -> Report:
+    def report(self, one: Pass, model: Model | None = None, *, proof: Path | None = None) -> Report:
         """What one pass made of the model; the file is written."""
         from ..pipeline.run import run
 
@@ -113,7 +105,7 @@ class Run:
             out=self.out,
             proof=proof,
             measure=self.measure,
-            force=force,
-            unchanged=unchanged,
+            force=self.force,
+            unchanged=self.force,
             view=console,
         )
