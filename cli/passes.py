@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,24 +14,6 @@ from .options import Debug, Json
 if TYPE_CHECKING:
     from ..measure.run.native import Kernels
 
-# Where each registry is: its module, and its name there.
-REGISTRIES = (
-    ("passes.base", "PASSES"),
-    ("passes.prune.criteria.criteria", "CRITERIA"),
-    ("passes.prune.repair.repair", "REPAIRS"),
-    ("passes.factorize.schemes.scheme", "SCHEMES"),
-    ("passes.quantize.scheme", "SCHEMES"),
-    ("passes.quantize.rounding.rounding", "ROUNDERS"),
-    ("passes.quantize.ranges.ranges", "RANGES"),
-    ("passes.quantize.targets", "TARGETS"),
-    ("passes.quantize.allocation.allocate", "ALLOCATORS"),
-    ("passes.binarize.scheme", "SCHEMES"),
-    ("passes.budget.solvers", "SOLVERS"),
-    ("measure.accuracy", "METRICS"),
-    ("importers.base", "IMPORTERS"),
-    ("exporters.base", "EXPORTERS"),
-    ("graph.coupling.node", "RULES"),
-)
 _MANY = 40
 
 
@@ -49,19 +30,18 @@ def passes(
     Example: intaglio passes
     """
     from ..measure.run.native import kernels
+    from ..passes.registries import REGISTRIES, registry
 
-    listed = {registry.kind: _entries(registry) for registry in _registries()}
+    listed: dict[str, list[dict[str, Any]]] = {}
+    for one in map(registry, REGISTRIES):
+        listed[one.kind] = [*listed.get(one.kind, ()), *_entries(one)]
     found = kernels()
 
     def show() -> None:
         shown = {
             kind: e for kind, e in listed.items() if everything or len(e) <= _MANY or not all(x["works"] for x in e)
         }
-        rows = [
-            (e["kind"], e["name"], e["about"] if e["works"] else f"BROKEN: {e['why']}")
-            for es in shown.values()
-            for e in es
-        ]
+        rows = [(e["kind"], e["name"], _told(e)) for entries in shown.values() for e in entries]
         console.table("", ("kind", "name", "what it does"), rows)
         console.line(_kernels_line(found))
         for kind in listed.keys() - shown.keys():
@@ -79,21 +59,35 @@ def _kernels_line(found: Kernels) -> str:
     return f"kernels: operators on bits run with {found.isa} (this processor has {', '.join(found.present)})"
 
 
-def _registries() -> list[Registry[Any]]:
-    package = (__package__ or "").rpartition(".")[0]
-    return [getattr(import_module(f"{package}.{module}"), name) for module, name in REGISTRIES]
-
-
 def _entries(registry: Registry[Any]) -> list[dict[str, Any]]:
-    working = [
-        {"kind": registry.kind, "name": name, "works": True, "about": _about(registry[name]), "why": ""}
-        for name in registry
-    ]
+    working = [_entry(registry, name) for name in registry]
     broken = [
         {"kind": registry.kind, "name": name, "works": False, "about": "", "why": why}
         for name, why in sorted(registry.broken.items())
     ]
     return working + broken
+
+
+def _entry(registry: Registry[Any], name: str) -> dict[str, Any]:
+    entry = registry.entry(name)
+    fields = entry.options.model_fields if entry.options else {}
+    return {
+        "kind": registry.kind,
+        "name": name,
+        "works": True,
+        "about": _about(entry.thing),
+        "why": "",
+        "options": {key: {"about": one.description or "", "default": one.get_default()} for key, one in fields.items()},
+        "needs": list(entry.needs),
+        "module": entry.module,
+    }
+
+
+def _told(entry: dict[str, Any]) -> str:
+    if not entry["works"]:
+        return f"BROKEN: {entry['why']}"
+    options = ", ".join(entry["options"])
+    return entry["about"] + (f" Options: {options}." if options else "")
 
 
 def _about(thing: Any) -> str:

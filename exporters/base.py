@@ -15,4 +15,4 @@ class Exporter(Protocol):
     def __call__(self, model: Model, path: Path, /) -> None: ...
 
 
-EXPORTERS: Registry[Exporter] = Registry("exporter", "intaglio.exporters")
+EXPORTERS: Registry[Exporter] = Registry("exporter", "intaglio.exporters", "intaglio.exporters")

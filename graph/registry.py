@@ -1,91 +1,228 @@
-"""One registry for everything that can be plugged in: criteria, passes, importers, exporters, metrics."""
+"""One registry for everything that can be plugged in: a name, the thing it stands for, its options and what it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from difflib import get_close_matches
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cache, partial, update_wrapper
 from importlib import import_module
-from importlib.metadata import entry_points
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import UsageError
+from .spec import Spec, near, split
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from pydantic import BaseModel
 
 T = TypeVar("T")
+Thing = TypeVar("Thing")
+OWN = __name__.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """A registered thing. ``module`` is the one whose body registered it; see ``Registry.register`` for the rest."""
+
+    thing: T
+    module: str
+    options: type[BaseModel] | None = None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def builtin(self) -> bool:
+        return self.module.partition(".")[0] == OWN
 
 
 class Registry(Generic[T]):
-    """Names and the objects they stand for; third parties join through an entry point group.
+    """Names and the things they stand for; other packages join through an entry point group.
 
-    ``group`` is the entry point group, such as ``intaglio.criteria``; ``home`` the package whose modules register the
-    built-in ones: they are imported at the first look. A plugin that fails to import stays listed in
-    ``broken`` with its reason and never stops the others.
+    ``kind`` is what users call such a thing, ``group`` the entry point group, such as ``intaglio.criteria``. ``home`` is
+    the package whose modules register the built-in ones: they are imported at the first look. ``of`` is what a thing
+    must be an instance of, ``offers`` are the names of what it may need, ``taken`` are names that no plug-in gets.
+
+    Plug-ins are imported when they are named, or all are listed. One that fails to import stays listed in ``broken`` with
+    its reason and never stops the others.
     """
 
-    def __init__(self, kind: str, group: str, home: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        home: str = "",
+        *,
+        of: Any = Callable,
+        offers: Collection[str] = (),
+        taken: Collection[str] = (),
+    ) -> None:
         self.kind, self.group, self.home = kind, group, home
-        self.broken: dict[str, str] = {}
-        self._found: dict[str, T] = {}
-        self._scanned = False
+        self._of, self._offers, self._taken = of, offers, taken
+        self._found: dict[str, Entry[T]] = {}
+        self._broken: dict[str, str] = {}
+        self._waiting: list[EntryPoint] | None = None
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorate the object that ``name`` stands for. Raises ValueError on a second one of that name."""
+    def register(
+        self, name: str, *, options: type[BaseModel] | None = None, needs: tuple[str, ...] = ()
+    ) -> Callable[[Thing], Thing]:
+        """Decorate the thing that ``name`` stands for.
 
-        def add(thing: T) -> T:
+        ``options`` is a model of its own options. A function with options takes them by the keyword ``options``; any
+        other thing has a method ``with_options`` that gives the thing to use. ``needs`` names what it must be handed.
+
+        Raises:
+            ValueError: the name is taken, or something is needed that nobody offers.
+        """
+
+        def add(thing: Thing) -> Thing:
             if name in self._found:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
-            self._found[name] = thing
+            for need in needs:
+                if need not in self._offers:
+                    raise ValueError(f"{self.kind} {name!r} needs {need!r}: {near(need, self._offers)}")
+            self._found[name] = Entry(thing, _registering_module(), options, needs)  # type: ignore[arg-type]
             return thing
 
         return add
 
-    def __getitem__(self, name: str) -> T:
-        self._scan()
-        if name in self._found:
-            return self._found[name]
-        if name in self.broken:
-            raise UsageError(f"{self.kind} {name!r} could not be loaded", why=self.broken[name])
-        near = get_close_matches(name, self._found, n=3)
-        raise UsageError(
-            f"there is no {self.kind} {name!r}",
-            fix=f"did you mean {', '.join(near)}?" if near else f"choose one of {', '.join(sorted(self._found))}",
-        )
+    def __getitem__(self, spec: Spec) -> T:
+        """What ``name``, ``name:option=value,...`` or ``{"name": name, option: value}`` stands for, options bound.
+
+        Raises:
+            UsageError: there is no such thing, or an option of it is wrong.
+        """
+        name, values = self._split(spec)
+        entry = self.entry(name)
+        return _bound(entry, values, f"{self.kind} {name}")
+
+    def entry(self, spec: Spec) -> Entry[T]:
+        """All that is known of a thing. Raises UsageError."""
+        return owner(spec, self)._found[self._split(spec)[0]]
 
     def get(self, name: str) -> T | None:
         """What ``name`` stands for, or None."""
-        self._scan()
-        return self._found.get(name)
+        self._load(name)
+        return self._found[name].thing if name in self._found else None
 
-    def __contains__(self, name: str) -> bool:
-        self._scan()
+    def registered(self, name: str) -> T:
+        """What has been registered by now, for modules that are being imported."""
+        return self._found[name].thing
+
+    def __contains__(self, spec: Spec) -> bool:
+        name = self._split(spec)[0]
+        self._load(name)
         return name in self._found
 
     def __iter__(self) -> Iterator[str]:
-        self._scan()
+        self._load(None)
         return iter(sorted(self._found))
 
-    def _scan(self) -> None:
-        if self._scanned:
-            return
-        self._scanned = True  # first: modules of the home may look here while they are imported
-        if self.home:
-            import_all(self.home)
-        for point in entry_points(group=self.group):
+    @property
+    def builtin(self) -> list[str]:
+        """Names of what comes with the package: nothing becomes a default by being installed."""
+        self._load_builtin()
+        return sorted(name for name, entry in self._found.items() if entry.builtin)
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Why plug-ins cannot be used, by their names."""
+        self._load(None)
+        return self._broken
+
+    def _split(self, spec: Spec) -> tuple[str, dict[str, Any]]:
+        """A name may have a colon in it, as those of operators have."""
+        if isinstance(spec, str):
+            self._load(spec)
+        return (spec, {}) if isinstance(spec, str) and spec in self._found else split(spec, self.kind)
+
+    def _load_builtin(self) -> list[EntryPoint]:
+        """Import what registers built-in things; returns the entry points that nobody has asked for yet."""
+        if self._waiting is None:
+            self._waiting = []  # modules of the home may look here while they are imported
+            if self.home:
+                import_all(self.home)
+            self._waiting = list(_entry_points(self.group, tuple(sys.path)))
+        return self._waiting
+
+    def _load(self, name: str | None) -> None:
+        """Let plug-ins of that name join, or all of them."""
+        for point in [p for p in self._load_builtin() if name in (p.name, None)]:
+            self._load_builtin().remove(point)
             try:
-                thing = point.load()
-            except Exception as error:
-                self.broken[point.name] = f"{type(error).__name__}: {error}"
-                continue
-            if self._found.get(point.name, thing) is not thing:
-                self.broken[point.name] = f"the name is taken by {self._found[point.name]!r}"
-                continue
-            self._found[point.name] = thing
+                self._join(point)
+            except (Exception, SystemExit) as error:  # whatever a plug-in does must not stop the others
+                self._broken[point.name] = error.args[0] if isinstance(error, _Refused) else _reason(error)
+
+    def _join(self, point: EntryPoint) -> None:
+        """A plug-in may have registered itself while it was imported; else what its entry point names is registered."""
+        if point.name in self._taken:
+            raise _Refused(f"the name is taken by {OWN} itself")
+        before = self._found.get(point.name)
+        with redirect_stdout(sys.stderr):
+            thing = point.load()
+        if before is not None and before.module.partition(".")[0] != point.module.partition(".")[0]:
+            raise _Refused(f"the name is taken by {before.module}")
+        if point.name in self._found:
+            return
+        if not isinstance(thing, self._of):
+            raise _Refused(f"{point.value} is no {self.kind}: it is a {type(thing).__name__}")
+        self._found[point.name] = Entry(thing, point.module)
+
+
+class _Refused(Exception):
+    """A plug-in that loads, but cannot join."""
+
+
+def owner(spec: Spec, *registries: Registry[Any]) -> Registry[Any]:
+    """Which of some registries has what is named. Raises UsageError that tells the names of all."""
+    for registry in registries:
+        if spec in registry:
+            return registry
+    kind = registries[0].kind
+    name = split(spec, kind)[0]
+    for registry in registries:
+        if name in registry.broken:
+            raise UsageError(f"{kind} {name!r} could not be loaded", why=registry.broken[name])
+    raise UsageError(f"there is no {kind} {name!r}", fix=near(name, {n for r in registries for n in r}))
 
 
 def import_all(package: str) -> None:
     """Import a package and every module below it."""
     for module in iter_modules(import_module(package).__path__, f"{package}."):
-        if module.ispkg:
-            import_all(module.name)
-        else:
-            import_module(module.name)
+        import_all(module.name) if module.ispkg else import_module(module.name)
+
+
+@cache
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Of all that is installed on ``path``, which is the interpreter's: a path that has changed is read anew."""
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=group))
+
+
+def _bound(entry: Entry[Any], values: Mapping[str, Any], whose: str) -> Any:
+    if entry.options is None:
+        if values:
+            raise UsageError(f"{whose} takes no options", fix=f"leave out {', '.join(values)}")
+        return entry.thing
+    from .options import checked  # pydantic takes long to import, and most things have no options
+
+    thing, options = entry.thing, checked(entry.options, values, whose)
+    if hasattr(thing, "with_options"):
+        return thing.with_options(options)
+    return update_wrapper(partial(thing, options=options), thing)
+
+
+def _registering_module() -> str:
+    """The module whose body is running."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

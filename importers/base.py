@@ -15,4 +15,4 @@ class Importer(Protocol):
     def __call__(self, path: Path, /) -> Model: ...
 
 
-IMPORTERS: Registry[Importer] = Registry("importer", "intaglio.importers")
+IMPORTERS: Registry[Importer] = Registry("importer", "intaglio.importers", "intaglio.importers")

@@ -17,7 +17,7 @@ from .options import Options
 if TYPE_CHECKING:
     from ..measure.data.source import DataSource
 
-PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes", "intaglio.passes")
+PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes", "intaglio.passes", of=type)
 
 
 Evaluate = Callable[[Model], float]

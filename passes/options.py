@@ -7,11 +7,10 @@ Modules with options import no algorithm, so that ``--help`` is fast.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from importlib import import_module
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -20,6 +19,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
 from ..graph.errors import UsageError
+from ..graph.registry import owner
+from ..graph.spec import spelled
+from .registries import registry
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -91,30 +93,36 @@ def option(
 
 @dataclass(frozen=True)
 class Registered:
-    """For options that name something registered: ``Annotated[str, Registered("budget.solvers", "SOLVERS")]``.
+    """For options that name something registered: ``Annotated[str, Registered("intaglio.solvers")]``.
 
-    The module, below ``passes``, is imported when a name is looked up. ``also`` are words that mean something else.
+    Its options may stand behind the name, or the whole be a mapping: see ``Registry``. The registries of one or two entry
+    point groups are imported when a name is looked up. ``also`` are words that mean something else.
     """
 
-    module: str
-    name: str
+    group: str
+    beside: str = ""
+    _: KW_ONLY
     also: tuple[str, ...] = ()
 
     @property
-    def registry(self) -> Registry[Any]:
-        found: Registry[Any] = getattr(import_module(f".{self.module}", __package__), self.name)
-        return found
+    def registries(self) -> list[Registry[Any]]:
+        return [registry(group) for group in (self.group, self.beside) if group]
 
-    def check(self, name: str | None) -> str | None:
-        if name is not None and name not in self.also:
-            self.registry[name]
-        return name
+    def check(self, spec: Any) -> Any:
+        if not isinstance(spec, (str, Mapping)) or spec in self.also:
+            return spec
+        found = owner(spec, *self.registries)
+        found[spec]
+        return spelled(spec, found.kind)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> Any:
-        return {**handler(schema), "examples": [*self.also, *self.registry]}
+        told = handler(schema)
+        names = [*self.also, *(name for one in self.registries for name in one)]
+        mapping = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+        return {"anyOf": [{**told, "examples": names}, mapping]}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Rule:
     rewrite: Callable[[Any], None] | None = None
 
 
-RULES: Registry[Rule] = Registry("operator rule", "intaglio.rules")
+RULES: Registry[Rule] = Registry("operator rule", "intaglio.rules", "intaglio.graph.coupling.rules", of=Rule)
 ALL = None
 
 
@@ -50,7 +50,7 @@ def rewrites(*ops: str) -> Callable[[Callable[[Any], None]], Callable[[Any], Non
 
     def add(rewrite: Callable[[Any], None]) -> Callable[[Any], None]:
         for op in ops:
-            RULES[op].rewrite = rewrite
+            RULES.registered(op).rewrite = rewrite
         return rewrite
 
     return add

@@ -18,7 +18,6 @@ from ..model import Model
 from ..nodes import reads, replace_nodes
 from ..shapes import Shapes, symbols
 from ..traits import operator_key
-from . import rules as _rules  # noqa: F401  registers the operator rules
 from .node import ALL, RULES
 
 _LARGEST_COPY = 1 << 16

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from ...graph.cost import cost
 from ...graph.errors import UsageError
 from ...graph.model import Model
+from ...graph.registry import owner
 from ...measure.efficiency import efficiency
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from ..precision.attempt import attempted
 from ..precision.result import Result
 from .algorithms.binarizer import BINARIZERS
-from .options import BinarizeOptions
-from .scheme import BitNote, Job, scheme_for
+from .options import AUTO, BinarizeOptions
+from .scheme import SCHEMES, BitNote, Job, Scheme
+from .weight_only import weight_only
+
+DEFAULT = "planes"
+"""What ``auto`` takes where no scheme says that a model was made for it."""
 
 _DROWNED_DB = 3.0
 """Outputs with less signal over noise hardly resemble the original's."""
@@ -87,3 +93,16 @@ def _drowned(outputs: Mapping[str, float], mend: str) -> list[str]:
         for name, ratio in outputs.items()
         if ratio < _DROWNED_DB
     ]
+
+
+def scheme_for(spec: str, model: Model) -> tuple[str, Scheme]:
+    """The scheme of that name, or weights in bits by the binarizer of that name; with ``auto`` what fits the model.
+
+    Raises:
+        UsageError: the name stands for nothing.
+    """
+    if spec == AUTO:
+        spec = next((one for one in SCHEMES.builtin if SCHEMES[one].fits(model)), DEFAULT)
+    if owner(spec, SCHEMES, BINARIZERS) is SCHEMES:
+        return spec, SCHEMES[spec]
+    return spec, Scheme(partial(weight_only, spec), "")

@@ -11,7 +11,7 @@ AUTO = "auto"
 
 
 class BinarizeOptions(LayerOptions):
-    scheme: Annotated[str, Registered("binarize.scheme", "SCHEMES", also=(AUTO,))] = option(
+    scheme: Annotated[str, Registered("intaglio.binarize_schemes", "intaglio.binarizers", also=(AUTO,))] = option(
         AUTO,
         "planes, xnor, residual, onebit, twn, tbt, pb, billm, dbllm, pack: see intaglio passes. auto: what the model was "
         "trained for, else planes.",

@@ -10,10 +10,7 @@ from ...graph.model import Model
 from ...graph.registry import Registry
 from ..base import Context
 from ..precision.result import LayerNote, Result
-from .options import AUTO, BinarizeOptions
-
-DEFAULT = "planes"
-"""What ``auto`` takes where no scheme says that a model was made for it."""
+from .options import BinarizeOptions
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class BitNote(LayerNote):
 @dataclass(frozen=True)
 class Scheme:
     """``run`` makes the result; its layers are ``BitNote``s. ``about`` is shown to users. ``fits`` says whether a model was
-    made for it: ``auto`` then takes it.
+    made for it: ``auto`` then takes it, if it is a built-in one.
     """
 
     run: Callable[[Job], Result]
@@ -66,12 +63,5 @@ class Scheme:
     fits: Callable[[Model], bool] = lambda model: False
 
 
-SCHEMES: Registry[Scheme] = Registry("binarization", "intaglio.binarize_schemes", "intaglio.passes.binarize")
-
-
-def scheme_for(name: str, model: Model) -> tuple[str, Scheme]:
-    """The scheme of that name, or the one that fits. Raises UsageError for a name that stands for nothing."""
-    if name != AUTO:
-        return name, SCHEMES[name]
-    found = next((one for one in SCHEMES if SCHEMES[one].fits(model)), DEFAULT)
-    return found, SCHEMES[found]
+SCHEMES: Registry[Scheme] = Registry("binarization", "intaglio.binarize_schemes", "intaglio.passes.binarize", of=Scheme)
+"""Beside weights in bits by a binarizer, which needs no scheme of its own."""

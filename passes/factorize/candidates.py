@@ -67,7 +67,7 @@ def options_of(unit: Unit, rules: Rules) -> tuple[list[Option], str]:
 
 
 def _usual(unit: Unit, blind: bool) -> tuple[str, ...]:
-    every = tuple(SCHEMES)
+    every = tuple(SCHEMES.builtin)
     sure = tuple(n for n in every if SCHEMES[n].blind and not SCHEMES[n].obstacle(unit.site))
     return sure if blind and sure else every
 

@@ -95,7 +95,7 @@ class Job:
         return options_of(unit, rules)
 
     def _fixed(self, unit: Unit, rank: int, rules: Rules) -> list[Option]:
-        names = [n for n in rules.schemes or tuple(SCHEMES) if not SCHEMES[n].obstacle(unit.site)]
+        names = [n for n in rules.schemes or SCHEMES.builtin if not SCHEMES[n].obstacle(unit.site)]
         if not names:
             raise UsageError(f"none of the schemes {', '.join(rules.schemes)} suits {unit.name!r}")
         largest = max(SCHEMES[n].largest(unit.site) for n in names)

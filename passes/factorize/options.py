@@ -50,7 +50,7 @@ class FactorizeOptions(CalibratedOptions):
         "target",
         flag="--rank",
     )
-    schemes: tuple[Annotated[str, Registered("factorize.schemes.scheme", "SCHEMES")], ...] = option(
+    schemes: tuple[Annotated[str, Registered("intaglio.factorizations")], ...] = option(
         (),
         "Use only this way to split, see intaglio passes. Repeatable.",
         "method",
@@ -63,7 +63,7 @@ class FactorizeOptions(CalibratedOptions):
     min_speedup: float = option(
         1.1, "Split only layers that are measured so many times faster.", "method", unit="times", ge=0
     )
-    solver: Annotated[str, Registered("budget.solvers", "SOLVERS")] = option(
+    solver: Annotated[str, Registered("intaglio.solvers")] = option(
         "knapsack", "How the target is divided over layers: knapsack, greedy.", "advanced"
     )
     refit: bool = option(True, "With --data, also fit layers that stay whole to what reaches them.", "accuracy")

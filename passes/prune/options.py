@@ -25,7 +25,7 @@ class PruneOptions(CalibratedOptions):
     keep: float = option(
         0.5, "The fraction of the target that is kept.", "target", flag=None, unit="fraction", gt=0, le=1
     )
-    criterion: Annotated[str | None, Registered("prune.criteria.criteria", "CRITERIA")] = option(
+    criterion: Annotated[str | None, Registered("intaglio.criteria")] = option(
         None,
         "How channels are chosen: see intaglio passes.",
         "method",
@@ -35,10 +35,10 @@ class PruneOptions(CalibratedOptions):
     scope: Literal["global", "group"] = option(
         "global", "Weigh channels over all groups, or thin each group equally.", "method"
     )
-    solver: Annotated[str, Registered("budget.solvers", "SOLVERS")] = option(
+    solver: Annotated[str, Registered("intaglio.solvers")] = option(
         "knapsack", "How obspa divides the target over groups: knapsack, greedy.", "advanced"
     )
-    repair: Annotated[str | None, Registered("prune.repair.repair", "REPAIRS")] = option(
+    repair: Annotated[str | None, Registered("intaglio.repairs")] = option(
         None, "What makes up for removed channels: see intaglio passes.", "method", shown="the criterion's own"
     )
     steps: int = option(1, "Remove in so many steps, scoring anew before each.", "advanced", ge=1, le=1000)

@@ -30,13 +30,13 @@ class QuantizeOptions(LayerOptions):
         short="-s",
         shown="int8; mixed with --bits or --size",
     )
-    target: Annotated[str, Registered("quantize.targets", "TARGETS")] = option(
+    target: Annotated[str, Registered("intaglio.targets")] = option(
         "x86", "What will run it: x86, x86-avx2, arm, openvino, tensorrt, generic.", "target"
     )
-    ranges: Annotated[str, Registered("quantize.ranges.ranges", "RANGES", also=(AUTO,))] = option(
+    ranges: Annotated[str, Registered("intaglio.ranges", also=(AUTO,))] = option(
         AUTO, "Ranges of activations: minmax, percentile, mse, entropy, or the best of them.", "method"
     )
-    method: Annotated[str, Registered("quantize.rounding.rounding", "ROUNDERS")] = option(
+    method: Annotated[str, Registered("intaglio.rounders")] = option(
         AUTO, "How weights are rounded: nearest, mse, gptq, descent, adaround, or the best of them.", "method"
     )
     group_size: int | None = option(
@@ -48,7 +48,7 @@ class QuantizeOptions(LayerOptions):
     size: float | None = option(
         None, "Keep this fraction of the file's bytes, likewise.", "target", unit="fraction", gt=0, le=1
     )
-    allocator: Annotated[str, Registered("quantize.allocation.allocate", "ALLOCATORS")] = option(
+    allocator: Annotated[str, Registered("intaglio.allocators")] = option(
         "dp", "How --bits and --size are divided: dp, ompq.", "method"
     )
     max_drop: float | None = option(

@@ -25,7 +25,7 @@ class Target:
     contrib: bool = True
 
 
-TARGETS: Registry[Target] = Registry("target", "intaglio.targets", "intaglio.passes.quantize")
+TARGETS: Registry[Target] = Registry("target", "intaglio.targets", of=Target)
 
 _ENTRIES = {
     "x86": Target("ONNX Runtime on x86 with VNNI: unsigned activations, signed weights", Grid(8, signed=False)),

@@ -1,9 +1,1 @@
 """One small rule per operator. A module in this folder is found and its rules registered without being listed."""
-
-from __future__ import annotations
-
-from importlib import import_module
-from pkgutil import iter_modules
-
-for _module in iter_modules(__path__):
-    import_module(f".{_module.name}", __name__)

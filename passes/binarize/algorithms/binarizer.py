@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from ....graph.layer import Floats
 from ....graph.registry import Registry
 from ...calibration.walk import row_costs
-from ...precision.result import Result
-from ..scheme import SCHEMES, Job, Scheme
 from .codes import Code, parts_of
 
 
@@ -58,7 +57,6 @@ class Problem:
         return values[..., self.part]
 
 
-Solve = Callable[[Problem], Code]
 Errors = tuple[float, float]
 """Squared errors relative to the squares of independent weights, normal ones and Laplace's."""
 
@@ -70,9 +68,12 @@ class Binarizer:
     ``block`` is what it cuts rows into where the user does not say, None where all of a row must share its scales.
     """
 
-    solve: Solve
+    solve: Callable[..., Code]
     errors: Errors | Callable[[float], Errors]
     block: int | None = 0
+
+    def with_options(self, options: BaseModel) -> Binarizer:
+        return replace(self, solve=partial(self.solve, options=options))
 
     def expected(self, matrices: Floats, salient: float) -> float:
         """The error on weights between the two distributions, which the mean size in units of the root mean square
@@ -89,29 +90,26 @@ class Binarizer:
 
 _NORMAL, _LAPLACE = float(np.sqrt(2 / np.pi)), float(np.sqrt(0.5))
 
-BINARIZERS: Registry[Binarizer] = Registry("binarizer", "intaglio.binarizers", "intaglio.passes.binarize")
+BINARIZERS: Registry[Binarizer] = Registry(
+    "binarization", "intaglio.binarizers", "intaglio.passes.binarize.algorithms", of=Binarizer
+)
 
 
 def binarizer(
-    name: str, errors: Errors | Callable[[float], Errors], *, block: int | None = 0
-) -> Callable[[Solve], Solve]:
-    """Register a function, and a scheme that binarizes weights with it.
+    name: str,
+    errors: Errors | Callable[[float], Errors],
+    *,
+    block: int | None = 0,
+    options: type[BaseModel] | None = None,
+    needs: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Code]], Callable[..., Code]]:
+    """Register a function. The first line of its docstring is shown to users, the paper is named below it."""
 
-    The first line of its docstring is shown to users, the paper is named below it.
-    """
-
-    def add(solve: Solve) -> Solve:
-        BINARIZERS.register(name)(Binarizer(solve, errors, block))
-        SCHEMES.register(name)(Scheme(partial(_weight_only, name), (solve.__doc__ or "").split("\n")[0]))
+    def add(solve: Callable[..., Code]) -> Callable[..., Code]:
+        BINARIZERS.register(name, options=options, needs=needs)(Binarizer(solve, errors, block))
         return solve
 
     return add
-
-
-def _weight_only(name: str, job: Job) -> Result:
-    from ..weight_only import weight_only  # which looks algorithms up here
-
-    return weight_only(name, job)
 
 
 @dataclass(frozen=True)

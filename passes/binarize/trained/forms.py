@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from ....graph.registry import Registry
 from ....kernels.operators import DOMAIN
 from ....kernels.packing import unpack
 from ...rewrite.edit import Edit
@@ -21,10 +20,6 @@ from .lean import keep
 from .pools import pool_window
 from .steps import Layout
 from .wires import Wires
-
-FORMS: Registry[type[Form]] = Registry(
-    "form of binary layers", "intaglio.binary_forms", "intaglio.passes.binarize.trained"
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,6 @@ class Form(ABC):
         """A layer with float input."""
 
 
-@FORMS.register("packed")
 class Packed(Form):
     """Bits in bytes, computed by the operators of the domain ``intaglio``.
 
@@ -186,7 +180,6 @@ def _attributes(layer: Layer, window: Window) -> dict[str, object]:
     }
 
 
-@FORMS.register("dense")
 class Dense(Form):
     """Standard operators on floats of +1 and -1: for any runtime, and to be read and changed. Signs keep their layout."""
 
@@ -264,6 +257,9 @@ class Dense(Form):
     @staticmethod
     def _along(values: np.ndarray, rank: int, axis: int) -> np.ndarray:
         return values.reshape([len(values) if a == axis else 1 for a in range(axis, rank)])
+
+
+FORMS: dict[str, type[Form]] = {"packed": Packed, "dense": Dense}
 
 
 def stored_bits(layer: Layer, *, fused: bool) -> int:

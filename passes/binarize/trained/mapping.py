@@ -9,11 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ....graph.registry import Registry
-
-MAPPINGS: Registry[Mapping] = Registry(
-    "binary operator", "intaglio.binary_mappings", "intaglio.passes.binarize.trained"
-)
+MAPPINGS: dict[str, Mapping] = {}
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Mapping:
 
 def _add(name: str, *about: str, operators: tuple[str, ...] = ("BitPack", "BConv"), beside: str = "") -> None:
     activations, weights, folded, source = about
-    MAPPINGS.register(name)(Mapping(activations, weights, operators, folded, source, beside))
+    MAPPINGS[name] = Mapping(activations, weights, operators, folded, source, beside)
 
 
 _add(

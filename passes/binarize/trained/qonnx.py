@@ -76,7 +76,6 @@ def to_qonnx(model: Model) -> Model:
 _ENDS = (("zero", 0), ("plus", 1), ("minus", -1))
 
 
-@FORMS.register("qonnx")
 @dataclass(frozen=True)
 class Qonnx(Dense):
     """Like ``dense``, signs of activations and weights made by ``BipolarQuant``. Ternary weights stay as they are."""
@@ -94,3 +93,6 @@ class Qonnx(Dense):
         self.edit.domain(DOMAIN, _VERSION)
         one = self.edit.constant(f"{stem}_one", np.array(1, np.float32))
         return self.edit.add("BipolarQuant", [x, one], self.edit.tensor(stem), domain=DOMAIN)
+
+
+FORMS["qonnx"] = Qonnx

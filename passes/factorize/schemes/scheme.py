@@ -20,8 +20,6 @@ from ..factors import Factors, columns_by_slot
 from ..sites import Site
 from ..solve import alternating, energies, truncated
 
-SCHEMES: Registry[Scheme] = Registry("factorization", "intaglio.factorizations", "intaglio.passes.factorize")
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -99,6 +97,11 @@ class Scheme(ABC):
 
     def macs(self, site: Site, rank: int) -> int:
         return sum(stage.macs for stage in self.stages(site, rank))
+
+
+SCHEMES: Registry[Scheme] = Registry(
+    "factorization", "intaglio.factorizations", "intaglio.passes.factorize.schemes", of=Scheme
+)
 
 
 class TwoFactors(Scheme):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from zlib import crc32
 
 import numpy as np
+from pydantic import BaseModel
 
 from ....graph.model import Model
 from ....graph.registry import Registry
@@ -38,8 +40,11 @@ class Criterion(ABC):
 class Scored(Criterion):
     """A scoring function. ``comparable`` scores mean the same in every group, others are divided by the group's mean."""
 
-    score: Callable[[GroupWeights], Scores]
+    score: Callable[..., Scores]
     comparable: bool = False
+
+    def with_options(self, options: BaseModel) -> Scored:
+        return replace(self, score=partial(self.score, options=options))
 
     def __call__(self, group: GroupWeights) -> Scores:
         """Importance of each channel. Shapes: (channels,)."""
@@ -51,18 +56,22 @@ class Scored(Criterion):
         return Ranked(self, job)
 
 
-CRITERIA: Registry[Criterion] = Registry("criterion", "intaglio.criteria", "intaglio.passes.prune")
+CRITERIA: Registry[Criterion] = Registry("criterion", "intaglio.criteria", "intaglio.passes.prune", of=Criterion)
 
 
 def criterion(
-    name: str, *, comparable: bool = False, repair: str = "none"
-) -> Callable[[Callable[[GroupWeights], Scores]], Scored]:
+    name: str,
+    *,
+    comparable: bool = False,
+    repair: str = "none",
+    options: type[BaseModel] | None = None,
+    needs: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Scores]], Scored]:
     """Register a scoring function under a name."""
 
-    def add(score: Callable[[GroupWeights], Scores]) -> Scored:
+    def add(score: Callable[..., Scores]) -> Scored:
         scored = Scored(score=score, comparable=comparable, repair=repair)
-        CRITERIA.register(name)(scored)
-        return scored
+        return CRITERIA.register(name, options=options, needs=needs)(scored)
 
     return add
 

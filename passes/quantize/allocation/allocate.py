@@ -29,39 +29,18 @@ class Choices:
     gram: Floats | None = None
 
 
-Choose = Callable[[Sequence[Choices], float], Mapping[str, int]]
+Allocator = Callable[[Sequence[Choices], float], Mapping[str, int]]
+"""Gives each layer one of its numbers of bits so that costs sum to no more than the limit.
+
+It needs ``losses``, ``grams``, or both: what it does not need is not computed. Calls raise TargetUnreachable where the
+fewest bits cost more than the limit.
+"""
+ALLOCATORS: Registry[Allocator] = Registry(
+    "bit allocator", "intaglio.allocators", "intaglio.passes.quantize.allocation", offers=("losses", "grams")
+)
 
 
-@dataclass(frozen=True)
-class Allocator:
-    """Gives each layer one of its numbers of bits so that costs sum to no more than the limit.
-
-    ``losses`` and ``grams`` say which of the two it looks at: what it does not want is not computed. Calls raise
-    TargetUnreachable where the fewest bits cost more than the limit.
-    """
-
-    choose: Choose
-    losses: bool = False
-    grams: bool = False
-
-    def __call__(self, layers: Sequence[Choices], limit: float) -> Mapping[str, int]:
-        return self.choose(layers, limit)
-
-
-ALLOCATORS: Registry[Allocator] = Registry("bit allocator", "intaglio.allocators", "intaglio.passes.quantize")
-
-
-def allocator(name: str, *, losses: bool = False, grams: bool = False) -> Callable[[Choose], Choose]:
-    """Register a function as an allocator."""
-
-    def add(choose: Choose) -> Choose:
-        ALLOCATORS.register(name)(Allocator(choose, losses, grams))
-        return choose
-
-    return add
-
-
-@allocator("dp", losses=True)
+@ALLOCATORS.register("dp", needs=("losses",))
 def dp(layers: Sequence[Choices], limit: float) -> dict[str, int]:
     """The least sum of losses, exactly, by dynamic programming; losses are measured with one layer rounded at a time.
 
@@ -71,7 +50,7 @@ def dp(layers: Sequence[Choices], limit: float) -> dict[str, int]:
     return _chosen(solve_exact, layers, limit)
 
 
-@allocator("greedy", losses=True)
+@ALLOCATORS.register("greedy", needs=("losses",))
 def greedy(layers: Sequence[Choices], limit: float) -> dict[str, int]:
     """From most bits down, each time the step that loses least for what it saves."""
     return _chosen(solve_greedy, layers, limit)

@@ -16,7 +16,7 @@ import scipy
 from ....graph.errors import IntaglioError, TargetUnreachable, UsageError
 from ....graph.layer import Layer
 from ...calibration.activation_cache import ActivationCache
-from .allocate import Choices, Floats, allocator
+from .allocate import ALLOCATORS, Choices, Floats
 
 BETA = 10.0
 """How fast importance falls with likeness."""
@@ -25,7 +25,7 @@ _MOST_SEARCHED = 12
 """Layers between two numbers of bits of which all ways to round are tried."""
 
 
-@allocator("ompq", grams=True)
+@ALLOCATORS.register("ompq", needs=("grams",))
 def ompq(layers: Sequence[Choices], limit: float) -> dict[str, int]:
     """More bits for layers that are unlike the others, by linear programming; fast, as no loss is measured.
 

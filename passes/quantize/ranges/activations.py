@@ -54,7 +54,7 @@ def calibrate(
     roots = [name for name in placement.tensors if name not in placement.moved]
     histograms = {name: Histogram(BINS) for name in roots}
     collect(model, data, {n: [h] for n, h in histograms.items()}, tick=context.tick)
-    names = list(RANGES) if method == AUTO else [method]
+    names = RANGES.builtin if method == AUTO else [method]
     ranges = {
         root: {name: RANGES[name](histogram, grid, symmetric) for name in names}
         for root, histogram in histograms.items()

@@ -14,7 +14,7 @@ Range = tuple[float, float]
 RangeMethod = Callable[[Histogram, Grid, bool], Range]
 """From the values' histogram, the integers there are, and whether they lie symmetrically, to the range."""
 
-RANGES: Registry[RangeMethod] = Registry("range", "intaglio.ranges", "intaglio.passes.quantize")
+RANGES: Registry[RangeMethod] = Registry("range", "intaglio.ranges", "intaglio.passes.quantize.ranges")
 
 BINS = 4096
 """Of the histograms: a power of two covers the values, so that one side has at least a quarter of them."""

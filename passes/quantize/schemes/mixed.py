@@ -44,10 +44,10 @@ def mixed(
     Raises:
         TargetUnreachable: the cheapest grids cost more than the limit.
     """
-    chosen = ALLOCATORS[name]
+    chosen, needs = ALLOCATORS[name], ALLOCATORS.entry(name).needs
     layers = [one for one in Layers(model) if one.node in grids]
     losses: dict[str, np.ndarray] = {}
-    if chosen.losses:
+    if "losses" in needs:
         rules = {
             one.node: [Spec(grid, (method,), block(one), symmetric) for grid in grids[one.node]]
             for one in layers
@@ -55,7 +55,7 @@ def mixed(
         }
         losses = sensitivity(model, inputs, rules, measure=measure, tick=tick)
     products: dict[str, np.ndarray] = {}
-    if chosen.grams:
+    if "grams" in needs:
         cache = ActivationCache(model, inputs.first(SAMPLES))
         products = {one.node: gram for one, gram in zip(layers, grams(cache, layers), strict=True)}
     choices = []

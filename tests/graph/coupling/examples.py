@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from intaglio.graph.coupling import rules as _rules  # noqa: F401  registers the operator rules
 from intaglio.graph.coupling.node import RULES
 from tests.zoo.graph import IR_VERSIONS, Graph
 
