@@ -20,7 +20,7 @@ REGISTRIES = {
     "intaglio.binarize_schemes": "passes.binarize.scheme:SCHEMES",
     "intaglio.binarizers": "passes.binarize.algorithms.binarizer:BINARIZERS",
     "intaglio.solvers": "passes.budget.solvers:SOLVERS",
-    "intaglio.moment_rules": "passes.calibration.normal:MOMENT_RULES",
+    "intaglio.moment_rules": "passes.calibration.normal.moments:MOMENT_RULES",
     "intaglio.metrics": "measure.accuracy:METRICS",
     "intaglio.importers": "importers.base:IMPORTERS",
     "intaglio.exporters": "exporters.base:EXPORTERS",

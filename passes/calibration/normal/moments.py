@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from ....graph.coupling.prepare import prepare
 from ....graph.evaluate import operand
 from ....graph.model import Model
-from ....graph.nodes import attribute, is_standard
+from ....graph.nodes import attribute
 from ....graph.registry import Registry
+from ....graph.traits import operator_key
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -233,7 +234,7 @@ def moments(
     dims = prepare(model).shapes.dims if dims is None else dims
     found: dict[str, Normal] = {}
     for node in model.graph.node:
-        rule = MOMENT_RULES.get(node.op_type) if is_standard(node) else None
+        rule = MOMENT_RULES.get(operator_key(node))
         if rule is None:
             continue
         constants = [model.weights.get(name) for name in node.input]
