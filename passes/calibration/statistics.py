@@ -1,12 +1,6 @@
 """Statistics of tensors, gathered piece by piece in memory that does not grow with the data.
 
-All are kept in float64 and hardly depend on how the samples are cut into pieces, nor on their order: ranges and counts
-not at all, means and moments by rounding alone, less than 1e-12 of the largest value (of its square for moments).
-Pieces are joined by n = a + b, d = mean_b - mean_a, mean = mean_a + d·b/n, scatter = scatter_a + scatter_b + d·dᵀ·ab/n,
-which loses nothing where the mean is large against the spread.
-
-Source: Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
-Stanford STAN-CS-79-773, 1979.
+Ranges and counts do not depend on how the samples are cut into pieces, nor on their order.
 """
 
 from __future__ import annotations
@@ -41,40 +35,6 @@ class Statistic(Protocol):
 
     def add(self, values: np.ndarray) -> None:
         """Take in one more piece. Raises BadModel where it holds no real numbers, NotFinite where NaN or infinity."""
-
-
-@dataclass
-class Mean:
-    """Mean and variance of all values, or of each channel where ``axis`` says which axis counts channels.
-
-    ``count`` is the number of values, of one channel where there are several.
-    """
-
-    axis: int | None = None
-    count: int = field(default=0, init=False)
-    _mean: Floats | None = field(default=None, init=False, repr=False)
-    _scatter: Floats | None = field(default=None, init=False, repr=False)
-
-    def add(self, values: np.ndarray) -> None:
-        for block in _blocks(values, self.axis):
-            known = _known(self._mean, block, self.axis)
-            mean, count = block.mean(axis=1), block.shape[1]
-            block -= mean[:, None]
-            scatter = np.einsum("ci,ci->c", block, block)
-            shift, total = mean - known, self.count + count
-            if self.count and self._scatter is not None:
-                scatter += self._scatter + shift * shift * (self.count * count / total)
-            self._mean, self._scatter, self.count = known + shift * (count / total), scatter, total
-
-    @property
-    def mean(self) -> Floats:
-        """Shapes: (channels,), or () over all values."""
-        return _result(self._mean, self.axis)
-
-    @property
-    def variance(self) -> Floats:
-        """Mean squared distance from the mean. Shapes: as the mean."""
-        return _result(self._scatter, self.axis) / self.count
 
 
 @dataclass
@@ -210,100 +170,6 @@ class Histogram:
         self.counts, self._exponent = merged, exponent
 
 
-@dataclass
-class CrossMoment:
-    """Second moments between the channels of two tensors that agree in all axes but that of the channels.
-
-    ``count`` is the number of positions, over all samples.
-    """
-
-    axis: int = -1
-    count: int = field(default=0, init=False)
-    _left: Floats | None = field(default=None, init=False, repr=False)
-    _right: Floats | None = field(default=None, init=False, repr=False)
-    _scatter: Floats | None = field(default=None, init=False, repr=False)
-
-    def add(self, left: np.ndarray, right: np.ndarray) -> None:
-        """Take in the same positions of both. Raises BadModel where they do not go together or are not finite."""
-        if _around(left, self.axis) != _around(right, self.axis):
-            raise BadModel(f"shapes {left.shape} and {right.shape} differ beside axis {self.axis}")
-        most = max(left.shape[self.axis], right.shape[self.axis])
-        # Joining costs as much as multiplying as many positions as there are channels.
-        for cut in _cuts(left, self.axis, max(1, most // 4, _BLOCK // max(1, most))):
-            x = _block(left, self.axis, cut)
-            self._join(x, x if right is left else _block(right, self.axis, cut))
-
-    @property
-    def left_mean(self) -> Floats:
-        """Shapes: (left channels,)."""
-        return _result(self._left, self.axis)
-
-    @property
-    def right_mean(self) -> Floats:
-        """Shapes: (right channels,)."""
-        return _result(self._right, self.axis)
-
-    @property
-    def covariance(self) -> Floats:
-        """Mean of the products of distances from the means. Shapes: (left channels, right channels)."""
-        return _result(self._scatter, self.axis) / self.count
-
-    @property
-    def moment(self) -> Floats:
-        """Mean of the products themselves. Shapes: (left channels, right channels)."""
-        moment: Floats = self.covariance + np.outer(self.left_mean, self.right_mean)
-        return moment
-
-    def _join(self, x: Floats, y: Floats) -> None:
-        left, right = _known(self._left, x, self.axis), _known(self._right, y, self.axis)
-        count, total, one = x.shape[1], self.count + x.shape[1], x is y
-        x_mean, y_mean = x.mean(axis=1), y.mean(axis=1)
-        x -= x_mean[:, None]
-        if not one:
-            y -= y_mean[:, None]
-        scatter: Floats = x @ y.T
-        if self._scatter is not None:
-            root = math.sqrt(self.count * count / total)
-            scatter += np.outer((x_mean - left) * root, (y_mean - right) * root)
-            scatter += self._scatter
-        self._left = left + (x_mean - left) * (count / total)
-        self._right = right + (y_mean - right) * (count / total)
-        self._scatter, self.count = scatter, total
-
-
-@dataclass
-class SecondMoment:
-    """Second moments of a tensor's channels with each other: H = X Xᵀ / count. Exactly symmetric."""
-
-    axis: int = -1
-    _cross: CrossMoment = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._cross = CrossMoment(self.axis)
-
-    def add(self, values: np.ndarray) -> None:
-        self._cross.add(values, values)
-
-    @property
-    def count(self) -> int:
-        return self._cross.count
-
-    @property
-    def mean(self) -> Floats:
-        """Shapes: (channels,)."""
-        return self._cross.left_mean
-
-    @property
-    def covariance(self) -> Floats:
-        """Shapes: (channels, channels)."""
-        return self._cross.covariance
-
-    @property
-    def moment(self) -> Floats:
-        """Shapes: (channels, channels)."""
-        return self._cross.moment
-
-
 def _blocks(values: np.ndarray, axis: int | None) -> Iterator[Floats]:
     """The tensor in float64, a bounded part at a time. Shapes: (channels, n), one channel where there is no axis."""
     if axis is None:
@@ -330,7 +196,7 @@ def _block(values: np.ndarray, axis: int, cut: Cut) -> Floats:
     part = values.reshape(before, -1, after)[cut].transpose(1, 0, 2)
     if values.dtype.kind in "OSUMmc":
         raise BadModel(f"it holds {values.dtype}, no real numbers")
-    # Always a copy: it is centred in place. ml_dtypes are converted as well.
+    # ml_dtypes are converted as well.
     block = np.array(part, np.float64, order="C").reshape(len(part), -1)
     if not np.isfinite(block).all():
         raise _not_finite(values)

@@ -11,9 +11,6 @@ from ...graph.model import Model
 from ..base import Context
 from .choose import Limits
 
-MOST_USED_THREADS = 2
-"""Threads that ONNX Runtime gets while a model is calibrated."""
-
 
 @dataclass(frozen=True)
 class Job:

@@ -67,10 +67,6 @@ class Scheme(ABC):
     def unfold(self, site: Site, matrices: Floats) -> Floats:
         """The matrix of each group whose rank is cut. Shapes: (groups, outputs, columns) -> (groups, m, n)."""
 
-    @abstractmethod
-    def refold(self, site: Site, unfolded: Floats) -> Floats:
-        """The inverse of ``unfold``."""
-
     def spectrum(self, site: Site, matrices: Floats) -> Floats:
         """Energies of the unfolded matrices by rank, all groups together, the largest first."""
         found = [energies(m) for m in self.unfold(site, matrices)]
@@ -150,14 +146,6 @@ class TwoFactors(Scheme):
     def unfold(self, site: Site, matrices: Floats) -> Floats:
         by_slot = matrices[:, :, self.order(site)].transpose(0, 2, 1, 3)
         return by_slot.reshape(len(matrices), -1, by_slot.shape[3])
-
-    def refold(self, site: Site, unfolded: Floats) -> Floats:
-        order = self.order(site)
-        by_slot = unfolded.reshape(len(unfolded), len(order), -1, order.shape[1])
-        back = np.empty((len(unfolded), by_slot.shape[2], order.size))
-        for d in range(len(order)):
-            back[:, :, order[d]] = by_slot[:, d]
-        return back
 
 
 def standing_out(unfolded: Floats) -> int:

@@ -66,9 +66,6 @@ class Tucker(Scheme):
         """By outputs: the other mode is that of the scheme ``input``."""
         return matrices
 
-    def refold(self, site: Site, unfolded: Floats) -> Floats:
-        return unfolded
-
     def noise_rank(self, site: Site, matrices: Floats) -> int:
         """The higher of the two modes, as both get the same rank."""
         by_slot = matrices[:, :, self._order(site)].transpose(0, 2, 1, 3)

@@ -19,7 +19,6 @@ from ..readers import Readers, Seat
 from .elimination import Elimination, Reader, eliminate
 
 Ints = NDArray[np.int64]
-Watch = Callable[[int, int, Mapping[str, tuple[Floats, Floats]]], None]
 _MATRIX_BYTES = 1 << 28
 """Second moments held at once while groups are ordered, in bytes; their inverses take as much again."""
 

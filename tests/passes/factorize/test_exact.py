@@ -134,7 +134,7 @@ def test_a_table_is_exact_at_full_rank(ids: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMES))
-def test_the_unfolded_matrix_can_be_put_back(name: str) -> None:
+def test_the_spectrum_is_that_of_the_unfolded_matrix(name: str) -> None:
     """What training methods project on low rank, and read singular values off."""
     rng = np.random.default_rng(3)
     if name in ("svd", "embedding"):
@@ -147,7 +147,6 @@ def test_the_unfolded_matrix_can_be_put_back(name: str) -> None:
     site, scheme = the_unit(model).site, SCHEMES[name]
     matrices = site.folded(model.weights["w"].astype(np.float64))
     unfolded = scheme.unfold(site, matrices)
-    np.testing.assert_array_equal(scheme.refold(site, unfolded), matrices)
     np.testing.assert_array_equal(site.unfolded(matrices, model.weights["w"].shape), model.weights["w"])
     spectrum = sum(np.linalg.svd(m, compute_uv=False) ** 2 for m in unfolded)
     np.testing.assert_allclose(scheme.spectrum(site, matrices), spectrum, atol=1e-8)
