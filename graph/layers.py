@@ -74,6 +74,10 @@ class Layers:
     def __len__(self) -> int:
         return len(self.by_output)
 
+    def tied(self, layer: Layer) -> bool:
+        """Whether something else reads the layer's constants too: those cannot follow one reader."""
+        return any(self.index.uses[name] > 1 for name in (layer.weight, layer.bias) if name is not None)
+
     def _classified(self, place: int, node: onnx.NodeProto) -> Iterator[Layer | Unused]:
         if has(node, Trait.BODIES):
             yield from _inside(node, self.model.weights.keys())

@@ -9,7 +9,6 @@ from itertools import groupby
 import numpy as np
 
 from ...graph.cost import cost
-from ...graph.index import index_of
 from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
@@ -102,12 +101,8 @@ def by_outputs(
 
 def layers_of(model: Model) -> dict[str, Layer]:
     """Layers that can be fitted, by the output of their node: one weight each, and one bias that nobody shares."""
-    uses = index_of(model).uses
-    return {
-        layer.node: layer
-        for layer in Layers(model)
-        if uses[layer.weight] == 1 and (layer.bias is None or uses[layer.bias] == 1)
-    }
+    layers = Layers(model)
+    return {one.node: one for one in layers if not layers.tied(one)}
 
 
 def wanted_of(

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ...graph.coupling import Coupling
 from ...graph.coupling.labels import Why
 from ...graph.coupling.node import Contraction
-from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.layers import Layers
 
@@ -34,11 +33,7 @@ class Readers:
     def __init__(self, coupling: Coupling) -> None:
         self.coupling = coupling
         self.layers = Layers(coupling.model)
-        self.place, self._uses = index_of(coupling.model).place, index_of(coupling.model).uses
-
-    def tied(self, layer: Layer) -> bool:
-        """Whether several nodes read the layer's constants: those cannot follow one of them."""
-        return any(self._uses[name] > 1 for name in (layer.weight, layer.bias) if name is not None)
+        self.place = self.layers.index.place
 
     def seats(self, group: int) -> Sequence[Seat]:
         """Where a group is read, in graph order."""

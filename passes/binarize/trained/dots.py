@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from ....graph.layer import Window as Sliding
 from ....graph.nodes import as_ints, attribute, display_name, is_standard
 from .steps import Layout
 from .wires import Wires
@@ -111,38 +112,20 @@ def _conv(wires: Wires, node: onnx.NodeProto) -> Dot | str:
     if bias is None:
         return "its bias is computed"
     groups = attribute(node, "group", 1)
-    window = Window(
-        weight.shape[2:],
-        tuple(attribute(node, "strides", [1] * spatial)),
-        tuple(attribute(node, "dilations", [1] * spatial)),
-        tuple(attribute(node, "pads", [0] * 2 * spatial)),
-        groups,
-    )
-    pads = padding(wires, node, window)
-    if isinstance(pads, str):
-        return pads
-    window = Window(window.kernel, window.strides, window.dilations, pads, groups)
+    window = window_of(wires, node, weight.shape[2:], groups)
+    if isinstance(window, str):
+        return window
     layout = Layout(weight.ndim, 1, weight.shape[1] * groups)
     return Dot(node, node.input[0], weight.reshape(len(weight), -1), bias, layout, window)
 
 
-def padding(wires: Wires, node: onnx.NodeProto, window: Window) -> tuple[int, ...] | str:
-    """Begins and ends of a node's padding, ``auto_pad`` worked out."""
-    kind = attribute(node, "auto_pad", "NOTSET")
-    if kind == "NOTSET":
-        return window.pads
-    if kind == "VALID":
-        return (0,) * len(window.pads)
-    dims = wires.dims(node.input[0])
-    if dims is None:
-        return f"auto_pad {kind} needs the size of its input, which is not known"
-    begins, ends = [], []
-    for size, k, s, d in zip(dims[2:], window.kernel, window.strides, window.dilations, strict=True):
-        total = max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
-        small = total // 2
-        begins.append(small if kind == "SAME_UPPER" else total - small)
-        ends.append(total - begins[-1])
-    return (*begins, *ends)
+def window_of(wires: Wires, node: onnx.NodeProto, kernel: tuple[int, ...], groups: int = 1) -> Window | str:
+    """Where a node looks, ``auto_pad`` worked out."""
+    found, dims = Sliding.of(node, kernel), wires.dims(node.input[0])
+    if found.pads is None and dims is None:
+        return f"auto_pad {attribute(node, 'auto_pad')} needs the size of its input, which is not known"
+    begins, ends = found.padding(tuple(dims[2:]) if dims is not None else ())
+    return Window(kernel, found.strides, found.dilations, (*begins, *ends), groups)
 
 
 @reads("MatMul")

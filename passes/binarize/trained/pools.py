@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import onnx
 
+from ....graph.layer import Window as Sliding
 from ....graph.nodes import attribute
-from .dots import Window, padding
+from .dots import Window, window_of
 from .wires import Wires
 
 
@@ -24,7 +23,7 @@ def pool_obstacle(node: onnx.NodeProto) -> str:
 def pool_window(wires: Wires, node: onnx.NodeProto) -> Window:
     """Where a MaxPool on images looks."""
     kernel = tuple(attribute(node, "kernel_shape"))
-    pads = tuple(attribute(node, "pads", [0, 0, 0, 0]))
-    window = Window(kernel, tuple(attribute(node, "strides", [1, 1])), (1, 1), pads, 1)
-    found = padding(wires, node, window)
-    return window if isinstance(found, str) else replace(window, pads=found)
+    window = window_of(wires, node, kernel)
+    return (
+        Window(kernel, Sliding.of(node, kernel).strides, (1, 1), (0, 0, 0, 0), 1) if isinstance(window, str) else window
+    )

@@ -146,7 +146,7 @@ class Obspa:
         """Refit each layer by itself: what noise does further on is no guide to what went wrong before."""
         model = self.job.coupling.model
         work = Curves(self.readers, ActivationCache(self.model, inputs, threads=1), self.targets, ridge=self._strength)
-        kept = {one.node: self._kept(one, removal) for one in self.readers.layers if not self.readers.tied(one)}
+        kept = {one.node: self._kept(one, removal) for one in self.readers.layers if not self.readers.layers.tied(one)}
         layers = [layer for layer in self.readers.layers if kept.get(layer.node) is not None]
         weights: dict[str, Floats] = {}
         for layer, stats in work.patches(layers):

@@ -109,7 +109,7 @@ def refit_in_turn(
     for k in open_groups:
         removed[coupling.groups[k].atoms] = False
     twin, count = Pruned(readers, removed), 0
-    layers = [layer for layer in readers.layers if not readers.tied(layer)]
+    layers = [layer for layer in readers.layers if not readers.layers.tied(layer)]
     for turn in in_turn(coupling.model, twin, inputs, layers, targets, tick):
         deciding = [k for k in open_groups if any(s.layer.node == turn.layer.node for s in readers.seats(k))]
         if not deciding and not turn.differs:
@@ -157,7 +157,7 @@ def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
     for k in numbers:
         seats = readers.seats(k)
         alone = len(seats) == 1 and groups[k].bundle < 0 and not readers.opaque(k)
-        if alone and seats[0].layer.groups == 1 and not readers.tied(seats[0].layer):
+        if alone and seats[0].layer.groups == 1 and not readers.layers.tied(seats[0].layer):
             found.append(k)
     return found
 

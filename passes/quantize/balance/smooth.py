@@ -180,8 +180,7 @@ class _Job:
         return rule(self, node, axis, scale)
 
     def _divide_layer(self, layer: Layer, axis: int, scale: Floats) -> str | None:
-        owned = [name for name in (layer.weight, layer.bias) if name]
-        if any(self.graph.index.uses[name] > 1 for name in owned):
+        if self.graph.layers.tied(layer):
             return "other nodes use the constants that make it"
         if axis != layer.y_axis % len(self.graph.dims[layer.output]):
             return "it is made along another axis"
