@@ -24,10 +24,10 @@ from ...graph.errors import BadModel
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
 from ..base import Context
-from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
+from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store, each
 from ..calibration.feeds import calibration_inputs
-from ..calibration.patches import outputs_at, patches, spread_places
-from ..calibration.samples import patches_for
+from ..calibration.patches import outputs_at, patches
+from ..calibration.samples import placed, positions_of
 from ..precision.result import Result
 from ..rewrite.edit import Edit, Outcome
 from ..simplify import fold_batch_norm, with_biases
@@ -114,23 +114,18 @@ def fitted(model: Model, layers: Mapping[str, Layer], context: Context) -> dict[
     with Store(STORE_BYTES, context.folder) as store:
         batches, _ = calibration_inputs(model, context)
         cache = ActivationCache(model, Inputs(batches, store))
-        for k, (node, layer) in enumerate(layers.items()):
-            cache.hold([layer.x, layer.node])
+        for node, layer in each(cache, [(pair, [pair[1].x, pair[1].node]) for pair in layers.items()]):
             found[node] = _fit(model, layer, cache)
-            cache.retain([name for one in list(layers.values())[k + 1 :] for name in (one.x, one.node)])
-            context.tick(k + 1, len(layers))
+            context.tick(len(found), len(layers))
     return found
 
 
 def _fit(model: Model, layer: Layer, cache: ActivationCache) -> Fitted:
     signs = np.where(layer.matrix(model.weights[layer.weight]) < 0, -1.0, 1.0).astype(np.float32)
     mean = _means(layer, cache)
-    positions = -(-patches_for(signs.shape[2]) // max(1, cache.samples))
     sums = np.zeros((5, *signs.shape[:2]))
-    for batch, keys in zip(cache.batches([layer.x, layer.node]), cache.keys, strict=True):
-        x = batch[layer.x]
-        places = spread_places(layer, x, positions, keys)
-        dots = patches(layer, _signs(x, mean, layer), places) @ signs.transpose(0, 2, 1)
+    for batch, places in placed(layer, cache, positions_of(layer, cache), layer.node):
+        dots = patches(layer, _signs(batch[layer.x], mean, layer), places) @ signs.transpose(0, 2, 1)
         wanted = outputs_at(layer, batch[layer.node], places)
         d, y = dots.astype(np.float64), wanted.astype(np.float64)
         sums += np.stack([np.ones_like(d).sum(1), d.sum(1), y.sum(1), (d * d).sum(1), (d * y).sum(1)])

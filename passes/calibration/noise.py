@@ -15,7 +15,7 @@ from ...measure.data.preprocess import parse_preprocess
 from ...measure.data.readers import Arrays, Field, Reader
 from ...measure.data.source import DataSource, read_data
 from ...measure.run.tensor_specs import Port, input_ports
-from .activation_cache import ActivationCache, Inputs
+from .activation_cache import ActivationCache, Inputs, each
 
 _BLOCK = 32
 """Samples drawn from one seed, so that how they are read makes no difference."""
@@ -144,8 +144,7 @@ def renormalized(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Mod
     cache = ActivationCache(changed, inputs, threads=threads)
     nodes = [n for n in changed.graph.node if n.op_type == "BatchNormalization" and is_standard(n)]
     nodes = [n for n in nodes if all(name in changed.weights for name in n.input[1:5])]
-    for i, node in enumerate(nodes):
-        cache.hold([node.input[0]])
+    for i, node in enumerate(each(cache, [(node, [node.input[0]]) for node in nodes])):
         total, squares, count = np.zeros(1), np.zeros(1), 0
         for batch in cache.batches([node.input[0]]):
             value = batch[node.input[0]].astype(np.float64)
@@ -158,5 +157,4 @@ def renormalized(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Mod
             name = f"{node.input[k]}_noise_{i}"
             changed.weights[name] = np.asarray(value, dtype=changed.weights[node.input[k]].dtype)
             node.input[k] = name
-        cache.retain([n.input[0] for n in nodes[i + 1 :]])
     return changed, len(nodes)

@@ -57,7 +57,7 @@ def samples_of(
         along = patch_shape(layer, x)
         if any(output_shape(layer, y) != along for y in (wanted, *(mine[n] for n in target.others))):
             raise BadModel(
-                f"{layer.op} {layer.node!r} cannot be fitted: the compressed network gives it other shapes",
+                f"{layer.op} {layer.node!r} cannot be fitted: the compressed network gives it other shapes than the original",
                 why="shapes that depend on values, as after NonZero, do not stay comparable",
                 fix="choose by weights alone, without --data, or --exclude what comes before it",
             )

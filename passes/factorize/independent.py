@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...graph.layers import Layers
 from ...graph.model import Model
-from ..calibration.activation_cache import ActivationCache, Inputs
+from ..calibration.activation_cache import Inputs
 from ..calibration.moments import blas_threads_for, one_blas_thread
-from ..calibration.targets import targets_of
 from ..simplify import Names
 from .candidates import Option
-from .losses import constants_of, layers_of, wanted_of
+from .losses import constants_of, wanted_of
 from .rewrite import split
 from .schemes.scheme import SCHEMES
 from .sites import Unit
@@ -25,13 +23,11 @@ def alone(model: Model, looked: Model, plan: Mapping[int, tuple[Unit, Option]], 
 
     ``looked`` has the same structure, its normalizations fitted to the inputs.
     """
-    layers, names, cache = layers_of(looked), Names(model), ActivationCache(looked, inputs)
-    targets = targets_of(looked, Layers(looked))
-    done = Done()
-    fitted = 0
-    for unit, option in sorted(plan.values(), key=lambda pair: pair[0].site.place):
-        scheme, layer = SCHEMES[option.scheme], layers.get(unit.site.node)
-        wanted = wanted_of(looked, unit, layers, targets, cache, NOISE_STRENGTH)
+    names, done, fitted = Names(model), Done(), 0
+    ordered = sorted(plan.values(), key=lambda pair: pair[0].site.place)
+    found = wanted_of(looked, [unit for unit, _ in ordered], inputs, NOISE_STRENGTH)
+    for (unit, option), (layer, wanted) in zip(ordered, found, strict=True):
+        scheme = SCHEMES[option.scheme]
         matrices = unit.matrices(model)
         with blas_threads_for(unit.site.columns):
             factors = scheme.factor(unit.site, matrices, option.rank, wanted.moments if wanted else None)

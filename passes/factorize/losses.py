@@ -12,11 +12,12 @@ from ...graph.cost import cost
 from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
-from ..calibration.activation_cache import ActivationCache, Inputs
+from ..calibration.activation_cache import ActivationCache, Inputs, each
 from ..calibration.effects import Effects
 from ..calibration.moments import blas_threads_for, one_blas_thread
+from ..calibration.reconstruct import constants_with_mean
 from ..calibration.samples import PATCHES, moments_of, positions_of, samples_of
-from ..calibration.targets import ReconstructionTargets, targets_of
+from ..calibration.targets import ReconstructionTarget, targets_of
 from .candidates import Option, between, sampled
 from .schemes.scheme import SCHEMES, TwoFactors
 from .sites import Unit
@@ -81,21 +82,16 @@ def by_outputs(
 
     A few ranks of each scheme are tried, with factors that are best for the original's activations.
     """
-    layers = layers_of(model)
-    targets = targets_of(model, Layers(model))
-    cache = ActivationCache(model, inputs)
     effects = Effects(model, inputs.first(_samples(model, tables)))
     found: dict[int, Table] = {}
     order = sorted(range(len(tables)), key=lambda k: tables[k][0].site.place)
-    for done, k in enumerate(order):
+    units = [tables[k][0] for k in order]
+    for k, (layer, wanted) in zip(order, wanted_of(model, units, inputs, strength), strict=True):
         unit, options = tables[k]
         effects.start_at(min(site.place for site in unit.sites))
-        wanted = wanted_of(model, unit, layers, targets, cache, strength)
         with blas_threads_for(unit.site.columns):
-            found[k] = _measured(model, unit, options, layers.get(unit.site.node), wanted, effects)
-        left = [layers[tables[j][0].site.node] for j in order[done + 1 :] if tables[j][0].site.node in layers]
-        cache.retain([n for one in left for n in (one.x, targets.of(one).tensor, *targets.of(one).others)])
-        tick(done + 1, len(tables))
+            found[k] = _measured(model, unit, options, layer, wanted, effects)
+        tick(len(found), len(tables))
     return [found[k] for k in range(len(tables))]
 
 
@@ -106,22 +102,24 @@ def layers_of(model: Model) -> dict[str, Layer]:
 
 
 def wanted_of(
-    model: Model,
-    unit: Unit,
-    layers: Mapping[str, Layer],
-    targets: ReconstructionTargets,
-    cache: ActivationCache,
-    strength: float = STRENGTH,
-) -> Wanted | None:
-    """What the original's layer makes of the original's activations; None where it has no moments."""
-    layer = layers.get(unit.site.node)
-    if layer is None or unit.site.columns > LARGEST:
-        return None
-    target = targets.of(layer)
-    cache.hold([layer.x, target.tensor, *target.others])
-    moments = moments_of(layer, samples_of(layer, target, cache, cache, positions_of(layer, cache, PATCHES // 2)))
-    old = layer.matrix(model.weights[layer.weight])
-    return Wanted.of(moments, old, centred=layer.bias is not None, strength=strength)
+    model: Model, units: Sequence[Unit], inputs: Inputs, strength: float = STRENGTH
+) -> Iterator[tuple[Layer | None, Wanted | None]]:
+    """Of units in graph order the layer, and what it makes of the original's activations; None where it has no moments."""
+    layers, targets, cache = layers_of(model), targets_of(model, Layers(model)), ActivationCache(model, inputs)
+    visits: list[tuple[tuple[Layer | None, ReconstructionTarget | None], Sequence[str]]] = []
+    for unit in units:
+        layer = layers.get(unit.site.node)
+        target = targets.of(layer) if layer is not None and unit.site.columns <= LARGEST else None
+        names = [layer.x, target.tensor, *target.others] if layer is not None and target is not None else []
+        visits.append(((layer, target), names))
+    for layer, target in each(cache, visits):
+        if layer is None or target is None:
+            yield layer, None
+            continue
+        positions = positions_of(layer, cache, PATCHES // 2)
+        moments = moments_of(layer, samples_of(layer, target, cache, cache, positions))
+        old = layer.matrix(model.weights[layer.weight])
+        yield layer, Wanted.of(moments, old, centred=layer.bias is not None, strength=strength)
 
 
 def _measured(
@@ -177,15 +175,8 @@ def constants_of(
     """The weight of the product, and the bias that keeps what a mean input gives."""
     if layer is None or wanted is None:
         return {unit.weight: unit.weight_of(product, model)}
-    changed = {layer.weight: layer.weight_like(product, model.weights[layer.weight])}
-    if layer.bias is not None:
-        # the weights of the original were a perfect fit, so its own bias is right but for the rank
-        old = layer.matrix(model.weights[layer.weight])
-        offset = layer.offset(model)
-        assert offset is not None
-        moved = np.einsum("goc,gc->go", old - product, wanted.mean)
-        changed[layer.bias] = layer.bias_like(offset + moved, model.weights[layer.bias])
-    return changed
+    # the weights of the original were a perfect fit, so its own bias is right but for the rank
+    return constants_with_mean(layer, model, product, wanted.mean)
 
 
 def _by_scheme(options: Sequence[Option]) -> Iterator[tuple[str, list[Option]]]:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from ...graph.index import index_of
-from ...graph.layer import Floats, Layer
+from ...graph.layer import Floats
 from ...graph.layers import Layers
 from ...graph.model import Model
-from ..calibration.activation_cache import ActivationCache, Batch, Inputs
+from ..calibration.activation_cache import ActivationCache, Inputs, each
 from ..calibration.effects import Effects
-from ..calibration.moments import Moments, blas_threads_for, one_blas_thread
-from ..calibration.patches import patches, spread_places
+from ..calibration.moments import blas_threads_for, one_blas_thread
+from ..calibration.reconstruct import constants_with_mean, damped_hessian
+from ..calibration.samples import moments_of_patches
 from ..calibration.walk import Coarse, Rule, row_costs
 
 Measure = Literal["outputs", "divergence", "layer"]
 RIDGE = 1e-3
 """Added to second moments, relative to their mean diagonal."""
 PATCHES = 1 << 15
-"""Rows of each layer that its moments are taken of: enough to compare numbers of bits."""
+"""Of each layer that its moments are taken of: enough to compare numbers of bits."""
 
 
 @one_blas_thread
@@ -48,53 +48,26 @@ def sensitivity(
     effects = Effects(model, inputs, divergence=measure == "divergence") if measure != "layer" else None
     place = index_of(model).place
     found = {}
-    for k, layer in enumerate(layers):
-        cache.hold([layer.x])
-        moments = Moments()
-        moments.add_all(partial(_rows, layer, batch, keys, inputs.samples) for batch, keys in _batches(cache, layer))
+    for layer in each(cache, [(layer, [layer.x]) for layer in layers]):
+        moments = moments_of_patches(layer, cache, -(-PATCHES // max(1, inputs.samples)))
         if effects is not None:
             effects.start_at(place[layer.node])
         losses = []
-        wanted, hessian = layer.matrix(model.weights[layer.weight]), _hessian(layer, moments)
+        wanted = layer.matrix(model.weights[layer.weight])
+        hessian = damped_hessian(moments, RIDGE, centred=layer.bias is not None)
         for rule in rules[layer.node]:
             with blas_threads_for(moments.mean.shape[1]):
                 matrices = rule.solve(wanted, hessian)[1].floats()
             if effects is None:
                 losses.append(_relative(wanted, matrices, hessian))
             else:
-                losses.append(effects.of(_constants(model, layer, moments, wanted, matrices)))
+                losses.append(effects.of(constants_with_mean(layer, model, matrices, moments.mean)))
         found[layer.node] = np.array(losses)
-        cache.retain([one.x for one in layers[k + 1 :]])
-        tick(k + 1, len(layers))
+        tick(len(found), len(layers))
     return found
-
-
-def _batches(cache: ActivationCache, layer: Layer) -> Iterator[tuple[Batch, np.ndarray]]:
-    yield from zip(cache.batches([layer.x]), cache.keys, strict=True)
-
-
-def _rows(layer: Layer, batch: Batch, keys: np.ndarray, samples: int) -> tuple[Floats, None]:
-    x = batch[layer.x]
-    return patches(layer, x, spread_places(layer, x, -(-PATCHES // max(1, samples)), keys)), None
-
-
-def _hessian(layer: Layer, moments: Moments) -> Floats:
-    hessian = moments.covariance if layer.bias is not None else moments.second_moment
-    pull = RIDGE * np.einsum("gcc->g", hessian) / max(1, hessian.shape[-1])
-    return np.asarray(hessian + pull[:, None, None] * np.eye(hessian.shape[-1]))
 
 
 def _relative(wanted: Floats, matrices: Floats, hessian: Floats) -> float:
     """The expected squared error relative to what the layer gives."""
     power = float(row_costs(wanted, hessian).sum())
     return float(row_costs(matrices - wanted, hessian).sum()) / power if power > 0 else 0.0
-
-
-def _constants(model: Model, layer: Layer, moments: Moments, wanted: Floats, matrices: Floats) -> dict[str, np.ndarray]:
-    """Weight and bias of the layer as rounded."""
-    changed = {layer.weight: layer.weight_like(matrices, model.weights[layer.weight])}
-    offset = layer.offset(model)
-    if layer.bias is not None and offset is not None:
-        offset = offset + np.einsum("goc,gc->go", wanted - matrices, moments.mean)
-        changed[layer.bias] = layer.bias_like(offset, model.weights[layer.bias])
-    return changed

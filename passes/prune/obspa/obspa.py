@@ -19,7 +19,7 @@ from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.moments import Moments, one_blas_thread
 from ...calibration.noise import renormalized
-from ...calibration.reconstruct import RIDGE, solve
+from ...calibration.reconstruct import RIDGE, constants_with_mean, solve
 from ...calibration.samples import PATCHES
 from ...calibration.targets import ReconstructionTargets
 from ...simplify import fold_batch_norm, with_biases
@@ -157,10 +157,7 @@ class Obspa:
                 stay = np.flatnonzero(keep[g])
                 target = old[g] @ h[:, stay]
                 wide[g][:, stay] = solve(h[np.ix_(stay, stay)], target, old[g][:, stay], self._strength)
-            weights[layer.weight] = layer.weight_like(wide, model.weights[layer.weight])
-            if layer.bias is not None:
-                moved = np.einsum("goc,gc->go", old - wide, stats.mean)
-                weights[layer.bias] = layer.bias_like(layer.offset(model) + moved, model.weights[layer.bias])
+            weights |= constants_with_mean(layer, model, wide, stats.mean)
         return Refitted(removal.removed, weights, len(layers))
 
     def _kept(self, layer: Layer, removal: Removal) -> Any:
@@ -259,12 +256,7 @@ class Obspa:
         """Weights and biases of layers with new matrices; what a mean input gives stays."""
         found: dict[str, Floats] = {}
         for layer, matrices in changed.values():
-            old, new = self.model.weights[layer.weight], np.stack(matrices)
-            found[layer.weight] = layer.weight_like(new, old)
-            if layer.bias is not None:
-                moved = np.einsum("goc,gc->go", layer.matrix(old) - new, moments[layer.node].mean)
-                offset = layer.offset(self.model)
-                found[layer.bias] = layer.bias_like(offset + moved, self.model.weights[layer.bias])
+            found |= constants_with_mean(layer, self.model, np.stack(matrices), moments[layer.node].mean)
         return found
 
     @cached_property

@@ -15,7 +15,7 @@ import scipy
 
 from ....graph.errors import IntaglioError, TargetUnreachable, UsageError
 from ....graph.layer import Layer
-from ...calibration.activation_cache import ActivationCache
+from ...calibration.activation_cache import ActivationCache, each
 from .allocate import ALLOCATORS, Choices, Floats
 
 BETA = 10.0
@@ -92,7 +92,7 @@ def importance(layers: Sequence[Choices], beta: float = BETA) -> Floats:
 
 def grams(cache: ActivationCache, layers: Sequence[Layer]) -> Iterator[Floats]:
     """Of each layer's output, one layer after the other. Shapes: (samples, samples)."""
-    for layer in layers:
+    for layer in each(cache, [(layer, [layer.output]) for layer in layers]):
         parts = [batch[layer.output] for batch in cache.batches([layer.output])]
         rows = np.concatenate([np.asarray(p, np.float64).reshape(len(p), -1) for p in parts])
         yield rows @ rows.T

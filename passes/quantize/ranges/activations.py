@@ -22,8 +22,8 @@ from .ranges import BINS, RANGES, Range, squared_error
 
 _TRIED_ON = 32
 """Samples that tell what a layer makes of the errors in what it reads."""
-_ROWS = 1024
-"""Rows of each layer that tell it."""
+_PATCHES = 1024
+"""Patches of each layer that tell it."""
 _SIMILAR = 0.5
 """Operands of a Concat share a scale if their own range is at least this part of the common one: one bit is lost."""
 
@@ -136,11 +136,11 @@ class Trial:
     _signal: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False)
 
     def add(self, values: np.ndarray) -> None:
-        rows = [self._rows(layer, values) for layer, _ in self.readers]
-        power = np.array([_power(self._made(k, u)) for k, u in enumerate(rows)])
+        seen = [self._patches(layer, values) for layer, _ in self.readers]
+        power = np.array([_power(self._made(k, u)) for k, u in enumerate(seen)])
         self._signal = self._signal + power if self._noise else power
         for name, found in self.tried.items():
-            errors = [_error(found, u) for u in rows]
+            errors = [_error(found, u) for u in seen]
             powers = np.array([[_power(e), _power(self._made(k, e))] for k, e in enumerate(errors)])
             self._noise[name] = self._noise[name] + powers if name in self._noise else powers
 
@@ -156,13 +156,13 @@ class Trial:
         before, after = np.maximum(self._noise[name].T, 1e-30)
         return float((after / before / np.maximum(self._signal, 1e-30)).sum())
 
-    def _rows(self, layer: Layer, values: np.ndarray) -> np.ndarray:
-        wanted = -(-_ROWS // max(1, len(values)))
+    def _patches(self, layer: Layer, values: np.ndarray) -> np.ndarray:
+        wanted = -(-_PATCHES // max(1, len(values)))
         return patches(layer, values, spread_places(layer, values, wanted, np.arange(len(values))))
 
-    def _made(self, reader: int, rows: np.ndarray) -> np.ndarray:
-        """What a reader makes of rows, offsets aside."""
-        return np.asarray(np.matmul(rows, self.readers[reader][1].transpose(0, 2, 1)))
+    def _made(self, reader: int, seen: np.ndarray) -> np.ndarray:
+        """What a reader makes of patches, offsets aside."""
+        return np.asarray(np.matmul(seen, self.readers[reader][1].transpose(0, 2, 1)))
 
 
 def _power(values: np.ndarray) -> float:
