@@ -51,8 +51,9 @@ def tidy(model: Model) -> None:
     if done:
         _rebuild(model.graph, keep, renamed)
         after = index_of(model)
+        unused = [n for n in model.weights if not after.uses[n] and (before[n] or n in made)]
         _drop_values(model.graph, there - after.place.keys())
-        for name in [n for n in model.weights if not after.uses[n] and (before[n] or n in made)]:
+        for name in unused:
             del model.weights[name]
         model.notes += _notes(done)
 
