@@ -15,8 +15,8 @@ from ...graph.layers import Layers, Unused
 from ...graph.model import Model
 from ...graph.nodes import reads
 from ...graph.traits import Trait, has
+from ..patterns import chosen_nodes
 from ..precision.layout import independent
-from ..rewrite.edit import chosen_nodes
 
 LEAST_WEIGHTS = 1024
 """Smaller layers save less than the names of the nodes that decode them take."""

@@ -9,8 +9,9 @@ import numpy as np
 from ...graph.errors import NothingChanged, UsageError
 from ...graph.io.opset import raise_opset
 from ...graph.model import Model
+from ..patterns import chosen_nodes
 from ..precision.result import Result
-from ..rewrite.edit import Outcome, chosen_nodes
+from ..rewrite.edit import Outcome
 from .scheme import SCHEMES, BitNote, Job, Scheme
 from .storage.inline import inlined
 from .trained.forms import stored_bits

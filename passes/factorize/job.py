@@ -21,6 +21,7 @@ from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import renormalized
+from ..patterns import chosen_nodes
 from ..proof import real_inputs
 from ..simplify import Names
 from .candidates import Option, Rules, option, options_of
@@ -33,7 +34,7 @@ from .plan import Picked, Plan, costs_of, counted, unreachable
 from .ready import ready, without_idle_biases
 from .rewrite import apply, split
 from .schemes.scheme import SCHEMES
-from .sites import Unit, Whole, by_name, chosen, find
+from .sites import Unit, Whole, by_name, find
 from .statistics import NOISE_STRENGTH, STRENGTH
 from .walk import Done, in_one_walk
 from .walk import by_weights as split_by_weights
@@ -69,7 +70,8 @@ class Job:
         whole = cost(source)
         self.before = Amounts.counted(whole, file_bytes(source))
         units, self.whole = find(self.model)
-        allowed = chosen(units, self.whole, asked.include, asked.exclude)
+        wanted = chosen_nodes(self.model, asked.include, asked.exclude)
+        allowed = {k for k, unit in enumerate(units) if any(wanted[site.place] for site in unit.sites)}
         self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}
         amount = "params" if asked.target in ("params", "size") else "macs"
         rules = Rules(asked.schemes, asked.align, asked.min_gain, amount, blind=context.data is None)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -144,43 +143,6 @@ def _site(model: Model, shapes: Shapes, layer: Layer) -> Site | str:
     if layer.window is not None and x is not None and y is not None:
         return site(in_size=tuple(x[2:]), out_size=tuple(y[2:]), rows=x[0])
     return site(rows=prod(y) // layer.outputs if y is not None else 1)
-
-
-def chosen(units: Sequence[Unit], whole: Sequence[Whole], include: Sequence[str], exclude: Sequence[str]) -> set[int]:
-    """Numbers of the units that the patterns allow.
-
-    A pattern is a name (of a node or its weight), an operator type, or ``re:`` and a regular expression.
-
-    Raises:
-        UsageError: a pattern matches nothing.
-    """
-    names = [{u.weight, u.site.op, *(s.name for s in u.sites)} for u in units]
-    also = [{w.name, w.op} for w in whole]
-    wanted = _matching(include, names, also) if include else set(range(len(units)))
-    return wanted - _matching(exclude, names, also)
-
-
-def _matching(patterns: Iterable[str], names: Sequence[set[str]], also: Sequence[set[str]]) -> set[int]:
-    found: set[int] = set()
-    for pattern in patterns:
-        match = _matcher(pattern)
-        hits = {k for k, words in enumerate(names) if any(match(w) for w in words)}
-        if not hits and not any(match(w) for words in also for w in words):
-            raise UsageError(
-                f"pattern {pattern!r} matches no layer, weight or operator type",
-                fix="list the layers with: intaglio inspect MODEL",
-            )
-        found |= hits
-    return found
-
-
-def _matcher(pattern: str) -> Callable[[str], object]:
-    if not pattern.startswith("re:"):
-        return pattern.__eq__
-    try:
-        return re.compile(pattern[3:]).search
-    except re.error as error:
-        raise UsageError(f"{pattern!r} is no regular expression", why=str(error)) from error
 
 
 def by_name(units: Sequence[Unit], name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,22 +15,19 @@ from ...graph.coupling.certificate import check, too_short
 from ...graph.coupling.solve import BoolArray
 from ...graph.index import index_of
 from ...graph.nodes import display_name
-from ..patterns import matching
+from ..patterns import chosen
 from .weights import Scores
 
 
 def eligible(coupling: Coupling, *, include: Sequence[str], exclude: Sequence[str], exact_only: bool) -> list[int]:
     """Numbers of the groups that may be pruned: prunable, and as the patterns say.
 
-    A pattern is a name (of a group, a node or a tensor), an operator type, or ``re:`` and a regular expression.
-
     Raises:
         UsageError: a pattern matches nothing.
     """
     readers = _readers(coupling) if include or exclude else {}
     names = [_names(readers, group) for group in coupling.groups]
-    wanted = _matching(include, names) if include else set(range(len(names)))
-    wanted -= _matching(exclude, names)
+    wanted = chosen(names, include, exclude)
     groups = coupling.groups
     return [k for k in sorted(wanted) if groups[k].prunable and (groups[k].exact or not exact_only)]
 
@@ -52,12 +49,6 @@ def _readers(coupling: Coupling) -> dict[str, list[onnx.NodeProto]]:
         nodes = [index.nodes[place] for place in index.readers(name)]
         readers[coupling.prepared.base.get(name, name)] += nodes
     return readers
-
-
-def _matching(patterns: Iterable[str], names: Sequence[set[str]]) -> set[int]:
-    return matching(
-        patterns, names, kinds="group, node, tensor or operator type", fix="list the names with: intaglio groups MODEL"
-    )
 
 
 def one_direction(coupling: Coupling, numbers: Sequence[int], axis: str) -> list[int]:

@@ -11,8 +11,7 @@ import onnx
 
 from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.nodes import display_name, replace_nodes
-from ..patterns import matching
+from ...graph.nodes import replace_nodes
 from ..simplify.names import Names
 
 
@@ -28,22 +27,6 @@ class Outcome:
     @property
     def changed(self) -> bool:
         return bool(self.done)
-
-
-def chosen_nodes(model: Model, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[bool]:
-    """Whether patterns ask for each node: its name, its type, or that of a tensor it reads or makes.
-
-    Raises:
-        UsageError: a pattern matches nothing.
-    """
-    nodes = model.graph.node
-    if not include and not exclude:
-        return [True] * len(nodes)
-    names = [{display_name(n), n.op_type, *n.input, *n.output} - {""} for n in nodes]
-    told = {"kinds": "node, tensor or operator type", "fix": "list the names with: intaglio inspect MODEL"}
-    wanted = matching(include, names, **told) if include else set(range(len(nodes)))
-    wanted -= matching(exclude, names, **told)
-    return [k in wanted for k in range(len(nodes))]
 
 
 class Edit:

@@ -96,7 +96,7 @@ def test_factorized_models_can_be_pruned_and_pruned_ones_factorized(intaglio: Co
         (("--rank", "conv=0"), 2, "cannot read --rank"),
         (("--rank", "no-such=4"), 2, "no layer 'no-such'"),
         (("--macs", "0.5", "--scheme", "spatail"), 2, "did you mean spatial"),
-        (("--macs", "0.5", "--exclude", "no-such"), 2, "matches no layer"),
+        (("--macs", "0.5", "--exclude", "no-such"), 2, "matches no group, node"),
         (("--macs", "0.5", "--samples", "4"), 2, "says nothing without"),
         (("--macs", "0.5", "--dialect", "noise", "--data", CALIB), 2, "runs without data"),
         (("--macs", "0.5", "--dialect", "nois"), 2, "is not known"),

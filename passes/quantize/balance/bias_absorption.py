@@ -19,7 +19,8 @@ from ....graph.model import Model
 from ....graph.nodes import attribute
 from ....graph.traits import Trait, has, has_any
 from ...calibration.normal.moments import Floats
-from ...rewrite.edit import Outcome, chosen_nodes
+from ...patterns import chosen_nodes
+from ...rewrite.edit import Outcome
 from .paths import Graph, Pair
 
 

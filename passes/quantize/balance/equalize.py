@@ -24,7 +24,8 @@ from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard, replace_nodes
 from ...calibration.normal.moments import Floats, moments
-from ...rewrite.edit import Outcome, chosen_nodes
+from ...patterns import chosen_nodes
+from ...rewrite.edit import Outcome
 from .paths import Graph, Pair
 
 SWEEPS = 40

@@ -32,7 +32,8 @@ from ....measure.data.source import DataSource
 from ...calibration.normal.moments import Floats
 from ...calibration.runner import collect
 from ...calibration.statistics import Range
-from ...rewrite.edit import Edit, Outcome, chosen_nodes
+from ...patterns import chosen_nodes
+from ...rewrite.edit import Edit, Outcome
 from .paths import KEEP_FACTORS, Graph
 
 _LEAST = 1e-5

@@ -16,9 +16,10 @@ from ....graph.index import index_of
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
+from ...patterns import chosen_nodes
 from ...precision.decibels import sqnr_db
 from ...precision.result import LayerNote, Result
-from ...rewrite.edit import Edit, Outcome, chosen_nodes
+from ...rewrite.edit import Edit, Outcome
 from ..prepare import prepared
 from ..scheme import SCHEMES, Job
 

@@ -17,8 +17,9 @@ import onnx
 from ....graph.index import Index, index_of
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name
+from ...patterns import chosen_nodes
 from ...precision.decibels import sqnr_db
-from ...rewrite.edit import Edit, Outcome, chosen_nodes
+from ...rewrite.edit import Edit, Outcome
 from .types import FLOAT, HALF, Operands, half_operands
 
 LARGEST = float(np.finfo(np.float16).max)

@@ -26,9 +26,10 @@ from ....graph.layers import LEFT, STACK, Layers
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard
 from ....graph.traits import Trait, has
+from ...patterns import chosen_nodes
 from ...precision.grid import TINY, WEIGHTS8, Grid
 from ...precision.result import LayerNote, Result
-from ...rewrite.edit import Edit, Outcome, chosen_nodes
+from ...rewrite.edit import Edit, Outcome
 from ..prepare import prepared
 from ..scheme import SCHEMES, Job
 

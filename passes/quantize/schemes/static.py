@@ -23,9 +23,10 @@ from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.runner import required
 from ...calibration.samples import PATCHES
 from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
+from ...patterns import chosen_nodes
 from ...precision.grid import Affine, Grid, Quantized
 from ...precision.result import LayerNote, Result
-from ...rewrite.edit import Outcome, chosen_nodes
+from ...rewrite.edit import Outcome
 from ..balance.biases import roomy, store_biases
 from ..placement.insert import insert
 from ..placement.placement import Placement, place

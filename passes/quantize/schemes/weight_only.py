@@ -19,10 +19,11 @@ from ....graph.nodes import display_name
 from ....graph.traits import Trait, has
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.walk import Walked, round_in_turn, round_plainly
+from ...patterns import chosen_nodes
 from ...precision.grid import Grid, Quantized
 from ...precision.layout import fitting_block, independent
 from ...precision.result import LayerNote, Result
-from ...rewrite.edit import Outcome, chosen_nodes
+from ...rewrite.edit import Outcome
 from ...rounding.problem import Problem
 from ..prepare import Prepared, prepared
 from ..rounding.auto import BLIND

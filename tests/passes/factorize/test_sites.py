@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from intaglio.graph.errors import UsageError
 from intaglio.graph.model import Model
 from intaglio.measure.run.inputs import random_inputs
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.factorize import SCHEMES
 from intaglio.passes.factorize.rewrite import apply, split
-from intaglio.passes.factorize.sites import chosen, find
+from intaglio.passes.factorize.sites import find
 from intaglio.passes.simplify import Names
 from tests.passes.parsed import parsed
 
@@ -76,16 +74,3 @@ def test_weights_of_eight_bits_are_listed() -> None:
         s=np.array(0.5, np.float32),
     )
     assert "computed by DequantizeLinear" in reasons(model)["Conv"]
-
-
-def test_patterns_choose_and_a_pattern_that_matches_nothing_is_an_error() -> None:
-    model = parsed(
-        "float[3, 8] x", "float[3, 8] y", "float[8, 8] w, float[8, 8] v", "h = MatMul(x, w)\ny = MatMul(h, v)"
-    )
-    units, whole = find(model)
-    assert chosen(units, whole, ("w",), ()) == {0}
-    assert chosen(units, whole, (), ("re:^v$",)) == {0}
-    assert chosen(units, whole, ("MatMul",), ()) == {0, 1}
-    for pattern in ("nothing", "re:("):
-        with pytest.raises(UsageError):
-            chosen(units, whole, (pattern,), ())

@@ -199,7 +199,7 @@ def test_patterns_choose_nodes() -> None:
     assert list(dynamic_int8(model, include=["q0", "re:^k"], smallest=64).done) == ["q0", "k0", "k1"]
     left = dynamic_int8(model, exclude=["Gemm", "narrow0_weight"], smallest=64).skipped
     assert left == {"narrow0": "it is excluded", "head": "it is excluded"}
-    with pytest.raises(UsageError, match="matches no node"):
+    with pytest.raises(UsageError, match="matches no group, node"):
         dynamic_int8(model, exclude=["nothing"])
 
 

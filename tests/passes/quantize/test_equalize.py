@@ -243,7 +243,7 @@ def test_patterns_choose_pairs() -> None:
     name = next(iter(every.done))
     assert name not in equalize(model, exclude=[name]).done
     assert "excluded" in equalize(model, exclude=[name]).skipped[name]
-    with pytest.raises(UsageError, match="matches no node"):
+    with pytest.raises(UsageError, match="matches no group, node"):
         equalize(model, include=["nothing"])
 
 

@@ -191,7 +191,7 @@ def test_patterns_choose_nodes() -> None:
     assert left == {"LayerNormalization", "Gemm", "ReduceMean"}  # the last one stands alone then
     well_typed(done.model)
     close(model, done.model, {"x": tokens(2)}, 40)
-    with pytest.raises(UsageError, match="matches no node"):
+    with pytest.raises(UsageError, match="matches no group, node"):
         float16(model, include=["nothing"])
 
 

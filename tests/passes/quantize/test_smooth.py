@@ -138,5 +138,5 @@ def test_options_are_checked_and_patterns_choose_layers() -> None:
     done = smooth(model, data_for(model, x=x), exclude=["k0"])
     assert "excluded" in done.skipped["q0"]
     assert "wide0" in done.done
-    with pytest.raises(UsageError, match="matches no node"):
+    with pytest.raises(UsageError, match="matches no group, node"):
         smooth(model, data_for(model, x=x), include=["nothing"])
