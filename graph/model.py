@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 
+from .lazy import lazily
 from .traits import DEFAULT_DOMAINS
+
+_surgeon = lazily(__name__, dict.fromkeys(("to_graphsurgeon", "from_graphsurgeon"), "..surgeon"))
+"""It loads and saves models, so it stands above them."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,12 @@ class Model:
 
     def to_graphsurgeon(self) -> Any:
         """This model as an ``onnx_graphsurgeon.Graph`` to edit, with its weights; a copy."""
-        from .surgeon import to_graphsurgeon
-
-        return to_graphsurgeon(self)
+        return _surgeon("to_graphsurgeon")(self)
 
     def from_graphsurgeon(self, graph: Any) -> Model:
         """This model as ``graph``, which was made of it and edited, says it should be.
 
         All that was not edited stays as it was, byte by byte, with what such a graph cannot hold.
         """
-        from .surgeon import from_graphsurgeon
-
-        return from_graphsurgeon(graph, self)
+        edited: Model = _surgeon("from_graphsurgeon")(graph, self)
+        return edited

@@ -97,7 +97,6 @@ def test_arrows_point_one_way() -> None:
     assert wrong == []
 
 
-@pytest.mark.xfail(reason="what is left is being cut")
 def test_no_imports_run_in_circles() -> None:
     graph = imports()
     assert circles({module: targets for module, targets in graph.items() if module not in LAZY}) == []
@@ -130,7 +129,6 @@ def test_imports_inside_the_package_are_relative() -> None:
     assert absolute == []
 
 
-@pytest.mark.xfail(reason="what is left is being cut")
 def test_no_function_is_longer_than_a_screen() -> None:
     programs = [f for folder in ("benchmarks", "docs", "examples") for f in (ROOT / folder).rglob("*.py")]
     long = {}
