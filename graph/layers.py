@@ -6,6 +6,7 @@ left alone takes the reason from here, so that it is the same everywhere.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,6 +68,15 @@ class Layers:
     @cached_property
     def by_output(self) -> dict[str, Layer]:
         return {one.output: one for one in self.weighted if not one.unfit}
+
+    @property
+    def told(self) -> str:
+        """Why weights are not used, for a user; empty where all are."""
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for one in self.unused:
+            names[one.reason].append(f"{one.op} {one.name!r}")
+        most = [f"{n[0]}{f' and {len(n) - 1} more' if n[1:] else ''}: {reason}" for reason, n in names.items()]
+        return "; ".join(most[:4]) + (f"; and {len(most) - 4} more reasons" if most[4:] else "")
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.by_output.values())

@@ -126,7 +126,7 @@ def _footprints(solved: Solved) -> _Footprints:
 def _standing(solved: Solved, labels: list[IntArray], units: csr_array) -> csr_array:
     """How many entries of each labelled axis each unit takes. Shapes: (units, axes)."""
     if not labels:
-        return csr_array((units.shape[1], 0))
+        return scipy.sparse.csr_array((units.shape[1], 0))
     where = np.repeat(np.arange(len(labels)), [len(x) for x in labels])
     classes = solved.solution.classes[np.concatenate(labels)]
     standing = scipy.sparse.csr_array((np.ones(len(where)), (classes, where)), shape=(units.shape[0], len(labels)))

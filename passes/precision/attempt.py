@@ -84,11 +84,10 @@ def _noise(result: Result, data: DataSource | None) -> dict[str, float]:
 
 
 def _nothing(result: Result, done: str) -> NothingChanged:
-    unused = Layers(result.reference).unused
-    reasons = sorted({*result.outcome.skipped.values()} or {one.reason for one in unused})
+    reasons = "; ".join(sorted(set(result.outcome.skipped.values()))[:4])
     return NothingChanged(
         f"nothing was {done}",
-        why="; ".join(reasons[:4]) or "the model has no layers with constant weights",
+        why=reasons or Layers(result.reference).told or "the model has no layers with constant weights",
         fix="see what the model is made of with: intaglio inspect MODEL; check --include and --exclude",
     )
 
