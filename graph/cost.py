@@ -176,7 +176,7 @@ def node_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
 
 def node_bops(node: onnx.NodeProto, shapes: Shapes) -> int | None:
     """Multiply-accumulates of one bit with another in one node, None where a shape is not known."""
-    if bit_operator(node) is None:
+    if not has(node, Trait.ON_BITS):
         return 0
     if any(name and name not in shapes.dims for name in (*node.input, *node.output)):
         return None
@@ -275,7 +275,7 @@ def _size(name: str, shapes: Shapes) -> int:
 
 def _bodies(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Iterator[Model]:
     """The graphs that run inside a node, as models of their own: branches, loop bodies, a called function."""
-    if bit_operator(node) is not None:
+    if has(node, Trait.ON_BITS):
         return
     if not is_standard(node) and any((f.domain, f.name) == (node.domain, node.op_type) for f in model.proto.functions):
         yield _called(model, node, shapes)

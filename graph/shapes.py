@@ -132,7 +132,7 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
 
 def _needs_hint(node: onnx.NodeProto) -> bool:
     """Whether nobody but the file can say what shape the node's outputs have."""
-    return bit_operator(node) is None and not (is_standard(node) and onnx.defs.has(node.op_type))
+    return not has(node, Trait.ON_BITS) and not (is_standard(node) and onnx.defs.has(node.op_type))
 
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:

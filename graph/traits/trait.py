@@ -93,7 +93,7 @@ class Trait(Flag):
     """Computes with signs packed in bytes."""
     INTEGER_KERNEL = auto()
     """ONNX Runtime on CPU computes it in integers where it stands between DequantizeLinear and QuantizeLinear, for
-    some attributes at least."""
+    some attributes at least. Softmax, Where, GatherElements and ReduceMax could be too; quantization leaves them."""
     FLOAT_OUT = auto()
     """Its INTEGER_KERNEL can give floats: no QuantizeLinear is needed behind it."""
     ON_INTEGERS = auto()

@@ -9,8 +9,9 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from ....graph.bits import IN_BITS, bit_operator
+from ....graph.bits import IN_BITS
 from ....graph.nodes import is_standard, subgraphs
+from ....graph.traits import Trait, has
 
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 
@@ -35,7 +36,7 @@ def half_operands(node: onnx.NodeProto, opset: int, dtypes: Mapping[str, int]) -
     each variable of an output must be one of an input too: else an attribute says what it is. Operands that are
     float32 by definition, as the scales of Resize, stay so.
     """
-    if bit_operator(node):
+    if has(node, Trait.ON_BITS):
         return IN_BITS
     if not is_standard(node):
         return f"{node.domain} is no standard domain"

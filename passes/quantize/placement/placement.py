@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from ....graph.bits import IN_BITS, bit_operator
+from ....graph.bits import IN_BITS
 from ....graph.index import index_of
 from ....graph.layers import Layers, Unused
 from ....graph.model import Model
@@ -99,7 +99,7 @@ class _Work:
             return ""
         kernel = KERNELS.get(node.op_type) if is_standard(node) else None
         if kernel is None:
-            return IN_BITS if bit_operator(node) else "it has no integer kernel"
+            return IN_BITS if has(node, Trait.ON_BITS) else "it has no integer kernel"
         if not self.allowed[place]:
             return "left out by --include or --exclude"
         data = self._data(node, kernel)
