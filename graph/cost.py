@@ -65,13 +65,13 @@ class Cost:
         return self.macs + self.bops / BITS_A_MAC
 
 
-def cost(model: Model, shapes: Shapes | None = None) -> Cost:
-    """Count what ``model`` costs; ``shapes`` saves inferring them.
+def cost(model: Model) -> Cost:
+    """Count what ``model`` costs.
 
     Of an ``If`` the larger branch counts, of a ``Loop`` or ``Scan`` one turn. Peak memory is that of the tensors
     alive at once in the order of the nodes, none computed in place.
     """
-    known = shapes or index_of(model).shapes
+    known = index_of(model).shapes
     params = parameters(model, known)
     nodes: list[NodeCost] = []
     uncounted: list[str] = []

@@ -187,8 +187,9 @@ def _known_dims(model: Model, sizes: Mapping[str, int]) -> Mapping[str, tuple[in
 def sizes_of(inputs: Mapping[str, np.ndarray], model: Model) -> Callable[[str], int]:
     """What the symbolic dimensions are in these inputs, by the names that shape inference asks for."""
     sizes: dict[str, int] = {}
-    for value in model.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value") and value.name in inputs:
-                sizes[dim.dim_param or f"{value.name}.{axis}"] = inputs[value.name].shape[axis]
+    for value in (v for v in model.graph.input if v.name in inputs):
+        dims = zip(value.type.tensor_type.shape.dim, inputs[value.name].shape, strict=False)
+        for axis, (dim, length) in enumerate(dims):
+            if not dim.HasField("dim_value"):
+                sizes[dim.dim_param or f"{value.name}.{axis}"] = length
     return lambda name: sizes.get(name, 1)

@@ -13,6 +13,7 @@ from ...graph.errors import BadData, BadModel, UsageError
 from ...graph.index import index_of
 from ...graph.model import Model
 from ...measure.data.source import Batch, DataSource
+from ...measure.run.inputs import sizes_of
 from ...measure.run.running import Tick
 from ...measure.run.session import open_session, run
 from ...measure.run.tensor_specs import input_ports
@@ -215,15 +216,9 @@ def _check_names(model: Model, wanted: Mapping[str, object]) -> None:
 
 def run_bytes(model: Model, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Bytes of each tensor in a run on these inputs: by shape inference, and by running where that does not tell."""
-    symbols = {
-        dim: length
-        for port in input_ports(model)
-        for dim, length in zip(port.shape or (), inputs[port.name].shape, strict=False)
-        if isinstance(dim, str)
-    }
     sizes: dict[str, int] = {}
     try:
-        shapes = index_of(model).shapes_at(lambda symbol: symbols.get(symbol, 1))
+        shapes = index_of(model).shapes_at(sizes_of(inputs, model))
     except BadModel:
         shapes = None
     for name in names:

@@ -56,7 +56,7 @@ class Tally:
         model = self.coupling.model
         if not model.proto.functions and not any(next(subgraphs(n), None) for n in self.coupling.nodes):
             return 0
-        return cost(model, self.coupling.unit_shapes).params - sum(self.coupling.params.values())
+        return cost(model).params - sum(self.coupling.params.values())
 
     def _add_nodes(self) -> None:
         for index, terms in self.coupling.trace.shares.items():
