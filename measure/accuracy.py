@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from ..graph.errors import BadData, UsageError
 from ..graph.model import Model
@@ -68,6 +69,18 @@ def top1() -> Metric:
 def top5() -> Metric:
     """Share of samples whose label is among the five highest scores."""
     return TopK(5)
+
+
+class HighestScores(BaseModel):
+    """Options of ``topk``."""
+
+    k: int = Field(default=3, ge=1, description="how many of the highest scores count")
+
+
+@METRICS.register("topk", options=HighestScores)
+def topk(options: HighestScores) -> Metric:
+    """Share of samples whose label is among the k highest scores, such as topk:k=3."""
+    return TopK(options.k)
 
 
 @dataclass(frozen=True)

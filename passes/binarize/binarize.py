@@ -14,6 +14,7 @@ from ...graph.registry import owner
 from ...measure.efficiency import efficiency
 from ..base import PASSES, Context, Pass
 from ..change import Change
+from ..needs import check_needs
 from ..precision.attempt import attempted
 from ..precision.result import Result
 from .algorithms.binarizer import BINARIZERS
@@ -39,6 +40,8 @@ class Binarize(BinarizeOptions, Pass):
         """Binarize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel, TargetUnreachable."""
         context = context or Context()
         name, scheme = scheme_for(self.scheme, model)
+        if name in BINARIZERS:
+            check_needs(f"{BINARIZERS.kind} {name}", BINARIZERS.entry(name).needs, context)
         if self.activations != "float" and (name not in BINARIZERS or self.stored == "dense"):
             raise UsageError(
                 f"--activations {self.activations} goes with weights in bits alone, not with "

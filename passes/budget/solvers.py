@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from ...graph.errors import TargetUnreachable
 from ...graph.registry import Registry
@@ -78,7 +79,18 @@ def solve_greedy(items: Sequence[Item], limit: float) -> list[int]:
     return problem.answer(problem.greedy())
 
 
-SOLVERS.register("knapsack")(solve_exact)
+class Knapsack(BaseModel):
+    """Options of ``knapsack``."""
+
+    cells: int = Field(default=4000, ge=1, description="ranges of cost that are told apart where choices are very many")
+
+
+@SOLVERS.register("knapsack", options=Knapsack)
+def knapsack(items: Sequence[Item], limit: float, options: Knapsack) -> list[int]:
+    """The choice of least loss, by dynamic programming over costs."""
+    return solve_exact(items, limit, cells=options.cells)
+
+
 SOLVERS.register("greedy")(solve_greedy)
 
 

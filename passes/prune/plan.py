@@ -16,7 +16,8 @@ from .choose import Limits
 class Job:
     """One request. ``source`` is the model as the user gave it, ``coupling`` that of an equal one. ``cost`` says what a removal leaves, in the target's own unit; ``whole`` is what the original has.
 
-    ``target`` names the unit; with ``channels`` every group keeps the fraction ``keep`` of its own.
+    ``target`` names the unit; with ``channels`` every group keeps the fraction ``keep`` of its own. ``needs`` are
+    those of the criterion.
     """
 
     source: Model
@@ -34,6 +35,7 @@ class Job:
     solver: str = "knapsack"
     dialect: str | None = None
     mirror: bool = True
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

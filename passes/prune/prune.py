@@ -16,6 +16,7 @@ from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport, report
 from ..change import Change
+from ..needs import check_needs
 from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
@@ -96,6 +97,7 @@ class PruneChannels(PruneOptions, Pass):
         """What goes, by the criterion, and what is made up for it in what stays."""
         name = self._criterion(context)
         criterion, repair = CRITERIA[name], REPAIRS[self.repair or CRITERIA[name].repair]
+        check_needs(f"criterion {name}", CRITERIA.entry(name).needs, context)
         equal, notes = criterion.ready(model)
         coupling = analyse(equal)
         numbers = eligible(coupling, include=self.include, exclude=self.exclude, exact_only=self.exact_only)
@@ -165,6 +167,7 @@ class PruneChannels(PruneOptions, Pass):
             solver=self.solver,
             dialect=self.dialect,
             mirror=self.mirror,
+            needs=CRITERIA.entry(self._criterion(context)).needs,
         )
 
     def _plan(

@@ -11,6 +11,7 @@ from ...graph.coupling import Coupling, Removal
 from ...graph.errors import TargetUnreachable
 from ...graph.layers import Layers
 from .choose import Ranking
+from .inputs import collected
 from .plan import Choice, Job
 from .weights import GroupWeights, Scores, Weights
 
@@ -27,7 +28,7 @@ class Ranked:
 
     def __init__(self, score: Callable[[GroupWeights], Scores], job: Job) -> None:
         self.score, self.job = score, job
-        self.weights = Weights(job.coupling)
+        self.weights = Weights(job.coupling, collected(job.coupling, job.needs, job.context))
         self._last: Ranking | None = None
 
     def plan(self, limit: float) -> Removal:

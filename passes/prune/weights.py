@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from ...graph.bits import holds_signs
 from ...graph.coupling import Coupling, Group, Removal
 from ...graph.coupling.labels import IntArray, Why
+from ...graph.errors import IntaglioError
 from ...graph.index import index_of
 from ...graph.nodes import attribute
 from ...graph.traits import operator
+from .inputs import Inputs
 
 Role = Literal["out", "in", "scale", "shift", "other"]
 Scores = NDArray[np.float64]
@@ -42,6 +44,21 @@ class Member:
     node: int
     uses: float = 1.0
     gain: np.ndarray | None = field(default=None, repr=False)
+    seen: Inputs | None = field(default=None, repr=False)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the weights are multiplied with on calibration data, for roles ``in`` of criteria that need it.
+
+        Raises:
+            IntaglioError: nothing multiplies the weights with one tensor alone, as in recurrent cells.
+        """
+        if self.seen is None:
+            raise IntaglioError(
+                f"nothing is known of what {self.tensor!r} is multiplied with",
+                fix="choose another criterion, or leave out what reads it with --exclude",
+            )
+        return self.seen
 
     @property
     def rows(self) -> Scores:
@@ -77,8 +94,9 @@ class GroupWeights:
 class Weights:
     """Members of all groups of a coupling, found once."""
 
-    def __init__(self, coupling: Coupling) -> None:
-        self.coupling = coupling
+    def __init__(self, coupling: Coupling, inputs: Mapping[int, Inputs] | None = None) -> None:
+        """``inputs`` are what ``collected`` gives, where a criterion needs them."""
+        self.coupling, self.inputs = coupling, inputs or {}
         self._uses = self._count_uses()
         self._stands: dict[int, list[tuple[str, int, IntArray, IntArray]]] = defaultdict(list)
         self._place()
@@ -131,7 +149,13 @@ class Weights:
         gain = (
             gain[entries] if gain is not None and len(gain) == self.coupling.model.weights[name].shape[axis] else None
         )
-        return Member(name, axis, role, weight, entries, channel, len(group.atoms), node, uses, gain)
+        seen = self._seen(name, axis, entries) if role == "in" else None
+        return Member(name, axis, role, weight, entries, channel, len(group.atoms), node, uses, gain, seen)
+
+    def _seen(self, name: str, axis: int, entries: IntArray) -> Inputs | None:
+        labels = self.coupling.trace.axes[name][axis]
+        found = self.inputs.get(id(labels))
+        return None if found is None or isinstance(labels, Why) else found.at(entries, len(labels))
 
     def _count_uses(self) -> dict[str, tuple[int, float]]:
         """Constants in graph order: first node that reads each, and how often a run uses each weight.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import field_validator
 
 from ...graph.model import Model
+from ...graph.spec import spelled
 from ..base import PASSES, Context, Pass
 from ..change import Change
+from ..needs import check_needs
 from ..precision.attempt import attempted
 from .options import QuantizeOptions
 from .placement.kernels_used import Used, kernels_used
-from .scheme import Job, scheme_named
+from .rounding.rounding import ROUNDERS
+from .scheme import SCHEMES, Job, scheme_named
 
 
 @PASSES.register("quantize")
@@ -23,15 +27,18 @@ class Quantize(QuantizeOptions, Pass):
     name: ClassVar[str] = "quantize"
     doing: ClassVar[str] = "quantizing"
 
-    @field_validator("scheme")
+    @field_validator("scheme", mode="before")
     @classmethod
-    def _scheme(cls, name: str) -> str:
-        scheme_named(name)
-        return name
+    def _scheme(cls, spec: Any) -> Any:
+        if not isinstance(spec, (str, Mapping)):
+            return spec
+        scheme_named(spec)
+        return spelled(spec, SCHEMES.kind)
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Quantize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel."""
         context = context or Context()
+        check_needs(f"rounding {self.method}", ROUNDERS.entry(self.method).needs, context)
         scheme = scheme_named(self.scheme)
         job = Job(model, self, context)
         result, change = attempted(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ...graph.errors import UsageError
 from ...graph.model import Model
 from ...graph.registry import Registry
+from ...graph.spec import Spec
 from ..base import Context
 from ..precision.grid import Grid
 from ..precision.result import Result
@@ -52,8 +53,8 @@ def study(name: str) -> tuple[Grid, Grid] | None:
     return Grid(weights), Grid(activations, signed=False)
 
 
-def scheme_named(name: str) -> Scheme:
+def scheme_named(spec: Spec) -> Scheme:
     """Raises UsageError for a name that stands for nothing; lists near ones."""
-    if study(name) is not None and name not in SCHEMES:
+    if isinstance(spec, str) and study(spec) is not None and spec not in SCHEMES:
         return SCHEMES["wXaY"]
-    return SCHEMES[name]
+    return SCHEMES[spec]

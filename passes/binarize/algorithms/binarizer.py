@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ....graph.layer import Floats
 from ....graph.registry import Registry
 from ...calibration.walk import row_costs
+from ...needs import GRADIENTS, SECOND_MOMENTS
 from .codes import Code, parts_of
 
 
@@ -91,7 +92,11 @@ class Binarizer:
 _NORMAL, _LAPLACE = float(np.sqrt(2 / np.pi)), float(np.sqrt(0.5))
 
 BINARIZERS: Registry[Binarizer] = Registry(
-    "binarization", "intaglio.binarizers", "intaglio.passes.binarize.algorithms", of=Binarizer
+    "binarization",
+    "intaglio.binarizers",
+    "intaglio.passes.binarize.algorithms",
+    of=Binarizer,
+    offers=(SECOND_MOMENTS, GRADIENTS),
 )
 
 

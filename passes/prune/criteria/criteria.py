@@ -12,10 +12,11 @@ from functools import partial
 from zlib import crc32
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ....graph.model import Model
 from ....graph.registry import Registry
+from ...needs import NEEDS
 from ..plan import Job, Planner
 from ..ranked import Ranked
 from ..weights import GroupWeights, Member, Scores
@@ -56,7 +57,9 @@ class Scored(Criterion):
         return Ranked(self, job)
 
 
-CRITERIA: Registry[Criterion] = Registry("criterion", "intaglio.criteria", "intaglio.passes.prune", of=Criterion)
+CRITERIA: Registry[Criterion] = Registry(
+    "criterion", "intaglio.criteria", "intaglio.passes.prune", of=Criterion, offers=NEEDS
+)
 
 
 def criterion(
@@ -93,6 +96,18 @@ def l2(group: GroupWeights) -> Scores:
     Source: Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900.
     """
     return group.mean(lambda rows: np.square(rows).sum(axis=1), "out", "in", "scale")
+
+
+class Norm(BaseModel):
+    """Options of ``norm``."""
+
+    p: float = Field(default=1.0, gt=0, le=64, description="power of each absolute weight")
+
+
+@criterion("norm", options=Norm)
+def norm(group: GroupWeights, options: Norm) -> Scores:
+    """Sum of powers of absolute weights: l1 and l2 with another power, such as norm:p=0.5."""
+    return group.mean(lambda rows: (np.abs(rows) ** options.p).sum(axis=1), "out", "in", "scale")
 
 
 @criterion("bn-scale")

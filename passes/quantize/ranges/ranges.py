@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from ....graph.registry import Registry
 from ...calibration.statistics import Histogram
@@ -18,7 +19,6 @@ RANGES: Registry[RangeMethod] = Registry("range", "intaglio.ranges", "intaglio.p
 
 BINS = 4096
 """Of the histograms: a power of two covers the values, so that one side has at least a quarter of them."""
-_SHARE = 0.9999
 _PARTS = np.geomspace(1 / 64, 1.0, 25)
 """Parts of the full range that are tried, then more of them around the best."""
 _FINER = 12
@@ -32,17 +32,23 @@ def minmax(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
     return histogram.minimum, histogram.maximum
 
 
-@RANGES.register("percentile")
-def percentile(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
-    """All but one of ten thousand values.
+class Percentile(BaseModel):
+    """Options of ``percentile``."""
+
+    share: float = Field(default=0.9999, gt=0.5, le=1, description="fraction of the values that the range holds")
+
+
+@RANGES.register("percentile", options=Percentile)
+def percentile(histogram: Histogram, grid: Grid, symmetric: bool, options: Percentile) -> Range:
+    """All but one of ten thousand values, or of another share.
 
     Source: McKinstry et al., "Discovering Low-Precision Networks Close to Full-Precision Networks for Efficient
     Embedded Inference", 2018, arXiv:1809.04191.
     """
     if symmetric:
-        reach = histogram.quantile(_SHARE, magnitude=True)
+        reach = histogram.quantile(options.share, magnitude=True)
         return -reach, reach
-    beyond = (1 - _SHARE) / (1 if histogram.minimum >= 0 or histogram.maximum <= 0 else 2)
+    beyond = (1 - options.share) / (1 if histogram.minimum >= 0 or histogram.maximum <= 0 else 2)
     low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
     return (
         histogram.quantile(beyond) if low < 0 else low,

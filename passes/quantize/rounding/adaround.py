@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from ...precision.grid import Floats, Quantized, spread
 from ...rounding.problem import Problem
@@ -19,7 +20,6 @@ from .nearest import mse
 from .rounding import ROUNDERS
 
 AnyFloats = NDArray[Any]
-STEPS = 1000
 _LEAST_STEPS = 100
 _BUDGET = 2e11
 """Floating-point operations of one layer: wide layers take fewer steps."""
@@ -37,8 +37,14 @@ _STRETCH, _SHIFT = 1.2, -0.1
 """The sigmoid is stretched so that both ends are reached, as in the paper."""
 
 
-@ROUNDERS.register("adaround")
-def adaround(problem: Problem) -> Quantized:
+class AdaRound(BaseModel):
+    """Options of ``adaround``."""
+
+    steps: int = Field(default=1000, ge=1, description="of the descent, at most: wide layers take fewer")
+
+
+@ROUNDERS.register("adaround", options=AdaRound)
+def adaround(problem: Problem, options: AdaRound) -> Quantized:
     """Learn for each weight whether to round up or down, then descend; slow, and mostly the best. Needs data.
 
     Source: Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020, arXiv:2004.10568.
@@ -54,9 +60,8 @@ def adaround(problem: Problem) -> Quantized:
     floor = np.floor(problem.wanted / scale)
     up = np.empty(floor.shape, bool)
     for g, hessian in enumerate(problem.hessian):
-        up[g] = _learned(
-            problem.wanted[g], hessian, scale[g], floor[g], problem.grid.low - zero[g], problem.grid.high - zero[g]
-        )
+        low, high = problem.grid.low - zero[g], problem.grid.high - zero[g]
+        up[g] = _learned(problem.wanted[g], hessian, scale[g], floor[g], low, high, options.steps)
     learned = Steps(steps.scale, steps.zero).of(
         problem, np.clip(floor + up + zero, problem.grid.low, problem.grid.high)
     )
@@ -64,7 +69,13 @@ def adaround(problem: Problem) -> Quantized:
 
 
 def _learned(
-    wanted: AnyFloats, hessian: AnyFloats, scale: AnyFloats, floor: AnyFloats, low: AnyFloats, high: AnyFloats
+    wanted: AnyFloats,
+    hessian: AnyFloats,
+    scale: AnyFloats,
+    floor: AnyFloats,
+    low: AnyFloats,
+    high: AnyFloats,
+    steps: int,
 ) -> np.ndarray:
     """Which weights go up. Shapes: hessian (columns, columns), all others (outputs, columns)."""
     part = np.clip(wanted / scale - floor, 0.0, 1.0)
@@ -76,7 +87,7 @@ def _learned(
     unit = np.where(unit > 0, unit, 1.0).astype(np.float32)
     wanted, scale, floor, low, high = (np.asarray(a, np.float32) for a in (wanted, scale, floor, low, high))
     mean, power = np.zeros_like(v), np.zeros_like(v)
-    count = int(np.clip(_BUDGET / (2.0 * len(v) * len(h) ** 2 + 1), _LEAST_STEPS, STEPS))
+    count = int(np.clip(_BUDGET / (2.0 * len(v) * len(h) ** 2 + 1), _LEAST_STEPS, steps))
     for step in range(count):
         sigmoid = scipy.special.expit(v)
         soft = np.clip(_STRETCH * sigmoid + _SHIFT, 0.0, 1.0)

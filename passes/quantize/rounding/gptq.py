@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from ...precision.grid import Floats, Quantized, spread
 from ...rounding.columns import DAMP, choose_columns
@@ -12,8 +13,14 @@ from ...rounding.steps import Steps, searched
 from .rounding import ROUNDERS
 
 
-@ROUNDERS.register("gptq")
-def gptq(problem: Problem) -> Quantized:
+class Gptq(BaseModel):
+    """Options of ``gptq``."""
+
+    damp: float = Field(default=DAMP, gt=0, description="added to the Hessian's diagonal, relative to its mean")
+
+
+@ROUNDERS.register("gptq", options=Gptq)
+def gptq(problem: Problem, options: Gptq) -> Quantized:
     """GPTQ, largest inputs first: columns still to be rounded make up for those that are. Needs data.
 
     Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR
@@ -21,7 +28,9 @@ def gptq(problem: Problem) -> Quantized:
     rounded, as in the authors' ``static-groups``: blocks lose their order to the descending diagonal.
     """
     steps = searched(problem)
-    return steps.quantized(problem) if problem.hessian is None else successive(problem, problem.hessian, steps)
+    if problem.hessian is None:
+        return steps.quantized(problem)
+    return successive(problem, problem.hessian, steps, options.damp)
 
 
 def successive(problem: Problem, hessian: Floats, steps: Steps, damp: float = DAMP) -> Quantized:

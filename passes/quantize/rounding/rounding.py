@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ....graph.registry import Registry
+from ...needs import GRADIENTS, SECOND_MOMENTS
 from ...precision.grid import Floats, Grid, Quantized
 from ...rounding.problem import Problem
 
@@ -17,7 +18,9 @@ class Rounder(Protocol):
     def __call__(self, problem: Problem, /) -> Quantized: ...
 
 
-ROUNDERS: Registry[Rounder] = Registry("rounding", "intaglio.rounders", "intaglio.passes.quantize")
+ROUNDERS: Registry[Rounder] = Registry(
+    "rounding", "intaglio.rounders", "intaglio.passes.quantize.rounding", offers=(SECOND_MOMENTS, GRADIENTS)
+)
 
 
 def cheapest(problem: Problem, names: Sequence[str]) -> tuple[str, Quantized]:

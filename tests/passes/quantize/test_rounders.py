@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from intaglio.passes.precision.grid import Grid, Quantized, spread
-from intaglio.passes.quantize.rounding.adaround import adaround
 from intaglio.passes.quantize.rounding.auto import best
-from intaglio.passes.quantize.rounding.descent import descend, descent
-from intaglio.passes.quantize.rounding.gptq import gptq, successive
+from intaglio.passes.quantize.rounding.descent import descend
+from intaglio.passes.quantize.rounding.gptq import successive
 from intaglio.passes.quantize.rounding.nearest import mse, nearest
 from intaglio.passes.quantize.rounding.rounding import ROUNDERS
 from intaglio.passes.rounding.problem import Problem
@@ -189,10 +188,10 @@ def test_weighted_scales_follow_the_columns_that_count() -> None:
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_each_method_lowers_the_error_of_a_layer(block: int, bits: int) -> None:
     p = problem(2, 16, 64, Grid(bits), block=block)
-    costs = [total(p, f(p)) for f in (nearest, mse, gptq, descent)]
+    costs = [total(p, ROUNDERS[name](p)) for name in ("nearest", "mse", "gptq", "descent")]
     assert costs == sorted(costs, reverse=True)
     assert costs[2] < 0.75 * costs[1]
-    assert total(p, adaround(p)) < costs[2]
+    assert total(p, ROUNDERS["adaround"](p)) < costs[2]
 
 
 def test_gptq_is_the_papers_algorithm() -> None:
@@ -219,7 +218,7 @@ def test_gptq_is_the_papers_algorithm() -> None:
 def test_descent_never_makes_a_row_worse(block: int, symmetric: bool) -> None:
     for seed in range(5):
         p = problem(2, 8, 30, Grid(2), block=block, symmetric=symmetric, seed=seed)
-        for start in (nearest(p), mse(p), gptq(p)):
+        for start in (nearest(p), mse(p), ROUNDERS["gptq"](p)):
             q = descend(p, start)
             check(p, q)
             assert (p.cost(q.floats()) <= p.cost(start.floats()) * (1 + 1e-9)).all()
@@ -227,7 +226,7 @@ def test_descent_never_makes_a_row_worse(block: int, symmetric: bool) -> None:
 
 def test_after_descent_no_single_change_helps() -> None:
     p = problem(1, 4, 16, Grid(3))
-    q = descend(p, gptq(p), sweeps=50)
+    q = descend(p, ROUNDERS["gptq"](p), sweeps=50)
     cost = p.cost(q.floats())[0]
     for j, way in product(range(16), (-1, 1)):
         moved = q.integers.copy()
@@ -238,7 +237,7 @@ def test_after_descent_no_single_change_helps() -> None:
 
 def test_scales_are_those_of_least_error_for_their_integers() -> None:
     p = problem(1, 4, 16, Grid(3))
-    q = descend(p, gptq(p), sweeps=50)
+    q = descend(p, ROUNDERS["gptq"](p), sweeps=50)
     for factor in (0.999, 1.001):
         moved = Quantized(q.grid, q.integers, q.scale * factor)
         assert (p.cost(moved.floats()) >= p.cost(q.floats()) * (1 - 1e-6)).all()

@@ -1,0 +1,150 @@
+"""What calibration data make of the tensors that weights are multiplied with, for criteria that need it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...graph.coupling import Coupling
+from ...graph.coupling.labels import Axes, IntArray, Why
+from ...graph.errors import IntaglioError
+from ...graph.index import index_of
+from ..base import Context
+from ..calibration.runner import collect, required
+from ..calibration.statistics import Mean, SecondMoment, Statistic
+from ..needs import ACTIVATIONS, MEANS, SECOND_MOMENTS, VARIANCES
+
+Floats = NDArray[np.float64]
+_POSITIONS = 4096
+"""Of a sample of activations."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a layer reads at the entries of a weight's axis. Only what was declared as needed is there."""
+
+    known: Mapping[str, Floats] = field(repr=False)
+
+    @property
+    def means(self) -> Floats:
+        """Shapes: (entries,)."""
+        return self._of(MEANS)
+
+    @property
+    def variances(self) -> Floats:
+        """Shapes: (entries,)."""
+        return self._of(VARIANCES)
+
+    @property
+    def second_moments(self) -> Floats:
+        """About zero. Shapes: (entries, entries)."""
+        return self._of(SECOND_MOMENTS)
+
+    @property
+    def activations(self) -> Floats:
+        """Values at some positions. Shapes: (positions, entries)."""
+        return self._of(ACTIVATIONS)
+
+    def at(self, entries: NDArray[np.int64], length: int) -> Inputs:
+        """At some entries of an axis of that length; the groups of a grouped convolution, which share it, averaged."""
+        known = {
+            need: _mean(values, length)[..., entries] for need, values in self.known.items() if need != SECOND_MOMENTS
+        }
+        if SECOND_MOMENTS in self.known:
+            known[SECOND_MOMENTS] = _within_groups(self.known[SECOND_MOMENTS], length)[np.ix_(entries, entries)]
+        return Inputs(known)
+
+    def _of(self, need: str) -> Floats:
+        if need not in self.known:
+            raise IntaglioError(
+                f"a criterion looks at {need} of what layers read, and did not say that it needs them",
+                fix=f'register it with needs=("{need}",)',
+            )
+        return self.known[need]
+
+
+@dataclass
+class Sample:
+    """The first positions of a tensor, one channel a column."""
+
+    axis: int
+    parts: list[Floats] = field(default_factory=list)
+
+    def add(self, values: np.ndarray) -> None:
+        rows = np.moveaxis(values, self.axis, -1).reshape(-1, values.shape[self.axis])
+        self.parts.append(rows[: max(0, _POSITIONS - sum(map(len, self.parts)))].astype(np.float64))
+
+
+_STATISTICS: Mapping[str, tuple[Callable[[int], Any], Callable[[Any], Floats]]] = {
+    MEANS: (Mean, lambda found: found.mean),
+    VARIANCES: (Mean, lambda found: found.variance),
+    SECOND_MOMENTS: (SecondMoment, lambda found: found.moment),
+    ACTIVATIONS: (Sample, lambda found: np.concatenate(found.parts)),
+}
+
+
+def _within_groups(values: Floats, length: int) -> Floats:
+    """Shapes: (groups * length, groups * length) -> (length, length), products across groups left out."""
+    groups = len(values) // length
+    blocks = values.reshape(groups, length, groups, length)
+    return np.asarray(np.einsum("gigj->ij", blocks) / groups)
+
+
+def _mean(values: Floats, length: int) -> Floats:
+    """Shapes: (..., groups * length) -> (..., length)."""
+    return np.asarray(values.reshape(*values.shape[:-1], -1, length).mean(axis=-2))
+
+
+def collected(coupling: Coupling, needs: tuple[str, ...], context: Context) -> dict[int, Inputs]:
+    """What is multiplied with constants, by the identity of the labels of the constants' axes; one reading of the data.
+
+    Raises:
+        UsageError: there is no calibration data.
+        BadData: it does not fit, or is not finite.
+    """
+    if not needs:
+        return {}
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    places: dict[int, tuple[str, int]] = {}
+    for labels, tensor, axis in _multiplied(coupling):
+        places[labels] = tensor, axis
+        found[tensor, axis] = {need: _STATISTICS[need][0](axis) for need in needs}
+    wanted: dict[str, list[Statistic]] = defaultdict(list)
+    for (tensor, _), statistics in found.items():
+        wanted[tensor] += statistics.values()
+    collect(coupling.model, required(context), wanted, tick=context.tick)
+    told = {
+        place: Inputs({need: _STATISTICS[need][1](statistic) for need, statistic in statistics.items()})
+        for place, statistics in found.items()
+    }
+    return {labels: told[place] for labels, place in places.items()}
+
+
+def _multiplied(coupling: Coupling) -> Iterator[tuple[int, str, int]]:
+    """Pairs that a node sums the products of: the labels of a constant's axis, and the tensor and axis it meets."""
+    constant, axes = index_of(coupling.model).constant, coupling.trace.axes
+    for mark in coupling.trace.contractions:
+        node = coupling.nodes[mark.node]
+        labels = axes[node.input[mark.position]][mark.axis]
+        if node.input[mark.position] not in constant or isinstance(labels, Why):
+            continue
+        for name in node.input:
+            axis = None if name in constant else _axis_of(coupling, labels, axes.get(name, ()))
+            if axis is not None:
+                yield id(labels), name, axis
+
+
+def _axis_of(coupling: Coupling, labels: IntArray, axes: Axes) -> int | None:
+    """Which axis of a tensor goes with a constant's: once, or for each group of a grouped convolution."""
+    classes = coupling.solution.classes
+    for axis, found in enumerate(axes):
+        if isinstance(found, Why) or len(found) % len(labels):
+            continue
+        if found is labels or np.isin(classes[labels], classes[found]).all():
+            return axis
+    return None
