@@ -141,10 +141,15 @@ def _multiplied(coupling: Coupling) -> Iterator[tuple[int, str, int]]:
 
 def _axis_of(coupling: Coupling, labels: IntArray, axes: Axes) -> int | None:
     """Which axis of a tensor goes with a constant's: once, or for each group of a grouped convolution."""
-    classes = coupling.solution.classes
+    gone = _atoms(coupling, labels)
     for axis, found in enumerate(axes):
         if isinstance(found, Why) or len(found) % len(labels):
             continue
-        if found is labels or np.isin(classes[labels], classes[found]).all():
+        if found is labels or (gone and gone <= _atoms(coupling, found)):
             return axis
     return None
+
+
+def _atoms(coupling: Coupling, labels: IntArray) -> set[int]:
+    """What takes away indices of an axis."""
+    return set(coupling.solution.atoms[np.unique(coupling.solution.classes[labels])].indices.tolist())

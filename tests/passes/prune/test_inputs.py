@@ -9,8 +9,7 @@ import onnx
 import pytest
 from onnx.parser import parse_model
 
-from intaglio.graph.coupling import analyse
-from intaglio.graph.coupling.mask import Removal
+from intaglio.graph.coupling import Removal, analyse
 from intaglio.graph.errors import IntaglioError, UsageError
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
