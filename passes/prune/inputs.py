@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from ...graph.coupling.labels import Axes, IntArray, Why
 from ...graph.errors import IntaglioError
 from ...graph.index import index_of
 from ..base import Context
+from ..calibration.moments import Moments
 from ..calibration.runner import collect, required
-from ..calibration.statistics import Mean, SecondMoment, Statistic
+from ..calibration.statistics import NotFinite, Statistic
 from ..needs import ACTIVATIONS, MEANS, SECOND_MOMENTS, VARIANCES
 
 Floats = NDArray[np.float64]
@@ -68,22 +70,73 @@ class Inputs:
         return self.known[need]
 
 
-@dataclass
-class Sample:
-    """The first positions of a tensor, one channel a column."""
+class Positions(ABC):
+    """A statistic of a tensor's positions, one channel a column."""
 
-    axis: int
-    parts: list[Floats] = field(default_factory=list)
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
 
     def add(self, values: np.ndarray) -> None:
-        rows = np.moveaxis(values, self.axis, -1).reshape(-1, values.shape[self.axis])
-        self.parts.append(rows[: max(0, _POSITIONS - sum(map(len, self.parts)))].astype(np.float64))
+        rows = np.moveaxis(values, self.axis, -1).reshape(-1, values.shape[self.axis]).astype(np.float64)
+        if not np.isfinite(rows).all():
+            raise NotFinite("it holds NaN or infinity")
+        self.add_rows(rows)
+
+    @abstractmethod
+    def add_rows(self, rows: Floats) -> None:
+        """Shapes: (positions, channels)."""
+
+
+class Spread(Positions):
+    """Means and variances, summed about the first positions' means so that large means cost no digits."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__(axis)
+        self.count = 0
+
+    def add_rows(self, rows: Floats) -> None:
+        if not self.count:
+            self.shift = rows.mean(axis=0)
+            self.sums = np.zeros((2, rows.shape[1]))
+        rows = rows - self.shift
+        self.count += len(rows)
+        self.sums += rows.sum(axis=0), np.square(rows).sum(axis=0)
+
+    @property
+    def mean(self) -> Floats:
+        return np.asarray(self.shift + self.sums[0] / self.count)
+
+    @property
+    def variance(self) -> Floats:
+        return np.asarray(self.sums[1] / self.count - np.square(self.sums[0] / self.count))
+
+
+class Products(Positions):
+    """Second moments."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__(axis)
+        self.moments = Moments()
+
+    def add_rows(self, rows: Floats) -> None:
+        self.moments.add(rows[None])
+
+
+class Sample(Positions):
+    """The first positions."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__(axis)
+        self.parts: list[Floats] = []
+
+    def add_rows(self, rows: Floats) -> None:
+        self.parts.append(rows[: max(0, _POSITIONS - sum(map(len, self.parts)))])
 
 
 _STATISTICS: Mapping[str, tuple[Callable[[int], Any], Callable[[Any], Floats]]] = {
-    MEANS: (Mean, lambda found: found.mean),
-    VARIANCES: (Mean, lambda found: found.variance),
-    SECOND_MOMENTS: (SecondMoment, lambda found: found.moment),
+    MEANS: (Spread, lambda found: found.mean),
+    VARIANCES: (Spread, lambda found: found.variance),
+    SECOND_MOMENTS: (Products, lambda found: found.moments.second_moment[0]),
     ACTIVATIONS: (Sample, lambda found: np.concatenate(found.parts)),
 }
 
