@@ -59,6 +59,11 @@ def batches(x: Floats) -> list[Mapping[str, Floats]]:
     return [{"x": part} for part in np.split(x, np.cumsum(SIZES)[:-1])]
 
 
+def dumped(model: Model, x: Floats) -> dict[str, Floats]:
+    """All tensors, in graph order."""
+    return {"x": x} | run_plainly(model, {"x": x}, [o for n in model.graph.node for o in n.output])
+
+
 class Altered:
     """A twin whose layers get other weights; it keeps every tensor and every name."""
 
@@ -109,12 +114,11 @@ def test_every_turn_is_shown_what_the_networks_compute_as_they_stand(seed: int) 
     """Some layers get other weights in their turns. Moments are compared with those of activations dumped whole."""
     rng = np.random.default_rng(seed)
     model, x = drawn(rng), samples(rng)
-    made = [o for n in model.graph.node for o in n.output]
-    truth = run_plainly(model, {"x": x}, made) | {"x": x}
+    truth = dumped(model, x)
     twin, altered = Altered(model), set[str]()
     with Store(1 << 26) as store:
         for turn in walk(model, twin, store, x):
-            here = run_plainly(twin.model, {"x": x}, made) | {"x": x}
+            here = dumped(twin.model, x)
             read = (turn.layer.x, *turn.target.others)
             assert turn.differs == any(altered & ancestors(model, name) for name in read)
             assert turn.differs or all(np.array_equal(here[name], truth[name]) for name in read)
@@ -234,10 +238,8 @@ def test_layers_that_are_gone_have_no_turn() -> None:
 def test_each_visit_finds_its_tensors_held_and_leaves_what_later_ones_start_from(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model, x = drawn(rng), samples(rng)
-    made = [o for n in model.graph.node for o in n.output]
-    truth = run_plainly(model, {"x": x}, made)
-    visits: Sequence[tuple[str, list[str]]] = [(name, [name]) for name in made if rng.random() < 0.6]
-    after = [made[-1]]
+    truth, after = dumped(model, x), ["y"]
+    visits: Sequence[tuple[str, list[str]]] = [(name, [name]) for name in truth if name != "x" and rng.random() < 0.6]
     with Store(1 << 26) as store:
         cache = Cache(model, Inputs(batches(x), store))
         for k, name in enumerate(each(cache, visits, after)):
