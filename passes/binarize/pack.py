@@ -11,7 +11,6 @@ from ...graph.io.opset import raise_opset
 from ...graph.model import Model
 from ..patterns import chosen_nodes
 from ..precision.result import Result
-from ..rewrite.edit import Outcome
 from .scheme import SCHEMES, BitNote, Job, Scheme
 from .storage.inline import inlined
 from .trained.forms import stored_bits
@@ -52,7 +51,7 @@ def pack(job: Job) -> Result:
             fix="take that 0 as +1 with --zeros, or pack weights alone with another --scheme",
         )
     if not found.layers:
-        return Result(Outcome(job.model, {}, found.left), model)
+        return Result(job.model, {}, found.left, reference=model)
     lowered = lower(found, "packed" if options.stored == "standard" else options.stored)
     proof = None
     if options.verify:
@@ -63,7 +62,7 @@ def pack(job: Job) -> Result:
     told = [_told(proof)] if proof else []
     if third:
         told.append(f"{len(third)} layers, such as {third[0]!r}, keep float inputs: {THIRD}; --zeros takes it as +1")
-    return Result(Outcome(made, lowered.done, found.left, told), model, notes, details)
+    return Result(made, lowered.done, found.left, told, reference=model, layers=notes, details=details)
 
 
 def fits(model: Model) -> bool:

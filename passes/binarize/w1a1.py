@@ -29,7 +29,7 @@ from ..calibration.feeds import calibration_inputs
 from ..calibration.patches import outputs_at, patches
 from ..calibration.samples import placed, positions_of
 from ..precision.result import Result
-from ..rewrite.edit import Edit, Outcome
+from ..rewrite.edit import Edit
 from ..simplify import fold_batch_norm, with_biases
 from .eligible import chosen
 from .scheme import SCHEMES, BitNote, Job, Scheme
@@ -66,13 +66,13 @@ def w1a1(job: Job) -> Result:
     skipped.update(dict.fromkeys((found.names[node] for node in half), HALF))
     layers = {node: one for node, one in found.layers.items() if node not in half}
     if not layers:
-        return Result(Outcome(job.model, {}, skipped), job.model)
+        return Result(job.model, {}, skipped, reference=job.model)
     fits = fitted(model, layers, job.context) if job.context.data is not None else {}
     made = rewritten(model, layers, fits)
     packed = _packed(job, made)
     notes = [_note(found.names[node], one, model, packed is not None) for node, one in layers.items()]
     done = {note.name: "signs" for note in notes}
-    return Result(Outcome(packed or made, done, skipped), model, notes)
+    return Result(packed or made, done, skipped, reference=model, layers=notes)
 
 
 SCHEMES.register("w1a1")(
@@ -85,7 +85,7 @@ def _packed(job: Job, canonical: Model) -> Model | None:
     if job.options.stored == "dense" or "pack" not in SCHEMES:
         return None
     options = job.options.model_copy(update={"include": (), "exclude": (), "size": None, "block": None})
-    packed = SCHEMES["pack"].run(replace(job, model=canonical, options=options, spared=frozenset())).outcome
+    packed = SCHEMES["pack"].run(replace(job, model=canonical, options=options, spared=frozenset()))
     return packed.model if packed.changed else None
 
 

@@ -17,7 +17,6 @@ from ...graph.model import Model
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ..precision.result import Result
-from ..rewrite.edit import Outcome
 from ..simplify import fold_batch_norm, with_biases
 from .algorithms.binarizer import BINARIZERS, BitRule
 from .algorithms.codes import Code
@@ -45,7 +44,7 @@ def weight_only(name: str, job: Job) -> Result:
 def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
     """All chosen layers in bits."""
     if not layers.layers and not layers.independent:
-        return Result(Outcome(job.model, {}, layers.skipped), job.model)
+        return Result(job.model, {}, layers.skipped, reference=job.model)
     rules = rules_for(name, job, model, {**layers.layers, **layers.independent})
     walked = _walked(job, model, {node: rules[node] for node in layers.layers})
     coded = {
@@ -60,10 +59,11 @@ def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
         _note(name, layers.names[node], one, model, walked.rounded.get(node), job.options)
         for node, one in coded.items()
     ]
-    outcome = Outcome(made, {one.name: one.weights for one in notes}, layers.skipped)
+    done = {one.name: one.weights for one in notes}
+    result = Result(made, done, layers.skipped, reference=model, layers=notes)
     if job.options.activations == "int8" and all(one.activations != "int8" for one in notes):
-        outcome.notes.append("no layer is a product with so many weights that int8 activations would make it faster")
-    return Result(outcome, model, notes)
+        result.notes.append("no layer is a product with so many weights that int8 activations would make it faster")
+    return result
 
 
 def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer]) -> dict[str, BitRule]:

@@ -25,7 +25,7 @@ def fitting_file(model: Model, size: float, make: Callable[[float], Result]) -> 
     over = excess = 0.0
     for _ in range(_ROUNDS):
         result = make(wanted - over)
-        excess = file_bytes(result.outcome.model) - wanted
+        excess = file_bytes(result.model) - wanted
         if excess <= 0:
             return result
         over += excess

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ...graph.errors import TargetUnreachable
+from ...graph.errors import NothingChanged, TargetUnreachable
 from ...measure.run.latency import NOISE, Timing
 
 Choice = TypeVar("Choice")
@@ -56,6 +56,16 @@ class LatencyReport:
         told = f"{self.kept:.1%} of the time is left, {self.asked:.1%} was asked ({times})"
         by = f" by {100 * self.missed_by:.1f} points" if self.verdict == "missed" else ""
         return f"latency target {self.verdict}{by}: {told}"
+
+    def refusal(self, made: str, *, why: str, fix: str) -> NothingChanged | None:
+        """Why a model that came out slower than the original should not be written."""
+        if self.verdict != "slower":
+            return None
+        return NothingChanged(
+            f"the {made} model is {self.sentence()}; nothing was written",
+            why=why,
+            fix=f"ask for a smaller --latency, {fix} all the same with --force",
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

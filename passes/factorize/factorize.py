@@ -11,7 +11,6 @@ from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
-from ..budget.latency_target import LatencyReport
 from ..change import Change
 from ..proof import Proof, real_inputs
 from .job import Job, LayerReport
@@ -22,6 +21,7 @@ from .rewrite import apply, product
 
 _NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
+_SLOW = "thin layers can take longer than what they save"
 
 
 @PASSES.register("factorize")
@@ -74,7 +74,7 @@ class Factorize(FactorizeOptions, Pass):
             advice={
                 "slower": "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"
             },
-            refusal=_slower(latency) if latency and latency.verdict == "slower" else None,
+            refusal=latency.refusal("factorized", why=_SLOW, fix="or write it") if latency else None,
         )
 
     def _reached(self, after: Amounts, job: Job) -> list[str]:
@@ -103,11 +103,3 @@ def _proved(proof: Proof | None) -> str:
     if proof is None:
         return "not verified (--no-verify)"
     return f"verified: equals the network whose weights are the products of the factors, on {proof.told()}"
-
-
-def _slower(latency: LatencyReport) -> NothingChanged:
-    return NothingChanged(
-        f"the factorized model is {latency.sentence()}; nothing was written",
-        why="thin layers can take longer than what they save",
-        fix="ask for a smaller --latency, or write it all the same with --force",
-    )

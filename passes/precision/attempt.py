@@ -43,34 +43,33 @@ def attempted(
     if max_drop is not None and evaluate is None:
         raise UsageError("--max-drop needs labelled data", fix="add --eval-data, or leave it out")
     result = make(frozenset())
-    if not result.outcome.changed:
+    if not result.changed:
         raise _nothing(result, done)
     if verify:
-        check(model, result.outcome.model, data, done)
+        check(model, result.model, data, done)
     noise = _noise(result, data)
     spared: list[str] = []
     if max_drop is not None and evaluate is not None:
         order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
         result, spared = spare(model, make, result, [one.name for one in order], evaluate, max_drop)
-        if not result.outcome.changed:
+        if not result.changed:
             raise NothingChanged(
                 f"accuracy stays within {max_drop:g} points only with nothing {done}",
                 fix=f"allow a larger --max-drop, or {advice}",
             )
         noise = _noise(result, data)
         if verify and spared:
-            check(model, result.outcome.model, data, done)
-    outcome = result.outcome
+            check(model, result.model, data, done)
     details = {
-        "nodes": dict(outcome.done),
-        "skipped": dict(outcome.skipped),
-        "sqnr_db": outputs_noise(model, outcome.model, data) if data is not None and verify else {},
+        "nodes": dict(result.done),
+        "skipped": dict(result.skipped),
+        "sqnr_db": outputs_noise(model, result.model, data) if data is not None and verify else {},
         "worst": [one.as_dict() for one in worst(result.layers, noise, rounded=rounded)],
         "spared": spared,
         **result.details,
     }
     layers = [{**one.as_dict(), "sqnr_db": noise.get(one.tensor)} for one in result.layers]
-    change = Change(model, outcome.model, layers, details=details, notes=list(outcome.notes))
+    change = Change(model, result.model, layers, details=details, notes=list(result.notes))
     before, after = change.before.as_dict(), change.after.as_dict()
     kept = {name: after.get(name, 0) / was if was else 1.0 for name, was in before.items()}
     return result, replace(change, details={"kept": kept, **details})
@@ -80,11 +79,11 @@ def _noise(result: Result, data: DataSource | None) -> dict[str, float]:
     if data is None:
         return {}
     names = [n for one in result.layers for n in (one.tensor, one.reads)]
-    return measure(result.reference, result.outcome.model, names, data)
+    return measure(result.reference, result.model, names, data)
 
 
 def _nothing(result: Result, done: str) -> NothingChanged:
-    reasons = "; ".join(sorted(set(result.outcome.skipped.values()))[:4])
+    reasons = "; ".join(sorted(set(result.skipped.values()))[:4])
     return NothingChanged(
         f"nothing was {done}",
         why=reasons or Layers(result.reference).told or "the model has no layers with constant weights",

@@ -30,7 +30,7 @@ def spare(
     before = evaluate(original)
 
     def lost(one: Result) -> float:
-        return 100 * (before - evaluate(one.outcome.model))
+        return 100 * (before - evaluate(one.model))
 
     if lost(result) <= max_drop:
         return result, []

@@ -37,17 +37,21 @@ class LayerNote:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Outcome):
     """What a scheme made. ``reference`` is a float model equal to the original that has the result's tensor names.
 
     ``accelerated`` is False for graphs that only show what integers would cost in accuracy.
     """
 
-    outcome: Outcome
-    reference: Model
+    reference: Model = field(kw_only=True)
     layers: Sequence[LayerNote] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     accelerated: bool = True
 
+    @classmethod
+    def of(cls, outcome: Outcome, reference: Model, layers: Sequence[LayerNote]) -> Result:
+        """The outcome of a rewriting, with what its layers became."""
+        return cls(outcome.model, outcome.done, outcome.skipped, outcome.notes, reference=reference, layers=layers)
+
     def noted(self, *sentences: str) -> Result:
-        return replace(self, outcome=replace(self.outcome, notes=[*self.outcome.notes, *sentences]))
+        return replace(self, notes=[*self.notes, *sentences])

@@ -49,6 +49,9 @@ class Cut:
     latency: LatencyReport | None = None
 
 
+_SLOW = "narrower layers can miss the widths that the runtime is fast at"
+
+
 @PASSES.register("prune")
 class PruneChannels(PruneOptions, Pass):
     """Remove coupled channels by importance, and prove that nothing else changed.
@@ -90,7 +93,7 @@ class PruneChannels(PruneOptions, Pass):
             reference=lambda: masked(cut.removal),
             latency=latency,
             advice={"slower": "widths that are multiples of 8 or 16 run best, try --round-to 8"},
-            refusal=_slower(latency) if latency and latency.verdict == "slower" else None,
+            refusal=latency.refusal("pruned", why=_SLOW, fix="try --round-to 8, or write it") if latency else None,
         )
 
     def cut(self, model: Model, context: Context) -> Cut:
@@ -196,11 +199,3 @@ def _proved(proof: Proof | None, refitted: bool) -> str:
     if not proof.exact:
         what += ", normalizations and means taken over what stays"
     return f"verified: equals {what}, on all {proof.told()}"
-
-
-def _slower(latency: LatencyReport) -> NothingChanged:
-    return NothingChanged(
-        f"the pruned model is {latency.sentence()}; nothing was written",
-        why="narrower layers can miss the widths that the runtime is fast at",
-        fix="ask for a smaller --latency, try --round-to 8, or write it all the same with --force",
-    )

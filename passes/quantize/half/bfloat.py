@@ -91,4 +91,4 @@ def bf16(job: Job) -> Result:
         for one in Layers(ready.model)
         if one.weight in found.done
     ]
-    return Result(found, ready.model, layers).noted(*ready.notes)
+    return Result.of(found, ready.model, layers).noted(*ready.notes)

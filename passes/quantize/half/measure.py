@@ -196,7 +196,7 @@ def fp16(job: Job) -> Result:
         keep_io=options.keep_io,
         least_db=options.min_sqnr,
     )
-    return Result(found, ready.model, float_notes(ready.model, found, "float16")).noted(*ready.notes)
+    return Result.of(found, ready.model, float_notes(ready.model, found, "float16")).noted(*ready.notes)
 
 
 def float_notes(model: Model, outcome: Outcome, kind: str) -> list[LayerNote]:

@@ -319,4 +319,4 @@ def dynamic(job: Job) -> Result:
         for name in outcome.done
         if has(names[name], Trait.DYNAMIC_KERNEL)
     ]
-    return Result(outcome, ready.model, layers).noted(*ready.notes)
+    return Result.of(outcome, ready.model, layers).noted(*ready.notes)

@@ -26,7 +26,6 @@ from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ...patterns import chosen_nodes
 from ...precision.grid import Affine, Grid, Quantized
 from ...precision.result import LayerNote, Result
-from ...rewrite.edit import Outcome
 from ..balance.biases import roomy, store_biases
 from ..placement.insert import insert
 from ..placement.placement import Placement, place
@@ -97,13 +96,14 @@ def static(job: Job, kinds: Kinds) -> Result:
     taken = {nodes[k].output[0] for k in placement.nodes}
     layers = {one.node: one for one in Layers(model) if one.node in taken}
     if not layers:
-        return Result(Outcome(job.model, {}, placement.skipped), job.model)
+        return Result(job.model, {}, placement.skipped, reference=job.model)
     running = insert(model, placement, found.affines, kinds.activations, symmetric=kinds.symmetric)
     walked = _blindly(job, ready, model, layers, kinds) if blind else _rounded(job, model, running, layers, kinds)
     return Result(
-        Outcome(
-            _stored(job, model, running, walked, found), _done(model, placement, walked), placement.skipped, ready.notes
-        ),
+        _stored(job, model, running, walked, found),
+        _done(model, placement, walked),
+        placement.skipped,
+        ready.notes,
         reference=model,
         layers=_notes(model, placement, walked, kinds),
         details={"ranges": found.methods},

@@ -23,7 +23,6 @@ from ...patterns import chosen_nodes
 from ...precision.grid import Grid, Quantized
 from ...precision.layout import fitting_block, independent
 from ...precision.result import LayerNote, Result
-from ...rewrite.edit import Outcome
 from ...rounding.problem import Problem
 from ..prepare import Prepared, prepared
 from ..rounding.auto import BLIND
@@ -77,7 +76,7 @@ def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
         if not wanted
     }
     if not walked.rounded and not alone:
-        return Result(Outcome(job.model, {}, skipped), job.model)
+        return Result(job.model, {}, skipped, reference=job.model)
     changed = model.copy()
     changed.weights.update(walked.biases)
     stored = store(changed, [*walked.rounded.values(), *(single for single, _ in alone.values())], form=form)
@@ -96,7 +95,7 @@ def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
         LayerNote(layer.name, layer.node, "", f"int{single.quantized.grid.bits}", method=method)
         for layer, (single, method) in alone.items()
     ]
-    return Result(Outcome(stored, {one.name: one.weights for one in notes}, skipped, ready.notes), model, notes)
+    return Result(stored, {one.name: one.weights for one in notes}, skipped, ready.notes, reference=model, layers=notes)
 
 
 for _bits in (8, 4, 3, 2):
