@@ -7,24 +7,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..graph.errors import UsageError
 from ..graph.registry import Registry
+from ..graph.spec import near
 from . import console
 from .options import Debug, Json
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from ..measure.run.native import Kernels
+    from ..passes.options import Option
 
 _MANY = 40
 
 
 def passes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this one, with its options.", show_default=False)
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also list every operator that has a rule.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """List what can be plugged in: passes, criteria, metrics and more.
 
-    A plug-in that failed to load is listed with the reason. The last line tells whether the kernels for operators on
+    With a NAME, such as prune or obspa: what it does, its options, and with --json their JSON Schema. A plug-in that failed
+    to load is listed with the reason. The last line tells whether the kernels for operators on
     bits were built, and which instruction set they use.
 
     Example: intaglio passes
@@ -32,6 +41,9 @@ def passes(
     from ..measure.run.native import kernels
     from ..passes.registries import REGISTRIES, registry
 
+    if name is not None:
+        _show_one(name, [one for one in map(registry, REGISTRIES) if name in one])
+        return
     listed: dict[str, list[dict[str, Any]]] = {}
     for one in map(registry, REGISTRIES):
         listed[one.kind] = [*listed.get(one.kind, ()), *_entries(one)]
@@ -49,6 +61,72 @@ def passes(
 
     told = {"built": found.built, "isa": found.isa, "present": found.present, "why": found.why}
     console.emit({"plugins": [e for entries in listed.values() for e in entries], "kernels": told}, show)
+
+
+def _show_one(name: str, registries: list[Registry[Any]]) -> None:
+    """A page for each thing of that name. Raises UsageError where there is none."""
+    from ..passes.registries import REGISTRIES, registry
+
+    if not registries:
+        known = {known for one in map(registry, REGISTRIES) for known in one}
+        raise UsageError(
+            f"nothing of the name {name!r} can be plugged in", fix=near(name, known, "intaglio passes lists")
+        )
+    found = [(one, _options_model(one, name)) for one in registries]
+
+    def show() -> None:
+        for one, model in found:
+            thing = one.entry(name).thing
+            console.line(f"{one.kind} {name}: {_about(thing)}")
+            for text in (_rest(thing), _needs(one.entry(name).needs)):
+                if text:
+                    console.line(f"\n{text}")
+            if model is not None:
+                _options_tables(model)
+            console.line()
+
+    told = [{**_entry(one, name), "schema": model.model_json_schema() if model else None} for one, model in found]
+    console.emit(told[0] if len(told) == 1 else {"plugins": told}, show)
+
+
+def _options_model(registry: Registry[Any], name: str) -> type[BaseModel] | None:
+    """A pass is its own options."""
+    entry = registry.entry(name)
+    return entry.thing if hasattr(entry.thing, "model_json_schema") else entry.options
+
+
+def _options_tables(model: type[BaseModel]) -> None:
+    from ..passes.options import PANELS, options_of
+
+    options = options_of(model)
+    for panel in PANELS:
+        rows = [
+            (one.name, _flags(one), " ".join(filter(None, (_values(one), one.limits))), one.default, one.help)
+            for one in options
+            if one.spelling.panel == panel
+        ]
+        if rows:
+            console.line()
+            console.table(panel, ("option", "command line", "value", "default", "what it does"), rows)
+
+
+def _flags(one: Option) -> str:
+    return ", ".join([target.flag for target in one.spelling.targets if target.flag] or filter(None, [one.flag]))
+
+
+def _values(one: Option) -> str:
+    return one.registered.registries[0].kind if one.registered else "yes|no" if one.type is bool else one.value
+
+
+def _needs(needs: tuple[str, ...]) -> str:
+    return f"It is handed {', '.join(needs)}." if needs else ""
+
+
+def _rest(thing: Any) -> str:
+    """What a class or a function says of itself beyond its first line."""
+    if not isinstance(thing, type) and not inspect.isroutine(thing):
+        return ""
+    return (inspect.getdoc(thing) or "").partition("\n")[2].partition("Raises:")[0].strip().replace("``", "")
 
 
 def _kernels_line(found: Kernels) -> str:

@@ -50,6 +50,15 @@ class Target:
     field: str = ""
 
 
+BUDGETS = (
+    Target("macs", "Keep this fraction of the MACs, such as 0.5.", "--macs"),
+    Target("params", "Keep this fraction of the parameters.", "--params"),
+    Target("size", "Keep this fraction of the file's bytes.", "--size"),
+    Target("latency", "Keep this fraction of the time a run takes, measured here.", "--latency"),
+)
+"""What every pass that makes a model smaller can be asked for."""
+
+
 @dataclass(frozen=True)
 class Spelling:
     """How users meet a field, beside its type, help and limits: called by pydantic to tell the JSON Schema.
@@ -194,7 +203,12 @@ class Option:
 
     name: str
     field: FieldInfo
-    spelling: Spelling
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """Fields that were not made by ``option``, such as those of plug-ins, have a plain one."""
+        extra = self.field.json_schema_extra
+        return extra if isinstance(extra, Spelling) else Spelling("method", "", "", "", "", (), ())
 
     @property
     def help(self) -> str:
@@ -250,7 +264,9 @@ class Option:
     @property
     def default(self) -> str:
         """The default in words; empty where nothing is the default."""
-        value = self.field.default
+        if self.field.is_required():
+            return "required"
+        value = self.field.get_default()
         if self.spelling.shown or value is None or value == ():
             return self.spelling.shown
         return ("yes" if value else "no") if isinstance(value, bool) else str(value)
@@ -258,11 +274,7 @@ class Option:
 
 def options_of(options: type[BaseModel]) -> list[Option]:
     """The fields of a class in the order of their panels, those that others have too behind its own."""
-    fields = [
-        Option(name, field, field.json_schema_extra)
-        for name, field in options.model_fields.items()
-        if isinstance(field.json_schema_extra, Spelling)
-    ]
+    fields = [Option(name, field) for name, field in options.model_fields.items()]
     shared = {
         one.name: sum(one.name in getattr(base, "model_fields", ()) for base in options.__mro__) for one in fields
     }

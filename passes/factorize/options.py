@@ -7,13 +7,10 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from ...graph.errors import UsageError
-from ..options import CalibratedOptions, Entries, Registered, Target, option
+from ..options import BUDGETS, CalibratedOptions, Entries, Registered, Target, option
 
 TARGETS = (
-    Target("macs", "Keep this fraction of the MACs, such as 0.6.", "--macs"),
-    Target("params", "Keep this fraction of the parameters.", "--params"),
-    Target("size", "Keep this fraction of the file's bytes.", "--size"),
-    Target("latency", "Keep this fraction of the time a run takes, measured here.", "--latency"),
+    *BUDGETS,
     Target("energy", "Keep this fraction of every layer's energy, such as 0.95.", "--energy"),
     Target("evbmf", "Keep what stands out of noise in every layer.", "--evbmf", unit=""),
     Target(
@@ -38,12 +35,19 @@ def _rank(text: str) -> tuple[str, int]:
 class FactorizeOptions(CalibratedOptions):
     target: Literal["macs", "params", "size", "latency", "energy", "evbmf", "rank", "drop"] = option(
         "macs",
-        "What keep is the fraction of; with drop, keep is points of accuracy.",
+        "What is split, and what keep is the fraction of.",
         "target",
         flag=None,
         targets=TARGETS,
     )
-    keep: float = option(0.5, "The fraction of the target that is kept.", "target", flag=None, unit="fraction", gt=0)
+    keep: float = option(
+        0.5,
+        "The fraction of the target that is kept, or the points of accuracy that may be lost.",
+        "target",
+        flag=None,
+        unit="fraction",
+        gt=0,
+    )
     ranks: Annotated[tuple[tuple[str, int], ...], Entries(_rank, "NAME=RANK", "NAME=16")] = option(
         (),
         "Split this layer, by the name of its node or weight, at this rank; alone, only the layers named. Repeatable.",

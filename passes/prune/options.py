@@ -7,13 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import model_validator
 
 from ...graph.errors import UsageError
-from ..options import CalibratedOptions, Registered, Target, option
+from ..options import BUDGETS, CalibratedOptions, Registered, Target, option
 
 TARGETS = (
-    Target("macs", "Keep this fraction of the MACs, such as 0.5.", "--macs"),
-    Target("params", "Keep this fraction of the parameters.", "--params"),
-    Target("size", "Keep this fraction of the file's bytes.", "--size"),
-    Target("latency", "Keep this fraction of the time a run takes, measured here.", "--latency"),
+    *BUDGETS,
     Target("channels", "Keep this fraction of every prunable group's channels.", "--channels"),
 )
 
