@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.bits import BITS_A_MAC
-from ..graph.cost import Cost, cost
 from . import console
 from .before_after import efficiency_text
 from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads
 from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
+    from ..graph.cost import Cost
     from ..measure.run.latency import Latency, Timing
 
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
@@ -32,7 +31,6 @@ _WORDS = {
     "params": "parameters",
     "macs": "MACs",
     "bops": "MACs of bits",
-    "equivalent_macs": f"all MACs, of bits 1/{BITS_A_MAC}",
 }
 
 
@@ -98,6 +96,7 @@ def compare(
 
 def _sides(left: Subject, right: Subject, timing: Timing) -> dict[str, Any]:
     """What both models cost, and what is left of A's costs in B."""
+    from ..graph.cost import cost
     from ..measure.efficiency import efficiency
 
     costs = cost(left.model), cost(right.model)
@@ -126,10 +125,16 @@ def _ratio(a: float, b: float) -> float | None:
     return b / a if a else None
 
 
+def _words(what: str) -> str:
+    from ..graph.bits import BITS_A_MAC
+
+    return f"all MACs, of bits 1/{BITS_A_MAC}" if what == "equivalent_macs" else _WORDS[what]
+
+
 def _warnings(result: Mapping[str, Any]) -> list[str]:
     """What nobody should overlook."""
     told = [
-        f"B has more {_WORDS[what]}: {console.percent(kept, 1)} of A's"
+        f"B has more {_words(what)}: {console.percent(kept, 1)} of A's"
         for what, kept in result["kept"].items()
         if kept is not None and kept > 1
     ]
@@ -160,7 +165,7 @@ def _show(result: dict[str, Any]) -> None:
 
 def _figures(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[object]]:
     rows: list[list[object]] = [
-        [_WORDS[what], console.human(a[key], unit), console.human(b[key], unit), _percent(a[key], b[key])]
+        [_words(what), console.human(a[key], unit), console.human(b[key], unit), _percent(a[key], b[key])]
         for what, key, unit in _FIGURES
         if key in a
     ]

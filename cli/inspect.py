@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.bits import BITS_A_MAC
-from ..graph.cost import Cost, cost
-from ..graph.traits import DEFAULT_DOMAINS
 from . import console
 from .options import Debug, Json, ModelPath, Shapes
 from .subject import Subject, open_subject
 
 if TYPE_CHECKING:
+    from ..graph.cost import Cost
     from ..measure.run.tensor_specs import Port
 
 
@@ -37,6 +35,8 @@ def inspect(
 
     Example: intaglio inspect model.onnx --top 20
     """
+    from ..graph.cost import cost
+
     subject = open_subject(model, shape)
     costs = cost(subject.model)
     result = _result(subject, costs)
@@ -162,13 +162,15 @@ def _layer(layer: dict[str, Any], result: dict[str, Any]) -> list[object]:
 
 def _macs(counted: dict[str, Any]) -> float:
     """MACs of a layer or a model, those of bits among them."""
+    from ..graph.bits import BITS_A_MAC
+
     return counted["macs"] + counted.get("bops", 0) / BITS_A_MAC
 
 
 def _bit_operations(result: dict[str, Any]) -> list[tuple[str, str]]:
     if "bops" not in result:
         return []
-    told = f"{console.human(result['bops'])}, as much as {console.human(result['bops'] / BITS_A_MAC)} of floats"
+    told = f"{console.human(result['bops'])}, as much as {console.human(_macs(result) - result['macs'])} of floats"
     return [("MACs of bits", told)]
 
 
@@ -181,6 +183,8 @@ def _port(port: Port) -> dict[str, Any]:
 
 
 def _operator(domain: str, op_type: str) -> str:
+    from ..graph.traits import DEFAULT_DOMAINS
+
     return op_type if domain in DEFAULT_DOMAINS else f"{domain}.{op_type}"
 
 

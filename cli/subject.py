@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..graph.errors import BadData, BadModel, UsageError
-from ..graph.io.load import load
-from ..graph.model import Model
 from . import console
 from .options import parse_shapes
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..graph.model import Model
     from ..measure.data.source import DataSource
 
 
@@ -59,6 +58,8 @@ class Subject:
 
 def open_subject(path: Path, shape: list[str] | None = None) -> Subject:
     """Load the model, its inputs pinned as ``--shape`` says."""
+    from ..graph.io.load import load
+
     shapes = parse_shapes(shape)
     return Subject(path, load(path, shapes=shapes), bool(shapes))
 
