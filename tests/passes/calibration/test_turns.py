@@ -77,6 +77,7 @@ class Altered:
         return layer
 
     def take(self, layer: Layer, constants: Mapping[str, Floats]) -> None:
+        self.model = self.model.copy()
         self.model.weights.update(constants)
         self.changed.add(layer.node)
 
@@ -175,13 +176,18 @@ def test_activations_are_held_only_as_long_as_a_later_turn_starts_from_them(seed
     layers = list(Layers(model))
     targets = targets_of(model, Layers(model))
     aims = [targets.of(layer) for layer in layers]
+    before = [set[str](), set[str]()]
     with Store(1 << 26) as store:
         for k, turn in enumerate(walk(model, Altered(model), store, x)):
             ours = {name for layer, aim in zip(layers[k:], aims[k:], strict=True) for name in (layer.x, *aim.others)}
-            for cache, wanted in ((turn.ours, ours), (turn.theirs, {aim.tensor for aim in aims[k:]})):
+            caches = ((turn.ours, ours), (turn.theirs, {aim.tensor for aim in aims[k:]}))
+            for (cache, wanted), last in zip(caches, before, strict=True):
                 held = set(cache.held) - {"x"}
-                assert held == {name for name in held if starts(model, name, wanted, held)}
+                assert held == {name for name in last if starts(model, name, wanted, last)}
             turn.moments()
+            assert {turn.layer.x, *turn.target.others} <= set(turn.ours.held)
+            assert turn.target.tensor in turn.theirs.held
+            before = [set(cache.held) - {"x"} for cache, _ in caches]
         used = store.used_bytes
         assert turn.ours.held == turn.theirs.held == ["x"]
     assert used == x.nbytes
@@ -207,6 +213,18 @@ def test_a_chain_holds_one_tensor_of_each_network_between_turns_however_deep_it_
             assert turn.theirs.held == ["x", f"a{k}"][: k + 1]
             turn.moments()
             assert turn.ours.held == ["x", *[f"r{at}" for at in (k - 1, k) if at > 0]]
+
+
+def test_what_a_sum_adds_is_held_until_the_layer_that_aims_at_the_sum() -> None:
+    weights = ", ".join(f"float[{CHANNELS}, {CHANNELS}, 1] w{k}" for k in range(4))
+    nodes = "r = Conv(x, w0) b = Conv(r, w1) c = Conv(b, w2) d = Conv(c, w3) s = Add(d, r) y = Tanh(s)"
+    model, x = parsed(f"float[N, {CHANNELS}, 6] x", "float y", weights, nodes), samples(np.random.default_rng(0))
+    held = []
+    with Store(1 << 26) as store:
+        for turn in walk(model, Altered(model), store, x):
+            held.append(set(turn.ours.held))
+            turn.moments()
+    assert held == [{"x"}, {"x"}, {"x", "r"}, {"x", "r", "b"}]
 
 
 def test_layers_that_are_gone_have_no_turn() -> None:
