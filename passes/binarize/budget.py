@@ -47,13 +47,13 @@ def within_size(
         )
     losses = _losses(replace(job.context, data=data), model, rules)
     sizes = {node: _bytes(one, model, rules[node]) for node, one in layers.layers.items()}
-    skipped = {layers.names[node]: UNMEASURED for node in layers.independent}
+    skipped = {one.name: UNMEASURED for one in layers.independent.values()}
 
     def smaller(file: float) -> Result:
         items = [Item(np.array(sizes[node], float), np.array([0.0, losses[node]])) for node in layers.layers]
         picked = solve_exact(items, room_for(layers.layers, model, file))
         few = {node: one for (node, one), k in zip(layers.layers.items(), picked, strict=True) if k}
-        kept = {layers.names[node]: KEPT for node in layers.layers if node not in few}
+        kept = {one.name: KEPT for node, one in layers.layers.items() if node not in few}
         return make(replace(layers, layers=few, independent={}, skipped={**layers.skipped, **skipped, **kept}))
 
     return fitting_file(job.model, float(job.options.size or 1), smaller)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from ...graph.errors import BadModel
-from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.layers import Layers, Unused
 from ...graph.model import Model
@@ -37,7 +36,6 @@ class Chosen:
     layers: dict[str, Layer]
     independent: dict[str, Layer]
     skipped: dict[str, str]
-    names: Mapping[str, str]
 
 
 def chosen(
@@ -54,24 +52,20 @@ def chosen(
         UsageError: a pattern matches nothing.
         BadModel: a weight holds NaN or infinity.
     """
-    names = index_of(model).names
-    wanted = zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True)
-    asked = {node.output[0] for node, chosen in wanted if chosen and node.output}
-    every = Layers(model)
-    layers: dict[str, Layer] = {one.node: one for one in every}
-    others = {one.node: one for one in independent(model) if one.op == "ConvTranspose"}
-    found = Chosen({}, {}, {}, names)
-    ends = {} if edges else _edges(model, {*layers, *others})
-    both = {**others, **layers}
-    for node, where in ((node, both[node]) for node in names if node in both):
-        reason = None if node in asked else NOT_ASKED
-        reason = reason or (SPARED if names[node] in spared else None) or ends.get(node) or _unfit(where)
+    asked, layers = chosen_nodes(model, include, exclude), Layers(model)
+    both = [*layers, *(one for one in independent(model) if one.op == "ConvTranspose")]
+    known = {one.node for one in both}
+    found = Chosen({}, {}, {})
+    ends = {} if edges else _edges(model, known)
+    for one in sorted(both, key=lambda one: one.place):
+        reason = None if asked[one.place] else NOT_ASKED
+        reason = reason or (SPARED if one.name in spared else None) or ends.get(one.node) or _unfit(one)
         if reason is not None:
-            found.skipped[names[node]] = reason
+            found.skipped[one.name] = reason
             continue
-        _require_numbers(where, model, names[node])
-        (found.independent if where.unfit else found.layers)[node] = where
-    for name, reason in _others(every, {*layers, *others}):
+        _require_numbers(one, model)
+        (found.independent if one.unfit else found.layers)[one.node] = one
+    for name, reason in _others(layers, known):
         found.skipped.setdefault(name, reason)
     return found
 
@@ -87,10 +81,10 @@ def _unfit(where: Layer) -> str | None:
     return None
 
 
-def _require_numbers(where: Layer, model: Model, name: str) -> None:
+def _require_numbers(where: Layer, model: Model) -> None:
     if not np.isfinite(np.asarray(model.weights[where.weight], np.float32)).all():
         raise BadModel(
-            f"{where.op} {name!r} has weights that are NaN or infinite",
+            f"{where.op} {where.name!r} has weights that are NaN or infinite",
             why=f"{where.weight!r} cannot be told in signs and scales",
             fix="leave it as it is with --exclude, or mend the model",
         )

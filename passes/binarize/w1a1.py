@@ -60,17 +60,16 @@ def w1a1(job: Job) -> Result:
         )
     model = with_biases(fold_batch_norm(job.model)[0])
     found = chosen(model, options.include, options.exclude, job.spared, edges=options.edges)
-    skipped = dict(found.skipped)
-    skipped.update(dict.fromkeys((found.names[node] for node in found.independent), "a transposed convolution"))
-    half = [node for node, one in found.layers.items() if model.weights[one.weight].dtype != np.float32]
-    skipped.update(dict.fromkeys((found.names[node] for node in half), HALF))
+    half = {one.node: one for one in found.layers.values() if model.weights[one.weight].dtype != np.float32}
+    skipped = found.skipped | {one.name: "a transposed convolution" for one in found.independent.values()}
+    skipped |= {one.name: HALF for one in half.values()}
     layers = {node: one for node, one in found.layers.items() if node not in half}
     if not layers:
         return Result(job.model, {}, skipped, reference=job.model)
     fits = fitted(model, layers, job.context) if job.context.data is not None else {}
     made = rewritten(model, layers, fits)
     packed = _packed(job, made)
-    notes = [_note(found.names[node], one, model, packed is not None) for node, one in layers.items()]
+    notes = [_note(one, model, packed is not None) for one in layers.values()]
     done = {note.name: "signs" for note in notes}
     return Result(packed or made, done, skipped, reference=model, layers=notes)
 
@@ -89,14 +88,14 @@ def _packed(job: Job, canonical: Model) -> Model | None:
     return packed.model if packed.changed else None
 
 
-def _note(name: str, layer: Layer, model: Model, packed: bool) -> BitNote:
+def _note(layer: Layer, model: Model, packed: bool) -> BitNote:
     """Signs that are not packed take as much as floats do."""
     weight = model.weights[layer.weight]
     matrices = layer.matrix(weight)
     near = np.where(matrices < 0, -1.0, 1.0) * np.abs(matrices).mean(axis=-1, keepdims=True)
     power = float(np.square(matrices).sum())
     return BitNote(
-        name,
+        layer.name,
         layer.node,
         layer.x,
         "sign",

@@ -55,10 +55,7 @@ def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
     changed = model.copy()
     changed.weights.update(walked.biases)
     made = store(changed, coded.values(), job.options.stored, activations=job.options.activations)
-    notes = [
-        _note(name, layers.names[node], one, model, walked.rounded.get(node), job.options)
-        for node, one in coded.items()
-    ]
+    notes = [_note(name, one, model, walked.rounded.get(node), job.options) for node, one in coded.items()]
     done = {one.name: one.weights for one in notes}
     result = Result(made, done, layers.skipped, reference=model, layers=notes)
     if job.options.activations == "int8" and all(one.activations != "int8" for one in notes):
@@ -87,13 +84,11 @@ def _walked(job: Job, model: Model, rules: Mapping[str, BitRule]) -> Walked[Code
     return round_in_turn(model, model, with_mirrored(batches, model), rules, job.context)
 
 
-def _note(
-    scheme: str, name: str, one: Coded, model: Model, rounded: Rounded[Code] | None, options: BinarizeOptions
-) -> BitNote:
+def _note(scheme: str, one: Coded, model: Model, rounded: Rounded[Code] | None, options: BinarizeOptions) -> BitNote:
     weight = model.weights[one.where.weight]
     matrices = one.where.matrix(weight)
     return BitNote(
-        name,
+        one.where.name,
         one.where.node,
         "" if one.where.unfit else one.where.x,
         one.code.book.name,

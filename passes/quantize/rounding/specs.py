@@ -16,14 +16,10 @@ NARROW = 4
 """Bits below which the first and the last layer keep 8."""
 
 
-def specs_for(
-    layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job, names: Mapping[str, str]
-) -> dict[str, Spec]:
+def specs_for(layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job) -> dict[str, Spec]:
     """The methods to choose from for each layer; spared ones keep 8 bits.
 
     So do the first and the last where all have the same and fewer than 4: they hold few weights, and hurt most.
-
-    ``names`` are what users call the layers, by the tensor that a layer's node makes.
     """
     chosen, order = job.options.method, list(layers)
     found = {}
@@ -31,7 +27,7 @@ def specs_for(
     for node in order:
         grid = grids[node]
         edge = alike and grid.bits < NARROW and node in (order[0], order[-1])
-        used = WEIGHTS8 if edge or names[node] in job.spared else grid
+        used = WEIGHTS8 if edge or layers[node].name in job.spared else grid
         if chosen != "auto":
             methods: tuple[str, ...] = (chosen,)
         else:

@@ -93,8 +93,7 @@ def static(job: Job, kinds: Kinds) -> Result:
     else:
         placement = place(model, allowed, between=kinds.between)
         found = _from_data(job, model, placement, kinds)
-    taken = {nodes[k].output[0] for k in placement.nodes}
-    layers = {one.node: one for one in Layers(model) if one.node in taken}
+    layers = {one.node: one for one in Layers(model) if one.place in placement.nodes}
     if not layers:
         return Result(job.model, {}, placement.skipped, reference=job.model)
     running = insert(model, placement, found.affines, kinds.activations, symmetric=kinds.symmetric)
@@ -105,7 +104,7 @@ def static(job: Job, kinds: Kinds) -> Result:
         placement.skipped,
         ready.notes,
         reference=model,
-        layers=_notes(model, placement, walked, kinds),
+        layers=_notes(placement, walked, kinds),
         details={"ranges": found.methods},
     )
 
@@ -145,8 +144,7 @@ def _from_statistics(
 
 def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
     """Weights by themselves, biases by what BatchNormalization says of the means."""
-    names = index_of(model).names
-    walked = round_plainly(model, specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names))
+    walked = round_plainly(model, specs_for(layers, dict.fromkeys(layers, kinds.weights), job))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
     corrected = datafree.bias_correction(model, changed, datafree.statistics(ready.kept))
     walked.biases.update(corrected.biases)
@@ -162,12 +160,11 @@ def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict
     }
 
 
-def _notes(model: Model, placement: Placement, walked: Walked[Quantized], kinds: Kinds) -> list[LayerNote]:
-    names = index_of(model).names
+def _notes(placement: Placement, walked: Walked[Quantized], kinds: Kinds) -> list[LayerNote]:
     activations = f"{'' if kinds.activations.signed else 'u'}int{kinds.activations.bits}"
     return [
         LayerNote(
-            names[node],
+            one.layer.name,
             placement.absorbed.get(node, node),
             one.layer.x,
             f"int{one.quantized.grid.bits}",
@@ -180,10 +177,10 @@ def _notes(model: Model, placement: Placement, walked: Walked[Quantized], kinds:
 
 
 def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
-    wide, names = kinds.weights.bits >= WIDE, index_of(model).names
+    wide = kinds.weights.bits >= WIDE
     batches, _ = calibration_inputs(model, job.context)
     batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
-    specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job, names)
+    specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job)
     most = _FEW_PATCHES if wide else PATCHES
     return round_in_turn(model, running, batches, specs, job.context, refit=not wide, most=most)
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ....graph.errors import UsageError
-from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
@@ -54,21 +53,19 @@ Grids = Callable[[Model, Mapping[str, Layer]], Mapping[str, Grid]]
 def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
     """Round all layers to their grids, and other weights to ``least`` bits or more."""
     model, nodes = ready.model, ready.model.graph.node
-    names = index_of(model).names
     chosen = chosen_nodes(model, job.options.include, job.options.exclude)
-    taken = {node.output[0] for node, wanted in zip(nodes, chosen, strict=True) if wanted and node.output}
     form: Form = "nbits" if job.target.contrib else "dq"
-    layers = {one.node: one for one in Layers(model) if one.node in taken}
+    layers = {one.node: one for one in Layers(model) if chosen[one.place]}
     found = grids(model, layers)
     specs = {
         node: Spec(spec.grid, spec.methods, block_of(job, layers[node], form))
-        for node, spec in specs_for(layers, found, job, names).items()
+        for node, spec in specs_for(layers, found, job).items()
     }
     walked = round_layers(job, model, specs)
     alone = {
         layer: _alone(layer, model, least, block_of(job, layer, form))
         for layer in independent(model)
-        if layer.node in taken
+        if chosen[layer.place]
     }
     skipped = {one.name: one.reason for one in Layers(model).unused} | {
         display_name(node): "left out by --include or --exclude"
@@ -82,14 +79,14 @@ def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
     stored = store(changed, [*walked.rounded.values(), *(single for single, _ in alone.values())], form=form)
     notes = [
         LayerNote(
-            names[node],
+            one.layer.name,
             one.layer.node,
             one.layer.x,
             f"int{one.quantized.grid.bits}",
             method=one.method,
             error=one.error,
         )
-        for node, one in walked.rounded.items()
+        for one in walked.rounded.values()
     ]
     notes += [
         LayerNote(layer.name, layer.node, "", f"int{single.quantized.grid.bits}", method=method)
