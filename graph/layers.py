@@ -223,14 +223,16 @@ class Rule:
 def _conv(w: Weight) -> Layer | Unused:
     """Shapes: weight (M, C/group, ...)."""
     groups, outputs = int(attribute(w.node, "group", 1)), w.value.shape[0]
-    if outputs % groups:
-        return w.no("the rows of its weight are no multiple of its groups")
+    if w.value.ndim < 3 or groups < 1 or outputs % groups:
+        return w.no("its weight has no kernel, or its rows are no multiple of its groups")
     window = Window.of(w.node, tuple(int(k) for k in w.value.shape[2:]))
     return w.biased(0, (outputs,), groups=groups, window=window, x_axis=1, y_axis=1)
 
 
-def _conv_transpose(w: Weight) -> Layer:
+def _conv_transpose(w: Weight) -> Layer | Unused:
     """Shapes: weight (C, M/group, ...), in which channels of depthwise ones lie along the first axis."""
+    if w.value.ndim < 3:
+        return w.no("its weight has no kernel")
     depthwise = w.value.shape[1] == 1 and attribute(w.node, "group", 1) > 1
     return w.layer(0 if depthwise else 1, "it is a transposed convolution", x_axis=1, y_axis=1)
 
