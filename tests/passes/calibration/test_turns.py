@@ -31,7 +31,7 @@ def drawn(rng: np.random.Generator) -> Model:
     tensors, nodes, weights = ["x"], [], []
     for k in range(rng.integers(3, 10)):
         one, two = rng.choice(tensors, 2)
-        kind = rng.choice(["conv", "conv", "biased", "biased", "add", "relu", "concat"])
+        kind = rng.choice(["conv", "conv", "biased", "biased", "add", "relu", "concat"]) if k else "biased"
         width, side = CHANNELS * (1 + (kind == "concat")), 1 if kind == "concat" else int(rng.choice([1, 3]))
         if kind not in ("add", "relu"):
             weights.append(f"float[{CHANNELS}, {width}, {side}] w{k}, float[{CHANNELS}] b{k}")
