@@ -14,6 +14,7 @@ from hashlib import blake2b
 from operator import is_
 from typing import NamedTuple
 
+import numpy as np
 import onnx
 
 from .model import Model
@@ -63,8 +64,7 @@ class Index:
             model.proto is self._proto
             and model.weights is self._weights
             and content == self._content
-            and len(self.nodes) == len(model.graph.node)
-            and all(map(is_, self.nodes, model.graph.node))
+            and self._has_its_nodes()
         )
 
     @cached_property
@@ -109,7 +109,7 @@ class Index:
     @cached_property
     def constant(self) -> frozenset[str]:
         """Weights, and what nodes make of them alone."""
-        self._require_unchanged()
+        self._require_unchanged(weights=True)
         known = set(self._weights)
         for node in self.nodes:
             if node.input and known.issuperset(reads(node)):
@@ -127,12 +127,17 @@ class Index:
 
     def shapes_at(self, symbol_value: SymbolValue | int) -> Shapes:
         """The same with other numbers; ``symbol_value`` maps the name of a symbol to one, or is one for all."""
-        names = all_symbols(Model(self._proto, self._weights))
+        names = self._symbols
         numbers = tuple(symbol_value(name) if callable(symbol_value) else symbol_value for name in names)
         if numbers not in self._shapes:
-            self._require_unchanged()
+            self._require_unchanged(weights=True)
             self._shapes[numbers] = self._infer(dict(zip(names, numbers, strict=True)))
         return self._shapes[numbers]
+
+    @cached_property
+    def _symbols(self) -> list[str]:
+        self._require_unchanged()
+        return all_symbols(Model(self._proto, self._weights))
 
     def _infer(self, numbers: Mapping[str, int]) -> Shapes:
         """Inferred shapes; equal graphs, such as copies with other weights of the same shapes, share them."""
@@ -158,9 +163,14 @@ class Index:
             found[name].append(Read(None, len(self.nodes), number))
         return dict(found)
 
-    def _require_unchanged(self) -> None:
-        model = Model(self._proto, self._weights)
-        if not self.is_of(model, _content(model)):
+    def _has_its_nodes(self) -> bool:
+        nodes = self._proto.graph.node
+        return len(self.nodes) == len(nodes) and all(map(is_, self.nodes, nodes))
+
+    def _require_unchanged(self, *, weights: bool = False) -> None:
+        """With ``weights`` these must be the same, too."""
+        same = _structure(self._proto) == self._content[0] and self._has_its_nodes()
+        if not same or (weights and _weights(self._weights) != self._content[1]):
             raise RuntimeError("the graph has changed since this index was made: ask for a new one")
 
 
@@ -173,7 +183,14 @@ def index_of(model: Model) -> Index:
 
 
 def _content(model: Model) -> _Content:
-    """All that an index depends on. Large weights and floats count by shape and type, which is all that it says of them."""
-    structure = blake2b(model.proto.SerializeToString(), digest_size=32).digest()
-    weights = ((n, w.shape, w.dtype, w.tobytes() if is_operand(w) else b"") for n, w in model.weights.items())
-    return structure, tuple(weights)
+    """All that an index depends on."""
+    return _structure(model.proto), _weights(model.weights)
+
+
+def _structure(proto: onnx.ModelProto) -> bytes:
+    return blake2b(proto.SerializeToString(), digest_size=32).digest()
+
+
+def _weights(weights: Mapping[str, np.ndarray]) -> tuple[tuple[object, ...], ...]:
+    """Large ones count by shape and type, which is all that shape inference sees of them."""
+    return tuple((n, w.shape, w.dtype, w.tobytes() if is_operand(w) else b"") for n, w in weights.items())

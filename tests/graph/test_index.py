@@ -305,6 +305,16 @@ def test_what_an_old_index_was_not_asked_before_the_change_it_does_not_answer(as
         getattr(index, ask)
 
 
+@pytest.mark.parametrize("ask", ["constant", "shapes"])
+def test_of_weights_that_changed_an_old_index_is_not_asked(ask: str) -> None:
+    model = base()
+    index = index_of(model)
+    CHANGES["a weight less"](model)
+    assert index.uses["b"] == 1  # who reads it does not depend on it
+    with pytest.raises(RuntimeError, match="changed"):
+        getattr(index, ask)
+
+
 def test_an_old_index_keeps_the_answers_that_it_gave() -> None:
     model = base()
     index = index_of(model)
