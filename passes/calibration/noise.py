@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,8 @@ from ...measure.data.preprocess import parse_preprocess
 from ...measure.data.readers import Arrays, Field, Reader
 from ...measure.data.source import DataSource, read_data
 from ...measure.run.tensor_specs import Port, input_ports
-from .activation_cache import ActivationCache, Inputs, each
+from ..base import Context
+from .activation_cache import STORE_BYTES, ActivationCache, Inputs, Store, each
 
 _BLOCK = 32
 """Samples drawn from one seed, so that how they are read makes no difference."""
@@ -129,6 +130,20 @@ def pink(rng: np.random.Generator, samples: int, shape: tuple[int, ...]) -> Floa
     mixed = np.sqrt(_SHARED) * draw(1) + np.sqrt(1 - _SHARED) * draw(channels)
     mixed = 0.8 * mixed + 0.6 * rng.standard_normal((samples, 1, *[1] * len(size)))
     return np.asarray(np.clip(mixed, -2.0, 2.0))
+
+
+def normalized_on_noise(model: Model, batches: Iterable[Mapping[str, Floats]], context: Context) -> Model:
+    """A copy in which noise stands in for data: see ``renormalized``. Raises UsageError where nothing is normalized."""
+    with Store(STORE_BYTES, context.folder) as store:
+        changed, count = renormalized(model, Inputs(batches, store))
+    if not count:
+        raise UsageError(
+            "noise cannot stand in for data in this model",
+            why="it has no BatchNormalization whose statistics noise could be fitted to: they were folded into the "
+            "layers before, or there never were any",
+            fix="export the model with BatchNormalization kept (in training mode), or give data with --data",
+        )
+    return changed
 
 
 def renormalized(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Model, int]:

@@ -20,7 +20,7 @@ from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
-from ..calibration.noise import renormalized
+from ..calibration.noise import normalized_on_noise
 from ..patterns import chosen_nodes
 from ..proof import real_inputs
 from ..simplify import Names
@@ -134,16 +134,7 @@ class Job:
         """The model whose activations are looked at: on noise, one that is normalized on it."""
         if not self.noise:
             return self.model
-        with Store(STORE_BYTES, self.context.folder) as store:
-            changed, count = renormalized(self.source, Inputs(self.batches, store))
-        if not count:
-            raise UsageError(
-                "noise cannot stand in for data in this model",
-                why="it has no BatchNormalization whose statistics noise could be fitted to: they were folded into the "
-                "layers before, or there never were any",
-                fix="export the model with BatchNormalization kept (in training mode), or give data with --data",
-            )
-        return ready(changed, biases=True)[0]
+        return ready(normalized_on_noise(self.source, self.batches, self.context), biases=True)[0]
 
     @cached_property
     def gains(self) -> Gains | None:

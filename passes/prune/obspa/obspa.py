@@ -18,7 +18,7 @@ from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs
 from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.moments import Moments, one_blas_thread
-from ...calibration.noise import renormalized
+from ...calibration.noise import normalized_on_noise
 from ...calibration.reconstruct import RIDGE, constants_with_mean, solve
 from ...calibration.samples import PATCHES
 from ...calibration.targets import ReconstructionTargets
@@ -131,16 +131,7 @@ class Obspa:
         """The model whose activations are looked at: on noise, one that is normalized on it."""
         if not self._noise:
             return self.job.coupling.model
-        with Store(STORE_BYTES, self.job.context.folder) as store:
-            changed, count = renormalized(self.job.source, Inputs(self._batches, store), threads=1)
-        if not count:
-            raise UsageError(
-                "noise cannot stand in for data in this model",
-                why="it has no BatchNormalization whose statistics noise could be fitted to: they were folded into the "
-                "layers before, or there never were any",
-                fix="export the model with BatchNormalization kept (in training mode), or give data with --data",
-            )
-        return ready(changed)
+        return ready(normalized_on_noise(self.job.source, self._batches, self.job.context))
 
     def _alone(self, inputs: Inputs, removal: Removal) -> Refitted:
         """Refit each layer by itself: what noise does further on is no guide to what went wrong before."""
