@@ -12,7 +12,6 @@ from . import console
 from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes, parse_shapes
 
 if TYPE_CHECKING:
-    from ..graph.model import Model
     from ..passes.base import Pass
     from ..pipeline.report import Report
 
@@ -84,18 +83,13 @@ class Run:
     json: Json = False
     debug: Debug = False
 
-    def opened(self) -> Model:
-        """The model, its inputs pinned as ``--shape`` says."""
-        from ..graph.io.load import load
-
-        return load(self.model, shapes=parse_shapes(self.shape))
-
-    def report(self, one: Pass, model: Model | None = None, *, proof: Path | None = None) -> Report:
+    def report(self, one: Pass, *, proof: Path | None = None) -> Report:
         """What one pass made of the model; the file is written."""
+        from ..graph.io.load import load
         from ..pipeline.run import run
 
         return run(
-            model or self.opened(),
+            load(self.model, shapes=parse_shapes(self.shape)),
             one,
             data=self.data,
             eval_data=self.eval_data,
@@ -106,6 +100,5 @@ class Run:
             proof=proof,
             measure=self.measure,
             force=self.force,
-            unchanged=self.force,
             view=console,
         )

@@ -74,6 +74,10 @@ class Pass(Options, ABC):
         """Whether calibration data is to be made up, because the user asked for that."""
         return False
 
+    def for_inputs(self, model: Model, preprocess: str | None) -> Pass:
+        """The pass as it is without data, told how the model's inputs are preprocessed."""
+        return self
+
     def read(self, model: Model) -> Model:
         """The model in a form that runtimes take; for what a file can hold beside that."""
         return model

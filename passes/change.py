@@ -59,7 +59,7 @@ class Change:
         return {
             "before": before.as_dict(),
             "after": after.as_dict(),
-            "kept": {k: after.of(k) / before.of(k) if before.of(k) else 1.0 for k in ("macs", "params", "size")},
+            "kept": before.kept(after),
             **self.details,
             **({"latency_target": self.latency.as_dict()} if self.latency else {}),
             self.units: list(self.layers),

@@ -60,7 +60,6 @@ def run(
     measure: bool = True,
     gates: Sequence[Gate] = (),
     force: bool = False,
-    unchanged: bool = False,
     view: View | None = None,
 ) -> Report:
     """Do one pass or several in a row, measure what that cost, and write the result.
@@ -68,8 +67,8 @@ def run(
     ``data`` is calibration data, ``eval_data`` labelled data that accuracy is measured on, both as ``--data`` takes
     them. ``out`` is the file to write, ``proof`` one for the model that the result was proved to equal; both appear
     together, last. With ``measure`` both models are timed in turn. ``gates`` say what must not be written; ``force``
-    writes what a pass itself advises against, such as a result that is slower than the original. With ``unchanged`` a
-    pass that can change nothing is no error: the model stays as it is.
+    writes what a pass itself advises against, such as a result that is slower than the original, and takes a pass that
+    can change nothing for no error.
 
     Raises:
         IntaglioError: what a pass, the data or a gate says; nothing was written.
@@ -81,7 +80,9 @@ def run(
         raise UsageError("a proof is of one pass", fix="run the passes one by one, or leave out the proof")
     outputs = Outputs(None if out is None else Path(out), None if proof is None else Path(proof))
     read = steps[0].read(model if isinstance(model, Model) else load(model))
-    job = Run(steps, Data(data, eval_data, preprocess, samples, seed), seed, measure, unchanged, view or Logged())
+    if data is None:
+        steps = tuple(one.for_inputs(read, preprocess) for one in steps)
+    job = Run(steps, Data(data, eval_data, preprocess, samples, seed), seed, measure, force, view or Logged())
     outputs.check(read)
     report = job.on(read, outputs.model)
     if report.change.refusal and not force:
@@ -124,7 +125,7 @@ class Run:
     data: Data
     seed: int
     measure: bool
-    unchanged: bool
+    force: bool
     view: View
 
     def on(self, original: Model, out: Path | None = None) -> Report:
@@ -152,7 +153,7 @@ class Run:
 
     def _unchanged(self, change: Change, out: Path | None) -> list[str]:
         why = "; ".join(change.notes)
-        if not self.unchanged:
+        if not self.force:
             raise NothingChanged("no pass found anything to change", why=why)
         return [f"{why}; {out} is the model as it was, as --force asks" if out else why]
 
@@ -176,7 +177,7 @@ class Run:
         try:
             return one.run(model, context)
         except NothingChanged as error:
-            if not self.unchanged:
+            if not self.force:
                 raise
             told = f"{error.what}: {error.why}" if error.why else error.what
             return Change(model, model, notes=[told])

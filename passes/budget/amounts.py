@@ -27,3 +27,8 @@ class Amounts:
 
     def of(self, target: str) -> float:
         return float(getattr(self, target))
+
+    def kept(self, after: Amounts) -> dict[str, float]:
+        """The fraction that is left of each, by the targets' names; of operations on bits only where there were some."""
+        names = ("macs", "params", "size", *(("bops",) if self.bops else ()))
+        return {name: after.of(name) / self.of(name) if self.of(name) else 1.0 for name in names}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ...graph.errors import BadModel, NothingChanged, ProofFailed, UsageError
@@ -69,10 +67,7 @@ def attempted(
         **result.details,
     }
     layers = [{**one.as_dict(), "sqnr_db": noise.get(one.tensor)} for one in result.layers]
-    change = Change(model, result.model, layers, details=details, notes=list(result.notes))
-    before, after = change.before.as_dict(), change.after.as_dict()
-    kept = {name: after.get(name, 0) / was if was else 1.0 for name, was in before.items()}
-    return result, replace(change, details={"kept": kept, **details})
+    return result, Change(model, result.model, layers, details=details, notes=list(result.notes))
 
 
 def _noise(result: Result, data: DataSource | None) -> dict[str, float]:

@@ -16,6 +16,7 @@ from ..needs import check_needs
 from ..precision.attempt import attempted
 from .options import QuantizeOptions
 from .placement.kernels_used import Used, kernels_used
+from .ranges.pixels import pixel_ranges
 from .rounding.rounding import ROUNDERS
 from .scheme import SCHEMES, Job, scheme_named
 
@@ -34,6 +35,11 @@ class Quantize(QuantizeOptions, Pass):
             return spec
         scheme_named(spec)
         return spelled(spec, SCHEMES.kind)
+
+    def for_inputs(self, model: Model, preprocess: str | None) -> Quantize:
+        if self.input_ranges:
+            return self
+        return self.model_copy(update={"input_ranges": pixel_ranges(model, preprocess)})
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Quantize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel."""

@@ -141,10 +141,10 @@ def test_a_pass_that_can_do_nothing_is_passed_over_where_that_is_allowed(tmp_pat
     nothing = Quantize(scheme="w8", exclude=("Conv", "Gemm"))
     with pytest.raises(NothingChanged):
         run(DIGITS, [nothing, Quantize(scheme="w8")], measure=False)
-    report = run(DIGITS, [nothing, Quantize(scheme="w8")], measure=False, unchanged=True)
+    report = run(DIGITS, [nothing, Quantize(scheme="w8")], measure=False, force=True)
     alone = run(DIGITS, Quantize(scheme="w8"), measure=False)
     assert to_bytes(report.model) == to_bytes(alone.model)
-    same = run(DIGITS, nothing, out=tmp_path / "same.onnx", measure=False, unchanged=True)
+    same = run(DIGITS, nothing, out=tmp_path / "same.onnx", measure=False, force=True)
     assert same.as_dict()["changed"] is False
     assert (tmp_path / "same.onnx").exists()
 
@@ -154,3 +154,16 @@ def test_opened_data_is_taken_as_it_is(tmp_path: Path) -> None:
     by_name = run(DIGITS, Quantize(), data=CALIBRATION, samples=64, measure=False)
     opened = run(model, Quantize(), data=open_data(CALIBRATION, model, samples=64), measure=False)
     assert to_bytes(by_name.model) == to_bytes(opened.model)
+
+
+def test_what_preprocessing_says_of_pixels_is_known_without_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a model that keeps its BatchNormalization, integers then need no data."""
+    options = ["--preprocess", "unit", "--no-measure", "--json"]
+    assert main(["quantize", DIGITS, "-o", str(tmp_path / "a.onnx"), *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    report = run(DIGITS, Quantize(), preprocess="unit", out=tmp_path / "b.onnx", measure=False)
+    assert (tmp_path / "b.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
+    assert report.recipe["input_ranges"] == (("image", 0.0, 1.0),)
+    assert set(told["kept"]) == {"macs", "params", "size"}
