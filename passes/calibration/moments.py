@@ -176,6 +176,11 @@ class Moments:
         """Of a layer's squared error by its weights, halved: ``centred`` for layers whose bias makes means right."""
         return self.covariance if centred else self.second_moment
 
+    def normal_equations(self, *, centred: bool) -> tuple[Floats, Floats]:
+        """H and R of the least squares problem ``W H = R``. Shapes: (groups, columns, columns), (groups, outputs, columns)."""
+        r = self.cross if centred else self.cross + self.target_mean[:, :, None] * self.mean[:, None, :]
+        return self.hessian(centred=centred), r
+
     @property
     def cross(self) -> Floats:
         """Centred moments of targets with patches. Shapes: (groups, outputs, columns)."""

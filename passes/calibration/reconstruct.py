@@ -45,9 +45,7 @@ def ridge(
     Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, arXiv:1707.06168.
     """
     mean, wanted = moments.mean, moments.target_mean
-    h, r = moments.covariance, moments.cross
-    if not centred:
-        h, r = moments.second_moment, r + wanted[:, :, None] * mean[:, None, :]
+    h, r = moments.normal_equations(centred=centred)
     weight = np.zeros_like(old)
     for g in range(len(old)):
         if keep is None:

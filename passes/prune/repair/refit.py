@@ -116,7 +116,7 @@ def refit_in_turn(
             continue
         for_groups = {k: open_groups.pop(k) for k in deciding}
         if for_groups:
-            _choose(turn, twin, for_groups, strength)
+            choose(turn, twin, for_groups, strength)
         twin.take(turn.layer, turn.now, turn.constants(turn.fit(strength, rounds)))
         count += 1
     for k in open_groups:  # a group whose reader is gone stays as planned
@@ -125,12 +125,10 @@ def refit_in_turn(
     return Refitted(twin.removed, twin.weights, count)
 
 
-def _choose(turn: Turn, twin: Pruned, widths: Mapping[int, int], strength: float) -> None:
+def choose(turn: Turn, twin: Pruned, widths: Mapping[int, int], strength: float) -> None:
     """Choose channels of groups by what their layer really gets, and remove them."""
-    moments, old = turn.moments(), turn.weight[0]
-    h, r = moments.hessian(centred=turn.centred)[0], moments.cross[0]
-    if not turn.centred:
-        r = r + moments.target_mean[0][:, None] * moments.mean[0]
+    (h,), (r,) = turn.moments().normal_equations(centred=turn.centred)
+    (old,) = turn.weight
     keep = np.ones(len(h), dtype=bool)
     chosen: list[Ints] = []
     with blas_threads_for(len(h)):

@@ -20,10 +20,13 @@ from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.passes import Context
 from intaglio.passes.calibration.activation_cache import Inputs, Store
-from intaglio.passes.calibration.targets import ReconstructionTargets
+from intaglio.passes.calibration.reconstruct import RIDGE
+from intaglio.passes.calibration.samples import moments_of_patches
+from intaglio.passes.calibration.targets import ReconstructionTargets, targets_of
+from intaglio.passes.calibration.turns import in_turn
 from intaglio.passes.prune.proof import prove
 from intaglio.passes.prune.readers import Readers
-from intaglio.passes.prune.repair.refit import Refitted, locally_decided, refit_in_turn
+from intaglio.passes.prune.repair.refit import Pruned, Refitted, choose, locally_decided, refit_in_turn
 from intaglio.passes.prune.repair.repair import with_weights
 from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import data_for, parsed, run_plainly
@@ -233,6 +236,29 @@ def test_a_group_that_chooses_anew_loses_what_its_reader_does_not_miss() -> None
     done = case.walk({0: 3}, strength=1e-5)
     gone = set(np.flatnonzero(done.removed[case.coupling.groups[0].atoms]).tolist())
     assert gone in ({1, 3, 0}, {1, 3, 5})
+
+
+def test_after_a_choice_the_turn_goes_on_with_what_is_left() -> None:
+    case = Case(with_biases(residual()), share=0)
+    readers = Readers(case.coupling)
+    (group,) = locally_decided(readers, range(len(case.coupling.groups)))
+    (seat,) = readers.seats(group)
+    twin, model = Pruned(readers, case.removed), case.coupling.model
+    with Store(1 << 26) as store:
+        inputs = Inputs([{"x": case.x[:40]}, {"x": case.x[40:]}], store)
+        for turn in in_turn(model, twin, inputs, list(readers.layers), targets_of(model, readers.layers)):
+            if turn.layer.node != seat.layer.node:
+                continue
+            choose(turn, twin, {group: 2}, RIDGE)
+            (now,) = run_plainly(twin.model, {"x": case.x}, [turn.now.x]).values()
+            assert now.shape[turn.now.x_axis] == 2
+            held = np.concatenate([batch[turn.now.x] for batch in turn.ours.batches([turn.now.x])])
+            np.testing.assert_allclose(held, now, atol=1e-5)
+            fresh = moments_of_patches(turn.now, turn.ours, SAMPLES**2)
+            np.testing.assert_allclose(turn.moments().second_moment, fresh.second_moment, atol=1e-3)
+            assert turn.weight.shape == turn.now.matrix(twin.model.weights[turn.now.weight]).shape
+            return
+    raise AssertionError("its layer had no turn")
 
 
 def test_choosing_anew_helps_against_choosing_at_random() -> None:
