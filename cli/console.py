@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from ..graph.errors import Exit, IntaglioError
 
@@ -28,6 +28,7 @@ class Mode:
     json: bool = False
     debug: bool = False
     spoken: bool = False  # the one JSON object is out
+    out: TextIO | None = None  # where that goes, whatever is done to stdout while a command runs
 
 
 mode = Mode()
@@ -44,7 +45,7 @@ class Told(Exception):
 def begin(argv: Sequence[str]) -> None:
     """Read ``--json`` and ``--debug`` off the raw command line, so that even a usage error obeys them."""
     options = argv[: argv.index("--")] if "--" in argv else argv
-    mode.json, mode.debug, mode.spoken = "--json" in options, "--debug" in options, False
+    mode.json, mode.debug, mode.spoken, mode.out = "--json" in options, "--debug" in options, False, sys.stdout
 
 
 def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: IntaglioError | None = None) -> None:
@@ -183,7 +184,7 @@ def _tell(error: IntaglioError, code: int) -> int:
 
 def _print_json(result: Mapping[str, Any]) -> None:
     mode.spoken = True
-    sys.stdout.write(json.dumps(plain(result), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    (mode.out or sys.stdout).write(json.dumps(plain(result), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def _error_dict(error: IntaglioError) -> dict[str, str]:

@@ -6,30 +6,15 @@ import io
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..graph.errors import Exit
+from ..graph.errors import Exit, IntaglioError
 from ..graph.version import VERSION
 from . import console
-
-# Name of the module in this folder, and of its function, to the first line of that function's docstring.
-COMMANDS = {
-    "inspect": "Show what a model is made of and where its cost lies.",
-    "groups": "List the coupled channels of a model, and what freezes the rest.",
-    "prune": "Remove the least important coupled channels until a target is met.",
-    "factorize": "Split layers into low-rank factors until a target is met.",
-    "quantize": "Give weights, and activations, fewer bits in a form that runtimes accelerate.",
-    "binarize": "Store weights in one or two bits, or lower a network that was trained binary to operators on bits.",
-    "check": "Load a model, run it once and say whether it works.",
-    "evaluate": "Measure a model's accuracy on labelled data.",
-    "compare": "Set two models side by side: size, MACs, latency, outputs.",
-    "bench": "Measure how fast one model runs, or several in turn.",
-    "passes": "List what can be plugged in: passes, criteria, metrics and more.",
-}
+from .commands import COMMANDS, broken, function_of, known, listed
 
 
 class LazyGroup(TyperGroup):
@@ -39,17 +24,29 @@ class LazyGroup(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name else None, rest
 
+    def get_command(self, ctx: Any, name: str) -> Any:
+        found = super().get_command(ctx, name)
+        return load_command(name) if found is None and known(name) else found
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+        if others := listed():
+            with formatter.section("Commands of other packages"):
+                formatter.write_dl(others)
 
 
 def load_command(name: str) -> Any:
     """The real command of that name, its options included."""
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    function = getattr(import_module(f".{name}", __package__), name)
+    function = function_of(name)
     single.command(name, cls=getattr(function, "shown_as", TyperCommand))(function)
-    return typer.main.get_command(single)
+    try:
+        return typer.main.get_command(single)
+    except Exception as error:
+        if name in COMMANDS:
+            raise
+        raise broken(name, error) from error
 
 
 def _version(wanted: bool) -> None:
@@ -92,14 +89,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = app(args=args, prog_name="intaglio", standalone_mode=False)
             sys.stdout.flush()
-        except SystemExit as stop:  # typer ends like this on a broken pipe, having muted stdout
-            broken = isinstance(stop.__context__, BrokenPipeError)
-            return console.BROKEN_PIPE if broken else int(stop.code or 0)
+        except SystemExit as stop:
+            if isinstance(stop.__context__, BrokenPipeError):  # typer ends like this, having muted stdout
+                return console.BROKEN_PIPE
+            return console.report(_ended(stop))
         except BaseException as error:
             return _failed(error)
     if code == console.INTERRUPTED:  # newer typer swallows the interrupt and gives only the code
         return console.report(KeyboardInterrupt())
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _ended(stop: SystemExit) -> IntaglioError:
+    error = IntaglioError(
+        f"something ended the program with {stop.code!r}",
+        why="code of another package, a plug-in or a reader of data, called sys.exit: nothing is known to be done",
+        fix="run again with --debug to see where",
+    )
+    error.__cause__ = stop
+    return error
 
 
 def _tolerate_odd_names() -> None:

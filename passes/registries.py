@@ -25,6 +25,7 @@ REGISTRIES = {
     "intaglio.importers": "importers.base:IMPORTERS",
     "intaglio.exporters": "exporters.base:EXPORTERS",
     "intaglio.rules": "graph.coupling.node:RULES",
+    "intaglio.commands": "cli.commands:PLUGGED",
 }
 
 

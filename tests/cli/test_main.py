@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import intaglio as package
-from intaglio.cli.main import COMMANDS
+from intaglio.cli.commands import COMMANDS
 
 from .conftest import Command
 

@@ -1,0 +1,83 @@
+"""What commands there are: ours, each in a module of this folder, and those of other packages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
+from functools import wraps
+from importlib import import_module
+from typing import Any
+
+from ..graph.errors import Exit, IntaglioError, UsageError
+from ..graph.registry import Registry
+from . import console
+
+# Name of the module in this folder, and of its function, to the first line of that function's docstring.
+COMMANDS = {
+    "inspect": "Show what a model is made of and where its cost lies.",
+    "groups": "List the coupled channels of a model, and what freezes the rest.",
+    "prune": "Remove the least important coupled channels until a target is met.",
+    "factorize": "Split layers into low-rank factors until a target is met.",
+    "quantize": "Give weights, and activations, fewer bits in a form that runtimes accelerate.",
+    "binarize": "Store weights in one or two bits, or lower a network that was trained binary to operators on bits.",
+    "check": "Load a model, run it once and say whether it works.",
+    "evaluate": "Measure a model's accuracy on labelled data.",
+    "compare": "Set two models side by side: size, MACs, latency, outputs.",
+    "bench": "Measure how fast one model runs, or several in turn.",
+    "passes": "List what can be plugged in: passes, criteria, metrics and more.",
+}
+
+PLUGGED: Registry[Callable[..., Any]] = Registry("command", "intaglio.commands", taken=COMMANDS)
+"""Functions with parameters as typer takes them; the first line of the docstring is shown in the list of commands."""
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    """What a command runs. With ``--json`` whatever it prints by itself goes to stderr.
+
+    Raises:
+        UsageError: it belongs to another package, and could not be loaded.
+    """
+    ours = name in COMMANDS
+    function = getattr(import_module(f".{name}", __package__), name) if ours else PLUGGED[name]
+
+    @wraps(function)
+    def run(*given: Any, **named: Any) -> Any:
+        with redirect_stdout(sys.stderr) if console.mode.json else nullcontext():
+            return function(*given, **named) if ours else _foreign(name, function, *given, **named)
+
+    return run
+
+
+def _foreign(name: str, function: Callable[..., Any], *given: Any, **named: Any) -> Exit:
+    """A command of another package: it ends with one of our exit codes, and its faults are called its own."""
+    try:
+        code = function(*given, **named)
+    except (IntaglioError, console.Told, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("click", "typer"):  # Exit, Abort and usage errors
+            raise
+        package = PLUGGED.entry(name).module.partition(".")[0]
+        raise IntaglioError(
+            f"{type(error).__name__}: {error}",
+            why=f"this is a fault in the command {name}, which comes from the package {package}",
+            fix="run again with --debug and report what it prints to its authors",
+        ) from error
+    return code if isinstance(code, Exit) else Exit.DONE
+
+
+def listed() -> list[tuple[str, str]]:
+    """Commands of other packages with what they do; of those that cannot be used, why."""
+    works = [(name, (PLUGGED.entry(name).thing.__doc__ or "").strip().partition("\n")[0]) for name in PLUGGED]
+    return works + [(name, f"BROKEN: {why}") for name, why in PLUGGED.broken.items() if name not in COMMANDS]
+
+
+def known(name: str) -> bool:
+    """Whether another package has a command of that name, be it a broken one."""
+    return name in PLUGGED or name in PLUGGED.broken
+
+
+def broken(name: str, error: Exception) -> UsageError:
+    """For a function that no command line can be made of."""
+    return UsageError(f"command {name!r} could not be loaded", why=f"{type(error).__name__}: {error}")
