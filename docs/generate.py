@@ -126,7 +126,7 @@ FIGURES = {"resnet20": resnet20}
 
 def reference() -> str:
     """The command reference, as ``--help`` tells it."""
-    from intaglio.cli.main import COMMANDS
+    from intaglio.cli.commands import COMMANDS
 
     parts = [
         "# Commands",

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PLUGINS = ROOT / "examples" / "plugins"
 
 Python = Callable[[str], Any]
+Terminal = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def install(name: str, points: dict[str, dict[str, str]], site: Path) -> None:
@@ -41,13 +42,33 @@ def entry_points() -> dict[str, dict[str, str]]:
     return found
 
 
-@pytest.fixture
-def site(tmp_path: Path, entry_points: dict[str, dict[str, str]]) -> Path:
-    """A folder of installed packages that holds the example package."""
-    folder = tmp_path / "site"
-    shutil.copytree(PLUGINS / "intaglio_example", folder / "intaglio_example")
-    install("intaglio_example", entry_points, folder)
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example package as pip installs it."""
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    shutil.copytree(PLUGINS, source, dirs_exist_ok=True)
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(folder))
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(source)], check=True)
     return folder
+
+
+@pytest.fixture
+def site(tmp_path: Path, installed: Path) -> Path:
+    """A folder of installed packages that holds the example package, to install more in."""
+    return Path(shutil.copytree(installed, tmp_path / "site"))
+
+
+@pytest.fixture
+def terminal(site: Path) -> Terminal:
+    """``terminal("groups", path)``: a command in a process of its own, with what it prints."""
+
+    def run(*args: object) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from intaglio.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "200", "TERMINAL_WIDTH": "200"}
+        words = [sys.executable, "-c", code, *map(str, args)]
+        return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    return run
 
 
 @pytest.fixture

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +16,13 @@ import onnxruntime
 import pytest
 from onnx.parser import parse_model
 
-from .conftest import ROOT, Python, install
+from intaglio.passes.registries import REGISTRIES, registry
+
+from .conftest import ROOT, Python, Terminal, install
 
 Command = Callable[..., Any]
 DIGITS = ROOT / "examples" / "digits.onnx"
+CALIBRATION = DIGITS.with_name("digits_calib.npz")
 # An operator that only the example package knows; a model-local function lets it run.
 FUNCTION = """
 <opset_import: ["" : 17], domain: "com.example">
@@ -82,15 +89,49 @@ def perceptron(tmp_path: Path) -> Path:
     return tmp_path / "mlp.npz"
 
 
+def test_the_example_package_has_a_plugin_for_every_entry_point_group(entry_points: dict[str, dict[str, str]]) -> None:
+    assert entry_points.keys() == REGISTRIES.keys()
+
+
+def test_every_registry_of_the_source_is_in_the_table() -> None:
+    """A registry that is missing there would be listed nowhere and tried by no test."""
+    source = "".join(
+        path.read_text() for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] in package_folders()
+    )
+    assert set(re.findall(r"= Registry\(\s*\"[^\"]+\",\s*\"([^\"]+)\"", source)) == REGISTRIES.keys()
+
+
+def package_folders() -> set[str]:
+    return {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+
+
 def test_every_entry_point_of_the_example_package_is_found_and_listed(
     command: Command, entry_points: dict[str, dict[str, str]]
 ) -> None:
-    kinds = {"criteria": "criterion", "rules": "operator rule", "passes": "pass"}
-    kinds |= {"importers": "importer", "exporters": "exporter", "factorizations": "factorization", "ranges": "range"}
-    working = {(e["kind"], e["name"]): e["about"] for e in command("passes", "--all")["plugins"] if e["works"]}
-    assert {group.partition(".")[2] for group in entry_points} == set(kinds)
+    listed = command("passes", "--all")["plugins"]
+    working = {(e["kind"], e["name"]): e for e in listed if e["works"]}
+    assert [e for e in listed if not e["works"]] == []
     for group, declared in entry_points.items():
-        assert all(working[kinds[group.partition(".")[2]], name] for name in declared)
+        for name in declared:
+            assert working[registry(group).kind, name]["about"]
+            assert working[registry(group).kind, name]["module"].startswith("intaglio_example.")
+
+
+def test_nothing_changes_for_those_who_name_no_plugin(command: Command, python: Python, tmp_path: Path) -> None:
+    """Binarizers, ranges, factorizations and more are chosen from by themselves: never from plug-ins."""
+    for name, *options in (
+        ("quantize", "--data", CALIBRATION, "--samples", "64"),
+        ("binarize",),
+        ("factorize", "--macs", "0.7"),
+        ("prune", "--macs", "0.7"),
+    ):
+        with_plugins, without = tmp_path / f"{name}.onnx", tmp_path / f"{name}-alone.onnx"
+        assert command(name, DIGITS, "-o", with_plugins, "--no-measure", *options)["code"] == 0
+        words = [name, str(DIGITS), "-o", str(without), "--no-measure", *map(str, options)]
+        code = f"import sys; from intaglio.cli.main import main; sys.exit(main({words!r}))"
+        alone = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert alone.returncode == 0, alone.stderr
+        assert with_plugins.read_bytes() == without.read_bytes(), name
 
 
 def test_the_criterion_chooses_what_goes_and_the_proof_holds(command: Command, tmp_path: Path) -> None:
@@ -115,6 +156,101 @@ def test_the_range_gives_activations_their_scales(command: Command, tmp_path: Pa
     assert ran["code"] == 0
     assert set(ran["ranges"].values()) == {"deviations"}
     assert min(ran["sqnr_db"].values()) > 20
+
+
+def test_a_criterion_is_handed_the_moments_of_activations_and_its_options(command: Command, tmp_path: Path) -> None:
+    options = ("prune", DIGITS, "-o", tmp_path / "small.onnx", "--macs", "0.6", "--no-measure")
+    data = ("--data", CALIBRATION, "--samples", "64")
+    kept = []
+    for criterion in ("energy", "energy:power=1"):
+        ran = command(*options, *data, "--criterion", criterion)
+        assert (ran["code"], ran["criterion"]) == (0, criterion)
+        assert ran["verified"]["exact"]
+        kept.append((tmp_path / "small.onnx").read_bytes())
+    assert kept[0] != kept[1]
+    without = command(*options, "--criterion", "energy")
+    assert without["code"] == 2
+    assert "second_moments" in without["error"]["why"]
+    assert "--data" in without["error"]["fix"]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "what"),
+    [
+        ("energy:powr=1", "has no option 'powr'"),
+        ("energy:power=9", "option power of criterion energy cannot be '9'"),
+        ("energie", "there is no criterion 'energie'"),
+        ("peak:power=1", "criterion peak takes no options"),
+    ],
+)
+def test_options_of_plugins_are_checked_as_well_as_ours(
+    command: Command, tmp_path: Path, criterion: str, what: str
+) -> None:
+    ran = command("prune", DIGITS, "-o", tmp_path / "small.onnx", "--macs", "0.6", "--criterion", criterion)
+    assert ran["code"] == 2
+    assert what in ran["error"]["what"]
+    assert ran["error"]["fix"]
+
+
+def test_the_repair_scales_what_stays(command: Command, tmp_path: Path) -> None:
+    options = ("--macs", "0.6", "--criterion", "l2", "--repair", "lengths", "--no-measure")
+    ran = command("prune", DIGITS, "-o", tmp_path / "small.onnx", *options)
+    assert ran["repair"]["scaled"] > 0
+    assert ran["verified"]["exact"]
+
+
+def test_the_solver_divides_the_target(command: Command, tmp_path: Path) -> None:
+    options = ("--params", "0.6", "--solver", "costliest", "--no-measure")
+    ran = command("factorize", DIGITS, "-o", tmp_path / "small.onnx", *options)
+    assert ran["code"] == 0
+    assert ran["kept"]["params"] <= 0.6
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "method"),
+    [
+        (("--scheme", "w6"), {"int6"}, None),
+        (("--scheme", "w4", "--method", "stochastic:draws=2"), {"int4"}, "stochastic:draws=2"),
+        (("--bits", "4", "--allocator", "even"), {"int4"}, None),
+    ],
+)
+def test_schemes_roundings_and_allocators_decide_what_weights_become(
+    command: Command, tmp_path: Path, options: tuple[str, ...], weights: set[str], method: str | None
+) -> None:
+    data = ("--data", CALIBRATION, "--samples", "64", "--no-measure")
+    scheme = () if "--scheme" in options else ("--scheme", "mixed")
+    ran = command("quantize", DIGITS, "-o", tmp_path / "few.onnx", *scheme, *options, *data)
+    assert ran["code"] == 0, ran
+    layers = [one for one in ran["layers"] if one["weight_error"] is not None]
+    assert {one["weights"] for one in layers} == weights
+    assert method is None or {one["method"] for one in layers} == {method}
+
+
+def test_a_rounding_that_needs_data_says_so(command: Command, tmp_path: Path) -> None:
+    ran = command("quantize", DIGITS, "-o", tmp_path / "w4.onnx", "--scheme", "w4", "--method", "stochastic")
+    assert ran["code"] == 2
+    assert ran["error"]["what"] == "rounding stochastic needs calibration data"
+
+
+def test_the_target_says_what_kernels_want(command: Command, tmp_path: Path) -> None:
+    data = ("--data", CALIBRATION, "--samples", "64", "--no-measure")
+    assert command("quantize", DIGITS, "-o", tmp_path / "int8.onnx", "--target", "dsp", *data)["code"] == 0
+    model = onnx.load(tmp_path / "int8.onnx")
+    values = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
+    zeros = [values[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2]
+    assert all(not zero.any() for zero in zeros)
+
+
+@pytest.mark.parametrize("scheme", ["rms", "by-size"])
+def test_binarizers_and_schemes_give_weights_in_bits(command: Command, tmp_path: Path, scheme: str) -> None:
+    ran = command("binarize", DIGITS, "-o", tmp_path / "bits.onnx", "--scheme", scheme, "--no-measure")
+    assert (ran["code"], ran["scheme"]) == (0, scheme)
+    assert {one["scheme"] for one in ran["layers"]} == {"rms" if scheme == "rms" else "planes"}
+
+
+def test_the_metric_is_measured(command: Command) -> None:
+    ran = command("evaluate", DIGITS, "--data", DIGITS.with_name("digits_test.npz"), "--metric", "balanced")
+    assert 0.9 < ran["metrics"]["balanced"] <= 1
 
 
 def test_without_the_rule_an_unknown_operator_freezes_what_it_touches(scaled: Path) -> None:
@@ -213,3 +349,74 @@ def test_naming_a_broken_plugin_is_wrong_usage_and_tells_the_reason(
     assert ran["code"] == 2
     assert "no_such_module" in ran["error"]["why"]
     assert not (tmp_path / "small.onnx").exists()
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+BAD_COMMANDS = """
+import sys
+print("printed while it was imported")
+def chatty(json: bool = False):
+    '''Print, and give back a number.'''
+    print("noise")
+    from intaglio.cli import console
+    console.emit({"said": 1}, lambda: None)
+    return 7
+def leaves(json: bool = False):
+    '''End the program as if all were well.'''
+    sys.exit(0)
+def fails(json: bool = False):
+    '''Divide by nought.'''
+    return 1 / 0
+def gate(json: bool = False):
+    '''Miss a gate.'''
+    from intaglio.graph.errors import GateFailed
+    raise GateFailed("missed", fix="aim better")
+def unparsable(what: object):
+    '''Take what no command line can give.'''
+"""
+
+
+@pytest.fixture
+def bad_commands(site: Path) -> None:
+    (site / "bad_commands.py").write_text(BAD_COMMANDS)
+    names = {name: f"bad_commands:{name}" for name in ("chatty", "leaves", "fails", "gate", "unparsable")}
+    names |= {"prune": "bad_commands:chatty", "absent": "no_such_module:x"}
+    install("bad", {"intaglio.commands": names}, site)
+
+
+def test_a_command_of_another_package_is_listed_and_runs_like_ours(command: Command, terminal: Terminal) -> None:
+    ran = command("operators", DIGITS, "--least", "2")
+    assert (ran["code"], ran["operators"]["Conv"] > 1) == (0, True)
+    assert command("operators", DIGITS, "--least", "1000")["code"] == 4
+    assert command("operators", DIGITS.with_name("none.onnx"))["code"] == 1
+    assert command("operators", DIGITS, "--least", "x")["code"] == 2
+    assert "operators  Count the operators of a model." in terminal("--help").stdout
+    assert "--least" in terminal("operators", "--help").stdout
+
+
+@pytest.mark.usefixtures("bad_commands")
+def test_broken_commands_are_listed_with_their_reasons_and_shadow_none_of_ours(
+    command: Command, terminal: Terminal
+) -> None:
+    text = " ".join(terminal("--help").stdout.split())
+    assert "absent BROKEN: ModuleNotFoundError: No module named 'no_such_module'" in text
+    assert text.count(" prune ") == 1
+    assert command("absent")["code"] == 2
+    assert "no_such_module" in command("absent")["error"]["why"]
+    assert command("unparsable", "x")["code"] == 2
+    listed = {e["name"]: e for e in command("passes")["plugins"] if e["kind"] == "command"}
+    assert "taken" in listed["prune"]["why"]
+    assert command("prune", DIGITS)["code"] == 2, "ours, which wants more options"
+
+
+@pytest.mark.usefixtures("bad_commands")
+def test_no_plugin_can_break_the_exit_code_or_the_json(command: Command, terminal: Terminal) -> None:
+    chatty = terminal("chatty", "--json")
+    assert (chatty.returncode, json.loads(chatty.stdout)) == (0, {"said": 1})
+    assert "noise" in chatty.stderr
+    for name, code, said in (("leaves", 1, "sys.exit"), ("fails", 1, "bad_commands"), ("gate", 3, "")):
+        ran = terminal(name, "--json")
+        assert ran.returncode == code
+        assert said in json.loads(ran.stdout)["error"]["why"]
+        assert "Traceback" not in ran.stderr
