@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from intaglio.cli.main import COMMANDS
+from intaglio.cli.commands import COMMANDS
 
 from .modules import HEAVY, MODULES, ROOT, TOP, dotted, imported, imported_at_start
 
