@@ -85,6 +85,8 @@ def run(
     job = Run(steps, Data(data, eval_data, preprocess, samples, seed), seed, measure, force, view or Logged())
     outputs.check(read)
     report = job.on(read, outputs.model)
+    if proof is not None and report.change.changed and report.change.reference is None:
+        raise UsageError(f"{steps[0].name} makes no model to compare its result with", fix="leave out the proof")
     if report.change.refusal and not force:
         raise report.change.refusal
     for gate in gates:

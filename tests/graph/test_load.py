@@ -130,7 +130,7 @@ def test_loading_a_large_file_reads_hardly_any_of_it(tmp_path: Path) -> None:
     graph = text_model(MATMUL, w=np.zeros((64 * MIB // 256, 64), np.float32))
     path = written(graph, tmp_path)
     code = (
-        "import sys, resource; from intaglio.graph.io.load import load; import intaglio.graph.save;"
+        "import sys, resource; from intaglio.graph.io.load import load; import intaglio.graph.io.save;"
         "load(sys.argv[1].replace('model', 'tiny'));"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "before = peak(); load(sys.argv[1]); print(peak() - before)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.errors import TargetUnreachable
+from intaglio.passes.budget.latency_target import LatencyReport
 from intaglio.passes.budget.solvers import SOLVERS, Item, solve_exact, solve_greedy
 
 ROUNDING = 1e-9
@@ -245,3 +247,15 @@ def test_ranges_hide_next_to_nothing_of_a_large_network() -> None:
     items = curves(60, 64)
     few, many = (loss(items, solve_exact(items, half(items), cells=cells)) for cells in (200, 4000))
     assert many <= few <= many * 1.001
+
+
+def test_a_slower_result_is_refused_with_its_times() -> None:
+    found = LatencyReport(0.5, 0.5, 1.2, 1.0, 1.2, rounds=1, threads=1, machine="", slower=True)
+    refusal = found.refusal("pruned", why="narrow layers", fix="or write it")
+    assert refusal is not None
+    assert refusal.what == (
+        "the pruned model is slower than the original: 120.0% of its time (1.2 ms against 1 ms, 1 thread); "
+        "nothing was written"
+    )
+    assert refusal.fix == "ask for a smaller --latency, or write it all the same with --force"
+    assert replace(found, slower=False).refusal("pruned", why="", fix="") is None

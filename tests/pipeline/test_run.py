@@ -133,6 +133,9 @@ def test_requests_that_mean_nothing_are_refused(tmp_path: Path) -> None:
         run(DIGITS, [])
     with pytest.raises(UsageError, match="a proof is of one pass"):
         run(DIGITS, [Quantize(), Quantize()], proof=tmp_path / "proof.onnx")
+    with pytest.raises(UsageError, match="quantize makes no model to compare"):
+        run(DIGITS, Quantize(scheme="w8"), out=tmp_path / "a.onnx", proof=tmp_path / "proof.onnx", measure=False)
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="noise runs without data"):
         run(DIGITS, PruneChannels(dialect="noise"), data=CALIBRATION)
 
