@@ -136,7 +136,23 @@ def reference() -> str:
     text = f"{parts[0]}\n\n{parts[1]}\n\n" + "\n".join(parts[2:]) + "\n"
     for name in ("", *COMMANDS):
         words = f"intaglio {name}".strip()
-        text += f"\n## {words}\n\n```text\n{run(f'{words} --help', ROOT).rstrip()}\n```\n"
+        text += f"\n## {words}\n\n```text\n{run(f'{words} --help', ROOT).rstrip()}\n```\n{fields(name)}"
+    return text
+
+
+def fields(command: str) -> str:
+    """A table of the fields of a command's pass, as Python and recipes name them."""
+    from intaglio.passes.base import PASSES
+    from intaglio.passes.options import options_of
+
+    if command not in PASSES:
+        return ""
+    text = (
+        f"\nFields of `{PASSES[command].__name__}`, for Python:\n\n| field | value | default |\n| --- | --- | --- |\n"
+    )
+    for one in options_of(PASSES[command]):
+        cells = one.name, " ".join(filter(None, (one.value or "yes, no", one.limits))), one.default
+        text += "| " + " | ".join(cell.replace("|", ", ").replace("<", "\\<") for cell in cells) + " |\n"
     return text
 
 

@@ -174,7 +174,7 @@ class Entries:
 class Options(BaseModel):
     """Options of a pass, or of something registered: frozen, checked when made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # help asks for fields alone
 
 
 class LayerOptions(Options):

@@ -55,8 +55,9 @@ def test_every_field_is_in_help_under_its_panel_and_in_the_documents(command: st
         (ROOT / "docs" / "commands.md").read_text().partition(f"## intaglio {command}\n")[2].partition("\n## ")[0]
     )
     for flag in [one.flag, *(target.flag for target in one.spelling.targets)]:
-        assert f"{flag}" in panel
-        assert f"{flag}" in document
+        assert flag in panel
+        assert flag in document
+    assert f"\n| {one.name} |" in document
 
 
 @pytest.mark.parametrize(("command", "one"), FIELDS, ids=named)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from intaglio.graph.model import Model
 from intaglio.passes import PASSES, Change, Context, Pass
+from intaglio.passes.options import option
 
 
 @PASSES.register("zero-tiny")
@@ -19,7 +19,7 @@ class ZeroTiny(Pass):
     """
 
     name: ClassVar[str] = "zero-tiny"
-    below: float = Field(1e-3, gt=0, lt=1)
+    below: float = option(1e-3, "Fraction of the largest weight that counts as tiny.", "method", gt=0, lt=1)
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Work on a copy; weights that do not change stay shared with the original."""
