@@ -21,8 +21,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .inputs import Input
 
-# The oldest IR version that may carry each opset's models; a newer one would shut out older runtimes.
-IR_VERSIONS = {9: 4, 11: 6, 13: 7, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12}
+
+def ir_version(opset: int) -> int:
+    """The oldest that may carry models of an operator set: a newer one would shut out older runtimes."""
+    return int(helper.find_min_ir_version_for([helper.make_opsetid("", opset)]))
 
 
 class Graph:
@@ -114,7 +116,7 @@ class Graph:
         graph = helper.make_graph(self.nodes, self.name, self.inputs, [], self.constants, value_info=self.known)
         opsets = [helper.make_opsetid(*item) for item in {"": self.opset, **self.domains}.items()]
         model = helper.make_model(
-            graph, opset_imports=opsets, ir_version=IR_VERSIONS[self.opset], functions=self.functions
+            graph, opset_imports=opsets, ir_version=ir_version(self.opset), functions=self.functions
         )
         known = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
         types = {value.name: value for value in [*known.value_info, *known.input]}

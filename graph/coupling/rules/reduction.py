@@ -74,3 +74,13 @@ def cumulative_sum(n: Node) -> Sequence[Axes]:
     n.contract(0, int(at.item()))
     out: list[Axis] = list(n.axes(0))
     return [tuple(out)]
+
+
+@couples("CumProd")
+def cumulative_product(n: Node) -> Sequence[Axes]:
+    """A removed index would have to be one, and is zero."""
+    at = n.value(1)
+    if at is None:
+        return n.frozen("multiplies along a computed axis")
+    n.freeze_axis(0, int(at.item()), "multiplies along it")
+    return [n.axes(0)]

@@ -12,13 +12,11 @@ import numpy as np
 import onnx
 
 from intaglio.graph.coupling.node import RULES
-from tests.zoo.graph import IR_VERSIONS, Graph
+from tests.zoo.graph import Graph
 
 Build = Callable[[Graph, str], "str | Sequence[str]"]
 IMAGE, SEQUENCE = (2, 3, 6, 6), (2, 5, 6)
 WIDTH = 8
-for _opset, _ir in ((8, 3), (9, 4), (10, 5), (11, 6), (12, 7), (13, 7), (16, 8), (26, 13)):
-    IR_VERSIONS.setdefault(_opset, _ir)
 
 
 @dataclass(frozen=True)
@@ -451,6 +449,17 @@ def ranked_along_time(g: Graph, x: str) -> str:
 @example("CumSum", shape=SEQUENCE)
 def running_sum_over_channels(g: Graph, x: str) -> str:
     return closed(g, g.op("CumSum", grown(g, x), g.const(-1)))
+
+
+@example("CumProd", shape=SEQUENCE, opset=26)
+def running_product_beside_channels(g: Graph, x: str) -> str:
+    return closed(g, g.op("CumProd", grown(g, x), g.const(1)))
+
+
+@example("Relu", opset=onnx.defs.onnx_opset_version(), name="newest")
+def newest_operators(g: Graph, x: str) -> str:
+    """Of a set that ONNX Runtime may know nothing of yet."""
+    return closed(g, g.op("Relu", grown(g, x)))
 
 
 @example("ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum", shape=SEQUENCE, opset=18, name="sums")

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
-from tests.zoo.graph import IR_VERSIONS
+from tests.zoo.graph import ir_version
 
 Norm = Literal["fused", "decomposed", "rms"]
 OUTLIERS = (3, 17)
@@ -112,4 +112,4 @@ class _Writer:
         constants = [c for c in self.constants if c.name in used]
         graph = helper.make_graph(self.nodes, "encoder", ends[:1], ends[1:], constants)
         imports = [helper.make_opsetid("", self.opset)]
-        return from_proto(helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSIONS[self.opset]))
+        return from_proto(helper.make_model(graph, opset_imports=imports, ir_version=ir_version(self.opset)))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import ArrayLike
 
-from tests.zoo.graph import IR_VERSIONS, Graph
+from tests.zoo.graph import Graph, ir_version
 
 Shape = tuple[int, ...]
 Item = TypeVar("Item")
@@ -17,9 +17,6 @@ WIDTHS = (2, 3, 4, 6, 8, 12)
 LARGEST = 3000
 """Elements of a tensor: enough for every pattern, and quick to run."""
 BATCH = "batch"
-
-IR_VERSIONS.setdefault(13, 7)
-IR_VERSIONS.setdefault(15, 8)
 
 
 class Choice(Protocol):
@@ -64,7 +61,7 @@ class Growing:
         constants = [t for t in g.constants if t.name in used]
         graph = onnx.helper.make_graph(g.nodes, g.name, g.inputs, values, constants)
         opsets = [onnx.helper.make_opsetid("", self.opset)]
-        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSIONS[self.opset])
+        model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir_version(self.opset))
         onnx.checker.check_model(model, full_check=True)
         return model
 
