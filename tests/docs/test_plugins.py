@@ -93,6 +93,15 @@ def test_the_example_package_has_a_plugin_for_every_entry_point_group(entry_poin
     assert entry_points.keys() == REGISTRIES.keys()
 
 
+def test_the_table_of_extensions_tells_the_lines_that_each_takes(entry_points: dict[str, dict[str, str]]) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| \[.+?\]\((examples/plugins/\S+)\) \| (\d+) \| `(\S+)` \|", text, re.MULTILINE)
+    assert {group for _, _, group in rows} == entry_points.keys()
+    for file, lines, _ in rows:
+        assert sum(bool(line.strip()) for line in (ROOT / file).read_text().splitlines()) == int(lines), file
+        assert f"<!-- file: {file} -->" in text
+
+
 def test_every_registry_of_the_source_is_in_the_table() -> None:
     """A registry that is missing there would be listed nowhere and tried by no test."""
     source = "".join(
