@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from .activation_cache import ActivationCache, Inputs
 from .moments import Moments, blas_threads_for
 from .reconstruct import REFITS, RIDGE, Fit, Sample, constants_of, moments_within, refit_through, ridge
 from .samples import PATCHES, moments_of, positions_of, samples_of
-from .targets import ReconstructionTarget, ReconstructionTargets
+from .targets import Bounds, ReconstructionTarget, ReconstructionTargets
 
 Left = Callable[[str], Mapping[int, NDArray[np.bool_]]]
 """Of a tensor of the original, which indices are left of each axis that shrank."""
@@ -49,6 +50,7 @@ def all_left(tensor: str) -> Mapping[int, NDArray[np.bool_]]:
     return {}
 
 
+@dataclass
 class Turn:
     """One layer: ``layer`` in the original, ``now`` in its twin. The sum that it goes into should become ``target``.
 
@@ -56,21 +58,15 @@ class Turn:
     it is asked for.
     """
 
-    def __init__(
-        self,
-        layer: Layer,
-        target: ReconstructionTarget,
-        twin: Twin,
-        now: Layer,
-        ours: ActivationCache,
-        theirs: ActivationCache,
-        most: int,
-        *,
-        differs: bool,
-    ) -> None:
-        self.layer, self.target, self.twin, self.now, self.differs = layer, target, twin, now, differs
-        self.ours, self.theirs = ours, theirs
-        self._left, self._positions = twin.left, positions_of(now, ours, most)
+    layer: Layer
+    now: Layer
+    target: ReconstructionTarget
+    differs: bool
+    twin: Twin
+    ours: ActivationCache
+    theirs: ActivationCache
+    positions: int
+    left: Left
 
     @cached_property
     def weight(self) -> Floats:
@@ -83,13 +79,13 @@ class Turn:
         return self.now.bias is not None
 
     @property
-    def bounded(self) -> bool:
-        """Whether a fit can make use of what follows cutting values off."""
-        return self.centred and self.target.activation_bounds is not None
+    def bounds(self) -> Bounds | None:
+        """Where what follows cuts values off, if a fit can make use of it."""
+        return self.target.activation_bounds if self.centred else None
 
     def samples(self) -> Iterator[Callable[[], Sample]]:
         """What reaches the layer, and what the sum should become; see ``samples_of``."""
-        return samples_of(self.now, self.target, self.ours, self.theirs, self._positions, self._left)
+        return samples_of(self.now, self.target, self.ours, self.theirs, self.positions, self.left)
 
     def moments(self) -> Moments:
         """Of the patches that reach the layer, and of what it should make of them."""
@@ -102,18 +98,19 @@ class Turn:
         return moments_of(self.now, self.samples())
 
     def moments_behind(self, fit: Fit) -> Moments:
-        """The same for a layer that is ``bounded``: where the original is cut off, what is fitted need be no better."""
-        assert self.target.activation_bounds is not None
-        return moments_within(self.target.activation_bounds, self.samples(), self._moments, fit)
+        """The same for a layer with ``bounds``: where the original is cut off, what is fitted need be no better."""
+        assert self.bounds is not None
+        return moments_within(self.bounds, self.samples(), self._moments, fit)
 
     def fit(self, strength: float = RIDGE, rounds: int = REFITS) -> Fit:
         """Least squares pulled to the old weights, ``rounds`` more times where what follows cuts values off."""
         with blas_threads_for(self.weight.shape[2]):
             fit = ridge(self.moments(), self.weight, centred=self.centred, strength=strength)
-        bounds = self.target.activation_bounds
-        if bounds is None or not self.centred:
+        if self.bounds is None:
             return fit
-        return refit_through(bounds, self.samples, self._moments, fit, self.weight, rounds=rounds, strength=strength)
+        return refit_through(
+            self.bounds, self.samples, self._moments, fit, self.weight, rounds=rounds, strength=strength
+        )
 
     def constants(self, fit: Fit) -> dict[str, Floats]:
         """The twin's weight and bias that are this fit, by name."""
@@ -124,12 +121,12 @@ class Turn:
         now = self.twin.counterpart(self.layer)
         assert now is not None
         for name in self.ours.held:
-            before = self._left(name)
+            before = self.left(name)
             for axis, mask in self.twin.left(name).items():
                 still = mask[before[axis]] if axis in before else mask
                 if not still.all():
                     self.ours.replace(name, lambda v, m=still, a=axis: np.compress(m, v, axis=a))
-        self.now, self._left, self.ours.model = now, self.twin.left, self.twin.model
+        self.now, self.left, self.ours.model = now, self.twin.left, self.twin.model
         self.weight, self._moments = self.weight[:, :, columns], self._moments.only(columns)
 
 
@@ -155,7 +152,7 @@ def in_turn(
         now = twin.counterpart(layer)
         if now is not None:
             differs = not differing.isdisjoint((layer.x, *target.others))
-            yield Turn(layer, target, twin, now, ours, theirs, most, differs=differs)
+            yield Turn(layer, now, target, differs, twin, ours, theirs, positions_of(now, ours, most), twin.left)
         ours.model = twin.model
         later = [(twin.counterpart(one) or one, aim) for one, aim in pairs[k + 1 :]]
         ours.retain([name for one, aim in later for name in (one.x, *aim.others)])

@@ -60,7 +60,7 @@ class Factorized:
         self._original, self.splits = original, splits
         self.weights: dict[str, np.ndarray] = {}
         self.changed = {site.node for one in splits for site in one.unit.sites}
-        self.update()
+        self.model = apply(original, splits)
 
     def counterpart(self, layer: Layer) -> Layer | None:
         return layer if layer.weight in self.model.weights else None
@@ -70,9 +70,6 @@ class Factorized:
         self.weights.update(weights)
         self.splits.extend(splits)
         self.changed.add(layer.node)
-        self.update()
-
-    def update(self) -> None:
         self.model = apply(self._original, self.splits, self.weights)
 
 
@@ -116,7 +113,7 @@ def _factors(turn: Turn, unit: Unit, option: Option) -> tuple[Factors, Floats]:
             wanted = Wanted.of(moments, turn.weight, centred=turn.centred)
             factors = scheme.factor(unit.site, wanted.weight, option.rank, wanted.moments)
         offset = wanted.offset(factors.product())
-        if again == AWARE or not turn.bounded:
+        if again == AWARE or turn.bounds is None:
             break
         moments = turn.moments_behind(Fit(factors.product(), offset))
     return factors, offset
