@@ -82,7 +82,7 @@ def _show_one(name: str, registries: list[Registry[Any]]) -> None:
                 if text:
                     console.line(f"\n{text}")
             if model is not None:
-                _options_tables(model)
+                _options_tables(model, "" if model is thing else name)
             console.line()
 
     told = [{**_entry(one, name), "schema": model.model_json_schema() if model else None} for one, model in found]
@@ -95,13 +95,20 @@ def _options_model(registry: Registry[Any], name: str) -> type[BaseModel] | None
     return entry.thing if hasattr(entry.thing, "model_json_schema") else entry.options
 
 
-def _options_tables(model: type[BaseModel]) -> None:
+def _options_tables(model: type[BaseModel], behind: str) -> None:
+    """``behind`` is the name that the options stand behind, empty where they have flags of their own."""
     from ..passes.options import PANELS, options_of
 
     options = options_of(model)
     for panel in PANELS:
         rows = [
-            (one.name, _flags(one), " ".join(filter(None, (_values(one), one.limits))), one.default, one.help)
+            (
+                one.name,
+                f"{behind}:{one.name}=" if behind else _flags(one),
+                " ".join(filter(None, (_values(one), one.limits))),
+                one.default,
+                one.help,
+            )
             for one in options
             if one.spelling.panel == panel
         ]

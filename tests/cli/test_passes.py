@@ -61,3 +61,10 @@ def test_the_state_of_the_kernels_is_told(intaglio: Command, monkeypatch: pytest
         assert "operators on bits do not run; INTAGLIO_KERNELS: no instruction set" in intaglio("passes").out
     monkeypatch.setattr(loader, "_load", lambda: "the kernels were not built: install a C compiler")
     assert "by their definitions; the kernels were not built: install a C compiler" in intaglio("passes").out
+
+
+def test_options_of_what_is_no_pass_are_told_as_they_are_written(intaglio: Command) -> None:
+    assert "norm:p=" in intaglio("passes", "norm").out
+    assert "--p" not in intaglio("passes", "norm").out
+    assert "--keep" not in intaglio("passes", "prune").out
+    assert "--criterion" in intaglio("passes", "prune").out
