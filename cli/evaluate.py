@@ -78,7 +78,7 @@ def _gates(texts: list[str] | None) -> dict[str, float]:
     """``["top1=0.9"]`` as ``{"top1": 0.9}``; ``90%`` is understood."""
     gates = {}
     for text in texts or ():
-        name, equals, value = text.partition("=")
+        name, equals, value = text.rpartition("=")  # a name may have options
         try:
             number = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
         except ValueError:

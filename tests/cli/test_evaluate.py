@@ -117,3 +117,13 @@ def test_a_model_that_mixes_samples_up_is_told_to_run_one_at_a_time(intaglio: Co
     assert ran.code == 1
     assert "--batch 1" in ran.err
     assert intaglio("evaluate", model, "--data", tmp_path / "d.npz", "--batch", 1).code == 0
+
+
+def test_a_metric_with_an_option_is_measured_and_held_to_a_limit(
+    intaglio: Command, classifier: Path, labelled: Path
+) -> None:
+    ran = intaglio(
+        "evaluate", classifier, "--data", labelled, "--metric", "topk:k=1", "--min", "topk:k=1=0.9", "--json"
+    )
+    assert ran.code == 3
+    assert ran.json["metrics"] == {"topk:k=1": 0.75}
