@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from intaglio import Model, load
-from intaglio.graph.bits import bit_operator, holds_signs, standing
+from intaglio.graph.bits import bit_operator, count_standing_weights, holds_signs
 from intaglio.graph.cost import cost
 from intaglio.graph.io.save import file_bytes
 from intaglio.kernels import loader
@@ -119,7 +119,7 @@ def layer_bytes(packed: Model) -> tuple[int, int]:
         constants = [packed.weights[name] for name in node.input if name in packed.weights]
         signs = packed.weights[node.input[position]]
         bits += sum(c.nbytes for c in constants)
-        floats += 4 * standing(node, signs.shape) + sum(c.nbytes for c in constants if c is not signs)
+        floats += 4 * count_standing_weights(node, signs.shape) + sum(c.nbytes for c in constants if c is not signs)
     return floats, bits
 
 

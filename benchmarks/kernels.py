@@ -210,7 +210,7 @@ def _multiplying(
 
 def _call(function: str, *arguments: Any, keep: Any) -> Run:
     """The library's function with arguments made ready, as a program in C calls it. ``keep`` must not be collected."""
-    run, one = getattr(loader.loaded(), function), (abi.Threads * 1)(abi.Threads(1, None, None))
+    run, one = getattr(loader.load_library(), function), (abi.Threads * 1)(abi.Threads(1, None, None))
 
     def call(kept: Any = keep) -> None:
         loader.check(run(*arguments, one))

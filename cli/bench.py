@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
+from .opened_model import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 from .options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads
-from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
     import numpy as np

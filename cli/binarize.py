@@ -7,8 +7,8 @@ from typing import Any
 from ..passes.binarize.options import BinarizeOptions
 from . import console
 from .before_after import amounts_table, efficiency_text, emit
-from .fewer_bits import decibels, samples_of_data, tell_noise, tell_skipped
 from .parameters import takes
+from .precision import decibels, samples_of_data, tell_noise, tell_skipped
 from .run import Run
 
 

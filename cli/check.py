@@ -9,8 +9,8 @@ import typer
 
 from ..graph.errors import BadModel
 from . import console
+from .opened_model import Subject, open_source, open_subject, shape_text, told_shapes
 from .options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads
-from .subject import Subject, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
     from ..measure.data.source import Batch

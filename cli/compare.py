@@ -10,8 +10,8 @@ import typer
 
 from . import console
 from .before_after import efficiency_text
+from .opened_model import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads
-from .subject import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
 
 if TYPE_CHECKING:
     from ..graph.cost import Cost

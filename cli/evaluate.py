@@ -8,8 +8,8 @@ import typer
 
 from ..graph.errors import GateFailed, UsageError
 from . import console
+from .opened_model import open_source, open_subject
 from .options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads
-from .subject import open_source, open_subject
 
 
 def evaluate(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
+from .opened_model import Subject, open_subject
 from .options import Debug, Json, ModelPath, Shapes
-from .subject import Subject, open_subject
 
 if TYPE_CHECKING:
     from ..graph.cost import Cost

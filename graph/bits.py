@@ -77,7 +77,7 @@ def output_shape(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
     return known.shape(node, inputs)
 
 
-def standing(node: onnx.NodeProto, dims: Dims) -> int:
+def count_standing_weights(node: onnx.NodeProto, dims: Dims) -> int:
     """How many weights packed signs of shape (P, N, bytes) stand for: the planes together are one weight each."""
     return dims[1] * _row(node)
 

@@ -17,7 +17,7 @@ from .errors import BadModel
 from .index import index_of
 from .macs import Dims, formula
 from .model import Model
-from .nodes import attribute, captured, display_name, is_standard, reads, subgraphs
+from .nodes import attribute, captured_names, display_name, is_standard, reads, subgraphs
 from .shapes import Shapes
 from .traits import Trait, has, operator
 
@@ -289,7 +289,7 @@ def _bodies(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Iterator[Mode
             if dims is not None and not value.type.tensor_type.HasField("shape"):
                 kind = value.type.tensor_type.elem_type
                 value.CopyFrom(helper.make_tensor_value_info(value.name, kind, dims))
-        for name in sorted(captured(node)):
+        for name in sorted(captured_names(node)):
             if name in model.weights:
                 weights[name] = model.weights[name]
             elif name in shapes.dtypes:

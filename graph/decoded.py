@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import onnx
 
-from .bits import bit_operator, standing
+from .bits import bit_operator, count_standing_weights
 from .model import Model
-from .nodes import captured, is_standard, reads
+from .nodes import captured_names, is_standard, reads
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def decoded_weights(model: Model) -> Decoded:
         if known is None or weight is None or weight.ndim != 3 or node.output[0] in blocks.block:
             continue
         try:
-            signs[node.input[known.weight]] = standing(node, weight.shape)
+            signs[node.input[known.weight]] = count_standing_weights(node, weight.shape)
         except ValueError:  # its attributes are wrong, which is for shape inference to say
             continue
     return Decoded(signs, *blocks.read())
@@ -75,7 +75,7 @@ class _Blocks:
         weights = self.model.weights
         if (
             (not inputs and node.op_type != "Constant")
-            or captured(node)
+            or captured_names(node)
             or any(i not in weights and i not in self.block for i in inputs)
         ):
             return

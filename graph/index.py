@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from .model import Model
-from .nodes import captured, display_name, reads
+from .nodes import captured_names, display_name, reads
 from .shapes import Shapes, SymbolValue, all_symbols, infer_shapes, is_operand
 
 CAPTURE = -1
@@ -157,7 +157,7 @@ class Index:
             for operand, name in enumerate(node.input):
                 if name:
                     found[name].append(Read(node, place, operand))
-            for name in captured(node):
+            for name in captured_names(node):
                 found[name].append(Read(node, place, CAPTURE))
         for number, name in enumerate(self.outputs):
             found[name].append(Read(None, len(self.nodes), number))

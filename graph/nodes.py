@@ -45,7 +45,7 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
             yield from a.graphs
 
 
-def captured(node: onnx.NodeProto) -> set[str]:
+def captured_names(node: onnx.NodeProto) -> set[str]:
     """Names of outer tensors that the node's subgraphs read."""
     names: set[str] = set()
     if node.op_type not in _WITH_BODIES and node.domain in DEFAULT_DOMAINS:
@@ -53,7 +53,7 @@ def captured(node: onnx.NodeProto) -> set[str]:
     for graph in subgraphs(node):
         inner = {v.name for v in graph.input} | {t.name for t in graph.initializer}
         for n in graph.node:
-            names.update(name for name in (*n.input, *captured(n)) if name and name not in inner)
+            names.update(name for name in (*n.input, *captured_names(n)) if name and name not in inner)
             inner.update(n.output)
         names.update(v.name for v in graph.output if v.name not in inner)
     return names
@@ -61,7 +61,7 @@ def captured(node: onnx.NodeProto) -> set[str]:
 
 def reads(node: onnx.NodeProto) -> tuple[str, ...]:
     """Names of the tensors that the node reads, one for each operand, and those that its subgraphs read."""
-    return (*filter(None, node.input), *sorted(captured(node)))
+    return (*filter(None, node.input), *sorted(captured_names(node)))
 
 
 def is_standard(node: onnx.NodeProto) -> bool:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from . import abi, reference
-from .loader import available, check, loaded, number
+from .loader import available, check, load_library, number
 from .packing import packed_length
 from .window import ConvWindow, Window
 
@@ -46,7 +46,7 @@ def bit_pack(
     x = np.ascontiguousarray(x if planes else np.transpose(x, perm))
     numbers = abi.Numbers(abi.INT8 if x.dtype == np.int8 else abi.FLOAT32, _at(x), x.nbytes, _at(limit), limit.size)
     sizes = (x.shape[0], shape[-1], prod(shape[1:-1])) if planes else (prod(shape[:-1]), shape[-1])
-    pack = loaded().ib_bitpack_planes if planes else loaded().ib_bitpack_rows
+    pack = load_library().ib_bitpack_planes if planes else load_library().ib_bitpack_rows
     check(pack(number(isa), *sizes, ctypes.byref(numbers), _at(bits), bits.nbytes, crew))
     return bits
 
@@ -66,7 +66,7 @@ class _Product(ABC):
 
     def _own(self, handle: ctypes.c_void_p, free: str) -> None:
         self._handle = handle
-        weakref.finalize(self, getattr(loaded(), free), handle)
+        weakref.finalize(self, getattr(load_library(), free), handle)
 
     def dot(self, bits: np.ndarray, *, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
         """The dot products themselves, int32. ``out`` is where they go; a fresh array costs time of its own."""
@@ -137,7 +137,7 @@ class Gemm(_Product):
         self.length = length
         if available():
             handle, sizes = ctypes.c_void_p(), (*self.planes.shape[:2], length)
-            prepare = loaded().ib_bgemm_prepare
+            prepare = load_library().ib_bgemm_prepare
             check(prepare(number(isa), *sizes, _at(self.planes), self.planes.nbytes, ctypes.byref(handle)))
             self._own(handle, "ib_bgemm_free")
 
@@ -161,7 +161,7 @@ class Gemm(_Product):
 
     def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
         rows = prod(bits.shape[:-1])
-        run = loaded().ib_bgemm_run
+        run = load_library().ib_bgemm_run
         check(run(self._handle, rows, _at(bits), bits.nbytes, ctypes.byref(output), crew))
         return out
 
@@ -182,7 +182,7 @@ class Conv(_Product):
         self.channels, self.window = channels, window
         if available():
             shape, handle = self._abi_shape(), ctypes.c_void_p()
-            prepare = loaded().ib_bconv_prepare
+            prepare = load_library().ib_bconv_prepare
             weights = (_at(self.planes), self.planes.nbytes)
             check(prepare(number(isa), ctypes.byref(shape), *weights, ctypes.byref(handle)))
             self._own(handle, "ib_bconv_free")
@@ -212,7 +212,7 @@ class Conv(_Product):
 
     def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
         sizes = bits.shape[:3]
-        run = loaded().ib_bconv_run
+        run = load_library().ib_bconv_run
         check(run(self._handle, *sizes, _at(bits), bits.nbytes, ctypes.byref(output), crew))
         return out
 
@@ -237,7 +237,7 @@ def max_pool(bits: np.ndarray, channels: int, window: Window, *, threads: int = 
     bits = np.ascontiguousarray(bits)
     shape = abi.PoolShape(channels, window.kernel, window.strides, window.pads)
     sizes = (*bits.shape[:3], _at(bits), bits.nbytes, _at(out), out.nbytes)
-    check(loaded().ib_bmaxpool_run(ctypes.byref(shape), *sizes, crew))
+    check(load_library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, crew))
     return out
 
 

@@ -67,7 +67,7 @@ def why_absent() -> str | None:
     return found if isinstance(found, str) else None
 
 
-def loaded() -> ctypes.CDLL:
+def load_library() -> ctypes.CDLL:
     """The loaded library, its functions declared.
 
     Raises:
@@ -82,7 +82,7 @@ def loaded() -> ctypes.CDLL:
 def check(status: int) -> None:
     """Raise KernelError where a function of the library did not return 0."""
     if status:
-        raise KernelError(loaded().ib_message(status).decode())
+        raise KernelError(load_library().ib_message(status).decode())
 
 
 def number(isa: str | None) -> int:
@@ -100,15 +100,15 @@ def number(isa: str | None) -> int:
 
 def cpu_features() -> list[str]:
     """The instruction sets that kernels can use on this processor, slowest first; empty without the library."""
-    return [isa for index, isa in enumerate(ISAS) if available() and loaded().ib_isa_present(index)]
+    return [isa for index, isa in enumerate(ISAS) if available() and load_library().ib_isa_present(index)]
 
 
 def variants() -> list[Variant]:
     """Every operation and instruction set that the library holds code for."""
     found: list[Variant] = []
-    while entry := loaded().ib_variant_at(len(found)):
+    while entry := load_library().ib_variant_at(len(found)):
         isa = entry.contents.isa
-        found.append(Variant(entry.contents.operation.decode(), ISAS[isa], bool(loaded().ib_isa_present(isa))))
+        found.append(Variant(entry.contents.operation.decode(), ISAS[isa], bool(load_library().ib_isa_present(isa))))
     return found
 
 
@@ -119,7 +119,7 @@ def isa() -> str:
         KernelError: the variable names one that does not exist or that the processor lacks.
     """
     now = ctypes.c_int()
-    check(loaded().ib_isa_now(ctypes.byref(now)))
+    check(load_library().ib_isa_now(ctypes.byref(now)))
     return ISAS[now.value]
 
 
@@ -131,7 +131,7 @@ def force(isa: str | None) -> None:
     Raises:
         KernelError: the name is unknown, or the processor lacks it.
     """
-    check(loaded().ib_force(number(isa)))
+    check(load_library().ib_force(number(isa)))
 
 
 @contextmanager
@@ -147,5 +147,5 @@ def forced(isa: str | None) -> Iterator[None]:
 def peak(isa: str | None = None, rounds: int = 1000) -> float:
     """Run the instructions of a product on registers alone, and say how many 1-bit multiplications that stood for."""
     macs = ctypes.c_double()
-    check(loaded().ib_peak(number(isa), rounds, ctypes.byref(macs)))
+    check(load_library().ib_peak(number(isa), rounds, ctypes.byref(macs)))
     return macs.value

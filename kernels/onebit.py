@@ -16,7 +16,7 @@ import numpy as np
 
 from . import abi
 from .calls import _at, _threads
-from .loader import available, check, loaded, number
+from .loader import available, check, load_library, number
 from .packing import packed_length
 
 LEVELS = np.float32(127)
@@ -51,9 +51,9 @@ class OneBit:
     def _prepare(self, isa: int) -> None:
         handle, sizes = ctypes.c_void_p(), (*self.planes.shape[:2], self.channels, self.block)
         weights = (_at(self.planes), self.planes.nbytes, _at(self.scale), self.scale.size)
-        check(loaded().ib_wgemv_prepare(isa, *sizes, *weights, ctypes.byref(handle)))
+        check(load_library().ib_wgemv_prepare(isa, *sizes, *weights, ctypes.byref(handle)))
         self._handle = handle
-        weakref.finalize(self, loaded().ib_wgemv_free, handle)
+        weakref.finalize(self, load_library().ib_wgemv_free, handle)
 
     def __call__(self, x: np.ndarray, *, int8: bool = False, threads: int = 1) -> np.ndarray:
         """The product. ``int8`` quantizes each row of x first.
@@ -69,7 +69,7 @@ class OneBit:
         y = np.empty((*x.shape[:-1], self.planes.shape[1]), np.float32)
         activation = abi.ACTIVATION_INT8 if int8 else abi.ACTIVATION_FLOAT
         sizes = (x.size // self.channels, _at(x), x.size, _at(y), y.size)
-        check(loaded().ib_wgemv_run(self._handle, activation, *sizes, _threads(threads)))
+        check(load_library().ib_wgemv_run(self._handle, activation, *sizes, _threads(threads)))
         return y
 
 
@@ -79,7 +79,7 @@ def reference(
     """What the library must equal bit for bit."""
     rows = np.asarray(x, np.float32).reshape(-1, channels)
     negative = np.unpackbits(planes, axis=-1, count=channels, bitorder="little").astype(bool)
-    levels, step = quantized(rows) if int8 else (rows, None)
+    levels, step = quantize_rows(rows) if int8 else (rows, None)
     y = np.zeros((len(rows), planes.shape[1]), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for g, start in enumerate(range(0, channels, block)):
@@ -92,7 +92,7 @@ def reference(
     return y.reshape(*x.shape[:-1], planes.shape[1])
 
 
-def quantized(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantize_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Levels within -127 and 127, and the step of each row. Shapes: rows and levels (M, K), steps (M, 1)."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         largest = np.fmax.reduce(np.abs(rows), axis=1, keepdims=True, initial=np.float32(0))

@@ -30,7 +30,7 @@ def chosen(names: Names, include: Iterable[str], exclude: Iterable[str], more: C
     return wanted - _matching(exclude, names, more)
 
 
-def chosen_nodes(model: Model, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[bool]:
+def choose_nodes(model: Model, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[bool]:
     """Whether patterns ask for each node: by its name or type, a tensor it reads or makes, or a group of those.
 
     Raises:

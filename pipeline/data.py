@@ -9,7 +9,7 @@ from os import PathLike
 from ..graph.errors import UsageError
 from ..graph.model import Model
 from ..measure.data.source import DataSource, open_data
-from ..measure.run.batch import opening
+from ..measure.run.batch import open_for_batches
 from ..passes.base import Pass
 
 Named = str | PathLike[str] | DataSource
@@ -30,7 +30,7 @@ class Data:
     def for_many_samples(self, model: Model, passes: Sequence[Pass]) -> tuple[Model, Callable[[Model], None]]:
         """The model to work with, taking many samples a run if it can where there are data; and what undoes that."""
         made_up = any(getattr(step, "dialect", None) for step in passes)
-        return opening(model) if self.calibration or self.labelled or made_up else (model, lambda _: None)
+        return open_for_batches(model) if self.calibration or self.labelled or made_up else (model, lambda _: None)
 
     def open_labelled(self, model: Model, passes: Sequence[Pass]) -> DataSource | None:
         alone = self.calibration is None and not any(step.makes_noise for step in passes)

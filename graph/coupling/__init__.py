@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .analysis import analyse as analyse
     from .coupling import Coupling as Coupling
     from .groups import Group as Group
-    from .mask import masked as masked
+    from .mask import mask_removed as mask_removed
     from .surgery import Removal as Removal
     from .surgery import remove as remove
 
@@ -21,8 +21,8 @@ __getattr__ = lazily(
         "Group": ".groups",
         "Removal": ".surgery",
         "analyse": ".analysis",
-        "masked": ".mask",
+        "mask_removed": ".mask",
         "remove": ".surgery",
     },
 )
-__all__ = ["Coupling", "Group", "Removal", "analyse", "masked", "remove"]
+__all__ = ["Coupling", "Group", "Removal", "analyse", "mask_removed", "remove"]

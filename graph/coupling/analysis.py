@@ -6,7 +6,7 @@ import numpy as np
 
 from ..io.collector import paused_collector
 from ..model import Model
-from ..nodes import captured
+from ..nodes import captured_names
 from ..traits import operator_key
 from .coupling import Coupling
 from .labels import LENGTH_ONE, Axes, Ledger, Why
@@ -64,7 +64,7 @@ def _walk(n: Node) -> None:
         outputs = n.frozen("has no channel rule")
     else:
         outputs = _applied(rule, n)
-    for name in captured(n.proto):
+    for name in captured_names(n.proto):
         _freeze_tensor(n, name)
     for name, axes in zip(n.outputs, outputs, strict=False):
         if name and name in known:

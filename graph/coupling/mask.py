@@ -14,10 +14,10 @@ from ..nodes import replace_nodes
 from ..traits import Trait, has, operator
 from .labels import Why
 from .node import Contraction
-from .surgery import Removal, follow, sliced
+from .surgery import Removal, follow, slice_weight
 
 
-def masked(removal: Removal) -> Model:
+def mask_removed(removal: Removal) -> Model:
     """A copy of the original model in which nothing that went is heard of.
 
     Entries of weights that removed channels meet are set to zero; where a summed axis meets no weight, a 0/1 mask
@@ -113,7 +113,7 @@ class _Masking:
             masks = self.removal.tensor(name) if name and i not in affine else {}
             if masks and inputs[i] in self.model.weights:
                 name = f"{self.start}{_made(node)}.{i}"
-                self.model.weights[name] = sliced(self.model.weights[inputs[i]], masks)
+                self.model.weights[name] = slice_weight(self.model.weights[inputs[i]], masks)
                 node.input[i] = name
                 continue
             for axis, mask in masks.items():

@@ -218,7 +218,7 @@ def remove(removal: Removal) -> Model:
     model = coupling.model.copy()
     for name in coupling.model.weights:
         if name in removal.shrinking:
-            model.weights[name] = sliced(model.weights[name], removal.tensor(name))
+            model.weights[name] = slice_weight(model.weights[name], removal.tensor(name))
     nodes: list[onnx.NodeProto] = []
     for index, proto in enumerate(model.graph.node):
         nodes.extend(follow(coupling, removal, model, index, proto))
@@ -251,7 +251,7 @@ def follow(
     return [*edit.before, proto, *edit.after]
 
 
-def sliced(weight: np.ndarray, masks: dict[int, BoolArray]) -> np.ndarray:
+def slice_weight(weight: np.ndarray, masks: dict[int, BoolArray]) -> np.ndarray:
     for axis, mask in masks.items():
         weight = np.compress(mask, weight, axis=axis)
     return weight

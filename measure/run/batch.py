@@ -42,7 +42,7 @@ def open_batch(model: Model) -> Model | None:
         return None
 
 
-def opening(model: Model) -> tuple[Model, Callable[[Model], None]]:
+def open_for_batches(model: Model) -> tuple[Model, Callable[[Model], None]]:
     """The model to work with, and what makes it, or a model made of it, take one sample again, in place.
 
     A model that takes any number of samples, or that cannot be opened, is given back as it is.

@@ -15,7 +15,7 @@ from ...measure.efficiency import efficiency
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from ..needs import check_needs
-from ..precision.attempt import attempted
+from ..precision.attempt import attempt_within_limit
 from ..precision.result import Result
 from .algorithms.binarizer import BINARIZERS
 from .options import AUTO, BinarizeOptions
@@ -49,7 +49,7 @@ class Binarize(BinarizeOptions, Pass):
                 fix="leave it out, or take --scheme planes and --form packed",
             )
         job = Job(model, self, context)
-        result, change = attempted(
+        result, change = attempt_within_limit(
             model,
             lambda spared: scheme.run(replace(job, spared=spared)),
             context,

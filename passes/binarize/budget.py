@@ -11,7 +11,7 @@ from ...graph.errors import UsageError
 from ...graph.layer import Layer
 from ...graph.model import Model
 from ..base import Context
-from ..budget.file_size import fitting_file, room_for
+from ..budget.file_size import fit_file_size, room_for
 from ..budget.solvers import Item, solve_exact
 from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs
@@ -56,7 +56,7 @@ def within_size(
         kept = {one.name: KEPT for node, one in layers.layers.items() if node not in few}
         return make(replace(layers, layers=few, independent={}, skipped={**layers.skipped, **skipped, **kept}))
 
-    return fitting_file(job.model, float(job.options.size or 1), smaller)
+    return fit_file_size(job.model, float(job.options.size or 1), smaller)
 
 
 def _losses(context: Context, model: Model, rules: Mapping[str, BitRule]) -> dict[str, float]:

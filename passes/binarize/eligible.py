@@ -14,7 +14,7 @@ from ...graph.layers import Layers, Unused
 from ...graph.model import Model
 from ...graph.nodes import reads
 from ...graph.traits import Trait, has
-from ..patterns import chosen_nodes
+from ..patterns import choose_nodes
 from ..precision.layout import independent
 
 LEAST_WEIGHTS = 1024
@@ -38,7 +38,7 @@ class Chosen:
     skipped: dict[str, str]
 
 
-def chosen(
+def choose_layers(
     model: Model,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
@@ -52,7 +52,7 @@ def chosen(
         UsageError: a pattern matches nothing.
         BadModel: a weight holds NaN or infinity.
     """
-    asked, layers = chosen_nodes(model, include, exclude), Layers(model)
+    asked, layers = choose_nodes(model, include, exclude), Layers(model)
     both = [*layers, *(one for one in independent(model) if one.op == "ConvTranspose")]
     known = {one.node for one in both}
     found = Chosen({}, {}, {})

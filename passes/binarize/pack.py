@@ -9,10 +9,10 @@ import numpy as np
 from ...graph.errors import NothingChanged, UsageError
 from ...graph.io.opset import raise_opset
 from ...graph.model import Model
-from ..patterns import chosen_nodes
+from ..patterns import choose_nodes
 from ..precision.result import Result
 from .scheme import SCHEMES, BitNote, Job, Scheme
-from .storage.inline import inlined
+from .storage.inline import inline_definitions
 from .trained.forms import stored_bits
 from .trained.lower import Lowered, lower
 from .trained.proof import Proof, prove
@@ -39,7 +39,7 @@ def pack(job: Job) -> Result:
         raise UsageError("scheme pack keeps what the network computes", fix="leave out --size and --block")
     model = from_qonnx(job.model)
     model = raise_opset(model, max(model.opset, _OPSET))
-    wanted = chosen_nodes(model, options.include, options.exclude)
+    wanted = choose_nodes(model, options.include, options.exclude)
     names = [node.name or node.output[0] for node in model.graph.node]
     chosen = [w and name not in job.spared for w, name in zip(wanted, names, strict=True)]
     found = recognize(model, zeros=options.zeros, chosen=chosen)
@@ -56,7 +56,7 @@ def pack(job: Job) -> Result:
     proof = None
     if options.verify:
         proof = prove(found, lowered, _feeds(job), job.context.seed)
-    made = inlined(lowered.model) if options.stored == "standard" else lowered.model
+    made = inline_definitions(lowered.model) if options.stored == "standard" else lowered.model
     notes = _notes(found, lowered)
     details = {"form": options.stored, "proof": proof.as_dict() if proof else None}
     told = [_told(proof)] if proof else []

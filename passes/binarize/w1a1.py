@@ -31,7 +31,7 @@ from ..calibration.samples import placed, positions_of
 from ..precision.result import Result
 from ..rewrite.edit import Edit
 from ..simplify import fold_batch_norm, with_biases
-from .eligible import chosen
+from .eligible import choose_layers
 from .scheme import SCHEMES, BitNote, Job, Scheme
 
 HALF = "its activations are no float32"
@@ -59,15 +59,15 @@ def w1a1(job: Job) -> Result:
             "yourself with --force",
         )
     model = with_biases(fold_batch_norm(job.model)[0])
-    found = chosen(model, options.include, options.exclude, job.spared, edges=options.edges)
+    found = choose_layers(model, options.include, options.exclude, job.spared, edges=options.edges)
     half = {one.node: one for one in found.layers.values() if model.weights[one.weight].dtype != np.float32}
     skipped = found.skipped | {one.name: "a transposed convolution" for one in found.independent.values()}
     skipped |= {one.name: HALF for one in half.values()}
     layers = {node: one for node, one in found.layers.items() if node not in half}
     if not layers:
         return Result(job.model, {}, skipped, reference=job.model)
-    fits = fitted(model, layers, job.context) if job.context.data is not None else {}
-    made = rewritten(model, layers, fits)
+    fits = fit_lines(model, layers, job.context) if job.context.data is not None else {}
+    made = rewrite_layers(model, layers, fits)
     packed = _packed(job, made)
     notes = [_note(one, model, packed is not None) for one in layers.values()]
     done = {note.name: "signs" for note in notes}
@@ -107,7 +107,7 @@ def _note(layer: Layer, model: Model, packed: bool) -> BitNote:
     )
 
 
-def fitted(model: Model, layers: Mapping[str, Layer], context: Context) -> dict[str, Fitted]:
+def fit_lines(model: Model, layers: Mapping[str, Layer], context: Context) -> dict[str, Fitted]:
     """Means of what goes into each layer, and the line from its products of signs to what it gives, by least squares."""
     found = {}
     with Store(STORE_BYTES, context.folder) as store:
@@ -149,7 +149,7 @@ def _signs(x: Floats, mean: Floats, layer: Layer) -> Floats:
     return np.where(x - mean.reshape(shape) < 0, np.float32(-1), np.float32(1))
 
 
-def rewritten(model: Model, layers: Mapping[str, Layer], fits: Mapping[str, Fitted]) -> Model:
+def rewrite_layers(model: Model, layers: Mapping[str, Layer], fits: Mapping[str, Fitted]) -> Model:
     """The canonical form of the layers."""
     edit = Edit(model)
     zero, one, minus = (edit.constant(f"bits/{n}", np.array(v, np.float32)) for n, v in _NUMBERS.items())

@@ -21,7 +21,7 @@ from ..simplify import fold_batch_norm, with_biases
 from .algorithms.binarizer import BINARIZERS, BitRule
 from .algorithms.codes import Code
 from .budget import within_size
-from .eligible import Chosen, chosen
+from .eligible import Chosen, choose_layers
 from .options import BinarizeOptions
 from .scheme import BitNote, Job
 from .storage.products import pays
@@ -34,14 +34,14 @@ def weight_only(name: str, job: Job) -> Result:
     if options.block and BINARIZERS[name].block is None:
         raise UsageError(f"scheme {name} has one scale for each row and column", fix="leave out --block")
     model = with_biases(fold_batch_norm(job.model)[0])
-    layers = chosen(model, options.include, options.exclude, job.spared, edges=options.edges)
+    layers = choose_layers(model, options.include, options.exclude, job.spared, edges=options.edges)
     if options.size is None:
-        return binarized(name, job, model, layers)
+        return binarize_layers(name, job, model, layers)
     rules = rules_for(name, job, model, layers.layers)
-    return within_size(job, model, layers, rules, lambda few: binarized(name, job, model, few))
+    return within_size(job, model, layers, rules, lambda few: binarize_layers(name, job, model, few))
 
 
-def binarized(name: str, job: Job, model: Model, layers: Chosen) -> Result:
+def binarize_layers(name: str, job: Job, model: Model, layers: Chosen) -> Result:
     """All chosen layers in bits."""
     if not layers.layers and not layers.independent:
         return Result(job.model, {}, layers.skipped, reference=job.model)

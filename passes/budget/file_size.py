@@ -13,7 +13,7 @@ from ..precision.result import Result
 _ROUNDS = 4
 
 
-def fitting_file(model: Model, size: float, make: Callable[[float], Result]) -> Result:
+def fit_file_size(model: Model, size: float, make: Callable[[float], Result]) -> Result:
     """What ``make`` gives for a file of so many bytes, with a limit that is corrected by what it misses.
 
     What a file takes beside weights is only known when it is made.

@@ -157,7 +157,7 @@ class ActivationCache:
 
     def retain(self, wanted: Iterable[str], also: Iterable[str] = ()) -> None:
         """Keep the inputs and what a later computation of ``wanted`` would start from; drop the rest."""
-        start = reached(self.model, wanted, self._held.keys()) | set(self.inputs) | set(also)
+        start = find_sources(self.model, wanted, self._held.keys()) | set(self.inputs) | set(also)
         self.drop(n for n in self.held if n not in start)
 
 
@@ -200,7 +200,7 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
     return Model(proto, {n: w for n, w in model.weights.items() if n in read}), sources
 
 
-def reached(model: Model, targets: Iterable[str], available: Iterable[str]) -> set[str]:
+def find_sources(model: Model, targets: Iterable[str], available: Iterable[str]) -> set[str]:
     """Of what is available, the tensors that a computation of the targets starts from, or that are targets."""
     known = set(available)
     wanted = list(targets)

@@ -25,7 +25,7 @@ class Effects:
     def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1, divergence: bool = False) -> None:
         self.model, self.inputs, self.threads, self.divergence = model, inputs, threads, divergence
         self.cache = cache = ActivationCache(model, inputs, threads=threads)
-        self.outputs = scored(model)
+        self.outputs = without_last_softmax(model)
         truth = list(cache.batches(self.outputs))
         steady = [n for n in self.outputs if len({b[n].shape[1:] for b in truth}) == 1]
         self.outputs, self._truth = steady, [{n: b[n] for n in steady} for b in truth]
@@ -73,7 +73,7 @@ def divergences(truth: Floats, found: Floats) -> Floats:
     return np.asarray((np.exp(p) * (p - q)).sum(axis=1))
 
 
-def scored(model: Model) -> list[str]:
+def without_last_softmax(model: Model) -> list[str]:
     """The float outputs, those of a last Softmax replaced by what goes into it, which tells more."""
     made = index_of(model).makers
     names = []

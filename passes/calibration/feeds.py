@@ -12,7 +12,7 @@ from ...graph.layer import Floats
 from ...graph.model import Model
 from ...measure.run.tensor_specs import input_ports
 from ..base import Context
-from .runner import required
+from .runner import require_data
 
 _BATCH = 64
 _BATCH_BYTES = 1 << 26
@@ -56,7 +56,7 @@ def calibration_inputs(model: Model, context: Context) -> tuple[list[Mapping[str
         UsageError: there is no calibration data.
         BadData: it holds no samples.
     """
-    data = required(context)
+    data = require_data(context)
     made = [dims for name, dims in index_of(model).shapes.dims.items() if name not in model.weights]
     widest = max((int(np.prod(d, dtype=np.int64)) for d in made), default=1)
     size = int(np.clip(_BATCH_BYTES // (4 * widest), 1, _BATCH))

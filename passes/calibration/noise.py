@@ -133,9 +133,9 @@ def pink(rng: np.random.Generator, samples: int, shape: tuple[int, ...]) -> Floa
 
 
 def normalized_on_noise(model: Model, batches: Iterable[Mapping[str, Floats]], context: Context) -> Model:
-    """A copy in which noise stands in for data: see ``renormalized``. Raises UsageError where nothing is normalized."""
+    """A copy in which noise stands in for data: see ``renormalize_statistics``. Raises UsageError where nothing is normalized."""
     with Store(STORE_BYTES, context.folder) as store:
-        changed, count = renormalized(model, Inputs(batches, store))
+        changed, count = renormalize_statistics(model, Inputs(batches, store))
     if not count:
         raise UsageError(
             "noise cannot stand in for data in this model",
@@ -146,7 +146,7 @@ def normalized_on_noise(model: Model, batches: Iterable[Mapping[str, Floats]], c
     return changed
 
 
-def renormalized(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Model, int]:
+def renormalize_statistics(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Model, int]:
     """A copy whose BatchNormalization statistics are those of these inputs, layer after layer, and how many there are.
 
     Every normalized activation then has the mean and deviation that the original has on its own data. Outputs of the

@@ -78,7 +78,7 @@ def solve(h: Floats, r: Floats, old: Floats, strength: float) -> Floats:
     return np.asarray(scipy.linalg.cho_solve(factor, (r + size * old).T, check_finite=False).T)
 
 
-def damped(h: Floats, strength: float = RIDGE) -> Floats:
+def damp_hessian(h: Floats, strength: float = RIDGE) -> Floats:
     """Moments with the ridge added. Shapes: (columns, columns)."""
     size = strength * float(np.diag(h).mean()) if len(h) else 0.0
     return _raised(h, size or 1.0)

@@ -40,7 +40,7 @@ class Sweep:
     batch: int
 
 
-def required(context: Context, *, without: str = DATA_FREE) -> DataSource:
+def require_data(context: Context, *, without: str = DATA_FREE) -> DataSource:
     """The calibration data. ``without`` names the options that need none, empty where there are none.
 
     Raises:

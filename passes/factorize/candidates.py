@@ -55,7 +55,7 @@ def options_of(unit: Unit, rules: Rules) -> tuple[list[Option], str]:
         every = [option(unit, name, rank, rules.amount) for rank in ranks]
         good = [o for o in every if o.gain >= rules.min_gain and o.rank < largest]
         best = max([*every[:1], *([best] if best else [])], key=lambda o: o.gain)
-        found += thinned(good, MOST)
+        found += thin_options(good, MOST)
     if found:
         return found, ""
     if best is None:
@@ -80,14 +80,14 @@ def option(unit: Unit, scheme: str, rank: int, amount: str) -> Option:
     return Option(scheme, rank, macs, params, before / max(1, after))
 
 
-def thinned(options: Sequence[Option], most: int) -> list[Option]:
+def thin_options(options: Sequence[Option], most: int) -> list[Option]:
     if len(options) <= most:
         return list(options)
     places = np.unique(np.linspace(0, len(options) - 1, most).round().astype(int))
     return [options[k] for k in places]
 
 
-def sampled(options: Sequence[Option], count: int) -> list[Option]:
+def sample_options(options: Sequence[Option], count: int) -> list[Option]:
     """A few of one scheme's options, spread by ratios of ranks; the first and the last among them."""
     if len(options) <= count:
         return list(options)
@@ -96,7 +96,7 @@ def sampled(options: Sequence[Option], count: int) -> list[Option]:
     return [options[k] for k in np.unique([int(np.abs(ranks - w).argmin()) for w in wanted])]
 
 
-def between(rank: Sequence[int], known: Sequence[int], losses: Sequence[float]) -> np.ndarray:
+def interpolate_losses(rank: Sequence[int], known: Sequence[int], losses: Sequence[float]) -> np.ndarray:
     """Losses at other ranks, from those at some, on logarithmic scales; never rising with the rank."""
     x = np.log(np.asarray(known, dtype=np.float64))
     y = np.log(np.maximum(np.asarray(losses, dtype=np.float64), 1e-30))

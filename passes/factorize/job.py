@@ -21,7 +21,7 @@ from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import normalized_on_noise
-from ..patterns import chosen_nodes
+from ..patterns import choose_nodes
 from ..proof import real_inputs
 from ..simplify import Names
 from .candidates import Option, Rules, option, options_of
@@ -30,7 +30,7 @@ from .independent import alone
 from .latency import meet_target
 from .losses import Table, by_outputs, by_weights
 from .options import FactorizeOptions
-from .plan import Picked, Plan, costs_of, counted, unreachable
+from .plan import Picked, Plan, costs_of, count_units, unreachable
 from .ready import ready, without_idle_biases
 from .rewrite import apply, split
 from .schemes.scheme import SCHEMES
@@ -70,7 +70,7 @@ class Job:
         whole = cost(source)
         self.before = Amounts.counted(whole, file_bytes(source))
         units, self.whole = find(self.model)
-        wanted = chosen_nodes(self.model, asked.include, asked.exclude)
+        wanted = choose_nodes(self.model, asked.include, asked.exclude)
         allowed = {k for k, unit in enumerate(units) if any(wanted[site.place] for site in unit.sites)}
         self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}
         amount = "params" if asked.target in ("params", "size") else "macs"
@@ -168,7 +168,7 @@ class Job:
 
     def within(self, amount: str, keep: float) -> Picked:
         """The options of least loss that leave so much of the MACs or parameters."""
-        costs, whole = costs_of(self.tables, amount), counted(self.units, amount)
+        costs, whole = costs_of(self.tables, amount), count_units(self.units, amount)
         rest = getattr(cost(self.model), amount) - whole.sum()
         limit = keep * self.before.of(amount) - rest
         try:
@@ -203,7 +203,7 @@ class Job:
         sizes = [self.model.weights[u.weight].itemsize for u in self.units]
         overhead = 300.0  # of another node and another tensor; what it really is shows when the model is built
         costs = [c * s + overhead for c, s in zip(costs_of(self.tables, "params"), sizes, strict=True)]
-        return costs, counted(self.units, "params") * np.array(sizes, dtype=np.float64)
+        return costs, count_units(self.units, "params") * np.array(sizes, dtype=np.float64)
 
     def _evbmf(self) -> Picked:
         """Of every unit the cheapest scheme at the rank that stands out of noise, rounded up to what is aligned."""
@@ -219,7 +219,7 @@ class Job:
         accuracy = self.context.accuracy()
         assert accuracy is not None
         before = accuracy(self.source)
-        costs, whole = costs_of(self.tables, "macs"), counted(self.units, "macs")
+        costs, whole = costs_of(self.tables, "macs"), count_units(self.units, "macs")
         rest = cost(self.model).macs - whole.sum()
         low, high = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.macs), 1.0
         best: Picked = {}

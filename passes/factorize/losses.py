@@ -18,7 +18,7 @@ from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import constants_with_mean
 from ..calibration.samples import PATCHES, moments_of, positions_of, samples_of
 from ..calibration.targets import ReconstructionTarget, targets_of
-from .candidates import Option, between, sampled
+from .candidates import Option, interpolate_losses, sample_options
 from .schemes.scheme import SCHEMES, TwoFactors
 from .sites import Unit
 from .statistics import LARGEST, STRENGTH, Wanted
@@ -61,11 +61,11 @@ def by_weights(model: Model, unit: Unit, options: Sequence[Option]) -> Table:
             tails = np.append(np.cumsum(energy[::-1])[::-1], 0.0)
             losses += [float(tails[min(o.rank, len(energy))]) / total for o in group]
             continue
-        few = sampled(group, RANKS)
+        few = sample_options(group, RANKS)
         errors = [
             float(np.square(scheme.factor(unit.site, matrices, o.rank).product() - matrices).sum()) / total for o in few
         ]
-        losses += between([o.rank for o in group], [o.rank for o in few], errors).tolist()
+        losses += interpolate_losses([o.rank for o in group], [o.rank for o in few], errors).tolist()
     found = np.maximum(np.array(losses), 0.0)
     return Table(tuple(options), found, found)
 
@@ -137,7 +137,7 @@ def _measured(
     tried: dict[str, list[tuple[Option, Floats, float]]] = {}
     for name, group in _by_scheme(options):
         tried[name] = []
-        for one in sampled(group, WIDE_RANKS if site.columns > _WIDE else RANKS):
+        for one in sample_options(group, WIDE_RANKS if site.columns > _WIDE else RANKS):
             product = SCHEMES[name].factor(site, matrices, one.rank, moments).product()
             loss = wanted.loss(product) if wanted is not None else float(np.square(product - matrices).sum()) / total
             tried[name].append((one, product, max(loss, 0.0)))
@@ -145,13 +145,13 @@ def _measured(
     local: list[float] = []
     for name, group in _by_scheme(options):
         ranks, known = [o.rank for o in group], [o.rank for o, _, _ in tried[name]]
-        own = between(ranks, known, [loss for _, _, loss in tried[name]])
+        own = interpolate_losses(ranks, known, [loss for _, _, loss in tried[name]])
         local += own.tolist()
         if _hopeless(name, tried):
             losses += [float("inf")] * len(group)
             continue
         harm = [effects.of(constants_of(model, unit, layer, wanted, product)) for _, product, _ in tried[name]]
-        seen = between(ranks, known, harm) if effects.outputs else own
+        seen = interpolate_losses(ranks, known, harm) if effects.outputs else own
         losses += (seen**_OUTPUTS_SHARE * own ** (1 - _OUTPUTS_SHARE)).tolist()
     return Table(tuple(options), np.array(losses), np.array(local))
 
@@ -163,7 +163,7 @@ def _hopeless(name: str, tried: Mapping[str, Sequence[tuple[Option, Floats, floa
     for other, theirs in tried.items():
         if other == name or min(costs[name]) < min(costs[other]):
             continue
-        there = between(costs[name], costs[other], [loss for _, _, loss in theirs])
+        there = interpolate_losses(costs[name], costs[other], [loss for _, _, loss in theirs])
         if all(loss > _HOPELESS * at for loss, at in zip(mine, there, strict=True)):
             return True
     return False

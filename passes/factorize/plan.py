@@ -138,10 +138,10 @@ def costs_of(tables: Sequence[Table], amount: str) -> list[Floats]:
     return [np.array([getattr(o, amount) for o in t.options], dtype=np.float64) for t in tables]
 
 
-def counted(units: Sequence[Unit], amount: str) -> Floats:
+def count_units(units: Sequence[Unit], amount: str) -> Floats:
     return np.array([getattr(u, amount) for u in units], dtype=np.float64)
 
 
-def fixed(ranks: Mapping[int, int], options: Sequence[Sequence[Option]]) -> list[list[Option]]:
+def fix_ranks(ranks: Mapping[int, int], options: Sequence[Sequence[Option]]) -> list[list[Option]]:
     """Options with those of fixed units cut down to their rank."""
     return [[o for o in some if o.rank == ranks[k]] if k in ranks else list(some) for k, some in enumerate(options)]

@@ -25,7 +25,7 @@ _WIDE, _WIDE_ROUNDS, _WIDE_STEPS = 2048, 3, 4
 _TINY = 1e-10
 
 
-def truncated(w: Floats, rank: int, h: Floats | None = None) -> tuple[Floats, Floats]:
+def truncate_rank(w: Floats, rank: int, h: Floats | None = None) -> tuple[Floats, Floats]:
     """The matrix of this rank that is nearest, by outputs where ``h`` is given. Shapes: (m, n) -> (m, r), (r, n).
 
     At full rank it is exact whatever the rounding, as one factor is orthonormal.
@@ -54,7 +54,7 @@ def energies(w: Floats, h: Floats | None = None) -> Floats:
     return np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
 
 
-def alternating(
+def alternate_factors(
     w: Floats, h: Floats, rank: int, *, outer_rank: int | None = None
 ) -> tuple[Floats, Floats, Floats | None]:
     """Factors under the moments ``h``. Shapes: w (d, o, n), h (d, n, d, n) -> V (r, n), F (d, o, r), U or None.
@@ -68,7 +68,7 @@ def alternating(
     inverse = scipy.linalg.cho_factor(metric + _TINY * np.trace(metric) / n * np.eye(n), lower=True)
     wanted = np.tensordot(w.transpose(1, 0, 2).reshape(outputs, -1), h.reshape(slots * n, -1), 1)
     wanted = wanted.reshape(outputs, slots, n)
-    v = truncated(w.reshape(slots * outputs, n), rank, metric + _TINY * np.trace(metric) / n * np.eye(n))[1]
+    v = truncate_rank(w.reshape(slots * outputs, n), rank, metric + _TINY * np.trace(metric) / n * np.eye(n))[1]
     v = _orthonormal(v, metric)
     for _ in range(rounds):
         f = _outer(v, h, wanted)

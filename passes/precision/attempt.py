@@ -13,11 +13,11 @@ from ...measure.run.session import open_session, run
 from ..base import Context
 from ..change import Change
 from .higher_precision import Make, spare
-from .noise import measure, outputs_noise, worst
+from .noise import find_worst, measure, outputs_noise
 from .result import Result
 
 
-def attempted(
+def attempt_within_limit(
     model: Model,
     make: Make,
     context: Context,
@@ -62,7 +62,7 @@ def attempted(
         "nodes": dict(result.done),
         "skipped": dict(result.skipped),
         "sqnr_db": outputs_noise(model, result.model, data) if data is not None and verify else {},
-        "worst": [one.as_dict() for one in worst(result.layers, noise, rounded=rounded)],
+        "worst": [one.as_dict() for one in find_worst(result.layers, noise, rounded=rounded)],
         "spared": spared,
         **result.details,
     }

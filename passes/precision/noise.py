@@ -113,7 +113,7 @@ class Worst:
         return {"name": self.name, "sqnr_db": self.sqnr_db, "cause": self.cause, "advice": self.advice}
 
 
-def worst(
+def find_worst(
     layers: Sequence[LayerNote], noise: Mapping[str, float], count: int = 5, *, rounded: bool = True
 ) -> list[Worst]:
     """The noisiest first. A layer's noise is that of its weights if these alone explain half of it, else that of what

@@ -101,11 +101,11 @@ def find_consumers(removal: Removal, method: str, *, correlated: bool = False) -
             unknown.append(layer.node)
     if unknown and not known:
         raise impossible(coupling, method)
-    notes = told("nothing is known of the input of", unknown)
+    notes = note_unrepaired("nothing is known of the input of", unknown)
     return Consumers(
         known,
         unknown,
-        [*notes, *told("no layer that a bias corrects reads removed channels in", _others(removal, layers))],
+        [*notes, *note_unrepaired("no layer that a bias corrects reads removed channels in", _others(removal, layers))],
     )
 
 
@@ -126,7 +126,7 @@ def _others(removal: Removal, layers: Sequence[Layer]) -> list[str]:
     return list(found)
 
 
-def told(what: str, names: Sequence[str]) -> list[str]:
+def note_unrepaired(what: str, names: Sequence[str]) -> list[str]:
     """A note on layers whose loss is not made up for; none without such layers."""
     if not names:
         return []

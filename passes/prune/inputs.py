@@ -17,7 +17,7 @@ from ...graph.errors import IntaglioError
 from ...graph.index import index_of
 from ..base import Context
 from ..calibration.moments import Moments
-from ..calibration.runner import collect, required
+from ..calibration.runner import collect, require_data
 from ..calibration.statistics import NotFinite, Statistic
 from ..needs import ACTIVATIONS, MEANS, SECOND_MOMENTS, VARIANCES
 
@@ -170,7 +170,7 @@ def collected(coupling: Coupling, needs: tuple[str, ...], context: Context) -> d
     wanted: dict[str, list[Statistic]] = defaultdict(list)
     for (tensor, _), statistics in found.items():
         wanted[tensor] += statistics.values()
-    collect(coupling.model, required(context), wanted, tick=context.tick)
+    collect(coupling.model, require_data(context), wanted, tick=context.tick)
     told = {
         place: Inputs({need: _STATISTICS[need][1](statistic) for need, statistic in statistics.items()})
         for place, statistics in found.items()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx
 
-from ...graph.coupling import Removal, masked
+from ...graph.coupling import Removal, mask_removed
 from ...graph.index import index_of
 from ...graph.model import Model
 from ..proof import Claim, Feed, Proof, proof_inputs, prove_equal
@@ -32,7 +32,7 @@ def prove(removal: Removal, pruned: Model, real: Sequence[Feed], seed: int) -> P
         ProofFailed: they differ; names the first operator at which they do.
         BadModel: one of them does not run.
     """
-    reference = masked(removal)
+    reference = mask_removed(removal)
     inputs = proof_inputs(removal.coupling.original, real, seed)
     chunks = list(_chunks(removal, reference, pruned, inputs[0]))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...graph.cost import cost
-from ...graph.coupling import Coupling, Group, Removal, analyse, masked, remove
+from ...graph.coupling import Coupling, Group, Removal, analyse, mask_removed, remove
 from ...graph.errors import NothingChanged
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
@@ -90,7 +90,7 @@ class PruneChannels(PruneOptions, Pass):
             notes=cut.notes,
             proof=proof,
             proved=_proved(proof, cut.refitted),
-            reference=lambda: masked(cut.removal),
+            reference=lambda: mask_removed(cut.removal),
             latency=latency,
             advice={"slower": "widths that are multiples of 8 or 16 run best, try --round-to 8"},
             refusal=latency.refusal("pruned", why=_SLOW, fix="try --round-to 8, or write it") if latency else None,

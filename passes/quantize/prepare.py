@@ -23,7 +23,7 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
 
 
-def prepared(job: Job, *, level: bool = False, absorb: bool = False) -> Prepared:
+def prepare_model(job: Job, *, level: bool = False, absorb: bool = False) -> Prepared:
     """Fold and give biases; equalize with ``level`` or where the user says so, absorb high biases, smooth if asked.
 
     Raises:

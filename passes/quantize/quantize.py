@@ -13,7 +13,7 @@ from ...graph.spec import spelled
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from ..needs import check_needs
-from ..precision.attempt import attempted
+from ..precision.attempt import attempt_within_limit
 from .options import QuantizeOptions
 from .placement.kernels_used import Used, kernels_used
 from .ranges.pixels import pixel_ranges
@@ -47,7 +47,7 @@ class Quantize(QuantizeOptions, Pass):
         check_needs(f"rounding {self.method}", ROUNDERS.entry(self.method).needs, context)
         scheme = scheme_named(self.scheme)
         job = Job(model, self, context)
-        result, change = attempted(
+        result, change = attempt_within_limit(
             model,
             lambda spared: scheme(replace(job, spared=spared)),
             context,

@@ -43,14 +43,14 @@ def single(scale: Floats) -> Floats:
     return np.where(scale < 0, -size, size).astype(np.float32).astype(np.float64)
 
 
-def covering(problem: Problem) -> Steps:
+def cover_range(problem: Problem) -> Steps:
     """The smallest positive scales with which no weight is cut off, nought always among the numbers."""
     blocks = _blocked(problem.wanted, problem.block)
     scale, zero = _covering(blocks.max(axis=-1), blocks.min(axis=-1), problem.grid, problem.symmetric)
     return Steps(scale, zero)
 
 
-def searched(problem: Problem) -> Steps:
+def search_scales(problem: Problem) -> Steps:
     """The scales of least squared error after rounding, each column counted as its diagonal entry of H.
 
     A grid with one more number below nought than above fits some rows better upside down: both signs are tried, but for

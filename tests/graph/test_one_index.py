@@ -21,7 +21,7 @@ ALLOWED = {
     ("passes/binarize/trained/regions.py", "_session"): "nodes cut out of a graph",
     ("passes/binarize/trained/wires.py", "_computed"): "nodes cut out of a graph",
     ("passes/calibration/activation_cache.py", "part"): "nodes cut out of a graph",
-    ("passes/calibration/activation_cache.py", "reached"): "nodes cut out of a graph",
+    ("passes/calibration/activation_cache.py", "find_sources"): "nodes cut out of a graph",
     ("passes/factorize/gains.py", "_alone"): "nodes cut out of a graph",
     ("passes/prune/weights.py", "_count_uses"): "the first node that computes with each weight",
     ("passes/quantize/half/bfloat.py", "_excluded"): "weights of nodes that patterns leave out",
@@ -62,7 +62,7 @@ def goes_over_ends(iterable: ast.expr, nodes: set[str]) -> bool:
         if isinstance(n, ast.Attribute) and n.attr in ("input", "output"):
             if isinstance(n.value, ast.Name) and n.value.id in nodes:
                 return True
-        elif isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in ("reads", "captured"):
+        elif isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in ("reads", "captured_names"):
             return True
     return False
 
@@ -129,12 +129,12 @@ def test_makers_and_readers_are_found_in_one_file() -> None:
     [
         "makers = {o: n for n in model.graph.node for o in n.output}",
         "place = {o: k for k, n in enumerate(nodes) for o in n.output if o}",
-        "read = {i for n in graph.node for i in (*n.input, *captured(n))}",
+        "read = {i for n in graph.node for i in (*n.input, *captured_names(n))}",
         "uses = Counter(i for n in self.nodes for i in n.input)",
         "for node in model.graph.node:\n    for name in reads(node):\n        readers[name].append(node)",
         "for k, node in enumerate(nodes):\n    for name in node.output:\n        made[name] = k",
         "for node in nodes:\n    for name in node.input:\n        found.setdefault(name, []).append(node)",
-        "for node in nodes:\n    readers.update((*node.input, *captured(node)))",
+        "for node in nodes:\n    readers.update((*node.input, *captured_names(node)))",
     ],
 )
 def test_the_ways_to_write_such_a_map_are_seen(text: str) -> None:

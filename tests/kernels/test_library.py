@@ -90,7 +90,7 @@ assert Gemm(w, 2).dot(x, out=out) is out
 print(loader.available(), out.sum(), Conv(w, 2, ConvWindow((2, 2))).dot(x).sum(), max_pool(x, 2, Window((2, 2))).sum())
 print(bit_pack(np.ones((1, 3), np.float32), np.full(1, 2.0), (0, 1)))
 print(loader.why_absent())
-loader.loaded()
+loader.load_library()
 """
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from intaglio.kernels.onebit import OneBit, quantized, reference
+from intaglio.kernels.onebit import OneBit, quantize_rows, reference
 from intaglio.kernels.packing import pack, unpack
 
 from .signs import EVERY_ISA
@@ -78,7 +78,7 @@ def test_reference_is_the_product_with_the_weights_it_stands_for(
     dense = (unpack(bits, channels) * each).sum(axis=0)
     room = 1e-6 * channels * np.abs(x).max() * np.abs(each).sum(axis=0).max()
     np.testing.assert_allclose(reference(x, bits, scale, channels, block), x @ dense.T, atol=room)
-    levels, step = quantized(x)
+    levels, step = quantize_rows(x)
     assert np.abs(levels * step - x).max() <= 0.5001 * step.max()
     wanted = (levels.astype(np.float64) @ dense.T) * step
     np.testing.assert_allclose(reference(x, bits, scale, channels, block, int8=True), wanted, atol=room)

@@ -7,7 +7,7 @@ import pytest
 
 from intaglio.graph.index import index_of
 from intaglio.graph.model import Model
-from intaglio.measure.run.batch import open_batch, opening
+from intaglio.measure.run.batch import open_batch, open_for_batches
 from intaglio.measure.run.session import open_session, run
 from intaglio.measure.run.tensor_specs import input_ports, output_ports
 
@@ -66,7 +66,7 @@ def test_samples_that_cannot_be_kept_apart_stay_single(make_model: MakeModel, na
 
 def test_a_model_that_takes_any_number_is_left_alone(images: Model) -> None:
     assert open_batch(images) is None
-    model, close = opening(images)
+    model, close = open_for_batches(images)
     assert model is images
     close(model)
     assert input_ports(images)[0].shape == ("N", 3, 4, 5)
@@ -75,7 +75,7 @@ def test_a_model_that_takes_any_number_is_left_alone(images: Model) -> None:
 def test_the_original_is_not_touched_and_closing_restores_its_shapes(make_model: MakeModel) -> None:
     model = make_model(*APART["flattened"])
     before = model.proto.SerializeToString()
-    opened, close = opening(model)
+    opened, close = open_for_batches(model)
     assert opened is not model
     assert isinstance((input_ports(opened)[0].shape or ())[0], str)
     close(opened)

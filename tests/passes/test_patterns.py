@@ -11,7 +11,7 @@ from intaglio.graph.errors import UsageError
 from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import display_name
-from intaglio.passes.patterns import chosen_nodes
+from intaglio.passes.patterns import choose_nodes
 from intaglio.passes.prune.choose import eligible
 
 TRANSFORMER = Path(__file__).resolve().parents[2] / "examples" / "vit_digits.onnx"
@@ -25,12 +25,12 @@ def model() -> Model:
 
 
 def names(model: Model, **patterns: tuple[str, ...]) -> set[str]:
-    wanted = chosen_nodes(model, **patterns)
+    wanted = choose_nodes(model, **patterns)
     return {display_name(node) for node, chosen in zip(model.graph.node, wanted, strict=True) if chosen}
 
 
 def test_without_patterns_every_node_is_asked_for(model: Model) -> None:
-    assert all(chosen_nodes(model))
+    assert all(choose_nodes(model))
 
 
 def test_a_node_is_named_by_itself_its_type_or_a_tensor_beside_it(model: Model) -> None:
@@ -69,7 +69,7 @@ def test_pruning_and_rewriting_take_the_same_words(model: Model) -> None:
 )
 def test_a_pattern_that_matches_nothing_is_an_error_with_near_names(model: Model, pattern: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        chosen_nodes(model, exclude=(pattern,))
+        choose_nodes(model, exclude=(pattern,))
     assert said in str(caught.value)
     with pytest.raises(UsageError) as again:
         eligible(analyse(model), include=(pattern,), exclude=(), exact_only=False)

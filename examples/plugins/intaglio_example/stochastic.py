@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from intaglio.passes.precision.grid import Quantized
 from intaglio.passes.quantize.rounding.rounding import ROUNDERS
 from intaglio.passes.rounding.problem import Problem
-from intaglio.passes.rounding.steps import covering
+from intaglio.passes.rounding.steps import cover_range
 
 
 class Draw(BaseModel):
@@ -20,7 +20,7 @@ class Draw(BaseModel):
 @ROUNDERS.register("stochastic", options=Draw, needs=("second_moments",))
 def stochastic(problem: Problem, options: Draw) -> Quantized:
     """Rounded by chance a few times; the draw that costs the layer least. Needs data."""
-    steps, random = covering(problem), np.random.default_rng(0)
+    steps, random = cover_range(problem), np.random.default_rng(0)
     noise = (random.uniform(-0.5, 0.5, problem.wanted.shape) for _ in range(options.draws))
     scale = np.repeat(steps.scale, problem.block or problem.wanted.shape[-1], axis=-1)[..., : problem.wanted.shape[-1]]
     drawn = [steps.quantized(problem, problem.wanted + scale * one) for one in noise]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ....graph.layer import Floats
 from .binarizer import Problem, binarizer
 from .codes import TWO_PLANES, Code, parts_of
-from .descent import fitted
+from .descent import fit_code
 from .pb import saliences
 
 MOST_COLUMNS = 50
@@ -42,7 +42,7 @@ def billm(problem: Problem) -> Code:
     negative = problem.wanted < 0
     other = np.where(flag, rest < 0, negative ^ ~large)
     levels = (2 * negative + other).astype(np.uint8)
-    return fitted(problem, Code(TWO_PLANES, levels, scale, problem.block, flag))
+    return fit_code(problem, Code(TWO_PLANES, levels, scale, problem.block, flag))
 
 
 def _means(values: Floats, where: np.ndarray, part: NDArray[np.intp]) -> Floats:

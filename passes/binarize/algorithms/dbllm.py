@@ -6,11 +6,11 @@ import numpy as np
 
 from ...precision.grid import Grid
 from ...rounding.problem import Problem as Rounding
-from ...rounding.steps import searched
+from ...rounding.steps import search_scales
 from .binarizer import Problem, binarizer
 from .codes import TWO_MASKS, Code
-from .descent import fitted
-from .fit import alternated
+from .descent import fit_code
+from .fit import alternate_fit
 
 
 @binarizer("dbllm", (0.135, 0.187))
@@ -20,11 +20,11 @@ def dbllm(problem: Problem) -> Code:
     Source: Chen et al., "DB-LLM: Accurate Dual-Binarization for Efficient LLMs", Findings of ACL 2024, arXiv:2402.11960,
     section 3.2. Differs: scales are solved for by least squares instead of distillation, which needs training.
     """
-    return fitted(problem, alternated(problem.wanted, dual(problem)))
+    return fit_code(problem, alternate_fit(problem.wanted, dual(problem)))
 
 
 def dual(problem: Problem) -> Code:
     """The start: two bits with the step of least error, turned upside down where that fits better."""
-    step = -searched(Rounding(problem.wanted, Grid(2), None, problem.block)).scale
+    step = -search_scales(Rounding(problem.wanted, Grid(2), None, problem.block)).scale
     scale = np.stack([2 * step, -step])
     return Code(TWO_MASKS, np.zeros(problem.wanted.shape, np.uint8), scale, problem.block).nearest(problem.wanted)

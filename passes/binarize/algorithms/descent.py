@@ -29,15 +29,15 @@ _ENOUGH = 1e-3
 """A sweep that lowers the sum of costs by less than this fraction is the last."""
 
 
-def fitted(problem: Problem, *starts: Code) -> Code:
+def fit_code(problem: Problem, *starts: Code) -> Code:
     """The first start without data; with data the best that compensation and descent make of all of them."""
     if problem.hessian is None:
         return starts[0]
-    found = [one for start in starts for one in (start, compensated(problem, start))]
+    found = [one for start in starts for one in (start, compensate_columns(problem, start))]
     return cheapest_rows(problem, [*(descend(problem, one) for one in found), *found])
 
 
-def compensated(problem: Problem, code: Code) -> Code:
+def compensate_columns(problem: Problem, code: Code) -> Code:
     """Columns become numbers one after the other, those still to come make up for what went wrong."""
     assert problem.hessian is not None
     groups = np.arange(len(problem.wanted))

@@ -16,7 +16,7 @@ _FLAT = 1e-10
 """Terms that are so nearly the same in a block, relative to their size, share what they stand for."""
 
 
-def alternated(wanted: Floats, start: Code, rounds: int = ROUNDS) -> Code:
+def alternate_fit(wanted: Floats, start: Code, rounds: int = ROUNDS) -> Code:
     """Each step is the best there is, so that no round can be worse than the one before.
 
     Rows do not depend on each other: few at once, so that memory is bounded.
@@ -31,14 +31,14 @@ def alternated(wanted: Floats, start: Code, rounds: int = ROUNDS) -> Code:
 def _alternated(wanted: Floats, start: Code, rounds: int) -> Code:
     code, error = start, np.inf
     for _ in range(rounds):
-        code = rescaled(wanted, code.nearest(wanted))
+        code = rescale_rows(wanted, code.nearest(wanted))
         before, error = error, float(np.square(code.floats() - wanted).sum())
         if error >= before * (1 - _ENOUGH):
             break
     return code
 
 
-def rescaled(wanted: Floats, code: Code) -> Code:
+def rescale_rows(wanted: Floats, code: Code) -> Code:
     """Least squares of every row's every set of scales."""
     basis = [term[code.levels] for term in code.book.table.T]  # each (groups, outputs, columns)
     if code.column is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from ....graph.layer import Floats
 from .binarizer import Problem, binarizer
 from .codes import Code
-from .descent import fitted
+from .descent import fit_code
 from .xnor import signs
 
 _STEPS = 50
@@ -24,7 +24,7 @@ def onebit(problem: Problem) -> Code:
     3.3 (their start of training). Differs: no training follows, and no normalization is put behind the layer.
     """
     row, column = rank_one(np.abs(problem.wanted))
-    return fitted(problem, signs(replace(problem, block=0), row[..., None], column))
+    return fit_code(problem, signs(replace(problem, block=0), row[..., None], column))
 
 
 def rank_one(sizes: Floats) -> tuple[Floats, Floats]:

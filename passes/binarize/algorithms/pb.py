@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....graph.layer import Floats
-from ...calibration.reconstruct import damped, inverse
+from ...calibration.reconstruct import damp_hessian, inverse
 from .binarizer import Errors, Problem, binarizer
 from .codes import SHIFTED, Code, Salient
-from .descent import fitted
+from .descent import fit_code
 
 _MOST = 255
 """The largest magnitude: the sign of a salient weight is among the signs of all."""
@@ -42,7 +42,7 @@ def pb(problem: Problem) -> Code:
     are both tried, row by row, and numbers and scales are fitted further.
     """
     found = [partial(problem, salience) for salience in saliences(problem)]
-    return fitted(problem, *found)
+    return fit_code(problem, *found)
 
 
 def saliences(problem: Problem) -> list[Floats]:
@@ -50,13 +50,13 @@ def saliences(problem: Problem) -> list[Floats]:
     size = np.abs(problem.wanted)
     if problem.hessian is None:
         return [size]
-    spread = np.stack([np.diag(inverse(damped(h))) for h in problem.hessian])
+    spread = np.stack([np.diag(inverse(damp_hessian(h))) for h in problem.hessian])
     return [size, np.square(problem.wanted / spread[:, None])]
 
 
 def partial(problem: Problem, salience: Floats) -> Code:
     """The most salient weights of a layer in eight bits. Shapes: salience (groups, outputs, columns)."""
-    mask = most(salience, problem.salient)
+    mask = largest_salience(salience, problem.salient)
     size = np.abs(problem.wanted)
     mean = problem.means(problem.wanted, ~mask)
     gap = problem.wanted - problem.wide(mean)
@@ -68,7 +68,7 @@ def partial(problem: Problem, salience: Floats) -> Code:
     return Code(SHIFTED, levels, np.stack([scale, mean]), problem.block, salient=salient)
 
 
-def most(salience: Floats, part: float) -> NDArray[np.bool_]:
+def largest_salience(salience: Floats, part: float) -> NDArray[np.bool_]:
     """The largest ones, of equals the first, so many of each group."""
     flat = salience.reshape(len(salience), -1)
     count = round(part * flat.shape[1])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .binarizer import Problem, binarizer
 from .codes import Code
-from .descent import fitted
-from .fit import alternated
+from .descent import fit_code
+from .fit import alternate_fit
 from .residual import greedy
 
 
@@ -17,4 +17,4 @@ def planes(problem: Problem) -> Code:
     by least squares); Xu et al., "Alternating Multi-bit Quantization for Recurrent Neural Networks", ICLR 2018,
     arXiv:1802.00150 (in turn with the nearest signs).
     """
-    return fitted(problem, alternated(problem.wanted, greedy(problem)))
+    return fit_code(problem, alternate_fit(problem.wanted, greedy(problem)))

@@ -7,7 +7,7 @@ import numpy as np
 from ....graph.layer import Floats
 from .binarizer import Problem, binarizer
 from .codes import TWO_PLANES, Code
-from .descent import fitted
+from .descent import fit_code
 
 
 @binarizer("residual", (0.132, 0.229))
@@ -18,7 +18,7 @@ def residual(problem: Problem) -> Code:
     planes); Li et al., "Performance Guaranteed Network Acceleration via High-Order Residual Quantization", ICCV 2017,
     arXiv:1708.08687 (the greedy order).
     """
-    return fitted(problem, greedy(problem))
+    return fit_code(problem, greedy(problem))
 
 
 def greedy(problem: Problem) -> Code:

@@ -6,7 +6,7 @@ import numpy as np
 
 from .binarizer import Problem, binarizer
 from .codes import Code
-from .descent import fitted
+from .descent import fit_code
 from .twn import ternary
 
 WIDTH = 4 / 3
@@ -21,4 +21,4 @@ def tbt(problem: Problem) -> Code:
     """
     size = np.abs(problem.wanted)
     scale = WIDTH * problem.means(size)
-    return fitted(problem, ternary(problem, size > problem.wide(scale) / 2, scale))
+    return fit_code(problem, ternary(problem, size > problem.wide(scale) / 2, scale))

@@ -7,7 +7,7 @@ import numpy as np
 from ....graph.layer import Floats
 from .binarizer import Problem, binarizer
 from .codes import TERNARY, Code
-from .descent import fitted
+from .descent import fit_code
 
 THRESHOLD = 0.7
 """Of the mean size: the paper's value."""
@@ -21,7 +21,7 @@ def twn(problem: Problem) -> Code:
     """
     size = np.abs(problem.wanted)
     kept = size > problem.wide(THRESHOLD * problem.means(size))
-    return fitted(problem, ternary(problem, kept, problem.means(size, kept)))
+    return fit_code(problem, ternary(problem, kept, problem.means(size, kept)))
 
 
 def ternary(problem: Problem, kept: np.ndarray, scale: Floats) -> Code:

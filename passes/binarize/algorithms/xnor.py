@@ -7,7 +7,7 @@ import numpy as np
 from ....graph.layer import Floats
 from .binarizer import Problem, binarizer
 from .codes import SIGN, Code
-from .descent import fitted
+from .descent import fit_code
 
 
 @binarizer("xnor", (1 - 2 / np.pi, 0.5))
@@ -17,7 +17,7 @@ def xnor(problem: Problem) -> Code:
     Source: Rastegari et al., "XNOR-Net: ImageNet Classification Using Binary Convolutional Neural Networks", ECCV 2016,
     arXiv:1603.05279, section 3.1.
     """
-    return fitted(problem, signs(problem, problem.means(np.abs(problem.wanted))))
+    return fit_code(problem, signs(problem, problem.means(np.abs(problem.wanted))))
 
 
 def signs(problem: Problem, scale: Floats, column: Floats | None = None) -> Code:

@@ -15,7 +15,7 @@ _SMALL = 256
 """Elements of constants that are shared."""
 
 
-def inlined(model: Model) -> Model:
+def inline_definitions(model: Model) -> Model:
     """A copy in which the definitions stand in the place of the operators: valid in any runtime."""
     changed = model.copy()
     names = [(DOMAIN, name) for name in OPERATORS]

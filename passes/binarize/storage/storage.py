@@ -24,7 +24,7 @@ from ....kernels.operators import DOMAIN, attach
 from ....kernels.packing import pack
 from ...rewrite.weights import Decoder, Work
 from ..algorithms.codes import Code
-from .inline import inlined
+from .inline import inline_definitions
 
 FORMS = ("packed", "standard", "dense")
 PRODUCTS = {"float": "MatMul1Bit", "int8": "MatMul1BitInt8"}
@@ -59,7 +59,7 @@ def store(model: Model, coded: Iterable[Coded], form: str, *, activations: str =
             work.decode(one.where, bits)
     made = work.finish()
     attach(made.proto)
-    return inlined(made) if form == "standard" else made
+    return inline_definitions(made) if form == "standard" else made
 
 
 def _dense(model: Model, coded: list[Coded]) -> Model:

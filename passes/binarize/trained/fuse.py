@@ -17,7 +17,7 @@ from ....graph.nodes import reads
 from .bits import Bits
 from .layer import Layer
 from .pools import pool_obstacle
-from .regions import Region, between, evaluated
+from .regions import Region, evaluate_region, find_region
 from .steps import Layout, Step, two_values
 from .wires import Wires
 
@@ -72,14 +72,14 @@ def fusions(wires: Wires, layers: Mapping[int, Layer], *, zeros: bool = False) -
 
 def _path(wires: Wires, bits: Bits, dots: set[str]) -> tuple[Region, onnx.NodeProto | None, Region] | None:
     """From a layer to the signs: a region, perhaps a MaxPool, and a region behind it."""
-    whole = between(wires, bits.target, dots)
+    whole = find_region(wires, bits.target, dots)
     if whole is not None:
         return whole, None, Region(bits.target, bits.target, ())
     pool = wires.maker(bits.source)
-    rest = between(wires, bits.target, {bits.source})
+    rest = find_region(wires, bits.target, {bits.source})
     if pool is None or rest is None or pool.op_type != "MaxPool" or pool_obstacle(pool):
         return None
-    first = between(wires, pool.input[0], dots)
+    first = find_region(wires, pool.input[0], dots)
     return None if first is None else (first, pool, rest)
 
 
@@ -111,13 +111,13 @@ def values_of(wires: Wires, maker: Layer, region: Region) -> tuple[np.ndarray, n
         return None
     dots = np.repeat(sums[:, None], maker.dot.outputs, axis=1)
     given = dots.astype(np.float32) * maker.scale.astype(np.float32) + maker.bias.astype(np.float32)
-    made = evaluated(wires, region, maker.dot.out_layout.spread(given))
+    made = evaluate_region(wires, region, maker.dot.out_layout.spread(given))
     return None if made is None else (dots.astype(np.float64), given, made.reshape(given.shape).astype(np.float64))
 
 
 def step_of_sums(wires: Wires, layers: Mapping[str, Layer], target: str) -> tuple[str, Layout, Step] | None:
     """A step of the output of a layer, which takes few values: for what is no step of all numbers, such as Sign."""
-    region = between(wires, target, {n for n, layer in layers.items() if layer.bits and not layer.bits.factor})
+    region = find_region(wires, target, {n for n, layer in layers.items() if layer.bits and not layer.bits.factor})
     if region is None or not region.nodes:
         return None
     maker = layers[region.source]

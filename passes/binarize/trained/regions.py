@@ -95,7 +95,7 @@ def _session(wires: Wires, region: Region, target: str) -> Any:
     return open_session(Model(proto, {n: wires.known[n] for n in read if n in wires.known}), optimize=False)
 
 
-def evaluated(wires: Wires, region: Region, points: np.ndarray) -> np.ndarray | None:
+def evaluate_region(wires: Wires, region: Region, points: np.ndarray) -> np.ndarray | None:
     """Values of the region's target, or None where it does not keep the shape of ``points``, or cannot be run."""
     try:
         values = Function(wires, region)(points)
@@ -104,7 +104,7 @@ def evaluated(wires: Wires, region: Region, points: np.ndarray) -> np.ndarray | 
     return np.asarray(values) if np.shape(values) == points.shape else None
 
 
-def between(wires: Wires, target: str, sources: set[str]) -> Region | None:
+def find_region(wires: Wires, target: str, sources: set[str]) -> Region | None:
     """The region from one of some tensors to ``target``; with no node where it is one of them."""
     target = wires.resolve(target)
     if target in sources:

@@ -18,7 +18,7 @@ from ....graph.registry import Registry
 from ..evbmf import evbmf_rank
 from ..factors import Factors, columns_by_slot
 from ..sites import Site
-from ..solve import alternating, energies, truncated
+from ..solve import alternate_factors, energies, truncate_rank
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Scheme(ABC):
 
     def noise_rank(self, site: Site, matrices: Floats) -> int:
         """The rank of what stands out of noise, the highest over groups; at least 1."""
-        return standing_out(self.unfold(site, matrices))
+        return rank_above_noise(self.unfold(site, matrices))
 
     def blank(self, site: Site, rank: int) -> Factors:
         """Factors of zeros, for whoever asks what the layer would look like."""
@@ -134,11 +134,11 @@ class TwoFactors(Scheme):
             by_slot = matrix[:, order].transpose(1, 0, 2)  # (d, o, n)
             if moments is None or slots == 1:
                 h = None if moments is None else moments[g][np.ix_(order[0], order[0])]
-                f, v = truncated(by_slot.reshape(-1, inner), rank, h)
+                f, v = truncate_rank(by_slot.reshape(-1, inner), rank, h)
                 f = f.reshape(slots, site.outputs, rank)
             else:
                 h = moments[g][np.ix_(order.reshape(-1), order.reshape(-1))].reshape(slots, inner, slots, inner)
-                v, f, _ = alternating(by_slot, h, rank)
+                v, f, _ = alternate_factors(by_slot, h, rank)
             vs.append(v)
             fs.append(f)
         return Factors(np.stack(vs), np.stack(fs), order).balanced()
@@ -148,7 +148,7 @@ class TwoFactors(Scheme):
         return by_slot.reshape(len(matrices), -1, by_slot.shape[3])
 
 
-def standing_out(unfolded: Floats) -> int:
+def rank_above_noise(unfolded: Floats) -> int:
     """Shapes: (groups, m, n)."""
     return max(1, *(evbmf_rank(np.linalg.svd(m, compute_uv=False), *m.shape) for m in unfolded))
 

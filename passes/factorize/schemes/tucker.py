@@ -9,8 +9,8 @@ import numpy as np
 from ....graph.layer import Floats, Ints
 from ..factors import Factors, columns_by_slot
 from ..sites import Site
-from ..solve import alternating, truncated
-from .scheme import SCHEMES, Scheme, Stage, is_pointwise, standing_out
+from ..solve import alternate_factors, truncate_rank
+from .scheme import SCHEMES, Scheme, Stage, is_pointwise, rank_above_noise
 
 _SWEEPS = 2
 
@@ -54,7 +54,7 @@ class Tucker(Scheme):
             else:
                 flat = order.reshape(-1)
                 h = moments[g][np.ix_(flat, flat)].reshape(*order.shape, *order.shape)
-                v, c, narrow = alternating(by_slot, h, inner, outer_rank=outer)
+                v, c, narrow = alternate_factors(by_slot, h, inner, outer_rank=outer)
                 assert narrow is not None
                 u = narrow
             vs.append(v)
@@ -69,7 +69,7 @@ class Tucker(Scheme):
     def noise_rank(self, site: Site, matrices: Floats) -> int:
         """The higher of the two modes, as both get the same rank."""
         by_slot = matrices[:, :, self._order(site)].transpose(0, 2, 1, 3)
-        return max(standing_out(matrices), standing_out(by_slot.reshape(len(matrices), -1, site.channels)))
+        return max(rank_above_noise(matrices), rank_above_noise(by_slot.reshape(len(matrices), -1, site.channels)))
 
     def _ranks(self, site: Site, rank: int) -> tuple[int, int]:
         inner = min(rank, site.channels, site.outputs * site.positions)
@@ -82,15 +82,19 @@ class Tucker(Scheme):
 def _hooi(w: Floats, inner: int, outer: int) -> tuple[Floats, Floats, Floats]:
     """Tucker-2 by higher-order orthogonal iteration. Shapes: w (d, o, n) -> V (r, n), C (d, k, r), U (o, k)."""
     slots, outputs, n = w.shape
-    v = truncated(w.reshape(-1, n).T, inner)[0].T if n <= slots * outputs else truncated(w.reshape(-1, n), inner)[1]
+    v = (
+        truncate_rank(w.reshape(-1, n).T, inner)[0].T
+        if n <= slots * outputs
+        else truncate_rank(w.reshape(-1, n), inner)[1]
+    )
     v = np.linalg.qr(v.T)[0].T
     for _ in range(_SWEEPS):
         seen = np.matmul(w, v.T).transpose(1, 0, 2).reshape(outputs, -1)
-        u = np.linalg.qr(truncated(seen, outer)[0])[0]
+        u = np.linalg.qr(truncate_rank(seen, outer)[0])[0]
         narrow = np.matmul(u.T, w).reshape(-1, n)
-        v = np.linalg.qr(truncated(narrow.T, inner)[0])[0].T
+        v = np.linalg.qr(truncate_rank(narrow.T, inner)[0])[0].T
     seen = np.matmul(w, v.T).transpose(1, 0, 2).reshape(outputs, -1)
-    u = np.linalg.qr(truncated(seen, outer)[0])[0]
+    u = np.linalg.qr(truncate_rank(seen, outer)[0])[0]
     return v, np.matmul(np.matmul(u.T, w), v.T), u
 
 

@@ -34,7 +34,7 @@ class Choices:
     loss: Floats
 
 
-def predicted(curve: Curve, gone: Ints) -> Floats:
+def predict_harm(curve: Curve, gone: Ints) -> Floats:
     """Harm done once so many channels went: a geometric mean of what the outputs and what the readers lose.
 
     The outputs' loss, measured with nothing else removed, misses what later layers will make up for; the readers' own
@@ -60,7 +60,7 @@ def predicted(curve: Curve, gone: Ints) -> Floats:
 def choices(curve: Curve, allowed: Callable[[Ints], Ints], channels: int) -> Choices:
     wanted = np.unique(np.linspace(1, channels, min(channels, _OPTIONS)).round().astype(np.int64))
     keep = np.unique(np.append(allowed(wanted), channels))
-    return Choices(keep, predicted(curve, channels - keep))
+    return Choices(keep, predict_harm(curve, channels - keep))
 
 
 def allocate(ranking: Ranking, curves: Sequence[Curve], cost: Cost, limit: float, *, solver: str = "knapsack") -> Ints:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ....graph.layer import Floats, Layer
 from ...calibration.activation_cache import ActivationCache, each
 from ...calibration.moments import Moments, blas_threads_for
-from ...calibration.reconstruct import RIDGE, damped, inverse
+from ...calibration.reconstruct import RIDGE, damp_hessian, inverse
 from ...calibration.samples import PATCHES, moments_of, moments_of_patches, positions_of, samples_of
 from ...calibration.targets import ReconstructionTarget, ReconstructionTargets
 from ..readers import Readers, Seat
@@ -136,7 +136,7 @@ class Curves:
             if layer.node not in inverses:
                 h = stats.hessian(centred=layer.bias is not None)
                 with blas_threads_for(h.shape[1]):
-                    inverses[layer.node] = [inverse(damped(m, self.strength)) for m in h]
+                    inverses[layer.node] = [inverse(damp_hessian(m, self.strength)) for m in h]
             old = layer.matrix(self.cache.model.weights[layer.weight])
             worth = 1.0 / max(float(stats.target_variance.sum()), 1e-30)
             for g in range(layer.groups):

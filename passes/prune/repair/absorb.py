@@ -13,7 +13,7 @@ from ....graph.layer import Layer
 from ....graph.nodes import attribute
 from ...base import Context
 from ...calibration.normal.moments import Floats
-from ..consumers import Consumer, find_consumers, told
+from ..consumers import Consumer, find_consumers, note_unrepaired
 from .repair import REPAIRS, Repaired
 
 _LEAST_SHARE = 0.05
@@ -89,7 +89,7 @@ class Edits:
 
     @property
     def notes(self) -> list[str]:
-        return told("no bias can take up what is lost in", self._blocked)
+        return note_unrepaired("no bias can take up what is lost in", self._blocked)
 
     def shift(self, layer: Layer, shift: Floats) -> bool:
         """Shift a layer's output. False, and nothing is changed, where no bias takes it. Shapes: shift (outputs,)."""

@@ -21,7 +21,7 @@ from ...base import Context
 from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.moments import blas_threads_for, one_blas_thread
-from ...calibration.reconstruct import REFITS, RIDGE, damped, inverse
+from ...calibration.reconstruct import REFITS, RIDGE, damp_hessian, inverse
 from ...calibration.targets import ReconstructionTargets
 from ...calibration.turns import Left, Turn, in_turn
 from ..obspa.elimination import Reader, eliminate
@@ -134,7 +134,7 @@ def choose(turn: Turn, twin: Pruned, widths: Mapping[int, int], strength: float)
     with blas_threads_for(len(h)):
         for group, width in widths.items():
             columns = np.flatnonzero(keep)
-            damp = damped(h[np.ix_(columns, columns)], strength)
+            damp = damp_hessian(h[np.ix_(columns, columns)], strength)
             inverted = inverse(damp)
             pull = damp[0, 0] - h[columns[0], columns[0]]
             weight = (r[:, columns] + pull * old[:, columns]) @ inverted

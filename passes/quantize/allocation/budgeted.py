@@ -8,17 +8,17 @@ from functools import partial
 from ....graph.errors import UsageError
 from ....graph.layer import Layer
 from ....graph.model import Model
-from ...budget.file_size import fitting_file, room_for
+from ...budget.file_size import fit_file_size, room_for
 from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ...calibration.feeds import calibration_inputs
-from ...calibration.runner import required
+from ...calibration.runner import require_data
 from ...precision.grid import Grid
 from ...precision.layout import weight_bytes
 from ...precision.result import Result
-from ..prepare import Prepared, prepared
+from ..prepare import Prepared, prepare_model
 from ..scheme import SCHEMES, Job
-from ..schemes.mixed import mixed, weight_bits
-from ..schemes.weight_only import block_of, rounded
+from ..schemes.mixed import mix_grids, weight_bits
+from ..schemes.weight_only import block_of, round_to_grids
 from ..storage.storage import Form
 
 CHOICES = (2, 3, 4, 5, 6, 8)
@@ -35,8 +35,8 @@ def mixed_precision(job: Job) -> Result:
     options = job.options
     if options.bits is None and options.size is None:
         raise UsageError("scheme mixed needs a limit", fix="give --bits, an average, or --size, a fraction of the file")
-    required(job.context, without="a scheme with one number of bits, such as w4")
-    ready = prepared(job)
+    require_data(job.context, without="a scheme with one number of bits, such as w4")
+    ready = prepare_model(job)
     if options.bits is not None:
         return _averaged(job, ready, options.bits)
     return _sized(job, ready, float(options.size or 0))
@@ -47,11 +47,11 @@ def _averaged(job: Job, ready: Prepared, bits: float) -> Result:
         limit = bits * sum(model.weights[one.weight].size for one in layers.values())
         return _allocated(job, model, dict.fromkeys(layers, CHOICES), limit, by_bytes=False)
 
-    return rounded(job, ready, grids, 4)
+    return round_to_grids(job, ready, grids, 4)
 
 
 def _sized(job: Job, ready: Prepared, size: float) -> Result:
-    return fitting_file(job.model, size, lambda file: rounded(job, ready, partial(_grids_for, job, file), 4))
+    return fit_file_size(job.model, size, lambda file: round_to_grids(job, ready, partial(_grids_for, job, file), 4))
 
 
 def _grids_for(job: Job, file: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
@@ -71,7 +71,7 @@ def _allocated(
     with Store(STORE_BYTES, job.context.folder) as store:
         batches, _ = calibration_inputs(model, job.context)
         inputs = Inputs(batches, store).first(_LOOKED_AT)
-        return mixed(
+        return mix_grids(
             model,
             inputs,
             grids,

@@ -19,7 +19,7 @@ from ....graph.model import Model
 from ....graph.nodes import attribute
 from ....graph.traits import Trait, has, has_any
 from ...calibration.normal.moments import Floats
-from ...patterns import chosen_nodes
+from ...patterns import choose_nodes
 from ...rewrite.edit import Outcome
 from .paths import Graph, Pair
 
@@ -44,7 +44,7 @@ def absorb_high_biases(
     Raises:
         UsageError: a pattern matches nothing.
     """
-    chosen = {n.output[0] for n, c in zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True) if c}
+    chosen = {n.output[0] for n, c in zip(model.graph.node, choose_nodes(model, include, exclude), strict=True) if c}
     graph = Graph(model)
     pairs, skipped = graph.pairs(chosen)
     changed, done = model.copy(), {}

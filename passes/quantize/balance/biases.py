@@ -13,7 +13,7 @@ from ....graph.model import Model
 from ....graph.nodes import replace_nodes
 from ...precision.grid import Affine, Quantized
 from ...simplify import Names
-from ..placement.insert import dequantized, drop_unread
+from ..placement.insert import drop_unread, insert_dequantize
 
 LARGEST_BIAS = float(1 << 30)
 """Of the integers that a bias becomes, so that sums with it stay below 2³¹."""
@@ -49,7 +49,9 @@ def store_biases(model: Model, stored: Mapping[str, tuple[Layer, Quantized, Affi
             bias = np.asarray(model.weights[node.input[place]], np.float64).reshape(-1) * layer.beta
             scale = (quantized.scale.reshape(-1).astype(np.float32) * x.scale).astype(np.float32)
             integers = np.clip(np.rint(bias / scale.astype(np.float64)), -(2**31), 2**31 - 1).astype(np.int32)
-            nodes.append(dequantized(changed, names, node, place, integers, scale, np.zeros(len(scale), np.int32), 0))
+            nodes.append(
+                insert_dequantize(changed, names, node, place, integers, scale, np.zeros(len(scale), np.int32), 0)
+            )
         nodes.append(node)
     replace_nodes(changed.graph, nodes)
     drop_unread(changed)

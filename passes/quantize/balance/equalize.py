@@ -24,7 +24,7 @@ from ....graph.layer import Layer
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard, replace_nodes
 from ...calibration.normal.moments import Floats, moments
-from ...patterns import chosen_nodes
+from ...patterns import choose_nodes
 from ...rewrite.edit import Outcome
 from .paths import Graph, Pair
 
@@ -46,7 +46,7 @@ def equalize(model: Model, *, include: Sequence[str] = (), exclude: Sequence[str
     Raises:
         UsageError: a pattern matches nothing.
     """
-    chosen = {n.output[0] for n, c in zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True) if c}
+    chosen = {n.output[0] for n, c in zip(model.graph.node, choose_nodes(model, include, exclude), strict=True) if c}
     work, notes = _rectified(model, clips)
     graph = Graph(work)
     pairs, skipped = graph.pairs(chosen)

@@ -32,7 +32,7 @@ from ....measure.data.source import DataSource
 from ...calibration.normal.moments import Floats
 from ...calibration.runner import collect
 from ...calibration.statistics import Range
-from ...patterns import chosen_nodes
+from ...patterns import choose_nodes
 from ...rewrite.edit import Edit, Outcome
 from .paths import KEEP_FACTORS, Graph
 
@@ -60,7 +60,7 @@ def smooth(
         raise UsageError(
             f"alpha is {alpha}", fix="choose a number from 0 (all in the activations) to 1 (all in the weights)"
         )
-    chosen = {n.output[0] for n, c in zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True) if c}
+    chosen = {n.output[0] for n, c in zip(model.graph.node, choose_nodes(model, include, exclude), strict=True) if c}
     job = _Job(Graph(model), alpha)
     sites, skipped = _sites(job, chosen, insert)
     ranges = {site.tensor: Range(site.axis) for site in sites}

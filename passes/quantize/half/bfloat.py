@@ -16,11 +16,11 @@ from ....graph.index import index_of
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
-from ...patterns import chosen_nodes
+from ...patterns import choose_nodes
 from ...precision.decibels import sqnr_db
 from ...precision.result import LayerNote, Result
 from ...rewrite.edit import Edit, Outcome
-from ..prepare import prepared
+from ..prepare import prepare_model
 from ..scheme import SCHEMES, Job
 
 SMALLEST = 1024
@@ -68,7 +68,7 @@ def bfloat16_weights(
 
 def _excluded(model: Model, include: Sequence[str], exclude: Sequence[str]) -> dict[str, str]:
     """Weights that must stay, and a node that says so."""
-    chosen = chosen_nodes(model, include, exclude)
+    chosen = choose_nodes(model, include, exclude)
     return {
         name: display_name(node)
         for node, wanted in zip(model.graph.node, chosen, strict=True)
@@ -81,7 +81,7 @@ def _excluded(model: Model, include: Sequence[str], exclude: Sequence[str]) -> d
 @SCHEMES.register("bf16")
 def bf16(job: Job) -> Result:
     """Large weights in bfloat16, computed in float32: half the file."""
-    options, ready = job.options, prepared(job)
+    options, ready = job.options, prepare_model(job)
     found = bfloat16_weights(
         ready.model, include=options.include, exclude=(*options.exclude, *job.spared), least_db=options.min_sqnr
     )

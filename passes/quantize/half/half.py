@@ -17,7 +17,7 @@ import onnx
 from ....graph.index import Index, index_of
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name
-from ...patterns import chosen_nodes
+from ...patterns import choose_nodes
 from ...precision.decibels import sqnr_db
 from ...rewrite.edit import Edit, Outcome
 from .types import FLOAT, HALF, Operands, half_operands
@@ -52,7 +52,7 @@ def candidates(
     operands: dict[int, Operands] = {}
     reasons: dict[int, str] = {}
     constants = _Constants(model, least_db)
-    for k, (node, chosen) in enumerate(zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True)):
+    for k, (node, chosen) in enumerate(zip(model.graph.node, choose_nodes(model, include, exclude), strict=True)):
         if not any(dtypes.get(name, FLOAT) == FLOAT for name in (*node.input, *node.output) if name):
             continue
         found = half_operands(node, model.opset, dtypes)

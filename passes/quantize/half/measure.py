@@ -16,7 +16,7 @@ from ....measure.run.session import open_session, run
 from ...calibration.activation_cache import part
 from ...precision.result import LayerNote, Result
 from ...rewrite.edit import Outcome
-from ..prepare import prepared
+from ..prepare import prepare_model
 from ..scheme import SCHEMES, Job
 from .half import LARGEST, Candidates, Converted, candidates, convert, to_half
 from .probe import Twins, not_run
@@ -187,7 +187,7 @@ def _runs(
 @SCHEMES.register("fp16")
 def fp16(job: Job) -> Result:
     """Everything in float16 but what overflows or gets too inexact, found by running it on the data."""
-    options, ready = job.options, prepared(job)
+    options, ready = job.options, prepare_model(job)
     found = float16(
         ready.model,
         include=options.include,

@@ -30,7 +30,7 @@ def insert(model: Model, placement: Placement, found: Mapping[str, Affine], grid
     return _Insertion(model, placement, found).run(grid, symmetric)
 
 
-def needless(node: onnx.NodeProto, model: Model, found: Affine) -> bool:
+def is_needless(node: onnx.NodeProto, model: Model, found: Affine) -> bool:
     """Whether rounding and saturation give the same without the rectifier before them."""
     grid, (lowest, highest) = found.grid, found.range
     low, high = (0.0, np.inf) if node.op_type == "Relu" else _limits(node, model)
@@ -53,7 +53,7 @@ class _Insertion:
         self.names = Names(model)
         made = index_of(model).makers
         self.dropped = {
-            y: x for x, y in placement.absorbed.items() if y in found and needless(made[y], model, found[y])
+            y: x for x, y in placement.absorbed.items() if y in found and is_needless(made[y], model, found[y])
         }
         self.constants: dict[int, list[int]] = {}
         for place, i in placement.constants:
@@ -105,7 +105,7 @@ class _Insertion:
         found = affine(float(value.min(initial=0)), float(value.max(initial=0)), grid, symmetric=symmetric)
         carrier = np.dtype(CARRIERS[max(8, grid.stored_bits), grid.signed])
         parts = found.integers(value).astype(carrier), found.scale, found.zero.astype(carrier)
-        return dequantized(self.model, self.names, node, i, *parts)
+        return insert_dequantize(self.model, self.names, node, i, *parts)
 
     def _read(self, node: onnx.NodeProto) -> None:
         """Rename what it reads of graph inputs; shapes are read off the integers, which saves going back to floats."""
@@ -152,7 +152,7 @@ class _Insertion:
         self.model.weights[name] = value
 
 
-def dequantized(
+def insert_dequantize(
     model: Model,
     names: Names,
     node: onnx.NodeProto,

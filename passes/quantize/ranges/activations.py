@@ -66,10 +66,10 @@ def calibrate(
             for root, found in ranges.items()
         }
         best = _compare(model, placement, data, tried, histograms)
-    return Found(assigned(placement, {r: ranges[r][best[r]] for r in roots}, grid, symmetric), best)
+    return Found(assign_scales(placement, {r: ranges[r][best[r]] for r in roots}, grid, symmetric), best)
 
 
-def assigned(placement: Placement, ranges: Mapping[str, Range], grid: Grid, symmetric: bool) -> dict[str, Affine]:
+def assign_scales(placement: Placement, ranges: Mapping[str, Range], grid: Grid, symmetric: bool) -> dict[str, Affine]:
     """Scales from ranges: what moves values keeps their scale, what is put side by side shares one if it costs little."""
     ranges = dict(ranges)
     for output, operands in placement.joined.items():

@@ -58,7 +58,7 @@ def statistics(model: Model) -> dict[str, Normal]:
 def ranges(model: Model, inputs: Mapping[str, Range] | None = None, *, reach: float = REACH) -> dict[str, Range]:
     """Lowest and highest value of each activation of the folded model of which something is known, by name.
 
-    ``inputs`` are the ranges of the graph inputs, which nothing in a model tells: see ``preprocessed``.
+    ``inputs`` are the ranges of the graph inputs, which nothing in a model tells: see ``preprocessed_range``.
 
     Raises:
         StatisticsMissing: there is no BatchNormalization, or an input has no range.
@@ -77,7 +77,7 @@ def ranges(model: Model, inputs: Mapping[str, Range] | None = None, *, reach: fl
     return found
 
 
-def preprocessed(mean: Floats | float, std: Floats | float, *, low: float = 0.0, high: float = 1.0) -> Range:
+def preprocessed_range(mean: Floats | float, std: Floats | float, *, low: float = 0.0, high: float = 1.0) -> Range:
     """The range of what lay between ``low`` and ``high``, less its mean, over its deviation. Shapes: (channels,) or ()."""
     ends = np.stack([(end - np.asarray(mean, np.float64)) / np.asarray(std, np.float64) for end in (low, high)])
     return float(ends.min()), float(ends.max())

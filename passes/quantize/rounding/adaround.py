@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from ...precision.grid import Floats, Quantized, spread
 from ...rounding.problem import Problem
-from ...rounding.steps import Steps, searched
+from ...rounding.steps import Steps, search_scales
 from .descent import cheapest_rows, descend
 from .nearest import mse
 from .rounding import ROUNDERS
@@ -54,7 +54,7 @@ def adaround(problem: Problem, options: AdaRound) -> Quantized:
     start = mse(problem)
     if problem.hessian is None or not problem.wanted.size:
         return start
-    steps = searched(problem)
+    steps = search_scales(problem)
     columns = problem.wanted.shape[-1]
     scale, zero = (spread(v, problem.block, columns) for v in (steps.scale, steps.zero))
     floor = np.floor(problem.wanted / scale)

@@ -15,7 +15,7 @@ import numpy as np
 from ...precision.grid import Floats, Quantized, spread
 from ...rounding.columns import LAZY
 from ...rounding.problem import Problem
-from ...rounding.steps import searched, single
+from ...rounding.steps import search_scales, single
 from .gptq import successive
 from .nearest import nearest
 from .rounding import ROUNDERS
@@ -37,7 +37,7 @@ def descent(problem: Problem) -> Quantized:
     Source: Frantar et al., arXiv:2210.17323, for the start; Behdin et al., "QuantEase: Optimization-based Quantization
     for Language Models", 2023, arXiv:2309.01885, for the descent. Differs: scales are solved exactly between sweeps.
     """
-    steps = searched(problem)
+    steps = search_scales(problem)
     starts = [nearest(problem), steps.quantized(problem)]
     if problem.hessian is not None:
         starts.append(successive(problem, problem.hessian, steps))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from ...precision.grid import Floats, Quantized, spread
 from ...rounding.columns import DAMP, choose_columns
 from ...rounding.problem import Problem
-from ...rounding.steps import Steps, searched
+from ...rounding.steps import Steps, search_scales
 from .rounding import ROUNDERS
 
 
@@ -27,7 +27,7 @@ def gptq(problem: Problem, options: Gptq) -> Quantized:
     2023, arXiv:2210.17323. Differs: scales are those of least squared error and are found before the first column is
     rounded, as in the authors' ``static-groups``: blocks lose their order to the descending diagonal.
     """
-    steps = searched(problem)
+    steps = search_scales(problem)
     if problem.hessian is None:
         return steps.quantized(problem)
     return successive(problem, problem.hessian, steps, options.damp)

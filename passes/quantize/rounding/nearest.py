@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...precision.grid import Quantized
 from ...rounding.problem import Problem
-from ...rounding.steps import covering, searched
+from ...rounding.steps import cover_range, search_scales
 from .rounding import ROUNDERS
 
 
@@ -14,7 +14,7 @@ def nearest(problem: Problem) -> Quantized:
 
     Source: Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018, arXiv:1806.08342.
     """
-    return covering(problem).quantized(problem)
+    return cover_range(problem).quantized(problem)
 
 
 @ROUNDERS.register("mse")
@@ -24,4 +24,4 @@ def mse(problem: Problem) -> Quantized:
     Source: Banner et al., "Post training 4-bit quantization of convolutional networks for rapid-deployment", NeurIPS
     2019, arXiv:1810.05723. Differs: the error is measured on the row itself, no distribution is assumed.
     """
-    return searched(problem).quantized(problem)
+    return search_scales(problem).quantized(problem)

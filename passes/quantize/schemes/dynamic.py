@@ -26,11 +26,11 @@ from ....graph.layers import LEFT, STACK, Layers
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard
 from ....graph.traits import Trait, has
-from ...patterns import chosen_nodes
+from ...patterns import choose_nodes
 from ...precision.grid import TINY, WEIGHTS8, Grid
 from ...precision.result import LayerNote, Result
 from ...rewrite.edit import Edit, Outcome
-from ..prepare import prepared
+from ..prepare import prepare_model
 from ..scheme import SCHEMES, Job
 
 MICROSOFT = "com.microsoft"
@@ -75,7 +75,7 @@ def dynamic_int8(
     job = _Work(Edit(model), _NARROWER if reduce_range else WEIGHTS8, smallest, reasons)
     done: dict[str, str] = {}
     skipped: dict[str, str] = {}
-    for node, chosen in zip(model.graph.node, chosen_nodes(model, include, exclude), strict=True):
+    for node, chosen in zip(model.graph.node, choose_nodes(model, include, exclude), strict=True):
         rule = _RULES.get(node.op_type) if is_standard(node) else None
         if rule is None:
             job.edit.keep(node)
@@ -306,7 +306,7 @@ _RULES: dict[str, Rule] = {
 @SCHEMES.register("dynamic")
 def dynamic(job: Job) -> Result:
     """Weights in 8 bits beforehand, activations while the model runs: for transformers and recurrent layers, no data."""
-    options, ready = job.options, prepared(job)
+    options, ready = job.options, prepare_model(job)
     outcome = dynamic_int8(
         ready.model,
         include=options.include,

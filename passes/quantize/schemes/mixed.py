@@ -25,7 +25,7 @@ def weight_bits(layer: Layer, grid: Grid) -> float:
     return float(np.prod(layer.shape)) * grid.bits
 
 
-def mixed(
+def mix_grids(
     model: Model,
     inputs: Inputs,
     grids: Mapping[str, Sequence[Grid]],

@@ -20,18 +20,18 @@ from ....graph.nodes import display_name
 from ....graph.traits import Trait, has
 from ....measure.run.tensor_specs import input_ports
 from ...calibration.feeds import calibration_inputs, with_mirrored
-from ...calibration.runner import required
+from ...calibration.runner import require_data
 from ...calibration.samples import PATCHES
 from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
-from ...patterns import chosen_nodes
+from ...patterns import choose_nodes
 from ...precision.grid import Affine, Grid, Quantized
 from ...precision.result import LayerNote, Result
 from ..balance.biases import roomy, store_biases
 from ..placement.insert import insert
 from ..placement.placement import Placement, place
-from ..prepare import Prepared, prepared
+from ..prepare import Prepared, prepare_model
 from ..ranges import datafree
-from ..ranges.activations import Found, assigned, calibrate
+from ..ranges.activations import Found, assign_scales, calibrate
 from ..rounding.specs import WIDE, specs_for
 from ..scheme import SCHEMES, Job, study
 from ..storage.storage import store
@@ -79,14 +79,14 @@ def any_bits(job: Job) -> Result:
 def static(job: Job, kinds: Kinds) -> Result:
     """Raises UsageError without data where BatchNormalization's statistics cannot stand in for it."""
     blind = job.context.data is None
-    ready = prepared(job, level=blind, absorb=blind)
+    ready = prepare_model(job, level=blind, absorb=blind)
     model = ready.model
     if kinds.activations.stored_bits > 8:
         model = raise_opset(model, 21)
     nodes, options = model.graph.node, job.options
     allowed = [
         chosen and display_name(node) not in job.spared
-        for node, chosen in zip(nodes, chosen_nodes(model, options.include, options.exclude), strict=True)
+        for node, chosen in zip(nodes, choose_nodes(model, options.include, options.exclude), strict=True)
     ]
     if blind:
         placement, found = _from_statistics(job, ready, model, allowed, kinds)
@@ -110,7 +110,7 @@ def static(job: Job, kinds: Kinds) -> Result:
 
 
 def _from_data(job: Job, model: Model, placement: Placement, kinds: Kinds) -> Found:
-    data = required(job.context, without="--scheme dynamic, or a weight-only scheme such as w8")
+    data = require_data(job.context, without="--scheme dynamic, or a weight-only scheme such as w8")
     return calibrate(
         model,
         placement,
@@ -138,7 +138,7 @@ def _from_statistics(
             allowed[k] = allowed[k] and not touched & missing
     limits = {n: known[n] for n in placement.tensors if n in known}
     return placement, Found(
-        assigned(placement, limits, kinds.activations, kinds.symmetric), dict.fromkeys(limits, "statistics")
+        assign_scales(placement, limits, kinds.activations, kinds.symmetric), dict.fromkeys(limits, "statistics")
     )
 
 

@@ -18,12 +18,12 @@ from ....graph.nodes import display_name
 from ....graph.traits import Trait, has
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.walk import Walked, round_in_turn, round_plainly
-from ...patterns import chosen_nodes
+from ...patterns import choose_nodes
 from ...precision.grid import Grid, Quantized
 from ...precision.layout import fitting_block, independent
 from ...precision.result import LayerNote, Result
 from ...rounding.problem import Problem
-from ..prepare import Prepared, prepared
+from ..prepare import Prepared, prepare_model
 from ..rounding.auto import BLIND
 from ..rounding.rounding import Spec, cheapest
 from ..rounding.specs import specs_for
@@ -43,17 +43,17 @@ def weight_only(bits: int, job: Job) -> Result:
             f"scheme w{bits} gives every layer {bits} bits",
             fix="leave --scheme out: --bits and --size give each layer its own",
         )
-    return rounded(job, prepared(job), lambda model, layers: dict.fromkeys(layers, Grid(bits)), bits)
+    return round_to_grids(job, prepare_model(job), lambda model, layers: dict.fromkeys(layers, Grid(bits)), bits)
 
 
 Grids = Callable[[Model, Mapping[str, Layer]], Mapping[str, Grid]]
 """What each layer's weights become, by its node."""
 
 
-def rounded(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
+def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Result:
     """Round all layers to their grids, and other weights to ``least`` bits or more."""
     model, nodes = ready.model, ready.model.graph.node
-    chosen = chosen_nodes(model, job.options.include, job.options.exclude)
+    chosen = choose_nodes(model, job.options.include, job.options.exclude)
     form: Form = "nbits" if job.target.contrib else "dq"
     layers = {one.node: one for one in Layers(model) if chosen[one.place]}
     found = grids(model, layers)

@@ -88,12 +88,12 @@ def pack(quantized: Quantized, block: int) -> tuple[np.ndarray, np.ndarray, np.n
     zeros = spread(zero, quantized.block, columns)[:, first].astype(np.int64) + shift
     codes = np.repeat(zeros, block, axis=1)
     codes[:, :columns] = integers + shift
-    packed = packed_bits(codes, bits).reshape(outputs, blocks, block * bits // 8)
-    ends = None if (zeros == middle).all() else packed_bits(zeros, bits).reshape(-1)
+    packed = pack_bits(codes, bits).reshape(outputs, blocks, block * bits // 8)
+    ends = None if (zeros == middle).all() else pack_bits(zeros, bits).reshape(-1)
     return packed, scale.reshape(-1).astype(np.float32), ends
 
 
-def packed_bits(codes: np.ndarray, bits: int) -> np.ndarray:
+def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
     """Several numbers in each byte, the first in the lowest bits; rows begin with a byte. Shapes: (rows, n)."""
     each = 8 // bits
     codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % each))).reshape(len(codes), -1, each)

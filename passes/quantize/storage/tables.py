@@ -17,7 +17,7 @@ from onnx import helper
 from ....graph.layer import Layer
 from ...precision.layout import Laid
 from ...rewrite.weights import Work
-from .nbits import MICROSOFT, packed_bits
+from .nbits import MICROSOFT, pack_bits
 
 
 class RowWriter(Protocol):
@@ -70,13 +70,13 @@ def _block_quantized(work: Work, layer: Layer, form: Laid) -> None:
     signed = form.integers.dtype.name.startswith("int")
     shift = 1 << (bits - 1) if signed else 0
     operands = [
-        work.constant(f"{stem}/packed", packed_bits(form.integers.astype(np.int64) + shift, bits)),
+        work.constant(f"{stem}/packed", pack_bits(form.integers.astype(np.int64) + shift, bits)),
         node.input[1],
         work.constant(f"{stem}/scales", form.scale.reshape(len(weight), -1)),
     ]
     zero = None if form.zero is None else form.zero.reshape(len(weight), -1).astype(np.int64) + shift
     if zero is not None and (zero != 1 << (bits - 1)).any():
-        operands.append(work.constant(f"{stem}/zeros", packed_bits(zero, bits)))
+        operands.append(work.constant(f"{stem}/zeros", pack_bits(zero, bits)))
     made = helper.make_node(
         "GatherBlockQuantized",
         operands,

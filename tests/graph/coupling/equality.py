@@ -13,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplementedByRuntime
 
 from intaglio.graph.cost import cost
-from intaglio.graph.coupling import Coupling, Group, Removal, analyse, masked, remove
+from intaglio.graph.coupling import Coupling, Group, Removal, analyse, mask_removed, remove
 from intaglio.graph.coupling.certificate import check, too_short
 from intaglio.graph.io.save import to_proto
 from intaglio.graph.model import Model
@@ -73,7 +73,7 @@ class Difference:
 
 def first_difference(removal: Removal, pruned: Model, feeds: Values) -> Difference | None:
     """Compare the pruned model with the masked original, tensor by tensor."""
-    expected, found = every_tensor(masked(removal), feeds), every_tensor(pruned, feeds)
+    expected, found = every_tensor(mask_removed(removal), feeds), every_tensor(pruned, feeds)
     for node in pruned.graph.node:
         for name in node.output:
             if not name or name not in expected or not isinstance(expected[name], np.ndarray):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intaglio.graph.coupling import Coupling, masked
+from intaglio.graph.coupling import Coupling, mask_removed
 from intaglio.graph.io.save import to_proto
 
 from .drawn import SCALE, Drawn, profile
@@ -50,7 +50,7 @@ def test_removing_exact_channels_equals_silencing_them(data: st.DataObject) -> N
     c = case(Drawn(data))
     removal = choose(c.coupling, c.choice.integer, wanted=lambda group: group.exact)
     verify(removal, c.feeds)
-    gathers = [sum(n.op_type == "Gather" for n in m.graph.node) for m in (masked(removal), c.coupling.original)]
+    gathers = [sum(n.op_type == "Gather" for n in m.graph.node) for m in (mask_removed(removal), c.coupling.original)]
     assert gathers[0] == gathers[1], "exact removals need no reference but zeros"
 
 

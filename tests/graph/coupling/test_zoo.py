@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from intaglio.graph.cost import cost
-from intaglio.graph.coupling import Removal, analyse, masked, remove
+from intaglio.graph.coupling import Removal, analyse, mask_removed, remove
 from intaglio.graph.io.load import load
 from intaglio.graph.io.save import to_bytes
 from intaglio.passes import Context
@@ -103,4 +103,4 @@ def test_light_models_lose_half_of_every_width(path: Path) -> None:
     inputs = {k: v.astype(np.float32) for k, v in feeds.items()}
     shapes = [v.shape for v in _run(to_bytes(model), inputs)]
     assert [v.shape for v in _run(to_bytes(small), inputs)] == shapes
-    assert [v.shape for v in _run(to_bytes(masked(Removal(coupling, removed))), inputs)] == shapes
+    assert [v.shape for v in _run(to_bytes(mask_removed(Removal(coupling, removed))), inputs)] == shapes

@@ -17,7 +17,7 @@ from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS
-from intaglio.passes.binarize.eligible import chosen
+from intaglio.passes.binarize.eligible import choose_layers
 from intaglio.passes.prune import PruneChannels
 from intaglio.passes.quantize import Quantize
 from tests.passes.parsed import data_for, parsed
@@ -290,7 +290,7 @@ def test_first_and_last_are_told_by_the_graph_not_by_order() -> None:
         "float[64,64] a, float[64,64] b, float[64,64] c, float[64,64] d",
         "p = MatMul(x, a) q = MatMul(z, b) s = Add(p, q) r = Relu(s) t = MatMul(r, c) y = MatMul(t, d)",
     )
-    found = chosen(model)
+    found = choose_layers(model)
     assert list(found.layers) == ["t"]
     assert [found.skipped[n][:8] for n in ("p", "q", "y")] == ["the firs", "the firs", "the last"]
     assert isinstance(onnx.load_from_string(to_bytes(model)), onnx.ModelProto)

@@ -10,7 +10,7 @@ import pytest
 from intaglio.graph.layer import Floats
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule, Problem
 from intaglio.passes.binarize.algorithms.codes import SIGN, Code
-from intaglio.passes.binarize.algorithms.descent import cheapest_rows, compensated, descend
+from intaglio.passes.binarize.algorithms.descent import cheapest_rows, compensate_columns, descend
 
 
 def problem(columns: int = 48, groups: int = 1, block: int = 0, seed: int = 0) -> Problem:
@@ -38,7 +38,7 @@ def test_data_make_every_layer_better(name: str, groups: int, block: int) -> Non
 def test_neither_descent_nor_the_choice_of_rows_raises_a_cost(name: str) -> None:
     asked = problem(block=16 if BINARIZERS[name].block is not None else 0)
     start = BINARIZERS[name].solve(Problem(asked.wanted, None, asked.block))
-    ways = [start, compensated(asked, start), descend(asked, start)]
+    ways = [start, compensate_columns(asked, start), descend(asked, start)]
     slack = 1 + 1e-9
     assert asked.cost(ways[2].floats()).sum() <= asked.cost(start.floats()).sum() * slack
     best = asked.cost(cheapest_rows(asked, ways).floats())

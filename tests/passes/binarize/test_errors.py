@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from intaglio.graph.layer import Floats
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, Problem
 from intaglio.passes.binarize.algorithms.codes import SHIFTED, SIGN, TERNARY, TWO_MASKS, TWO_PLANES, Book, Code
-from intaglio.passes.binarize.algorithms.fit import rescaled
+from intaglio.passes.binarize.algorithms.fit import rescale_rows
 from intaglio.passes.binarize.algorithms.onebit import rank_one
-from intaglio.passes.binarize.algorithms.pb import errors, most
+from intaglio.passes.binarize.algorithms.pb import errors, largest_salience
 
 BOOKS = (SIGN, SHIFTED, TERNARY, TWO_PLANES, TWO_MASKS)
 DRAWS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Floats]] = {
@@ -138,7 +138,7 @@ def test_scales_of_least_squares_leave_nothing_to_gain() -> None:
     wanted = rng.normal(size=(2, 4, 30))
     for book in BOOKS:
         levels = rng.integers(0, len(book.pattern), wanted.shape).astype(np.uint8)
-        best = rescaled(wanted, Code(book, levels, np.ones((book.terms, 2, 4, 4)), block=8))
+        best = rescale_rows(wanted, Code(book, levels, np.ones((book.terms, 2, 4, 4)), block=8))
         least = np.square(best.floats() - wanted).sum()
         for _ in range(10):
             other = best.at(best.levels, best.scale + 1e-3 * rng.normal(size=best.scale.shape))
@@ -157,7 +157,7 @@ def test_the_product_of_row_and_column_is_the_best_one() -> None:
 @settings(max_examples=30, deadline=None)
 @given(matrices(), st.sampled_from([0.0, 0.1, 0.5]))
 def test_so_many_weights_are_salient_and_those_are_nearly_exact(wanted: Floats, part: float) -> None:
-    mask = most(np.abs(wanted), part)
+    mask = largest_salience(np.abs(wanted), part)
     assert mask.sum() == round(part * wanted.size)
     code = BINARIZERS["pb"].solve(Problem(wanted, None, 0, part))
     if code.salient is not None:

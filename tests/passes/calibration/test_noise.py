@@ -11,7 +11,7 @@ from intaglio.graph.errors import UsageError
 from intaglio.graph.model import Model
 from intaglio.measure.data.source import DataSource
 from intaglio.passes.calibration.activation_cache import Inputs, Store
-from intaglio.passes.calibration.noise import noise_source, pink, renormalized
+from intaglio.passes.calibration.noise import noise_source, pink, renormalize_statistics
 from tests.passes.parsed import parsed, run_plainly
 
 NORMS = "float[{0}] g{1}, float[{0}] b{1}, float[{0}] m{1}, float[{0}] v{1}"
@@ -166,7 +166,7 @@ def test_every_normalized_activation_gets_the_mean_and_deviation_that_its_parame
     model = image_net(shape)
     with Store(1 << 24) as store:
         inputs = inputs_for(model, store, 100, size)
-        changed, count = renormalized(model, inputs)
+        changed, count = renormalize_statistics(model, inputs)
         feeds = [{"x": store.get(t)} for t in inputs.tickets["x"]]
     assert count == 4
     for k, name in enumerate(("a", "n1", "n2", "n3")):
@@ -181,7 +181,7 @@ def test_statistics_do_not_depend_on_how_the_noise_is_cut() -> None:
     found = []
     for size in (100, 9):
         with Store(1 << 24) as store:
-            changed, _ = renormalized(model, inputs_for(model, store, 100, size))
+            changed, _ = renormalize_statistics(model, inputs_for(model, store, 100, size))
         norms = [n for n in changed.graph.node if n.op_type == "BatchNormalization"]
         found.append([changed.weights[n.input[k]] for n in norms for k in (3, 4)])
     for one, two in zip(*found, strict=True):
@@ -192,7 +192,7 @@ def test_the_model_given_stays_as_it_was_and_only_statistics_differ() -> None:
     model = image_net()
     before = {name: w.tobytes() for name, w in model.weights.items()}, model.proto.SerializeToString()
     with Store(1 << 24) as store:
-        changed, _ = renormalized(model, inputs_for(model, store, 40, 40))
+        changed, _ = renormalize_statistics(model, inputs_for(model, store, 40, 40))
     assert ({name: w.tobytes() for name, w in model.weights.items()}, model.proto.SerializeToString()) == before
     for old, new in zip(model.graph.node, changed.graph.node, strict=True):
         same = 3 if old.op_type == "BatchNormalization" else len(old.input)
@@ -211,7 +211,7 @@ def test_statistics_that_two_normalizations_share_part_ways() -> None:
     )
     with Store(1 << 24) as store:
         inputs = inputs_for(model, store, 64, 64)
-        changed, count = renormalized(model, inputs)
+        changed, count = renormalize_statistics(model, inputs)
         (x,) = (store.get(t) for t in inputs.tickets["x"])
     assert count == 2
     for name, value in run_plainly(changed, {"x": x}, ["a", "y"]).items():
@@ -230,7 +230,7 @@ def test_a_dead_channel_is_no_obstacle() -> None:
     )
     with Store(1 << 24) as store:
         inputs = inputs_for(model, store, 32, 32)
-        changed, _ = renormalized(model, inputs)
+        changed, _ = renormalize_statistics(model, inputs)
         (x,) = (store.get(t) for t in inputs.tickets["x"])
     y = run_plainly(changed, {"x": x}, ["y"])["y"]
     assert np.isfinite(y).all()
@@ -240,4 +240,4 @@ def test_a_dead_channel_is_no_obstacle() -> None:
 def test_a_model_without_normalization_has_nothing_to_fit() -> None:
     model = plain("float[N, 3, 8, 6]")
     with Store(1 << 20) as store:
-        assert renormalized(model, inputs_for(model, store, 8, 8))[1] == 0
+        assert renormalize_statistics(model, inputs_for(model, store, 8, 8))[1] == 0

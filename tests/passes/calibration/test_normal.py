@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import scipy.special  # noqa: F401  loaded where it is used otherwise, which would count against a deadline
+import scipy.special  # noqa: F401  load_library where it is used otherwise, which would count against a deadline
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

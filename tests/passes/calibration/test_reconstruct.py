@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.passes.calibration.moments import Moments
-from intaglio.passes.calibration.reconstruct import Fit, Sample, damped, refit_through, ridge, solve
+from intaglio.passes.calibration.reconstruct import Fit, Sample, damp_hessian, refit_through, ridge, solve
 
 INFINITY = float("inf")
 ROUNDING = 1e-9
@@ -149,15 +149,15 @@ def test_no_column_left_leaves_the_mean() -> None:
 def test_damped_moments_are_those_that_the_solution_inverts(strength: float) -> None:
     problem = Problem(4, 1, 30, 5, 2)
     h, r, old = problem.moments.covariance[0], problem.moments.cross[0], problem.old[0]
-    added = damped(h, strength) - h
+    added = damp_hessian(h, strength) - h
     np.testing.assert_allclose(added, strength * np.trace(h) / 5 * np.eye(5), atol=1e-12)
-    expected = (r + added[0, 0] * old) @ np.linalg.inv(damped(h, strength))
+    expected = (r + added[0, 0] * old) @ np.linalg.inv(damp_hessian(h, strength))
     np.testing.assert_allclose(solve(h, r, old, strength), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [0, 4])
 def test_damped_moments_of_nothing_can_be_inverted(size: int) -> None:
-    np.testing.assert_array_equal(damped(np.zeros((size, size))), np.eye(size))
+    np.testing.assert_array_equal(damp_hessian(np.zeros((size, size))), np.eye(size))
 
 
 def test_a_fit_gives_what_it_says_in_the_precision_of_the_rows() -> None:

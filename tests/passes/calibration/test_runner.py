@@ -21,7 +21,7 @@ from intaglio.graph.model import Model
 from intaglio.measure.data.source import DataSource, open_data
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.base import Context
-from intaglio.passes.calibration.runner import Sweep, collect, plan, required
+from intaglio.passes.calibration.runner import Sweep, collect, plan, require_data
 from intaglio.passes.calibration.statistics import Histogram, Range, Statistic
 
 X = np.random.default_rng(3).standard_normal((22, 3, 6)).astype(np.float32)
@@ -299,11 +299,11 @@ def test_no_samples_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_missing_data_is_an_error_that_names_the_options(tmp_path: Path) -> None:
     data = source(tmp_path, small(), x=X)
-    assert required(Context(data=data)) is data
+    assert require_data(Context(data=data)) is data
     with pytest.raises(UsageError, match="calibration data is missing") as caught:
-        required(Context())
+        require_data(Context())
     for option in ("--data", ".npz", "test_data_set", "module:callable", "--dialect noise", "dfpc", "udfc"):
         assert option in caught.value.fix
     with pytest.raises(UsageError) as caught:
-        required(Context(), without="")
+        require_data(Context(), without="")
     assert "Without" not in caught.value.fix

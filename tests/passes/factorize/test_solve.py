@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from intaglio.passes.factorize import solve
 from intaglio.passes.factorize.evbmf import evbmf_rank
 from intaglio.passes.factorize.schemes.scheme import SCHEMES
-from intaglio.passes.factorize.solve import alternating, energies, truncated
+from intaglio.passes.factorize.solve import alternate_factors, energies, truncate_rank
 
 from .layers import factored, gap, layer, moments_of, the_unit
 
@@ -29,7 +29,7 @@ def test_truncation_reaches_the_known_optimum(m: int, n: int, seed: int, weighte
     w = rng.standard_normal((m, n))
     h = moments_of(n, seed=seed)[0] if weighted else None
     for rank in range(1, min(m, n) + 1):
-        a, b = truncated(w, rank, h)
+        a, b = truncate_rank(w, rank, h)
         tail = np.linalg.svd(w if h is None else w @ np.linalg.cholesky(h), compute_uv=False)[rank:] ** 2
         metric = np.eye(n) if h is None else h
         assert loss(w, a @ b, metric) == pytest.approx(tail.sum(), abs=1e-8)
@@ -61,7 +61,7 @@ def test_more_alternations_never_lose_more(outer_rank: int | None, monkeypatch: 
     harms = []
     for rounds in (1, 2, 6, 20, 60):
         monkeypatch.setattr(solve, "ROUNDS", rounds)
-        v, f, u = alternating(w, h.reshape(slots, n, slots, n), rank, outer_rank=outer_rank)
+        v, f, u = alternate_factors(w, h.reshape(slots, n, slots, n), rank, outer_rank=outer_rank)
         product = np.matmul(f if u is None else u @ f, v).transpose(1, 0, 2).reshape(outputs, -1)
         harms.append(loss(w.transpose(1, 0, 2).reshape(outputs, -1), product, h))
     assert all(after <= before * 1.01 for before, after in pairwise(harms)), harms

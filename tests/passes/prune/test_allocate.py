@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from intaglio.graph.coupling import analyse
 from intaglio.passes.budget.solvers import SOLVERS
 from intaglio.passes.prune.choose import Limits, Ranking
-from intaglio.passes.prune.obspa.allocate import allocate, choices, predicted
+from intaglio.passes.prune.obspa.allocate import allocate, choices, predict_harm
 from intaglio.passes.prune.obspa.curves import Curve
 from tests.passes.parsed import parsed
 
@@ -54,12 +54,12 @@ def curve(rng: np.random.Generator, channels: int, *, measured: bool = True) -> 
 
 def harm(curves: Sequence[Curve], sizes: Sequence[int], keep: Sequence[int]) -> float:
     pairs = zip(curves, sizes, keep, strict=True)
-    return sum(float(predicted(c, np.array([n - k]))[0]) for c, n, k in pairs)
+    return sum(float(predict_harm(c, np.array([n - k]))[0]) for c, n, k in pairs)
 
 
 def best(curves: Sequence[Curve], sizes: Sequence[int], cost: Cost, limit: float) -> float:
     """The least harm of all widths there are."""
-    tables = [predicted(c, n - np.arange(1, n + 1)) for c, n in zip(curves, sizes, strict=True)]
+    tables = [predict_harm(c, n - np.arange(1, n + 1)) for c, n in zip(curves, sizes, strict=True)]
     within = (w for w in product(*[range(1, n + 1) for n in sizes]) if cost(np.array(w)) <= limit)
     return min(sum(float(t[k - 1]) for t, k in zip(tables, w, strict=True)) for w in within)
 
@@ -167,7 +167,7 @@ def test_the_same_question_has_the_same_answer() -> None:
 @given(st.integers(2, 60), st.booleans(), st.integers(0, 9999))
 def test_predicted_harm_rises_from_nothing(channels: int, measured: bool, seed: int) -> None:
     drawn = curve(np.random.default_rng(seed), channels, measured=measured)
-    found = predicted(drawn, np.arange(channels + 1))
+    found = predict_harm(drawn, np.arange(channels + 1))
     assert found[0] == 0
     assert np.isfinite(found).all()
     assert (np.diff(found) >= -1e-12 * found.max()).all()
@@ -175,12 +175,12 @@ def test_predicted_harm_rises_from_nothing(channels: int, measured: bool, seed: 
 
 def test_harm_is_what_the_readers_lose_where_outputs_were_not_looked_at() -> None:
     drawn = curve(np.random.default_rng(0), 12, measured=False)
-    np.testing.assert_array_equal(predicted(drawn, np.arange(13)), drawn.losses)
+    np.testing.assert_array_equal(predict_harm(drawn, np.arange(13)), drawn.losses)
 
 
 def test_harm_where_outputs_were_looked_at_is_the_geometric_mean_of_both() -> None:
     drawn = Curve(np.arange(12), np.linspace(0, 6, 13), {3: 0.3, 6: 0.9, 9: 4.0})
-    found = predicted(drawn, np.array([3, 6, 9]))
+    found = predict_harm(drawn, np.array([3, 6, 9]))
     np.testing.assert_allclose(found, np.sqrt(drawn.losses[[3, 6, 9]] * [0.3, 0.9, 4.0]))
 
 

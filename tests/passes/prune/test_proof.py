@@ -96,10 +96,10 @@ def test_a_lost_channel_of_another_place_fails() -> None:
 
 
 def test_the_proof_model_is_a_valid_model_of_the_same_shape() -> None:
-    from intaglio.graph.coupling import masked
+    from intaglio.graph.coupling import mask_removed
     from intaglio.graph.io.save import to_proto
 
     removal = half(attention())
-    proto = to_proto(masked(removal))
+    proto = to_proto(mask_removed(removal))
     onnx.checker.check_model(proto, full_check=True)
     assert {n.op_type for n in proto.graph.node} >= {n.op_type for n in removal.coupling.original.graph.node}

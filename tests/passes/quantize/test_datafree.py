@@ -19,7 +19,7 @@ from intaglio.passes.quantize.balance.equalize import equalize
 from intaglio.passes.quantize.ranges.datafree import (
     StatisticsMissing,
     bias_correction,
-    preprocessed,
+    preprocessed_range,
     ranges,
     statistics,
 )
@@ -157,9 +157,9 @@ def test_what_is_missing_is_said() -> None:
 
 
 def test_ranges_of_scaled_pixels() -> None:
-    low, high = preprocessed(np.array([0.5, 0.4]), np.array([0.25, 0.2]))
+    low, high = preprocessed_range(np.array([0.5, 0.4]), np.array([0.25, 0.2]))
     assert (low, high) == pytest.approx((-2, 3))
-    assert preprocessed(127, 128, high=255) == pytest.approx((-127 / 128, 1))
+    assert preprocessed_range(127, 128, high=255) == pytest.approx((-127 / 128, 1))
 
 
 def simulated(model: Model, found: Mapping[str, tuple[float, float]], biases: Mapping[str, np.ndarray]) -> Model:
@@ -212,7 +212,7 @@ def test_a_real_network_in_8_bits_keeps_its_accuracy_without_data(shared_data: P
         x, labels = images["x"][:250], images["y"][:250]
     x = ((x / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
     folded = with_biases(fold_batch_norm(model)[0])
-    found = ranges(model, {"input": preprocessed(mean, std)})
+    found = ranges(model, {"input": preprocessed_range(mean, std)})
     fixed = bias_correction(folded, rounded(folded), statistics(model), {"input": np.zeros(3)})
     assert len(fixed.done) == 20
     exact, quantized = (

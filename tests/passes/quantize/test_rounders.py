@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from intaglio.passes.precision.grid import Grid, Quantized, spread
-from intaglio.passes.quantize.rounding.auto import best
+from intaglio.passes.quantize.rounding.auto import choose_best
 from intaglio.passes.quantize.rounding.descent import descend
 from intaglio.passes.quantize.rounding.gptq import successive
 from intaglio.passes.quantize.rounding.nearest import mse, nearest
 from intaglio.passes.quantize.rounding.rounding import ROUNDERS
 from intaglio.passes.rounding.problem import Problem
-from intaglio.passes.rounding.steps import covering, searched
+from intaglio.passes.rounding.steps import cover_range, search_scales
 
 ALL = ("adaround", "auto", "descent", "gptq", "mse", "nearest")
 GRIDS = (Grid(2), Grid(3), Grid(4, narrow=True), Grid(4, signed=False), Grid(8, narrow=True))
@@ -198,7 +198,7 @@ def test_gptq_is_the_papers_algorithm() -> None:
     """Against its updates with the inverse of H, column after column."""
     p = problem(1, 5, 150, Grid(3), rows=400)
     assert p.hessian is not None
-    steps = searched(p)
+    steps = search_scales(p)
     q = successive(p, p.hessian, steps)
     h = p.hessian[0]
     order = np.argsort(-np.diag(h), kind="stable")
@@ -256,16 +256,16 @@ def test_what_lies_on_the_grid_already_stays() -> None:
 
 def test_the_best_method_is_told_and_no_dearer_than_any() -> None:
     p = problem(2, 6, 40, Grid(2))
-    name, q = best(p)
+    name, q = choose_best(p)
     assert total(p, q) == min(total(p, ROUNDERS[n](p)) for n in ("nearest", "mse", "gptq", "descent"))
     np.testing.assert_array_equal(q.integers, ROUNDERS[name](p).integers)
     trivial = Problem(np.zeros((1, 2, 3)), Grid(4), np.eye(3)[None])
-    assert best(trivial)[0] == "nearest"
-    assert best(problem(data=False))[0] in ("nearest", "mse")
+    assert choose_best(trivial)[0] == "nearest"
+    assert choose_best(problem(data=False))[0] in ("nearest", "mse")
 
 
 def test_all_methods_are_registered_and_name_their_source() -> None:
     assert set(ALL) <= set(ROUNDERS)
     for name in set(ALL) - {"auto"}:
         assert "Source:" in (ROUNDERS[name].__doc__ or "")
-    assert covering(problem()).scale.shape == (1, 6, 1)
+    assert cover_range(problem()).scale.shape == (1, 6, 1)

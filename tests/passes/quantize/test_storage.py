@@ -23,7 +23,7 @@ from intaglio.measure.run.session import open_session, run
 from intaglio.passes.precision.grid import Grid, Quantized
 from intaglio.passes.precision.layout import fitting_block, independent, laid, weight_bytes
 from intaglio.passes.quantize.rounding.nearest import mse, nearest
-from intaglio.passes.quantize.storage.nbits import nbits_block, pack, packed_bits
+from intaglio.passes.quantize.storage.nbits import nbits_block, pack, pack_bits
 from intaglio.passes.quantize.storage.storage import Single, store
 from intaglio.passes.rounding.problem import Problem
 from tests.passes.parsed import parsed
@@ -225,7 +225,7 @@ def test_packed_integers_come_back() -> None:
         )
         np.testing.assert_allclose(values[:, :columns], quantized.floats()[0], rtol=1e-6)
         assert (values[:, columns:] == 0).all()
-    np.testing.assert_array_equal(packed_bits(np.array([[1, 2, 3]]), 2), [[1 | 2 << 2 | 3 << 4]])
+    np.testing.assert_array_equal(pack_bits(np.array([[1, 2, 3]]), 2), [[1 | 2 << 2 | 3 << 4]])
 
 
 def test_symmetric_integers_need_no_zero_points_in_nbits() -> None:
