@@ -24,7 +24,7 @@ from tests import zoo
 from tests.passes.parsed import data_for, parsed
 from tests.passes.quantize.transformers import encoder, tokens
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 HALF_AND_FLOAT = {TensorProto.FLOAT16, TensorProto.FLOAT}
 NETWORKS = [
     "vit", "bert", "resnet", "unet", "lstm", "yolo_v5", "mamba", "hand_if", "hand_loop", "hand_resize", "hand_function",

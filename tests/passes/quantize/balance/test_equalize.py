@@ -138,7 +138,7 @@ def test_what_batch_normalization_remembers_is_scaled_along() -> None:
 
 
 def bundled() -> Model:
-    return load(Path(__file__).resolve().parents[3] / "examples" / "digits.onnx")
+    return load(Path(__file__).resolve().parents[4] / "examples" / "digits.onnx")
 
 
 CASES: dict[str, tuple[str, str, str]] = {

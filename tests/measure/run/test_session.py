@@ -12,7 +12,7 @@ from intaglio.graph.errors import BadModel
 from intaglio.graph.io.save import save
 from intaglio.measure.run.session import open_session, run
 
-from .conftest import MakeModel
+from ..conftest import MakeModel
 
 X = np.array([[-1.0, 2.0]], np.float32)
 

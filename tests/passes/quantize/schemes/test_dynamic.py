@@ -23,7 +23,7 @@ from intaglio.passes.quantize.schemes.dynamic import dynamic_int8
 from tests.passes.parsed import parsed, run_plainly
 from tests.passes.quantize.transformers import encoder, tokens
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 
 
 def optimized(model: Model, folder: Path) -> Counter[str]:

@@ -27,8 +27,8 @@ from intaglio.passes.prune.obspa import obspa as looking
 from intaglio.passes.simplify import fold_batch_norm
 from tests.passes.parsed import data_for, parsed, run_plainly
 
-from .nets import attention, conv_pair
-from .small import EXAMPLES, GRAPHS, chain, residual
+from ..nets import attention, conv_pair
+from ..small import EXAMPLES, GRAPHS, chain, residual
 
 DIGITS = EXAMPLES / "digits.onnx"
 SMALL = sorted(set(GRAPHS) - {"digits", "two heads"})

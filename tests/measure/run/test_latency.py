@@ -8,7 +8,7 @@ import pytest
 from intaglio.measure.run.latency import LEAST_RUNS, Timing, machine, time_sessions
 from intaglio.measure.run.session import open_session
 
-from .conftest import MakeModel
+from ..conftest import MakeModel
 
 NOISY = np.random.default_rng(0).lognormal(0, 0.2, (2, 200))
 

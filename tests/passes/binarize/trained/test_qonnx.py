@@ -20,7 +20,7 @@ from intaglio.passes.binarize.trained.lower import lower
 from intaglio.passes.binarize.trained.qonnx import DOMAIN, from_qonnx, has_bipolar_quant
 from intaglio.passes.binarize.trained.recognize import recognize
 
-from .binary_graphs import SIGNS, Graph, Net, nets, signs, small
+from ..binary_graphs import SIGNS, Graph, Net, nets, signs, small
 
 
 class BipolarQuant(OpRun):

@@ -7,7 +7,7 @@ import pytest
 from intaglio.graph.errors import BadModel
 from intaglio.measure.run.inputs import random_inputs, runnable_inputs
 
-from .conftest import MakeModel
+from ..conftest import MakeModel
 
 
 def test_a_seed_gives_the_same_inputs_and_another_gives_others(make_model: MakeModel) -> None:

@@ -31,7 +31,7 @@ from intaglio.passes.prune.repair.repair import with_weights
 from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import data_for, parsed, run_plainly
 
-from .small import GRAPHS, chain, concat, grouped, residual, shuffled
+from ..small import GRAPHS, chain, concat, grouped, residual, shuffled
 
 SAMPLES = 96
 ROUNDING = 1e-4

@@ -18,7 +18,7 @@ from intaglio.graph.errors import BadData, UsageError
 from intaglio.graph.model import Model
 from intaglio.measure.data.source import DataSource, open_data
 
-from .conftest import MakeModel
+from ..conftest import MakeModel
 
 IMAGES = np.random.default_rng(1).standard_normal((7, 3, 4, 5)).astype(np.float32)
 LABELS = np.arange(7)

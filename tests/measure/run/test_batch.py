@@ -11,7 +11,7 @@ from intaglio.measure.run.batch import open_batch, open_for_batches
 from intaglio.measure.run.session import open_session, run
 from intaglio.measure.run.tensor_specs import input_ports, output_ports
 
-from .conftest import MakeModel
+from ..conftest import MakeModel
 
 APART = {
     "element-wise": ("float[1,4] x", "float[1,4] y", "y = Relu(x)", ""),

@@ -12,7 +12,7 @@ from intaglio.graph.model import Model
 from intaglio.passes.prune.criteria.criteria import CRITERIA, Scored
 from intaglio.passes.prune.weights import GroupWeights, Weights
 
-from .nets import attention, conv_pair
+from ..nets import attention, conv_pair
 
 W = dict[str, np.ndarray]
 

@@ -11,7 +11,7 @@ from intaglio.passes.binarize.trained.lower import lower
 from intaglio.passes.binarize.trained.proof import prove
 from intaglio.passes.binarize.trained.recognize import recognize
 
-from .binary_graphs import Net, nets
+from ..binary_graphs import Net, nets
 
 
 def outputs(model: Model, x: np.ndarray) -> list[np.ndarray]:

@@ -18,8 +18,8 @@ from intaglio.kernels.operators import DOMAIN
 from intaglio.measure.run.native import holds_bits, kernels
 from intaglio.measure.run.session import open_session, run
 
-from ..kernels.packed import two_layers
-from .conftest import MakeModel
+from ...kernels.packed import two_layers
+from ..conftest import MakeModel
 
 X = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)
 BUILT = pytest.mark.skipif(not loader.available(), reason=f"no library of kernels: {loader.why_absent()}")

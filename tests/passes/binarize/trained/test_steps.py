@@ -19,7 +19,7 @@ from intaglio.passes.binarize.trained.regions import Region, regions
 from intaglio.passes.binarize.trained.steps import Layout, Step, step
 from intaglio.passes.binarize.trained.wires import Wires
 
-from .binary_graphs import SIGNS, Graph, signs
+from ..binary_graphs import SIGNS, Graph, signs
 
 LAYOUT = Layout(4, 1, 5)
 RISING: dict[str, Callable[[Graph, str], str]] = {
