@@ -129,17 +129,20 @@ class Histogram:
     def quantile(self, share: float, *, magnitude: bool = False) -> float:
         """The smallest value that at least this share of the values (or absolute values) does not exceed.
 
-        Right to one bin's width; exactly the smallest value for 0 and the largest for 1.
+        Right to one bin's width; exactly the smallest value for 0 and the largest for 1, but for the smallest absolute
+        value where there are values on both sides of 0.
         """
         low, high = self.minimum, self.maximum
-        counts, start = self.counts, -self.limit
+        counts, start, exact = self.counts, -self.limit, True
         if magnitude:
-            low, high = max(0.0, low, -high), max(-low, high)
+            low, high, exact = max(0.0, low, -high), max(-low, high), low >= 0 or high <= 0
             counts, start = self.magnitudes, 0.0
-        if share <= 0 or share >= 1:
-            return low if share <= 0 else high
+        if share >= 1:
+            return high
+        if share <= 0 and exact:
+            return low
         reached = np.cumsum(counts)
-        rank = math.ceil(share * int(reached[-1]))
+        rank = max(1, math.ceil(share * int(reached[-1])))
         place = int(np.searchsorted(reached, rank))
         inside = (rank - (reached[place] - counts[place]) - 0.5) / counts[place]
         return min(max(start + (place + float(inside)) * self.width, low), high)

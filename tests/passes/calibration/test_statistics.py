@@ -76,9 +76,17 @@ def test_quantiles_are_right_to_one_bin(values: np.ndarray, seed: int, bins: int
         expected = float(np.quantile(exact.astype(np.float64), share, method="inverted_cdf"))
         quantile = found.quantile(share, magnitude=magnitude)
         assert abs(quantile - expected) <= found.width
-        assert exact.min() <= quantile <= exact.max()
-        if share in (0, 1):
-            assert quantile == expected
+        assert quantile <= exact.max()
+        if not magnitude or values.min() >= 0 or values.max() <= 0:  # else the smallest lies somewhere in a bin
+            assert exact.min() <= quantile
+            assert share or quantile == expected
+        assert share < 1 or quantile == expected
+
+
+def test_the_smallest_absolute_value_of_both_signs_is_right_to_one_bin() -> None:
+    values = np.array([-3.0, 5.0, 7.0], np.float32)
+    found = filled(Histogram(2048), [values])
+    assert abs(found.quantile(0, magnitude=True) - 3.0) <= found.width
 
 
 @pytest.mark.parametrize("name", MAKERS)
