@@ -12,8 +12,6 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.passes.quantize.storage.test_storage import MODELS as LAYERS
-from tests.passes.quantize.storage.test_storage import feed, outputs
 
 from intaglio.graph.cost import cost
 from intaglio.graph.io.check import check_graph
@@ -28,6 +26,8 @@ from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule
 from intaglio.passes.binarize.storage.storage import Bits, Coded, store, stored_bytes
 from intaglio.passes.precision.layout import independent
 from tests.passes.parsed import parsed
+from tests.passes.quantize.storage.test_storage import MODELS as LAYERS
+from tests.passes.quantize.storage.test_storage import feed, outputs
 
 MODELS: dict[str, Callable[[], Model]] = {
     **LAYERS,
