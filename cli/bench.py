@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
-from .opened_model import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
+from .opened_model import OpenedModel, first_inputs, open_model, open_source, shape_text, told_shapes
 from .options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def bench(
     """
     from ..measure.run.latency import WARM_UP_RUNS, time_sessions
 
-    subjects = [open_subject(path, shape) for path in models]
+    subjects = [open_model(path, shape) for path in models]
     sessions = [s.session(threads=threads, spin=len(models) == 1) for s in subjects]
     feeds = []
     for subject in subjects:
@@ -64,7 +64,7 @@ def bench(
     console.emit(result, lambda: _show(result))
 
 
-def _row(i: int, subject: Subject, feed: Mapping[str, np.ndarray], timing: Timing) -> dict[str, Any]:
+def _row(i: int, subject: OpenedModel, feed: Mapping[str, np.ndarray], timing: Timing) -> dict[str, Any]:
     latency = timing.latencies[i]
     return {
         "model": str(subject.path),

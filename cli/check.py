@@ -9,7 +9,7 @@ import typer
 
 from ..graph.errors import BadModel
 from . import console
-from .opened_model import Subject, open_source, open_subject, shape_text, told_shapes
+from .opened_model import OpenedModel, open_model, open_source, shape_text, told_shapes
 from .options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def check(
 
     Example: intaglio check model.onnx --data test_data_set_0
     """
-    subject = open_subject(model, shape)
+    subject = open_model(model, shape)
     batch = _inputs(subject, data, preprocess, seed)
     outputs = _run(subject, batch, threads)
     wrong = _wrong(outputs, batch.expected, rtol, atol)
@@ -68,7 +68,7 @@ def check(
     console.emit(result, show, failed=failure)
 
 
-def _inputs(subject: Subject, data: str | None, preprocess: str | None, seed: int) -> Batch:
+def _inputs(subject: OpenedModel, data: str | None, preprocess: str | None, seed: int) -> Batch:
     from ..graph.errors import BadData
     from ..measure.data.source import Batch
     from ..measure.run.inputs import runnable_inputs
@@ -82,7 +82,7 @@ def _inputs(subject: Subject, data: str | None, preprocess: str | None, seed: in
     return first
 
 
-def _run(subject: Subject, batch: Batch, threads: int) -> dict[str, Any]:
+def _run(subject: OpenedModel, batch: Batch, threads: int) -> dict[str, Any]:
     from ..measure.run.session import run
 
     return run(subject.session(threads=threads), batch.inputs)

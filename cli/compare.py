@@ -10,7 +10,7 @@ import typer
 
 from . import console
 from .before_after import efficiency_text
-from .opened_model import Subject, first_inputs, open_source, open_subject, shape_text, told_shapes
+from .opened_model import OpenedModel, first_inputs, open_model, open_source, shape_text, told_shapes
 from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def compare(
     from ..measure.run.latency import time_sessions
     from ..measure.run.pairing import output_differences, pair_models
 
-    left, right = open_subject(a, shape), open_subject(b, shape)
+    left, right = open_model(a, shape), open_model(b, shape)
     pair = pair_models(left.model, right.model)
     source = open_source(data, left.model, preprocess, samples)
     one = first_inputs(left, source, batch=1, seed=seed)
@@ -94,7 +94,7 @@ def compare(
     console.emit(result, lambda: _show(result))
 
 
-def _sides(left: Subject, right: Subject, timing: Timing) -> dict[str, Any]:
+def _sides(left: OpenedModel, right: OpenedModel, timing: Timing) -> dict[str, Any]:
     """What both models cost, and what is left of A's costs in B."""
     from ..graph.cost import cost
     from ..measure.efficiency import efficiency
@@ -109,7 +109,7 @@ def _sides(left: Subject, right: Subject, timing: Timing) -> dict[str, Any]:
     return told
 
 
-def _side(subject: Subject, costs: Cost, latency: Latency, with_bits: bool) -> dict[str, Any]:
+def _side(subject: OpenedModel, costs: Cost, latency: Latency, with_bits: bool) -> dict[str, Any]:
     return {
         "model": str(subject.path),
         "size_bytes": subject.size_bytes,

@@ -8,7 +8,7 @@ import typer
 
 from ..graph.errors import GateFailed, UsageError
 from . import console
-from .opened_model import open_source, open_subject
+from .opened_model import open_model, open_source
 from .options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads
 
 
@@ -50,7 +50,7 @@ def evaluate(
     from ..measure.accuracy import evaluate_session
 
     gates = _gates(minimum)
-    subject = open_subject(model, shape)
+    subject = open_model(model, shape)
     source = open_source(data, subject.model, preprocess, samples)
     assert source is not None
     names = list(dict.fromkeys([*(metric or ()), *gates])) if metric else []

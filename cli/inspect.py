@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
-from .opened_model import Subject, open_subject
+from .opened_model import OpenedModel, open_model
 from .options import Debug, Json, ModelPath, Shapes
 
 if TYPE_CHECKING:
     from ..graph.cost import Cost
-    from ..measure.run.tensor_specs import Port
+    from ..measure.run.tensor_specs import TensorSpec
 
 
 def inspect(
@@ -37,7 +37,7 @@ def inspect(
     """
     from ..graph.cost import cost
 
-    subject = open_subject(model, shape)
+    subject = open_model(model, shape)
     costs = cost(subject.model)
     result = _result(subject, costs)
     if bits:
@@ -48,11 +48,11 @@ def inspect(
     console.emit(result, lambda: _show(result, top))
 
 
-def _result(subject: Subject, costs: Cost) -> dict[str, Any]:
-    from ..measure.run.tensor_specs import input_ports, output_ports
+def _result(subject: OpenedModel, costs: Cost) -> dict[str, Any]:
+    from ..measure.run.tensor_specs import input_specs, output_specs
 
     model, proto = subject.model, subject.model.proto
-    inputs, outputs = input_ports(model), output_ports(model)
+    inputs, outputs = input_specs(model), output_specs(model)
     return {
         "model": str(subject.path),
         "opset": model.opset,
@@ -178,7 +178,7 @@ def _in_bits(result: dict[str, Any]) -> str:
     return f", {console.human(result['bit_params'])} of them kept as bits" if "bit_params" in result else ""
 
 
-def _port(port: Port) -> dict[str, Any]:
+def _port(port: TensorSpec) -> dict[str, Any]:
     return {"name": port.name, "shape": port.shape, "told": port.describe()}
 
 
@@ -188,7 +188,7 @@ def _operator(domain: str, op_type: str) -> str:
     return op_type if domain in DEFAULT_DOMAINS else f"{domain}.{op_type}"
 
 
-def _free_dimensions(inputs: list[Port]) -> list[str]:
+def _free_dimensions(inputs: list[TensorSpec]) -> list[str]:
     """Symbols other than the batch, which make the figures too small as long as they count as 1."""
     batch = {p.shape[0] for p in inputs if p.shape}
     free = {d: p.name for p in inputs for d in (p.shape or ())[1:] if isinstance(d, str) and d not in batch}

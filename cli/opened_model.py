@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Subject:
+class OpenedModel:
     """A model file that has been loaded, its inputs pinned if asked for."""
 
     path: Path
@@ -56,12 +56,12 @@ class Subject:
             return session
 
 
-def open_subject(path: Path, shape: list[str] | None = None) -> Subject:
+def open_model(path: Path, shape: list[str] | None = None) -> OpenedModel:
     """Load the model, its inputs pinned as ``--shape`` says."""
     from ..graph.io.load import load
 
     shapes = parse_shapes(shape)
-    return Subject(path, load(path, shapes=shapes), bool(shapes))
+    return OpenedModel(path, load(path, shapes=shapes), bool(shapes))
 
 
 def open_source(data: str | None, model: Model, preprocess: str | None, samples: int | None) -> DataSource | None:
@@ -78,7 +78,7 @@ def open_source(data: str | None, model: Model, preprocess: str | None, samples:
     return source
 
 
-def first_inputs(subject: Subject, source: DataSource | None, *, batch: int, seed: int) -> dict[str, np.ndarray]:
+def first_inputs(subject: OpenedModel, source: DataSource | None, *, batch: int, seed: int) -> dict[str, np.ndarray]:
     """Inputs for one run: the first of the data, or made-up ones that the model accepts."""
     from ..measure.run.inputs import runnable_inputs
 

@@ -28,7 +28,7 @@ _NOTES = {
 }
 
 
-def tidy(model: Model) -> None:
+def canonicalize(model: Model) -> None:
     """Turn ``Constant`` nodes into weights, drop ``Identity`` and inference ``Dropout``, compute integer constants.
 
     Float weights are never computed with: a transposed copy would hide that two layers share one weight. Names of

@@ -16,7 +16,7 @@ from ..dtypes import is_packed, stored_bytes
 from ..errors import BadModel, IntaglioError
 from ..model import Model, Source
 from ..nodes import subgraphs
-from .canonicalize import tidy
+from .canonicalize import canonicalize
 from .check import check_graph, check_versions, looks_like
 from .external import ExternalData, map_file
 from .fix_dims import pin_shapes
@@ -71,7 +71,7 @@ def _standardize(
     model = Model(proto, weights)
     _drop_weight_inputs(model)
     check_graph(model)
-    tidy(model)
+    canonicalize(model)
     if 0 < model.opset < OLDEST:
         try:
             model = raise_opset(model, OLDEST)

@@ -12,7 +12,7 @@ from ..errors import BadModel
 from ..model import Model
 from ..nodes import attribute, display_name, is_standard, set_attribute, subgraphs
 from ..traits import DEFAULT_DOMAINS, operator
-from .canonicalize import tidy
+from .canonicalize import canonicalize
 from .check import check_graph
 
 OLDEST = 13
@@ -47,7 +47,7 @@ def raise_opset(model: Model, version: int) -> Model:
     except BadModel as error:
         raise BadModel(what, why=f"the converter broke the graph: {error.what}") from error
     notes = [*raised.notes, f"operator set raised from {model.opset} to {version}"]
-    tidy(raised)
+    canonicalize(raised)
     raised.notes = notes  # what the converter added and tidying took away again is nobody's concern
     return raised
 

@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 
 from ...graph.errors import BadData
-from ..run.tensor_specs import Port, dims_match
+from ..run.tensor_specs import TensorSpec, dims_match
 from .preprocess import Preprocess
 from .readers import Field, Shape
 
@@ -26,7 +26,7 @@ class Feed:
     """One stored array on its way into one input. ``sample_shape`` is set where samples must be reshaped."""
 
     stored: str
-    port: Port
+    port: TensorSpec
     preprocess: Preprocess
     form: Form
     sample_shape: Shape | None = None
@@ -42,7 +42,7 @@ class Feed:
         return np.require(convert(ready, self.port.dtype, self.stored), requirements="C")
 
 
-def fit(stored: str, field: Field, port: Port, preprocess: Preprocess, *, images: bool, whole_runs: bool) -> Feed:
+def fit(stored: str, field: Field, port: TensorSpec, preprocess: Preprocess, *, images: bool, whole_runs: bool) -> Feed:
     """Find how the array fits.
 
     Raises:
@@ -63,7 +63,7 @@ def fit(stored: str, field: Field, port: Port, preprocess: Preprocess, *, images
     raise misfit(stored, field.shape, preprocess, port, images)
 
 
-def is_one_sample(field: Field, port: Port, preprocess: Preprocess) -> bool:
+def is_one_sample(field: Field, port: TensorSpec, preprocess: Preprocess) -> bool:
     """Whether the array is a single sample that lacks the axis which counts samples."""
     if port.shape is None or len(field.shape) + 1 != len(port.shape) or not field.shape:
         return False
@@ -74,7 +74,7 @@ def is_one_sample(field: Field, port: Port, preprocess: Preprocess) -> bool:
     return dims_match(port.shape[1:], shape[1:])
 
 
-def misfit(stored: str, stored_shape: Shape, preprocess: Preprocess, port: Port, images: bool) -> BadData:
+def misfit(stored: str, stored_shape: Shape, preprocess: Preprocess, port: TensorSpec, images: bool) -> BadData:
     """The error for an array that does not fit, with the likeliest remedy."""
     shape = preprocess.shape_after(stored_shape)
     told = f"{stored_shape}" if shape == stored_shape else f"{stored_shape}, after --preprocess {shape}"
@@ -85,7 +85,7 @@ def misfit(stored: str, stored_shape: Shape, preprocess: Preprocess, port: Port,
     )
 
 
-def _layout_remedy(stored: Shape, preprocess: Preprocess, port: Port) -> str:
+def _layout_remedy(stored: Shape, preprocess: Preprocess, port: TensorSpec) -> str:
     """What to say where a layout step moved channels that were in place, or moved them the wrong way."""
     layout = next((s.word for s in preprocess.steps if s.key == "layout"), None)
     wanted, sample = (port.shape or ())[1:], stored[1:]
@@ -98,7 +98,7 @@ def _layout_remedy(stored: Shape, preprocess: Preprocess, port: Port) -> str:
     return f"the model takes {other.upper()}: say layout={other} in --preprocess" if dims_match(wanted, turned) else ""
 
 
-def _remedy(shape: Shape, port: Port, images: bool) -> str:
+def _remedy(shape: Shape, port: TensorSpec, images: bool) -> str:
     wanted = port.shape or ()
     sample, wanted_sample = shape[1:], wanted[1:]
     if len(sample) == len(wanted_sample) >= 2:
@@ -116,7 +116,7 @@ def _remedy(shape: Shape, port: Port, images: bool) -> str:
     return f"give an array of shape {form}{free}; arrays are never resized"
 
 
-def _rows_fit(port: Port, shape: Shape) -> bool:
+def _rows_fit(port: TensorSpec, shape: Shape) -> bool:
     if port.shape is None:
         return bool(shape)
     return len(shape) == len(port.shape) > 0 and dims_match(port.shape[1:], shape[1:])
@@ -137,7 +137,7 @@ def _type_after(dtype: np.dtype, preprocess: Preprocess) -> np.dtype:
     return dtype
 
 
-def check_type(stored: str, dtype: np.dtype, port: Port) -> None:
+def check_type(stored: str, dtype: np.dtype, port: TensorSpec) -> None:
     """Whether the values may be converted without losing their meaning. Raises BadData."""
     wanted = port.dtype
     texts = dtype.kind in "USO"

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from ...graph.errors import BadData
-from ..run.tensor_specs import Port
+from ..run.tensor_specs import TensorSpec
 from .preprocess_steps import Step
 from .readers import Arrays, Field, Reader, map_npy, read_npy_files
 
@@ -19,7 +19,9 @@ SAMPLE = "samples"
 LABELS = "labels"
 
 
-def read_folder(folder: Path, inputs: list[Port], outputs: list[Port], image_steps: Sequence[Step]) -> Reader:
+def read_folder(
+    folder: Path, inputs: list[TensorSpec], outputs: list[TensorSpec], image_steps: Sequence[Step]
+) -> Reader:
     """The reader for whatever the folder holds. Raises BadData where that cannot be told."""
     sets = [folder] if (folder / "input_0.pb").exists() else _numbered(folder.glob("test_data_set_*"))
     if sets:
@@ -77,7 +79,7 @@ class FileReader:
         return ", ".join(str(f.shape[1:]) for name, f in self.fields.items() if name != LABELS)
 
 
-def _sample_files(folder: Path, inputs: list[Port], image_steps: Sequence[Step]) -> Reader:
+def _sample_files(folder: Path, inputs: list[TensorSpec], image_steps: Sequence[Step]) -> Reader:
     labelled = folder / f"{LABELS}.npy"
     files = _samples(folder)
     files = [f for f in files if f != labelled]
@@ -129,7 +131,7 @@ def _load_npy(path: Path) -> Arrays:
     return {SAMPLE: np.asarray(map_npy(path))}
 
 
-def _is_gray(port: Port) -> bool:
+def _is_gray(port: TensorSpec) -> bool:
     """Whether the model wants one channel: (N, 1, H, W) or (N, H, W, 1)."""
     return port.shape is not None and len(port.shape) == 4 and 1 in (port.shape[1], port.shape[3])
 
@@ -174,7 +176,7 @@ def _numbered(folders: Iterator[Path]) -> list[Path]:
     return sorted(found, key=lambda p: (len(p.name), p.name))
 
 
-def _test_sets(sets: list[Path], inputs: list[Port], outputs: list[Port]) -> Reader:
+def _test_sets(sets: list[Path], inputs: list[TensorSpec], outputs: list[TensorSpec]) -> Reader:
     def load(folder: Path) -> Arrays:
         given = _tensors(folder, "input", [p.name for p in inputs])
         return {**given, **_tensors(folder, "output", [p.name for p in outputs])}

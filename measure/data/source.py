@@ -11,7 +11,7 @@ import numpy as np
 
 from ...graph.errors import BadData, UsageError
 from ...graph.model import Model
-from ..run.tensor_specs import Port, input_ports, output_ports
+from ..run.tensor_specs import TensorSpec, input_specs, output_specs
 from .callable_reader import read_callable
 from .fit import Feed, Form, fit, is_one_sample
 from .folders import SAMPLE, read_folder
@@ -105,7 +105,7 @@ def open_data(spec: str, model: Model, *, preprocess: str | None = None, samples
         BadData: it cannot be read or does not fit the inputs; says why and what to do.
         UsageError: ``preprocess`` is malformed, or means nothing for this kind of data.
     """
-    inputs, outputs = input_ports(model), output_ports(model)
+    inputs, outputs = input_specs(model), output_specs(model)
     steps = parse_preprocess(preprocess, [p.name for p in inputs])
     reader = _open_reader(spec, inputs, outputs, steps)
     return read_data(spec, reader, model, preprocess=preprocess, samples=samples)
@@ -115,7 +115,7 @@ def read_data(
     spec: str, reader: Reader, model: Model, *, preprocess: str | None = None, samples: int | None = None
 ) -> DataSource:
     """Data for the model from a reader of any kind. Raises as ``open_data`` does."""
-    inputs, outputs = input_ports(model), output_ports(model)
+    inputs, outputs = input_specs(model), output_specs(model)
     steps = parse_preprocess(preprocess, [p.name for p in inputs])
     if reader.count == 0:
         shapes = ", ".join(f"{name} has shape {f.shape}" for name, f in reader.fields.items())
@@ -135,11 +135,13 @@ def read_data(
     return DataSource(spec, reader, feeds, labels, expected, samples, _fixed_batch(feeds), notes)
 
 
-def _feed(reader: Reader, stored: str, port: Port, steps: Preprocess) -> Feed:
+def _feed(reader: Reader, stored: str, port: TensorSpec, steps: Preprocess) -> Feed:
     return fit(stored, reader.fields[stored], port, steps, images=reader.images, whole_runs=reader.whole_runs)
 
 
-def _open_reader(spec: str, inputs: list[Port], outputs: list[Port], steps: Mapping[str, Preprocess]) -> Reader:
+def _open_reader(
+    spec: str, inputs: list[TensorSpec], outputs: list[TensorSpec], steps: Mapping[str, Preprocess]
+) -> Reader:
     path = Path(spec)
     if spec and path.is_dir():
         image_steps = [s for p in steps.values() for s in p.image_steps]
@@ -156,7 +158,7 @@ def _open_reader(spec: str, inputs: list[Port], outputs: list[Port], steps: Mapp
 
 
 def _bind(
-    reader: Reader, inputs: list[Port], outputs: list[Port], notes: list[str]
+    reader: Reader, inputs: list[TensorSpec], outputs: list[TensorSpec], notes: list[str]
 ) -> tuple[dict[str, str], str | None, dict[str, str]]:
     """Which stored array goes into which input, which holds the labels, which hold expected outputs."""
     fields = reader.fields
@@ -182,7 +184,7 @@ def _bind(
     return bound, labels, expected
 
 
-def _is_output(port: Port, reader: Reader) -> bool:
+def _is_output(port: TensorSpec, reader: Reader) -> bool:
     """Whether an array named after an output holds what it should give: one called ``y`` may well be labels."""
     if reader.whole_runs or port.name not in LABEL_NAMES:
         return True

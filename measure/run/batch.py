@@ -16,7 +16,7 @@ from ...graph.shapes import Shapes
 from ..difference import Difference, add_outputs
 from .inputs import random_inputs
 from .session import open_session, run
-from .tensor_specs import Port, input_ports, output_ports
+from .tensor_specs import TensorSpec, input_specs, output_specs
 
 SYMBOL = "intaglio_batch"
 _TRIED = 3
@@ -32,7 +32,7 @@ def open_batch(model: Model) -> Model | None:
     each other is tried: a run of several made-up samples must give what single runs give. ``pin_shapes`` with the old
     shapes makes the result take one sample again.
     """
-    ports, outputs = input_ports(model), output_ports(model)
+    ports, outputs = input_specs(model), output_specs(model)
     if not ports or not outputs or not all(_takes_one(p) for p in (*ports, *outputs)):
         return None
     try:
@@ -50,11 +50,11 @@ def open_for_batches(model: Model) -> tuple[Model, Callable[[Model], None]]:
     opened = open_batch(model)
     if opened is None:
         return model, lambda _: None
-    shapes = {p.name: [d if isinstance(d, int) else -1 for d in p.shape or ()] for p in input_ports(model)}
+    shapes = {p.name: [d if isinstance(d, int) else -1 for d in p.shape or ()] for p in input_specs(model)}
     return opened, lambda changed: pin_shapes(changed, shapes)
 
 
-def _takes_one(port: Port) -> bool:
+def _takes_one(port: TensorSpec) -> bool:
     return port.shape is not None and len(port.shape) > 1 and port.shape[0] == 1
 
 

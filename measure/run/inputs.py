@@ -14,7 +14,7 @@ from ...graph.model import Model
 from ...graph.nodes import attribute, is_standard
 from ...graph.traits import Role, Trait, has, operator
 from .session import open_session, run
-from .tensor_specs import Port, input_ports
+from .tensor_specs import TensorSpec, input_specs
 
 FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512)
 """What symbolic dimensions other than the batch are tried with, in this order."""
@@ -35,7 +35,7 @@ def random_inputs(
     a first axis and 8 elsewhere. ``gentle`` keeps floats in 0.25..1 and integers that index nothing above 0, for
     models that take ratios, scales or divisors.
     """
-    ports = input_ports(model)
+    ports = input_specs(model)
     sizes = {**_default_sizes(ports), **(dims or {})}
     shapes = {p.name: tuple(d if isinstance(d, int) else sizes[d] for d in p.shape or ()) for p in ports}
     limits = _integer_limits(model, ports, sizes)
@@ -53,7 +53,7 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
         BadModel: none of the sizes works; says what ONNX Runtime answered to the first.
     """
     session = open_session(model)
-    ports = input_ports(model)
+    ports = input_specs(model)
     candidates = [dims for dims in _candidates(ports, batches) if _affordable(ports, dims)]
     first_error: BadModel | None = None
     for gentle in (False, True):
@@ -72,7 +72,7 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
     )
 
 
-def _candidates(ports: Sequence[Port], batches: Sequence[int]) -> Iterator[dict[str, int]]:
+def _candidates(ports: Sequence[TensorSpec], batches: Sequence[int]) -> Iterator[dict[str, int]]:
     """Numbers for the symbols: first axes are the batch, all others share one size."""
     batch: dict[str, None] = {}
     free: dict[str, None] = {}
@@ -88,12 +88,12 @@ def _candidates(ports: Sequence[Port], batches: Sequence[int]) -> Iterator[dict[
         yield dict.fromkeys([*batch, *rest], size)
 
 
-def _affordable(ports: Sequence[Port], dims: Mapping[str, int]) -> bool:
+def _affordable(ports: Sequence[TensorSpec], dims: Mapping[str, int]) -> bool:
     sizes = (math.prod(d if isinstance(d, int) else dims[d] for d in p.shape or ()) for p in ports)
     return all(size <= _LARGEST_INPUT for size in sizes)
 
 
-def _default_sizes(ports: Sequence[Port]) -> dict[str, int]:
+def _default_sizes(ports: Sequence[TensorSpec]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for port in ports:
         for axis, dim in enumerate(port.shape or ()):
@@ -102,7 +102,7 @@ def _default_sizes(ports: Sequence[Port]) -> dict[str, int]:
     return sizes
 
 
-def _values(port: Port, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:
+def _values(port: TensorSpec, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:
     dtype = port.dtype
     if dtype.kind == "O":
         return np.full(shape, "a", dtype=object)
@@ -115,7 +115,7 @@ def _values(port: Port, shape: tuple[int, ...], limit: int | None, rng: np.rando
     return rng.standard_normal(shape).astype(dtype)  # kinds f and V: ml_dtypes convert from float64 too
 
 
-def _gentle_values(port: Port, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:
+def _gentle_values(port: TensorSpec, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:
     kind = port.dtype.kind
     if kind in "fV":
         return rng.uniform(0.25, 1, shape).astype(port.dtype)
@@ -135,7 +135,7 @@ def _integers(dtype: np.dtype, shape: tuple[int, ...], limit: int | None, rng: n
     return rng.integers(0, _SMALL_INTS if limit is None else max(1, limit), shape).astype(dtype)
 
 
-def _integer_limits(model: Model, ports: Sequence[Port], sizes: Mapping[str, int]) -> dict[str, int]:
+def _integer_limits(model: Model, ports: Sequence[TensorSpec], sizes: Mapping[str, int]) -> dict[str, int]:
     """Lowest limit that any consumer puts on each integer input's values."""
     integers = [p for p in ports if p.elem_type and p.dtype.kind in "iu"]
     if not integers:

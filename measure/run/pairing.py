@@ -13,7 +13,7 @@ from ...graph.model import Model
 from ..data.source import Batch
 from ..difference import Difference, add_outputs
 from .running import run_batch
-from .tensor_specs import Port, input_ports, output_ports
+from .tensor_specs import TensorSpec, input_specs, output_specs
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Pair:
 
 def pair_models(a: Model, b: Model) -> Pair:
     """Pair inputs and outputs. Raises BadModel where their numbers differ."""
-    theirs = input_ports(b)
-    inputs = pair_ports(input_ports(a), theirs, "input")
-    outputs = pair_ports(output_ports(a), output_ports(b), "output")
+    theirs = input_specs(b)
+    inputs = pair_ports(input_specs(a), theirs, "input")
+    outputs = pair_ports(output_specs(a), output_specs(b), "output")
     return Pair(inputs, outputs, {p.name: p.dtype for p in theirs})
 
 
-def pair_ports(a: Sequence[Port], b: Sequence[Port], kind: str) -> dict[str, str]:
+def pair_ports(a: Sequence[TensorSpec], b: Sequence[TensorSpec], kind: str) -> dict[str, str]:
     """Names in A to names in B: the same ones, or where these differ, in order.
 
     Raises:
@@ -88,5 +88,5 @@ def _run(session: Any, piece: Batch, outputs: Sequence[str], which: str) -> dict
         raise BadModel(f"{which}: {error.what}", why=error.why, fix=error.fix) from error
 
 
-def _told(ports: Sequence[Port]) -> str:
+def _told(ports: Sequence[TensorSpec]) -> str:
     return ", ".join(f"{p.name} {p.describe()}" for p in ports)

@@ -14,7 +14,7 @@ Dim = int | str
 
 
 @dataclass(frozen=True)
-class Port:
+class TensorSpec:
     """One graph input or output.
 
     ``shape`` holds numbers and symbol names (an unnamed dimension is called ``input.axis``); None where the rank is
@@ -50,25 +50,25 @@ def dims_match(wanted: tuple[Dim, ...], given: tuple[int, ...]) -> bool:
     return len(wanted) == len(given) and all(isinstance(w, str) or w == g for w, g in zip(wanted, given, strict=True))
 
 
-def input_ports(model: Model) -> list[Port]:
+def input_specs(model: Model) -> list[TensorSpec]:
     """What must be fed: graph inputs without a default value."""
     defaults = set(model.weights) | {t.name for t in model.graph.initializer}
     return [_port(v) for v in model.graph.input if v.name not in defaults]
 
 
-def output_ports(model: Model) -> list[Port]:
+def output_specs(model: Model) -> list[TensorSpec]:
     """What the model gives."""
     return [_port(v) for v in model.graph.output]
 
 
-def _port(value: onnx.ValueInfoProto) -> Port:
+def _port(value: onnx.ValueInfoProto) -> TensorSpec:
     if not value.type.HasField("tensor_type"):
-        return Port(value.name, 0, None)
+        return TensorSpec(value.name, 0, None)
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
-        return Port(value.name, tensor.elem_type, None)
+        return TensorSpec(value.name, tensor.elem_type, None)
     dims = tuple(
         d.dim_value if d.HasField("dim_value") else d.dim_param or f"{value.name}.{axis}"
         for axis, d in enumerate(tensor.shape.dim)
     )
-    return Port(value.name, tensor.elem_type, dims)
+    return TensorSpec(value.name, tensor.elem_type, dims)

@@ -10,7 +10,7 @@ from ...graph.cost import cost
 from ...graph.index import index_of
 from ...graph.layer import Floats
 from ...graph.model import Model
-from ...measure.run.tensor_specs import input_ports
+from ...measure.run.tensor_specs import input_specs
 from ..base import Context
 from .runner import require_data
 
@@ -40,7 +40,7 @@ def with_mirrored(batches: Sequence[Mapping[str, Floats]], model: Model) -> list
 
 def _across(model: Model) -> int | None:
     """The axis along which a model's only input runs from left to right; None if it takes no colour images."""
-    ports = input_ports(model)
+    ports = input_specs(model)
     shape = ports[0].shape or () if ports else ()
     if len(ports) != 1 or len(shape) != 4 or ports[0].dtype.kind != "f":
         return None

@@ -14,7 +14,7 @@ from ...graph.nodes import is_standard
 from ...measure.data.preprocess import parse_preprocess
 from ...measure.data.readers import Arrays, Field, Reader
 from ...measure.data.source import DataSource, read_data
-from ...measure.run.tensor_specs import Port, input_ports
+from ...measure.run.tensor_specs import TensorSpec, input_specs
 from ..base import Context
 from .activation_cache import STORE_BYTES, ActivationCache, Inputs, Store, each
 
@@ -32,7 +32,7 @@ def noise_source(model: Model, *, samples: int, preprocess: str | None = None, s
     Raises:
         UsageError: an input is no float tensor, or has open dimensions beside the batch.
     """
-    ports = input_ports(model)
+    ports = input_specs(model)
     steps = parse_preprocess(preprocess, [p.name for p in ports])
     fields: dict[str, Field] = {}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -46,7 +46,7 @@ def noise_source(model: Model, *, samples: int, preprocess: str | None = None, s
     return read_data("noise", reader, model, preprocess=preprocess)
 
 
-def _shape(port: Port) -> tuple[int, ...]:
+def _shape(port: TensorSpec) -> tuple[int, ...]:
     """Shape of one sample, channels first."""
     if port.dtype.kind != "f":
         raise UsageError(

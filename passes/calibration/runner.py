@@ -16,7 +16,7 @@ from ...measure.data.source import Batch, DataSource
 from ...measure.run.inputs import sizes_of
 from ...measure.run.running import Tick
 from ...measure.run.session import open_session, run
-from ...measure.run.tensor_specs import input_ports
+from ...measure.run.tensor_specs import input_specs
 from ..base import Context
 from .activation_cache import part
 from .statistics import NotFinite, Statistic
@@ -83,7 +83,7 @@ def collect(
     first = next(data.batches(1), None)
     if first is None:
         raise BadData(f"{data.name} holds no samples")
-    inputs = [p.name for p in input_ports(model)]
+    inputs = [p.name for p in input_specs(model)]
     computed = [name for name in index_of(model).place if name in wanted]
     fixed = data.batch_size(1) == data.batch_size(batch)
     sizes = run_bytes(model, computed, first.inputs)
@@ -126,7 +126,7 @@ def _run_sweep(
     """Add every batch to the statistics of the tensors of one sweep; yields what was done."""
     session = None
     if sweep.names:
-        small, sources = part(model, sweep.names, [p.name for p in input_ports(model)])
+        small, sources = part(model, sweep.names, [p.name for p in input_specs(model)])
         session = open_session(small, threads=threads)
     for piece in data.batches(sweep.batch):
         values = {n: piece.inputs[n] for n in wanted if n not in sweep.names}
@@ -199,7 +199,7 @@ def _all_same(rows: np.ndarray) -> bool:
 
 def _check_names(model: Model, wanted: Mapping[str, object]) -> None:
     constants = {*model.weights, *(s.values.name for s in model.graph.sparse_initializer)}
-    there = [*(p.name for p in input_ports(model)), *index_of(model).place]
+    there = [*(p.name for p in input_specs(model)), *index_of(model).place]
     for name in wanted:
         if name in constants:
             raise UsageError(f"{name!r} is a constant of the model", why="only what depends on the data has statistics")

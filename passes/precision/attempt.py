@@ -12,7 +12,7 @@ from ...measure.run.inputs import runnable_inputs
 from ...measure.run.session import open_session, run
 from ..base import Context
 from ..change import Change
-from .higher_precision import Make, spare
+from .higher_precision import Make, keep_higher_precision
 from .noise import find_worst, measure, outputs_noise
 from .result import Result
 
@@ -49,7 +49,7 @@ def attempt_within_limit(
     spared: list[str] = []
     if max_drop is not None and evaluate is not None:
         order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
-        result, spared = spare(model, make, result, [one.name for one in order], evaluate, max_drop)
+        result, spared = keep_higher_precision(model, make, result, [one.name for one in order], evaluate, max_drop)
         if not result.changed:
             raise NothingChanged(
                 f"accuracy stays within {max_drop:g} points only with nothing {done}",

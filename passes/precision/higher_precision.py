@@ -12,7 +12,7 @@ Make = Callable[[frozenset[str]], Result]
 """Makes a result in which layers of these names are spared."""
 
 
-def spare(
+def keep_higher_precision(
     original: Model,
     make: Make,
     result: Result,

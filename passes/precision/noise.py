@@ -12,7 +12,7 @@ from ...graph.index import index_of
 from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ...measure.run.session import open_session, run
-from ...measure.run.tensor_specs import input_ports
+from ...measure.run.tensor_specs import input_specs
 from ..calibration.activation_cache import part
 from ..calibration.runner import plan, run_bytes
 from .decibels import EXACT
@@ -55,7 +55,7 @@ def measure(original: Model, result: Model, names: Sequence[str], data: DataSour
         return {}
     found = {name: Noise() for name in names}
     unlike: set[str] = set()
-    inputs = [p.name for p in input_ports(original)]
+    inputs = [p.name for p in input_specs(original)]
     for sweep in plan(run_bytes(original, names, first.inputs), _BUDGET_BYTES // 2, data.batch_size(SAMPLES)):
         pair = [part(m, sweep.names, inputs) for m in (original, result)]
         sessions = [(open_session(m), sources) for m, sources in pair]

@@ -25,7 +25,7 @@ from .options import PruneOptions
 from .plan import Job
 from .proof import prove
 from .ranked import SEE_GROUPS, frozen_summary
-from .removal_cost import Tally
+from .removal_cost import RemovalCost
 from .repair.repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights
 
 WITH_DATA, WITHOUT_DATA = "obspa", "l2"
@@ -150,7 +150,7 @@ class PruneChannels(PruneOptions, Pass):
         times: LatencyModel | None,
         context: Context,
     ) -> Job:
-        tally = Tally(coupling, equal_bytes)
+        tally = RemovalCost(coupling, equal_bytes)
         target = self.target
         unit = "macs" if target == "channels" else target
         measure: Callable[[Removal], float] = times.after if times else lambda removal: tally.after(removal).of(unit)

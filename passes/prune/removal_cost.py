@@ -18,7 +18,7 @@ from ..budget.amounts import Amounts
 from .weights import Scores
 
 
-class Tally:
+class RemovalCost:
     """Evaluates removals: every node's MACs and every constant's size as a product of lengths that may shrink.
 
     Copies of a parted constant count once for each way in which they are cut, as they are saved.

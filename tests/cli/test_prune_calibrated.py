@@ -14,7 +14,7 @@ import pytest
 
 from intaglio import load, save
 from intaglio.graph.io.fix_dims import pin_shapes
-from intaglio.measure.run.tensor_specs import input_ports, output_ports
+from intaglio.measure.run.tensor_specs import input_specs, output_specs
 from tests.conftest import hear_interrupts
 
 from .conftest import Command
@@ -156,8 +156,8 @@ def test_a_model_exported_for_one_sample_comes_out_like_any_other(
 ) -> None:
     free = load(DIGITS)
     single = tmp_path / "single.onnx"
-    shape = (1, *(d for d in input_ports(free)[0].shape or () if isinstance(d, int)))
-    pin_shapes(free, {input_ports(free)[0].name: shape})
+    shape = (1, *(d for d in input_specs(free)[0].shape or () if isinstance(d, int)))
+    pin_shapes(free, {input_specs(free)[0].name: shape})
     save(free, single)
     results = []
     for number, model in enumerate((DIGITS, single)):
@@ -165,8 +165,8 @@ def test_a_model_exported_for_one_sample_comes_out_like_any_other(
         ran = intaglio(command[0], model, "-o", out, *command[1:], "--data", CALIB, "--no-measure", "--json")
         assert ran.code == 0, ran.err
         results.append(load(out))
-    assert input_ports(results[1])[0].shape == shape
-    assert (output_ports(results[1])[0].shape or ())[0] == 1
+    assert input_specs(results[1])[0].shape == shape
+    assert (output_specs(results[1])[0].shape or ())[0] == 1
     assert [len(r.weights) for r in results] == [len(results[0].weights)] * 2
     for ours, theirs in zip(results[0].weights.values(), results[1].weights.values(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from intaglio.graph.errors import BadData, BadModel
 from intaglio.measure.difference import Difference, add_outputs
 from intaglio.measure.run.pairing import pair_ports
-from intaglio.measure.run.tensor_specs import Port
+from intaglio.measure.run.tensor_specs import TensorSpec
 
 
 def between(a: np.ndarray, b: np.ndarray, at: int | None = None) -> Difference:
@@ -71,7 +71,7 @@ def test_outputs_of_different_shape_are_refused_by_name(a: object, b: object) ->
 
 
 def test_inputs_are_paired_by_name_and_otherwise_in_order() -> None:
-    a, b, c = Port("a", 1, (1,)), Port("b", 1, (1,)), Port("c", 1, (1,))
+    a, b, c = TensorSpec("a", 1, (1,)), TensorSpec("b", 1, (1,)), TensorSpec("c", 1, (1,))
     assert pair_ports([a, b], [b, a], "input") == {"a": "a", "b": "b"}
     assert pair_ports([a, b], [c, a], "input") == {"a": "c", "b": "a"}
     with pytest.raises(BadModel, match="2 inputs, B has 1"):

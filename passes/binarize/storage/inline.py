@@ -7,7 +7,7 @@ from collections.abc import Container
 import onnx
 import onnx.inliner
 
-from ....graph.io.canonicalize import tidy
+from ....graph.io.canonicalize import canonicalize
 from ....graph.model import Model
 from ....kernels.operators import DOMAIN, OPERATORS
 
@@ -23,7 +23,7 @@ def inline_definitions(model: Model) -> Model:
     kept = [one for one in changed.proto.opset_import if one.domain != DOMAIN]
     del changed.proto.opset_import[:]
     changed.proto.opset_import.extend(kept)
-    tidy(changed)  # what the definitions work out of shapes is known here
+    canonicalize(changed)  # what the definitions work out of shapes is known here
     _share(changed, model.weights)
     changed.notes[:] = model.notes
     return changed

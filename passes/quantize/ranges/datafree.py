@@ -26,7 +26,7 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import is_standard
 from ....graph.traits import Trait, data_operands, has, operator
-from ....measure.run.tensor_specs import input_ports
+from ....measure.run.tensor_specs import input_specs
 from ...calibration.normal.moments import GRID, Floats, Normal, moments
 from ...simplify import fold_batch_norm
 
@@ -85,7 +85,7 @@ def preprocessed_range(mean: Floats | float, std: Floats | float, *, low: float 
 
 def _inputs(model: Model, stated: Mapping[str, Range]) -> dict[str, Range]:
     found = {}
-    ports = {p.name: p for p in input_ports(model)}
+    ports = {p.name: p for p in input_specs(model)}
     for name in sorted({*stated} - {*ports}):
         raise UsageError(f"the model has no input {name!r}", fix=f"its inputs are {', '.join(ports)}")
     for name, port in ports.items():

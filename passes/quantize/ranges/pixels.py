@@ -6,12 +6,12 @@ import numpy as np
 
 from ....graph.model import Model
 from ....measure.data.preprocess import parse_preprocess
-from ....measure.run.tensor_specs import input_ports
+from ....measure.run.tensor_specs import input_specs
 
 
 def pixel_ranges(model: Model, preprocess: str | None) -> tuple[tuple[str, float, float], ...]:
     """What preprocessing makes of the darkest and the brightest pixel, for each image input it describes."""
-    ports = input_ports(model)
+    ports = input_specs(model)
     found = []
     for port in ports:
         steps = parse_preprocess(preprocess, [p.name for p in ports])[port.name]

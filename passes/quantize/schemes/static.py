@@ -18,7 +18,7 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
 from ....graph.traits import Trait, has
-from ....measure.run.tensor_specs import input_ports
+from ....measure.run.tensor_specs import input_specs
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.runner import require_data
 from ...calibration.samples import PATCHES
@@ -197,7 +197,7 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], f
     changed.weights.update(walked.biases)
     here = dict(zip((one.node for one in Layers(model)), Layers(running), strict=True))
     dims = index_of(model).shapes.dims
-    pinned = all(isinstance(d, int) for p in input_ports(model) for d in p.shape or ("",))
+    pinned = all(isinstance(d, int) for p in input_specs(model) for d in p.shape or ("",))
     rounded: dict[str, Rounded[Quantized]] = {}
     stored: dict[str, tuple[Layer, Quantized, Affine]] = {}
     for node, one in walked.rounded.items():

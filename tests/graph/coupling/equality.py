@@ -17,7 +17,7 @@ from intaglio.graph.coupling import Coupling, Group, Removal, analyse, mask_remo
 from intaglio.graph.coupling.certificate import check, too_short
 from intaglio.graph.io.save import to_proto
 from intaglio.graph.model import Model
-from intaglio.passes.prune.removal_cost import Tally
+from intaglio.passes.prune.removal_cost import RemovalCost
 
 Values = Mapping[str, np.ndarray]
 TOLERANCE = 2e-4
@@ -145,7 +145,7 @@ def verify(removal: Removal, feeds: Values, *, checked: bool = True) -> Model:
         assert old[output.name].shape == new[output.name].shape, f"output {output.name} has another shape"
     if _has_dead_ends(coupling.original):
         return pruned
-    after, predicted = cost(pruned), Tally(coupling, 0).after(removal)
+    after, predicted = cost(pruned), RemovalCost(coupling, 0).after(removal)
     assert round(predicted.params) == after.params, f"params {after.params}, predicted {predicted.params}"
     assert round(predicted.macs) == after.macs, f"macs {after.macs}, predicted {predicted.macs}"
     return pruned

@@ -9,7 +9,7 @@ from intaglio.graph.index import index_of
 from intaglio.graph.model import Model
 from intaglio.measure.run.batch import open_batch, open_for_batches
 from intaglio.measure.run.session import open_session, run
-from intaglio.measure.run.tensor_specs import input_ports, output_ports
+from intaglio.measure.run.tensor_specs import input_specs, output_specs
 
 from ..conftest import MakeModel
 
@@ -69,7 +69,7 @@ def test_a_model_that_takes_any_number_is_left_alone(images: Model) -> None:
     model, close = open_for_batches(images)
     assert model is images
     close(model)
-    assert input_ports(images)[0].shape == ("N", 3, 4, 5)
+    assert input_specs(images)[0].shape == ("N", 3, 4, 5)
 
 
 def test_the_original_is_not_touched_and_closing_restores_its_shapes(make_model: MakeModel) -> None:
@@ -77,10 +77,10 @@ def test_the_original_is_not_touched_and_closing_restores_its_shapes(make_model:
     before = model.proto.SerializeToString()
     opened, close = open_for_batches(model)
     assert opened is not model
-    assert isinstance((input_ports(opened)[0].shape or ())[0], str)
+    assert isinstance((input_specs(opened)[0].shape or ())[0], str)
     close(opened)
     assert model.proto.SerializeToString() == before
-    assert (input_ports(opened), output_ports(opened)) == (input_ports(model), output_ports(model))
+    assert (input_specs(opened), output_specs(opened)) == (input_specs(model), output_specs(model))
 
 
 def test_a_sequence_of_one_step_is_no_batch(make_model: MakeModel) -> None:
