@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..dtypes import is_packed
 from ..errors import IntaglioError
 from ..model import Model
 from ..version import VERSION
+from .place import DIGEST_SIZE, Written, data_name, flush, sweep, temporary
 from .protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, prefix
 
 LARGEST_FILE = 2**31 - 1
@@ -28,6 +29,7 @@ LARGEST_FILE = 2**31 - 1
 # Smaller weights stay in the model file, where readers find the operands of shape inference.
 _INLINE_BYTES = 1024
 _ALIGNMENT = 64
+_MOST_LINKS = 40
 _PROVENANCE = ("version", "source_sha256", "recipe")
 
 
@@ -47,6 +49,11 @@ class _Tensor:
         return 0 if self.values is None else self.values.nbytes
 
     @property
+    def is_large(self) -> bool:
+        """Whether it goes into the data file, where there is one."""
+        return self.values_size >= _INLINE_BYTES
+
+    @property
     def size(self) -> int:
         body = self.values_size
         return len(self.head) + (0 if self.values is None else len(prefix(TENSOR_RAW_DATA, body)) + body)
@@ -63,7 +70,8 @@ def save(
 
     ``recipe`` says how the model was made: it goes into the file's metadata with the version and the hash of the
     source, what a former run recorded moves to ``intaglio.history``. Without one the metadata stays as it is.
-    ``external_data`` puts large weights into ``<path>.data``; by default that happens above 2 GB only.
+    ``external_data`` puts large weights into a second file beside it, ``<path>.<hash of its content>.data``; by
+    default that happens above 2 GB only. The data of a model that is replaced go once nothing refers to them.
 
     Raises:
         CannotWrite: the folder, the disk or the size does not allow it.
@@ -87,27 +95,26 @@ def save_all(files: Sequence[File]) -> None:
     Raises:
         CannotWrite: the folder, the disk or the size does not allow it.
     """
+    targets = [os.path.realpath(file.path) for file in files]
+    if len(set(targets)) < len(targets):
+        raise CannotWrite("two models would be written to one file", fix="choose two names")
     with ExitStack() as stack:
-        for file in files:
-            stack.enter_context(_placing(file))
+        for written in [stack.enter_context(_written(file)) for file in files]:
+            with _explaining(written.target):
+                written.place()
 
 
 @contextmanager
-def _placing(file: File) -> Iterator[None]:
-    """The file is written on entering and takes its place on leaving."""
-    # A link is written through, as every other program does.
-    target = Path(os.path.realpath(file.path))
+def _explaining(target: Path) -> Iterator[None]:
     try:
-        with _written(file.model, target, file.recipe, file.external_data):
-            yield
+        yield
     except OSError as error:
         raise CannotWrite(f"cannot write {target}", why=(error.strerror or str(error)).lower()) from error
 
 
 def check_target(model: Model, path: Path | str) -> None:
     """Find out before long work whether ``path`` could be written. Raises CannotWrite."""
-    target = Path(os.path.realpath(path))
-    _check_target(model, target, None)
+    target = _check_target(model, path)
     if not os.access(target.parent, os.W_OK):
         raise CannotWrite(
             f"cannot write {target}", why=f"the folder {target.parent} is read-only", fix="choose another"
@@ -115,27 +122,29 @@ def check_target(model: Model, path: Path | str) -> None:
 
 
 @contextmanager
-def _written(
-    model: Model, target: Path, recipe: Mapping[str, Any] | None, external_data: bool | None
-) -> Iterator[None]:
-    data_path = target.with_name(target.name + ".data")
-    tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
-    rest, graph = _structure(model, recipe)
-    if external_data is None:
-        external_data = _file_size(rest, graph, tensors) > LARGEST_FILE
-    _check_target(model, target, data_path if external_data else None)
-    outside: list[np.ndarray] = []
-    if external_data:
-        tensors, outside = _move_out(tensors, data_path.name)
-    if _file_size(rest, graph, tensors) > LARGEST_FILE:
-        raise CannotWrite(f"cannot write {target}", why="it is above 2 GB", fix="let large weights go to a second file")
-    with _replacing(target) as file:
-        file.writelines(_pieces(rest, graph, tensors))
-        _flush(file)  # so that nothing but the renaming can still fail once the data file is in its place
-        with _replacing(data_path) if external_data else nullcontext() as data_file:
-            if data_file:
-                _write_aligned(data_file, outside)
-            yield
+def _written(file: File) -> Iterator[Written]:
+    """The file is on the disk under a temporary name until it is placed or given up."""
+    target = _check_target(file.model, file.path)
+    tensors = [_tensor(name, weight) for name, weight in file.model.weights.items()]
+    rest, graph = _structure(file.model, file.recipe)
+    external = file.external_data
+    if external is None:
+        external = _file_size(rest, graph, tensors) > LARGEST_FILE
+    data, digest = None, ""
+    with ExitStack() as stack:
+        with _explaining(target):
+            sweep(target.parent)
+            if external:
+                data = stack.enter_context(temporary(target.parent))
+                digest = _write_aligned(data, [t.values for t in tensors if t.values is not None and t.is_large])
+                tensors = _move_out(tensors, data_name(target, digest))
+            if _file_size(rest, graph, tensors) > LARGEST_FILE:
+                fix = "let large weights go to a second file"
+                raise CannotWrite(f"cannot write {target}", why="it is above 2 GB", fix=fix)
+            content = stack.enter_context(temporary(target.parent))
+            content.writelines(_pieces(rest, graph, tensors))
+            flush(content)
+        yield Written(target, content, data, digest)
 
 
 def to_bytes(model: Model) -> bytes:
@@ -193,9 +202,14 @@ def _record(proto: onnx.ModelProto, model: Model, recipe: Mapping[str, Any]) -> 
 def _history(text: str) -> list[Any]:
     try:
         runs = json.loads(text or "[]")
-    except ValueError:  # somebody else wrote it
+    except (ValueError, RecursionError):  # somebody else wrote it
         return []
-    return runs if isinstance(runs, list) else []
+    flat = isinstance(runs, list) and all(isinstance(r, dict) and not any(map(_nested, r.values())) for r in runs)
+    return runs if flat else []
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, list | dict)
 
 
 def _json(value: Any) -> str:
@@ -212,22 +226,20 @@ def _tensor(name: str, weight: np.ndarray) -> _Tensor:
     return _Tensor(head, weight)
 
 
-def _move_out(tensors: list[_Tensor], location: str) -> tuple[list[_Tensor], list[np.ndarray]]:
+def _move_out(tensors: list[_Tensor], location: str) -> list[_Tensor]:
     """Replace the values of large tensors by references to places in the data file."""
-    kept: list[_Tensor] = []
-    outside: list[np.ndarray] = []
+    moved: list[_Tensor] = []
     offset = 0
     for tensor in tensors:
-        if tensor.values is None or tensor.values_size < _INLINE_BYTES:
-            kept.append(tensor)
+        if not tensor.is_large:
+            moved.append(tensor)
             continue
         reference = TensorProto(data_location=TensorProto.EXTERNAL)
         for key, value in (("location", location), ("offset", offset), ("length", tensor.values_size)):
             reference.external_data.add(key=key, value=str(value))
-        kept.append(_Tensor(tensor.head + reference.SerializeToString(deterministic=True), None))
-        outside.append(tensor.values)
+        moved.append(_Tensor(tensor.head + reference.SerializeToString(deterministic=True), None))
         offset += tensor.values_size + -tensor.values_size % _ALIGNMENT
-    return kept, outside
+    return moved
 
 
 def _file_size(rest: bytes, graph: bytes, tensors: list[_Tensor]) -> int:
@@ -256,54 +268,40 @@ def _bytes(values: np.ndarray) -> memoryview:
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
-def _write_aligned(file: BinaryIO, arrays: list[np.ndarray]) -> None:
+def _write_aligned(file: BinaryIO, arrays: Iterable[np.ndarray]) -> str:
+    """Write arrays one after the other; gives the digest of all that was written."""
+    digest = hashlib.sha256()
     for values in arrays:
-        file.write(_bytes(values))
-        file.write(bytes(-values.nbytes % _ALIGNMENT))
+        for piece in (_bytes(values), bytes(-values.nbytes % _ALIGNMENT)):
+            file.write(piece)
+            digest.update(piece)
+    flush(file)
+    return digest.hexdigest()[:DIGEST_SIZE]
 
 
-def _check_target(model: Model, target: Path, data_path: Path | None) -> None:
+def _check_target(model: Model, path: str | PathLike[str]) -> Path:
+    """Where the file goes: a link is written through, as every other program does. Raises CannotWrite."""
+    target = Path(os.path.realpath(path))
     what = f"cannot write {target}"
+    if _is_device(Path(path)):
+        raise CannotWrite(f"cannot write {path}", why="it is a device, not a file", fix="give a file, then copy it")
     if not target.parent.is_dir():
         raise CannotWrite(what, why=f"there is no folder {target.parent}", fix="create it first")
-    for path in (target, data_path):
-        if path is not None and path.exists() and not path.is_file():
-            raise CannotWrite(what, why=f"{path} is no regular file", fix="choose another name")
-    if model.file is None:
-        return
-    in_use = [p.resolve() for p in model.file.data_files]
-    if target in in_use or (data_path in in_use and target != model.file.path.resolve()):
+    if target.exists() and not target.is_file():
+        raise CannotWrite(what, why=f"{target} is no regular file", fix="choose another name")
+    if model.file and target in [p.resolve() for p in model.file.data_files]:
         why = f"that would overwrite the weights that {model.file.path} refers to"
         raise CannotWrite(what, why=why, fix="choose another name")
+    return target
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside ``path`` that takes its place in the end, or goes without a trace if anything fails."""
-    temporary = path.with_name(f".intaglio-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb", buffering=1 << 20) as file:
-            yield file
-            _flush(file)
-        if path.exists():
-            os.chmod(temporary, path.stat().st_mode & 0o777)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        with suppress(OSError):  # renamed, or never made
-            temporary.unlink()
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where folders can be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _is_device(path: Path) -> bool:
+    """Whether a name, or a link on its way, stands for an open stream: /dev/stdout may be a file, which would be replaced."""
+    for _ in range(_MOST_LINKS):
+        folder = os.path.realpath(path.parent)
+        if folder == "/dev" or folder.startswith("/proc/"):
+            return True
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return False
