@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import onnx
@@ -13,6 +11,8 @@ from ..errors import BadModel
 from ..model import Model
 from ..nodes import display_name, is_standard, subgraphs
 from ..traits import DEFAULT_DOMAINS
+from .bounds import all_nodes, check_functions, check_model_texts, check_texts, check_values
+from .schemas import check_constants, check_fields, check_node
 
 _CONVERT = "convert it to ONNX first"
 _STARTS = (
@@ -68,75 +68,89 @@ def check_versions(proto: onnx.ModelProto, path: Path | None = None) -> None:
 
 
 def check_graph(model: Model) -> None:
-    """Raises BadModel unless every tensor is made once, before it is used, and operators have the operands they need."""
+    """Raises BadModel unless tensors are made once, before they are used, and nodes are as their operators define them.
+
+    The one place where that is asked: nothing behind it meets what a definition forbids.
+    """
     graph = model.graph
+    check_model_texts(model.proto)
+    check_functions(model.proto)
     known: set[str] = set()
     _add(known, model.weights, "initializer")
     _add(known, (s.values.name for s in graph.sparse_initializer), "sparse initializer")
     _add(known, (i.name for i in graph.input), "graph input")
+    check_values(graph)
     _check_nodes([graph], [known], model.opset)
+    _check_outputs(graph.output, [known])
+    for function in model.proto.functions:
+        _check_function(function)
+    for info in model.proto.training_info:
+        for node in all_nodes([*info.initialization.node, *info.algorithm.node]):
+            check_fields(node)
 
 
-def _check_nodes(graphs: Sequence[onnx.GraphProto], scopes: Sequence[set[str]], opset: int) -> None:
+def check_weights(model: Model) -> None:
+    """Raises BadModel where a constant cannot be the operand of a node that it is."""
+    for node in model.graph.node:
+        if is_standard(node):
+            check_constants(node, model.opset, model.weights)
+
+
+def _check_function(function: onnx.FunctionProto) -> None:
+    known: set[str] = set()
+    _add(known, function.input, f"input of function {function.name!r}:")
+    opset = next((o.version for o in function.opset_import if o.domain in DEFAULT_DOMAINS), 0)
+    _check_nodes([function], [known], opset)
+    for name in function.output:
+        if name not in known:
+            raise BadModel(f"nothing makes output {name!r} of function {function.name!r}", fix="export the model again")
+
+
+def _check_outputs(outputs: Iterable[onnx.ValueInfoProto], scopes: Sequence[set[str]]) -> None:
+    for output in outputs:
+        if not any(output.name in scope for scope in scopes):
+            raise BadModel(f"nothing makes graph output {output.name!r}", fix="export the model again")
+
+
+def _check_nodes(
+    graphs: Sequence[onnx.GraphProto | onnx.FunctionProto], scopes: Sequence[set[str]], opset: int
+) -> None:
     """Check the innermost graph, which comes last; ``scopes`` has the names each graph knows so far."""
     known = scopes[-1]
     for node in graphs[-1].node:
         if not node.op_type or isinstance(node.op_type, bytes):
             raise BadModel(f"node {display_name(node)!r} has no operator")
+        for text in (node.name, node.domain, node.overload):
+            if isinstance(text, bytes):
+                check_texts("node", (text,))
+        check_fields(node)
         if is_standard(node):
-            _check_operands(node, opset)
+            check_node(node, opset)
         for name in node.input:
             if name and not any(name in scope for scope in scopes):
                 raise _undefined(node, name, graphs)
         for body in subgraphs(node):
-            inner: set[str] = set()
-            _add(inner, (i.name for i in body.input), "subgraph input")
-            _add(inner, (t.name for t in body.initializer), "subgraph initializer")
-            _add(inner, (s.values.name for s in body.sparse_initializer), "subgraph initializer")
-            _check_nodes([*graphs, body], [*scopes, inner], opset)
+            _check_body(node, body, graphs, scopes, opset)
         _add(known, (o for o in node.output if o), f"output of node {display_name(node)!r}:")
-    for output in graphs[-1].output:
-        if not any(output.name in scope for scope in scopes):
-            raise BadModel(f"nothing makes graph output {output.name!r}", fix="export the model again")
 
 
-def _check_operands(node: onnx.NodeProto, opset: int) -> None:
-    """Compare the numbers of inputs and outputs with the operator's; those that onnx does not know are let through."""
-    schema = _schema(node.op_type, opset)
-    if schema is None:
-        return
-    what = f"node {display_name(node)!r} ({node.op_type}) is wrong"
-    for kind, names, least, most in (
-        ("inputs", node.input, schema.least_inputs, schema.most_inputs),
-        ("outputs", node.output, schema.least_outputs, schema.most_outputs),
-    ):
-        if not least <= len(names) <= most:
-            raise BadModel(what, why=f"it has {len(names)} {kind}, the operator takes {least} to {most}")
-    if any(not node.input[position] for position in schema.required):
-        raise BadModel(what, why="an input that it needs is left out")
+def _check_body(
+    node: onnx.NodeProto,
+    body: onnx.GraphProto,
+    graphs: Sequence[onnx.GraphProto | onnx.FunctionProto],
+    scopes: Sequence[set[str]],
+    opset: int,
+) -> None:
+    inner: set[str] = set()
+    _add(inner, (i.name for i in body.input), "subgraph input")
+    _add(inner, (t.name for t in body.initializer), "subgraph initializer")
+    _add(inner, (s.values.name for s in body.sparse_initializer), "subgraph initializer")
+    check_values(body)
+    _check_nodes([*graphs, body], [*scopes, inner], opset)
+    _check_outputs(body.output, [*scopes, inner])
 
 
-@dataclass(frozen=True)
-class _Schema:
-    least_inputs: int
-    most_inputs: int
-    least_outputs: int
-    most_outputs: int
-    required: tuple[int, ...]
-
-
-@cache
-def _schema(op_type: str, opset: int) -> _Schema | None:
-    try:
-        schema = onnx.defs.get_schema(op_type, opset)
-    except onnx.defs.SchemaError:
-        return None
-    single = onnx.defs.OpSchema.FormalParameterOption.Single
-    required = tuple(i for i, p in enumerate(schema.inputs) if p.option == single)
-    return _Schema(schema.min_input, schema.max_input, max(1, schema.min_output), schema.max_output, required)
-
-
-def _undefined(node: onnx.NodeProto, name: str, graphs: Sequence[onnx.GraphProto]) -> BadModel:
+def _undefined(node: onnx.NodeProto, name: str, graphs: Sequence[onnx.GraphProto | onnx.FunctionProto]) -> BadModel:
     what = f"node {display_name(node)!r} ({node.op_type}) uses tensor {name!r} before it exists"
     maker = next((n for graph in graphs for n in graph.node if name in n.output), None)
     if maker is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -15,14 +15,18 @@ from onnx import TensorProto
 from ..dtypes import is_packed, stored_bytes
 from ..errors import BadModel, IntaglioError
 from ..model import Model, Source
-from ..nodes import subgraphs
+from .bounds import all_nodes, check_dims
 from .canonicalize import canonicalize
-from .check import check_graph, check_versions, looks_like
+from .check import check_graph, check_versions, check_weights, looks_like
 from .external import ExternalData, map_file
 from .fix_dims import pin_shapes
 from .opset import OLDEST, raise_opset
 from .protobuf_wire import TENSOR_DOUBLE_DATA, TENSOR_FLOAT_DATA, Span, WireError, strip_weights
 
+_PLAIN = {
+    onnx.AttributeProto.AttributeType.Value(name) for name in ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
+}
+"""Attributes of these types hold no tensor: where one does, the node is refused."""
 # What the packed typed fields hold; their bytes are those of raw data.
 _FIELD_DTYPES = {TENSOR_FLOAT_DATA: np.dtype("<f4"), TENSOR_DOUBLE_DATA: np.dtype("<f8")}
 
@@ -72,6 +76,7 @@ def _standardize(
     _drop_weight_inputs(model)
     check_graph(model)
     canonicalize(model)
+    check_weights(model)
     if 0 < model.opset < OLDEST:
         try:
             model = raise_opset(model, OLDEST)
@@ -125,8 +130,11 @@ def _array(tensor: TensorProto, span: Span | None, content: memoryview, external
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError as error:
         raise BadModel(what, why=f"the installed onnx knows no element type {tensor.data_type}") from error
-    if any(d < 0 for d in tensor.dims):
-        raise BadModel(what, why=f"its shape {list(tensor.dims)} has a negative dimension")
+    check_dims(tensor.name, tensor.dims)
+    if tensor.data_type == TensorProto.STRING and not tensor.string_data and (span or tensor.HasField("raw_data")):
+        raise BadModel(what, why="strings are not stored as raw data", fix="the file is damaged; export it again")
+    if isinstance(tensor.name, bytes):
+        raise BadModel(f"the name of tensor {tensor.name!r} is no text", fix="the file is damaged; export it again")
     count = math.prod(tensor.dims)
     length = stored_bytes(count, tensor.data_type)
     if tensor.data_location == TensorProto.EXTERNAL:
@@ -163,18 +171,41 @@ def _typed_array(tensor: TensorProto, count: int, what: str) -> np.ndarray:
 
 
 def _inner_tensors(proto: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Tensors that stay in the structure: attributes, and initializers of subgraphs."""
-    bodies = [proto.graph.node, *(f.node for f in proto.functions)]
-    while bodies:
-        for node in bodies.pop():
-            for a in node.attribute:
-                if a.type == onnx.AttributeProto.TENSOR:
-                    yield a.t
-                elif a.type == onnx.AttributeProto.TENSORS:
-                    yield from a.tensors
-            for graph in subgraphs(node):
-                yield from graph.initializer
-                bodies.append(graph.node)
+    """Tensors that stay in the structure: attributes, sparse ones, and initializers of subgraphs and of training.
+
+    Fields are asked, not types: a reader of the file may go by either.
+    """
+    training = [g for info in proto.training_info for g in (info.initialization, info.algorithm)]
+    graphs = [proto.graph, *training]
+    for graph in graphs:
+        yield from _sparse_parts(graph.sparse_initializer)
+    for graph in training:
+        yield from graph.initializer
+    for attribute in (a for f in proto.functions for a in f.attribute_proto):
+        yield from _held(attribute)
+    for nodes in (*(g.node for g in graphs), *(f.node for f in proto.functions)):
+        for node in all_nodes(nodes):
+            for attribute in node.attribute:
+                if attribute.type not in _PLAIN:
+                    yield from _held(attribute)
+
+
+def _held(a: onnx.AttributeProto) -> Iterator[TensorProto]:
+    if a.HasField("t"):
+        yield a.t
+    yield from a.tensors
+    if a.HasField("sparse_tensor"):
+        yield from _sparse_parts([a.sparse_tensor])
+    yield from _sparse_parts(a.sparse_tensors)
+    for graph in (*([a.g] if a.HasField("g") else ()), *a.graphs):
+        yield from graph.initializer
+        yield from _sparse_parts(graph.sparse_initializer)
+
+
+def _sparse_parts(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[TensorProto]:
+    for tensor in tensors:
+        check_dims(tensor.values.name, tensor.dims)
+        yield from (tensor.values, tensor.indices)
 
 
 def _check_inner(tensor: TensorProto, external: ExternalData) -> None:

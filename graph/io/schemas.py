@@ -1,0 +1,269 @@
+"""Hold nodes against the operators' definitions, so that nothing behind the door meets what they forbid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto
+
+from ..errors import BadModel
+from ..nodes import attribute, display_name
+from ..traits import Trait, has, operator
+
+MOST_AXES = 32
+"""Axes that a tensor may have; NumPy knows no more in all its versions."""
+MOST_NUMBERS = 2**48
+_LARGEST = 2**31 - 1
+_POSITIVE = {"group", "kernel_shape", "strides", "dilations", "hidden_size", "blocksize", "num_outputs", "num_groups"}
+_AXES = {"axis", "axes", "perm", "batch_axis", "time_axis", "scan_input_axes", "scan_output_axes", "batch_dims"}
+_AMOUNTS = {"pads", "output_padding", "output_shape", "max_trip_count"}
+_RANGED = {
+    **dict.fromkeys(_POSITIVE, (1, _LARGEST)),
+    **dict.fromkeys(_AXES, (-MOST_AXES, MOST_AXES)),
+    **dict.fromkeys(_AMOUNTS, (-_LARGEST, _LARGEST)),
+}
+"""Attributes that hold integers, by name, and the least and the most that each may be."""
+_TYPED = {"to", "dtype"}
+"""Attributes that name an element type."""
+_FIELDS = {
+    AttributeProto.FLOAT: "f",
+    AttributeProto.INT: "i",
+    AttributeProto.STRING: "s",
+    AttributeProto.TENSOR: "t",
+    AttributeProto.GRAPH: "g",
+    AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+    AttributeProto.TYPE_PROTO: "tp",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.INTS: "ints",
+    AttributeProto.STRINGS: "strings",
+    AttributeProto.TENSORS: "tensors",
+    AttributeProto.GRAPHS: "graphs",
+    AttributeProto.SPARSE_TENSORS: "sparse_tensors",
+    AttributeProto.TYPE_PROTOS: "type_protos",
+}
+_HOLDERS = {"t", "g", "sparse_tensor", "tensors", "graphs", "sparse_tensors"}
+"""Fields that can hold tensors, and with them paths of files."""
+_ALWAYS = {"name", "type", "doc_string", "ref_attr_name"}
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What an operator's definition says, in the words of protobuf."""
+
+    least_inputs: int
+    most_inputs: int
+    least_outputs: int
+    most_outputs: int
+    required: tuple[int, ...]
+    attributes: Mapping[str, int]
+    required_attributes: frozenset[str]
+    types: tuple[frozenset[str], ...]
+
+    def types_of(self, position: int) -> frozenset[str]:
+        """Element types of an operand; the last row is that of all which follow."""
+        return self.types[min(position, len(self.types) - 1)] if self.types else frozenset()
+
+
+@cache
+def schema_of(op_type: str, opset: int) -> Schema | None:
+    """The definition of a standard operator; None where onnx knows none."""
+    try:
+        found = onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        return None
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    return Schema(
+        found.min_input,
+        found.max_input,
+        max(1, found.min_output),
+        found.max_output,
+        tuple(i for i, p in enumerate(found.inputs) if p.option == single),
+        {name: _number(a.type) for name, a in found.attributes.items()},
+        frozenset(name for name, a in found.attributes.items() if a.required),
+        tuple(frozenset(p.types) for p in found.inputs),
+    )
+
+
+def _number(kind: Any) -> int:
+    """An attribute's type as protobuf numbers it."""
+    return int(kind.value)
+
+
+def wrong(node: onnx.NodeProto, why: str) -> BadModel:
+    return BadModel(
+        f"node {display_name(node)!r} ({node.op_type}) is wrong", why=why, fix="the file is damaged; export it again"
+    )
+
+
+def check_node(node: onnx.NodeProto, opset: int) -> None:
+    """Compare a standard node with its operator's definition; those that onnx does not know are let through."""
+    schema = schema_of(node.op_type, opset)
+    if schema is None:
+        return
+    for kind, names, least, most in (
+        ("inputs", node.input, schema.least_inputs, schema.most_inputs),
+        ("outputs", node.output, schema.least_outputs, schema.most_outputs),
+    ):
+        if not least <= len(names) <= most:
+            raise wrong(node, f"it has {len(names)} {kind}, the operator takes {least} to {most}")
+    if any(not node.input[position] for position in schema.required):
+        raise wrong(node, "an input that it needs is left out")
+    missing = schema.required_attributes.difference(a.name for a in node.attribute)
+    if missing:
+        raise wrong(node, f"the attribute {min(missing)!r} that it needs is left out")
+    for a in node.attribute:
+        expected = schema.attributes.get(a.name)
+        if expected is not None and a.type != expected:
+            raise wrong(node, f"its attribute {a.name!r} is {_kind(a.type)}, not {_kind(expected)}")
+        if not a.ref_attr_name:
+            _check_value(node, a)
+
+
+def check_fields(node: onnx.NodeProto) -> None:
+    """Whatever the operator: each attribute stands once, says its type, and holds no tensor in another field."""
+    names = set()
+    for a in node.attribute:
+        field = _FIELDS.get(a.type)
+        if field is None:
+            raise wrong(node, f"its attribute {a.name!r} does not say what type it has")
+        if a.name in names:
+            raise wrong(node, f"its attribute {a.name!r} stands twice")
+        names.add(a.name)
+        for found, _ in a.ListFields():
+            if found.name in _HOLDERS and found.name != field:
+                raise wrong(node, f"its attribute {a.name!r} is {_kind(a.type)} and holds a tensor or graph besides")
+
+
+def _kind(kind: int) -> str:
+    return str(AttributeProto.AttributeType.Name(kind)) if kind in _FIELDS else f"of unknown type {kind}"
+
+
+def _check_value(node: onnx.NodeProto, a: AttributeProto) -> None:
+    limits = _RANGED.get(a.name)
+    if limits is not None:
+        values = [a.i] if a.type == AttributeProto.INT else a.ints
+        if any(not limits[0] <= v <= limits[1] for v in values):
+            raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, not {limits[0]} to {limits[1]}")
+        if a.name == "kernel_shape" and math.prod(values) > MOST_NUMBERS:
+            raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, which is absurd")
+    elif a.name in _TYPED and a.type == AttributeProto.INT and not _is_type(a.i):
+        raise wrong(node, f"its attribute {a.name!r} is {a.i}, which the installed onnx knows no element type by")
+
+
+def _is_type(number: int) -> bool:
+    return number in onnx.TensorProto.DataType.values()
+
+
+def _short(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:8])) + ", ..." * (len(values) > 8)
+
+
+def check_constants(node: onnx.NodeProto, opset: int, weights: Mapping[str, np.ndarray]) -> None:
+    """Element types, ranks and lengths of a standard node's constant operands, as far as its definition fixes them."""
+    schema = schema_of(node.op_type, opset)
+    if schema is None:
+        return
+    constants = {k: weights[name] for k, name in enumerate(node.input) if name in weights}
+    if not constants:
+        return
+    for k, weight in constants.items():
+        allowed = schema.types_of(k)
+        if allowed and _type_text(weight.dtype) not in allowed:
+            raise wrong(node, f"its operand {k} has elements of type {weight.dtype}, which it does not take")
+    why = _misfit(node, {k: w.shape for k, w in constants.items()})
+    if why:
+        raise wrong(node, why)
+
+
+@cache
+def _type_text(dtype: np.dtype) -> str:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    return f"tensor({onnx.TensorProto.DataType.Name(kind).lower()})"
+
+
+def _misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    """Why the shapes of a node's constants cannot be; empty where they can."""
+    if has(node, Trait.STANDARDIZES):
+        return _vectors(shapes, range(1, 5))
+    if has(node, Trait.RECURRENT):
+        return _recurrent(node, shapes)
+    if has(node, Trait.CONVOLVES):
+        return _kernel(node, shapes)
+    if node.op_type == "Gemm":
+        bad = [k for k in (0, 1) if len(shapes.get(k, (0, 0))) != 2] + [2] * (len(shapes.get(2, ())) > 2)
+        return f"its operand {bad[0]} has shape {list(shapes[bad[0]])}, not that of a matrix" if bad else ""
+    if has(node, Trait.MULTIPLIES):
+        bad = [k for k, shape in shapes.items() if not shape and node.op_type == "MatMul"]
+        return f"its operand {bad[0]} is a single number, not a matrix" if bad else ""
+    if has(node, Trait.QUANTIZES) and 1 in shapes and 2 in shapes and math.prod(shapes[1]) != math.prod(shapes[2]):
+        return f"its scales have shape {list(shapes[1])}, its zero points {list(shapes[2])}"
+    return ""
+
+
+def _vectors(shapes: Mapping[int, tuple[int, ...]], operands: range) -> str:
+    found = {k: shapes[k] for k in operands if k in shapes}
+    bad = next((k for k, shape in found.items() if len(shape) != 1), None)
+    if bad is not None:
+        return f"its operand {bad} has shape {list(found[bad])}, not that of a vector"
+    lengths = {shape[0] for shape in found.values()}
+    return f"its vectors have different lengths: {', '.join(map(str, sorted(lengths)))}" if len(lengths) > 1 else ""
+
+
+def _kernel(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    about = operator(node)
+    position = (*about.weights, *about.codes[-1:])[0]
+    bias = shapes.get(about.bias) if about.bias is not None else None
+    if bias is not None and len(bias) != 1:
+        return f"its bias has shape {list(bias)}, not that of a vector"
+    shape = shapes.get(position)
+    if shape is None:
+        return ""
+    group = attribute(node, "group", 1)
+    kernel = attribute(node, "kernel_shape") or []
+    if len(shape) < 3:
+        return f"its weight has shape {list(shape)}: filters have three axes or more"
+    if kernel and list(shape[2:]) != kernel:
+        return f"its weight has shape {list(shape)}, its attribute kernel_shape says {kernel}"
+    if not shape[0] or shape[0] % group:
+        return f"its weight has shape {list(shape)}, which does not divide into {group} groups"
+    made = shape[1] * group if node.op_type == "ConvTranspose" else shape[0]
+    if bias is not None and bias[0] != made:
+        return f"its bias has {bias[0]} numbers for {made} channels"
+    return _windows(node, len(shape) - 2)
+
+
+def _windows(node: onnx.NodeProto, axes: int) -> str:
+    """Strides and the like have one number for each axis that the kernel slides along, or are left out."""
+    for name, wanted in (("strides", axes), ("dilations", axes), ("pads", 2 * axes), ("output_padding", axes)):
+        values = attribute(node, name) or []
+        if values and len(values) != wanted:
+            return f"its attribute {name} has {len(values)} numbers, its weight wants {wanted}"
+    return ""
+
+
+def _recurrent(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    gates = operator(node).gates
+    for position, rank in ((1, 3), (2, 3), (3, 2)):
+        shape = shapes.get(position)
+        if shape is not None and len(shape) != rank:
+            return f"its operand {position} has shape {list(shape)}, which has {rank} axes by definition"
+    directions = 2 if attribute(node, "direction", "forward") == "bidirectional" else 1
+    hidden = attribute(node, "hidden_size") or (shapes[2][2] if 2 in shapes else None)
+    if hidden is None:
+        return ""
+    wanted = {
+        1: (directions, gates * hidden),
+        2: (directions, gates * hidden, hidden),
+        3: (directions, 2 * gates * hidden),
+    }
+    for position, dims in wanted.items():
+        shape = shapes.get(position)
+        if shape is not None and shape[: len(dims)] != dims:
+            return f"its operand {position} has shape {list(shape)}, {list(dims)} is what {hidden} hidden units need"
+    return ""
