@@ -124,7 +124,8 @@ def check_target(model: Model, path: Path | str) -> None:
 @contextmanager
 def _written(file: File) -> Iterator[Written]:
     """The file is on the disk under a temporary name until it is placed or given up."""
-    target = _check_target(file.model, file.path)
+    with _explaining(Path(file.path)):
+        target = _check_target(file.model, file.path)
     tensors = [_tensor(name, weight) for name, weight in file.model.weights.items()]
     rest, graph = _structure(file.model, file.recipe)
     external = file.external_data
@@ -301,7 +302,7 @@ def _is_device(path: Path) -> bool:
         folder = os.path.realpath(path.parent)
         if folder == "/dev" or folder.startswith("/proc/"):
             return True
-        if not path.is_symlink():
+        if not os.path.islink(path):  # or it cannot be seen
             return False
-        path = path.parent / path.readlink()
+        path = path.parent / os.readlink(path)
     return False

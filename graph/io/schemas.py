@@ -172,8 +172,9 @@ def check_constants(node: onnx.NodeProto, opset: int, weights: Mapping[str, np.n
     constants = {k: weights[name] for k, name in enumerate(node.input) if name in weights}
     if not constants:
         return
+    newest = schema_of(node.op_type, onnx.defs.onnx_opset_version()) or schema
     for k, weight in constants.items():
-        allowed = schema.types_of(k)
+        allowed = schema.types_of(k) | newest.types_of(k)  # older definitions forgot some
         if allowed and _type_text(weight.dtype) not in allowed:
             raise wrong(node, f"its operand {k} has elements of type {weight.dtype}, which it does not take")
     why = _misfit(node, {k: w.shape for k, w in constants.items()})
@@ -217,7 +218,7 @@ def _vectors(shapes: Mapping[int, tuple[int, ...]], operands: range) -> str:
 
 def _kernel(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
     about = operator(node)
-    position = (*about.weights, *about.codes[-1:])[0]
+    position = (*about.weights, *about.codes[:1])[0]
     bias = shapes.get(about.bias) if about.bias is not None else None
     if bias is not None and len(bias) != 1:
         return f"its bias has shape {list(bias)}, not that of a vector"
