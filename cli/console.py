@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import sys
 import threading
 import traceback
@@ -19,6 +20,9 @@ from ..graph.errors import Exit, IntaglioError
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 SLOW_SECONDS = 2.0
+# Control characters of both sets, and those that turn, join or break lines of text (Unicode TR 36 and 55).
+_STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_STEERING_OR_BREAK = re.compile(rf"{_STEERING.pattern}|\n")
 
 
 @dataclass
@@ -64,21 +68,34 @@ def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: Intagli
         raise Told(int(failed.exit_code))
 
 
+def harmless(text: str, *, lines: bool = True) -> str:
+    """Text with what could steer a terminal, or turn the order of letters about, escaped: names come from files.
+
+    ``lines`` lets line breaks through, which a cell of a table must not have.
+    """
+    return (_STEERING if lines else _STEERING_OR_BREAK).sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
 def line(text: str = "") -> None:
     """One plain line on stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(harmless(text) + "\n")
 
 
 def notes(sentences: Sequence[str]) -> None:
     """Things worth knowing, on stderr, one line each; with ``--json`` they belong in the result instead."""
     if not mode.json:
         for sentence in sentences:
-            sys.stderr.write(f"note: {sentence}\n")
+            sys.stderr.write(f"note: {harmless(sentence, lines=False)}\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on stdout: drawn on a terminal, plain aligned lines otherwise. Numbers stand to the right."""
-    cells = [["" if value is None else str(value) for value in row] for row in rows]
+    cells = [["" if value is None else harmless(str(value), lines=False) for value in row] for row in rows]
     right = [bool(cells) and all(_looks_numeric(row[i]) for row in cells) for i in range(len(columns))]
     if sys.stdout.isatty():
         _rich_table(title, columns, cells, right)
@@ -145,7 +162,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, Told):
         return error.code
     if mode.debug and not isinstance(error, KeyboardInterrupt):
-        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(harmless("".join(traceback.format_exception(error))))
     if isinstance(error, BrokenPipeError):
         return _silence()
     if isinstance(error, KeyboardInterrupt):
@@ -178,13 +195,15 @@ def _tell(error: IntaglioError, code: int) -> int:
     if mode.json and not mode.spoken:
         _print_json({"error": _error_dict(error)})
     else:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {harmless(str(error))}\n")
     return code
 
 
 def _print_json(result: Mapping[str, Any]) -> None:
     mode.spoken = True
-    (mode.out or sys.stdout).write(json.dumps(plain(result), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(plain(result), indent=2, allow_nan=False, ensure_ascii=False)
+    # In JSON these stand in strings alone, where an escape is the same text.
+    (mode.out or sys.stdout).write(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def _error_dict(error: IntaglioError) -> dict[str, str]:
@@ -249,7 +268,7 @@ def _rich_table(title: str, columns: Sequence[str], cells: list[list[str]], righ
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD)
+    drawn = Table(title=harmless(title) or None, title_justify="left", box=SIMPLE_HEAD)
     for name, to_right in zip(columns, right, strict=True):
         drawn.add_column(name, justify="right" if to_right else "left", overflow="fold")
     for row in cells:

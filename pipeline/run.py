@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -104,7 +105,9 @@ class Outputs:
     proof: Path | None
 
     def check(self, original: Model) -> None:
-        """Find out before long work whether they could be written. Raises CannotWrite."""
+        """Find out before long work whether they could be written. Raises CannotWrite and UsageError."""
+        if self.model is not None and self.proof is not None and _are_one(self.model, self.proof):
+            raise UsageError(f"the result and its proof would both be {self.model}", fix="choose two names")
         for path in (self.model, self.proof):
             if path is not None:
                 check_target(original, path)
@@ -117,6 +120,10 @@ class Outputs:
         if self.proof is not None and reference is not None:
             files.append(File(reference(), self.proof))
         save_all(files)
+
+
+def _are_one(a: Path, b: Path) -> bool:
+    return os.path.realpath(a) == os.path.realpath(b) or (a.exists() and b.exists() and a.samefile(b))
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def _yielded(make: Make, name: str) -> Iterator[Arrays]:
             yield {str(k): np.asarray(v) for k, v in item.items()}
     except BadData:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # one that exits must not end the command as if all were done
         raise BadData(f"{name} failed", why=f"{type(error).__name__}: {error}") from error
 
 

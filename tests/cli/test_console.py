@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import parser
 
 from intaglio.cli import console
 from intaglio.graph.errors import BadModel, GateFailed, NothingChanged, UsageError
@@ -170,3 +171,34 @@ def test_an_interrupt_ends_with_130_and_one_line(tmp_path: Path) -> None:
     out, err = ran.communicate(timeout=30)
     assert (ran.returncode, out) == (130, b"")
     assert err == b"error: interrupted\n"
+
+
+STEERING = "\x1b[2J\x9b31m\u202e\r\x00\t"
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for args in ([], ["--debug"], ["--json"]):
+        console.begin(args)
+        console.report(BadModel(f"what {STEERING}", why=STEERING, fix=STEERING))
+        console.begin(args)
+        console.emit({STEERING: STEERING}, lambda: console.table(STEERING, [STEERING], [[STEERING + "\n"]]))
+        console.notes([STEERING + "\nerror: all is lost"])
+        out, err = capsys.readouterr()
+        assert not set(STEERING) & set(out + err)
+        assert "\nerror: all" not in err
+        if args == ["--json"]:
+            assert json.JSONDecoder().raw_decode(out[out.index("}\n}") + 4 :])[0] == {STEERING: STEERING}
+
+
+def test_model_names_with_escapes_are_shown_escaped(intaglio: Command, tmp_path: Path) -> None:
+    model = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,4] x) => (float[1,4] y) { y = Relu (x) }'
+    )
+    model.graph.node[0].name = model.graph.name = "\x1b]0;owned\x07"
+    model.graph.node[0].output[0] = model.graph.output[0].name = "y\x1b[31m"
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    for args in (["inspect"], ["groups"], ["check"], ["inspect", "--json"]):
+        ran = intaglio(args[0], path, *args[1:])
+        assert ran.code == 0
+        assert "\x1b" not in ran.out + ran.err

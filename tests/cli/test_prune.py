@@ -65,6 +65,21 @@ def test_half_the_channels_of_every_group_go(intaglio: Command, tmp_path: Path) 
     assert result["kept"]["params"] < 0.75
 
 
+def test_the_proof_never_takes_the_place_of_the_result(intaglio: Command, tmp_path: Path) -> None:
+    (tmp_path / "link.onnx").symlink_to("small.onnx")
+    for proof in (tmp_path / "small.onnx", tmp_path / "link.onnx"):
+        ran = intaglio("prune", DIGITS, "-o", tmp_path / "small.onnx", "--channels", "0.5", "--proof", proof)
+        assert ran.code == 2
+        assert "choose two names" in ran.err
+    assert not (tmp_path / "small.onnx").exists()
+
+
+def test_standard_output_is_no_file_to_write(intaglio: Command) -> None:
+    ran = intaglio("prune", DIGITS, "-o", "/dev/stdout", "--channels", "0.5")
+    assert ran.code == 1
+    assert "is a device" in ran.err
+
+
 def test_the_proof_file_is_the_original_with_zeroed_weights(intaglio: Command, tmp_path: Path) -> None:
     small, proof = tmp_path / "small.onnx", tmp_path / "masked.onnx"
     args = ("--channels", "0.5", "--exact-only", "--proof", proof, "--no-measure", "--json")
