@@ -184,7 +184,7 @@ def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
         console.emit({STEERING: STEERING}, lambda: console.table(STEERING, [STEERING], [[STEERING + "\n"]]))
         console.notes([STEERING + "\nerror: all is lost"])
         out, err = capsys.readouterr()
-        assert not set(STEERING) & set(out + err)
+        assert not set("\x1b\x9b\u202e\r\x00\t") & set(out + err)
         assert "\nerror: all" not in err
         if args == ["--json"]:
             assert json.JSONDecoder().raw_decode(out[out.index("}\n}") + 4 :])[0] == {STEERING: STEERING}
