@@ -12,7 +12,7 @@ from ..model import Model
 from ..nodes import display_name, is_standard, subgraphs
 from ..traits import DEFAULT_DOMAINS
 from .bounds import all_nodes, check_functions, check_model_texts, check_texts, check_values
-from .schemas import check_constants, check_fields, check_node
+from .schemas import check_constants, check_fields, check_node, key_of
 
 _CONVERT = "convert it to ONNX first"
 _STARTS = (
@@ -91,9 +91,7 @@ def check_graph(model: Model) -> None:
 
 def check_weights(model: Model) -> None:
     """Raises BadModel where a constant cannot be the operand of a node that it is."""
-    for node in model.graph.node:
-        if is_standard(node):
-            check_constants(node, model.opset, model.weights)
+    check_constants(filter(is_standard, model.graph.node), model.opset, model.weights)
 
 
 def _check_function(function: onnx.FunctionProto) -> None:
@@ -117,15 +115,18 @@ def _check_nodes(
 ) -> None:
     """Check the innermost graph, which comes last; ``scopes`` has the names each graph knows so far."""
     known = scopes[-1]
+    right: set[object] = set()
     for node in graphs[-1].node:
         if not node.op_type or isinstance(node.op_type, bytes):
             raise BadModel(f"node {display_name(node)!r} has no operator")
-        for text in (node.name, node.domain, node.overload):
-            if isinstance(text, bytes):
-                check_texts("node", (text,))
-        check_fields(node)
-        if is_standard(node):
-            check_node(node, opset)
+        if isinstance(node.name, bytes) or isinstance(node.domain, bytes):
+            check_texts("node", (node.name, node.domain))
+        key = key_of(node)
+        if key is None or key not in right:
+            check_fields(node)
+            if is_standard(node):
+                check_node(node, opset)
+            right.add(key)
         for name in node.input:
             if name and not any(name in scope for scope in scopes):
                 raise _undefined(node, name, graphs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,6 +20,8 @@ MOST_AXES = 32
 """Axes that a tensor may have; NumPy knows no more in all its versions."""
 MOST_NUMBERS = 2**48
 _LARGEST = 2**31 - 1
+_SMALL = 2000
+"""Bytes up to which a node is remembered: a large model has many that are alike."""
 _POSITIVE = {"group", "kernel_shape", "strides", "dilations", "hidden_size", "blocksize", "num_outputs", "num_groups"}
 _AXES = {"axis", "axes", "perm", "batch_axis", "time_axis", "scan_input_axes", "scan_output_axes", "batch_dims"}
 _AMOUNTS = {"pads", "output_padding", "output_shape", "max_trip_count"}
@@ -29,6 +31,8 @@ _RANGED = {
     **dict.fromkeys(_AMOUNTS, (-_LARGEST, _LARGEST)),
 }
 """Attributes that hold integers, by name, and the least and the most that each may be."""
+_ALONG = {"strides": 1, "dilations": 1, "pads": 2, "output_padding": 1}
+"""Attributes with so many numbers for each axis that a kernel slides along."""
 _TYPED = {"to", "dtype"}
 """Attributes that name an element type."""
 _FIELDS = {
@@ -49,7 +53,6 @@ _FIELDS = {
 }
 _HOLDERS = {"t", "g", "sparse_tensor", "tensors", "graphs", "sparse_tensors"}
 """Fields that can hold tensors, and with them paths of files."""
-_ALWAYS = {"name", "type", "doc_string", "ref_attr_name"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,14 @@ def _number(kind: Any) -> int:
     return int(kind.value)
 
 
+def key_of(node: onnx.NodeProto) -> tuple[object, ...] | None:
+    """What nodes have in common that are right or wrong together, but for their names; None for large ones."""
+    if node.ByteSize() > _SMALL or "" in node.input:
+        return None
+    attributes = [a.SerializeToString() for a in node.attribute]
+    return (node.op_type, node.domain, len(node.input), len(node.output), *attributes)
+
+
 def wrong(node: onnx.NodeProto, why: str) -> BadModel:
     return BadModel(
         f"node {display_name(node)!r} ({node.op_type}) is wrong", why=why, fix="the file is damaged; export it again"
@@ -106,22 +117,28 @@ def check_node(node: onnx.NodeProto, opset: int) -> None:
     schema = schema_of(node.op_type, opset)
     if schema is None:
         return
-    for kind, names, least, most in (
-        ("inputs", node.input, schema.least_inputs, schema.most_inputs),
-        ("outputs", node.output, schema.least_outputs, schema.most_outputs),
-    ):
-        if not least <= len(names) <= most:
-            raise wrong(node, f"it has {len(names)} {kind}, the operator takes {least} to {most}")
-    if any(not node.input[position] for position in schema.required):
+    inputs, outputs = list(node.input), len(node.output)
+    if not schema.least_inputs <= len(inputs) <= schema.most_inputs:
+        raise wrong(
+            node,
+            f"it has {len(inputs)} inputs, the operator takes {schema.least_inputs} to {schema.most_inputs}",
+        )
+    if not schema.least_outputs <= outputs <= schema.most_outputs:
+        raise wrong(
+            node, f"it has {outputs} outputs, the operator takes {schema.least_outputs} to {schema.most_outputs}"
+        )
+    if "" in inputs and any(not inputs[position] for position in schema.required):
         raise wrong(node, "an input that it needs is left out")
-    missing = schema.required_attributes.difference(a.name for a in node.attribute)
-    if missing:
+    if schema.required_attributes and (
+        missing := schema.required_attributes.difference(a.name for a in node.attribute)
+    ):
         raise wrong(node, f"the attribute {min(missing)!r} that it needs is left out")
     for a in node.attribute:
-        expected = schema.attributes.get(a.name)
+        name = a.name
+        expected = schema.attributes.get(name)
         if expected is not None and a.type != expected:
-            raise wrong(node, f"its attribute {a.name!r} is {_kind(a.type)}, not {_kind(expected)}")
-        if not a.ref_attr_name:
+            raise wrong(node, f"its attribute {name!r} is {_kind(a.type)}, not {_kind(expected)}")
+        if (name in _RANGED or name in _TYPED) and not a.ref_attr_name:
             _check_value(node, a)
 
 
@@ -148,7 +165,7 @@ def _check_value(node: onnx.NodeProto, a: AttributeProto) -> None:
     limits = _RANGED.get(a.name)
     if limits is not None:
         values = [a.i] if a.type == AttributeProto.INT else a.ints
-        if any(not limits[0] <= v <= limits[1] for v in values):
+        if values and not limits[0] <= min(values) <= max(values) <= limits[1]:
             raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, not {limits[0]} to {limits[1]}")
         if a.name == "kernel_shape" and math.prod(values) > MOST_NUMBERS:
             raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, which is absurd")
@@ -164,28 +181,42 @@ def _short(values: Sequence[int]) -> str:
     return ", ".join(map(str, values[:8])) + ", ..." * (len(values) > 8)
 
 
-def check_constants(node: onnx.NodeProto, opset: int, weights: Mapping[str, np.ndarray]) -> None:
-    """Element types, ranks and lengths of a standard node's constant operands, as far as its definition fixes them."""
-    schema = schema_of(node.op_type, opset)
-    if schema is None:
-        return
-    constants = {k: weights[name] for k, name in enumerate(node.input) if name in weights}
-    if not constants:
-        return
-    newest = schema_of(node.op_type, onnx.defs.onnx_opset_version()) or schema
-    for k, weight in constants.items():
-        allowed = schema.types_of(k) | newest.types_of(k)  # older definitions forgot some
-        if allowed and _type_text(weight.dtype) not in allowed:
-            raise wrong(node, f"its operand {k} has elements of type {weight.dtype}, which it does not take")
-    why = _misfit(node, {k: w.shape for k, w in constants.items()})
-    if why:
-        raise wrong(node, why)
+def check_constants(nodes: Iterable[onnx.NodeProto], opset: int, weights: Mapping[str, np.ndarray]) -> None:
+    """Element types, ranks and lengths of standard nodes' constant operands, as far as definitions fix them."""
+    right: set[tuple[object, ...]] = set()
+    for node in nodes:
+        constants = [(k, weights[name]) for k, name in enumerate(node.input) if name in weights]
+        if not constants or not (taken := _element_types(node.op_type, opset)):
+            continue
+        for k, weight in constants:
+            allowed = taken[min(k, len(taken) - 1)]
+            if allowed and weight.dtype not in allowed:
+                raise wrong(node, f"its operand {k} has elements of type {weight.dtype}, which it does not take")
+        key = key_of(node)
+        shapes = {k: weight.shape for k, weight in constants}
+        known = None if key is None else (*key, *shapes.items())
+        if known not in right:
+            if why := _misfit(node, shapes):
+                raise wrong(node, why)
+            if known is not None:
+                right.add(known)
 
 
 @cache
-def _type_text(dtype: np.dtype) -> str:
-    kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
-    return f"tensor({onnx.TensorProto.DataType.Name(kind).lower()})"
+def _element_types(op_type: str, opset: int) -> tuple[frozenset[np.dtype], ...]:
+    """What elements each operand of a standard operator may have; the last row is that of all which follow."""
+    schema = schema_of(op_type, opset)
+    if schema is None:
+        return ()
+    newest = schema_of(op_type, onnx.defs.onnx_opset_version()) or schema  # older definitions forgot some
+    rows = max(len(schema.types), len(newest.types))
+    return tuple(_dtypes(schema.types_of(k) | newest.types_of(k)) for k in range(rows))
+
+
+def _dtypes(texts: Iterable[str]) -> frozenset[np.dtype]:
+    names = {text[7:-1].upper() for text in texts if text.startswith("tensor(")}
+    kinds = [number for name, number in onnx.TensorProto.DataType.items() if name in names]
+    return frozenset(onnx.helper.tensor_dtype_to_np_dtype(kind) for kind in kinds)
 
 
 def _misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
@@ -225,26 +256,26 @@ def _kernel(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
     shape = shapes.get(position)
     if shape is None:
         return ""
-    group = attribute(node, "group", 1)
-    kernel = attribute(node, "kernel_shape") or []
     if len(shape) < 3:
         return f"its weight has shape {list(shape)}: filters have three axes or more"
-    if kernel and list(shape[2:]) != kernel:
-        return f"its weight has shape {list(shape)}, its attribute kernel_shape says {kernel}"
+    said = {a.name: a.i if a.type == AttributeProto.INT else a.ints for a in node.attribute}
+    group = said.get("group", 1)
     if not shape[0] or shape[0] % group:
         return f"its weight has shape {list(shape)}, which does not divide into {group} groups"
     made = shape[1] * group if node.op_type == "ConvTranspose" else shape[0]
     if bias is not None and bias[0] != made:
         return f"its bias has {bias[0]} numbers for {made} channels"
-    return _windows(node, len(shape) - 2)
+    return _windows(said, shape[2:])
 
 
-def _windows(node: onnx.NodeProto, axes: int) -> str:
+def _windows(said: Mapping[str, Any], kernel: tuple[int, ...]) -> str:
     """Strides and the like have one number for each axis that the kernel slides along, or are left out."""
-    for name, wanted in (("strides", axes), ("dilations", axes), ("pads", 2 * axes), ("output_padding", axes)):
-        values = attribute(node, name) or []
-        if values and len(values) != wanted:
-            return f"its attribute {name} has {len(values)} numbers, its weight wants {wanted}"
+    if (stated := said.get("kernel_shape")) and tuple(stated) != kernel:
+        return f"its kernel is {list(kernel)} long, its attribute kernel_shape says {list(stated)}"
+    for name, times in _ALONG.items():
+        values = said.get(name)
+        if values and len(values) != times * len(kernel):
+            return f"its attribute {name} has {len(values)} numbers, its weight wants {times * len(kernel)}"
     return ""
 
 
