@@ -92,7 +92,7 @@ def attribute_added(model: onnx.ModelProto, dice: random.Random) -> None:
 @mutation
 def weight_shape(model: onnx.ModelProto, dice: random.Random) -> None:
     tensor = dice.choice(model.graph.initializer)
-    shapes = (
+    shapes: tuple[list[int], ...] = (
         [],
         [0],
         [1],
