@@ -1,4 +1,4 @@
-"""Break models in many ways and run commands on them: ``python -m tests.hostile SECONDS SEED``.
+"""Break models in many ways and run commands on them: ``python -m tests.hostile SECONDS SEED [MOST]``.
 
 Prints a line for each run that ended badly, and what was done. Every run has a process of its own, forked from this
 one, so that a crash or a hang is one line too.
@@ -273,13 +273,14 @@ def trial(number: int, seed: int, folder: Path, ends: Counter[str]) -> None:
 
 if __name__ == "__main__":
     seconds, seed = float(sys.argv[1]), int(sys.argv[2])
+    most = int(sys.argv[3]) if len(sys.argv) > 3 else sys.maxsize
     import intaglio.passes.quantize
     import intaglio.pipeline.run  # noqa: F401  what every fork would import again
 
     ends: Counter[str] = Counter()
     until, number = time.monotonic() + seconds, 0
     with tempfile.TemporaryDirectory() as name:
-        while time.monotonic() < until:
+        while time.monotonic() < until and number < most:
             trial(number, seed, Path(name), ends)
             number += 1
     print(f"{number} runs: {dict(ends)}")
