@@ -6,6 +6,7 @@ few float operators are those that IEEE 754 rounds correctly, since shapes reach
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -179,19 +180,19 @@ def transpose(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]
 @evaluates("Expand")
 def expand(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
     shape = np.broadcast_shapes(x[0].shape, tuple(as_ints(x[1])))
-    return [np.broadcast_to(x[0], shape)] if np.prod(shape) <= LARGEST else [np.empty(LARGEST + 1)]
+    return [np.broadcast_to(x[0], shape)] if math.prod(shape) <= LARGEST else [np.empty(LARGEST + 1)]
 
 
 @evaluates("Tile")
 def tile(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
     repeats = as_ints(x[1])
-    return [np.tile(x[0], repeats)] if x[0].size * np.prod(repeats) <= LARGEST else [np.empty(LARGEST + 1)]
+    return [np.tile(x[0], repeats)] if x[0].size * math.prod(repeats) <= LARGEST else [np.empty(LARGEST + 1)]
 
 
 @evaluates("ConstantOfShape")
 def constant_of_shape(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
     shape = as_ints(x[0])
-    if np.prod(shape) > LARGEST:
+    if math.prod(shape) > LARGEST:
         return [np.empty(LARGEST + 1)]
     fill = attribute(node, "value")
     value = onnx.numpy_helper.to_array(fill).reshape(-1)[0] if fill is not None else np.float32(0)

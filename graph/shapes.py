@@ -56,9 +56,8 @@ def symbols(model: Model) -> list[str]:
 
 
 def all_symbols(model: Model) -> list[str]:
-    """The same, and those that only other tensors of the graph have."""
-    graph = model.graph
-    dims = (dim for v in (*graph.value_info, *graph.output) for dim in v.type.tensor_type.shape.dim)
+    """The same, and those that only notes on other tensors have."""
+    dims = (dim for v in model.graph.value_info for dim in v.type.tensor_type.shape.dim)
     return list(dict.fromkeys([*symbols(model), *(dim.dim_param for dim in dims if dim.dim_param)]))
 
 
@@ -113,10 +112,18 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
     hints = [v for v in graph.value_info if v.name in custom]
     del graph.value_info[:]
     graph.value_info.extend(hints)
-    for value in (*graph.value_info, *graph.output):
+    for value in graph.value_info:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_value = number(dim.dim_param)
+    given = set(symbols(model))
+    for value in graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            # A name that no input has says nothing, nor does one that means the length: inference has to find both.
+            if dim.dim_param in given and value.name in custom:
+                dim.dim_value = number(dim.dim_param)
+            elif not dim.HasField("dim_value"):
+                dim.Clear()
     for value in graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if not dim.HasField("dim_value"):
@@ -155,7 +162,8 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> _Found:
         # An unknown dimension reads as 0, an unknown rank as no dimension at all.
         if 0 in lengths and not all(d.HasField("dim_value") for d in tensor.shape.dim):
             continue
-        if lengths or tensor.HasField("shape"):
+        # A window longer than what it slides over makes a length below 0.
+        if (lengths or tensor.HasField("shape")) and min(lengths, default=0) >= 0:
             dims[value.name] = lengths
     for name, weight in model.weights.items():
         dims[name] = weight.shape
@@ -216,7 +224,11 @@ def _infer_node(node: onnx.NodeProto, opset: int, shapes: _Found, read: dict[str
     found = []
     for name, kind in outputs.items():
         dims = kind.tensor_type.shape.dim
-        if name and kind.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+        if (
+            name
+            and kind.tensor_type.HasField("shape")
+            and all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims)
+        ):
             shapes.dims[name] = tuple([d.dim_value for d in dims])
             shapes.dtypes[name] = kind.tensor_type.elem_type
             found.append(name)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ..graph.errors import IntaglioError, ProofFailed
+from ..graph.index import index_of
 from ..graph.model import Model
+from ..graph.nodes import reads
+from ..graph.readings import readings
+from ..graph.shapes import symbols
+from ..graph.traits import Role, Trait, has_any, operator
 from ..measure.data.source import DataSource
-from ..measure.run.inputs import runnable_inputs
+from ..measure.run.inputs import elements, random_inputs, runnable_inputs, sizes_of
 from ..measure.run.session import open_session, run
 
 Feed = Mapping[str, np.ndarray]
@@ -20,6 +25,20 @@ _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-
 _LAST_PLACE = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 _FLOOR = 1e-6
 _DRAWS = 3
+_SIZES = 12
+"""How many other sizes of free dimensions a proof tries."""
+_ELEMENTS = 1 << 16
+"""Elements of made-up inputs that are always worth a run."""
+_SETS_SHAPES = frozenset({Role.SHAPE, Role.COUNTS, Role.AXES, Role.EXTENTS})
+_COMPUTES = (
+    Trait.LAYER
+    | Trait.CONVOLVES
+    | Trait.MULTIPLIES
+    | Trait.RECURRENT
+    | Trait.NORMALIZES
+    | Trait.POOLS
+    | Trait.SHAPE_ONLY
+)
 _AMPLIFIED = 4.0
 """Where the network amplifies rounding (a variance of nearly nothing, a value about to be rounded up or down), a
 difference passes up to so many times what changing every weight and input by a few last places makes."""
@@ -76,14 +95,46 @@ def real_inputs(data: DataSource | None) -> list[Feed]:
 
 
 def proof_inputs(model: Model, real: Sequence[Feed], seed: int) -> tuple[list[Feed], str]:
-    """Made-up inputs and ``real`` ones, and what they are called. Raises BadModel where it runs on neither."""
+    """Made-up inputs, at several sizes of free dimensions, and ``real`` ones, and what they are called.
+
+    Raises:
+        BadModel: the model runs on neither.
+    """
     try:
         made_up = runnable_inputs(model, seed=seed)
     except IntaglioError:
         if not real:
             raise
         return list(real), "real"
-    return [made_up, *real], "made-up and real" if real else "made-up"
+    return [made_up, *_at_other_sizes(model, made_up, seed), *real], "made-up and real" if real else "made-up"
+
+
+def _at_other_sizes(model: Model, feed: Feed, seed: int) -> Iterator[Feed]:
+    """Made-up inputs of other sizes that the model takes: 1, 2, larger ones, and both sides of what sizes decide."""
+    names = symbols(model)
+    if not names:
+        return
+    of = sizes_of(feed, model)
+    base = {name: of(name) for name in names}
+    limit = max(_ELEMENTS, 2 * sum(value.size for value in feed.values()))
+    session, told = open_session(model), 0
+    for sizes in _other_sizes(model, base):
+        if told == _SIZES or elements(model, sizes) > limit:
+            continue
+        other = random_inputs(model, seed=seed, dims=sizes)
+        try:
+            run(session, other)
+        except IntaglioError:
+            continue
+        told += 1
+        yield other
+
+
+def _other_sizes(model: Model, base: Mapping[str, int]) -> list[dict[str, int]]:
+    larger = {name: size + 1 if size < 4 else 2 * size for name, size in base.items()}
+    found = [dict.fromkeys(base, 1), dict.fromkeys(base, 2), larger, *({**base, name: 1} for name in base)]
+    found += [{**base, name: size} for name, size in readings(model).turns]
+    return [sizes for k, sizes in enumerate(found) if sizes != base and sizes not in found[:k]]
 
 
 def prove_equal(
@@ -169,15 +220,36 @@ class _Noise:
     def _measured(self) -> dict[str, float]:
         names = [name for name, value in self.values.items() if _is_compared(value)]
         found = dict.fromkeys(names, 0.0)
+        fixed = setting_shapes(self.model)
         for seed in range(_DRAWS):
             rng = np.random.default_rng(seed)
             moved = self.model.copy()
-            moved.weights = {name: _moved(w, rng) for name, w in moved.weights.items()}
-            feed = {name: _moved(value, rng) for name, value in self.feed.items()}
+            moved.weights = {name: w if name in fixed else _moved(w, rng) for name, w in moved.weights.items()}
+            feed = {name: value if name in fixed else _moved(value, rng) for name, value in self.feed.items()}
             values = run(open_session(moved, outputs=names, optimize=False), feed, names)
             for name in names:
-                found[name] = max(found[name], largest_gap(self.values[name], values[name]))
+                if self.values[name].shape == values[name].shape:
+                    found[name] = max(found[name], largest_gap(self.values[name], values[name]))
         return found
+
+
+def setting_shapes(model: Model) -> set[str]:
+    """Tensors that lengths follow from, such as the scales of a Resize, and what small arithmetic makes them of."""
+    index = index_of(model)
+    todo = [
+        name
+        for node in index.nodes
+        for i, role in operator(node).roles.items()
+        if role in _SETS_SHAPES and i < len(node.input) and (name := node.input[i])
+    ]
+    found = set(todo)
+    while todo:
+        node = index.makers.get(todo.pop())
+        if node is not None and not has_any(node, _COMPUTES):
+            fresh = [name for name in reads(node) if name not in found]
+            found.update(fresh)
+            todo.extend(fresh)
+    return found
 
 
 def _moved(value: np.ndarray, rng: np.random.Generator) -> np.ndarray:

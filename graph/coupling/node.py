@@ -170,7 +170,8 @@ class Node:
         for a, length in enumerate(dims):
             axis = known[a]
             if axis is None and a in wanted:
-                known[a] = self.fresh(length)
+                fixed = self.trace.fixed(name, a)
+                known[a] = self.fresh(length) if fixed else self.why("has an axis of varying length")
             elif axis is None:
                 known[a] = LENGTH_ONE if length == 1 else self.why("does not take channels from it")
             elif a not in wanted:

@@ -105,10 +105,15 @@ class Edit:
         return np.ones(dims[a], dtype=bool) if mask is None else mask
 
     def kept(self, i: int, a: int) -> int:
-        return int(self.keep(i, a).sum())
+        return self._length(self.node.inputs[i], a, self.node.dims(i))
 
     def kept_out(self, j: int, a: int) -> int:
-        return int(self.keep_out(j, a).sum())
+        return self._length(self._outputs[j], a, self.node.out_dims(j))
+
+    def _length(self, name: str, a: int, dims: Sequence[int]) -> int:
+        a %= len(dims)
+        mask = self.removal.tensor(name).get(a)
+        return dims[a] if mask is None else int(mask.sum())
 
     def shrinks(self, i: int, a: int) -> bool:
         return a % self.node.rank(i) in self.removal.tensor(self.node.inputs[i])

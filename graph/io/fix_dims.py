@@ -1,4 +1,4 @@
-"""Give symbolic dimensions of graph inputs numbers."""
+"""Which dimensions of graph inputs are symbolic, and numbers for those."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def pin_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in symbols:
                 dim.dim_value = symbols[dim.dim_param]
+
+
+def free_negative_dims(model: Model) -> None:
+    """Lengths below 0, which some exporters write for free ones, become free ones, as ONNX Runtime takes them."""
+    freed = 0
+    for value in _values(model.graph):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
+                freed += 1
+    if freed:
+        model.notes.append(f"{freed} length{'' if freed == 1 else 's'} below 0 read as free")
 
 
 def _pin_input(value: onnx.ValueInfoProto, dims: list[int], symbols: dict[str, int]) -> None:

@@ -19,7 +19,7 @@ from .bounds import all_nodes, check_dims
 from .canonicalize import canonicalize
 from .check import check_graph, check_versions, check_weights, looks_like
 from .external import ExternalData, map_file
-from .fix_dims import pin_shapes
+from .fix_dims import free_negative_dims, pin_shapes
 from .opset import OLDEST, raise_opset
 from .protobuf_wire import TENSOR_DOUBLE_DATA, TENSOR_FLOAT_DATA, Span, WireError, strip_weights
 
@@ -36,7 +36,7 @@ def load(path: str | PathLike[str], *, shapes: Mapping[str, Sequence[int]] | Non
 
     What changes, each said in ``notes`` and none of it changing an output bit: operator sets below 13 are raised to
     13, initializers stop being graph inputs, ``Constant`` nodes become weights, ``Identity`` and inference-mode
-    ``Dropout`` nodes go, integer arithmetic on constants is done. ``shapes`` pins dimensions of graph inputs, -1
+    ``Dropout`` nodes go, lengths below 0 become free, integer arithmetic on constants is done. ``shapes`` pins dimensions of graph inputs, -1
     leaves one as it is.
 
     Raises:
@@ -74,6 +74,7 @@ def _standardize(
         _check_inner(tensor, external)
     model = Model(proto, weights)
     _drop_weight_inputs(model)
+    free_negative_dims(model)
     check_graph(model)
     canonicalize(model)
     check_weights(model)

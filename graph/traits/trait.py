@@ -51,6 +51,9 @@ class Trait(Flag):
     """f(x) ≥ f(y) in every place if x ≤ y in every place, as far as f is defined."""
     IN_ORDER = auto()
     """RISING or FALLING for all numbers, in floating point too: each step is rounded correctly, which keeps order."""
+    POLYNOMIAL = auto()
+    """Each number of f(x) is a polynomial in the numbers of x, the same for all of them: whatever lacks it may saturate,
+    so that what agrees for many x need not agree for all."""
     RECTIFIES = auto()
     """f(x) = x between two limits, beyond them the limit: what a saturating conversion does by itself."""
     PROBABILITIES = auto()
@@ -115,6 +118,7 @@ class Role(Enum):
     POSITIONS = "indices along several axes of operand 0 at once"
     SHAPE = "lengths of axes"
     COUNTS = "how many: repeats, parts, steps of sequences"
+    EXTENTS = "bounds, borders and scales, floats too, that lengths follow from"
     AXES = "numbers of axes of operand 0"
 
 

@@ -16,14 +16,14 @@ from ...graph.traits import Role, Trait, has, operator
 from .session import open_session, run
 from .tensor_specs import TensorSpec, input_specs
 
-FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512)
+FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512, 1024, 4096, 16384)
 """What symbolic dimensions other than the batch are tried with, in this order."""
 _SMALL_INTS = 4
 _LARGEST_INPUT = 1 << 26
 """Elements of an input above which a guess at its symbolic dimensions is not worth trying."""
 # In place of a limit: the operand is a shape or a count, and ones are always valid; for Reshape the last is -1.
 _ONES, _RESHAPE = -1, -2
-_LIMITS = {Role.SHAPE: _ONES, Role.COUNTS: _ONES, Role.AXES: 1}  # of axes: the first
+_LIMITS: dict[Role | None, int] = {Role.SHAPE: _ONES, Role.COUNTS: _ONES, Role.AXES: 1}  # of axes: the first
 
 
 def random_inputs(
@@ -89,8 +89,7 @@ def _candidates(ports: Sequence[TensorSpec], batches: Sequence[int]) -> Iterator
 
 
 def _affordable(ports: Sequence[TensorSpec], dims: Mapping[str, int]) -> bool:
-    sizes = (math.prod(d if isinstance(d, int) else dims[d] for d in p.shape or ()) for p in ports)
-    return all(size <= _LARGEST_INPUT for size in sizes)
+    return all(_elements(port, dims) <= _LARGEST_INPUT for port in ports)
 
 
 def _default_sizes(ports: Sequence[TensorSpec]) -> dict[str, int]:
@@ -171,9 +170,7 @@ def _limit(node: onnx.NodeProto, position: int, known: Mapping[str, tuple[int, .
         return dims[int(attribute(node, "axis", 0))] if dims else None
     if role is Role.POSITIONS:
         return min(dims) if dims else None
-    if role is None:
-        return None
-    return _RESHAPE if node.op_type == "Reshape" else _LIMITS[role]
+    return _RESHAPE if node.op_type == "Reshape" and role else _LIMITS.get(role)
 
 
 def _known_dims(model: Model, sizes: Mapping[str, int]) -> Mapping[str, tuple[int, ...]]:
@@ -182,6 +179,15 @@ def _known_dims(model: Model, sizes: Mapping[str, int]) -> Mapping[str, tuple[in
         return index_of(model).shapes_at(lambda symbol: sizes.get(symbol, 2)).dims
     except BadModel:
         return {name: w.shape for name, w in model.weights.items()}
+
+
+def elements(model: Model, dims: Mapping[str, int]) -> int:
+    """Elements of all inputs at these sizes of symbolic dimensions."""
+    return sum(_elements(port, dims) for port in input_specs(model))
+
+
+def _elements(port: TensorSpec, dims: Mapping[str, int]) -> int:
+    return math.prod(d if isinstance(d, int) else dims[d] for d in port.shape or ())
 
 
 def sizes_of(inputs: Mapping[str, np.ndarray], model: Model) -> Callable[[str], int]:

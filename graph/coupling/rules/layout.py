@@ -8,7 +8,7 @@ import numpy as np
 
 from ...evaluate import slices
 from ...nodes import as_ints
-from ..labels import LENGTH_ONE, Axes, Axis
+from ..labels import LENGTH_ONE, Axes, Axis, Why
 from ..node import Node, couples, rewrites
 from ..surgery import Edit
 
@@ -58,7 +58,13 @@ def concat(n: Node) -> Sequence[Axes]:
     rest = [tuple(LENGTH_ONE if a == at else x for a, x in enumerate(n.axes(i))) for i in range(len(n.inputs))]
     lengths = [tuple(1 if a == at else d for a, d in enumerate(n.dims(i))) for i in range(len(n.inputs))]
     out = list(n.meet(zip(rest, lengths, strict=True), tuple(1 if a == at else d for a, d in enumerate(n.out_dims()))))
-    out[at] = n.cat([(n.axis(i, at), n.dims(i)[at]) for i in range(len(n.inputs))])
+    parts = [(n.axis(i, at), n.dims(i)[at]) for i in range(len(n.inputs))]
+    if n.trace.fixed(n.proto.output[0], at):
+        out[at] = n.cat(parts)
+    else:
+        out[at] = why = n.why("has an axis of varying length")
+        for axis, _ in parts:
+            n.freeze(axis, why)
     return [tuple(out)]
 
 
@@ -70,9 +76,15 @@ def split(n: Node) -> Sequence[Axes]:
     parts = []
     for j, end in enumerate(ends):
         length = n.out_dims(j)[at]
-        part = n.take(axes[at], np.arange(end - length, end)) if length > 1 else _single(n, axes[at], int(end) - 1)
+        part = _part(n, axes[at], int(end) - length, int(end))
         parts.append((*axes[:at], part, *axes[at + 1 :]))
     return parts
+
+
+def _part(n: Node, axis: Axis, start: int, end: int) -> Axis:
+    if end - start == 1:
+        return _single(n, axis, start)
+    return axis if isinstance(axis, Why) else n.take(axis, np.arange(start, end))
 
 
 def _single(n: Node, axis: Axis, index: int) -> Axis:
@@ -100,13 +112,15 @@ def slice_(n: Node) -> Sequence[Axes]:
         return [tuple(n.freeze(axis, why) if a in touched else axis for a, axis in enumerate(axes))]
     out: list[Axis] = []
     for a, axis in enumerate(axes):
-        indices = np.arange(dims[a])[cuts[a]]
-        if cuts[a] == slice(None) or (len(indices) == dims[a] and _forward(cuts[a])):
+        taken = range(dims[a])[cuts[a]]
+        if cuts[a] == slice(None) or (len(taken) == dims[a] and _forward(cuts[a])):
             out.append(axis)
-        elif len(indices) != cut_dims[a] or len(indices) == 0:
+        elif len(taken) != cut_dims[a] or len(taken) == 0:
             out.append(n.freeze(axis, n.why("cuts it at computed bounds")))
+        elif len(taken) == 1:
+            out.append(_single(n, axis, taken[0]))
         else:
-            out.append(n.take(axis, indices) if len(indices) > 1 else _single(n, axis, int(indices[0])))
+            out.append(axis if isinstance(axis, Why) else n.take(axis, np.array(taken)))
     return [tuple(out)]
 
 
