@@ -40,7 +40,7 @@ their total stride, others only what fits their table of positions.
 """
 _EQUAL = ((9973, 9967), (9973 * 32, 9967 * 32), (7, 11), (224, 448))
 """Sizes that all symbols have at once: names of their own do not say that two lengths may differ."""
-_MOST_TURNS = 24
+_MOST_TURNS = 32
 """Sizes at which something turns that are looked at: each costs a reading."""
 _LARGEST_TURN = 1 << 24
 
@@ -172,7 +172,7 @@ def _turns(
             if not abs(root) <= _LARGEST_TURN:
                 continue
             below, above = math.floor(root), math.ceil(root)
-            for size in (below - step, below, above, above + step):
+            for size in (below - step, below - 1, below, above, above + 1, above + step):
                 if 1 <= size <= _LARGEST_TURN:
                     found[name, size] = None
     return tuple(found)[:_MOST_TURNS]
