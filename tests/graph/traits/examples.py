@@ -18,7 +18,7 @@ NEWEST = 26
 CHECKED = (
     *(Trait.ELEMENTWISE, Trait.PER_CHANNEL, Trait.SAME_SHAPE, Trait.SHAPE_ONLY, Trait.MOVES, Trait.FILLS),
     *(Trait.SELECTS, Trait.SAMPLES, Trait.IDLE, Trait.HOMOGENEOUS, Trait.SHIFTS, Trait.RISING, Trait.FALLING),
-    *(Trait.IN_ORDER, Trait.RECTIFIES, Trait.SUMS, Trait.STANDARDIZES, Trait.RANDOM),
+    *(Trait.IN_ORDER, Trait.RECTIFIES, Trait.POLYNOMIAL, Trait.SUMS, Trait.STANDARDIZES, Trait.RANDOM),
 )
 UNRUN = {
     "SwiGLU": "no runtime here has operator set 28",

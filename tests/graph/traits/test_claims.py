@@ -161,6 +161,16 @@ def test_a_factor_goes_through(example: Example) -> None:
     np.testing.assert_allclose(*both(example, lambda v: 0.7 * v), rtol=1e-4, atol=1e-5)
 
 
+@claiming(Trait.POLYNOMIAL)
+def test_polynomials_of_one_degree_take_a_power_of_any_factor(example: Example) -> None:
+    operands = example.draw(0)
+    made = example.run(operands)
+    doubled, turned = (example.run(changed(example, operands, lambda v, t=t: t * v)) for t in (2, -1))  # type: ignore[misc]
+    degrees = [k for k in range(64) if np.allclose(doubled, 2.0**k * made, rtol=1e-4)]
+    assert len(degrees) == 1
+    np.testing.assert_allclose(turned, (-1) ** degrees[0] * made, rtol=1e-5)
+
+
 @claiming(Trait.SHIFTS)
 def test_a_shift_goes_through(example: Example) -> None:
     np.testing.assert_allclose(*both(example, lambda v: v + 1.5), rtol=1e-4, atol=1e-5)
