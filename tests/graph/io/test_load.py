@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from intaglio.graph.io.load import from_proto, load
 from intaglio.graph.io.save import save
 from intaglio.graph.model import Model
+from intaglio.graph.shapes import symbols
+from intaglio.measure.run.inputs import runnable_inputs
 
 MIB = 1 << 20
 
@@ -294,6 +296,21 @@ def test_a_pinned_symbol_is_pinned_everywhere() -> None:
     for v in (*model.graph.input, *model.graph.output):
         dims = v.type.tensor_type.shape.dim
         assert [d.dim_value or d.dim_param for d in dims] == [2, 4, "T"]
+
+
+def test_lengths_below_zero_are_free() -> None:
+    """As older exporters write them; ONNX Runtime takes them so too."""
+    proto = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x) => (float[N, 3] y) { y = Relu (x) }'
+    )
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    model = from_proto(proto)
+    assert symbols(model) == ["x.0"]
+    assert model.notes == ["2 lengths below 0 read as free"]
+    assert runnable_inputs(model)["x"].shape == (2, 3)
+    pinned = from_proto(proto, shapes={"x": [4, 3]})
+    assert runnable_inputs(pinned)["x"].shape == (4, 3)
 
 
 def test_real_models_load_with_the_weights_onnx_sees(shared_data: Path) -> None:

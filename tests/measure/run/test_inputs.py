@@ -63,6 +63,11 @@ def test_sizes_are_tried_until_the_model_runs(make_model: MakeModel) -> None:
     assert (shape[0] * shape[2] * shape[3]) % 1024 == 0
 
 
+def test_a_window_of_audio_is_long_enough(make_model: MakeModel) -> None:
+    model = make_model("float[N,1,S] x", "float[N,1,T] y", "y = MaxPool <kernel_shape=[400]> (x)")
+    assert runnable_inputs(model)["x"].shape[2] >= 400
+
+
 def test_a_model_exported_for_one_sample_gets_one(make_model: MakeModel) -> None:
     model = make_model("float[N,6] x", "float[1,2,3] y", "y = Reshape(x, s)", "int64[3] s = {1, 2, 3}")
     assert runnable_inputs(model)["x"].shape == (1, 6)

@@ -13,6 +13,7 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from intaglio.graph.errors import UsageError
+from intaglio.graph.index import index_of
 from intaglio.graph.io.load import load
 from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
@@ -239,3 +240,12 @@ def test_real_networks_keep_their_accuracy(shared_data: Path) -> None:
         assert (after == before).mean() > 0.99
         assert abs((after == labels).mean() - (before == labels).mean()) <= 0.01
         assert len(to_bytes(done.model)) < 0.56 * len(to_bytes(model))
+
+
+def test_a_free_length_below_the_kernel_is_no_obstacle() -> None:
+    """With every free length 1, shape inference gives the convolution's output a length below 0."""
+    weights = "float[16, 1, 400] w, float[16, 16, 3] v"
+    text = "a = Conv <strides = [160]> (x, w) b = Relu(a) y = Conv(b, v)"
+    model = parsed("float[N, 1, samples] x", "float[N, 16, frames] y", weights, text)
+    assert "a" not in index_of(model).shapes.dims
+    assert {w.dtype for w in float16(model).model.weights.values()} == {np.dtype(np.float16)}
