@@ -165,12 +165,11 @@ def _turns(
     for name, other in steps:
         gaps = dict.fromkeys(chain.from_iterable(_gaps(model, node, shapes, other) for node in index.nodes))
         for a, b in gaps:
-            if a == b:
-                continue
             slope = (b - a) / (second[name] - first[name])
-            root, step = first[name] - a / slope, max(1, round(1 / abs(slope)))
+            root = first[name] - a / slope if slope else math.inf
             if not abs(root) <= _LARGEST_TURN:
                 continue
+            step = max(1, round(min(1 / abs(slope), _LARGEST_TURN)))
             below, above = math.floor(root), math.ceil(root)
             for size in (below - step, below - 1, below, above, above + 1, above + step):
                 if 1 <= size <= _LARGEST_TURN:
@@ -213,7 +212,9 @@ def _bounds(
     axes = operand(node, values, 3, "axes")
     if dims is None or any(b is None for b in bounds) or (len(node.input) > 3 and node.input[3] and axes is None):
         return []
-    at = as_ints(axes) if axes is not None else range(len(as_ints(bounds[0])))
-    lengths = np.array([dims[a] for a in at], dtype=np.float64)
     both = [np.array(as_ints(b), dtype=np.float64) for b in bounds]
+    at = as_ints(axes) if axes is not None else list(range(len(both[0])))
+    if {len(at)} != {len(b) for b in both} or any(not -len(dims) <= a < len(dims) for a in at):
+        return []
+    lengths = np.array([dims[a] for a in at], dtype=np.float64)
     return [gap for b in both for gap in (b - lengths, b + lengths)] + [both[1] - both[0]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -203,8 +204,8 @@ def pyramid(join: str) -> Coupling:
     weights += "float[4] scales, int64[3] flat, int64[1] s0, int64[1] s1, int64[1] s2, int64[1] s4"
     values = {f"s{k}": int64(k) for k in (0, 1, 2, 4)}
     scales = np.array([1, 1, 2, 2], np.float32)
-    shapes = "float[B, 3, H, W] x", "float[B, 4, anchors] y"
-    return analyse(parsed(*shapes, weights, text, scales=scales, flat=int64(0, 4, -1), **values))
+    inputs, outputs = "float[B, 3, H, W] x", "float[B, 4, anchors] y"
+    return analyse(parsed(inputs, outputs, weights, text, scales=scales, flat=int64(0, 4, -1), **values))
 
 
 @pytest.mark.parametrize("join", ["Concat <axis = 1> (u, c2)", "Add(u, c2)"])
@@ -255,7 +256,7 @@ class Arithmetic:
         self.weights[name] = int64(*values)
         return name
 
-    def node(self, op: str, *inputs: str, **attributes: object) -> str:
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
         return name
