@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -12,9 +12,11 @@ from .bits import DOMAIN, BitOperator, bit_operator, output_shape
 from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .model import Model
-from .nodes import display_name, is_standard
-from .traits import Trait, has
+from .nodes import display_name, is_standard, replace_nodes, subgraphs
+from .traits import Trait, has, has_any
 
+_LONG = 1 << 12
+"""Free lengths from which on no window is longer."""
 SymbolValue = Callable[[str], int]
 """Operators for which the onnx package has no shape inference in some versions; their output is like their input."""
 _INLINE = 64
@@ -39,10 +41,11 @@ class Shapes:
 
 @dataclass(frozen=True)
 class _Found:
-    """Shapes and element types while they are collected."""
+    """Shapes and element types while they are collected; ``short`` are tensors that would have lengths below 0."""
 
     dims: dict[str, tuple[int, ...]]
     dtypes: dict[str, int]
+    short: set[str] = field(default_factory=set)
 
 
 def symbols(model: Model) -> list[str]:
@@ -69,10 +72,24 @@ def infer_shapes(model: Model, number: SymbolValue) -> Shapes:
     Raises:
         BadModel: shape inference finds the graph contradictory.
     """
+    proto = _structure(model, number)
+    if any(number(name) < _LONG for name in symbols(model)) and any(map(_may_fall_short, model.graph.node)):
+        cautious = onnx.ModelProto()
+        cautious.CopyFrom(proto)
+        deepest = _leave_out_cuts(cautious)
+        if deepest:
+            found, short = _settled(model, cautious)
+            unknown = any(o and o not in found.dims for node in model.graph.node for o in node.output)
+            if short or (unknown and deepest > 1):
+                return found
+    return _settled(model, proto)[0]
+
+
+def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool]:
+    """Shapes of a model whose structure is ``proto``, and whether a length below 0 came up."""
     known = {name: w for name, w in model.weights.items() if is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
     # Small floats too, such as the parts of a Resize's scales: read for shapes alone, never folded.
     read = {name: w for name, w in model.weights.items() if is_operand(w)}
-    proto = _structure(model, number)
     before = -1
     while True:
         shapes = _collect(_infer(proto), model)
@@ -81,7 +98,8 @@ def infer_shapes(model: Model, number: SymbolValue) -> Shapes:
         settled = not found or not unknown or len(unknown) == before
         before = len(unknown)
         if settled:
-            return Shapes(shapes.dims, shapes.dtypes, {k: v for k, v in known.items() if k not in model.weights})
+            values = {k: v for k, v in known.items() if k not in model.weights}
+            return Shapes(shapes.dims, shapes.dtypes, values), bool(shapes.short)
         # What lies behind a loop or a function can only be seen by inference over the whole graph.
         for name in found:
             hint = onnx.helper.make_tensor_value_info(name, shapes.dtypes[name], shapes.dims[name])
@@ -137,6 +155,32 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
     return proto
 
 
+def _may_fall_short(node: onnx.NodeProto) -> bool:
+    """Whether inference gives its output a length below 0 where a free one is too short."""
+    return has_any(node, Trait.CONVOLVES | Trait.POOLS | Trait.FILLS) or node.op_type == "ConstantOfShape"
+
+
+def _leave_out_cuts(proto: onnx.ModelProto) -> int:
+    """Take out the Slices, on which onnx ends the process if their input has a length below 0.
+
+    What they make is inferred one by one instead, where all that they read has lengths that can be. Tells in how deep
+    graphs they stood: 0 for none, 1 for the main graph, 2 for bodies.
+    """
+    deepest = 0
+    todo: list[tuple[onnx.GraphProto | onnx.FunctionProto, int]] = [
+        (proto.graph, 1),
+        *((f, 2) for f in proto.functions),
+    ]
+    while todo:
+        graph, depth = todo.pop()
+        kept = [node for node in graph.node if node.op_type != "Slice"]
+        if len(kept) < len(graph.node):
+            deepest = max(deepest, depth)
+            replace_nodes(graph, kept)
+        todo.extend((body, 2) for node in graph.node for body in subgraphs(node))
+    return deepest
+
+
 def _needs_hint(node: onnx.NodeProto) -> bool:
     """Whether nobody but the file can say what shape the node's outputs have."""
     return not has(node, Trait.ON_BITS) and not (is_standard(node) and onnx.defs.has(node.op_type))
@@ -150,8 +194,8 @@ def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _collect(inferred: onnx.ModelProto, model: Model) -> _Found:
-    dims: dict[str, tuple[int, ...]] = {}
-    dtypes: dict[str, int] = {}
+    found = _Found({}, {})
+    dims, dtypes = found.dims, found.dtypes
     graph = inferred.graph
     for value in (*graph.input, *graph.value_info, *graph.output):
         if not value.type.HasField("tensor_type"):
@@ -163,14 +207,16 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> _Found:
         if 0 in lengths and not all(d.HasField("dim_value") for d in tensor.shape.dim):
             continue
         # A window longer than what it slides over makes a length below 0.
-        if (lengths or tensor.HasField("shape")) and min(lengths, default=0) >= 0:
+        if min(lengths, default=0) < 0:
+            found.short.add(value.name)
+        elif lengths or tensor.HasField("shape"):
             dims[value.name] = lengths
     for name, weight in model.weights.items():
         dims[name] = weight.shape
         dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
     for tensor in graph.initializer:
         dims[tensor.name], dtypes[tensor.name] = tuple(tensor.dims), tensor.data_type
-    return _Found(dims, dtypes)
+    return found
 
 
 def _follow(model: Model, shapes: _Found, known: dict[str, np.ndarray], read: dict[str, np.ndarray]) -> list[str]:
@@ -224,14 +270,14 @@ def _infer_node(node: onnx.NodeProto, opset: int, shapes: _Found, read: dict[str
     found = []
     for name, kind in outputs.items():
         dims = kind.tensor_type.shape.dim
-        if (
-            name
-            and kind.tensor_type.HasField("shape")
-            and all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims)
-        ):
-            shapes.dims[name] = tuple([d.dim_value for d in dims])
-            shapes.dtypes[name] = kind.tensor_type.elem_type
-            found.append(name)
+        if not name or not kind.tensor_type.HasField("shape") or not all(d.HasField("dim_value") for d in dims):
+            continue
+        if any(d.dim_value < 0 for d in dims):
+            shapes.short.add(name)
+            continue
+        shapes.dims[name] = tuple([d.dim_value for d in dims])
+        shapes.dtypes[name] = kind.tensor_type.elem_type
+        found.append(name)
     return found
 
 

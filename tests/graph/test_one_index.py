@@ -16,7 +16,7 @@ ALLOWED = {
     ("graph/coupling/groups.py", "_in_graph_order"): "an order of constants",
     ("graph/coupling/prepare.py", "_part_constants"): "numbers of copies",
     ("graph/layers.py", "_inside"): "constants of a body, which has no index",
-    ("graph/shapes.py", "infer_shapes"): "the index asks it",
+    ("graph/shapes.py", "_settled"): "the index asks it",
     ("graph/shapes.py", "_structure"): "the index asks it",
     ("passes/binarize/trained/regions.py", "_session"): "nodes cut out of a graph",
     ("passes/binarize/trained/wires.py", "_computed"): "nodes cut out of a graph",

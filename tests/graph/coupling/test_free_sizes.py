@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from intaglio.graph.coupling import Coupling, Removal, analyse, remove
+from intaglio.graph.index import index_of
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.readings import readings
 from tests.passes.parsed import parsed
@@ -332,3 +333,16 @@ def test_arithmetic_on_sizes_is_right_at_every_size(data: st.DataObject) -> None
     for feed in FEEDS:
         difference = first_difference(removal, pruned, feed)
         assert difference is None, f"at {feed['x'].shape}: {difference}"
+
+
+@pytest.mark.parametrize("width", [4, 40])
+def test_a_cut_behind_a_window_longer_than_the_input_ends_nothing(width: int) -> None:
+    """onnx's inference ends the process at a Slice of a length below 0, as small sizes give behind a convolution."""
+    weights = f"float[8, 1, {width}] w, float[8, 8, 3] v, float[8, 4] u, int64[1] start, int64[1] end, int64[1] axis"
+    text = "a = Conv (x, w) b = Relu(a) c = Conv(b, v) d = Relu(c) l = Slice(d, start, end, axis)"
+    text += " p = Conv(l, v) q = Slice(p, start, end, axis) t = Transpose <perm = [0, 2, 1]> (q) y = MatMul(t, u)"
+    values = {"start": int64(-4), "end": int64(1 << 31), "axis": int64(2)}
+    model = parsed("float[B, 1, T] x", "float[B, n, 4] y", weights, text, **values)
+    assert "y" not in index_of(model).shapes.dims
+    coupling = analyse(model)
+    right_at(halved(coupling), [(2, 1, width + 7), (1, 1, 100)])
