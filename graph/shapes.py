@@ -78,15 +78,14 @@ def infer_shapes(model: Model, number: SymbolValue) -> Shapes:
         cautious.CopyFrom(proto)
         deepest = _leave_out_cuts(cautious)
         if deepest:
-            found, short = _settled(model, cautious)
-            unknown = any(o and o not in found.dims for node in model.graph.node for o in node.output)
+            found, short, unknown = _settled(model, cautious)
             if short or (unknown and deepest > 1):
                 return found
     return _settled(model, proto)[0]
 
 
-def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool]:
-    """Shapes of a model whose structure is ``proto``, and whether a length below 0 came up."""
+def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool, bool]:
+    """Shapes of a model whose structure is ``proto``; whether a length below 0 came up, and whether some are unknown."""
     known = {name: w for name, w in model.weights.items() if is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
     # Small floats too, such as the parts of a Resize's scales: read for shapes alone, never folded.
     read = {name: w for name, w in model.weights.items() if is_operand(w)}
@@ -99,7 +98,7 @@ def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool]:
         before = len(unknown)
         if settled:
             values = {k: v for k, v in known.items() if k not in model.weights}
-            return Shapes(shapes.dims, shapes.dtypes, values), bool(shapes.short)
+            return Shapes(shapes.dims, shapes.dtypes, values), bool(shapes.short), bool(unknown)
         # What lies behind a loop or a function can only be seen by inference over the whole graph.
         for name in found:
             hint = onnx.helper.make_tensor_value_info(name, shapes.dtypes[name], shapes.dims[name])
