@@ -53,7 +53,9 @@ Samples = Annotated[
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads one model may use.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.", rich_help_panel="output")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything random.", rich_help_panel="output")
+]
 
 
 def parse_shapes(texts: list[str] | None) -> dict[str, list[int]] | None:

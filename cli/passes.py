@@ -85,7 +85,7 @@ def _show_one(name: str, registries: list[Registry[Any]]) -> None:
                 _options_tables(model, "" if model is thing else name)
             console.line()
 
-    told = [{**_entry(one, name), "schema": model.model_json_schema() if model else None} for one, model in found]
+    told = [{**_entry(one, name), "schema": _schema(model) if model else None} for one, model in found]
     console.emit(told[0] if len(told) == 1 else {"plugins": told}, show)
 
 
@@ -93,6 +93,11 @@ def _options_model(registry: Registry[Any], name: str) -> type[BaseModel] | None
     """A pass is its own options."""
     entry = registry.entry(name)
     return entry.thing if hasattr(entry.thing, "model_json_schema") else entry.options
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """What is not there is refused, in options of plug-ins too."""
+    return {**model.model_json_schema(), "additionalProperties": False}
 
 
 def _options_tables(model: type[BaseModel], behind: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from types import NoneType
 
 from ..graph.errors import UsageError
 from ..graph.model import Model
@@ -26,6 +27,18 @@ class Data:
     preprocess: str | None = None
     samples: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for named in (self.calibration, self.labelled):
+            if not isinstance(named, (str, PathLike, DataSource, NoneType)):
+                raise UsageError(
+                    f"a {type(named).__name__} is no data to open",
+                    fix="give a path, package.module:callable, or what open_data returns",
+                )
+        if self.samples is not None and self.samples < 1:
+            raise UsageError(f"samples {self.samples} is out of range", fix="give a number from 1")
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed} is out of range", fix="give a number from 0")
 
     def for_many_samples(self, model: Model, passes: Sequence[Pass]) -> tuple[Model, Callable[[Model], None]]:
         """The model to work with, taking many samples a run if it can where there are data; and what undoes that."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -74,13 +74,11 @@ def run(
     Raises:
         IntaglioError: what a pass, the data or a gate says; nothing was written.
     """
-    steps = (passes,) if isinstance(passes, Pass) else tuple(passes)
-    if not steps:
-        raise UsageError("there is no pass to run")
+    steps = _in_order(passes)
     if proof is not None and len(steps) > 1:
         raise UsageError("a proof is of one pass", fix="run the passes one by one, or leave out the proof")
     outputs = Outputs(None if out is None else Path(out), None if proof is None else Path(proof))
-    read = steps[0].read(model if isinstance(model, Model) else load(model))
+    read = steps[0].read(_loaded(model))
     if data is None:
         steps = tuple(one.for_inputs(read, preprocess) for one in steps)
     job = Run(steps, Data(data, eval_data, preprocess, samples, seed), seed, measure, force, view or Logged())
@@ -95,6 +93,29 @@ def run(
             raise error
     outputs.write(report, steps[-1])
     return report
+
+
+def _in_order(passes: Pass | Sequence[Pass]) -> tuple[Pass, ...]:
+    alone = isinstance(passes, (Pass, str)) or not isinstance(passes, Iterable)
+    steps: tuple[Any, ...] = (passes,) if alone else tuple(passes)
+    if not steps:
+        raise UsageError("there is no pass to run")
+    for one in steps:
+        if not isinstance(one, Pass):
+            raise UsageError(
+                f"{one!r} is no pass", fix='give an object, such as Quantize(scheme="w8"), or a list of them'
+            )
+    return steps
+
+
+def _loaded(model: Model | str | PathLike[str]) -> Model:
+    if isinstance(model, Model):
+        return model
+    if not isinstance(model, (str, PathLike)):
+        raise UsageError(
+            f"a {type(model).__name__} is no model to run on", fix="give a path, or what intaglio.load returns"
+        )
+    return load(model)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,9 @@ class PruneChannels(PruneOptions, Pass):
         coupling = analyse(equal)
         numbers = eligible(coupling, include=self.include, exclude=self.exclude, exact_only=self.exact_only)
         if not numbers:
-            raise NothingChanged("no channel can be removed", why=frozen_summary(coupling), fix=SEE_GROUPS)
+            left_out = eligible(coupling, include=(), exclude=(), exact_only=self.exact_only)
+            why = "--include and --exclude leave out all that could be pruned" if left_out else frozen_summary(coupling)
+            raise NothingChanged("no channel can be removed", why=why, fix=SEE_GROUPS)
         numbers = one_direction(coupling, numbers, self.axis)
         before = Amounts.counted(cost(model), file_bytes(model))
         times = LatencyModel(coupling, seed=context.seed) if self.target == "latency" else None

@@ -183,3 +183,14 @@ def test_a_name_that_stands_for_two_things_shows_both(intaglio: Command) -> None
     told = intaglio("passes", "greedy", "--json").json["plugins"]
     assert {one["kind"] for one in told} == {"bit allocator", "budget solver"}
     assert "bit allocator greedy" in intaglio("passes", "greedy").out
+
+
+@pytest.mark.parametrize("name", ["norm", "prune", "quantize"])
+def test_schemas_refuse_options_that_are_not_there(intaglio: Command, name: str) -> None:
+    assert intaglio("passes", name, "--json").json["schema"]["additionalProperties"] is False
+
+
+def test_a_seed_below_zero_is_wrong_usage(intaglio: Command) -> None:
+    told = intaglio("check", DIGITS, "--seed", "-1", "--json")
+    assert told.code == 2
+    assert "--seed" in told.json["error"]["what"]

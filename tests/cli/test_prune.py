@@ -158,6 +158,12 @@ def test_a_model_without_free_channels_is_exit_code_4(intaglio: Command, tmp_pat
     assert "no channel can be removed" in ran.json["error"]["what"]
 
 
+def test_what_is_left_out_by_name_is_not_told_as_frozen(intaglio: Command, tmp_path: Path) -> None:
+    ran = intaglio("prune", DIGITS, "-o", tmp_path / "s.onnx", "--macs", "0.5", "--exclude", "Conv", "--json")
+    assert ran.code == 4
+    assert ran.json["error"]["why"] == "--include and --exclude leave out all that could be pruned"
+
+
 def test_an_unwritable_folder_is_one_clear_error(intaglio: Command, tmp_path: Path) -> None:
     ran = intaglio("prune", DIGITS, "-o", tmp_path / "absent" / "s.onnx", "--macs", "0.5", "--no-measure")
     assert ran.code == 1

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -138,6 +139,31 @@ def test_requests_that_mean_nothing_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="noise runs without data"):
         run(DIGITS, PruneChannels(dialect="noise"), data=CALIBRATION)
+
+
+@pytest.mark.parametrize(
+    ("model", "passes", "given", "told"),
+    [
+        (DIGITS, "quantize", {}, "'quantize' is no pass"),
+        (DIGITS, Quantize, {}, "Quantize'> is no pass"),
+        (DIGITS, None, {}, "None is no pass"),
+        (DIGITS, [Quantize(), {"scheme": "w8"}], {}, "{'scheme': 'w8'} is no pass"),
+        (onnx.ModelProto(), Quantize(), {}, "a ModelProto is no model to run on"),
+        (DIGITS, Quantize(), {"data": {"image": np.zeros((4, 1, 8, 8))}}, "a dict is no data to open"),
+        (DIGITS, Quantize(), {"eval_data": np.zeros((4, 1, 8, 8))}, "a ndarray is no data to open"),
+        (DIGITS, Quantize(), {"data": CALIBRATION, "samples": -3}, "samples -3 is out of range"),
+        (DIGITS, Quantize(), {"seed": -1}, "seed -1 is out of range"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_with_what_to_give(
+    tmp_path: Path, model: Any, passes: Any, given: dict[str, Any], told: str
+) -> None:
+    out = tmp_path / "out.onnx"
+    with pytest.raises(UsageError) as refused:
+        run(model, passes, out=out, measure=False, **given)
+    assert told in refused.value.what
+    assert refused.value.fix
+    assert not out.exists()
 
 
 def test_a_pass_that_can_do_nothing_is_passed_over_where_that_is_allowed(tmp_path: Path) -> None:
