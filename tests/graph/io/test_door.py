@@ -1,0 +1,73 @@
+"""What an operator's definition forbids is refused when the model is loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from intaglio.graph.errors import BadModel
+from intaglio.graph.io.load import from_proto, load
+
+
+def convolution(**attributes: Any) -> onnx.ModelProto:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "c", **attributes)
+    weight = numpy_helper.from_array(np.ones((4, 4, 3, 3), np.float32), "w")
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "xy"]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"group": [1.0]}, "'group' is FLOATS, not INT"),
+        ({"group": 2**62}, "1 to 2147483647"),
+        ({"group": 3}, "3 groups"),
+        ({"strides": [1]}, "strides has 1 numbers"),
+        ({"kernel_shape": [5, 5]}, "kernel_shape says"),
+    ],
+)
+def test_attributes_that_cannot_be_are_refused(attributes: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadModel, match=words):
+        from_proto(convolution(**attributes))
+
+
+def test_functions_that_write_out_without_end_are_refused() -> None:
+    model = convolution()
+    imports = [helper.make_opsetid("f", 1)]
+    for k in range(30):
+        calls = [helper.make_node(f"F{k + 1}", [a], [b], domain="f") for a, b in ("ab", "bc")]
+        model.functions.append(helper.make_function("f", f"F{k}", ["a"], ["c"], calls, imports))
+    last = [helper.make_node("F0", ["a"], ["c"], domain="f")]
+    looping = onnx.ModelProto()
+    looping.CopyFrom(model)
+    looping.functions.append(helper.make_function("f", "F30", ["a"], ["c"], last, imports))
+    with pytest.raises(BadModel, match="calls itself"):
+        from_proto(looping)
+    model.graph.node.append(helper.make_node("F0", ["x"], ["z"], domain="f"))
+    with pytest.raises(BadModel, match="cannot be written out"):
+        from_proto(model)
+
+
+def test_attributes_without_a_type_are_refused() -> None:
+    model = convolution(group=1)
+    model.graph.node[0].attribute[0].type = 0
+    with pytest.raises(BadModel, match="does not say what type"):
+        from_proto(model)
+
+
+def test_data_with_a_name_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    onnx.save(convolution(), tmp_path / "m" / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    load(tmp_path / "m" / "m.onnx")
+    os.link(tmp_path / "m" / "w", tmp_path / "m" / "again")
+    load(tmp_path / "m" / "m.onnx")
+    os.link(tmp_path / "m" / "w", tmp_path / "outside")
+    with pytest.raises(BadModel, match="hard link"):
+        load(tmp_path / "m" / "m.onnx")
