@@ -44,9 +44,15 @@ def normalized(scores: np.ndarray) -> np.ndarray:
     return scores / scores.mean()
 
 
+def powers(w: W, p: float) -> np.ndarray:
+    parts = np.abs(filters(w)) ** p, np.abs(readers(w)) ** p, np.abs(w["scale"].astype(np.float64))[:, None] ** p
+    return normalized(np.sum([part.sum(1) for part in parts], axis=0) / 3)
+
+
 DEFINITIONS: dict[str, Callable[[W], np.ndarray]] = {
-    "l1": lambda w: normalized((np.abs(filters(w)).sum(1) + np.abs(readers(w)).sum(1) + np.abs(w["scale"])) / 3),
-    "l2": lambda w: normalized((np.square(filters(w)).sum(1) + np.square(readers(w)).sum(1) + w["scale"] ** 2) / 3),
+    "l1": lambda w: powers(w, 1),
+    "l2": lambda w: powers(w, 2),
+    "norm": lambda w: powers(w, 1),
     "bn-scale": lambda w: normalized(np.abs(w["scale"]).astype(np.float64)),
     "fpgm": lambda w: normalized(
         np.array([sum(np.linalg.norm(f - g) for g in filters(w)) for f in filters(w)], dtype=np.float64)
@@ -72,6 +78,12 @@ def test_the_score_is_what_the_paper_defines(name: str, seed: int) -> None:
     model = conv_pair(seed)
     found = scored()[name](hidden(model))
     np.testing.assert_allclose(found, DEFINITIONS[name](model.weights), rtol=1e-4)
+
+
+@pytest.mark.parametrize("p", [0.5, 1, 2, 3])
+def test_a_norm_has_the_power_that_was_asked_for(p: float) -> None:
+    model = conv_pair(0)
+    np.testing.assert_allclose(CRITERIA[f"norm:p={p}"](hidden(model)), powers(model.weights, p), rtol=1e-4)
 
 
 def test_every_scoring_criterion_has_a_definition_here() -> None:
