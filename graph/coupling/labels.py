@@ -7,6 +7,7 @@ frozen. ``Ledger`` only records; ``solve`` draws the conclusions. Neither knows 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -145,8 +146,10 @@ class Ledger:
         return labels
 
     def join(self, factors: Sequence[Axis], lengths: Sequence[int]) -> Axis:
-        """One axis whose index runs over all indices of the factors, row-major."""
+        """One axis whose index runs over all indices of the factors, row-major. Raises ValueError for other lengths."""
         lengths, factors = _without_ones(lengths, factors)
+        for factor, length in zip(factors, lengths, strict=True):
+            _require_length(factor, length)
         if len(factors) <= 1:
             return factors[0] if factors else LENGTH_ONE
         live = [(f, p) for p, f in enumerate(factors) if not isinstance(f, Why)]
@@ -163,7 +166,8 @@ class Ledger:
         return self._joined[key]
 
     def split(self, axis: Axis, lengths: Sequence[int]) -> tuple[Axis, ...]:
-        """The factors of an axis whose index runs over all of theirs, row-major."""
+        """The factors of an axis whose index runs over all of theirs, row-major. Raises ValueError for other lengths."""
+        _require_length(axis, math.prod(lengths))
         if isinstance(axis, Why):
             return tuple(LENGTH_ONE if n == 1 else axis for n in lengths)
         long = tuple(n for n in lengths if n != 1)
@@ -242,6 +246,12 @@ class Ledger:
         self._joined[key] = axis
         self._parts[id(axis), lengths] = parts
         self._alive.extend((axis, *parts))
+
+
+def _require_length(axis: Axis, length: int) -> None:
+    """A model can contradict itself where weights are computed: a rule must not hand that on to the solver."""
+    if not isinstance(axis, Why) and len(axis) != length:
+        raise ValueError(f"{len(axis)} channels stand where there should be {length}")
 
 
 def _without_ones(lengths: Sequence[int], factors: Sequence[Axis]) -> tuple[list[int], list[Axis]]:

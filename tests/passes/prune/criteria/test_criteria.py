@@ -82,8 +82,9 @@ def test_the_score_is_what_the_paper_defines(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("p", [0.5, 1, 2, 3])
 def test_a_norm_has_the_power_that_was_asked_for(p: float) -> None:
-    model = conv_pair(0)
-    np.testing.assert_allclose(CRITERIA[f"norm:p={p}"](hidden(model)), powers(model.weights, p), rtol=1e-4)
+    model, found = conv_pair(0), CRITERIA[f"norm:p={p}"]
+    assert isinstance(found, Scored)
+    np.testing.assert_allclose(found(hidden(model)), powers(model.weights, p), rtol=1e-4)
 
 
 def test_every_scoring_criterion_has_a_definition_here() -> None:
