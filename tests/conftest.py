@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=os.environ.get("INTAGLIO_FUZZ", "1") == "1")
+settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -62,14 +62,16 @@ def reads(model: Model, tensor: str) -> list[tuple[int, int]]:
     return found + [(len(nodes), i) for i, v in enumerate(model.graph.output) if v.name == tensor]
 
 
-def is_constant(model: Model, tensor: str) -> bool:
+def is_constant(model: Model, tensor: str, after: frozenset[str] = frozenset()) -> bool:
+    """A tensor that is made from itself is not."""
     if tensor in model.weights:
         return True
     node = next((n for n in model.graph.node if tensor in n.output), None)
     return (
         node is not None
         and len(node.input) > 0
-        and all(is_constant(model, x) for x in {*node.input, *captures(node)} - {""})
+        and tensor not in after
+        and all(is_constant(model, x, after | {tensor}) for x in {*node.input, *captures(node)} - {""})
     )
 
 
@@ -281,6 +283,7 @@ def test_a_changed_model_has_a_new_index(change: str) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(sorted(CHANGES)), min_size=1, max_size=5))
 @example(["nodes that are equal but others", "an operand"])
+@example(["the order of nodes", "an operand"])  # a circle
 def test_no_changes_leave_a_stale_index(changes: list[str]) -> None:
     model = base()
     for change in changes:
