@@ -8,32 +8,16 @@ from .standard import MOVE, ORDERED, QUANTIZED, UNARY
 from .trait import Operator, Trait
 
 _INTEGER_PRODUCT = Trait.MULTIPLIES | QUANTIZED
-_TWO_SCALED = Operator(Trait.INTEGER, codes=(0, 3), scales=(1, 2, 4, 5, 6, 7))
-_ONE_SCALED = Operator(Trait.INTEGER, scales=(1, 2, 3, 4))
 
 MACHINE_LEARNING: Mapping[str, Operator] = {
     "ArrayFeatureExtractor": Operator(MOVE),
     "Binarizer": Operator(UNARY | ORDERED, bounds=(0.0, 1.0)),
     "LabelEncoder": Operator(Trait.ELEMENTWISE),
 }
-MACHINE_LEARNING_WITHOUT = [
-    "CastMap",
-    "CategoryMapper",
-    "DictVectorizer",
-    "FeatureVectorizer",
-    "Imputer",
-    "LinearClassifier",
-    "LinearRegressor",
-    "Normalizer",
-    "OneHotEncoder",
-    "SVMClassifier",
-    "SVMRegressor",
-    "Scaler",
-    "TreeEnsemble",
-    "TreeEnsembleClassifier",
-    "TreeEnsembleRegressor",
-    "ZipMap",
-]
+MACHINE_LEARNING_WITHOUT = """
+CastMap CategoryMapper DictVectorizer FeatureVectorizer Imputer LinearClassifier LinearRegressor Normalizer
+OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor ZipMap
+"""
 
 MICROSOFT: Mapping[str, Operator] = {
     "DequantizeLinear": Operator(Trait.QUANTIZES, codes=(0,), scales=(1, 2)),
@@ -51,30 +35,20 @@ MICROSOFT: Mapping[str, Operator] = {
     "MatMulNBits": Operator(_INTEGER_PRODUCT, channels=-1, codes=(1,), scales=(2, 3), code_bits=4),
     "QAttention": Operator(QUANTIZED, codes=(1,), scales=(3, 4, 6, 7)),
     "QGemm": Operator(_INTEGER_PRODUCT, channels=1, codes=(0, 3, 6), scales=(1, 2, 4, 5, 7, 8)),
-    "QLinearAdd": _TWO_SCALED,
-    "QLinearAveragePool": _ONE_SCALED,
-    "QLinearConcat": Operator(Trait.INTEGER),
+    "QLinearAdd QLinearMul": Operator(Trait.INTEGER, codes=(0, 3), scales=(1, 2, 4, 5, 6, 7)),
+    "QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid QLinearSoftmax": Operator(
+        Trait.INTEGER, scales=(1, 2, 3, 4)
+    ),
+    "QLinearConcat QLinearWhere": Operator(Trait.INTEGER),
     "QLinearConv": Operator(Trait.CONVOLVES | QUANTIZED, channels=1, codes=(3, 8), scales=(1, 2, 4, 5, 6, 7)),
-    "QLinearGlobalAveragePool": _ONE_SCALED,
-    "QLinearLeakyRelu": _ONE_SCALED,
-    "QLinearMul": _TWO_SCALED,
-    "QLinearSigmoid": _ONE_SCALED,
-    "QLinearSoftmax": _ONE_SCALED,
-    "QLinearWhere": Operator(Trait.INTEGER),
     "QuantizeLinear": Operator(Trait.QUANTIZES, scales=(1, 2)),
 }
-MICROSOFT_WITHOUT = ("Attention", "EmbedLayerNormalization", "MultiHeadAttention")
+MICROSOFT_WITHOUT = "Attention EmbedLayerNormalization MultiHeadAttention"
 
-_BIT_PRODUCT = Trait.MULTIPLIES | Trait.ON_BITS
 ON_BITS: Mapping[str, Operator] = {
-    "BConv": Operator(Trait.CONVOLVES | Trait.ON_BITS),
-    "BConvBits": Operator(Trait.CONVOLVES | Trait.ON_BITS),
-    "BGemm": Operator(_BIT_PRODUCT),
-    "BGemmBits": Operator(_BIT_PRODUCT),
+    "BConv BConvBits": Operator(Trait.CONVOLVES | Trait.ON_BITS),
+    "BGemm BGemmBits MatMul1Bit MatMul1BitInt8": Operator(Trait.MULTIPLIES | Trait.ON_BITS),
     "BMaxPool": Operator(Trait.POOLS | Trait.ON_BITS),
-    "BitPack": Operator(Trait.ON_BITS),
-    "MatMul1Bit": Operator(_BIT_PRODUCT),
-    "MatMul1BitInt8": Operator(_BIT_PRODUCT),
-    "UnpackWeight": Operator(Trait.ON_BITS),
+    "BitPack UnpackWeight": Operator(Trait.ON_BITS),
 }
 """Their operands are told by ``graph.bits``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import onnx
@@ -16,10 +16,10 @@ NOTHING = Operator()
 """What is known of an operator without a row."""
 
 
-def _rows(domain: str, rows: Mapping[str, Operator], without: Iterable[str] = ()) -> Iterator[tuple[str, Operator]]:
-    prefix = f"{domain}:" if domain else ""
-    for name, row in {**rows, **dict.fromkeys(without, NOTHING)}.items():
-        yield f"{prefix}{name}", row
+def _rows(domain: str, rows: Mapping[str, Operator], without: str = "") -> Iterator[tuple[str, Operator]]:
+    """The rows of a table whose keys name one operator or several."""
+    for names, row in {**rows, without: NOTHING}.items():
+        yield from ((f"{domain}:{name}" if domain else name, row) for name in names.split())
 
 
 OPERATORS: Mapping[str, Operator] = dict(

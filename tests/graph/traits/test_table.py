@@ -13,6 +13,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 import intaglio
 from intaglio.graph import bits
 from intaglio.graph.traits import OPERATORS, Role, Trait, operator, operators
+from intaglio.graph.traits.others import MACHINE_LEARNING, MACHINE_LEARNING_WITHOUT, MICROSOFT, MICROSOFT_WITHOUT
+from intaglio.graph.traits.standard import STANDARD, WITHOUT
 
 SCHEMAS = {(s.domain, s.name): s for s in onnx.defs.get_all_schemas()}
 RUNTIME = {(s.domain, s.name): s for s in runtime.get_all_operator_schema()}
@@ -35,6 +37,16 @@ def described() -> Iterator[tuple[str, list[str]]]:
 def test_every_operator_of_the_installed_release_is_decided() -> None:
     released = {f"{domain}:{name}" if domain else name for domain, name in SCHEMAS}
     assert not released - set(OPERATORS), "a new release: give each of these a row, or list it among those without"
+
+
+def test_no_operator_stands_in_two_rows() -> None:
+    for rows, without in (
+        (STANDARD, WITHOUT),
+        (MACHINE_LEARNING, MACHINE_LEARNING_WITHOUT),
+        (MICROSOFT, MICROSOFT_WITHOUT),
+    ):
+        names = " ".join((*rows, without)).split()
+        assert len(set(names)) == len(names)
 
 
 def test_every_row_is_of_an_operator_that_exists() -> None:
