@@ -48,10 +48,5 @@ class Result(Outcome):
     details: Mapping[str, Any] = field(default_factory=dict)
     accelerated: bool = True
 
-    @classmethod
-    def of(cls, outcome: Outcome, reference: Model, layers: Sequence[LayerNote]) -> Result:
-        """The outcome of a rewriting, with what its layers became."""
-        return cls(outcome.model, outcome.done, outcome.skipped, outcome.notes, reference=reference, layers=layers)
-
     def noted(self, *sentences: str) -> Result:
         return replace(self, notes=[*self.notes, *sentences])

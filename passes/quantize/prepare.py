@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ...graph.errors import UsageError
+from ...graph.layer import Layer
+from ...graph.layers import Layers
 from ...graph.model import Model
+from ...graph.traits import Trait, has
+from ..precision.result import LayerNote, Result
+from ..rewrite.edit import Outcome
 from ..simplify import fold_batch_norm, with_biases
 from .balance.bias_absorption import absorb_high_biases
 from .balance.equalize import equalize
 from .balance.smooth import smooth
-from .ranges.datafree import StatisticsMissing, statistics
 from .scheme import Job
 
 
@@ -35,7 +40,7 @@ def prepare_model(job: Job, *, level: bool = False, absorb: bool = False) -> Pre
         levelled = equalize(kept)
         kept = levelled.model
         notes += [*levelled.notes, _told("equalized", len(levelled.done))]
-    if absorb and _knows(kept):
+    if absorb and any(has(n, Trait.STANDARDIZES) for n in kept.graph.node):
         absorbed = absorb_high_biases(kept)
         kept = absorbed.model
     model = with_biases(fold_batch_norm(kept)[0])
@@ -48,13 +53,28 @@ def prepare_model(job: Job, *, level: bool = False, absorb: bool = False) -> Pre
     return Prepared(kept, model, notes)
 
 
-def _knows(model: Model) -> bool:
-    try:
-        statistics(model)
-    except StatisticsMissing:
-        return False
-    return True
-
-
 def _told(what: str, count: int) -> str:
     return f"{what} {count} layer{'' if count == 1 else 's'}"
+
+
+def convert_prepared(
+    job: Job,
+    convert: Callable[..., Outcome],
+    counts: Callable[[Layer, Mapping[str, str]], bool],
+    weights: str,
+    activations: str = "float32",
+    method: str = "",
+) -> Result:
+    """What a conversion node by node makes of the prepared model.
+
+    ``counts`` tells which of its layers are in what was done, the other words are those of ``LayerNote``.
+    """
+    options, ready = job.options, prepare_model(job)
+    found = convert(ready.model, include=options.include, exclude=(*options.exclude, *job.spared))
+    layers = [
+        LayerNote(one.name, one.node, one.x, weights, activations, method)
+        for one in Layers(ready.model).weighted
+        if counts(one, found.done)
+    ]
+    notes = [*found.notes, *ready.notes]
+    return Result(found.model, found.done, found.skipped, notes, reference=ready.model, layers=layers)

@@ -7,20 +7,19 @@ the file is opened, so the model is as fast as before and its file half as large
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import ml_dtypes
 import numpy as np
 from onnx import TensorProto
 
-from ....graph.index import index_of
-from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
 from ...patterns import choose_nodes
 from ...precision.decibels import sqnr_db
-from ...precision.result import LayerNote, Result
+from ...precision.result import Result
 from ...rewrite.edit import Edit, Outcome
-from ..prepare import prepare_model
+from ..prepare import convert_prepared
 from ..scheme import SCHEMES, Job
 
 SMALLEST = 1024
@@ -33,7 +32,6 @@ def bfloat16_weights(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     least_db: float = 30.0,
-    smallest: int = SMALLEST,
 ) -> Outcome:
     """Store float32 weights that a chosen node reads in bfloat16, but for those that would be off by too much.
 
@@ -47,7 +45,7 @@ def bfloat16_weights(
     skipped: dict[str, str] = {}
     excluded = _excluded(model, include, exclude)
     for name, value in model.weights.items():
-        if value.dtype != np.float32 or value.size < smallest:
+        if value.dtype != np.float32 or value.size < SMALLEST:
             continue
         with np.errstate(over="ignore"):
             rounded = value.astype(ml_dtypes.bfloat16)
@@ -81,14 +79,7 @@ def _excluded(model: Model, include: Sequence[str], exclude: Sequence[str]) -> d
 @SCHEMES.register("bf16")
 def bf16(job: Job) -> Result:
     """Large weights in bfloat16, computed in float32: half the file."""
-    options, ready = job.options, prepare_model(job)
-    found = bfloat16_weights(
-        ready.model, include=options.include, exclude=(*options.exclude, *job.spared), least_db=options.min_sqnr
+    found = partial(bfloat16_weights, least_db=job.options.min_sqnr)
+    return convert_prepared(
+        job, found, lambda one, done: one.weight in done and not one.unfit, "bfloat16", method="nearest"
     )
-    nodes = index_of(ready.model).names
-    layers = [
-        LayerNote(nodes[one.node], one.node, one.x, "bfloat16", method="nearest")
-        for one in Layers(ready.model)
-        if one.weight in found.done
-    ]
-    return Result.of(found, ready.model, layers).noted(*ready.notes)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
-from ....graph.index import index_of
-from ....graph.layers import Layers
 from ....graph.model import Model
 from ....measure.data.source import DataSource
 from ....measure.run.session import open_session, run
 from ...calibration.activation_cache import part
-from ...precision.result import LayerNote, Result
+from ...precision.result import Result
 from ...rewrite.edit import Outcome
-from ..prepare import prepare_model
+from ..prepare import convert_prepared
 from ..scheme import SCHEMES, Job
 from .half import LARGEST, Candidates, Converted, candidates, convert, to_half
 from .probe import Twins, not_run
-from .types import FLOAT, HALF
+from .types import HALF
 
 _NODES = 64
 """Nodes looked at in one run."""
-_BATCH = 4
+_BATCH, _BATCHES = 4, 4
+"""Samples of a run, and runs."""
 _ROUNDS = 3
 
 _SPEED = (
@@ -33,27 +33,18 @@ _SPEED = (
 )
 
 
-@dataclass(frozen=True)
-class Halved(Outcome):
-    """``output_db`` is the signal to noise ratio of each output over all samples; empty without data.
-
-    ONNX Runtime's CPU rounds little between nodes, where it computes in float32: hardware that does not may be off by more.
-    """
-
-    output_db: dict[str, float] = field(default_factory=dict)
-
-
 def float16(
     model: Model,
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     data: DataSource | None = None,
-    samples: int = 16,
     keep_io: bool = True,
     least_db: float = 30.0,
-) -> Halved:
+) -> Outcome:
     """Convert a model to float16. Graph inputs and outputs stay float32 with ``keep_io``.
+
+    ONNX Runtime's CPU rounds little between nodes, where it computes in float32: hardware that does not may be off by more.
 
     With data, a node stays float32 if its output overflows, or has less than ``least_db`` of signal to noise, when it
     alone is computed in float16; then what overflows in the converted model. Without data only constants tell. What
@@ -63,16 +54,11 @@ def float16(
         UsageError: a pattern matches nothing.
     """
     found = candidates(model, include=include, exclude=exclude, least_db=least_db)
-    feeds = [] if data is None else [b.inputs for b in islice(data.batches(_BATCH), -(-samples // _BATCH))]
+    feeds = [] if data is None else [b.inputs for b in islice(data.batches(_BATCH), _BATCHES)]
     kept = not_run(found)
-    for start in range(0, len(model.graph.node), _NODES):
-        places = [
-            k
-            for k in range(start, start + _NODES)
-            if k not in kept and k in found.operands and found.operands[k].outputs
-        ]
-        if places and feeds:
-            kept.update(_too_far(found, places, feeds, least_db))
+    tried = [k for k, operands in found.operands.items() if k not in kept and operands.outputs]
+    for start in range(0, len(tried) if feeds else 0, _NODES):
+        kept.update(_too_far(found, tried[start : start + _NODES], feeds, least_db))
     done = convert(found, kept, keep_io=keep_io)
     for _ in range(_ROUNDS):
         wrong = _overflowing(model, done, feeds)
@@ -83,9 +69,7 @@ def float16(
     notes = [*done.notes, *([] if feeds else ["no data was given: overflow of activations was not looked for"])]
     if done.changed:
         notes.append(_SPEED)
-    ends = {v.name for v in model.graph.output if found.dtypes.get(v.name) == FLOAT}
-    told = _output_db(model, done.model, feeds, sorted(ends)) if done.changed and feeds else {}
-    return Halved(done.model, done.done, done.skipped, notes, told)
+    return Outcome(done.model, done.done, done.skipped, notes)
 
 
 @dataclass
@@ -142,34 +126,17 @@ def _too_far(
 
 def _overflowing(model: Model, done: Converted, feeds: Sequence[Mapping[str, np.ndarray]]) -> dict[int, str]:
     """Nodes of the converted model whose outputs overflow where the original's do not."""
-    wrong = {}
+    wrong: dict[int, str] = {}
     places = list(done.halves) if done.changed and feeds else []
     for start in range(0, len(places), _NODES):
         pairs = [(k, *names) for k in places[start : start + _NODES] for names in done.halves[k]]
-        off = [_Off() for _ in pairs]
         before = _runs(model, [exact for _, exact, _ in pairs], feeds)
         after = _runs(done.model, [near for _, _, near in pairs], feeds)
         for exact, near in zip(before, after, strict=True):
-            for state, (_, old, new) in zip(off, pairs, strict=True):
-                state.add(exact[old], near[new])
-        wrong.update(
-            {
-                k: "it overflows behind other nodes in float16"
-                for s, (k, _, _) in zip(off, pairs, strict=True)
-                if s.overflows
-            }
-        )
+            for k, old, new in pairs:
+                if not np.isfinite(near[new][np.isfinite(exact[old])]).all():
+                    wrong[k] = "it overflows behind other nodes in float16"
     return wrong
-
-
-def _output_db(
-    model: Model, changed: Model, feeds: Sequence[Mapping[str, np.ndarray]], names: Sequence[str]
-) -> dict[str, float]:
-    off = {name: _Off() for name in names}
-    for exact, near in zip(_runs(model, names, feeds), _runs(changed, names, feeds), strict=True):
-        for name, state in off.items():
-            state.add(exact[name], near[name])
-    return {name: state.decibels for name, state in off.items()}
 
 
 def _runs(
@@ -187,23 +154,6 @@ def _runs(
 @SCHEMES.register("fp16")
 def fp16(job: Job) -> Result:
     """Everything in float16 but what overflows or gets too inexact, found by running it on the data."""
-    options, ready = job.options, prepare_model(job)
-    found = float16(
-        ready.model,
-        include=options.include,
-        exclude=(*options.exclude, *job.spared),
-        data=job.context.data,
-        keep_io=options.keep_io,
-        least_db=options.min_sqnr,
-    )
-    return Result.of(found, ready.model, float_notes(ready.model, found, "float16")).noted(*ready.notes)
-
-
-def float_notes(model: Model, outcome: Outcome, kind: str) -> list[LayerNote]:
-    """Layers among what was converted."""
-    nodes = index_of(model).names
-    return [
-        LayerNote(nodes[one.node], one.node, one.x, kind, kind)
-        for one in Layers(model)
-        if nodes[one.node] in outcome.done
-    ]
+    options = job.options
+    found = partial(float16, data=job.context.data, keep_io=options.keep_io, least_db=options.min_sqnr)
+    return convert_prepared(job, found, lambda one, done: one.name in done and not one.unfit, "float16", "float16")

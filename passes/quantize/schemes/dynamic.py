@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
@@ -28,9 +29,9 @@ from ....graph.nodes import attribute, display_name, is_standard
 from ....graph.traits import Trait, has
 from ...patterns import choose_nodes
 from ...precision.grid import TINY, WEIGHTS8, Grid
-from ...precision.result import LayerNote, Result
+from ...precision.result import Result
 from ...rewrite.edit import Edit, Outcome
-from ..prepare import prepare_model
+from ..prepare import convert_prepared
 from ..scheme import SCHEMES, Job
 
 MICROSOFT = "com.microsoft"
@@ -81,21 +82,22 @@ def dynamic_int8(
             job.edit.keep(node)
             continue
         job.edit.replace(node)
-        told = rule(job, node) if chosen else Left("it is excluded")
-        if isinstance(told, Left):
+        try:
+            if not chosen:
+                raise Left("it is excluded")
+            done[display_name(node)] = rule(job, node)
+        except Left as left:
             job.edit.keep(node)
-            if told.reason:
-                skipped[display_name(node)] = told.reason
-        else:
-            done[display_name(node)] = told
+            if left.reason:
+                skipped[display_name(node)] = left.reason
     return Outcome(job.edit.finish() if done else model, done, skipped)
 
 
-@dataclass(frozen=True)
-class Left:
+class Left(Exception):
     """A node stays as it is. Without a reason it holds no weights to begin with."""
 
-    reason: str = ""
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
 
 
 @dataclass
@@ -113,18 +115,22 @@ class _Work:
     def model(self) -> Model:
         return self.edit.original
 
-    def weight(self, node: onnx.NodeProto, i: int, smallest: int | None = None) -> np.ndarray | Left:
-        """Operand ``i`` as a constant float32 array that is worth it."""
+    def weight(self, node: onnx.NodeProto, i: int, smallest: int | None = None) -> np.ndarray:
+        """Operand ``i`` as a constant. Raises Left where it has an obstacle."""
+        if told := self.obstacle(node, i, smallest):
+            raise Left(told)
+        return self.model.weights[node.input[i]]
+
+    def obstacle(self, node: onnx.NodeProto, i: int, smallest: int | None = None) -> str:
+        """Why operand ``i`` is no constant float32 array that is worth it; empty where it is."""
         value = self.model.weights.get(node.input[i])
         if value is None:
-            return Left(self.reasons.get(node.output[0], "its weight is computed"))
+            return self.reasons.get(node.output[0], "its weight is computed")
         if value.dtype != np.float32:
-            return Left(f"its weights are {value.dtype}, not float32")
+            return f"its weights are {value.dtype}, not float32"
         if value.size < (self.smallest if smallest is None else smallest):
-            return Left(f"it has {value.size} weights only, too few to gain from integers")
-        if not np.isfinite(value).all():
-            return Left("its weights are not all finite")
-        return value
+            return f"it has {value.size} weights only, too few to gain from integers"
+        return "" if np.isfinite(value).all() else "its weights are not all finite"
 
     def integers(self, x: str) -> tuple[str, str, str]:
         """A tensor's integers, their scale and zero point, computed where they are first needed."""
@@ -150,7 +156,8 @@ class _Work:
         return self._stored[key]
 
 
-Rule = Callable[[_Work, onnx.NodeProto], "str | Left"]
+Rule = Callable[[_Work, onnx.NodeProto], str]
+"""Writes a node in integers and says so. Raises Left, before it has written anything."""
 
 
 def symmetric(value: np.ndarray, axis: int, grid: Grid = WEIGHTS8) -> tuple[np.ndarray, np.ndarray]:
@@ -160,32 +167,28 @@ def symmetric(value: np.ndarray, axis: int, grid: Grid = WEIGHTS8) -> tuple[np.n
     return grid.round(value.astype(np.float64), scale.astype(np.float64)).astype(grid.dtype), scale
 
 
-def _matmul(job: _Work, node: onnx.NodeProto) -> str | Left:
+def _matmul(job: _Work, node: onnx.NodeProto) -> str:
     x, name = node.input
     if name not in job.model.weights:
-        return Left(LEFT if x in job.model.weights else job.reasons.get(node.output[0], ""))
+        raise Left(LEFT if x in job.model.weights else job.reasons.get(node.output[0], ""))
     weight = job.weight(node, 1)
-    if isinstance(weight, Left):
-        return weight
     if weight.ndim != 2:
-        return Left(STACK)
+        raise Left(STACK)
     return _product(job, node, x, job.stored(name, weight, 0), node.output[0])
 
 
-def _gemm(job: _Work, node: onnx.NodeProto) -> str | Left:
+def _gemm(job: _Work, node: onnx.NodeProto) -> str:
     """alpha goes into the scales, beta into a constant bias."""
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
     x, name = node.input[:2]
     bias = node.input[2] if len(node.input) > 2 else ""
     if name not in job.model.weights and x in job.model.weights:
-        return Left(LEFT)
+        raise Left(LEFT)
     weight = job.weight(node, 1)
-    if isinstance(weight, Left):
-        return weight
     if attribute(node, "transA", 0):
-        return Left("its data is transposed")
+        raise Left("its data is transposed")
     if bias and bias not in job.model.weights and beta != 1:
-        return Left("its computed bias is scaled")
+        raise Left("its computed bias is scaled")
     transposed = bool(attribute(node, "transB", 0))
     matrix = np.ascontiguousarray(weight.T) if transposed else weight
     stored = job.stored(name, np.asarray(alpha * matrix, np.float32), 0, transposed, alpha)
@@ -210,19 +213,14 @@ def _product(job: _Work, node: onnx.NodeProto, x: str, stored: tuple[str, str], 
     return f"{node.op_type} in integers, one scale for each column"
 
 
-def _lstm(job: _Work, node: onnx.NodeProto) -> str | Left:
+def _lstm(job: _Work, node: onnx.NodeProto) -> str:
     """Weights change from (directions, 4 hidden, inputs) to (directions, inputs, 4 hidden), a scale for each gate's row."""
-    matrices = []
-    for i in (1, 2):
-        matrix = job.weight(node, i, smallest=1)
-        if isinstance(matrix, Left):
-            return matrix
-        matrices.append(matrix)
+    matrices = [job.weight(node, i, smallest=1) for i in (1, 2)]
     if attribute(node, "layout", 0):
-        return Left("DynamicQuantizeLSTM wants time first")
+        raise Left("DynamicQuantizeLSTM wants time first")
     hidden = matrices[1].shape[-1]
     if hidden < HIDDEN:
-        return Left(f"with {hidden} hidden units, fewer than {HIDDEN}, integers are no faster")
+        raise Left(f"with {hidden} hidden units, fewer than {HIDDEN}, integers are no faster")
     operands = [*node.input, *[""] * (8 - len(node.input))]
     scales: list[str] = []
     for i, matrix in enumerate(matrices, 1):
@@ -242,14 +240,13 @@ def _lstm(job: _Work, node: onnx.NodeProto) -> str | Left:
     return "LSTM as DynamicQuantizeLSTM, one scale for each row of each gate"
 
 
-def _recurrent(job: _Work, node: onnx.NodeProto) -> str | Left:
+def _recurrent(job: _Work, node: onnx.NodeProto) -> str:
     """Stored in 8 bits and computed in float: ONNX Runtime turns them to floats once, when it opens the file."""
-    weights = [job.weight(node, i) for i in (1, 2)]
-    big = [i for i, w in zip((1, 2), weights, strict=True) if not isinstance(w, Left)]
-    if not big:
-        return next(w for w in weights if isinstance(w, Left))
+    told = {i: job.obstacle(node, i) for i in (1, 2)}
+    if all(told.values()):
+        raise Left(told[1])
     changed = onnx.NodeProto.FromString(node.SerializeToString())
-    for i in big:
+    for i in [i for i, why in told.items() if not why]:
         changed.input[i] = _restored(job, node.input[i], job.model.weights[node.input[i]])
     job.edit.keep(changed)
     return f"weights only: there is no integer kernel for {node.op_type}"
@@ -263,20 +260,18 @@ def _restored(job: _Work, name: str, value: np.ndarray) -> str:
     return edit.add("Mul", [real, scale], edit.tensor(f"{name}_restored"))
 
 
-def _gather(job: _Work, node: onnx.NodeProto) -> str | Left:
+def _gather(job: _Work, node: onnx.NodeProto) -> str:
     """Rows of a table: only those that are read become floats."""
     name = node.input[0]
     if name not in job.model.weights or job.model.weights[name].dtype.kind != "f":
-        return Left()
+        raise Left()
     table = job.weight(node, 0)
-    if isinstance(table, Left):
-        return table
     if attribute(node, "axis", 0) % table.ndim or table.ndim != 2:
-        return Left("it does not read rows of a table")
+        raise Left("it does not read rows of a table")
     if node.input[1] in job.model.weights:
-        return Left("its indices are constant")
+        raise Left("its indices are constant")
     if sum(name in n.input for n in job.model.graph.node) > 1:
-        return Left("other nodes read its table too")
+        raise Left("other nodes read its table too")
     integers, scale = job.stored(name, table, 1, keep=True)
     edit, out = job.edit, node.output[0]
     rows = edit.add("Gather", [integers, node.input[1]], edit.tensor(f"{out}_int8"), name=display_name(node))
@@ -288,8 +283,8 @@ def _gather(job: _Work, node: onnx.NodeProto) -> str | Left:
     return "rows of an 8-bit table, one scale for each row"
 
 
-def _conv(job: _Work, node: onnx.NodeProto) -> str | Left:
-    return Left(_SLOW_CONV)
+def _conv(job: _Work, node: onnx.NodeProto) -> str:
+    raise Left(_SLOW_CONV)
 
 
 _RULES: dict[str, Rule] = {
@@ -306,17 +301,12 @@ _RULES: dict[str, Rule] = {
 @SCHEMES.register("dynamic")
 def dynamic(job: Job) -> Result:
     """Weights in 8 bits beforehand, activations while the model runs: for transformers and recurrent layers, no data."""
-    options, ready = job.options, prepare_model(job)
-    outcome = dynamic_int8(
-        ready.model,
-        include=options.include,
-        exclude=(*options.exclude, *job.spared),
-        reduce_range=job.target.weight.bits < WEIGHTS8.bits,
+    found = partial(dynamic_int8, reduce_range=job.target.weight.bits < WEIGHTS8.bits)
+    return convert_prepared(
+        job,
+        found,
+        lambda one, done: one.operand == 1 and one.name in done and has(one.op, Trait.DYNAMIC_KERNEL),
+        "int8",
+        "uint8 as it runs",
+        "nearest",
     )
-    names = {display_name(node): node for node in ready.model.graph.node}
-    layers = [
-        LayerNote(name, names[name].output[0], names[name].input[0], "int8", "uint8 as it runs", "nearest")
-        for name in outcome.done
-        if has(names[name], Trait.DYNAMIC_KERNEL)
-    ]
-    return Result.of(outcome, ready.model, layers).noted(*ready.notes)
