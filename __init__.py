@@ -12,35 +12,33 @@ from .graph.lazy import lazily
 from .graph.version import VERSION
 
 if TYPE_CHECKING:
-    from .graph.errors import IntaglioError as IntaglioError
-    from .graph.io.load import load as load
-    from .graph.io.save import save as save
-    from .graph.model import Model as Model
-    from .kernels.register import ops_library as ops_library
-    from .kernels.register import register as register
-    from .passes.binarize import Binarize as Binarize
-    from .passes.edit import Edit as Edit
-    from .passes.factorize import Factorize as Factorize
-    from .passes.prune import PruneChannels as PruneChannels
-    from .passes.quantize import Quantize as Quantize
-    from .pipeline.run import run as run
+    from .graph.errors import IntaglioError
+    from .graph.io.load import load
+    from .graph.io.save import save
+    from .graph.model import Model
+    from .kernels.register import ops_library, register
+    from .passes.binarize import Binarize
+    from .passes.edit import Edit
+    from .passes.factorize import Factorize
+    from .passes.prune import PruneChannels
+    from .passes.quantize import Quantize
+    from .pipeline.run import run
 
 __version__ = VERSION
 __getattr__ = lazily(
     __name__,
     {
-        "Binarize": ".passes.binarize",
-        "Edit": ".passes.edit",
-        "Factorize": ".passes.factorize",
-        "IntaglioError": ".graph.errors",
-        "Model": ".graph.model",
-        "PruneChannels": ".passes.prune",
-        "Quantize": ".passes.quantize",
-        "load": ".graph.io.load",
-        "ops_library": ".kernels.register",
-        "register": ".kernels.register",
-        "run": ".pipeline.run",
-        "save": ".graph.io.save",
+        ".graph.errors": "IntaglioError",
+        ".graph.io.load": "load",
+        ".graph.io.save": "save",
+        ".graph.model": "Model",
+        ".kernels.register": "ops_library register",
+        ".passes.binarize": "Binarize",
+        ".passes.edit": "Edit",
+        ".passes.factorize": "Factorize",
+        ".passes.prune": "PruneChannels",
+        ".passes.quantize": "Quantize",
+        ".pipeline.run": "run",
     },
 )
 __all__ = [

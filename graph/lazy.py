@@ -10,12 +10,13 @@ from .errors import IntaglioError
 
 
 def lazily(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
-    """For a package's ``__getattr__``: ``where`` maps names to the modules that define them, relative to the package."""
+    """For a package's ``__getattr__``: ``where`` maps modules, relative to the package, to the names they define."""
+    modules = {name: module for module, names in where.items() for name in names.split()}
 
     def find(name: str) -> Any:
-        if name not in where:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(where[name], package), name)
+        return getattr(import_module(modules[name], package), name)
 
     return find
 

@@ -14,7 +14,7 @@ import onnx
 from .lazy import lazily
 from .traits import DEFAULT_DOMAINS
 
-_surgeon = lazily(__name__, dict.fromkeys(("to_graphsurgeon", "from_graphsurgeon"), "..surgeon"))
+_surgeon = lazily(__name__, {"..surgeon": "to_graphsurgeon from_graphsurgeon"})
 """It loads and saves models, so it stands above them."""
 
 

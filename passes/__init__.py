@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 from ..graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .base import PASSES as PASSES
-    from .base import Context as Context
-    from .base import Pass as Pass
-    from .change import Change as Change
+    from .base import PASSES, Context, Pass
+    from .change import Change
 
 __getattr__ = lazily(
     __name__,
     {
-        "Change": ".change",
-        "Context": ".base",
-        "PASSES": ".base",
-        "Pass": ".base",
+        ".base": "Context PASSES Pass",
+        ".change": "Change",
     },
 )
 __all__ = ["PASSES", "Change", "Context", "Pass"]

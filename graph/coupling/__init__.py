@@ -7,22 +7,20 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
-    from .analysis import analyse as analyse
-    from .coupling import Coupling as Coupling
-    from .groups import Group as Group
-    from .mask import mask_removed as mask_removed
-    from .surgery import Removal as Removal
-    from .surgery import remove as remove
+    from .analysis import analyse
+    from .coupling import Coupling
+    from .groups import Group
+    from .mask import mask_removed
+    from .surgery import Removal, remove
 
 __getattr__ = lazily(
     __name__,
     {
-        "Coupling": ".coupling",
-        "Group": ".groups",
-        "Removal": ".surgery",
-        "analyse": ".analysis",
-        "mask_removed": ".mask",
-        "remove": ".surgery",
+        ".analysis": "analyse",
+        ".coupling": "Coupling",
+        ".groups": "Group",
+        ".mask": "mask_removed",
+        ".surgery": "Removal remove",
     },
 )
 __all__ = ["Coupling", "Group", "Removal", "analyse", "mask_removed", "remove"]

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .binarize import Binarize as Binarize
+    from .binarize import Binarize
 
-__getattr__ = lazily(
-    __name__,
-    {
-        "Binarize": ".binarize",
-    },
-)
+__getattr__ = lazily(__name__, {".binarize": "Binarize"})
 __all__ = ["Binarize"]

@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING
 from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .factorize import Factorize as Factorize
-    from .factors import Factors as Factors
-    from .schemes.scheme import SCHEMES as SCHEMES
-    from .schemes.scheme import Scheme as Scheme
-    from .schemes.scheme import TwoFactors as TwoFactors
-    from .sites import Site as Site
+    from .factorize import Factorize
+    from .factors import Factors
+    from .schemes.scheme import SCHEMES, Scheme, TwoFactors
+    from .sites import Site
 
 __getattr__ = lazily(
     __name__,
     {
-        "Factorize": ".factorize",
-        "Factors": ".factors",
-        "SCHEMES": ".schemes.scheme",
-        "Scheme": ".schemes.scheme",
-        "Site": ".sites",
-        "TwoFactors": ".schemes.scheme",
+        ".factorize": "Factorize",
+        ".factors": "Factors",
+        ".schemes.scheme": "SCHEMES Scheme TwoFactors",
+        ".sites": "Site",
     },
 )
 __all__ = ["SCHEMES", "Factorize", "Factors", "Scheme", "Site", "TwoFactors"]

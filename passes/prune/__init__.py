@@ -7,28 +7,18 @@ from typing import TYPE_CHECKING
 from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .criteria.criteria import CRITERIA as CRITERIA
-    from .criteria.criteria import Criterion as Criterion
-    from .criteria.criteria import Scored as Scored
-    from .criteria.criteria import criterion as criterion
-    from .prune import PruneChannels as PruneChannels
-    from .repair.repair import REPAIRS as REPAIRS
-    from .repair.repair import Repaired as Repaired
-    from .weights import GroupWeights as GroupWeights
-    from .weights import Member as Member
+    from .criteria.criteria import CRITERIA, Criterion, Scored, criterion
+    from .prune import PruneChannels
+    from .repair.repair import REPAIRS, Repaired
+    from .weights import GroupWeights, Member
 
 __getattr__ = lazily(
     __name__,
     {
-        "CRITERIA": ".criteria.criteria",
-        "Criterion": ".criteria.criteria",
-        "GroupWeights": ".weights",
-        "Member": ".weights",
-        "PruneChannels": ".prune",
-        "REPAIRS": ".repair.repair",
-        "Repaired": ".repair.repair",
-        "Scored": ".criteria.criteria",
-        "criterion": ".criteria.criteria",
+        ".criteria.criteria": "CRITERIA Criterion Scored criterion",
+        ".prune": "PruneChannels",
+        ".repair.repair": "REPAIRS Repaired",
+        ".weights": "GroupWeights Member",
     },
 )
 __all__ = [

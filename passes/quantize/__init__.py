@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .quantize import Quantize as Quantize
+    from .quantize import Quantize
 
-__getattr__ = lazily(
-    __name__,
-    {
-        "Quantize": ".quantize",
-    },
-)
+__getattr__ = lazily(__name__, {".quantize": "Quantize"})
 __all__ = ["Quantize"]
