@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -140,8 +140,3 @@ def costs_of(tables: Sequence[Table], amount: str) -> list[Floats]:
 
 def count_units(units: Sequence[Unit], amount: str) -> Floats:
     return np.array([getattr(u, amount) for u in units], dtype=np.float64)
-
-
-def fix_ranks(ranks: Mapping[int, int], options: Sequence[Sequence[Option]]) -> list[list[Option]]:
-    """Options with those of fixed units cut down to their rank."""
-    return [[o for o in some if o.rank == ranks[k]] if k in ranks else list(some) for k, some in enumerate(options)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from intaglio.passes.binarize.trained.forms import FORMS
-from intaglio.passes.binarize.trained.mapping import MAPPINGS
+from tests.passes.binarize.trained.published import MAPPINGS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "binary_networks.md"
 

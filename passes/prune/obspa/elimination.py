@@ -46,7 +46,6 @@ def eliminate(
     *,
     down_to: int = 0,
     steps: int = 128,
-    protect: Iterable[int] = (),
     stops: Iterable[int] = (),
     watch: Callable[[int, list[Floats]], None] | None = None,
     at: Collection[int] | None = None,
@@ -57,7 +56,6 @@ def eliminate(
     ``H^-1 - [H^-1]_:P ([H^-1]_PP)^-1 [H^-1]_P:``: exact downdates, the same as a least squares fit of what stays. With more than
     ``steps`` channels several go in one step, which never runs over one of the ``stops``. ``watch`` is called after each step, or
     only ``at`` some numbers gone, with the number gone and the readers' weights at full width, zero where columns went.
-    ``protect`` channels stay.
 
     Source: Hassibi and Stork, "Second Order Derivatives for Network Pruning: Optimal Brain Surgeon", NIPS 1992; for
     coupled channels Wang et al., "Structurally Prune Anything", 2024, arXiv:2403.18955 (OBSPA).
@@ -65,17 +63,14 @@ def eliminate(
     """
     states = [_State(reader) for reader in readers]
     alive = np.ones(channels, dtype=bool)
-    free = alive.copy()
-    free[list(protect)] = False
-    goal = max(down_to, int((~free).sum()))
     at_once, halts = -(-channels // steps), sorted(stops)
     order: list[int] = []
     losses = [0.0]
-    while alive.sum() > goal:
-        candidates = np.flatnonzero(alive & free)
+    while alive.sum() > down_to:
+        candidates = np.flatnonzero(alive)
         scores = np.sum([s.losses(candidates) for s in states], axis=0) if states else np.zeros(len(candidates))
         next_stop = min((s for s in halts if s > len(order)), default=channels)
-        count = min(at_once, int(alive.sum()) - goal, next_stop - len(order))
+        count = min(at_once, int(alive.sum()) - down_to, next_stop - len(order))
         gone = candidates[np.argsort(scores, kind="stable")[:count]]
         lost = sum(state.remove(gone) for state in states)
         alive[gone] = False

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....graph.coupling import Coupling, Removal, remove
-from ....graph.coupling.certificate import too_short
+from ....graph.coupling import Removal, remove
 from ....graph.coupling.solve import BoolArray
 from ....graph.layer import Floats, Ints, Layer
 from ....graph.layers import Layers
@@ -158,11 +157,6 @@ def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
         if alone and seats[0].layer.groups == 1 and not readers.layers.tied(seats[0].layer):
             found.append(k)
     return found
-
-
-def fits(coupling: Coupling, removed: BoolArray) -> bool:
-    """Whether no axis becomes too short."""
-    return too_short(Removal(coupling, removed)) is None
 
 
 @REPAIRS.register("refit")

@@ -69,24 +69,16 @@ def restore(
     basis: NDArray[np.bool_],
     *,
     ridge: float = RIDGE,
-    means: Floats | None = None,
-    offset: float = 0.01,
 ) -> Floats:
-    """How the damaged are best put together from a basis: (G_BB + a m m' + r I)^-1 (G_BD + a m_B m_D').
+    """How the damaged are best put together from a basis: (G_BB + r I)^-1 G_BD.
 
     ``gram`` has inner products of whatever is combined: covariances of channels, or products of filters; to restore from
-    quantized filters these stand in it beside their originals. ``means`` weighs in what a combination gives on average,
-    where no bias makes up for that, times ``offset``. ``ridge`` is relative to the basis' mean square.
+    quantized filters these stand in it beside their originals. ``ridge`` is relative to the basis' mean square.
 
-    Shapes: gram (n, n), damaged, basis (n,), means (n,) -> (basis, damaged).
+    Shapes: gram (n, n), damaged, basis (n,) -> (basis, damaged).
     """
     inner, across = gram[np.ix_(basis, basis)], gram[np.ix_(basis, damaged)]
     size = np.trace(inner) / len(inner)
     if size <= 0:
         return np.zeros_like(across)
-    if means is not None:
-        inner, across = (
-            inner + offset * np.outer(means[basis], means[basis]),
-            across + offset * np.outer(means[basis], means[damaged]),
-        )
     return np.asarray(scipy.linalg.solve(inner + ridge * size * np.eye(len(inner)), across, assume_a="pos"))

@@ -33,8 +33,6 @@ DISPATCH = {
 LISTS = {
     ("graph/cost.py", "_roles"): "how other tools write integers times a scale in plain operators",
     ("passes/simplify/fold.py", "_fold_one"): "a MatMul and the Add of its bias are one layer",
-    ("passes/binarize/trained/mapping.py", ""): "what published networks are computed with",
-    ("passes/binarize/trained/mapping.py", "_add"): "the same",
 }
 """Other lists, by module and function, and what they are."""
 

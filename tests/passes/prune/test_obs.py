@@ -108,15 +108,6 @@ def test_weights_seen_on_the_way_are_the_least_squares_fits_of_what_is_kept(case
         np.testing.assert_allclose(found.losses[gone], case.loss(removed), rtol=1e-6, atol=1e-8)
 
 
-@settings(max_examples=40, deadline=None)
-@given(CASES, st.sets(st.integers(0, 7)))
-def test_protected_channels_stay_whatever_they_cost(case: Case, protect: set[int]) -> None:
-    safe = sorted(c for c in protect if c < case.channels)
-    found = eliminate(case.readers, case.channels, protect=safe)
-    assert sorted(found.order.tolist()) == [c for c in range(case.channels) if c not in safe]
-    assert_losses(case, found)
-
-
 def test_stops_are_never_run_over_and_steps_are_as_many_as_allowed() -> None:
     case = Case(1, 50, 2)
     seen: list[int] = []

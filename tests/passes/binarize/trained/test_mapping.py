@@ -14,9 +14,9 @@ from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize.trained.lower import lower
-from intaglio.passes.binarize.trained.mapping import MAPPINGS
 from intaglio.passes.binarize.trained.proof import prove
 from intaglio.passes.binarize.trained.recognize import recognize
+from tests.passes.binarize.trained.published import MAPPINGS
 
 torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
