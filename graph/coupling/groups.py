@@ -179,27 +179,38 @@ def _inexact_atoms(solved: Solved) -> IntArray:
     return marked
 
 
-def _bundle(solved: Solved, groups: list[Group]) -> None:
-    """Number the sets of groups whose atoms meet in a product."""
-    atoms = solved.solution.atoms
-    owner = np.full(atoms.shape[1], -1, dtype=np.int64)
+def owners(solved: Solved, groups: list[Group]) -> IntArray:
+    """Group of each atom, -1 for none. Shapes: (atoms,)."""
+    owner = np.full(solved.solution.atoms.shape[1], -1, dtype=np.int64)
     for k, group in enumerate(groups):
         owner[group.atoms] = k
-    crossing: dict[int, set[int]] = defaultdict(set)
+    return owner
+
+
+def crossing(solved: Solved, groups: list[Group]) -> dict[int, set[int]]:
+    """For each group the others that share a product with it."""
+    atoms, owner = solved.solution.atoms, owners(solved, groups)
+    found: dict[int, set[int]] = defaultdict(set)
     for row in np.flatnonzero(np.diff(atoms.indptr) > 1):
         met = set(owner[atoms.indices[atoms.indptr[row] : atoms.indptr[row + 1]]].tolist()) - {-1}
         for k in met:
-            crossing[k] |= met
+            found[k] |= met - {k}
+    return found
+
+
+def _bundle(solved: Solved, groups: list[Group]) -> None:
+    """Number the sets of groups whose atoms meet in a product."""
+    crossed = crossing(solved, groups)
     bundles = 0
-    for k in sorted(crossing):
-        if groups[k].bundle >= 0 or len(crossing[k]) < 2:
+    for k in sorted(crossed):
+        if groups[k].bundle >= 0 or not crossed[k]:
             continue
         todo = [k]
         while todo:
             at = todo.pop()
             if groups[at].bundle < 0:
                 groups[at].bundle = bundles
-                todo.extend(crossing[at])
+                todo.extend(crossed[at])
         bundles += 1
 
 

@@ -48,6 +48,11 @@ class Solution:
     rank: NDArray[np.float64]
     rounds: int
 
+    def meets(self, labels: IntArray) -> tuple[IntArray, IntArray]:
+        """Pairs of an index of an axis and an atom that takes it away."""
+        entry, atom = self.atoms[self.classes[labels]].nonzero()
+        return entry, atom
+
     def goes(self, removed: BoolArray) -> BoolArray:
         """Classes that go when these atoms do. Shapes: (atoms,) -> (classes,)."""
         return np.asarray(self.atoms @ removed.astype(np.int32) > 0)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from ...graph.cost import cost
 from ...graph.errors import NothingChanged, UsageError
-from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
-from ..change import Change
+from ..change import Change, amounts
 from ..proof import Proof, real_inputs
 from .job import Job, LayerReport
 from .options import FactorizeOptions
@@ -60,7 +58,7 @@ class Factorize(FactorizeOptions, Pass):
         reference = product(job.model, done.splits, done.weights)
         feeds = real_inputs(context.inputs)
         proof = prove(reference, small, done.splits, feeds, context.seed) if self.verify else None
-        after = Amounts.counted(cost(small), file_bytes(small))
+        after = amounts(small)
         return Change(
             model,
             small,

@@ -16,11 +16,11 @@ from ...graph.layer import Floats
 from ...graph.model import Model
 from ...measure.run.inputs import runnable_inputs, sizes_of
 from ..base import Context
-from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import normalized_on_noise
+from ..change import amounts
 from ..patterns import choose_nodes
 from ..proof import real_inputs
 from ..simplify import Names
@@ -67,8 +67,7 @@ class Job:
     def __init__(self, asked: FactorizeOptions, source: Model, context: Context) -> None:
         self.asked, self.source, self.context = asked, source, context
         self.model, self.notes, self.idle = ready(source, biases=context.data is not None)
-        whole = cost(source)
-        self.before = Amounts.counted(whole, file_bytes(source))
+        self.before = amounts(source)
         units, self.whole = find(self.model)
         wanted = choose_nodes(self.model, asked.include, asked.exclude)
         allowed = {k for k, unit in enumerate(units) if any(wanted[site.place] for site in unit.sites)}

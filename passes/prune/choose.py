@@ -12,6 +12,7 @@ import onnx
 
 from ...graph.coupling import Coupling, Group, Removal
 from ...graph.coupling.certificate import check, too_short
+from ...graph.coupling.groups import crossing
 from ...graph.coupling.solve import BoolArray
 from ...graph.index import index_of
 from ...graph.nodes import display_name
@@ -58,7 +59,7 @@ def one_direction(coupling: Coupling, numbers: Sequence[int], axis: str) -> list
     """
     if axis == "both":
         return list(numbers)
-    groups, crossing = coupling.groups, _crossing(coupling)
+    groups, crossed = coupling.groups, crossing(coupling, coupling.groups)
 
     def rank(k: int) -> tuple[float, ...]:
         group = groups[k]
@@ -66,23 +67,9 @@ def one_direction(coupling: Coupling, numbers: Sequence[int], axis: str) -> list
 
     chosen: set[int] = set()
     for k in sorted(numbers, key=rank):
-        if not (crossing.get(k, set()) & chosen):
+        if not (crossed.get(k, set()) & chosen):
             chosen.add(k)
     return [k for k in numbers if k in chosen]
-
-
-def _crossing(coupling: Coupling) -> dict[int, set[int]]:
-    """For each group the others that share a product with it."""
-    atoms = coupling.solution.atoms
-    owner = np.full(atoms.shape[1], -1, dtype=np.int64)
-    for k, group in enumerate(coupling.groups):
-        owner[group.atoms] = k
-    crossing: dict[int, set[int]] = defaultdict(set)
-    for row in np.flatnonzero(np.diff(atoms.indptr) > 1):
-        met = set(owner[atoms.indices[atoms.indptr[row] : atoms.indptr[row + 1]]].tolist()) - {-1}
-        for k in met:
-            crossing[k] |= met - {k}
-    return crossing
 
 
 @dataclass(frozen=True)

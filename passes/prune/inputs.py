@@ -205,4 +205,4 @@ def _axis_of(coupling: Coupling, labels: IntArray, axes: Axes) -> int | None:
 
 def _atoms(coupling: Coupling, labels: IntArray) -> set[int]:
     """What takes away indices of an axis."""
-    return set(coupling.solution.atoms[np.unique(coupling.solution.classes[labels])].indices.tolist())
+    return set(coupling.solution.meets(labels)[1].tolist())

@@ -10,31 +10,25 @@ from ...graph.coupling import Coupling, Removal
 from ...graph.model import Model
 from ..base import Context
 from .choose import Limits
+from .options import PruneOptions
 
 
 @dataclass(frozen=True)
 class Job:
-    """One request. ``source`` is the model as the user gave it, ``coupling`` that of an equal one. ``cost`` says what a removal leaves, in the target's own unit; ``whole`` is what the original has.
+    """One request. ``source`` is the model as the user gave it, ``coupling`` that of an equal one.
 
-    ``target`` names the unit; with ``channels`` every group keeps the fraction ``keep`` of its own. ``needs`` are
-    those of the criterion.
+    ``cost`` says what a removal leaves, in the target's own unit; ``whole`` is what the original has. With the target
+    ``channels`` every group keeps a fraction of its own. ``needs`` are those of the criterion.
     """
 
+    asked: PruneOptions
     source: Model
     coupling: Coupling
     numbers: Sequence[int]
     limits: Limits
-    target: str
-    keep: float
     whole: float
     cost: Callable[[Removal], float]
     context: Context
-    scope: str = "global"
-    axis: str = "width"
-    steps: int = 1
-    solver: str = "knapsack"
-    dialect: str | None = None
-    mirror: bool = True
     needs: tuple[str, ...] = ()
 
 

@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ...graph.cost import cost
-from ...graph.coupling import Coupling, Group, Removal, analyse, mask_removed, remove
+from ...graph.coupling import Group, Removal, analyse, mask_removed, remove
 from ...graph.errors import NothingChanged
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.run.latency import time_pair
 from ..base import PASSES, Context, Pass
-from ..budget.amounts import Amounts
 from ..budget.latency_target import LatencyReport, report
-from ..change import Change
+from ..change import Change, amounts
 from ..needs import check_needs
 from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
@@ -100,7 +98,8 @@ class PruneChannels(PruneOptions, Pass):
         """What goes, by the criterion, and what is made up for it in what stays."""
         name = self._criterion(context)
         criterion, repair = CRITERIA[name], REPAIRS[self.repair or CRITERIA[name].repair]
-        check_needs(f"criterion {name}", CRITERIA.entry(name).needs, context)
+        needs = CRITERIA.entry(name).needs
+        check_needs(f"criterion {name}", needs, context)
         equal, notes = criterion.ready(model)
         coupling = analyse(equal)
         numbers = eligible(coupling, include=self.include, exclude=self.exclude, exact_only=self.exact_only)
@@ -109,11 +108,15 @@ class PruneChannels(PruneOptions, Pass):
             why = "--include and --exclude leave out all that could be pruned" if left_out else frozen_summary(coupling)
             raise NothingChanged("no channel can be removed", why=why, fix=SEE_GROUPS)
         numbers = one_direction(coupling, numbers, self.axis)
-        before = Amounts.counted(cost(model), file_bytes(model))
         times = LatencyModel(coupling, seed=context.seed) if self.target == "latency" else None
-        job = self._job(model, coupling, numbers, before, file_bytes(equal), times, context)
-        planner = criterion.planner(job)
-        removal, latency = self._plan(planner.plan, job, times)
+        limits = Limits(self.min_channels, self.round_to or (times.block if times else 1))
+        whole, left = (
+            (times.full, times.after) if times else self._costs(model, RemovalCost(coupling, file_bytes(equal)))
+        )
+        planner = criterion.planner(Job(self, model, coupling, numbers, limits, whole, left, context, needs))
+        removal, latency = (
+            meet_target(planner.plan, times, self.keep) if times else (planner.plan(self.keep * whole), None)
+        )
         if not removal.removed.any():
             raise NothingChanged(
                 f"keeping {self.keep:g} of the {self.target} leaves every channel in place",
@@ -128,6 +131,11 @@ class PruneChannels(PruneOptions, Pass):
         refitted = removal.coupling is not coupling
         return Cut(name, coupling.groups, removal, refitted, notes, details, times, latency)
 
+    def _costs(self, model: Model, tally: RemovalCost) -> tuple[float, Callable[[Removal], float]]:
+        """What a model has of what is limited, and what a removal leaves of that."""
+        unit = "macs" if self.target == "channels" else self.target
+        return amounts(model).of(unit), lambda removal: tally.after(removal).of(unit)
+
     def _repaired(self, repair: Repair, removal: Removal, context: Context) -> Repaired:
         """A repair that the user named must work; the criterion's own may be impossible for this model."""
         try:
@@ -141,46 +149,6 @@ class PruneChannels(PruneOptions, Pass):
         if self.criterion is not None:
             return self.criterion
         return WITH_DATA if context.data is not None or self.dialect is not None else WITHOUT_DATA
-
-    def _job(
-        self,
-        model: Model,
-        coupling: Coupling,
-        numbers: list[int],
-        before: Amounts,
-        equal_bytes: int,
-        times: LatencyModel | None,
-        context: Context,
-    ) -> Job:
-        tally = RemovalCost(coupling, equal_bytes)
-        target = self.target
-        unit = "macs" if target == "channels" else target
-        measure: Callable[[Removal], float] = times.after if times else lambda removal: tally.after(removal).of(unit)
-        return Job(
-            source=model,
-            coupling=coupling,
-            numbers=numbers,
-            limits=Limits(self.min_channels, self.round_to or (times.block if times else 1)),
-            target=target,
-            keep=self.keep,
-            whole=times.full if times else before.of(unit),
-            cost=measure,
-            context=context,
-            scope=self.scope,
-            axis=self.axis,
-            steps=self.steps,
-            solver=self.solver,
-            dialect=self.dialect,
-            mirror=self.mirror,
-            needs=CRITERIA.entry(self._criterion(context)).needs,
-        )
-
-    def _plan(
-        self, plan: Callable[[float], Removal], job: Job, times: LatencyModel | None
-    ) -> tuple[Removal, LatencyReport | None]:
-        if times is None:
-            return plan(self.keep * job.whole), None
-        return meet_target(plan, times, self.keep)
 
 
 def _told(group: Group, removal: Removal) -> dict[str, Any]:

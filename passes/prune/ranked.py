@@ -24,7 +24,7 @@ _FILL_TRIES = 128
 
 
 class Ranked:
-    """Removes in ``job.steps`` steps of equal ratio, scoring what is left before each."""
+    """Removes in ``job.asked.steps`` steps of equal ratio, scoring what is left before each."""
 
     def __init__(self, score: Callable[[GroupWeights], Scores], job: Job) -> None:
         self.score, self.job = score, job
@@ -34,18 +34,20 @@ class Ranked:
     def plan(self, limit: float) -> Removal:
         job = self.job
         removal = Removal(job.coupling, job.coupling.nothing())
-        for step in range(1, job.steps + 1):
-            share = (job.keep if job.target == "channels" else limit / job.whole) ** (step / job.steps)
-            ranking = Ranking(job.coupling, job.numbers, self._scores(removal), job.limits, job.scope)
+        for step in range(1, job.asked.steps + 1):
+            share = (job.asked.keep if job.asked.target == "channels" else limit / job.whole) ** (
+                step / job.asked.steps
+            )
+            ranking = Ranking(job.coupling, job.numbers, self._scores(removal), job.limits, job.asked.scope)
             keep = ranking.allowed(np.ceil(ranking.sizes * share - 1e-9).astype(np.int64))
-            if job.target != "channels":
+            if job.asked.target != "channels":
                 keep = meet(ranking, job, share * job.whole)
             removal, self._last = self._rescored(ranking, keep), ranking
-            job.context.tick(step, job.steps)
+            job.context.tick(step, job.asked.steps)
         return removal
 
     def finish(self, removal: Removal) -> Choice:
-        if self.job.target == "channels" or self._last is None:
+        if self.job.asked.target == "channels" or self._last is None:
             return Choice(removal)
         return Choice(removal, check_reached(self.job, self._last, removal))
 
@@ -62,14 +64,14 @@ class Ranked:
         """Where both directions of a bundle go, choose the inner channels on what the outer left."""
         job = self.job
         groups = job.coupling.groups
-        if job.axis != "both" or all(groups[k].bundle < 0 for k in job.numbers):
+        if job.asked.axis != "both" or all(groups[k].bundle < 0 for k in job.numbers):
             return ranking.removal(keep)
         outer = keep.copy()
         inner = [i for i, k in enumerate(job.numbers) if groups[k].bundle >= 0 and groups[k].depth >= 0.5]
         outer[inner] = ranking.sizes[inner]
         scores = self._scores(ranking.removal(outer))
         first = [np.where(np.isneginf(s), -np.inf, s) for s in scores]
-        return Ranking(job.coupling, job.numbers, first, job.limits, job.scope).removal(keep)
+        return Ranking(job.coupling, job.numbers, first, job.limits, job.asked.scope).removal(keep)
 
 
 def meet(ranking: Ranking, job: Job, wanted: float) -> np.ndarray:
@@ -108,22 +110,24 @@ def _fill(ranking: Ranking, job: Job, keep: np.ndarray, wanted: float) -> np.nda
 def check_reached(job: Job, ranking: Ranking, removal: Removal) -> list[str]:
     """Notes about a target met only nearly. Raises TargetUnreachable where nothing more could have gone."""
     reached = job.cost(removal) / job.whole
-    if abs(reached - job.keep) <= NEAR or (job.target == "latency" and reached <= job.keep):
+    if abs(reached - job.asked.keep) <= NEAR or (job.asked.target == "latency" and reached <= job.asked.keep):
         return []
     lowest = job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
-    if reached > job.keep and lowest > job.keep - NEAR and reached - lowest < NEAR:
+    if reached > job.asked.keep and lowest > job.asked.keep - NEAR and reached - lowest < NEAR:
         raise unreachable(job, lowest)
-    return [f"the nearest possible to {job.target} {job.keep:g} is {reached:.3f}: channels are whole numbers"]
+    return [
+        f"the nearest possible to {job.asked.target} {job.asked.keep:g} is {reached:.3f}: channels are whole numbers"
+    ]
 
 
 def unreachable(job: Job, lowest: float) -> TargetUnreachable:
     groups = job.coupling.groups
     frozen = [g for g in groups if not g.prunable]
     return TargetUnreachable(
-        f"target {job.target}={job.keep:g} cannot be reached: {len(frozen)} of {len(groups)} groups "
+        f"target {job.asked.target}={job.asked.keep:g} cannot be reached: {len(frozen)} of {len(groups)} groups "
         f"are frozen (lowest reachable is {lowest:.2f})",
         why=frozen_summary(job.coupling),
-        fix=f"allow more (--{job.target} {np.ceil(lowest * 100) / 100:.2f}), {SEE_GROUPS}, "
+        fix=f"allow more (--{job.asked.target} {np.ceil(lowest * 100) / 100:.2f}), {SEE_GROUPS}, "
         "or try --axis both, a lower --min-channels or --round-to",
     )
 

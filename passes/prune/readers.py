@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...graph.coupling import Coupling
+from ...graph.coupling.groups import owners
 from ...graph.coupling.labels import Why
 from ...graph.coupling.node import Contraction
 from ...graph.layer import Layer
@@ -42,10 +43,10 @@ class Readers:
     @cached_property
     def _owner(self) -> tuple[Ints, Ints]:
         """Group of each atom, and its number in it."""
-        count = self.coupling.solution.atoms.shape[1]
-        owner, number = np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.int64)
-        for k, group in enumerate(self.coupling.groups):
-            owner[group.atoms], number[group.atoms] = k, np.arange(len(group.atoms))
+        owner = owners(self.coupling, self.coupling.groups)
+        number = np.zeros(len(owner), dtype=np.int64)
+        for group in self.coupling.groups:
+            number[group.atoms] = np.arange(len(group.atoms))
         return owner, number
 
     @cached_property
@@ -103,9 +104,4 @@ class Readers:
         labels = axes[axis] if axes else None
         if labels is None or isinstance(labels, Why):
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        atoms = self.coupling.solution.atoms
-        classes = self.coupling.solution.classes[labels]
-        counts = atoms.indptr[classes + 1] - atoms.indptr[classes]
-        entry = np.repeat(np.arange(len(classes)), counts)
-        within = np.arange(len(entry)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return entry, atoms.indices[np.repeat(atoms.indptr[classes], counts) + within]
+        return self.coupling.solution.meets(labels)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...graph.bits import holds_signs
 from ...graph.coupling import Coupling, Group, Removal
+from ...graph.coupling.groups import owners
 from ...graph.coupling.labels import IntArray, Why
 from ...graph.errors import IntaglioError
 from ...graph.index import index_of
@@ -112,19 +113,9 @@ class Weights:
 
     def _place(self) -> None:
         """For each group the constants' axes it stands on, with entries and atoms."""
-        atoms = self.coupling.solution.atoms
-        owner = np.full(atoms.shape[1], -1, dtype=np.int64)
-        for number, group in enumerate(self.coupling.groups):
-            owner[group.atoms] = number
+        owner = owners(self.coupling, self.coupling.groups)
         for name, axis, labels in self._labelled():
-            classes = self.coupling.solution.classes[labels]
-            counts = atoms.indptr[classes + 1] - atoms.indptr[classes]
-            if not counts.any():
-                continue
-            entries = np.repeat(np.arange(len(classes)), counts)
-            first = np.repeat(atoms.indptr[classes], counts)
-            within = np.arange(len(entries)) - np.repeat(np.cumsum(counts) - counts, counts)
-            found = atoms.indices[first + within]
+            entries, found = self.coupling.solution.meets(labels)
             for number in np.unique(owner[found]):
                 mine = owner[found] == number
                 self._stands[int(number)].append((name, axis, entries[mine], found[mine]))
@@ -146,9 +137,8 @@ class Weights:
         node, uses = self._uses[name]
         role = self._role(name, axis)
         gain = self._gain(node) if role == "out" else None
-        gain = (
-            gain[entries] if gain is not None and len(gain) == self.coupling.model.weights[name].shape[axis] else None
-        )
+        whole = self.coupling.model.weights[name].shape[axis]
+        gain = gain[entries] if gain is not None and len(gain) == whole else None
         seen = self._seen(name, axis, entries) if role == "in" else None
         return Member(name, axis, role, weight, entries, channel, len(group.atoms), node, uses, gain, seen)
 

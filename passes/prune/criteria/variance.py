@@ -56,7 +56,7 @@ class Shares:
             return np.full(group.channels, np.inf)
         share = sum((self._share(s, group.channels) for s in seats), np.zeros(group.channels))
         found = self.coupling.groups[number]
-        cost = found.params if self.job.target in ("params", "size") else found.macs
+        cost = found.params if self.job.asked.target in ("params", "size") else found.macs
         return np.asarray(share / max(cost, 1.0))
 
     @cached_property

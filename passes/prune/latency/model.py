@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import scipy
 
 from ....graph.coupling import Coupling, Removal, remove
-from ....graph.coupling.labels import IntArray
+from ....graph.coupling.labels import Axes, IntArray, Why
 from ....graph.coupling.solve import BoolArray
 from ....graph.dtypes import bits
 from ....graph.errors import IntaglioError
@@ -23,6 +23,7 @@ from ....measure.run.inputs import runnable_inputs, sizes_of
 from ....measure.run.latency import Timing, time_pair
 from ...budget.latency_target import LatencyReport, Planned, meet_latency
 from ..choose import Limits, Ranking, eligible, one_direction
+from ..removal_cost import Terms
 from ..weights import Scores
 from .shape import shape_of
 from .surface import Surface, surfaces
@@ -72,7 +73,7 @@ class LatencyModel:
         index = index_of(coupling.model)
         shapes, self._fixed = index.shapes_at(sizes_of(self.inputs, coupling.original)), index.constant
         self._surfaces = self._measure(shapes)
-        self._bytes = _Bytes(coupling, shapes, self._fixed, set(self._surfaces))
+        self._bytes = _touched(coupling, shapes, self._fixed, self._surfaces)
         self._fit(whole)
 
     def after(self, removal: Removal) -> float:
@@ -89,18 +90,10 @@ class LatencyModel:
 
     def _parts(self, goes: BoolArray) -> tuple[float, float, float]:
         """One, the fraction of bytes that is left, and the time of the measured nodes in runs of the reference."""
-        lengths, kept = self._lengths(goes)
-        heavy = sum(s.at(tuple(lengths[list(s.shape.places)].tolist())) for s in self._surfaces.values())
-        return 1.0, self._bytes.left(kept), heavy
-
-    def _lengths(self, goes: BoolArray) -> tuple[IntArray, Scores]:
-        """How many indices stay on every axis of the coupling's table, and what fraction that is."""
         table = self.coupling.axis_table
-        if not len(table.starts):
-            return np.zeros(0, dtype=np.int64), np.zeros(0)
-        whole = np.diff(np.append(table.starts, len(table.classes)))
-        left = whole - np.add.reduceat(goes[table.classes], table.starts, dtype=np.int64)
-        return left, left / whole
+        stay = np.add.reduceat(~goes[table.classes], table.starts, dtype=np.int64)
+        heavy = sum(s.at(tuple(stay[list(s.shape.places)].tolist())) for s in self._surfaces.values())
+        return 1.0, self._bytes.total(goes) if len(self._bytes.amounts) else 1.0, heavy
 
     def _fit(self, whole: WholeTimer) -> None:
         """Weigh the parts so that they add up to what real runs take, the original's exactly."""
@@ -169,31 +162,24 @@ def _weights(parts: Scores, real: Scores, empty: float) -> Scores:
     return fitted * (real[0] / float(parts[0] @ fitted))
 
 
-class _Bytes:
-    """Bytes that the nodes that are not measured touch, as a fraction of what they touch in the original."""
-
-    def __init__(self, coupling: Coupling, shapes: Shapes, fixed: frozenset[str], measured: set[int]) -> None:
-        amounts: list[float] = []
-        rows: list[list[int]] = []
-        places = coupling.axis_table.places
-        for index, node in enumerate(coupling.nodes):
-            if index in measured or fixed.issuperset(o for o in node.output if o):
-                continue
-            for share, axes in coupling.trace.shares.get(index, ()):
-                amounts.append(coupling.macs(index) * share * _BYTES_A_MAC)
-                rows.append([places[id(x)] for x in axes if id(x) in places])
-            for name in (*node.input, *node.output):
-                if name in shapes.dims:
-                    amounts.append(float(np.prod(shapes.dims[name])) * bits(shapes.dtypes.get(name, 0)) / 8)
-                    rows.append([places[id(x)] for x in coupling.axes(name) if id(x) in places])
-        width = max((len(row) for row in rows), default=0)
-        self._rows = np.array([[*row, *[-1] * (width - len(row))] for row in rows], dtype=np.int64).reshape(
-            len(rows), -1
-        )
-        self._amounts = np.array(amounts) / max(sum(amounts), 1.0)
-
-    def left(self, kept: Scores) -> float:
-        """``kept`` has the fraction of every axis that stays."""
-        if not len(self._amounts):
-            return 1.0
-        return float(np.append(kept, 1.0)[self._rows].prod(axis=1) @ self._amounts)
+def _touched(coupling: Coupling, shapes: Shapes, fixed: frozenset[str], measured: Collection[int]) -> Terms:
+    """Bytes that the nodes that are not measured touch, as fractions of what they touch in the original."""
+    terms: list[tuple[float, dict[int, IntArray]]] = []
+    places = coupling.axis_table.places
+    for index, node in enumerate(coupling.nodes):
+        if index in measured or fixed.issuperset(o for o in node.output if o):
+            continue
+        found: list[tuple[float, Axes]] = [
+            (coupling.macs(index) * share * _BYTES_A_MAC, tuple(axes))
+            for share, axes in coupling.trace.shares.get(index, ())
+        ]
+        for name in (*node.input, *node.output):
+            if name in shapes.dims:
+                size = float(np.prod(shapes.dims[name])) * bits(shapes.dtypes.get(name, 0)) / 8
+                found.append((size, coupling.axes(name)))
+        terms += [
+            (amount, {k: x for k, x in enumerate(axes) if not isinstance(x, Why) and id(x) in places})
+            for amount, axes in found
+        ]
+    whole = max(sum(amount for amount, _ in terms), 1.0)
+    return Terms(coupling.solution.classes, [(amount / whole, axes) for amount, axes in terms])

@@ -86,7 +86,7 @@ class Obspa:
     """
 
     def __init__(self, job: Job) -> None:
-        if job.steps > 1:
+        if job.asked.steps > 1:
             raise UsageError("obspa takes no --steps", why="it scores anew after every channel already")
         self.job = job
         self.readers = Readers(job.coupling)
@@ -96,20 +96,22 @@ class Obspa:
     @one_blas_thread
     def plan(self, limit: float) -> Removal:
         job, ranking = self.job, self.ranking
-        if job.target == "channels":
-            keep = ranking.allowed(np.ceil(ranking.sizes * job.keep - 1e-9).astype(np.int64))
-        elif job.scope == "group":
+        if job.asked.target == "channels":
+            keep = ranking.allowed(np.ceil(ranking.sizes * job.asked.keep - 1e-9).astype(np.int64))
+        elif job.asked.scope == "group":
             keep = meet(ranking, job, limit)
         else:
-            keep = allocate(ranking, self.curves, lambda k: job.cost(ranking.removal(k)), limit, solver=job.solver)
+            keep = allocate(
+                ranking, self.curves, lambda k: job.cost(ranking.removal(k)), limit, solver=job.asked.solver
+            )
         removal = ranking.removal(keep)
-        if job.target != "channels" and job.cost(removal) > limit + NEAR * job.whole:
+        if job.asked.target != "channels" and job.cost(removal) > limit + NEAR * job.whole:
             raise unreachable(job, job.cost(removal) / job.whole)
         return removal
 
     @one_blas_thread
     def finish(self, removal: Removal) -> Choice:
-        notes = [] if self.job.target == "channels" else check_reached(self.job, self.ranking, removal)
+        notes = [] if self.job.asked.target == "channels" else check_reached(self.job, self.ranking, removal)
         with Store(STORE_BYTES, self.job.context.folder) as store:
             batches = self._batches if self._noise else self._mirrored
             inputs = Inputs(batches, store)
@@ -120,7 +122,7 @@ class Obspa:
 
     @property
     def _noise(self) -> bool:
-        return self.job.dialect == "noise"
+        return self.job.asked.dialect == "noise"
 
     @property
     def _strength(self) -> float:
@@ -162,8 +164,8 @@ class Obspa:
     def _details(self, removal: Removal) -> dict[str, Any]:
         samples = sum(len(next(iter(b.values()))) for b in self._batches)
         mirrored = not self._noise and len(self._mirrored) > len(self._batches)
-        told = {"dialect": self.job.dialect or "id", "samples": samples, "mirrored": mirrored}
-        return {**told, "solver": self.job.solver}
+        told = {"dialect": self.job.asked.dialect or "id", "samples": samples, "mirrored": mirrored}
+        return {**told, "solver": self.job.asked.solver}
 
     @cached_property
     def _batches(self) -> Sequence[Mapping[str, Floats]]:
@@ -174,7 +176,7 @@ class Obspa:
     @property
     def _mirrored(self) -> Sequence[Mapping[str, Floats]]:
         model = self.job.coupling.model
-        return with_mirrored(self._batches, model) if self.job.mirror else self._batches
+        return with_mirrored(self._batches, model) if self.job.asked.mirror else self._batches
 
     @cached_property
     def _macs(self) -> int:
@@ -191,7 +193,7 @@ class Obspa:
             levels, samples = self._looks()
             looked = inputs.first(samples)
             effects = None
-            if job.target != "channels" and job.scope == "global":
+            if job.asked.target != "channels" and job.asked.scope == "global":
                 effects = Effects(self.model, looked, threads=1)
             found: dict[int, Curve] = {}
             chunks = list(work.groups(job.numbers))
