@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from .nodes import as_ints, attribute
+from .registry import registers
 
 LARGEST = 4096
 """Elements above which a tensor is not evaluated: shapes and index tables are small."""
@@ -22,13 +23,7 @@ Evaluator = Callable[[onnx.NodeProto, Sequence[Any]], Sequence[np.ndarray]]
 EVALUATORS: dict[str, Evaluator] = {}
 
 
-def evaluates(*ops: str) -> Callable[[Evaluator], Evaluator]:
-    def add(function: Evaluator) -> Evaluator:
-        for op in ops:
-            EVALUATORS[op] = function
-        return function
-
-    return add
+evaluates = registers(EVALUATORS)
 
 
 def evaluate(node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:

@@ -69,6 +69,12 @@ class Model:
         """Version of the default operator set; 0 for a model that uses only other domains."""
         return next((o.version for o in self.proto.opset_import if o.domain in DEFAULT_DOMAINS), 0)
 
+    def put(self, name: str, value: np.ndarray) -> str:
+        """Set a weight, which is read-only from now on; gives back its name."""
+        self.weights[name] = value = np.asarray(value)
+        value.flags.writeable = False
+        return name
+
     def copy(self) -> Model:
         """An independent copy of the structure. Weights are shared: they are read-only, a change replaces them."""
         proto = onnx.ModelProto()

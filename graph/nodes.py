@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,18 @@ def is_standard(node: onnx.NodeProto) -> bool:
 def display_name(node: onnx.NodeProto) -> str:
     """What a reader can find the node by: its name, else its first output."""
     return node.name or next((o for o in node.output if o), node.op_type)
+
+
+def rectifier_limits(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
+    """The limits between which a Relu or Clip hands on what it reads; None where they are computed."""
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    limits = [-np.inf, np.inf]
+    for side, name in enumerate(node.input[1:3]):
+        if name and name not in weights:
+            return None
+        limits[side] = float(weights[name].reshape(-1)[0]) if name else limits[side]
+    return limits[0], limits[1]
 
 
 def as_ints(value: np.ndarray | Iterable[int]) -> list[int]:

@@ -40,6 +40,19 @@ class Entry(Generic[T]):
         return self.module.partition(".")[0] == OWN
 
 
+def registers(table: dict[str, Thing]) -> Callable[..., Callable[[Thing], Thing]]:
+    """A decorator that puts what it decorates into a table of our own, under each name that it is given."""
+
+    def under(*names: str) -> Callable[[Thing], Thing]:
+        def add(thing: Thing) -> Thing:
+            table.update(dict.fromkeys(names, thing))
+            return thing
+
+        return add
+
+    return under
+
+
 class Registry(Generic[T]):
     """Names and the things they stand for; other packages join through an entry point group.
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from ....graph.nodes import attribute
+from ....graph.registry import registers
 from ....graph.traits import Trait, operators
 
 Evaluate = Callable[[np.ndarray], np.ndarray]
@@ -40,13 +41,7 @@ Rule = Callable[[onnx.NodeProto, Sequence[Operand | None]], Kind | None]
 RULES: dict[str, Rule] = {}
 
 
-def rule(*ops: str) -> Callable[[Rule], Rule]:
-    def add(function: Rule) -> Rule:
-        for op in ops:
-            RULES[op] = function
-        return function
-
-    return add
+rule = registers(RULES)
 
 
 def kind(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:

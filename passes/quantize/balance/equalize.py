@@ -22,9 +22,9 @@ import onnx
 from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.model import Model
-from ....graph.nodes import attribute, display_name, is_standard, replace_nodes
-from ...calibration.normal.moments import Floats, moments
-from ...patterns import choose_nodes
+from ....graph.nodes import attribute, display_name, rectifier_limits, replace_nodes
+from ....graph.traits import Trait, has
+from ...calibration.normal.moments import Floats, Normal, moments
 from ...rewrite.edit import Outcome
 from .paths import Graph, Pair
 
@@ -37,40 +37,35 @@ _REACH = 6.0
 """Deviations from the mean within which all values are taken to lie."""
 
 
-def equalize(model: Model, *, include: Sequence[str] = (), exclude: Sequence[str] = (), clips: bool = False) -> Outcome:
+def equalize(model: Model) -> Outcome:
     """Equalize all pairs of layers. Outputs stay equal to rounding.
 
-    A Clip from 0 to a limit that BatchNormalization says is never met becomes Relu first; with ``clips`` any such Clip,
-    which changes outputs.
-
-    Raises:
-        UsageError: a pattern matches nothing.
+    A Clip from 0 to a limit that BatchNormalization says is never met becomes Relu first.
     """
-    chosen = {n.output[0] for n, c in zip(model.graph.node, choose_nodes(model, include, exclude), strict=True) if c}
-    work, notes = _rectified(model, clips)
+    work, notes = _rectified(model)
     graph = Graph(work)
-    pairs, skipped = graph.pairs(chosen)
+    pairs, skipped = graph.pairs()
     scales = _Scales(graph, pairs)
     changed = scales.settle()
     if not changed:
         return Outcome(model, {}, skipped)
     scaled = work.copy()
     for name, value in scales.constants().items():
-        value.flags.writeable = False
-        scaled.weights[name] = value
-    return Outcome(scaled, {graph.name(pairs[k].first): told for k, told in changed.items()}, skipped, notes)
+        scaled.put(name, value)
+    return Outcome(scaled, {pairs[k].first.name: told for k, told in changed.items()}, skipped, notes)
 
 
 class _Scales:
     """The scales of all pairs, by whose logarithms everything is told: how large rows and columns are with them."""
 
     def __init__(self, graph: Graph, pairs: Sequence[Pair]) -> None:
-        self.graph, self.pairs = graph, pairs
+        self.weights, self.pairs = graph.model.weights, pairs
         self.logs = [np.zeros(int(p.channels.max()) + 1) for p in pairs]
         self._behind = {p.first.node: k for k, p in enumerate(pairs)}
         self._before = {p.second.node: k for k, p in enumerate(pairs)}
-        self._matrices: dict[str, Floats] = {}
-        self._gains: dict[str, Floats] = {}
+        self._layers = {layer.node: layer for pair in pairs for layer in (pair.first, pair.second)}
+        self._matrices = {node: layer.matrix(self.weights[layer.weight]) for node, layer in self._layers.items()}
+        self._gains = {node: self._gain(layer, graph.norm(layer)) for node, layer in self._layers.items()}
 
     def settle(self) -> dict[int, str]:
         """Find all scales. Pairs that changed, and how far apart their channels were and are."""
@@ -81,17 +76,18 @@ class _Scales:
         told = {}
         for k, pair in enumerate(self.pairs):
             if np.abs(self.logs[k]).max(initial=0.0) > _SETTLED:
-                second = self.graph.name(pair.second)
-                told[k] = f"scaled against {second}, ranges {before[k]:.3g} apart became {self._spread(pair):.3g}"
+                told[k] = (
+                    f"scaled against {pair.second.name}, ranges {before[k]:.3g} apart became {self._spread(pair):.3g}"
+                )
         return told
 
     def constants(self) -> dict[str, np.ndarray]:
         """All constants that change. Shapes and types stay."""
-        weights = self.graph.model.weights
+        weights = self.weights
         found: dict[str, np.ndarray] = {}
-        for layer in self.graph.layers:
+        for layer in self._layers.values():
             if layer.node in self._before or self._divided(layer):
-                matrix = self._matrix(layer) * np.exp(self._columns(layer) - self._rows(layer))
+                matrix = self._matrices[layer.node] * np.exp(self._columns(layer) - self._rows(layer))
                 found[layer.weight] = layer.weight_like(matrix, weights[layer.weight])
             if self._divided(layer) and layer.bias is not None:
                 value = weights[layer.bias].astype(np.float64)
@@ -126,28 +122,19 @@ class _Scales:
     def _folded(self, layer: Layer) -> Floats:
         """Sizes of a layer's weights as they are with all scales once BatchNormalization behind it is folded."""
         k = self._behind.get(layer.node)
-        rows = self._gain(layer) if k is None else self._gain(layer) * np.exp(-self.logs[k])
-        return np.abs(self._matrix(layer)) * np.exp(self._columns(layer)) * rows.reshape(layer.groups, -1, 1)
+        rows = self._gains[layer.node] * (1.0 if k is None else np.exp(-self.logs[k]))
+        return np.abs(self._matrices[layer.node]) * np.exp(self._columns(layer)) * rows.reshape(layer.groups, -1, 1)
 
-    def _gain(self, layer: Layer) -> Floats:
+    def _gain(self, layer: Layer, norm: onnx.NodeProto | None) -> Floats:
         """What the BatchNormalization behind a layer multiplies each row with. Shapes: (channels,)."""
-        if layer.node not in self._gains:
-            node, weights = self.graph.norm(layer), self.graph.model.weights
-            gain = np.ones(self._matrix(layer).shape[0] * self._matrix(layer).shape[1])
-            if node is not None:
-                scale, variance = (weights[node.input[i]].astype(np.float64) for i in (1, 4))
-                gain = np.abs(scale) / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
-            self._gains[layer.node] = gain
-        return self._gains[layer.node]
+        if norm is None:
+            return np.ones(layer.groups * layer.outputs)
+        scale, variance = (self.weights[norm.input[i]].astype(np.float64) for i in (1, 4))
+        return np.asarray(np.abs(scale) / np.sqrt(variance + attribute(norm, "epsilon", 1e-5)))
 
     def _spread(self, pair: Pair) -> float:
         """How much larger the widest channel is than the narrowest that counts, on the worse side."""
         return max(_ratio(side) for side in self._ranges(pair))
-
-    def _matrix(self, layer: Layer) -> Floats:
-        if layer.node not in self._matrices:
-            self._matrices[layer.node] = layer.matrix(self.graph.model.weights[layer.weight])
-        return self._matrices[layer.node]
 
     def _channels(self, pair: Pair) -> np.ndarray:
         """The first layer's channel that each of the second's columns reads. Shapes: (groups, columns)."""
@@ -170,34 +157,25 @@ def _ratio(ranges: Floats) -> float:
     return float(counted.max() / counted.min()) if counted.size else 1.0
 
 
-def _rectified(model: Model, clips: bool) -> tuple[Model, list[str]]:
-    """The model with Clip from 0 to a limit that is not met as Relu; with ``clips`` whether it is met or not."""
-    limits = [(n, limit) for n in model.graph.node if (limit := _limit(n, model)) is not None]
-    if not limits:
-        return model, []
-    known = moments(model)
-    notes = []
+def _rectified(model: Model) -> tuple[Model, list[str]]:
+    """The model with Clip from 0 to a limit that is not met as Relu."""
+    clips = [n for n in model.graph.node if has(n, Trait.RECTIFIES) and n.op_type != "Relu"]
+    known = moments(model) if clips else {}
     replaced = dict[str, onnx.NodeProto]()
-    for node, limit in limits:
-        x = known.get(node.input[0])
-        idle = x is not None and bool((x.mean + _REACH * np.sqrt(x.variance) <= limit).all())
-        if idle or clips:
+    for node in clips:
+        x, limits = known.get(node.input[0]), rectifier_limits(node, model.weights)
+        idle = x is not None and limits is not None and limits[0] == 0 and _highest(x) <= limits[1] < np.inf
+        if idle:
             replaced[node.output[0]] = onnx.helper.make_node("Relu", node.input[:1], node.output, node.name)
-            why = "its limit is never met, as BatchNormalization says" if idle else "outputs may change"
-            notes.append(f"Clip {display_name(node)!r} became Relu: {why}")
     if not replaced:
         return model, []
     changed = model.copy()
-    nodes = [replaced.get(n.output[0], n) if n.output else n for n in changed.graph.node]
-    replace_nodes(changed.graph, nodes)
-    for name in {i for n, _ in limits for i in n.input[1:]} - index_of(changed).uses.keys():
+    replace_nodes(changed.graph, [replaced.get(n.output[0], n) if n.output else n for n in changed.graph.node])
+    for name in {i for n in clips for i in n.input[1:]} - index_of(changed).uses.keys():
         changed.weights.pop(name, None)
-    return changed, notes
+    why = "its limit is never met, as BatchNormalization says"
+    return changed, [f"Clip {display_name(node)!r} became Relu: {why}" for node in replaced.values()]
 
 
-def _limit(node: onnx.NodeProto, model: Model) -> float | None:
-    """The upper limit of a Clip from 0, as ReLU6 is."""
-    if node.op_type != "Clip" or not is_standard(node) or len(node.input) < 3:
-        return None
-    low, high = (model.weights.get(name) for name in node.input[1:3])
-    return float(high) if low is not None and high is not None and float(low) == 0 else None
+def _highest(x: Normal) -> float:
+    return float((x.mean + _REACH * np.sqrt(x.variance)).max(initial=-np.inf))

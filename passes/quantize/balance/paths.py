@@ -6,7 +6,7 @@ another axis or repeat each of them, as Flatten does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,8 @@ from ....graph.index import index_of
 from ....graph.layer import Ints, Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
-from ....graph.nodes import as_ints, attribute, display_name, is_standard
+from ....graph.nodes import as_ints, attribute, display_name, is_standard, rectifier_limits
+from ....graph.registry import registers
 from ....graph.traits import Trait, operators
 
 
@@ -33,12 +34,6 @@ class Pair:
     norm: onnx.NodeProto | None
     path: tuple[onnx.NodeProto, ...]
     channels: Ints
-
-    @property
-    def owned(self) -> list[str]:
-        """Constants that scaling changes."""
-        first = [self.first.weight, self.first.bias] if self.norm is None else list(self.norm.input[1:3])
-        return [name for name in (*first, self.second.weight) if name]
 
 
 @dataclass(frozen=True)
@@ -79,13 +74,7 @@ PASSAGES: dict[str, Passage] = {}
 """By operator: where the channels are behind it, or why it is no passage."""
 
 
-def passes_on(*ops: str) -> Callable[[Passage], Passage]:
-    def add(rule: Passage) -> Passage:
-        for op in ops:
-            PASSAGES[op] = rule
-        return rule
-
-    return add
+passes_on = registers(PASSAGES)
 
 
 class Graph:
@@ -96,27 +85,17 @@ class Graph:
         self.dims = self.index.shapes.dims
         self._inputs = {layer.x: layer for layer in self.layers}
 
-    def name(self, layer: Layer) -> str:
-        return self.index.names[layer.node]
-
     def sole_reader(self, tensor: str) -> onnx.NodeProto | str:
         reads = self.index.reads(tensor)
         if len(reads) != 1:
             return f"{len(reads)} nodes read its channels" if reads else "nobody reads it"
         return reads[0].node or "its output is one of the model's"
 
-    def pairs(self, chosen: Collection[str]) -> tuple[list[Pair], dict[str, str]]:
-        """All pairs of layers whose nodes are chosen, by their outputs, and why other layers make none."""
-        found, skipped = [], {}
-        for layer in self.layers:
-            pair = self.pair(layer)
-            if isinstance(pair, Pair) and not {layer.node, pair.second.node} <= set(chosen):
-                pair = "it or the layer behind it is excluded"
-            if isinstance(pair, str):
-                skipped[self.name(layer)] = pair
-            else:
-                found.append(pair)
-        return found, skipped
+    def pairs(self) -> tuple[list[Pair], dict[str, str]]:
+        """All pairs of layers, and why other layers make none."""
+        told = {layer: self.pair(layer) for layer in self.layers}
+        skipped = {layer.name: pair for layer, pair in told.items() if isinstance(pair, str)}
+        return [pair for pair in told.values() if isinstance(pair, Pair)], skipped
 
     def norm(self, layer: Layer) -> onnx.NodeProto | None:
         """The BatchNormalization that alone reads a layer's output."""
@@ -163,10 +142,12 @@ class Graph:
         self, first: Layer, second: Layer, norm: onnx.NodeProto | None, path: list[onnx.NodeProto], place: Place
     ) -> Pair | str:
         if place.axis != second.x_axis % len(self.dims[second.x]):
-            return f"{second.op} {self.name(second)!r} sums over another axis"
-        pair = Pair(first, second, norm, tuple(path), place.channels)
-        shared = [name for name in pair.owned if self.index.uses[name] > 1]
-        return f"other nodes use the constant {shared[0]!r} too" if shared else pair
+            return f"{second.op} {second.name!r} sums over another axis"
+        scaled = [first.weight, first.bias] if norm is None else norm.input[1:3]
+        shared = [name for name in (*scaled, second.weight) if name and self.index.uses[name] > 1]
+        if shared:
+            return f"other nodes use the constant {shared[0]!r} too"
+        return Pair(first, second, norm, tuple(path), place.channels)
 
 
 def _is_constant(node: onnx.NodeProto, model: Model) -> bool:
@@ -186,8 +167,8 @@ def _prelu(s: Step) -> Place | str:
 @passes_on("Clip")
 def _clip(s: Step) -> Place | str:
     """A rectifier written as Clip."""
-    low, high = s.constant(1, "min"), s.constant(2, "max")
-    if low is not None and float(low) == 0 and (high is None or float(high) > 1e30):
+    limits = rectifier_limits(s.node, s.model.weights)
+    if limits is not None and limits[0] == 0 and limits[1] > 1e30:
         return s.place
     return "it has an upper limit, which scaled channels would need one of their own for"
 

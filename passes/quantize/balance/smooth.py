@@ -18,119 +18,73 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from ....graph.errors import UsageError
 from ....graph.layer import Layer
 from ....graph.model import Model
-from ....graph.nodes import attribute, is_standard
+from ....graph.nodes import attribute
 from ....graph.traits import Trait, operator, operators
 from ....measure.data.source import DataSource
 from ...calibration.normal.moments import Floats
 from ...calibration.runner import collect
 from ...calibration.statistics import Range
-from ...patterns import choose_nodes
-from ...rewrite.edit import Edit, Outcome
+from ...rewrite.edit import Outcome
 from .paths import KEEP_FACTORS, Graph
 
 _LEAST = 1e-5
 """No channel is divided by less, as in the authors' code."""
 
 
-def smooth(
-    model: Model,
-    data: DataSource,
-    *,
-    alpha: float = 0.5,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    insert: bool = False,
-) -> Outcome:
-    """Smooth the inputs of all layers. Outputs stay equal to rounding.
-
-    ``insert`` puts a Mul before layers whose input nothing can be folded into; it costs time.
-
-    Raises:
-        UsageError: a pattern matches nothing, or alpha is not from 0 to 1.
-    """
-    if not 0 <= alpha <= 1:
-        raise UsageError(
-            f"alpha is {alpha}", fix="choose a number from 0 (all in the activations) to 1 (all in the weights)"
-        )
-    chosen = {n.output[0] for n, c in zip(model.graph.node, choose_nodes(model, include, exclude), strict=True) if c}
+def smooth(model: Model, data: DataSource, *, alpha: float = 0.5) -> Outcome:
+    """Smooth the inputs of all layers. Outputs stay equal to rounding."""
     job = _Job(Graph(model), alpha)
-    sites, skipped = _sites(job, chosen, insert)
-    ranges = {site.tensor: Range(site.axis) for site in sites}
+    sites, skipped = _sites(job)
     if not sites:
         return Outcome(model, {}, skipped)
+    axes = {tensor: job.axis(readers[0]) for tensor, readers in sites.items()}
+    ranges = {tensor: Range(axis) for tensor, axis in axes.items()}
     collect(model, data, {tensor: [r] for tensor, r in ranges.items()})
     done: dict[str, str] = {}
-    inserted: dict[str, tuple[_Site, Floats]] = {}
-    for site in sites:
-        seen = ranges[site.tensor]
-        peaks = np.maximum(np.abs(seen.minimum), np.abs(seen.maximum))
-        scale = job.scale(site, peaks)
+    for tensor, readers in sites.items():
+        peaks = np.maximum(np.abs(ranges[tensor].minimum), np.abs(ranges[tensor].maximum))
+        scale = job.scale(readers, peaks)
         if np.allclose(scale, 1):
-            skipped.update(dict.fromkeys(map(job.graph.name, site.readers), "its channels are even already"))
+            skipped.update((layer.name, "its channels are even already") for layer in readers)
             continue
-        if job.graph.index.uses[site.tensor] > len(site.readers) or job.obstacle(site.tensor, site.axis):
-            inserted[site.tensor] = site, scale
-        else:
-            job.divide(site.tensor, site.axis, scale)
-        for layer in site.readers:
+        job.divide(tensor, axes[tensor], scale)
+        for layer in readers:
             job.multiply(layer, scale)
-            done[job.graph.name(layer)] = (
-                f"largest channel {_ratio(peaks):.3g} times the median, now {_ratio(peaks / scale):.3g}"
-            )
-    return Outcome(_written(job, inserted) if done else model, done, skipped)
+            done[layer.name] = f"largest channel {_ratio(peaks):.3g} times the median, now {_ratio(peaks / scale):.3g}"
+    changed = model.copy()
+    for name, value in job.changed.items():
+        changed.put(name, value.astype(model.weights[name].dtype))
+    return Outcome(changed if done else model, done, skipped)
 
 
-@dataclass(frozen=True)
-class _Site:
-    """A tensor and all layers that read it; channels are counted by ``axis``, from the front."""
+def _sites(job: _Job) -> tuple[dict[str, list[Layer]], dict[str, str]]:
+    """Tensors to smooth in graph order with all layers that read them, and why layers cannot have theirs smoothed."""
+    sites: dict[str, list[Layer]] = defaultdict(list)
+    for layer in job.graph.layers:
+        sites[layer.x].append(layer)
+    told = {tensor: _obstacle(job, tensor, readers) for tensor, readers in sites.items()}
+    skipped = {layer.name: why for tensor, why in told.items() if why is not None for layer in sites[tensor]}
+    return {tensor: readers for tensor, readers in sites.items() if told[tensor] is None}, skipped
 
-    tensor: str
-    axis: int
-    readers: tuple[Layer, ...]
 
-
-def _sites(job: _Job, chosen: set[str], insert: bool) -> tuple[list[_Site], dict[str, str]]:
-    """Tensors to smooth in graph order, and why layers cannot have theirs smoothed."""
+def _obstacle(job: _Job, tensor: str, readers: Sequence[Layer]) -> str | None:
     graph = job.graph
-    by_tensor: dict[str, list[Layer]] = defaultdict(list)
-    for layer in graph.layers:
-        by_tensor[layer.x].append(layer)
-    sites, skipped = [], {}
-    for tensor, layers in by_tensor.items():
-        told = _obstacle(job, tensor, layers, chosen, insert)
-        if told is None:
-            axis = layers[0].x_axis % len(graph.dims[tensor])
-            sites.append(_Site(tensor, axis, tuple(layers)))
-        else:
-            skipped.update(dict.fromkeys(map(graph.name, layers), told))
-    return sites, skipped
-
-
-def _obstacle(job: _Job, tensor: str, layers: Sequence[Layer], chosen: set[str], insert: bool) -> str | None:
-    graph = job.graph
-    if any(layer.node not in chosen for layer in layers):
-        return "it is excluded, or a layer that reads the same tensor"
     if tensor not in graph.dims:
         return f"the shape of its input {tensor!r} is unknown"
-    axes = {layer.x_axis % len(graph.dims[tensor]) for layer in layers}
-    if len(axes) > 1:
+    if len({job.axis(layer) for layer in readers}) > 1:
         return f"layers that read {tensor!r} do not agree which axis counts channels"
-    if any(graph.index.uses[layer.weight] > 1 for layer in layers):
+    if any(graph.index.uses[layer.weight] > 1 for layer in readers):
         return "other nodes use its weights too"
-    if insert:
-        return None
-    if graph.index.uses[tensor] > len(layers):
+    if graph.index.uses[tensor] > len(readers):
         return f"more than layers read its input {tensor!r}"
-    (axis,) = axes
-    told = job.obstacle(tensor, axis)
+    axis = job.axis(readers[0])
+    told = _Job(graph, job.alpha).divide(tensor, axis, np.ones(graph.dims[tensor][axis]))  # found by trying
     return None if told is None else f"its input cannot be scaled: {told}"
 
 
@@ -145,10 +99,14 @@ class _Job:
         found = self.changed.get(name)
         return self.graph.model.weights[name].astype(np.float64) if found is None else found
 
-    def scale(self, site: _Site, peaks: Floats) -> Floats:
+    def axis(self, reader: Layer) -> int:
+        """What counts the channels that a layer reads, from the front."""
+        return reader.x_axis % len(self.graph.dims[reader.x])
+
+    def scale(self, readers: Sequence[Layer], peaks: Floats) -> Floats:
         """What each channel is divided by. Shapes: (channels,)."""
         weights = np.zeros_like(peaks)
-        for layer in site.readers:
+        for layer in readers:
             columns = layer.column_channels
             np.maximum.at(weights, columns, np.abs(layer.matrix(self.value(layer.weight))).max(axis=1))
         alive = (peaks > 0) & (weights > 0)
@@ -161,10 +119,6 @@ class _Job:
         columns = scale[layer.column_channels]
         matrix = layer.matrix(self.value(layer.weight)) * columns[:, None, :]
         self.changed[layer.weight] = layer.weight_like(matrix, self.value(layer.weight))
-
-    def obstacle(self, tensor: str, axis: int) -> str | None:
-        """Why a tensor cannot be divided, found by trying."""
-        return _Job(self.graph, self.alpha).divide(tensor, axis, np.ones(self.graph.dims[tensor][axis]))
 
     def divide(self, tensor: str, axis: int, scale: Floats) -> str | None:
         """Divide a tensor in what makes it. Why not, if it cannot be; then something may be divided already."""
@@ -195,8 +149,6 @@ class _Job:
 
     def divide_constant(self, name: str, axis: int, rank: int, scale: Floats) -> str | None:
         """Divide a constant that is broadcast against a tensor of some rank."""
-        if name not in self.graph.model.weights:
-            return f"{name!r} is computed"
         if self.graph.index.uses[name] > 1:
             return f"other nodes use the constant {name!r} too"
         value = self.value(name)
@@ -270,29 +222,6 @@ _DIVISIONS: dict[str, Division] = {
     for op in operators(Trait.NORMALIZES) | operators(Trait.PER_CHANNEL)
 }
 _DIVISIONS |= {"Mul": _product, "Add": _sum, **dict.fromkeys(KEEP_FACTORS, _rectifier)}
-
-
-def _written(job: _Job, inserted: dict[str, tuple[_Site, Floats]]) -> Model:
-    edit = Edit(job.graph.model)
-    for name, value in job.changed.items():
-        fresh = value.astype(job.graph.model.weights[name].dtype)
-        fresh.flags.writeable = False
-        edit.model.weights[name] = fresh
-    readers = {layer.node: tensor for tensor, (site, _) in inserted.items() for layer in site.readers}
-    smoothed: dict[str, str] = {}
-    for node in edit.model.graph.node:
-        tensor = readers.get(node.output[0]) if is_standard(node) and node.output else None
-        if tensor is not None:
-            if tensor not in smoothed:
-                site, scale = inserted[tensor]
-                rank = len(job.graph.dims[tensor])
-                shape = (-1, *[1] * (rank - site.axis - 1))
-                kind = job.graph.model.weights[site.readers[0].weight].dtype
-                factor = edit.constant(f"{tensor}_factors", (1 / scale.reshape(shape)).astype(kind))
-                smoothed[tensor] = edit.add("Mul", [tensor, factor], edit.tensor(f"{tensor}_smooth"))
-            node.input[0] = smoothed[tensor]
-        edit.keep(node)
-    return edit.finish()
 
 
 def _ratio(peaks: Floats) -> float:

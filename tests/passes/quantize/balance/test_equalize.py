@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.graph.errors import UsageError
 from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
@@ -194,16 +193,13 @@ def six(limit: float, shift: float) -> Model:
     return parsed("float[N, 4, 8, 8] x", "float[N, 3, 6, 6] out", weights, nodes, **arrays)
 
 
-def test_a_limit_that_is_never_met_goes_and_others_only_on_demand() -> None:
+def test_a_limit_that_is_never_met_goes() -> None:
     idle = equalize(six(6, 1))
     assert "never met" in idle.notes[0]
     assert idle.changed
     same(six(6, 1), idle.model)
     met = equalize(six(6, 4))
     assert "upper limit" in met.skipped["a"]
-    forced = equalize(six(6, 4), clips=True)
-    assert "may change" in forced.notes[0]
-    assert "Clip" not in {n.op_type for n in forced.model.graph.node}
 
 
 def test_high_biases_move_on_and_outputs_hardly_change() -> None:
@@ -235,16 +231,6 @@ def test_high_biases_stay_where_the_layer_behind_cannot_take_them(second: str, r
     done = absorb_high_biases(model)
     assert not done.changed
     assert reason in done.skipped["a"]
-
-
-def test_patterns_choose_pairs() -> None:
-    model = bundled()
-    every = equalize(model)
-    name = next(iter(every.done))
-    assert name not in equalize(model, exclude=[name]).done
-    assert "excluded" in equalize(model, exclude=[name]).skipped[name]
-    with pytest.raises(UsageError, match="matches no group, node"):
-        equalize(model, include=["nothing"])
 
 
 def test_a_real_network_stays_as_it_was(shared_data: Path) -> None:
