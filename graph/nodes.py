@@ -45,6 +45,16 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
             yield from a.graphs
 
 
+def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of all tensors that the graph and the bodies in it make, hold or read."""
+    yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
+    yield from (s.values.name for s in graph.sparse_initializer)
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+        for body in subgraphs(node):
+            yield from tensor_names(body)
+
+
 def captured_names(node: onnx.NodeProto) -> set[str]:
     """Names of outer tensors that the node's subgraphs read."""
     names: set[str] = set()

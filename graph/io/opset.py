@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
+from itertools import count
 
 import onnx
 from onnx import helper, numpy_helper, version_converter
@@ -10,7 +11,7 @@ from onnx import helper, numpy_helper, version_converter
 from ..bits import DOMAIN
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import attribute, display_name, is_standard, set_attribute, subgraphs
+from ..nodes import attribute, display_name, is_standard, set_attribute, subgraphs, tensor_names
 from ..traits import DEFAULT_DOMAINS, operator
 from .canonicalize import canonicalize
 from .check import check_graph
@@ -22,6 +23,8 @@ OLDEST = 13
 _OPERAND_BYTES = 4096
 # Resize before operator set 11, and Upsample: a corner-aligned grid without a half-pixel shift.
 _RESIZE_CHANGED = 11
+# How names start that the converter makes up, each once in a graph but again in its bodies; those in a file step aside.
+_MADE_UP, _ASIDE = "_v_", "aside/"
 
 
 def raise_opset(model: Model, version: int) -> Model:
@@ -37,7 +40,7 @@ def raise_opset(model: Model, version: int) -> Model:
     if obstacle:
         raise BadModel(what, why=obstacle)
     try:
-        converted = version_converter.convert_version(structure(model), version)
+        converted = _converted(model, version)
         onnx.shape_inference.infer_shapes(converted, check_type=True)
     except Exception as error:  # both raise whatever their C++ code throws
         raise BadModel(what, why=" ".join(str(error).split())[:300]) from error
@@ -50,6 +53,18 @@ def raise_opset(model: Model, version: int) -> Model:
     canonicalize(raised)
     raised.notes = notes  # what the converter added and tidying took away again is nobody's concern
     return raised
+
+
+def _converted(model: Model, version: int) -> onnx.ModelProto:
+    """What the converter makes of the model; the names that it added start with the version, each used once."""
+    before = structure(model)
+    _rename(before.graph, lambda name: _ASIDE + name if name.startswith(_MADE_UP) else name)
+    names = set(tensor_names(before.graph))
+    converted = version_converter.convert_version(before, version)
+    numbers = (n for n in map(f"opset{version}_{{}}".format, count()) if n not in names)
+    _rename_new(converted.graph, names, numbers, {})
+    _rename(converted.graph, lambda name: name.removeprefix(_ASIDE) if name.startswith(_ASIDE + _MADE_UP) else name)
+    return converted
 
 
 def structure(model: Model) -> onnx.ModelProto:
@@ -77,7 +92,6 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
     raised = model.copy()
     graph = raised.graph
     details = {n.output[0]: n for n in model.graph.node if n.output}
-    _rename_new(converted, model.graph, f"opset{version}_")
     del graph.node[:]
     graph.node.extend(converted.node)
     for node in graph.node:
@@ -107,19 +121,26 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
     return raised
 
 
-def _rename_new(graph: onnx.GraphProto, original: onnx.GraphProto, start: str) -> None:
-    """Name the tensors that the converter added by ``start``: its own names would clash in a second conversion."""
-    old = {name for n in _all_nodes(original) for name in (*n.input, *n.output)}
-    fresh: dict[str, str] = {}
-    for node in _all_nodes(graph):
-        for name in node.output:
-            if name and name not in old:
-                fresh[name] = f"{start}{len(fresh)}"
-    for node in _all_nodes(graph):
+def _rename(graph: onnx.GraphProto, change: Callable[[str], str]) -> None:
+    """Change the names of all tensors, in bodies too."""
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = change(value.name)
+    for node in graph.node:
         for names in (node.input, node.output):
-            for position, name in enumerate(names):
-                if name in fresh:
-                    names[position] = fresh[name]
+            names[:] = [change(name) if name else "" for name in names]
+        for body in subgraphs(node):
+            _rename(body, change)
+
+
+def _rename_new(graph: onnx.GraphProto, old: Set[str], numbers: Iterator[str], around: Mapping[str, str]) -> None:
+    """Give the tensors that are not ``old`` new names; ``around`` has those of the graphs that this one lies in."""
+    made = [name for node in graph.node for name in node.output if name and name not in old]
+    fresh = {**around, **dict(zip(made, numbers, strict=False))}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [fresh.get(name, name) for name in names]
+        for body in subgraphs(node):
+            _rename_new(body, old, numbers, fresh)
 
 
 def _obstacles(model: Model, version: int) -> Iterator[str]:

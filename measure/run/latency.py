@@ -16,7 +16,7 @@ from ...graph.model import Model
 from .inputs import runnable_inputs
 from .rounds import time_rounds
 from .running import Tick
-from .session import open_session, run
+from .session import fed, open_session, run
 
 WARM_UP_RUNS = 5
 LEAST_RUNS = 20
@@ -84,7 +84,7 @@ def time_sessions(
     the order round, so that no session always runs in the wake of the same other. ``threads`` is what the sessions
     were opened with; it is recorded.
     """
-    feeds = [dict(i) for i in inputs]
+    feeds = [fed(session, i) for session, i in zip(sessions, inputs, strict=True)]
     for session, feed in zip(sessions, feeds, strict=True):
         for _ in range(WARM_UP_RUNS):
             run(session, feed)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .session import fed
+
 _WARM_UP = 2
 _QUICK_S = 1e-3
 """A run shorter than this suffers from what ran before it, so it runs twice and the second time counts."""
@@ -29,10 +31,10 @@ def time_rounds(
     With one thread that thread's processor time counts, which other programs do not lengthen. Shapes: (rounds,
     sessions). Units: seconds.
     """
-    fed = [dict(feed) for feed in feeds]
+    inputs = [fed(session, feed) for session, feed in zip(sessions, feeds, strict=True)]
     clock = _clock(threads)
     for _ in range(_WARM_UP):
-        warm = [_seconds(session, feed, clock) for session, feed in zip(sessions, fed, strict=True)]
+        warm = [_seconds(session, feed, clock) for session, feed in zip(sessions, inputs, strict=True)]
     quick = [t < _QUICK_S for t in warm]
     cost = sum(t * (1 + again) for t, again in zip(warm, quick, strict=True))
     count = int(np.clip(budget_s * len(sessions) / max(cost, 1e-9), *rounds))
@@ -40,8 +42,8 @@ def time_rounds(
     for r in range(count):
         for i in range(len(sessions)) if r % 2 else reversed(range(len(sessions))):
             if quick[i]:
-                sessions[i].run(None, fed[i])
-            times[r, i] = _seconds(sessions[i], fed[i], clock)
+                sessions[i].run(None, inputs[i])
+            times[r, i] = _seconds(sessions[i], inputs[i], clock)
     return times
 
 

@@ -21,6 +21,11 @@ from .native import holds_bits
 
 _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
+_FLOATS: dict[str, np.dtype] = {
+    "tensor(float16)": np.dtype("f2"),
+    "tensor(float)": np.dtype("f4"),
+    "tensor(double)": np.dtype("f8"),
+}
 
 
 def open_session(
@@ -61,6 +66,17 @@ def open_session(
         return _start(str(path), options, name)
 
 
+def fed(session: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs, floats in the types that the session takes: a model's ends may be narrower than another's."""
+    kinds = {port.name: _FLOATS.get(port.type) for port in session.get_inputs()}
+    return {name: _as(kinds.get(name), value) for name, value in inputs.items()}
+
+
+def _as(kind: np.dtype | None, value: np.ndarray) -> np.ndarray:
+    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return value.astype(kind, copy=False) if kind is not None and floats else value
+
+
 def run(session: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> dict[str, Any]:
     """Run once. Values are arrays, or lists where an output is a sequence.
 
@@ -69,7 +85,7 @@ def run(session: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] |
     """
     names = list(outputs) if outputs is not None else [o.name for o in session.get_outputs()]
     try:
-        values = session.run(names, dict(inputs))
+        values = session.run(names, fed(session, inputs))
     except Exception as error:
         raise _run_error(error, inputs) from error
     return dict(zip(names, values, strict=True))

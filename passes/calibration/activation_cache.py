@@ -13,9 +13,12 @@ from zlib import crc32
 import numpy as np
 import onnx
 
+from ...graph.errors import BadModel
+from ...graph.index import index_of
 from ...graph.layer import Floats, Ints
 from ...graph.model import Model
 from ...graph.nodes import reads
+from ...graph.traits import Trait, has
 from ...measure.run.session import open_session, run
 
 Batch = dict[str, Floats]
@@ -195,9 +198,24 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
     if isinstance(available, Mapping):
         types.known.update(available)
     proto.graph.input.extend(types[name] for name in sources)
+    if any(has(node, Trait.BODIES) for node in nodes):
+        _give_ranks(proto.graph, model)
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
     proto.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
-    return Model(proto, {n: w for n, w in model.weights.items() if n in read}), sources
+    kept = read.union(targets)
+    return Model(proto, {n: w for n, w in model.weights.items() if n in kept}), sources
+
+
+def _give_ranks(graph: onnx.GraphProto, model: Model) -> None:
+    """A Scan runs only if ranks in its body can be inferred."""
+    try:
+        dims = index_of(model).shapes.dims
+    except BadModel:
+        return
+    for value in graph.input:
+        if value.name in dims:
+            free = [onnx.TensorShapeProto.Dimension() for _ in dims[value.name]]
+            value.type.tensor_type.shape.CopyFrom(onnx.TensorShapeProto(dim=free))
 
 
 def find_sources(model: Model, targets: Iterable[str], available: Iterable[str]) -> set[str]:

@@ -188,6 +188,6 @@ _NODES: dict[str, Callable[[Site, Scheme, Factors, Named, Names], Iterator[onnx.
 
 def _stage(site: Site, number: int, count: int, names: Names, op: str = "") -> onnx.NodeProto:
     """A node without operands; the last one makes what the layer made."""
-    node = onnx.NodeProto(op_type=op or site.op, name=f"{site.name}/{number}")
+    node = onnx.NodeProto(op_type=op or site.op, name=names.fresh(f"{site.name}/{number}"))
     node.output.append(site.node if number == count - 1 else names.fresh(f"{site.node}_{number}"))
     return node

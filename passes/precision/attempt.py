@@ -27,10 +27,12 @@ def attempt_within_limit(
     done: str = "quantized",
     advice: str = "",
     rounded: bool = True,
+    optimize: bool = True,
 ) -> tuple[Result, Change]:
     """What ``make`` gives, with no more layers spared than ``max_drop`` (points of accuracy) asks for.
 
-    ``rounded`` says whether activations may be rounded, too: then they may be what to mend.
+    ``rounded`` says whether activations may be rounded, too: then they may be what to mend. Without ``optimize`` the
+    result is run as it stands: what ONNX Runtime makes of a model for another runtime says nothing of that one.
 
     Raises:
         UsageError: ``max_drop`` without a way to evaluate.
@@ -44,8 +46,8 @@ def attempt_within_limit(
     if not result.changed:
         raise _nothing(result, done)
     if verify:
-        check(model, result.model, data, done)
-    noise = _noise(result, data)
+        check(model, result.model, data, done, optimize)
+    noise = _noise(result, data, optimize)
     spared: list[str] = []
     if max_drop is not None and evaluate is not None:
         order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
@@ -55,13 +57,13 @@ def attempt_within_limit(
                 f"accuracy stays within {max_drop:g} points only with nothing {done}",
                 fix=f"allow a larger --max-drop, or {advice}",
             )
-        noise = _noise(result, data)
+        noise = _noise(result, data, optimize)
         if verify and spared:
-            check(model, result.model, data, done)
+            check(model, result.model, data, done, optimize)
     details = {
         "nodes": dict(result.done),
         "skipped": dict(result.skipped),
-        "sqnr_db": outputs_noise(model, result.model, data) if data is not None and verify else {},
+        "sqnr_db": outputs_noise(model, result.model, data, optimize) if data is not None and verify else {},
         "worst": [one.as_dict() for one in find_worst(result.layers, noise, rounded=rounded)],
         "spared": spared,
         **result.details,
@@ -70,11 +72,11 @@ def attempt_within_limit(
     return result, Change(model, result.model, layers, details=details, notes=list(result.notes))
 
 
-def _noise(result: Result, data: DataSource | None) -> dict[str, float]:
+def _noise(result: Result, data: DataSource | None, optimize: bool) -> dict[str, float]:
     if data is None:
         return {}
     names = [n for one in result.layers for n in (one.tensor, one.reads)]
-    return measure(result.reference, result.model, names, data)
+    return measure(result.reference, result.model, names, data, optimize)
 
 
 def _nothing(result: Result, done: str) -> NothingChanged:
@@ -86,13 +88,13 @@ def _nothing(result: Result, done: str) -> NothingChanged:
     )
 
 
-def check(original: Model, result: Model, data: DataSource | None, done: str) -> None:
+def check(original: Model, result: Model, data: DataSource | None, done: str, optimize: bool = True) -> None:
     """The result must run, and must give finite numbers where the original does. Raises ProofFailed."""
     batch = next(iter(data.batches(4)), None) if data is not None else None
     feed = batch.inputs if batch is not None else runnable_inputs(original)
     exact = run(open_session(original), feed)
     try:
-        near = run(open_session(result), feed)
+        near = run(open_session(result, optimize=optimize), feed)
     except BadModel as error:
         raise ProofFailed(
             f"ONNX Runtime does not run the {done} model, while it runs the original",

@@ -46,7 +46,9 @@ class Noise:
         return float(np.clip(10 * np.log10(max(self.signal, 1e-300) / self.noise), -EXACT, EXACT))
 
 
-def measure(original: Model, result: Model, names: Sequence[str], data: DataSource) -> dict[str, float]:
+def measure(
+    original: Model, result: Model, names: Sequence[str], data: DataSource, optimize: bool = True
+) -> dict[str, float]:
     """Signal-to-noise ratios of tensors that both models make. Units: decibels. Tensors of other shapes are left out."""
     first = next(data.batches(1), None)
     made = index_of(original).place.keys() & index_of(result).place.keys()
@@ -58,7 +60,7 @@ def measure(original: Model, result: Model, names: Sequence[str], data: DataSour
     inputs = [p.name for p in input_specs(original)]
     for sweep in plan(run_bytes(original, names, first.inputs), _BUDGET_BYTES // 2, data.batch_size(SAMPLES)):
         pair = [part(m, sweep.names, inputs) for m in (original, result)]
-        sessions = [(open_session(m), sources) for m, sources in pair]
+        sessions = [(open_session(m, optimize=optimize), sources) for m, sources in pair]
         seen = 0
         for batch in data.batches(sweep.batch):
             values = [run(s, {n: batch.inputs[n] for n in sources}, sweep.names) for s, sources in sessions]
@@ -73,9 +75,9 @@ def measure(original: Model, result: Model, names: Sequence[str], data: DataSour
     return {name: one.decibels for name, one in found.items() if name not in unlike}
 
 
-def outputs_noise(original: Model, result: Model, data: DataSource) -> dict[str, float]:
+def outputs_noise(original: Model, result: Model, data: DataSource, optimize: bool = True) -> dict[str, float]:
     """The same of the float outputs, both models as they run. Units: decibels."""
-    sessions = [open_session(m) for m in (original, result)]
+    sessions = [open_session(m, optimize=optimize) for m in (original, result)]
     found: dict[str, Noise] = {}
     seen = 0
     for batch in data.batches(SAMPLES):

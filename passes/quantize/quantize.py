@@ -54,6 +54,7 @@ class Quantize(QuantizeOptions, Pass):
             max_drop=self.max_drop,
             verify=self.verify,
             advice="choose a --scheme with more bits",
+            optimize=job.target.contrib,
         )
         used = kernels_used(change.model) if self.verify else Used()
         details = {**change.details, "runtime": used.as_dict(), "accelerated": result.accelerated}

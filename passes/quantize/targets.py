@@ -14,7 +14,7 @@ from ..precision.grid import WEIGHTS8, Grid
 class Target:
     """``symmetric`` activations have the zero point 0. Without ``integer_bias`` biases stay float.
 
-    ``contrib`` allows operators of ONNX Runtime's own domain where they are faster.
+    ``contrib`` allows operators of ONNX Runtime's own domain where they are faster; without it another runtime is meant.
     """
 
     about: str

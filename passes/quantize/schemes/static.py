@@ -204,7 +204,7 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], f
         now, x = here[node], found.affines[one.layer.x]
         quantized = one.quantized
         offset = one.layer.offset(changed)
-        if job.target.integer_bias and offset is not None:
+        if offset is not None:  # float biases too: runtimes round them themselves
             wanted = one.layer.matrix(model.weights[one.layer.weight])
             quantized = roomy(quantized, wanted, offset, float(x.scale))
         quantized = replace(quantized, zero=np.zeros_like(quantized.scale))  # some integer kernels want it
