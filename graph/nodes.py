@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from .traits import DEFAULT_DOMAINS, Trait, operators
+from .traits import DEFAULT_DOMAINS, Trait, operator, operators
 
 _WITH_BODIES = operators(Trait.BODIES)
 
@@ -83,16 +83,13 @@ def display_name(node: onnx.NodeProto) -> str:
     return node.name or next((o for o in node.output if o), node.op_type)
 
 
-def rectifier_limits(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
-    """The limits between which a Relu or Clip hands on what it reads; None where they are computed."""
-    if node.op_type == "Relu":
-        return 0.0, np.inf
-    limits = [-np.inf, np.inf]
-    for side, name in enumerate(node.input[1:3]):
-        if name and name not in weights:
-            return None
-        limits[side] = float(weights[name].reshape(-1)[0]) if name else limits[side]
-    return limits[0], limits[1]
+def saturation(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
+    """The limits beyond which all numbers come out alike, as of Relu and Clip; None without such, or computed ones."""
+    limits, names = operator(node).saturation, node.input[1:]
+    if limits is None or any(name and name not in weights for name in names):
+        return None
+    operands = [float(weights[name].reshape(-1)[0]) if name else None for name in names]
+    return limits(*operands, **{a.name: attribute(node, a.name) for a in node.attribute})
 
 
 def as_ints(value: np.ndarray | Iterable[int]) -> list[int]:

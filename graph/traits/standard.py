@@ -33,6 +33,14 @@ def _recurrent(gates: int, extra: Trait = NONE) -> Operator:
     return Operator(Trait.RECURRENT | extra, channels=-1, weights=(1, 2), bias=3, gates=gates, roles=roles)
 
 
+def _clip(low: float | None = None, high: float | None = None) -> tuple[float, float]:
+    return -inf if low is None else low, inf if high is None else high
+
+
+def _hard_sigmoid(alpha: float = 0.2, beta: float = 0.5) -> tuple[float, float] | None:
+    return (-beta / alpha, (1 - beta) / alpha) if alpha > 0 else None
+
+
 STANDARD: Mapping[str, Operator] = {
     "Abs": Operator(UNARY | Trait.HOMOGENEOUS, bounds=POSITIVE),
     "Acos": Operator(UNARY | Trait.FALLING, bounds=(0.0, pi)),
@@ -50,7 +58,7 @@ STANDARD: Mapping[str, Operator] = {
     "CausalConvWithState ConvTranspose": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=2),
     "Ceil Floor Round": Operator(UNARY | ORDERED),
     "CenterCropPad": Operator(Trait.FILLS | Trait.HOMOGENEOUS | ORDERED, roles={1: Role.SHAPE}),
-    "Clip": Operator(UNARY | ORDERED | Trait.RECTIFIES),
+    "Clip": Operator(UNARY | ORDERED | Trait.RECTIFIES, saturation=_clip),
     "Col2Im": Operator(Trait.HOMOGENEOUS | Trait.RISING),
     "Compress": Operator(MOVE),
     "Concat": Operator(INTEGER_MOVE, data=None),
@@ -69,7 +77,7 @@ STANDARD: Mapping[str, Operator] = {
     "Dropout": Operator(CARRIED),
     "DynamicQuantizeLinear": Operator(Trait.QUANTIZES),
     "Einsum": Operator(Trait.MULTIPLIES, data=None, weights=(1, 0)),
-    "Elu Reciprocal Shrink Swish Tan ThresholdedRelu": Operator(UNARY),
+    "Elu Reciprocal Shrink Swish Tan": Operator(UNARY),
     "Equal Greater GreaterOrEqual Less LessOrEqual Pow": Operator(BROADCAST, data=None),
     "Erf Softsign Tanh": Operator(UNARY | Trait.RISING, bounds=(-1.0, 1.0)),
     "Expand Reshape": Operator(INTEGER_MOVE, roles={1: Role.SHAPE}),
@@ -84,8 +92,8 @@ STANDARD: Mapping[str, Operator] = {
     "GlobalMaxPool": Operator(Trait.POOLS | SELECT, channels=1),
     "GridSample": Operator(Trait.HOMOGENEOUS, channels=1),
     "GroupNormalization": Operator(Trait.NORMALIZES | Trait.SAME_SHAPE, channels=1),  # since 21: before, one a group
-    "HardSigmoid": Operator(UNARY, bounds=(0.0, 1.0)),
-    "HardSwish": Operator(UNARY, bounds=(-0.375, inf)),
+    "HardSigmoid": Operator(UNARY, bounds=(0.0, 1.0), saturation=_hard_sigmoid),
+    "HardSwish": Operator(UNARY, bounds=(-0.375, inf), saturation=lambda: (-3.0, inf)),
     "Hardmax": Operator(Trait.SAME_SHAPE, bounds=(0.0, 1.0), changed=13),
     "Identity": Operator(UNARY | MOVE | CARRIED),
     "If Loop SequenceMap ai.onnx.preview:FlexAttention": Operator(Trait.BODIES),
@@ -129,7 +137,9 @@ STANDARD: Mapping[str, Operator] = {
     "ReduceProd": Operator(Trait.REDUCES | Trait.POLYNOMIAL, roles=AXES),
     "ReduceSum": Operator(Trait.REDUCES | Trait.POLYNOMIAL | Trait.SUMS | Trait.HOMOGENEOUS | Trait.RISING, roles=AXES),
     "ReduceSumSquare": Operator(Trait.REDUCES | Trait.POLYNOMIAL | Trait.SUMS, bounds=POSITIVE, roles=AXES),
-    "Relu": Operator(UNARY | Trait.HOMOGENEOUS | ORDERED | Trait.RECTIFIES, bounds=POSITIVE),
+    "Relu": Operator(
+        UNARY | Trait.HOMOGENEOUS | ORDERED | Trait.RECTIFIES, bounds=POSITIVE, saturation=lambda: POSITIVE
+    ),
     "Resize": Operator(
         Trait.SAMPLES | Trait.HOMOGENEOUS | Trait.SHIFTS | Trait.INTEGER_KERNEL,
         roles=dict.fromkeys((1, 2, 3), Role.EXTENTS),
@@ -155,6 +165,7 @@ STANDARD: Mapping[str, Operator] = {
     "Sum": Operator(BROADCAST | Trait.POLYNOMIAL | Trait.HOMOGENEOUS | ORDERED, data=None),
     "SwiGLU": Operator(BROADCAST | Trait.SAME_SHAPE, data=None),  # of equal shapes, which need no stretching
     "TensorScatter": Operator(MOVE | Trait.SAME_SHAPE, data=(0, 1)),
+    "ThresholdedRelu": Operator(UNARY, saturation=lambda alpha=1.0: (alpha, inf)),
     "TopK": Operator(SELECT, roles={1: Role.COUNTS}),
     "Trilu": Operator(Trait.FILLS | Trait.HOMOGENEOUS | ORDERED | Trait.SAME_SHAPE),
     "Upsample": Operator(Trait.SAMPLES | Trait.HOMOGENEOUS | Trait.SHIFTS, roles={1: Role.EXTENTS}),

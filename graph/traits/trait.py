@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, Flag, auto, unique
 
@@ -128,8 +128,9 @@ class Operator:
 
     ``data`` are the operands that ``Trait`` speaks of, None for all. ``channels`` is the axis of operand 0 that channels
     stand on. ``weights`` are the operands where float weights stand, the usual place first, and ``bias`` is the operand
-    with one number for each output channel. ``bounds`` are those of the first output. ``gates`` is how many blocks the
-    weights of a recurrent layer have.
+    with one number for each output channel. ``bounds`` are those of the first output. ``saturation`` gives, of the
+    operands behind the first and the attributes, the limits up to which, and from which on, all numbers come out alike.
+    ``gates`` is how many blocks the weights of a recurrent layer have.
 
     ``codes`` are the operands that hold integers in place of floats, ``scales`` those that only say how integers are
     scaled; ``code_bits`` is how many bits a number has, unless the node says so, where a byte holds several. ``roles``
@@ -143,6 +144,7 @@ class Operator:
     weights: tuple[int, ...] = ()
     bias: int | None = None
     bounds: tuple[float, float] | None = None
+    saturation: Callable[..., tuple[float, float] | None] | None = None
     gates: int = 0
     codes: tuple[int, ...] = ()
     scales: tuple[int, ...] = ()

@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from ...graph.coupling.prepare import prepare
 from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
-from ...graph.nodes import attribute, is_standard, reads
+from ...graph.nodes import is_standard, reads, saturation
 from ...graph.shapes import Shapes
 
 Bounds = tuple[float, float]
-ACTIVATION_BOUNDS: dict[str, Callable[[onnx.NodeProto, Model], Bounds | None]] = {}
-"""Values up to the lower limit, and from the upper one on, come out as if they were the limit."""
-
-
-def bounded_by(op: str) -> Callable[[Callable[[onnx.NodeProto, Model], Bounds | None]], None]:
-    def add(limits: Callable[[onnx.NodeProto, Model], Bounds | None]) -> None:
-        ACTIVATION_BOUNDS[op] = limits
-
-    return add
-
-
-@bounded_by("Relu")
-def _relu(node: onnx.NodeProto, model: Model) -> Bounds:
-    return 0.0, np.inf
-
-
-@bounded_by("HardSwish")
-def _hard_swish(node: onnx.NodeProto, model: Model) -> Bounds:
-    return -3.0, np.inf
-
-
-@bounded_by("HardSigmoid")
-def _hard_sigmoid(node: onnx.NodeProto, model: Model) -> Bounds | None:
-    slope, shift = float(attribute(node, "alpha", 0.2)), float(attribute(node, "beta", 0.5))
-    return (-shift / slope, (1 - shift) / slope) if slope > 0 else None
-
-
-@bounded_by("ThresholdedRelu")
-def _thresholded(node: onnx.NodeProto, model: Model) -> Bounds:
-    return float(attribute(node, "alpha", 1.0)), np.inf
-
-
-@bounded_by("Clip")
-def _clip(node: onnx.NodeProto, model: Model) -> Bounds | None:
-    limits = []
-    for i, otherwise in ((1, -np.inf), (2, np.inf)):
-        name = node.input[i] if len(node.input) > i else ""
-        if name and name not in model.weights:
-            return None
-        limits.append(float(model.weights[name].reshape(-1)[0]) if name else otherwise)
-    return limits[0], limits[1]
-
-
-def _limits(node: onnx.NodeProto, model: Model) -> Bounds | None:
-    found = ACTIVATION_BOUNDS.get(node.op_type) if is_standard(node) else None
-    return found(node, model) if found is not None else None
 
 
 @dataclass(frozen=True)
@@ -113,7 +65,9 @@ class ReconstructionTargets:
         return one in dims and dims[one] == dims.get(two)
 
     def _bounds(self, tensor: str) -> Bounds | None:
-        limits = [None if r.node is None else _limits(r.node, self._model) for r in self._index.reads(tensor)]
+        limits = [
+            None if r.node is None else saturation(r.node, self._model.weights) for r in self._index.reads(tensor)
+        ]
         if not limits or any(c is None for c in limits):
             return None
         low, high = min(c[0] for c in limits if c), max(c[1] for c in limits if c)

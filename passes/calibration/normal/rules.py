@@ -11,7 +11,7 @@ import onnx
 import scipy
 
 from ....graph.coupling.rules.elementwise import BROADCAST, UNARY
-from ....graph.nodes import as_ints
+from ....graph.nodes import as_ints, saturation
 from ....graph.traits import Trait, has, operators
 from .moments import (
     GRID,
@@ -91,8 +91,9 @@ def _closed_form(s: Step) -> tuple[Floats, Floats] | None:
     x = s.operands[0]
     if x is None or x.origin != s.node.input[0] or not has(s.node, Trait.RECTIFIES):
         return None
-    low, high = (0.0, None) if s.node.op_type == "Relu" else (s.setting(1, "min"), s.setting(2, "max"))
-    return clipped(x.mean, x.variance, -np.inf if low is None else float(low), np.inf if high is None else float(high))
+    weights = {name: c for name, c in zip(s.node.input, s.constants, strict=True) if c is not None}
+    limits = saturation(s.node, weights)
+    return clipped(x.mean, x.variance, *limits) if limits is not None else None
 
 
 def _on_grid(s: Step, i: int, rank: int) -> Floats | None:

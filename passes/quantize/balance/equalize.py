@@ -22,7 +22,7 @@ import onnx
 from ....graph.index import index_of
 from ....graph.layer import Layer
 from ....graph.model import Model
-from ....graph.nodes import attribute, display_name, rectifier_limits, replace_nodes
+from ....graph.nodes import attribute, display_name, replace_nodes, saturation
 from ....graph.traits import Trait, has
 from ...calibration.normal.moments import Floats, Normal, moments
 from ...rewrite.edit import Outcome
@@ -163,7 +163,7 @@ def _rectified(model: Model) -> tuple[Model, list[str]]:
     known = moments(model) if clips else {}
     replaced = dict[str, onnx.NodeProto]()
     for node in clips:
-        x, limits = known.get(node.input[0]), rectifier_limits(node, model.weights)
+        x, limits = known.get(node.input[0]), saturation(node, model.weights)
         idle = x is not None and limits is not None and limits[0] == 0 and _highest(x) <= limits[1] < np.inf
         if idle:
             replaced[node.output[0]] = onnx.helper.make_node("Relu", node.input[:1], node.output, node.name)

@@ -17,7 +17,7 @@ from ....graph.index import index_of
 from ....graph.layer import Ints, Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
-from ....graph.nodes import as_ints, attribute, display_name, is_standard, rectifier_limits
+from ....graph.nodes import as_ints, attribute, display_name, is_standard, saturation
 from ....graph.registry import registers
 from ....graph.traits import Trait, operators
 
@@ -167,7 +167,7 @@ def _prelu(s: Step) -> Place | str:
 @passes_on("Clip")
 def _clip(s: Step) -> Place | str:
     """A rectifier written as Clip."""
-    limits = rectifier_limits(s.node, s.model.weights)
+    limits = saturation(s.node, s.model.weights)
     if limits is not None and limits[0] == 0 and limits[1] > 1e30:
         return s.place
     return "it has an upper limit, which scaled channels would need one of their own for"

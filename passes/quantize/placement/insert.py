@@ -14,7 +14,7 @@ from onnx import helper
 
 from ....graph.index import index_of
 from ....graph.model import Model
-from ....graph.nodes import reads, replace_nodes, set_attribute
+from ....graph.nodes import reads, replace_nodes, saturation, set_attribute
 from ....graph.traits import Trait, has
 from ...precision.grid import CARRIERS, Affine, Grid, affine
 from ...simplify import Names
@@ -33,18 +33,10 @@ def insert(model: Model, placement: Placement, found: Mapping[str, Affine], grid
 def is_needless(node: onnx.NodeProto, model: Model, found: Affine) -> bool:
     """Whether rounding and saturation give the same without the rectifier before them."""
     grid, (lowest, highest) = found.grid, found.range
-    low, high = (0.0, np.inf) if node.op_type == "Relu" else _limits(node, model)
+    low, high = saturation(node, model.weights) or (-np.inf, np.inf)
     same_low = low <= lowest or found.integers(np.array(low)) == grid.low
     same_high = high >= highest or found.integers(np.array(high)) == grid.high
     return bool(same_low and same_high)
-
-
-def _limits(node: onnx.NodeProto, model: Model) -> tuple[float, float]:
-    limits = [-np.inf, np.inf]
-    for side, name in enumerate(node.input[1:3]):
-        if name:
-            limits[side] = float(model.weights[name].reshape(-1)[0])
-    return limits[0], limits[1]
 
 
 class _Insertion:
@@ -128,7 +120,7 @@ class _Insertion:
         if found.grid.low > limits.min + 1 or found.grid.high < limits.max:
             ends = [self.names.fresh(f"{name}/{end}") for end in ("lowest", "highest")]
             for end, value in zip(ends, (found.grid.low, found.grid.high), strict=True):
-                self._weight(end, np.array(value, carrier))
+                self.model.put(end, np.array(value, carrier))
             clipped = self.names.fresh(f"{name}/clipped")
             nodes.append(helper.make_node("Clip", [integers, *ends], [clipped], self.names.fresh(f"{name}/Clip")))
             self.integers[name] = clipped
@@ -142,14 +134,9 @@ class _Insertion:
         """Names of a tensor's scale and zero point, as constants of the model."""
         found = self.found[name]
         scale, zero = self.names.fresh(f"{name}/scale"), self.names.fresh(f"{name}/zero")
-        self._weight(scale, found.scale)
-        self._weight(zero, found.zero.astype(CARRIERS[max(8, found.grid.stored_bits), found.grid.signed]))
+        self.model.put(scale, found.scale)
+        self.model.put(zero, found.zero.astype(CARRIERS[max(8, found.grid.stored_bits), found.grid.signed]))
         return scale, zero
-
-    def _weight(self, name: str, value: np.ndarray) -> None:
-        value = np.asarray(value)
-        value.flags.writeable = False
-        self.model.weights[name] = value
 
 
 def insert_dequantize(
@@ -166,10 +153,7 @@ def insert_dequantize(
     stem = node.input[place]
     stored = []
     for part, value in (("q", integers), ("scale", scale), ("zero", zero)):
-        name = names.fresh(f"{stem}/{part}")
-        model.weights[name] = np.array(value)  # a copy: numpy makes scalars of arrays without axes
-        model.weights[name].flags.writeable = False
-        stored.append(name)
+        stored.append(model.put(names.fresh(f"{stem}/{part}"), np.array(value)))  # a copy, as arrays may be shared
     node.input[place] = names.fresh(f"{stem}/dq")
     made = helper.make_node("DequantizeLinear", stored, [node.input[place]], names.fresh(f"{stem}/Dequantize"))
     if axis is not None:

@@ -15,7 +15,9 @@ from intaglio.graph.index import index_of
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
-from intaglio.passes.calibration.targets import ACTIVATION_BOUNDS, ReconstructionTarget, ReconstructionTargets
+from intaglio.graph.nodes import saturation
+from intaglio.graph.traits import OPERATORS
+from intaglio.passes.calibration.targets import ReconstructionTarget, ReconstructionTargets
 from tests.passes.parsed import parsed, run_plainly
 
 INFINITY = float("inf")
@@ -188,16 +190,17 @@ EXAMPLES: dict[str, list[Callable[[], tuple[dict[str, Any], list[float]]]]] = {
     "Clip": [lambda: ({}, [-0.5, 2.0]), lambda: ({}, [1.0, 6.0]), lambda: ({}, [-3.0])],
 }
 """Attributes and further operands to try each operator with."""
+SATURATING = sorted(op for op, row in OPERATORS.items() if row.saturation)
 
 
-@pytest.mark.parametrize("op", sorted(ACTIVATION_BOUNDS))
+@pytest.mark.parametrize("op", SATURATING)
 def test_values_beyond_the_limits_come_out_as_the_limit_does(op: str) -> None:
     assert op in EXAMPLES, "give it an example"
     for example in EXAMPLES[op]:
         attributes, operands = example()
         model = alone(op, attributes, operands)
         (node,) = model.graph.node
-        limits = ACTIVATION_BOUNDS[op](node, model)
+        limits = saturation(node, model.weights)
         assert limits is not None
         for limit, side in zip(limits, (-1.0, 1.0), strict=True):
             if np.isfinite(limit):
@@ -207,13 +210,13 @@ def test_values_beyond_the_limits_come_out_as_the_limit_does(op: str) -> None:
         assert any(np.isfinite(limits))
 
 
-@pytest.mark.parametrize("op", sorted(ACTIVATION_BOUNDS))
+@pytest.mark.parametrize("op", SATURATING)
 def test_limits_are_as_tight_as_they_can_be(op: str) -> None:
     """Just inside of them a value does make a difference."""
     for example in EXAMPLES[op]:
         model = alone(op, *example())
         (node,) = model.graph.node
-        limits = ACTIVATION_BOUNDS[op](node, model)
+        limits = saturation(node, model.weights)
         assert limits is not None
         for limit, side in zip(limits, (-1.0, 1.0), strict=True):
             if np.isfinite(limit):
@@ -225,7 +228,7 @@ def test_limits_are_as_tight_as_they_can_be(op: str) -> None:
 @pytest.mark.parametrize(("op", "attributes"), [("HardSigmoid", {"alpha": 0.0}), ("HardSigmoid", {"alpha": -0.2})])
 def test_curves_that_do_not_rise_have_no_limits(op: str, attributes: dict[str, float]) -> None:
     model = alone(op, attributes, [])
-    assert ACTIVATION_BOUNDS[op](model.graph.node[0], model) is None
+    assert saturation(model.graph.node[0], model.weights) is None
 
 
 def alone(op: str, attributes: dict[str, Any], operands: list[float]) -> Model:
