@@ -17,7 +17,7 @@ from .errors import BadModel
 from .index import index_of
 from .macs import Dims, formula
 from .model import Model
-from .nodes import attribute, captured_names, display_name, is_standard, reads, subgraphs
+from .nodes import all_nodes, attribute, captured_names, display_name, is_standard, reads, refill, subgraphs
 from .shapes import Shapes
 from .traits import Trait, has, operator
 
@@ -224,12 +224,9 @@ def _is_small_integer(weight: np.ndarray) -> bool:
 
 def _inner_params(model: Model) -> Iterator[int]:
     """Parameters that lie in subgraphs and functions."""
-    bodies = [body for node in model.graph.node for body in subgraphs(node)]
-    while bodies:
-        body = bodies.pop()
+    for body in (body for node in all_nodes(model.graph.node) for body in subgraphs(node)):
         yield from (prod(t.dims) for t in body.initializer if is_float(t.data_type))
         yield from _constant_params(body.node)
-        bodies += [inner for node in body.node for inner in subgraphs(node)]
     for function in model.proto.functions:
         if function.domain != DOMAIN:
             yield from _constant_params(function.node)
@@ -324,9 +321,7 @@ def _called(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Model:
     for name, weight in weights.items():
         graph.input.append(helper.make_tensor_value_info(name, shapes.dtypes[name], weight.shape))
     inlined = inliner.inline_local_functions(_around(model, graph))
-    keep = [i for i in inlined.graph.input if i.name not in weights]
-    del inlined.graph.input[:]
-    inlined.graph.input.extend(keep)
+    refill(inlined.graph.input, [i for i in inlined.graph.input if i.name not in weights])
     return Model(inlined, weights)
 
 

@@ -8,6 +8,7 @@ from math import prod
 import onnx
 
 from .nodes import attribute, is_standard
+from .traits import operator
 
 Dims = tuple[int, ...]
 # Shapes of the inputs and outputs by position; an input that is left out has the empty shape.
@@ -33,20 +34,10 @@ def formula(node: onnx.NodeProto) -> Formula | None:
     return FORMULAS.get(node.op_type if is_standard(node) else f"{node.domain}:{node.op_type}")
 
 
-@counts("Conv", "DeformConv", "com.microsoft:FusedConv")
+@counts("Conv", "ConvInteger", "DeformConv", "QLinearConv", "com.microsoft:FusedConv")
 def conv(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     """Each output element sums over one filter. Shapes: weight (O, I/group, ...)."""
-    return prod(y[0]) * prod(x[1][1:])
-
-
-@counts("ConvInteger")
-def conv_integer(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
-    return prod(y[0]) * prod(x[1][1:])
-
-
-@counts("QLinearConv")
-def qlinear_conv(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
-    return prod(y[0]) * prod(x[3][1:])
+    return prod(y[0]) * prod(x[operator(node).weight][1:])
 
 
 @counts("ConvTranspose")
@@ -55,31 +46,16 @@ def conv_transpose(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -
     return prod(x[0]) * prod(x[1][1:])
 
 
-@counts("MatMul", "MatMulInteger", "QLinearMatMul", "com.microsoft:MatMulIntegerToFloat")
+@counts("MatMul", "MatMulInteger", "QLinearMatMul", "com.microsoft:MatMulIntegerToFloat", "com.microsoft:FusedMatMul")
+@counts("Gemm", "com.microsoft:QGemm", "com.microsoft:FusedGemm", "intaglio:MatMul1Bit", "intaglio:MatMul1BitInt8")
 def matmul(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
-    """Weights on either side or none; leading axes broadcast."""
-    return prod(y[0]) * x[0][-1]
-
-
-@counts("com.microsoft:FusedMatMul")
-def fused_matmul(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Weights on either side or none; leading axes broadcast. Planes of bits that stand for weights are one weight each."""
     return prod(y[0]) * x[0][-2 if attribute(node, "transA", 0) else -1]
 
 
 @counts("com.microsoft:MatMulNBits")
 def matmul_nbits(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     return prod(y[0]) * int(attribute(node, "K"))
-
-
-@counts("intaglio:MatMul1Bit", "intaglio:MatMul1BitInt8")
-def matmul_one_bit(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
-    """The weights are bits, the other factor is not. Planes of weights are one weight each."""
-    return prod(y[0]) * x[0][-1]
-
-
-@counts("Gemm", "com.microsoft:QGemm", "com.microsoft:FusedGemm")
-def gemm(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
-    return prod(y[0]) * x[0][0 if attribute(node, "transA", 0) else 1]
 
 
 @counts("LSTM", "GRU", "RNN")
@@ -102,7 +78,7 @@ def attention(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int
 @counts("Einsum")
 def einsum(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     """Operands are multiplied from left to right; axes that nobody needs any more are summed on the way."""
-    terms, output = _labels(str(attribute(node, "equation")), [len(dims) for dims in x])
+    terms, output = parse_equation(str(attribute(node, "equation")), [len(dims) for dims in x])
     sizes: dict[str, int] = {}
     for term, dims in zip(terms, x, strict=True):
         for label, size in zip(term, dims, strict=True):
@@ -116,14 +92,19 @@ def einsum(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     return total
 
 
-def _labels(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """Axis labels of each operand and of the output; the axes of an ellipsis get digits, counted from the right."""
+def parse_equation(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """Letters of every operand and of the output; axes under an ellipsis get capital Greek letters of their own."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
+    hidden = max(
+        (rank - len(t.replace("...", "")) for t, rank in zip(terms, ranks, strict=True) if "..." in t), default=0
+    )
+    ellipsis = "".join(chr(0x391 + i) for i in range(hidden))
+    spelled = []
+    for term, rank in zip(terms, ranks, strict=True):
+        width = rank - len(term.replace("...", ""))
+        spelled.append(term.replace("...", ellipsis[len(ellipsis) - width :] if width else ""))
     if not arrow:
-        named = sorted({label for label in left if label.isalpha()})
-        right = ("..." if "..." in left else "") + "".join(label for label in named if left.count(label) == 1)
-    widths = [rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)]
-    dots = "0123456789"[: max(widths)]
-    spelled = [term.replace("...", dots[len(dots) - width :]) for term, width in zip(terms, widths, strict=True)]
-    return spelled, right.replace("...", dots)
+        letters = "".join(spelled)
+        right = "..." + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in ellipsis))
+    return spelled, right.replace("...", ellipsis)

@@ -55,6 +55,14 @@ def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
             yield from tensor_names(body)
 
 
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes, and those of the graphs that they hold."""
+    for node in nodes:
+        yield node
+        for body in subgraphs(node):
+            yield from all_nodes(body.node)
+
+
 def captured_names(node: onnx.NodeProto) -> set[str]:
     """Names of outer tensors that the node's subgraphs read."""
     names: set[str] = set()
@@ -94,6 +102,13 @@ def saturation(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> tuple
 
 def as_ints(value: np.ndarray | Iterable[int]) -> list[int]:
     return [int(v) for v in np.asarray(value).reshape(-1)]
+
+
+def refill(field: Any, members: Iterable[Any]) -> None:
+    """Make these the members of a repeated field; some of them may be its own."""
+    kept = list(members)
+    del field[:]
+    field.extend(kept)
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:

@@ -12,7 +12,7 @@ from .bits import DOMAIN, BitOperator, bit_operator, output_shape
 from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .model import Model
-from .nodes import display_name, is_standard, replace_nodes, subgraphs
+from .nodes import display_name, is_standard, refill, replace_nodes, subgraphs
 from .traits import Trait, has, has_any
 
 _LONG = 1 << 12
@@ -122,13 +122,9 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
     proto.CopyFrom(model.proto)
     graph = proto.graph
     # Inference follows the definitions of operators on bits at great length and to no result.
-    functions = [f for f in proto.functions if f.domain != DOMAIN]
-    del proto.functions[:]
-    proto.functions.extend(functions)
+    refill(proto.functions, [f for f in proto.functions if f.domain != DOMAIN])
     custom = {o for n in graph.node if _needs_hint(n) for o in n.output}
-    hints = [v for v in graph.value_info if v.name in custom]
-    del graph.value_info[:]
-    graph.value_info.extend(hints)
+    refill(graph.value_info, [v for v in graph.value_info if v.name in custom])
     for value in graph.value_info:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:

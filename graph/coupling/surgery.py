@@ -14,7 +14,7 @@ from ..errors import IntaglioError
 from ..index import index_of
 from ..io.collector import paused_collector
 from ..model import Model
-from ..nodes import attribute, reads, replace_nodes, set_attribute
+from ..nodes import attribute, reads, refill, replace_nodes, set_attribute
 from ..traits import operator_key
 from .labels import IntArray, Why
 from .node import RULES, Node
@@ -318,8 +318,5 @@ def _update_shapes(model: Model, removal: Removal) -> None:
         if value.name in removal.shrinking and value.type.tensor_type.HasField("shape"):
             for axis, mask in removal.tensor(value.name).items():
                 value.type.tensor_type.shape.dim[axis].dim_value = int(mask.sum())
-        fresh = onnx.ValueInfoProto()
-        fresh.CopyFrom(value)
-        keep.append(fresh)
-    del graph.value_info[:]
-    graph.value_info.extend(keep)
+        keep.append(value)
+    refill(graph.value_info, keep)

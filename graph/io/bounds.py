@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import onnx
 
 from ..errors import BadModel
-from ..nodes import subgraphs
+from ..nodes import all_nodes
 from .schemas import MOST_AXES, MOST_NUMBERS
 
 _DAMAGED = "the file is damaged; copy or export it again"
@@ -116,14 +116,6 @@ def _measure(
         size += 1 + (_measure(inner, functions, sizes, (*callers, key)) if inner in functions else 0)
     sizes[key] = size
     return size
-
-
-def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Nodes, and those of the graphs that they hold."""
-    for node in nodes:
-        yield node
-        for body in subgraphs(node):
-            yield from all_nodes(body.node)
 
 
 def _key(holder: onnx.NodeProto | onnx.FunctionProto, name: str) -> _Key:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
 
 import numpy as np
 import onnx
@@ -12,7 +11,7 @@ from onnx import AttributeProto, TensorProto
 from ..evaluate import LARGEST, evaluate
 from ..index import index_of
 from ..model import Model
-from ..nodes import attribute, is_standard
+from ..nodes import attribute, is_standard, refill
 from ..traits import Trait, has
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
@@ -49,10 +48,14 @@ def canonicalize(model: Model) -> None:
         else:
             keep.append(node)
     if done:
-        _rebuild(model.graph, keep, renamed)
+        graph = model.graph
+        for notes in graph.quantization_annotation:
+            notes.tensor_name = renamed.get(notes.tensor_name, notes.tensor_name)
+        refill(graph.node, keep)
         after = index_of(model)
         unused = [n for n in model.weights if not after.uses[n] and (before[n] or n in made)]
-        _drop_values(model.graph, there - after.place.keys())
+        gone = there - after.place.keys()
+        refill(graph.value_info, [v for v in graph.value_info if v.name not in gone])
         for name in unused:
             del model.weights[name]
         model.notes += _notes(done)
@@ -118,19 +121,6 @@ def _fold(node: onnx.NodeProto, model: Model) -> list[np.ndarray] | None:
     if values is None or len(values) != len(node.output) or any(v.dtype not in _INTEGERS for v in values):
         return None
     return [v.copy() for v in values]
-
-
-def _rebuild(graph: onnx.GraphProto, keep: list[onnx.NodeProto], renamed: dict[str, str]) -> None:
-    for notes in graph.quantization_annotation:
-        notes.tensor_name = renamed.get(notes.tensor_name, notes.tensor_name)
-    del graph.node[:]
-    graph.node.extend(keep)
-
-
-def _drop_values(graph: onnx.GraphProto, gone: Set[str]) -> None:
-    values = [v for v in graph.value_info if v.name not in gone]
-    del graph.value_info[:]
-    graph.value_info.extend(values)
 
 
 def _notes(done: Counter[str]) -> list[str]:

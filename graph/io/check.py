@@ -9,9 +9,9 @@ import onnx
 
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import display_name, is_standard, subgraphs
+from ..nodes import all_nodes, display_name, is_standard, subgraphs
 from ..traits import DEFAULT_DOMAINS
-from .bounds import all_nodes, check_functions, check_model_texts, check_texts, check_values
+from .bounds import check_functions, check_model_texts, check_texts, check_values
 from .schemas import check_constants, check_fields, check_node, key_of
 
 _CONVERT = "convert it to ONNX first"

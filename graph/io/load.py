@@ -15,7 +15,8 @@ from onnx import TensorProto
 from ..dtypes import is_packed, stored_bytes
 from ..errors import BadModel, IntaglioError
 from ..model import Model, Source
-from .bounds import all_nodes, check_dims
+from ..nodes import all_nodes, refill
+from .bounds import check_dims, check_texts
 from .canonicalize import canonicalize
 from .check import check_graph, check_versions, check_weights, looks_like
 from .external import ExternalData, map_file
@@ -134,8 +135,7 @@ def _array(tensor: TensorProto, span: Span | None, content: memoryview, external
     check_dims(tensor.name, tensor.dims)
     if tensor.data_type == TensorProto.STRING and not tensor.string_data and (span or tensor.HasField("raw_data")):
         raise BadModel(what, why="strings are not stored as raw data", fix="the file is damaged; export it again")
-    if isinstance(tensor.name, bytes):
-        raise BadModel(f"the name of tensor {tensor.name!r} is no text", fix="the file is damaged; export it again")
+    check_texts("tensor", (tensor.name,))
     count = math.prod(tensor.dims)
     length = stored_bytes(count, tensor.data_type)
     if tensor.data_location == TensorProto.EXTERNAL:
@@ -222,7 +222,6 @@ def _drop_weight_inputs(model: Model) -> None:
     keep = [i for i in graph.input if i.name not in model.weights]
     dropped = len(graph.input) - len(keep)
     if dropped:
-        del graph.input[:]
-        graph.input.extend(keep)
+        refill(graph.input, keep)
         model.proto.ir_version = max(model.proto.ir_version, 4)  # older ones want every initializer to be an input
         model.notes.append(f"{dropped} graph inputs that have an initializer are weights, no longer inputs")

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper, version_converter
 from ..bits import DOMAIN
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import attribute, display_name, is_standard, set_attribute, subgraphs, tensor_names
+from ..nodes import all_nodes, attribute, display_name, is_standard, refill, set_attribute, subgraphs, tensor_names
 from ..traits import DEFAULT_DOMAINS, operator
 from .canonicalize import canonicalize
 from .check import check_graph
@@ -92,15 +92,14 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
     raised = model.copy()
     graph = raised.graph
     details = {n.output[0]: n for n in model.graph.node if n.output}
-    del graph.node[:]
-    graph.node.extend(converted.node)
+    refill(graph.node, converted.node)
     for node in graph.node:
         old = details.get(node.output[0]) if node.output else None
         if old is not None and old.op_type == node.op_type:
             node.metadata_props.extend(old.metadata_props)
             node.overload = old.overload
     if model.opset < _RESIZE_CHANGED <= version:
-        for node in _all_nodes(graph):
+        for node in all_nodes(graph.node):
             if node.op_type == "Resize" and is_standard(node):
                 set_attribute(node, "coordinate_transformation_mode", "asymmetric")
                 set_attribute(node, "nearest_mode", "floor")
@@ -145,7 +144,7 @@ def _rename_new(graph: onnx.GraphProto, old: Set[str], numbers: Iterator[str], a
 
 def _obstacles(model: Model, version: int) -> Iterator[str]:
     """Nodes that the converter would change the meaning of, and why."""
-    for node in _all_nodes(model.graph):
+    for node in all_nodes(model.graph.node):
         if not is_standard(node):
             continue
         if model.opset < operator(node).changed <= version:
@@ -155,10 +154,3 @@ def _obstacles(model: Model, version: int) -> Iterator[str]:
             nearest = attribute(node, "mode", "nearest") == "nearest"
             if nearest and (scales is None or (scales < 1).any()):
                 yield f"Resize {display_name(node)!r} may shrink, with a rounding that newer ones do not have"
-
-
-def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for body in subgraphs(node):
-            yield from _all_nodes(body)

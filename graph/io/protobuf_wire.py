@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MODEL_GRAPH = 7
+MODEL_GRAPH, MODEL_OPSETS = 7, 8
 GRAPH_INITIALIZER = 5
 TENSOR_FLOAT_DATA, TENSOR_RAW_DATA, TENSOR_DOUBLE_DATA = 4, 9, 10
 # Packed floats and doubles are stored exactly like raw data, so they can be mapped too.
@@ -59,7 +59,7 @@ def strip_weights(data: memoryview, smallest: int = 1024) -> tuple[bytes, dict[i
     spans: dict[int, Span] = {}
     pieces: list[bytes] = []
     count = 0
-    for field, wire, head, start, stop in _fields(data, 0, len(data)):
+    for field, wire, head, start, stop in fields(data, 0, len(data)):
         if field != MODEL_GRAPH or wire != BYTES:
             pieces.append(bytes(data[head:stop]))
             continue
@@ -74,7 +74,7 @@ def _strip_graph(
     """A serialized graph without its large weights, and the number of initializers seen so far."""
     pieces: list[bytes] = []
     kept_from = start  # runs of fields that stay are copied in one piece
-    for field, wire, head, first, last in _fields(data, start, stop):
+    for field, wire, head, first, last in fields(data, start, stop):
         if field != GRAPH_INITIALIZER or wire != BYTES:
             continue
         if last - first >= smallest:
@@ -92,7 +92,7 @@ def _strip_tensor(data: memoryview, start: int, stop: int, smallest: int) -> tup
     """A serialized tensor without its values, and where they are; no span where they are in many small pieces."""
     pieces: list[bytes] = []
     span: Span | None = None
-    for field, wire, head, first, last in _fields(data, start, stop):
+    for field, wire, head, first, last in fields(data, start, stop):
         if field in TENSOR_VALUES and wire == BYTES:
             if span is not None or last - first < smallest:
                 return b"", None
@@ -102,7 +102,7 @@ def _strip_tensor(data: memoryview, start: int, stop: int, smallest: int) -> tup
     return b"".join(pieces), span
 
 
-def _fields(data: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+def fields(data: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (field number, wire type, start of the tag, start of the content, end) of each field in a message."""
     while at < end:
         head = at

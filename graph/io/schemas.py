@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -35,67 +34,27 @@ _ALONG = {"strides": 1, "dilations": 1, "pads": 2, "output_padding": 1}
 """Attributes with so many numbers for each axis that a kernel slides along."""
 _TYPED = {"to", "dtype"}
 """Attributes that name an element type."""
-_FIELDS = {
-    AttributeProto.FLOAT: "f",
-    AttributeProto.INT: "i",
-    AttributeProto.STRING: "s",
-    AttributeProto.TENSOR: "t",
-    AttributeProto.GRAPH: "g",
-    AttributeProto.SPARSE_TENSOR: "sparse_tensor",
-    AttributeProto.TYPE_PROTO: "tp",
-    AttributeProto.FLOATS: "floats",
-    AttributeProto.INTS: "ints",
-    AttributeProto.STRINGS: "strings",
-    AttributeProto.TENSORS: "tensors",
-    AttributeProto.GRAPHS: "graphs",
-    AttributeProto.SPARSE_TENSORS: "sparse_tensors",
-    AttributeProto.TYPE_PROTOS: "type_protos",
-}
+_SHORT = {"FLOAT": "f", "INT": "i", "STRING": "s", "TENSOR": "t", "GRAPH": "g", "TYPE_PROTO": "tp"}
+_FIELDS = {kind: _SHORT.get(name, name.lower()) for name, kind in AttributeProto.AttributeType.items() if kind}
+"""Where an attribute of each type has its value."""
 _HOLDERS = {"t", "g", "sparse_tensor", "tensors", "graphs", "sparse_tensors"}
 """Fields that can hold tensors, and with them paths of files."""
 
 
-@dataclass(frozen=True)
-class Schema:
-    """What an operator's definition says, in the words of protobuf."""
-
-    least_inputs: int
-    most_inputs: int
-    least_outputs: int
-    most_outputs: int
-    required: tuple[int, ...]
-    attributes: Mapping[str, int]
-    required_attributes: frozenset[str]
-    types: tuple[frozenset[str], ...]
-
-    def types_of(self, position: int) -> frozenset[str]:
-        """Element types of an operand; the last row is that of all which follow."""
-        return self.types[min(position, len(self.types) - 1)] if self.types else frozenset()
+@cache
+def schema_of(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+    """The definition of a standard operator; None where onnx knows none."""
+    try:
+        return onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        return None
 
 
 @cache
-def schema_of(op_type: str, opset: int) -> Schema | None:
-    """The definition of a standard operator; None where onnx knows none."""
-    try:
-        found = onnx.defs.get_schema(op_type, opset)
-    except onnx.defs.SchemaError:
-        return None
-    single = onnx.defs.OpSchema.FormalParameterOption.Single
-    return Schema(
-        found.min_input,
-        found.max_input,
-        max(1, found.min_output),
-        found.max_output,
-        tuple(i for i, p in enumerate(found.inputs) if p.option == single),
-        {name: _number(a.type) for name, a in found.attributes.items()},
-        frozenset(name for name, a in found.attributes.items() if a.required),
-        tuple(frozenset(p.types) for p in found.inputs),
-    )
-
-
-def _number(kind: Any) -> int:
-    """An attribute's type as protobuf numbers it."""
-    return int(kind.value)
+def _attributes(op_type: str, opset: int) -> tuple[Mapping[str, int], frozenset[str]]:
+    """The types of an operator's attributes as protobuf numbers them, and which must be there."""
+    about = getattr(schema_of(op_type, opset), "attributes", {})
+    return {n: int(a.type.value) for n, a in about.items()}, frozenset(n for n, a in about.items() if a.required)
 
 
 def key_of(node: onnx.NodeProto) -> tuple[object, ...] | None:
@@ -117,25 +76,23 @@ def check_node(node: onnx.NodeProto, opset: int) -> None:
     schema = schema_of(node.op_type, opset)
     if schema is None:
         return
-    inputs, outputs = list(node.input), len(node.output)
-    if not schema.least_inputs <= len(inputs) <= schema.most_inputs:
-        raise wrong(
-            node,
-            f"it has {len(inputs)} inputs, the operator takes {schema.least_inputs} to {schema.most_inputs}",
-        )
-    if not schema.least_outputs <= outputs <= schema.most_outputs:
-        raise wrong(
-            node, f"it has {outputs} outputs, the operator takes {schema.least_outputs} to {schema.most_outputs}"
-        )
-    if "" in inputs and any(not inputs[position] for position in schema.required):
-        raise wrong(node, "an input that it needs is left out")
-    if schema.required_attributes and (
-        missing := schema.required_attributes.difference(a.name for a in node.attribute)
+    for kind, found, least, most in (
+        ("inputs", len(node.input), schema.min_input, schema.max_input),
+        ("outputs", len(node.output), max(1, schema.min_output), schema.max_output),
     ):
+        if not least <= found <= most:
+            raise wrong(node, f"it has {found} {kind}, the operator takes {least} to {most}")
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    if "" in node.input and any(
+        not name and operand.option == single for name, operand in zip(node.input, schema.inputs, strict=False)
+    ):
+        raise wrong(node, "an input that it needs is left out")
+    types, required = _attributes(node.op_type, opset)
+    if required and (missing := required.difference(a.name for a in node.attribute)):
         raise wrong(node, f"the attribute {min(missing)!r} that it needs is left out")
     for a in node.attribute:
         name = a.name
-        expected = schema.attributes.get(name)
+        expected = types.get(name)
         if expected is not None and a.type != expected:
             raise wrong(node, f"its attribute {name!r} is {_kind(a.type)}, not {_kind(expected)}")
         if (name in _RANGED or name in _TYPED) and not a.ref_attr_name:
@@ -205,18 +162,18 @@ def check_constants(nodes: Iterable[onnx.NodeProto], opset: int, weights: Mappin
 @cache
 def _element_types(op_type: str, opset: int) -> tuple[frozenset[np.dtype], ...]:
     """What elements each operand of a standard operator may have; the last row is that of all which follow."""
-    schema = schema_of(op_type, opset)
-    if schema is None:
+    if schema_of(op_type, opset) is None:
         return ()
-    newest = schema_of(op_type, onnx.defs.onnx_opset_version()) or schema  # older definitions forgot some
-    rows = max(len(schema.types), len(newest.types))
-    return tuple(_dtypes(schema.types_of(k) | newest.types_of(k)) for k in range(rows))
+    both = (schema_of(op_type, known) for known in (opset, onnx.defs.onnx_opset_version()))  # older ones forgot some
+    types = [[operand.types for operand in schema.inputs] for schema in both if schema and schema.inputs]
+    rows = max(map(len, types), default=0)
+    return tuple(_dtypes(text for row in types for text in row[min(k, len(row) - 1)]) for k in range(rows))
 
 
 def _dtypes(texts: Iterable[str]) -> frozenset[np.dtype]:
     names = {text[7:-1].upper() for text in texts if text.startswith("tensor(")}
-    kinds = [number for name, number in onnx.TensorProto.DataType.items() if name in names]
-    return frozenset(onnx.helper.tensor_dtype_to_np_dtype(kind) for kind in kinds)
+    kinds = onnx.TensorProto.DataType.items()
+    return frozenset(onnx.helper.tensor_dtype_to_np_dtype(number) for name, number in kinds if name in names)
 
 
 def _misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
@@ -249,11 +206,10 @@ def _vectors(shapes: Mapping[int, tuple[int, ...]], operands: range) -> str:
 
 def _kernel(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
     about = operator(node)
-    position = (*about.weights, *about.codes[:1])[0]
     bias = shapes.get(about.bias) if about.bias is not None else None
     if bias is not None and len(bias) != 1:
         return f"its bias has shape {list(bias)}, not that of a vector"
-    shape = shapes.get(position)
+    shape = shapes.get(about.weight)
     if shape is None:
         return ""
     if len(shape) < 3:

@@ -152,6 +152,11 @@ class Operator:
     roles: Mapping[int, Role] = field(default_factory=dict)
     changed: int = 0
 
+    @property
+    def weight(self) -> int:
+        """The usual place of the weight, in floats or in integers."""
+        return (*self.weights, *self.codes)[0]
+
     def is_data(self, position: int) -> bool:
         """Whether an operand is one that the traits speak of."""
         return self.data is None or position in self.data

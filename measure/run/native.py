@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...graph.errors import BadModel
+from ...graph.io.external import map_file
+from ...graph.io.protobuf_wire import MODEL_OPSETS, WireError, fields
 from ...graph.model import Model
 from ...kernels import loader
 from ...kernels.loader import KernelError
 from ...kernels.operators import DOMAIN
-
-_OPSET_IMPORT = 8
-"""Number of the field of ``onnx.ModelProto`` that names the domains of a model."""
 
 
 @dataclass(frozen=True)
@@ -53,36 +52,10 @@ def holds_bits(model: Model | Path | str) -> bool:
     if isinstance(model, Model):
         return any(opset.domain == DOMAIN for opset in model.proto.opset_import)
     try:
-        with open(model, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content[4:8] == b"ORTM":  # ONNX Runtime's own format: a flat buffer, strings anywhere in it
-                return content.find(DOMAIN.encode()) >= 0
-            return any(DOMAIN.encode() in content[start:end] for start, end in _parts(content, _OPSET_IMPORT))
-    except (OSError, ValueError, LookupError):
+        content, name = map_file(Path(model)), DOMAIN.encode()
+        if content[4:8] == b"ORTM":  # ONNX Runtime's own format: a flat buffer, strings anywhere in it
+            return re.search(name, content) is not None
+        parts = fields(content, 0, len(content))
+        return any(number == MODEL_OPSETS and name in bytes(content[at:end]) for number, _, _, at, end in parts)
+    except (BadModel, WireError):
         return False  # ONNX Runtime tells what is wrong with the file
-
-
-def _parts(content: mmap.mmap, wanted: int) -> Iterator[tuple[int, int]]:
-    """Where the fields of one number lie in a protobuf message. Other fields, the whole graph, are stepped over.
-
-    Source: Protocol Buffers, encoding: protobuf.dev/programming-guides/encoding.
-    """
-    at = 0
-    while at < len(content):
-        tag, at = _varint(content, at)
-        size, at = _varint(content, at) if tag & 7 in (0, 2) else ({1: 8, 5: 4}[tag & 7], at)
-        if tag & 7 == 0:
-            continue  # the number itself
-        if tag >> 3 == wanted:
-            yield at, at + size
-        at += size
-
-
-def _varint(content: mmap.mmap, at: int) -> tuple[int, int]:
-    """A number of 7 bits to a byte, least significant first, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = content[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at

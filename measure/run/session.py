@@ -15,6 +15,7 @@ from ...graph.errors import BadModel
 from ...graph.io.load import load
 from ...graph.io.save import save, to_bytes
 from ...graph.model import Model
+from ...graph.nodes import refill
 from ...kernels import loader
 from ...kernels.register import register
 from .native import holds_bits
@@ -158,6 +159,5 @@ def _run_error(error: Exception, inputs: Mapping[str, np.ndarray]) -> Exception:
 def _with_outputs(model: Model, outputs: Sequence[str]) -> Model:
     changed = model.copy()
     known = {v.name: v for v in (*model.graph.output, *model.graph.value_info, *model.graph.input)}
-    del changed.graph.output[:]
-    changed.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs)
+    refill(changed.graph.output, (known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs))
     return changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...macs import parse_equation
 from ..labels import LENGTH_ONE, Axes, Axis
 from ..node import Node, couples
 
@@ -87,21 +88,3 @@ def einsum(n: Node) -> Sequence[Axes]:
             n.contract(i, terms[i].index(letter))
     n.share(*found.values())
     return [tuple(found.get(letter, LENGTH_ONE) for letter in result)]
-
-
-def parse_equation(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """Letters of every operand and of the output; axes under an ellipsis get capital Greek letters of their own."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    hidden = max(
-        (rank - len(t.replace("...", "")) for t, rank in zip(terms, ranks, strict=True) if "..." in t), default=0
-    )
-    ellipsis = "".join(chr(0x391 + i) for i in range(hidden))
-    spelled = []
-    for term, rank in zip(terms, ranks, strict=True):
-        width = rank - len(term.replace("...", ""))
-        spelled.append(term.replace("...", ellipsis[len(ellipsis) - width :] if width else ""))
-    if not arrow:
-        letters = "".join(spelled)
-        right = "..." + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in ellipsis))
-    return spelled, right.replace("...", ellipsis)
