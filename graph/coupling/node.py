@@ -102,26 +102,10 @@ class Node:
         self.op = proto.op_type
         self.inputs = list(proto.input)
         self.outputs = list(proto.output)
-        self.ledger = trace.ledger
+        self.ledger = ledger = trace.ledger
+        self.fresh, self.same, self.freeze = ledger.fresh, ledger.same, ledger.freeze
+        self.cat, self.join, self.split = ledger.cat, ledger.join, ledger.split
         self.seen: set[int] = set()
-
-    def fresh(self, length: int) -> Axis:
-        return self.ledger.fresh(length)
-
-    def same(self, a: Axis, b: Axis) -> Axis:
-        return self.ledger.same(a, b)
-
-    def freeze(self, axis: Axis, why: Why) -> Why:
-        return self.ledger.freeze(axis, why)
-
-    def cat(self, parts: Sequence[tuple[Axis, int]]) -> Axis:
-        return self.ledger.cat(parts)
-
-    def join(self, factors: Sequence[Axis], lengths: Sequence[int]) -> Axis:
-        return self.ledger.join(factors, lengths)
-
-    def split(self, axis: Axis, lengths: Sequence[int]) -> tuple[Axis, ...]:
-        return self.ledger.split(axis, lengths)
 
     def has(self, i: int) -> bool:
         return i < len(self.inputs) and bool(self.inputs[i])
@@ -188,8 +172,8 @@ class Node:
         return axis if isinstance(axis, Why) else self.freeze(axis, self.why(text))
 
     def freeze_rest(self, i: int, *kept: int, text: str) -> None:
-        """Freeze all axes of an operand but the ones named."""
-        axes = self.axes(i)
+        """Freeze all axes of an operand, if it is there, but the ones named."""
+        axes = self.axes(i) if self.has(i) else ()
         stay = {k % len(axes) for k in kept} if axes else ()
         for a, axis in enumerate(axes):
             if not isinstance(axis, Why) and a not in stay:
@@ -198,6 +182,12 @@ class Node:
     def spatial(self, i: int = 0) -> None:
         """Freeze every axis after the first two: windows slide over them."""
         self.freeze_rest(i, 0, 1, text="slides a window over it")
+
+    def follow(self, axis: Axis, *operands: int) -> None:
+        """Vectors with a number for each index of the axis share its labels; those of one number for all do not."""
+        for i in operands:
+            if self.has(i) and self.rank(i) == 1 and self.dims(i)[0] > 1:
+                self.same(axis, self.axis(i, 0))
 
     def take(self, axis: Axis, indices: IntArray) -> Axis:
         return self.ledger.take(axis, indices, self.why("reads a single index of it"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -94,33 +93,28 @@ class Edit:
 
     def keep(self, i: int, a: int) -> BoolArray:
         """Which indices of an input's axis stay."""
-        return self._mask(self.node.inputs[i], a, self.node.dims(i))
+        return self._mask(self.node.inputs[i], a)
 
     def keep_out(self, j: int, a: int) -> BoolArray:
-        return self._mask(self._outputs[j], a, self.node.out_dims(j))
+        return self._mask(self._outputs[j], a)
 
-    def _mask(self, name: str, a: int, dims: Sequence[int]) -> BoolArray:
+    def _mask(self, name: str, a: int) -> BoolArray:
+        dims = self.node.trace.dims[name]
         a %= len(dims)
         mask = self.removal.tensor(name).get(a)
         return np.ones(dims[a], dtype=bool) if mask is None else mask
 
     def kept(self, i: int, a: int) -> int:
-        return self._length(self.node.inputs[i], a, self.node.dims(i))
+        return int(self.keep(i, a).sum())
 
     def kept_out(self, j: int, a: int) -> int:
-        return self._length(self._outputs[j], a, self.node.out_dims(j))
-
-    def _length(self, name: str, a: int, dims: Sequence[int]) -> int:
-        a %= len(dims)
-        mask = self.removal.tensor(name).get(a)
-        return dims[a] if mask is None else int(mask.sum())
+        return int(self.keep_out(j, a).sum())
 
     def shrinks(self, i: int, a: int) -> bool:
-        return a % self.node.rank(i) in self.removal.tensor(self.node.inputs[i])
+        return not self.keep(i, a).all()
 
     def shrinks_out(self, j: int, a: int) -> bool:
-        name = self._outputs[j]
-        return bool(name) and a % len(self.node.trace.dims[name]) in self.removal.tensor(name)
+        return bool(self._outputs[j]) and not self.keep_out(j, a).all()
 
     def noted(self, name: str, otherwise: int) -> int:
         """What is left of an axis the rule noted; ``otherwise`` if it has no labels."""

@@ -49,8 +49,7 @@ def attention(n: Node) -> Sequence[Axes]:
         channels = (1, 3) if n.rank(i) == 4 else (2,)
         n.freeze_rest(i, *channels, text="weighs its indices against each other")
     for i in range(3, len(n.inputs)):
-        if n.has(i):
-            n.freeze_rest(i, text="holds a mask or a cache")
+        n.freeze_rest(i, text="holds a mask or a cache")
     if any(n.has(i) for i in (4, 5)) or any(n.proto.output[j] for j in range(1, len(n.proto.output))):
         for axis in (head, repeat, width, value_width):
             n.freeze(axis, n.why("keeps a cache or scores of it"))

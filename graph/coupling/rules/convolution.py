@@ -39,8 +39,7 @@ def _image(n: Node, samples: Axis, channels: Axis) -> Axes:
 @couples("Conv", unshared=(2,))
 def conv(n: Node) -> Sequence[Axes]:
     out = _convolve(n, 0, 1)
-    if n.has(2):
-        n.same(out[1], n.axis(2, 0))
+    n.follow(out[1], 2)
     return [out]
 
 
@@ -48,8 +47,7 @@ def conv(n: Node) -> Sequence[Axes]:
 def conv_integer(n: Node) -> Sequence[Axes]:
     """Zero points: one for x, one or one per output channel for W."""
     out = _convolve(n, 0, 1, neutral=3)
-    if n.has(3) and n.rank(3) == 1:
-        n.same(out[1], n.axis(3, 0))
+    n.follow(out[1], 3)
     return [out]
 
 
@@ -57,9 +55,7 @@ def conv_integer(n: Node) -> Sequence[Axes]:
 def qlinear_conv(n: Node) -> Sequence[Axes]:
     """Operands: x, its scale and zero point, W, its scale and zero point (per output channel), y's, bias."""
     out = _convolve(n, 0, 3, neutral=5)
-    for i in (4, 5, 8):
-        if n.has(i) and n.rank(i) == 1:
-            n.same(out[1], n.axis(i, 0))
+    n.follow(out[1], 4, 5, 8)
     return [out]
 
 
@@ -81,8 +77,7 @@ def conv_transpose(n: Node) -> Sequence[Axes]:
         feeding, _ = n.split(channels, (groups, n.dims(1)[0] // groups))
         outputs = n.join((feeding, outputs), (groups, n.dims(1)[1]))
         n.note("groups", feeding)
-    if n.has(2):
-        n.same(outputs, n.axis(2, 0))
+    n.follow(outputs, 2)
     n.contract(1, 0)
     n.share(n.axis(0, 0), channels, n.axis(1, 1))
     return [_image(n, n.axis(0, 0), outputs)]
@@ -98,11 +93,9 @@ def conv_transpose_groups(e: Edit) -> None:
 def deform_conv(n: Node) -> Sequence[Axes]:
     """Operands: x, W, offset, bias, mask. Offsets are positions, so they stay whole; so do groups."""
     for i in (2, 4):
-        if n.has(i):
-            n.freeze_rest(i, text="reads positions from it")
+        n.freeze_rest(i, text="reads positions from it")
     if n.attr("group", 1) > 1 or n.attr("offset_group", 1) > 1:
         return n.frozen("divides it into groups that must stay equal")
     out = _convolve(n, 0, 1)
-    if n.has(3):
-        n.same(out[1], n.axis(3, 0))
+    n.follow(out[1], 3)
     return [out]

@@ -151,10 +151,7 @@ def slice_bounds(e: Edit) -> None:
     cuts = _cuts(e.node)
     if cuts is None:
         return
-    starts: list[int] = []
-    ends: list[int] = []
-    axes: list[int] = []
-    steps: list[int] = []
+    rows: list[tuple[int, int, int, int]] = []
     for a, cut in enumerate(cuts):
         if cut == slice(None):
             continue
@@ -171,9 +168,9 @@ def slice_bounds(e: Edit) -> None:
         if bounds is None:
             e.gather_after(0, a, indices)
             continue
-        for values, value in zip((starts, ends, axes, steps), (bounds[0], bounds[1], a, bounds[2]), strict=True):
-            values.append(value)
-    for i, (name, values) in enumerate((("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps)), start=1):
+        rows.append((bounds[0], bounds[1], a, bounds[2]))
+    for i, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
+        values = [row[i - 1] for row in rows]
         if name != "steps" or set(values) - {1} or e.node.has(4):
             e.set_setting(i, name, np.array(values, dtype=np.int64))
 
@@ -194,9 +191,9 @@ def _regular(indices: np.ndarray) -> tuple[int, int, int] | None:
 @couples("Expand")
 def expand(n: Node) -> Sequence[Axes]:
     """An axis of length 1 that becomes longer makes channels of its own."""
-    out_dims, dims = n.out_dims(), n.dims(0)
-    axes = (*(LENGTH_ONE for _ in range(len(out_dims) - len(dims))), *n.axes(0))
-    dims = (*(1 for _ in range(len(out_dims) - len(dims))), *dims)
+    out_dims = n.out_dims()
+    added = len(out_dims) - n.rank(0)
+    axes, dims = ((LENGTH_ONE,) * added + n.axes(0)), ((1,) * added + n.dims(0))
     why = n.why("repeats it a computed number of times")
     return [
         tuple(

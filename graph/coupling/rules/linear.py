@@ -49,10 +49,9 @@ def matmul(n: Node) -> Sequence[Axes]:
 def matmul_integer(n: Node) -> Sequence[Axes]:
     """Zero points: for A one or one per row, for B one or one per column."""
     out = _matrix_product(n, 0, 1, neutral=3 if n.is_weight(1) else 2)
-    if n.has(2) and n.rank(2) == 1:
-        n.same(out[-2], n.axis(2, 0)) if n.dims(2)[0] > 1 else None
-    if n.has(3) and n.rank(3) == 1 and n.dims(3)[0] > 1:
-        n.same(out[-1], n.axis(3, 0))
+    for i in (2, 3):
+        if n.has(i) and n.rank(i) == 1 and n.dims(i)[0] > 1:
+            n.same(out[i - 4], n.axis(i, 0))
     return [out]
 
 

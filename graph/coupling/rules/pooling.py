@@ -26,8 +26,7 @@ def roi(n: Node) -> Sequence[Axes]:
     """Shapes: x (N, C, H, W), regions (R, ...), y (R, C, h, w)."""
     n.freeze_rest(0, 1, text="cuts regions out of it")
     for i in range(1, len(n.inputs)):
-        if n.has(i):
-            n.freeze_rest(i, text="reads positions from it")
+        n.freeze_rest(i, text="reads positions from it")
     rest = n.unlabelled(0, n.why("cuts regions out of it"))
     return [(rest[0], n.axis(0, 1), *rest[2:])]
 

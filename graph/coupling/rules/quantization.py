@@ -13,9 +13,8 @@ def quantize(n: Node) -> Sequence[Axes]:
     """Scale and zero point: one, one per index of ``axis``, or one per block of it."""
     if n.attr("block_size", 0):
         return n.frozen("scales blocks of it")
-    for i in (1, 2):
-        if n.has(i) and n.rank(i) == 1 and n.dims(i)[0] > 1:
-            n.same(n.axis(0, n.attr("axis", 1) % n.rank(0)), n.axis(i, 0))
+    if n.rank(0):
+        n.follow(n.axis(0, n.attr("axis", 1) % n.rank(0)), 1, 2)
     return [n.axes(0)]
 
 

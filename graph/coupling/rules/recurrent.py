@@ -29,8 +29,7 @@ def recurrent(n: Node) -> Sequence[Axes]:
         if n.has(i):
             units = n.same(units, n.axis(i, 2))
             n.freeze_rest(i, 2, text="steps through it")
-    if n.has(4):
-        n.freeze_rest(4, text="holds lengths")
+    n.freeze_rest(4, text="holds lengths")
     n.note("hidden", units)
     width = n.dims(1)[2]
     n.share(units, inputs, of=width / (width + hidden))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...nodes import as_ints
 from ...traits import Trait, operators
-from ..labels import LENGTH_ONE, Axes, Axis
+from ..labels import LENGTH_ONE, Axes
 from ..node import Node, couples
 
 
@@ -21,6 +21,16 @@ def _reduced(n: Node) -> set[int] | None:
     return {a % rank for a in as_ints(axes)}
 
 
+def _reduce(n: Node, touch: Callable[[int], object]) -> Sequence[Axes]:
+    """Say what happens to each axis that goes."""
+    reduced = _reduced(n)
+    if reduced is None:
+        return n.frozen("reduces over computed axes")
+    for a in reduced:
+        touch(a)
+    return [_without(n, reduced)]
+
+
 def _without(n: Node, reduced: set[int]) -> Axes:
     if n.attr("keepdims", 1):
         return tuple(LENGTH_ONE if a in reduced else axis for a, axis in enumerate(n.axes(0)))
@@ -29,33 +39,19 @@ def _without(n: Node, reduced: set[int]) -> Axes:
 
 @couples(*operators(Trait.REDUCES | Trait.SUMS))
 def sums(n: Node) -> Sequence[Axes]:
-    reduced = _reduced(n)
-    if reduced is None:
-        return n.frozen("sums over computed axes")
-    for a in reduced:
-        n.contract(0, a)
-    return [_without(n, reduced)]
+    return _reduce(n, lambda a: n.contract(0, a))
 
 
 @couples("ReduceMean", "ReduceMax", "ReduceMin")
 def mean(n: Node) -> Sequence[Axes]:
     """What stays gives another mean, and perhaps another extreme."""
-    reduced = _reduced(n)
-    if reduced is None:
-        return n.frozen("reduces over computed axes")
-    for a in reduced:
-        n.inexact(n.axis(0, a), "averages over it" if n.op == "ReduceMean" else "takes an extreme over it")
-    return [_without(n, reduced)]
+    text = "averages over it" if n.op == "ReduceMean" else "takes an extreme over it"
+    return _reduce(n, lambda a: n.inexact(n.axis(0, a), text))
 
 
 @couples("ReduceProd", "ReduceLogSumExp")
 def products(n: Node) -> Sequence[Axes]:
-    reduced = _reduced(n)
-    if reduced is None:
-        return n.frozen("reduces over computed axes")
-    for a in reduced:
-        n.freeze_axis(0, a, "reduces over it, and zeros would count")
-    return [_without(n, reduced)]
+    return _reduce(n, lambda a: n.freeze_axis(0, a, "reduces over it, and zeros would count"))
 
 
 @couples("ArgMax", "ArgMin")
@@ -72,8 +68,7 @@ def cumulative_sum(n: Node) -> Sequence[Axes]:
     if at is None:
         return n.frozen("sums over a computed axis")
     n.contract(0, int(at.item()))
-    out: list[Axis] = list(n.axes(0))
-    return [tuple(out)]
+    return [n.axes(0)]
 
 
 @couples("CumProd")
