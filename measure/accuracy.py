@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,7 +90,6 @@ class Evaluation:
     samples: int
     values: dict[str, float]
     seconds: float
-    notes: list[str] = field(default_factory=list)
 
 
 def evaluate_model(

@@ -79,15 +79,8 @@ class Difference:
         return self.top1_same / self.top1_seen if self.top1_seen else None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "identical": self.identical,
-            "max_abs": self.max_abs,
-            "mean_abs": self.mean_abs,
-            "max_rel": self.max_rel,
-            "sqnr_db": self.sqnr_db,
-            "not_finite": self.not_finite,
-            "top1_agreement": self.top1_agreement,
-        }
+        told = ("identical", "max_abs", "mean_abs", "max_rel", "sqnr_db", "not_finite", "top1_agreement")
+        return {name: getattr(self, name) for name in told}
 
 
 def add_outputs(found: dict[str, Difference], a: Mapping[str, Any], b: Mapping[str, Any]) -> None:

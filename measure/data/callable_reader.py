@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,12 @@ from .readers import Arrays, Field, Reader, common_count
 Make = Callable[[], Iterable[Mapping[str, Any]]]
 
 
-@dataclass(frozen=True)
-class CallableReader:
+@dataclass(frozen=True, kw_only=True)
+class CallableReader(Reader):
     """Dicts of arrays, one per any number of samples; the callable is called anew for each reading."""
 
     make: Make
     name: str
-    fields: Mapping[str, Field]
-    single: bool = False
-    count: int | None = None
-    notes: list[str] = field(default_factory=list)
-    whole_runs: bool = False
-    images: bool = False
-
-    def one_sample(self) -> Reader:
-        fields = {name: Field((1, *f.shape), f.dtype) for name, f in self.fields.items()}
-        return CallableReader(self.make, self.name, fields, True)
 
     def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
         held: list[Arrays] = []
@@ -56,7 +46,7 @@ def read_callable(name: str) -> Reader:
     first = next(_yielded(make, name), None)
     if first is None:
         raise BadData(f"{name} yields nothing")
-    return CallableReader(make, name, {n: Field(a.shape, a.dtype) for n, a in first.items()})
+    return CallableReader(make=make, name=name, fields={n: Field(a.shape, a.dtype) for n, a in first.items()})
 
 
 def _yielded(make: Make, name: str) -> Iterator[Arrays]:
@@ -67,7 +57,7 @@ def _yielded(make: Make, name: str) -> Iterator[Arrays]:
             if not isinstance(item, Mapping):
                 raise BadData(f"{name} must yield dicts of arrays, not {type(item).__name__}")
             yield {str(k): np.asarray(v) for k, v in item.items()}
-    except BadData:
+    except (BadData, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # one that exits must not end the command as if all were done
         raise BadData(f"{name} failed", why=f"{type(error).__name__}: {error}") from error

@@ -139,35 +139,25 @@ def _type_after(dtype: np.dtype, preprocess: Preprocess) -> np.dtype:
 
 def check_type(stored: str, dtype: np.dtype, port: TensorSpec) -> None:
     """Whether the values may be converted without losing their meaning. Raises BadData."""
-    wanted = port.dtype
+    wanted, held, why = port.dtype, f"{dtype} numbers", ""
     texts = dtype.kind in "USO"
     if texts != (wanted.kind == "O"):
-        held = "text" if texts else f"{dtype} numbers"
-        raise BadData(
-            f"{stored!r} holds {held}, the input {port.name!r} takes {port.describe()}",
-            fix="give text" if wanted.kind == "O" else "save the numbers themselves",
+        held = "text" if texts else held
+        fix = "give text" if wanted.kind == "O" else "save the numbers themselves"
+    elif dtype.kind == "V" and dtype.names:
+        held, fix = (
+            f"a structured array with the fields {', '.join(dtype.names)}",
+            "save one plain array per graph input",
         )
-    if dtype.kind == "V" and dtype.names:
-        raise BadData(
-            f"{stored!r} is a structured array with the fields {', '.join(dtype.names)}",
-            fix="save one plain array per graph input",
-        )
-    if dtype.kind == "c" and wanted.kind != "c":
-        raise BadData(
-            f"{stored!r} holds {dtype} numbers, the input {port.name!r} takes {port.describe()}",
-            why="the imaginary parts would be lost",
-            fix="save the real parts if they are meant",
-        )
-    if dtype.kind == "f" and wanted.kind in "iub":
-        raise BadData(
-            f"{stored!r} holds {dtype} numbers, the input {port.name!r} takes {port.describe()}",
-            fix=f"if cutting off the fractions is meant, add dtype={wanted} to --preprocess",
-        )
-    if wanted.kind == "b" and dtype.kind != "b":
-        raise BadData(
-            f"{stored!r} holds {dtype}, the input {port.name!r} takes {port.describe()}",
-            fix="if every number but 0 means true, add dtype=bool to --preprocess",
-        )
+    elif dtype.kind == "c" and wanted.kind != "c":
+        why, fix = "the imaginary parts would be lost", "save the real parts if they are meant"
+    elif dtype.kind == "f" and wanted.kind in "iub":
+        fix = f"if cutting off the fractions is meant, add dtype={wanted} to --preprocess"
+    elif wanted.kind == "b" and dtype.kind != "b":
+        fix = "if every number but 0 means true, add dtype=bool to --preprocess"
+    else:
+        return
+    raise BadData(f"{stored!r} holds {held}, the input {port.name!r} takes {port.describe()}", why=why, fix=fix)
 
 
 def convert(array: np.ndarray, wanted: np.dtype, stored: str) -> np.ndarray:

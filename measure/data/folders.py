@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,24 +33,17 @@ def read_folder(
     return _sample_files(folder, inputs, image_steps)
 
 
-@dataclass(frozen=True)
-class FileReader:
+@dataclass(frozen=True, kw_only=True)
+class FileReader(Reader):
     """One file per sample (or per set), loaded by a function, all of one shape."""
 
     files: Sequence[Path]
     load: Callable[[Path], Arrays]
-    fields: Mapping[str, Field]
     labels: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
-    whole_runs: bool = False
-    images: bool = False
-
-    @property
-    def count(self) -> int | None:
-        return len(self.files)
 
     def one_sample(self) -> Reader:
-        raise BadData("a folder already holds one sample per file", why=f"they have shape {self._told()}")
+        shapes = ", ".join(str(f.shape[1:]) for name, f in self.fields.items() if name != LABELS)
+        raise BadData("a folder already holds one sample per file", why=f"they have shape {shapes}")
 
     def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
         for start in range(0, len(self.files), size):
@@ -75,9 +68,6 @@ class FileReader:
                 )
         return np.stack([arrays[name] for arrays in loaded])
 
-    def _told(self) -> str:
-        return ", ".join(str(f.shape[1:]) for name, f in self.fields.items() if name != LABELS)
-
 
 def _sample_files(folder: Path, inputs: list[TensorSpec], image_steps: Sequence[Step]) -> Reader:
     labelled = folder / f"{LABELS}.npy"
@@ -99,7 +89,9 @@ def _sample_files(folder: Path, inputs: list[TensorSpec], image_steps: Sequence[
     fields = {SAMPLE: Field((len(files), *first.shape), first.dtype)}
     if labels is not None:
         fields[LABELS] = Field(labels.shape, labels.dtype)
-    return FileReader(files, load, fields, labels, notes, images=images)
+    return FileReader(
+        files=files, load=load, fields=fields, count=len(files), labels=labels, notes=notes, images=images
+    )
 
 
 def _samples(folder: Path) -> list[Path]:
@@ -183,7 +175,7 @@ def _test_sets(sets: list[Path], inputs: list[TensorSpec], outputs: list[TensorS
 
     first = load(sets[0])
     fields = {name: Field((len(sets), *a.shape), a.dtype) for name, a in first.items()}
-    return FileReader(sets, load, fields, whole_runs=True)
+    return FileReader(files=sets, load=load, fields=fields, count=len(sets), whole_runs=True)
 
 
 def _tensors(folder: Path, kind: str, names: list[str]) -> Arrays:

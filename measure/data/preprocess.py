@@ -124,22 +124,12 @@ def _scale(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:
     return scaled if number.under == 1 else scaled / array.dtype.type(number.under)
 
 
-def _offset(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:
-    result: np.ndarray = array + array.dtype.type(step.numbers[0].value)
-    return result
-
-
-def _mean(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:
-    result: np.ndarray = array - _along_channels(array, step, last)
-    return result
-
-
-def _std(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:
-    result: np.ndarray = array / _along_channels(array, step, last)
-    return result
-
-
-_ARITHMETIC = {"scale": _scale, "offset": _offset, "mean": _mean, "std": _std}
+_ARITHMETIC: dict[str, Callable[[np.ndarray, Step, bool | None], np.ndarray]] = {
+    "scale": _scale,
+    "offset": lambda array, step, last: array + array.dtype.type(step.numbers[0].value),
+    "mean": lambda array, step, last: array - _along_channels(array, step, last),
+    "std": lambda array, step, last: array / _along_channels(array, step, last),
+}
 
 
 def _along_channels(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:

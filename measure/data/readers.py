@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 
@@ -32,50 +33,36 @@ class Field:
     dtype: np.dtype
 
 
-class Reader(Protocol):
-    """Named arrays, read in order. ``count`` is None where the number of samples shows only at the end."""
+@dataclass(frozen=True, kw_only=True)
+class Reader(ABC):
+    """Named arrays, read in order. ``count`` is None where the number of samples shows only at the end.
 
-    @property
-    def fields(self) -> Mapping[str, Field]: ...
-    @property
-    def count(self) -> int | None: ...
-    @property
-    def notes(self) -> list[str]: ...
-    @property
-    def whole_runs(self) -> bool:
-        """Whether each sample is the complete input of one run, as in ONNX test data sets."""
-        ...
-
-    @property
-    def images(self) -> bool: ...
-
-    def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
-        """Pieces of ``size`` samples, the last one shorter."""
-        ...
-
-    def one_sample(self) -> Reader:
-        """The same arrays, each taken to be a single sample without a sample axis."""
-        ...
-
-
-@dataclass(frozen=True)
-class ArrayReader:
-    """Arrays that stand in files, each opened by a function that returns its row reader."""
+    ``single`` says that each array is taken to be one sample, without a sample axis. ``whole_runs`` says that each sample is
+    the complete input of one run, as in ONNX test data sets.
+    """
 
     fields: Mapping[str, Field]
-    openers: Mapping[str, Callable[[ExitStack], ReadRows]]
+    count: int | None = None
     single: bool = False
     notes: list[str] = field(default_factory=list)
     whole_runs: bool = False
     images: bool = False
 
-    @property
-    def count(self) -> int | None:
-        return max((f.shape[0] for f in self.fields.values() if f.shape), default=1)
+    @abstractmethod
+    def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
+        """Pieces of ``size`` samples, the last one shorter."""
 
     def one_sample(self) -> Reader:
+        """The same arrays, each taken to be a single sample without a sample axis."""
         fields = {name: Field((1, *f.shape), f.dtype) for name, f in self.fields.items()}
-        return ArrayReader(fields, self.openers, True, self.notes)
+        return replace(self, fields=fields, count=self.count and 1, single=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayReader(Reader):
+    """Arrays that stand in files, each opened by a function that returns its row reader."""
+
+    openers: Mapping[str, Callable[[ExitStack], ReadRows]]
 
     def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
         with ExitStack() as stack:
@@ -86,6 +73,11 @@ class ArrayReader:
             total = common_count({name: self.fields[name].shape for name in names})
             for start in range(0, total, size):
                 yield {name: read[name](min(size, total - start)) for name in names}
+
+
+def _reader(fields: Mapping[str, Field], openers: Mapping[str, Callable[[ExitStack], ReadRows]]) -> Reader:
+    count = max((f.shape[0] for f in fields.values() if f.shape), default=1)
+    return ArrayReader(fields=fields, openers=openers, count=count)
 
 
 def common_count(shapes: Mapping[str, Shape]) -> int:
@@ -112,14 +104,18 @@ def read_npz(path: Path) -> Reader:
         raise unreadable(path, error) from error
     if not fields:
         raise BadData(f"{path} holds no arrays", fix="write it with numpy.savez(path, input_name=array, labels=labels)")
-    return ArrayReader(fields, {name: _npz_opener(path, name) for name in fields})
+    return _reader(fields, {name: _npz_opener(path, name) for name in fields})
 
 
 def read_npy_files(paths: Mapping[str, Path]) -> Reader:
     """``.npy`` files by the name of what they hold, memory-mapped."""
-    arrays = {name: map_npy(path) for name, path in paths.items()}
+    return read_arrays({name: map_npy(path) for name, path in paths.items()})
+
+
+def read_arrays(arrays: Mapping[str, np.ndarray]) -> Reader:
+    """Arrays that are there already."""
     fields = {name: Field(a.shape, a.dtype) for name, a in arrays.items()}
-    return ArrayReader(fields, {name: _rows_of(a) for name, a in arrays.items()})
+    return _reader(fields, {name: _rows_of(a) for name, a in arrays.items()})
 
 
 def map_npy(path: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...graph.model import Model
 from .inputs import runnable_inputs
-from .rounds import time_rounds
+from .rounds import time_rounds, timed, turn
 from .running import Tick
 from .session import fed, open_session, run
 
@@ -91,7 +91,10 @@ def time_sessions(
     end = time.perf_counter() + seconds * len(sessions)
     rounds: list[list[float]] = []
     while len(rounds) < (runs or LEAST_RUNS) or (runs is None and time.perf_counter() < end):
-        rounds.append(_round(sessions, feeds, backwards=len(rounds) % 2 == 1))
+        times = [0.0] * len(sessions)
+        for i in turn(len(sessions), len(rounds) + 1):
+            times[i] = timed(sessions[i], feeds[i], time.perf_counter)
+        rounds.append(times)
         if tick:
             tick(len(rounds), runs)
     return Timing(np.array(rounds).T * 1e3, threads, machine())
@@ -116,16 +119,6 @@ def machine() -> str:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_processor()}, {cores} cores, {platform.system()}, onnxruntime {onnxruntime.__version__}"
-
-
-def _round(sessions: Sequence[Any], feeds: Sequence[dict[str, np.ndarray]], backwards: bool) -> list[float]:
-    times = [0.0] * len(sessions)
-    order = range(len(sessions))
-    for i in reversed(order) if backwards else order:
-        started = time.perf_counter()
-        sessions[i].run(None, feeds[i])
-        times[i] = time.perf_counter() - started
-    return times
 
 
 def _processor() -> str:

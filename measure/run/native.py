@@ -53,7 +53,7 @@ def holds_bits(model: Model | Path | str) -> bool:
         return any(opset.domain == DOMAIN for opset in model.proto.opset_import)
     try:
         content, name = map_file(Path(model)), DOMAIN.encode()
-        if content[4:8] == b"ORTM":  # ONNX Runtime's own format: a flat buffer, strings anywhere in it
+        if bytes(content[4:8]) == b"ORTM":  # ONNX Runtime's own format: a flat buffer, strings anywhere in it
             return re.search(name, content) is not None
         parts = fields(content, 0, len(content))
         return any(number == MODEL_OPSETS and name in bytes(content[at:end]) for number, _, _, at, end in parts)

@@ -34,17 +34,22 @@ def time_rounds(
     inputs = [fed(session, feed) for session, feed in zip(sessions, feeds, strict=True)]
     clock = _clock(threads)
     for _ in range(_WARM_UP):
-        warm = [_seconds(session, feed, clock) for session, feed in zip(sessions, inputs, strict=True)]
+        warm = [timed(session, feed, clock) for session, feed in zip(sessions, inputs, strict=True)]
     quick = [t < _QUICK_S for t in warm]
     cost = sum(t * (1 + again) for t, again in zip(warm, quick, strict=True))
     count = int(np.clip(budget_s * len(sessions) / max(cost, 1e-9), *rounds))
     times = np.zeros((count, len(sessions)))
     for r in range(count):
-        for i in range(len(sessions)) if r % 2 else reversed(range(len(sessions))):
+        for i in turn(len(sessions), r):
             if quick[i]:
                 sessions[i].run(None, inputs[i])
-            times[r, i] = _seconds(sessions[i], inputs[i], clock)
+            times[r, i] = timed(sessions[i], inputs[i], clock)
     return times
+
+
+def turn(count: int, round_: int) -> range:
+    """The order of one round: forwards or backwards, so that no session always runs in the wake of the same other."""
+    return range(count) if round_ % 2 else range(count)[::-1]
 
 
 def _clock(threads: int) -> Callable[[], float]:
@@ -53,7 +58,8 @@ def _clock(threads: int) -> Callable[[], float]:
     return time.thread_time if threads == 1 and fine else time.perf_counter
 
 
-def _seconds(session: Any, feed: dict[str, np.ndarray], clock: Callable[[], float]) -> float:
+def timed(session: Any, feed: dict[str, np.ndarray], clock: Callable[[], float]) -> float:
+    """Seconds of one run."""
     started = clock()
     session.run(None, feed)
     return clock() - started

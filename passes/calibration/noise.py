@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
-from ...graph.errors import BadData, UsageError
+from ...graph.errors import UsageError
 from ...graph.layer import Floats
 from ...graph.model import Model
 from ...graph.nodes import is_standard
+from ...measure.data.callable_reader import CallableReader
 from ...measure.data.preprocess import parse_preprocess
-from ...measure.data.readers import Arrays, Field, Reader
+from ...measure.data.readers import Field
 from ...measure.data.source import DataSource, read_data
 from ...measure.run.tensor_specs import TensorSpec, input_specs
 from ..base import Context
@@ -42,7 +43,8 @@ def noise_source(model: Model, *, samples: int, preprocess: str | None = None, s
         last = (samples, *shape[1:], shape[0])
         moved = len(shape) > 1 and port.accepts(steps[port.name].shape_after(last))
         fields[port.name] = Field(last if moved else (samples, *shape), kind)
-    reader = NoiseReader(fields, shapes, samples, seed)
+    make = partial(_blocks, fields, shapes, samples, seed)
+    reader = CallableReader(make=make, name="noise", fields=fields, count=samples)
     return read_data("noise", reader, model, preprocess=preprocess)
 
 
@@ -66,43 +68,20 @@ def _shape(port: TensorSpec) -> tuple[int, ...]:
     return sizes
 
 
-@dataclass(frozen=True)
-class NoiseReader:
-    """Reads noise as if it stood in a file. ``shapes`` are those of samples, channels first."""
-
-    fields: Mapping[str, Field]
-    shapes: Mapping[str, tuple[int, ...]]
-    count: int | None
-    seed: int
-    notes: list[str] = field(default_factory=list)
-    whole_runs: bool = False
-    images: bool = False
-
-    def one_sample(self) -> Reader:
-        raise BadData("noise always has an axis that counts samples")
-
-    def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
-        total = self.count or 0
-        kept: dict[str, list[Floats]] = {n: [] for n in names}
-        for start in range(0, total, _BLOCK):
-            for name in names:
-                kept[name].append(self._block(name, start)[: total - start])
-            while sum(len(a) for a in kept[names[0]]) >= size:
-                joined = {n: np.concatenate(a) for n, a in kept.items()}
-                yield {n: a[:size] for n, a in joined.items()}
-                kept = {n: [a[size:]] for n, a in joined.items()}
-        if sum(len(a) for a in kept[names[0]]):
-            yield {n: np.concatenate(a) for n, a in kept.items()}
-
-    def _block(self, name: str, start: int) -> Floats:
-        place, stored = list(self.fields).index(name), self.fields[name]
-        rng = np.random.default_rng([self.seed, place, start])
-        values = pink(rng, _BLOCK, self.shapes[name])
-        if stored.dtype == np.uint8:
-            values = np.clip(127.5 + 64.0 * values, 0, 255).astype(np.uint8)
-        if stored.shape[1:] != self.shapes[name]:
-            values = np.moveaxis(values, 1, -1)
-        return np.asarray(values, dtype=stored.dtype)
+def _blocks(
+    fields: Mapping[str, Field], shapes: Mapping[str, tuple[int, ...]], samples: int, seed: int
+) -> Iterator[Mapping[str, Floats]]:
+    """Noise, a block of samples at a time. ``shapes`` are those of samples, channels first."""
+    for start in range(0, samples, _BLOCK):
+        drawn = {}
+        for place, (name, stored) in enumerate(fields.items()):
+            values = pink(np.random.default_rng([seed, place, start]), _BLOCK, shapes[name])[: samples - start]
+            if stored.dtype == np.uint8:
+                values = np.clip(127.5 + 64.0 * values, 0, 255).astype(np.uint8)
+            if stored.shape[1:] != shapes[name]:
+                values = np.moveaxis(values, 1, -1)
+            drawn[name] = np.asarray(values, dtype=stored.dtype)
+        yield drawn
 
 
 def pink(rng: np.random.Generator, samples: int, shape: tuple[int, ...]) -> Floats:

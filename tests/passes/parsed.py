@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from onnx import numpy_helper
@@ -11,7 +10,7 @@ from onnx.parser import parse_model
 
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
-from intaglio.measure.data.readers import Arrays, Field, Reader
+from intaglio.measure.data.readers import read_arrays
 from intaglio.measure.data.source import DataSource, read_data
 from intaglio.measure.run.session import open_session, run
 
@@ -38,31 +37,6 @@ def run_plainly(model: Model, feeds: Mapping[str, np.ndarray], names: Sequence[s
     return run(open_session(model, outputs=list(dict.fromkeys(names)), optimize=False), feeds)
 
 
-@dataclass(frozen=True)
-class InMemory:
-    """Reads arrays as if they stood in a file."""
-
-    arrays: Mapping[str, np.ndarray]
-    notes: list[str] = field(default_factory=list)
-    whole_runs: bool = False
-    images: bool = False
-
-    @property
-    def fields(self) -> Mapping[str, Field]:
-        return {name: Field(a.shape, a.dtype) for name, a in self.arrays.items()}
-
-    @property
-    def count(self) -> int | None:
-        return len(next(iter(self.arrays.values())))
-
-    def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
-        for start in range(0, self.count or 0, size):
-            yield {name: self.arrays[name][start : start + size] for name in names}
-
-    def one_sample(self) -> Reader:
-        raise NotImplementedError
-
-
 def data_for(model: Model, **arrays: np.ndarray) -> DataSource:
     """Calibration data from arrays, one for each graph input."""
-    return read_data("arrays", InMemory(arrays), model)
+    return read_data("arrays", read_arrays(arrays), model)
