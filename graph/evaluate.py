@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import onnx
 
 from .nodes import as_ints, attribute
-from .registry import registers
 
 LARGEST = 4096
 """Elements above which a tensor is not evaluated: shapes and index tables are small."""
 
-Evaluator = Callable[[onnx.NodeProto, Sequence[Any]], Sequence[np.ndarray]]
-EVALUATORS: dict[str, Evaluator] = {}
-
-
-evaluates = registers(EVALUATORS)
+Evaluator = Callable[[onnx.NodeProto, Sequence[Any]], "np.ndarray | list[np.ndarray]"]
 
 
 def evaluate(node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
     """Outputs of a node whose inputs are all known, or None where it has no evaluator or the result is large."""
-    function = EVALUATORS.get(node.op_type)
+    function = _EVALUATORS.get(node.op_type)
     if function is None:
         return None
     try:
         with np.errstate(all="ignore"):
-            results = [np.array(r, order="C") for r in function(node, inputs)]
+            made = function(node, inputs)
+            results = [np.array(r, order="C") for r in (made if isinstance(made, list) else [made])]
     except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError):
         return None
     return results if all(r.size <= LARGEST for r in results) else None
@@ -52,81 +49,9 @@ def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b)
 
 
-def _modulo(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.fmod(x[0], x[1]) if attribute(node, "fmod", 0) else np.mod(x[0], x[1])]
-
-
-_BINARY: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": _divide,
-    "Equal": np.equal,
-    "Less": np.less,
-    "LessOrEqual": np.less_equal,
-    "Greater": np.greater,
-    "GreaterOrEqual": np.greater_equal,
-    "And": np.logical_and,
-    "Or": np.logical_or,
-    "Xor": np.logical_xor,
-}
-_UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "Neg": np.negative,
-    "Abs": np.abs,
-    "Not": np.logical_not,
-    "Floor": np.floor,
-    "Ceil": np.ceil,
-    "Sqrt": np.sqrt,
-    "Sign": np.sign,
-    "Identity": lambda x: x,
-}
-
-
-@evaluates(*_BINARY)
-def binary(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [_BINARY[node.op_type](x[0], x[1])]
-
-
-@evaluates(*_UNARY)
-def unary(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [_UNARY[node.op_type](x[0])]
-
-
-EVALUATORS["Mod"] = _modulo
-
-
-@evaluates("Min", "Max")
-def extremes(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    pick = np.minimum if node.op_type == "Min" else np.maximum
-    out = x[0]
-    for other in x[1:]:
-        out = pick(out, other)
-    return [out]
-
-
-@evaluates("Where")
-def where(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.where(x[0], x[1], x[2])]
-
-
-@evaluates("Cast")
-def cast(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [x[0].astype(onnx.helper.tensor_dtype_to_np_dtype(attribute(node, "to")))]
-
-
-@evaluates("Concat")
-def concat(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.concatenate(list(x), axis=attribute(node, "axis", 0))]
-
-
-@evaluates("Gather")
-def gather(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.take(x[0], x[1], axis=attribute(node, "axis", 0))]
-
-
-@evaluates("Slice")
-def slice_(node: onnx.NodeProto, x: Sequence[Any]) -> list[np.ndarray]:
-    return [x[0][slices(node, x, x[0].ndim)]]
+def _require_small(count: int) -> None:
+    if count > LARGEST:
+        raise ValueError("the result is large")
 
 
 def slices(node: onnx.NodeProto, inputs: Sequence[Any], rank: int) -> tuple[slice, ...]:
@@ -143,64 +68,51 @@ def slices(node: onnx.NodeProto, inputs: Sequence[Any], rank: int) -> tuple[slic
     return tuple(cut)
 
 
-@evaluates("Unsqueeze")
-def unsqueeze(node: onnx.NodeProto, x: Sequence[Any]) -> list[np.ndarray]:
+def _unsqueeze(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
     axes = as_ints(operand(node, x, 1, "axes"))
     rank = x[0].ndim + len(axes)
-    out = x[0]
+    out: np.ndarray = x[0]
     for axis in sorted(a % rank for a in axes):
         out = np.expand_dims(out, axis)
-    return [out]
+    return out
 
 
-@evaluates("Squeeze")
-def squeeze(node: onnx.NodeProto, x: Sequence[Any]) -> list[np.ndarray]:
+def _squeeze(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
     axes = operand(node, x, 1, "axes")
-    return [np.squeeze(x[0], axis=None if axes is None else tuple(as_ints(axes)))]
+    return np.squeeze(x[0], axis=None if axes is None else tuple(as_ints(axes)))
 
 
-@evaluates("Reshape")
-def reshape(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _reshape(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
     shape = as_ints(x[1])
     if not attribute(node, "allowzero", 0):
         shape = [x[0].shape[i] if d == 0 else d for i, d in enumerate(shape)]
-    return [x[0].reshape(shape)]
+    return np.reshape(x[0], shape)
 
 
-@evaluates("Transpose")
-def transpose(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.transpose(x[0], attribute(node, "perm"))]
+def _expand(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    shape = np.broadcast_shapes(x.shape, tuple(as_ints(lengths)))
+    _require_small(math.prod(shape))
+    return np.broadcast_to(x, shape)
 
 
-@evaluates("Expand")
-def expand(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    shape = np.broadcast_shapes(x[0].shape, tuple(as_ints(x[1])))
-    return [np.broadcast_to(x[0], shape)] if math.prod(shape) <= LARGEST else [np.empty(LARGEST + 1)]
+def _tile(x: np.ndarray, repeats: np.ndarray) -> np.ndarray:
+    _require_small(x.size * math.prod(as_ints(repeats)))
+    return np.tile(x, as_ints(repeats))
 
 
-@evaluates("Tile")
-def tile(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    repeats = as_ints(x[1])
-    return [np.tile(x[0], repeats)] if x[0].size * math.prod(repeats) <= LARGEST else [np.empty(LARGEST + 1)]
-
-
-@evaluates("ConstantOfShape")
-def constant_of_shape(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _constant_of_shape(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
     shape = as_ints(x[0])
-    if math.prod(shape) > LARGEST:
-        return [np.empty(LARGEST + 1)]
+    _require_small(math.prod(shape))
     fill = attribute(node, "value")
     value = onnx.numpy_helper.to_array(fill).reshape(-1)[0] if fill is not None else np.float32(0)
-    return [np.full(shape, value)]
+    return np.full(shape, value)
 
 
-@evaluates("Range")
-def range_(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    start, limit, step = (v.item() for v in x)
+def _range(*bounds: np.ndarray) -> np.ndarray:
+    start, limit, step = (v.item() for v in bounds)
     count = max(0, int(np.ceil((limit - start) / step)))
-    if count > LARGEST:
-        return [np.empty(LARGEST + 1)]
-    return [(start + np.arange(count) * step).astype(x[0].dtype)]
+    _require_small(count)
+    return (start + np.arange(count) * step).astype(bounds[0].dtype)
 
 
 _REDUCERS: dict[str, Callable[..., np.ndarray]] = {
@@ -211,20 +123,18 @@ _REDUCERS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-@evaluates(*_REDUCERS)
-def reduce(node: onnx.NodeProto, x: Sequence[Any]) -> list[np.ndarray]:
+def _reduce(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
     if not np.issubdtype(x[0].dtype, np.integer):
         raise TypeError("only integers reduce exactly")
     axes = operand(node, x, 1, "axes")
     if axes is None and attribute(node, "noop_with_empty_axes", 0):
-        return [x[0]]
+        return np.asarray(x[0])
     over = tuple(as_ints(axes)) if axes is not None and np.size(axes) else None
     keep = bool(attribute(node, "keepdims", 1))
-    return [np.asarray(_REDUCERS[node.op_type](x[0], axis=over, keepdims=keep)).astype(x[0].dtype)]
+    return np.asarray(_REDUCERS[node.op_type](x[0], axis=over, keepdims=keep)).astype(x[0].dtype)
 
 
-@evaluates("Split")
-def split(node: onnx.NodeProto, x: Sequence[Any]) -> list[np.ndarray]:
+def _split(node: onnx.NodeProto, x: Sequence[Any]) -> list[np.ndarray]:
     axis, parts = attribute(node, "axis", 0), operand(node, x, 1, "split")
     length = x[0].shape[axis]
     if parts is None:
@@ -233,13 +143,61 @@ def split(node: onnx.NodeProto, x: Sequence[Any]) -> list[np.ndarray]:
     return np.split(x[0], np.cumsum(as_ints(parts))[:-1], axis=axis)
 
 
-@evaluates("NonZero")
-def non_zero(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.array(np.nonzero(x[0]), dtype=np.int64)]
-
-
-@evaluates("CumSum")
-def cum_sum(node: onnx.NodeProto, x: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _cum_sum(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
     if attribute(node, "exclusive", 0) or attribute(node, "reverse", 0):
         raise TypeError("only the plain form is evaluated")
-    return [np.cumsum(x[0], axis=int(x[1].item()), dtype=x[0].dtype)]
+    return np.cumsum(x[0], axis=int(x[1].item()), dtype=x[0].dtype)
+
+
+_PLAIN: dict[str, Callable[..., np.ndarray]] = {
+    "Abs": np.abs,
+    "Add": np.add,
+    "And": np.logical_and,
+    "Ceil": np.ceil,
+    "Div": _divide,
+    "Equal": np.equal,
+    "Expand": _expand,
+    "Floor": np.floor,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Identity": np.asarray,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Max": lambda *x: reduce(np.maximum, x),
+    "Min": lambda *x: reduce(np.minimum, x),
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "NonZero": lambda x: np.array(np.nonzero(x), dtype=np.int64),
+    "Not": np.logical_not,
+    "Or": np.logical_or,
+    "Range": _range,
+    "Sign": np.sign,
+    "Sqrt": np.sqrt,
+    "Sub": np.subtract,
+    "Tile": _tile,
+    "Where": np.where,
+    "Xor": np.logical_xor,
+}
+"""Functions of the operands alone."""
+
+
+def _alone(function: Callable[..., np.ndarray]) -> Evaluator:
+    return lambda node, x: function(*x)
+
+
+_EVALUATORS: dict[str, Evaluator] = {
+    **{op: _alone(function) for op, function in _PLAIN.items()},
+    "Cast": lambda node, x: x[0].astype(onnx.helper.tensor_dtype_to_np_dtype(attribute(node, "to"))),
+    "Concat": lambda node, x: np.concatenate(list(x), axis=attribute(node, "axis", 0)),
+    "ConstantOfShape": _constant_of_shape,
+    "CumSum": _cum_sum,
+    "Gather": lambda node, x: np.take(x[0], x[1], axis=attribute(node, "axis", 0)),
+    "Mod": lambda node, x: (np.fmod if attribute(node, "fmod", 0) else np.mod)(x[0], x[1]),
+    "Reshape": _reshape,
+    "Slice": lambda node, x: x[0][slices(node, x, x[0].ndim)],
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Transpose": lambda node, x: np.transpose(x[0], attribute(node, "perm")),
+    "Unsqueeze": _unsqueeze,
+    **dict.fromkeys(_REDUCERS, _reduce),
+}
