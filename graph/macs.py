@@ -8,7 +8,8 @@ from math import prod
 import onnx
 
 from .nodes import attribute, is_standard
-from .traits import operator
+from .registry import registers
+from .traits import operator, operator_key
 
 Dims = tuple[int, ...]
 # Shapes of the inputs and outputs by position; an input that is left out has the empty shape.
@@ -16,22 +17,13 @@ Formula = Callable[[onnx.NodeProto, Sequence[Dims], Sequence[Dims]], int]
 FORMULAS: dict[str, Formula] = {}
 
 
-def counts(*ops: str) -> Callable[[Formula], Formula]:
-    """Register the formula of operators; those outside the ONNX standard are named ``domain:operator``."""
-
-    def add(formula: Formula) -> Formula:
-        for op in ops:
-            if op in FORMULAS:
-                raise ValueError(f"{op} has two formulas")
-            FORMULAS[op] = formula
-        return formula
-
-    return add
+counts = registers(FORMULAS)
+"""Register the formula of operators; those outside the ONNX standard are named ``domain:operator``."""
 
 
 def formula(node: onnx.NodeProto) -> Formula | None:
     """The formula for a node; None for operators that multiply and accumulate nothing."""
-    return FORMULAS.get(node.op_type if is_standard(node) else f"{node.domain}:{node.op_type}")
+    return FORMULAS.get(operator_key(node))
 
 
 @counts("Conv", "ConvInteger", "DeformConv", "QLinearConv", "com.microsoft:FusedConv")

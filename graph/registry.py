@@ -45,6 +45,8 @@ def registers(table: dict[str, Thing]) -> Callable[..., Callable[[Thing], Thing]
 
     def under(*names: str) -> Callable[[Thing], Thing]:
         def add(thing: Thing) -> Thing:
+            if twice := table.keys() & set(names):
+                raise ValueError(f"{', '.join(sorted(twice))} stands in the table already")
             table.update(dict.fromkeys(names, thing))
             return thing
 
