@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -51,8 +52,26 @@ def bit_pack(
     return bits
 
 
+def prepare(owner: object, kernel: str, isa: str | None, *weights: Any) -> ctypes.c_void_p | None:
+    """Weights as the library lays them out, freed with their owner; None where there is no library."""
+    if not available():
+        return None
+    library, handle = load_library(), ctypes.c_void_p()
+    check(getattr(library, f"ib_{kernel}_prepare")(number(isa), *weights, ctypes.byref(handle)))
+    weakref.finalize(owner, getattr(library, f"ib_{kernel}_free"), handle)
+    return handle
+
+
 class _Product(ABC):
-    """Dot products of signs with prepared weights, and what is made of them. May be called from many threads at once."""
+    """Dot products of signs with prepared weights, and what is made of them. May be called from many threads at once.
+
+    ``outputs_axis`` is where numbers have their outputs; bits have them last. ``_rows`` is the shape of a result but for
+    those, ``_sizes`` what the library is told of the bits.
+    """
+
+    kernel: ClassVar[str]
+    outputs_axis: ClassVar[int] = -1
+    _handle: ctypes.c_void_p | None = None
 
     def __init__(self, planes: np.ndarray, length: int) -> None:
         planes = np.ascontiguousarray(planes)
@@ -62,19 +81,10 @@ class _Product(ABC):
             raise ValueError(f"{length} weights take {packed_length(length)} bytes, not {planes.shape[2]}")
         self.planes = planes
         self.outputs = planes.shape[1]
-        self._handle: ctypes.c_void_p | None = None
-
-    def _own(self, handle: ctypes.c_void_p, free: str) -> None:
-        self._handle = handle
-        weakref.finalize(self, getattr(load_library(), free), handle)
 
     def dot(self, bits: np.ndarray, *, threads: int = 1, out: np.ndarray | None = None) -> np.ndarray:
         """The dot products themselves, int32. ``out`` is where they go; a fresh array costs time of its own."""
-        crew, bits = _threads(threads), self._checked(bits)
-        if self._handle is None:
-            return _put(self._from_rows(self._reference(bits)), out)
-        out = _place(out, self._shape(bits), np.int32)
-        return self._run(bits, out, abi.Output(abi.INT32, _at(out), out.nbytes), crew)
+        return self._made(bits, abi.INT32, np.int32, lambda dot: dot, threads, out)
 
     def affine(
         self,
@@ -86,25 +96,40 @@ class _Product(ABC):
         out: np.ndarray | None = None,
     ) -> np.ndarray:
         """``dot * scale + bias``, float32, rounded after each. Shapes: scale and bias (outputs,)."""
-        crew, bits = _threads(threads), self._checked(bits)
         scale = _numbers(scale, np.float32, (self.outputs,), "scale")
         bias = _numbers(bias, np.float32, (self.outputs,), "bias")
-        if self._handle is None:
-            return _put(self._from_rows(reference.affine(self._reference(bits), scale, bias)), out)
-        out = _place(out, self._shape(bits), np.float32)
-        return self._run(bits, out, abi.Output(abi.FLOAT, _at(out), out.nbytes, _at(scale), _at(bias)), crew)
+        finish = partial(reference.affine, scale=scale, bias=bias)
+        return self._made(bits, abi.FLOAT, np.float32, finish, threads, out, scale=_at(scale), bias=_at(bias))
 
     def below(
         self, bits: np.ndarray, threshold: np.ndarray, *, threads: int = 1, out: np.ndarray | None = None
     ) -> np.ndarray:
         """Bits, one where ``dot < threshold``. Shapes: threshold int32 (outputs,)."""
-        crew, bits = _threads(threads), self._checked(bits)
         threshold = _numbers(threshold, np.int32, (self.outputs,), "threshold")
+        finish = partial(reference.below, threshold=threshold)
+        return self._made(bits, abi.BITS, np.uint8, finish, threads, out, threshold=_at(threshold))
+
+    def _made(
+        self,
+        bits: np.ndarray,
+        kind: int,
+        dtype: type,
+        finish: Callable[[np.ndarray], np.ndarray],
+        threads: int,
+        out: np.ndarray | None,
+        **operands: int,
+    ) -> np.ndarray:
+        crew, bits = _threads(threads), np.ascontiguousarray(self._checked(bits))
+        axis, length = (-1, packed_length(self.outputs)) if kind == abi.BITS else (self.outputs_axis, self.outputs)
         if self._handle is None:
-            return _put(reference.below(self._reference(bits), threshold), out)
-        out = _place(out, (*self._rows(bits), packed_length(self.outputs)), np.uint8)
-        wanted = abi.Output(abi.BITS, _at(out), out.nbytes, None, None, _at(threshold))
-        return self._run(bits, out, wanted, crew)
+            return _put(np.ascontiguousarray(np.moveaxis(finish(self._reference(bits)), -1, axis)), out)
+        shape = list(self._rows(bits))
+        shape.insert(axis % (len(shape) + 1), length)
+        out = _place(out, tuple(shape), dtype)
+        output = abi.Output(kind, _at(out), out.nbytes, **operands)
+        run = getattr(load_library(), f"ib_{self.kernel}_run")
+        check(run(self._handle, *self._sizes(bits), _at(bits), bits.nbytes, ctypes.byref(output), crew))
+        return out
 
     @abstractmethod
     def _checked(self, bits: np.ndarray) -> np.ndarray: ...
@@ -113,16 +138,10 @@ class _Product(ABC):
     def _rows(self, bits: np.ndarray) -> tuple[int, ...]: ...
 
     @abstractmethod
-    def _shape(self, bits: np.ndarray) -> tuple[int, ...]: ...
+    def _sizes(self, bits: np.ndarray) -> tuple[int, ...]: ...
 
     @abstractmethod
     def _reference(self, bits: np.ndarray) -> np.ndarray: ...
-
-    @abstractmethod
-    def _from_rows(self, values: np.ndarray) -> np.ndarray: ...
-
-    @abstractmethod
-    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray: ...
 
 
 class Gemm(_Product):
@@ -132,38 +151,28 @@ class Gemm(_Product):
     fit.
     """
 
+    kernel = "bgemm"
+
     def __init__(self, planes: np.ndarray, length: int, *, isa: str | None = None) -> None:
         super().__init__(planes, length)
         self.length = length
-        if available():
-            handle, sizes = ctypes.c_void_p(), (*self.planes.shape[:2], length)
-            prepare = load_library().ib_bgemm_prepare
-            check(prepare(number(isa), *sizes, _at(self.planes), self.planes.nbytes, ctypes.byref(handle)))
-            self._own(handle, "ib_bgemm_free")
+        weights = (*self.planes.shape[:2], length, _at(self.planes), self.planes.nbytes)
+        self._handle = prepare(self, self.kernel, isa, *weights)
 
     def _checked(self, bits: np.ndarray) -> np.ndarray:
         if bits.dtype != np.uint8 or not bits.ndim or bits.shape[-1] != packed_length(self.length):
             wanted = f"uint8 (..., {packed_length(self.length)})"
             raise ValueError(f"rows of {self.length} bits are {wanted}, not {bits.dtype} {bits.shape}")
-        return np.ascontiguousarray(bits)
+        return bits
 
     def _rows(self, bits: np.ndarray) -> tuple[int, ...]:
         return bits.shape[:-1]
 
-    def _shape(self, bits: np.ndarray) -> tuple[int, ...]:
-        return (*bits.shape[:-1], self.outputs)
+    def _sizes(self, bits: np.ndarray) -> tuple[int, ...]:
+        return (prod(bits.shape[:-1]),)
 
     def _reference(self, bits: np.ndarray) -> np.ndarray:
         return reference.gemm(bits, self.planes, self.length)
-
-    def _from_rows(self, values: np.ndarray) -> np.ndarray:
-        return values
-
-    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
-        rows = prod(bits.shape[:-1])
-        run = load_library().ib_bgemm_run
-        check(run(self._handle, rows, _at(bits), bits.nbytes, ctypes.byref(output), crew))
-        return out
 
 
 class Conv(_Product):
@@ -173,6 +182,9 @@ class Conv(_Product):
     where shapes do not fit.
     """
 
+    kernel = "bconv"
+    outputs_axis = 1
+
     def __init__(self, planes: np.ndarray, channels: int, window: ConvWindow, *, isa: str | None = None) -> None:
         if channels < 1 or channels % window.group:
             raise ValueError(f"{channels} channels do not make {window.group} groups")
@@ -180,41 +192,21 @@ class Conv(_Product):
         if self.outputs % window.group:
             raise ValueError(f"{self.outputs} outputs do not make {window.group} groups")
         self.channels, self.window = channels, window
-        if available():
-            shape, handle = self._abi_shape(), ctypes.c_void_p()
-            prepare = load_library().ib_bconv_prepare
-            weights = (_at(self.planes), self.planes.nbytes)
-            check(prepare(number(isa), ctypes.byref(shape), *weights, ctypes.byref(handle)))
-            self._own(handle, "ib_bconv_free")
-
-    def _abi_shape(self) -> abi.ConvShape:
-        w = self.window
-        counts = (len(self.planes), self.channels, self.outputs, w.group)
-        return abi.ConvShape(*counts, w.kernel, w.strides, w.dilations, w.pads, w.pad_value)
+        counts, w = (len(self.planes), channels, self.outputs, window.group), window
+        shape = abi.ConvShape(*counts, w.kernel, w.strides, w.dilations, w.pads, w.pad_value)
+        self._handle = prepare(self, self.kernel, isa, ctypes.byref(shape), _at(self.planes), self.planes.nbytes)
 
     def _checked(self, bits: np.ndarray) -> np.ndarray:
-        if bits.dtype != np.uint8 or bits.ndim != 4 or bits.shape[-1] != packed_length(self.channels):
-            wanted = f"uint8 (N, H, W, {packed_length(self.channels)})"
-            raise ValueError(f"images of {self.channels} channels are {wanted}, not {bits.dtype} {bits.shape}")
-        return np.ascontiguousarray(bits)
+        return _images(bits, self.channels)
 
     def _rows(self, bits: np.ndarray) -> tuple[int, ...]:
         return (bits.shape[0], *self.window.out(*bits.shape[1:3]))
 
-    def _shape(self, bits: np.ndarray) -> tuple[int, ...]:
-        return (bits.shape[0], self.outputs, *self.window.out(*bits.shape[1:3]))
+    def _sizes(self, bits: np.ndarray) -> tuple[int, ...]:
+        return bits.shape[:3]
 
     def _reference(self, bits: np.ndarray) -> np.ndarray:
         return reference.conv(bits, self.planes, self.channels, self.window)
-
-    def _from_rows(self, values: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
-
-    def _run(self, bits: np.ndarray, out: np.ndarray, output: abi.Output, crew: Crew) -> np.ndarray:
-        sizes = bits.shape[:3]
-        run = load_library().ib_bconv_run
-        check(run(self._handle, *sizes, _at(bits), bits.nbytes, ctypes.byref(output), crew))
-        return out
 
 
 def max_pool(bits: np.ndarray, channels: int, window: Window, *, threads: int = 1) -> np.ndarray:
@@ -225,20 +217,25 @@ def max_pool(bits: np.ndarray, channels: int, window: Window, *, threads: int = 
     Raises:
         ValueError: shapes do not fit, the window is dilated, or one lies wholly in the padding.
     """
-    if bits.dtype != np.uint8 or bits.ndim != 4 or bits.shape[-1] != packed_length(channels):
-        wanted = f"uint8 (N, H, W, {packed_length(channels)})"
-        raise ValueError(f"images of {channels} channels are {wanted}, not {bits.dtype} {bits.shape}")
+    bits = np.ascontiguousarray(_images(bits, channels))
     if window.dilations != (1, 1):
         raise ValueError(f"max_pool has no dilations, not {window.dilations}")
     crew = _threads(threads)
     out = np.empty((bits.shape[0], *window.out(*bits.shape[1:3]), bits.shape[-1]), np.uint8)
     if not available():
         return reference.max_pool(bits, channels, window)
-    bits = np.ascontiguousarray(bits)
     shape = abi.PoolShape(channels, window.kernel, window.strides, window.pads)
     sizes = (*bits.shape[:3], _at(bits), bits.nbytes, _at(out), out.nbytes)
     check(load_library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, crew))
     return out
+
+
+def _images(bits: np.ndarray, channels: int) -> np.ndarray:
+    """``bits``, if they are images of so many channels. Raises ValueError where they are not."""
+    if bits.dtype != np.uint8 or bits.ndim != 4 or bits.shape[-1] != packed_length(channels):
+        wanted = f"uint8 (N, H, W, {packed_length(channels)})"
+        raise ValueError(f"images of {channels} channels are {wanted}, not {bits.dtype} {bits.shape}")
+    return bits
 
 
 def _place(out: np.ndarray | None, shape: tuple[int, ...], dtype: type) -> np.ndarray:

@@ -9,14 +9,11 @@ integer, and the result is multiplied by ``r / 127`` last. Every variant gives t
 
 from __future__ import annotations
 
-import ctypes
-import weakref
-
 import numpy as np
 
 from . import abi
-from .calls import _at, _threads
-from .loader import available, check, load_library, number
+from .calls import _at, _threads, prepare
+from .loader import check, load_library
 from .packing import packed_length
 
 LEVELS = np.float32(127)
@@ -44,16 +41,9 @@ class OneBit:
         self.planes = np.ascontiguousarray(planes)
         self.scale = np.ascontiguousarray(scale, np.float32)
         self.channels, self.block = channels, min(block, channels)
-        self._handle: ctypes.c_void_p | None = None
-        if available():
-            self._prepare(number(isa))
-
-    def _prepare(self, isa: int) -> None:
-        handle, sizes = ctypes.c_void_p(), (*self.planes.shape[:2], self.channels, self.block)
+        sizes = (*self.planes.shape[:2], self.channels, self.block)
         weights = (_at(self.planes), self.planes.nbytes, _at(self.scale), self.scale.size)
-        check(load_library().ib_wgemv_prepare(isa, *sizes, *weights, ctypes.byref(handle)))
-        self._handle = handle
-        weakref.finalize(self, load_library().ib_wgemv_free, handle)
+        self._handle = prepare(self, "wgemv", isa, *sizes, *weights)
 
     def __call__(self, x: np.ndarray, *, int8: bool = False, threads: int = 1) -> np.ndarray:
         """The product. ``int8`` quantizes each row of x first.
