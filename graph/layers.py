@@ -204,7 +204,7 @@ class Weight:
         if bias is None:
             return self.layer(axis, unfit or "its bias is computed", **facts)
         if bias.shape not in shapes:
-            return self.layer(axis, unfit or "its bias is no vector", **facts)
+            return self.layer(axis, unfit or NO_VECTOR, **facts)
         return self.layer(axis, unfit, bias=name, **facts)
 
     def no(self, reason: str) -> Unused:
@@ -288,6 +288,7 @@ def _other(w: Weight) -> Unused:
     return w.no(f"no pass changes weights of {w.node.op_type}")
 
 
+NO_VECTOR = "its bias is no vector"
 LEFT, STACK = "its left factor is a constant", "its weight is a batch of matrices"
 _RULES: dict[str, Rule] = {
     "Conv": Rule(_conv),

@@ -26,6 +26,12 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     return default
 
 
+def copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    return made
+
+
 def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
     """Set an attribute in place, whether it was there or not."""
     fresh = onnx.helper.make_attribute(name, value)

@@ -88,9 +88,9 @@ class Claim:
         )
 
 
-def real_inputs(data: DataSource | None) -> list[Feed]:
+def real_inputs(data: DataSource | None, count: int = 4) -> list[Feed]:
     """A few real inputs, none where there is no data."""
-    first = None if data is None else next(iter(data.batches(4)), None)
+    first = None if data is None else next(iter(data.batches(count)), None)
     return [] if first is None else [first.inputs]
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
-
 from ...graph.errors import NothingChanged, UsageError
 from ...graph.io.opset import raise_opset
 from ...graph.model import Model
 from ..patterns import choose_nodes
 from ..precision.result import Result
+from ..proof import real_inputs
 from .scheme import SCHEMES, BitNote, Job, Scheme
 from .storage.inline import inline_definitions
 from .trained.forms import stored_bits
@@ -55,7 +52,7 @@ def pack(job: Job) -> Result:
     lowered = lower(found, "packed" if options.stored == "standard" else options.stored)
     proof = None
     if options.verify:
-        proof = prove(found, lowered, _feeds(job), job.context.seed)
+        proof = prove(found, lowered, real_inputs(job.context.inputs, _SAMPLES), job.context.seed)
     made = inline_definitions(lowered.model) if options.stored == "standard" else lowered.model
     notes = _notes(found, lowered)
     details = {"form": options.stored, "proof": proof.as_dict() if proof else None}
@@ -76,12 +73,6 @@ SCHEMES.register("pack")(Scheme(pack, "What was trained with bits, computed with
 def _reasons(found: Recognized) -> dict[str, str]:
     """Why layers do not read bits, those whose weights alone are packed included."""
     return {**found.left, **{layer.dot.name: layer.reason for layer in found.layers.values() if not layer.bits}}
-
-
-def _feeds(job: Job) -> list[Mapping[str, np.ndarray]]:
-    data = job.context.inputs
-    batch = None if data is None else next(iter(data.batches(_SAMPLES)), None)
-    return [] if batch is None else [batch.inputs]
 
 
 def _notes(found: Recognized, lowered: Lowered) -> list[BitNote]:

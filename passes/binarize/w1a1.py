@@ -23,6 +23,7 @@ import onnx
 from ...graph.errors import BadModel
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
+from ...graph.nodes import copied
 from ..base import Context
 from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store, each
 from ..calibration.feeds import calibration_inputs
@@ -184,8 +185,7 @@ def _product(edit: Edit, node: onnx.NodeProto, layer: Layer, signs: str, model: 
     weight = model.weights[layer.weight]
     ones = np.where(weight < 0, np.float32(-1), np.float32(1))
     ones = ones if layer.window is not None or layer.axis else np.ascontiguousarray(ones.T)
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
+    copy = copied(node)
     if layer.op == "Gemm":
         copy.op_type = "MatMul"
         del copy.attribute[:]

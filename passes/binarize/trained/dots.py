@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
+from ....graph.layer import Layer
 from ....graph.layer import Window as Sliding
-from ....graph.nodes import as_ints, attribute, display_name, is_standard
+from ....graph.layers import NO_VECTOR
+from ....graph.nodes import as_ints, attribute, display_name
 from .steps import Layout
 from .wires import Wires
 
@@ -81,89 +82,39 @@ class Dot:
         return rows.reshape(len(rows), -1, places).transpose(0, 2, 1).reshape(len(rows), -1)
 
 
-Reader = Callable[[Wires, onnx.NodeProto], "Dot | str"]
-_READERS: dict[str, Reader] = {}
+def dot_of(wires: Wires, layer: Layer) -> Dot | str:
+    """A layer as rows of weights, or why it cannot be seen so."""
+    node, weight = wires.nodes[layer.place], wires.known[layer.weight]
+    rows = np.moveaxis(weight, layer.axis, 0).reshape(weight.shape[layer.axis], -1)
+    bias = np.zeros(1)
+    if len(node.input) > 2 and node.input[2] and layer.unfit in ("", NO_VECTOR):
+        bias = layer.beta * wires.known[node.input[2]].astype(np.float64)
+    if (
+        layer.unfit not in ("", NO_VECTOR)
+        or bias.size not in (1, len(rows))
+        or bias.shape[-1:] not in ((), (bias.size,))
+    ):
+        return layer.unfit
+    dot = Dot(node, layer.x, rows, np.broadcast_to(bias.reshape(-1), len(rows)), Layout(2, 1, layer.columns))
+    if layer.window is None:
+        rank = len(wires.dims(layer.x) or (0, 0))
+        if rank < 2:
+            return "its input is a single row"
+        return replace(dot, layout=replace(dot.layout, rank=rank, axis=rank - 1), factor=layer.alpha)
+    if len(layer.kernel) > 2:
+        return f"it has {len(layer.kernel)} spatial axes"
+    window = window_of(wires, node, layer.window, layer.groups)
+    layout = Layout(weight.ndim, 1, layer.channels * layer.groups)
+    return window if isinstance(window, str) else replace(dot, layout=layout, window=window)
 
 
-def reads(op: str) -> Callable[[Reader], Reader]:
-    def add(function: Reader) -> Reader:
-        _READERS[op] = function
-        return function
-
-    return add
-
-
-def dot_of(wires: Wires, node: onnx.NodeProto) -> Dot | str | None:
-    """A node as rows of weights, or why it cannot be seen so; None for other operators and computed weights."""
-    if not is_standard(node) or node.op_type not in _READERS or not any(i in wires.known for i in node.input[:2]):
-        return None
-    return _READERS[node.op_type](wires, node)
-
-
-@reads("Conv")
-def _conv(wires: Wires, node: onnx.NodeProto) -> Dot | str:
-    weight = wires.known.get(node.input[1])
-    if weight is None:
-        return "its weights are computed"
-    spatial = weight.ndim - 2
-    if spatial not in (1, 2):
-        return f"it has {spatial} spatial axes"
-    bias = _vector(wires, node, 2, weight.shape[0])
-    if bias is None:
-        return "its bias is computed"
-    groups = attribute(node, "group", 1)
-    window = window_of(wires, node, weight.shape[2:], groups)
-    if isinstance(window, str):
-        return window
-    layout = Layout(weight.ndim, 1, weight.shape[1] * groups)
-    return Dot(node, node.input[0], weight.reshape(len(weight), -1), bias, layout, window)
-
-
-def window_of(wires: Wires, node: onnx.NodeProto, kernel: tuple[int, ...], groups: int = 1) -> Window | str:
+def window_of(wires: Wires, node: onnx.NodeProto, found: Sliding, groups: int = 1) -> Window | str:
     """Where a node looks, ``auto_pad`` worked out."""
-    found, dims = Sliding.of(node, kernel), wires.dims(node.input[0])
+    dims = wires.dims(node.input[0])
     if found.pads is None and dims is None:
         return f"auto_pad {attribute(node, 'auto_pad')} needs the size of its input, which is not known"
     begins, ends = found.padding(tuple(dims[2:]) if dims is not None else ())
-    return Window(kernel, found.strides, found.dilations, (*begins, *ends), groups)
-
-
-@reads("MatMul")
-def _matmul(wires: Wires, node: onnx.NodeProto) -> Dot | str:
-    weight = wires.known.get(node.input[1])
-    if weight is None or weight.ndim != 2:
-        return "its weights are no matrix on the right"
-    dims = wires.dims(node.input[0])
-    rank = len(dims) if dims else 2
-    if rank < 2:
-        return "its input is a single row"
-    return Dot(node, node.input[0], weight.T, np.zeros(weight.shape[1]), Layout(rank, rank - 1, weight.shape[0]))
-
-
-@reads("Gemm")
-def _gemm(wires: Wires, node: onnx.NodeProto) -> Dot | str:
-    weight = wires.known.get(node.input[1])
-    if weight is None or attribute(node, "transA", 0):
-        return "its weights are no matrix on the right" if weight is None else "its input is transposed"
-    rows = weight if attribute(node, "transB", 0) else weight.T
-    bias = _vector(wires, node, 2, len(rows))
-    if bias is None:
-        return "its bias is computed or no row"
-    share = attribute(node, "beta", 1.0)
-    factor = attribute(node, "alpha", 1.0)
-    return Dot(node, node.input[0], rows, bias * share, Layout(2, 1, rows.shape[1]), factor=factor)
-
-
-def _vector(wires: Wires, node: onnx.NodeProto, position: int, length: int) -> np.ndarray | None:
-    """A bias as (length,), zeros where there is none."""
-    if len(node.input) <= position or not node.input[position]:
-        return np.zeros(length)
-    value = wires.known.get(node.input[position])
-    if value is None or value.size not in (1, length) or (value.ndim and value.shape[-1] not in (1, length)):
-        return None
-    if value.size == length and value.ndim > 1 and value.shape[-1] != length:
-        return None
-    return np.broadcast_to(value.astype(np.float64).reshape(-1), (length,))
+    return Window(found.kernel, found.strides, found.dilations, (*begins, *ends), groups)
 
 
 def spatial_pads(wires: Wires, node: onnx.NodeProto, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], float] | str:

@@ -20,15 +20,6 @@ from .steps import Layout, Step, step
 from .wires import Wires
 
 Mover = Callable[["Finder", onnx.NodeProto, Layout], "Bits | str"]
-_MOVERS: dict[str, Mover] = {}
-
-
-def mover(op: str) -> Callable[[Mover], Mover]:
-    def add(function: Mover) -> Mover:
-        _MOVERS[op] = function
-        return function
-
-    return add
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,6 @@ class Finder:
         return "no sign"
 
 
-@mover("Pad")
 def _pad(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
     added = spatial_pads(finder.wires, node, layout.rank)
     if isinstance(added, str) or layout.axis != 1:
@@ -129,7 +119,6 @@ def _pad(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
     return replace(found, begins=begins, ends=ends, border=value)
 
 
-@mover("MaxPool")
 def _max_pool(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
     found = finder.find(node.input[0], layout)
     if isinstance(found, str):
@@ -140,8 +129,6 @@ def _max_pool(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | st
     return replace(found, pools=(*found.pools, node))
 
 
-@mover("Flatten")
-@mover("Reshape")
 def _flatten(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
     """Images become rows. Bits can stay where they are if the channels of a pixel fill whole bytes."""
     image, rows = finder.wires.dims(node.input[0]), finder.wires.dims(node.output[0])
@@ -153,7 +140,6 @@ def _flatten(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str
     return replace(found, flattened=node, pixels=image[2] * image[3])
 
 
-@mover("Mul")
 def _times(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
     """One number for each sample, worked out while the network runs: XNOR-Net's mean magnitude."""
     reason = ""
@@ -171,3 +157,6 @@ def _times(finder: Finder, node: onnx.NodeProto, layout: Layout) -> Bits | str:
     if all(name not in finder.wires.known for name in node.input):
         return reason or "its signs are scaled by a tensor, not by one number for each sample"
     return ""
+
+
+_MOVERS: dict[str, Mover] = {"Pad": _pad, "MaxPool": _max_pool, "Flatten": _flatten, "Reshape": _flatten, "Mul": _times}

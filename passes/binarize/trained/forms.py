@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
+from ....graph.nodes import copied
 from ....kernels.operators import DOMAIN
 from ....kernels.packing import unpack
 from ...rewrite.edit import Edit
@@ -152,8 +153,7 @@ class Packed(Form):
             return
         shape = self.edit.constant(f"{dot.name}_shape", np.array(self.wires.known[dot.node.input[1]].shape, np.int64))
         rows = self._ours("UnpackWeight", inputs, f"{dot.name}_rows", **size)
-        node = onnx.NodeProto()
-        node.CopyFrom(dot.node)
+        node = copied(dot.node)
         node.input[1] = self.edit.add("Reshape", [rows, shape], self.edit.tensor(f"{dot.name}_weight"))
         self.edit.keep(node)
 
@@ -184,7 +184,7 @@ class Dense(Form):
     """Standard operators on floats of +1 and -1: for any runtime, and to be read and changed. Signs keep their layout."""
 
     def signs(self, x: str, bits: Bits, threshold: np.ndarray, stem: str) -> str:
-        level = self._along(threshold, bits.layout.rank, bits.layout.axis)
+        level = bits.layout.along(threshold)
         return self._sign(x, self.edit.constant(f"{stem}_threshold", level), stem)
 
     def pooled(self, signs: str, node: onnx.NodeProto, channels: int, stem: str) -> str:
@@ -193,8 +193,7 @@ class Dense(Form):
         return self.edit.add("MaxPool", [signs], out, kernel_shape=w.kernel, strides=w.strides, pads=w.pads)
 
     def flattened(self, signs: str, node: onnx.NodeProto, bits: Bits, stem: str) -> str:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
+        copy = copied(node)
         copy.input[0], copy.output[0] = signs, self.edit.tensor(stem)
         self.edit.keep(copy)
         return copy.output[0]
@@ -202,16 +201,16 @@ class Dense(Form):
     def sums(self, signs: str, layer: Layer, scale: np.ndarray, bias: np.ndarray, out: str) -> None:
         layout, stem = layer.dot.out_layout, layer.dot.name
         dot = self._dot(signs, layer, layer.signs.signs)
-        by = self.edit.constant(f"{stem}_scale", self._along(scale, layout.rank, layout.axis))
+        by = self.edit.constant(f"{stem}_scale", layout.along(scale))
         scaled = self.edit.add("Mul", [dot, by], self.edit.tensor(f"{out}_scaled"))
-        shift = self.edit.constant(f"{stem}_bias", self._along(bias, layout.rank, layout.axis))
+        shift = self.edit.constant(f"{stem}_bias", layout.along(bias))
         self.edit.add("Add", [scaled, shift], out)
 
     def sums_as_signs(self, signs: str, layer: Layer, fusion: Fusion, stem: str) -> str:
         layout = layer.dot.out_layout
         rows = np.where(fusion.flip[:, None], -layer.signs.signs, layer.signs.signs)
         dot = self._dot(signs, layer, rows)
-        level = self._along(fusion.threshold.astype(np.float32), layout.rank, layout.axis)
+        level = layout.along(fusion.threshold.astype(np.float32))
         return self._sign(dot, self.edit.constant(f"{stem}_threshold", level), stem)
 
     @staticmethod
@@ -253,10 +252,6 @@ class Dense(Form):
         below = self.edit.add("Less", [x, level], self.edit.tensor(f"{stem}_below"))
         ends = [self.edit.constant(f"{stem}_{n}", np.array(v, np.float32)) for n, v in (("minus", -1), ("plus", 1))]
         return self.edit.add("Where", [below, *ends], self.edit.tensor(stem))
-
-    @staticmethod
-    def _along(values: np.ndarray, rank: int, axis: int) -> np.ndarray:
-        return values.reshape([len(values) if a == axis else 1 for a in range(axis, rank)])
 
 
 FORMS: dict[str, type[Form]] = {"packed": Packed, "dense": Dense}

@@ -5,8 +5,6 @@ Once convolutions take microseconds, what is left in floats decides how fast a n
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 
@@ -14,27 +12,14 @@ from ....graph.nodes import is_standard
 from ...rewrite.edit import Edit
 from .wires import Wires
 
-Rewrite = Callable[[Edit, Wires, onnx.NodeProto], bool]
-_REWRITES: dict[str, Rewrite] = {}
-
-
-def rewrites(op: str) -> Callable[[Rewrite], Rewrite]:
-    def add(function: Rewrite) -> Rewrite:
-        _REWRITES[op] = function
-        return function
-
-    return add
-
 
 def keep(edit: Edit, wires: Wires, node: onnx.NodeProto) -> None:
     """Append a node, or cheaper ones that give the same numbers."""
-    rewrite = _REWRITES.get(node.op_type) if is_standard(node) else None
-    if rewrite is None or not rewrite(edit, wires, node):
+    if node.op_type != "PRelu" or not is_standard(node) or not _as_largest(edit, wires, node):
         edit.keep(node)
 
 
-@rewrites("PRelu")
-def _prelu(edit: Edit, wires: Wires, node: onnx.NodeProto) -> bool:
+def _as_largest(edit: Edit, wires: Wires, node: onnx.NodeProto) -> bool:
     """``max(x, slope x)``, which holds for slopes up to 1 (0 would make NaN of infinity).
 
     ONNX Runtime's PRelu takes several times as long as both together.

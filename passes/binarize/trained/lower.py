@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from ....graph.model import Model
-from ....graph.nodes import reads
+from ....graph.nodes import copied, reads
 from ....kernels.operators import attach
 from ...rewrite.edit import Edit
 from .bits import Bits
@@ -42,11 +42,7 @@ class Lowered:
 
 def lower(found: Recognized, form: str = "packed") -> Lowered:
     """Write the layers of a recognized model in a form of ``FORMS``, scales and shifts behind them folded."""
-    work = _Lowering(found, form)
-    model = work.model()
-    return Lowered(
-        model, form, work.done, found.left, work.signs, work.floats, list(dict.fromkeys(work.sources)), work.takers
-    )
+    return _Lowering(found, form).lowered()
 
 
 class _Lowering:
@@ -59,13 +55,9 @@ class _Lowering:
         bits = [layer.bits for layer in found.layers.values() if layer.bits]
         fused = {one.target for one in found.fused.values()}
         self._read = {name for b in bits for name in ("" if b.target in fused else b.source, b.factor)}
-        self.done: dict[str, str] = {}
-        self.signs: dict[str, tuple[str, Layout, float, np.ndarray]] = {}
-        self.floats: list[str] = []
-        self.sources: list[str] = []
-        self.takers: list[str] = []
+        self._made = Lowered(found.wires.model, form, left=found.left)
 
-    def model(self) -> Model:
+    def lowered(self) -> Lowered:
         skipped: set[int] = set()
         for place, node in enumerate(self._wires.nodes):
             layer = self._found.layers.get(place)
@@ -76,7 +68,7 @@ class _Lowering:
             self._edit.replace(node)
             if layer.bits is None:
                 self._form.weights_only(layer)
-                self.done[layer.dot.name] = "weights"
+                self._made.done[layer.dot.name] = "weights"
             elif place in self._found.fused:
                 self._as_signs(place, layer, layer.bits)
             else:
@@ -84,7 +76,7 @@ class _Lowering:
         self._edit.nodes = _alive(self._edit.nodes, self._wires.outputs)
         model = self._edit.finish()
         attach(model.proto)
-        return model
+        return replace(self._made, model=model)
 
     def _as_signs(self, place: int, layer: Layer, bits: Bits) -> None:
         fusion = self._found.fused[place]
@@ -92,15 +84,15 @@ class _Lowering:
         if fusion.pool is not None:
             signs = self._form.pooled(signs, fusion.pool, layer.dot.outputs, f"{fusion.target}_pooled")
         self._signs[fusion.target] = signs
-        self.signs[fusion.target] = signs, layer.dot.out_layout, fusion.middle, fusion.turned
-        self.done[layer.dot.name] = "bits to bits"
+        self._made.signs[fusion.target] = signs, layer.dot.out_layout, fusion.middle, fusion.turned
+        self._made.done[layer.dot.name] = "bits to bits"
 
     def _as_floats(self, layer: Layer, bits: Bits) -> frozenset[int]:
         """Gives the places of the nodes that became part of the layer."""
         dot, signs = layer.dot, self._input(bits)
-        self.done[dot.name] = "bits to floats"
+        self._made.done[dot.name] = "bits to floats"
         if bits.factor:
-            self.floats.append(dot.out)
+            self._made.floats.append(dot.out)
             self._with_factor(layer, bits, signs)
             return frozenset()
         behind = tail(self._wires, dot.out, dot.out_layout, self._read, self._joins)
@@ -109,21 +101,20 @@ class _Lowering:
         if behind.joined is not None:
             out = self._edit.tensor(f"{out}_shifted")
             self._joins[behind.joined] = _join(self._wires.nodes[behind.joined], behind, out)
-        self.floats.append(behind.result or out)
+        self._made.floats.append(behind.result or out)
         reader = self._turned(layer, bits)
         self._form.sums(signs, reader, scale.astype(np.float32), bias.astype(np.float32), out)
         return behind.places
 
     def _with_factor(self, layer: Layer, bits: Bits, signs: str) -> None:
         """One factor for each sample, which multiplies everything but the bias."""
-        dot, layout = layer.dot, layer.dot.out_layout
+        dot = layer.dot
         sums, scaled = (self._edit.tensor(f"{dot.out}_{what}") for what in ("sums", "scaled"))
         reader = self._turned(layer, bits)
         self._form.sums(signs, reader, layer.scale.astype(np.float32), np.zeros(dot.outputs, np.float32), sums)
         self._edit.add("Mul", [sums, bits.factor], scaled if dot.bias.any() else dot.out)
         if dot.bias.any():
-            shape = [dot.outputs if a == layout.axis else 1 for a in range(layout.axis, layout.rank)]
-            bias = self._edit.constant(f"{dot.name}_shift", dot.bias.astype(np.float32).reshape(shape))
+            bias = self._edit.constant(f"{dot.name}_shift", dot.out_layout.along(dot.bias.astype(np.float32)))
             self._edit.add("Add", [scaled, bias], dot.out)
 
     def _turned(self, layer: Layer, bits: Bits) -> Layer:
@@ -145,52 +136,42 @@ class _Lowering:
         if key not in self._signs:
             self._signs[key] = self._from_floats(bits)
             if bits.target:
-                self.signs[bits.target] = (
-                    self._signs[key],
-                    bits.layout,
-                    bits.middle,
-                    np.zeros(bits.layout.channels, bool),
-                )
+                turned = np.zeros(bits.layout.channels, bool)
+                self._made.signs[bits.target] = self._signs[key], bits.layout, bits.middle, turned
         signs = self._signs[key]
-        for pool in bits.pools:
-            at = (key, pool.output[0])
-            if at not in self._signs:
-                stem = f"{pool.output[0]}_bits"
-                self._signs[at] = self._form.pooled(signs, pool, bits.layout.channels, stem)
-            key, signs = at, self._signs[at]
-        if bits.flattened is not None:
-            at = (key, bits.flattened.output[0])
-            if at not in self._signs:
-                stem = f"{bits.flattened.output[0]}_bits"
-                self._signs[at] = self._form.flattened(signs, bits.flattened, bits, stem)
-            signs = self._signs[at]
+        for node in (*bits.pools, *([bits.flattened] if bits.flattened else [])):
+            key = (key, node.output[0])
+            if key not in self._signs:
+                stem = f"{node.output[0]}_bits"
+                self._signs[key] = (
+                    self._form.flattened(signs, node, bits, stem)
+                    if node is bits.flattened
+                    else self._form.pooled(signs, node, bits.layout.channels, stem)
+                )
+            signs = self._signs[key]
         return signs
 
     def _from_floats(self, bits: Bits) -> str:
         """Signs of a float tensor. Channels in which they fall are negated first: ``x >= t`` is ``-x < next(-t)``."""
         stem = f"{bits.target or bits.source}_bits"
         threshold, x = bits.step.threshold.astype(np.float32), bits.source
-        self.sources.append(x)
+        if x not in self._made.sources:
+            self._made.sources.append(x)
         if bits.step.falls.any():
             above = np.nextafter(-threshold, np.float32(np.inf))
             threshold = np.where(bits.step.falls, above, threshold)
-            layout = bits.layout
             turn = np.where(bits.step.falls, np.float32(-1), np.float32(1))
-            by = self._edit.constant(
-                f"{stem}_turn",
-                turn.reshape([len(turn) if a == layout.axis else 1 for a in range(layout.axis, layout.rank)]),
-            )
+            by = self._edit.constant(f"{stem}_turn", bits.layout.along(turn))
             x = self._edit.add("Mul", [x, by], self._edit.tensor(f"{stem}_turned"))
         before = len(self._edit.nodes)
         signs = self._form.signs(x, bits, threshold, stem)
-        self.takers.append(x if x != bits.source else self._edit.nodes[before].output[0])
+        self._made.takers.append(x if x != bits.source else self._edit.nodes[before].output[0])
         return signs
 
 
 def _join(node: onnx.NodeProto, behind: Tail, shifted: str) -> onnx.NodeProto:
     """The Add of a shortcut to a layer whose shift holds what was added behind it."""
-    made = onnx.NodeProto()
-    made.CopyFrom(node)
+    made = copied(node)
     for k, name in enumerate(node.input):
         if name == behind.target:
             made.input[k] = shifted

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 
 from ....graph.nodes import attribute
-from ....graph.registry import registers
 from ....graph.traits import Trait, operators
 
 Evaluate = Callable[[np.ndarray], np.ndarray]
@@ -38,10 +38,6 @@ Kind = Monotone | Pieces
 Operand = Kind | np.ndarray
 """A constant operand is given as its values, shape (C,) or (1,)."""
 Rule = Callable[[onnx.NodeProto, Sequence[Operand | None]], Kind | None]
-RULES: dict[str, Rule] = {}
-
-
-rule = registers(RULES)
 
 
 def kind(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
@@ -50,7 +46,7 @@ def kind(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | Non
     if kinds and all(isinstance(k, Pieces) for k in kinds):
         return Pieces(np.concatenate([k.cuts for k in kinds if isinstance(k, Pieces)]))
     found = RULES.get(node.op_type)
-    return found(node, operands) if found and not any(isinstance(k, Pieces) for k in kinds) else None
+    return found(node, operands) if found and kinds and not any(isinstance(k, Pieces) for k in kinds) else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,7 @@ class Condition:
 
 _ORDERED = {op for op in operators(Trait.ELEMENTWISE | Trait.SAME_SHAPE | Trait.IN_ORDER) if ":" not in op} - {"Sign"}
 """Standard functions of one number that rise or fall; ``Sign`` makes steps of it."""
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 _COMPARISONS = {
     "Less": (True,),
     "GreaterOrEqual": (True,),
@@ -90,74 +87,41 @@ def conditions(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> tupl
     return position, [Condition(level, at) for at in _COMPARISONS[op]]
 
 
-def _split(operands: Sequence[Operand | None]) -> tuple[list[Monotone], list[np.ndarray]]:
-    return (
-        [o for o in operands if isinstance(o, Monotone)],
-        [o for o in operands if isinstance(o, np.ndarray)],
-    )
-
-
-@rule("Add", "Min", "Max")
 def _together(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    moving, _ = _split(operands)
-    total = np.stack([m.direction for m in moving])
+    total = np.stack([o.direction for o in operands if isinstance(o, Monotone)])
     agree = np.all(total >= 0, axis=0) | np.all(total <= 0, axis=0)
     return Monotone(np.sign(total.sum(axis=0))) if agree.all() else None
 
 
-@rule("Sub")
-def _sub(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    left, right = operands[:2]
-    if isinstance(left, Monotone) and isinstance(right, np.ndarray):
-        return left
-    return Monotone(-right.direction) if isinstance(right, Monotone) and isinstance(left, np.ndarray) else None
+def _turned(factor: Callable[[onnx.NodeProto, Sequence[Operand | None]], Any], *, first: bool = True) -> Rule:
+    """Of one operand that is no constant, the ``first`` if only that may be none: ``factor`` turns its direction."""
+
+    def turn(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
+        moving, by = [o for o in operands if isinstance(o, Monotone)], factor(node, operands)
+        if by is None or len(moving) > 1 or (first and moving[0] is not operands[0]):
+            return None
+        return Monotone(moving[0].direction * by)
+
+    return turn
 
 
-@rule("Mul", "Div")
-def _scaled(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    moving, by = _split(operands)
-    if len(moving) != 1 or (node.op_type == "Div" and not isinstance(operands[0], Monotone)):
-        return None
-    return Monotone(moving[0].direction * np.sign(by[0]).astype(np.int8))
+def _sign(by: Operand | None) -> np.ndarray | None:
+    return np.sign(by).astype(np.int8) if isinstance(by, np.ndarray) else None
 
 
-@rule(*_ORDERED & operators(Trait.FALLING))
-def _neg(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    (x,) = operands
-    return Monotone(-x.direction) if isinstance(x, Monotone) else None
-
-
-@rule("BatchNormalization")
-def _batch_norm(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    x, scale = operands[:2]
-    if not isinstance(x, Monotone) or not isinstance(scale, np.ndarray) or attribute(node, "training_mode", 0):
-        return None
-    return Monotone(x.direction * np.sign(scale).astype(np.int8))
-
-
-@rule(*_ORDERED & operators(Trait.RISING))
-def _rising(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    x, *limits = operands
-    return x if isinstance(x, Monotone) and not any(isinstance(o, Monotone) for o in limits) else None
-
-
-@rule("LeakyRelu", "HardSigmoid")
-def _rising_by_attribute(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    (x,) = operands
-    return x if isinstance(x, Monotone) and attribute(node, "alpha", 0.01) >= 0 else None
-
-
-@rule("PRelu")
-def _prelu(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    x, slope = operands
-    return x if isinstance(x, Monotone) and isinstance(slope, np.ndarray) and bool(np.all(slope >= 0)) else None
-
-
-@rule("Cast")
-def _cast(node: onnx.NodeProto, operands: Sequence[Operand | None]) -> Kind | None:
-    (x,) = operands
-    return (
-        x
-        if isinstance(x, Monotone) and attribute(node, "to") in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
-        else None
-    )
+_BY_ALPHA = _turned(lambda node, operands: 1 if attribute(node, "alpha", 0.01) >= 0 else None)
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_ORDERED & operators(Trait.FALLING), _turned(lambda node, operands: -1)),
+    **dict.fromkeys(_ORDERED & operators(Trait.RISING), _turned(lambda node, operands: 1)),
+    "Add": _together,
+    "Min": _together,
+    "Max": _together,
+    "Sub": _turned(lambda node, o: 1 if isinstance(o[0], Monotone) else -1, first=False),
+    "Mul": _turned(lambda node, o: _sign(o[1 if isinstance(o[0], Monotone) else 0]), first=False),
+    "Div": _turned(lambda node, o: _sign(o[1])),
+    "BatchNormalization": _turned(lambda node, o: None if attribute(node, "training_mode", 0) else _sign(o[1])),
+    "LeakyRelu": _BY_ALPHA,
+    "HardSigmoid": _BY_ALPHA,
+    "PRelu": _turned(lambda node, o: 1 if isinstance(o[1], np.ndarray) and bool(np.all(o[1] >= 0)) else None),
+    "Cast": _turned(lambda node, o: 1 if attribute(node, "to") in _FLOATS else None),
+}

@@ -22,8 +22,6 @@ def pool_obstacle(node: onnx.NodeProto) -> str:
 
 def pool_window(wires: Wires, node: onnx.NodeProto) -> Window:
     """Where a MaxPool on images looks."""
-    kernel = tuple(attribute(node, "kernel_shape"))
-    window = window_of(wires, node, kernel)
-    return (
-        Window(kernel, Sliding.of(node, kernel).strides, (1, 1), (0, 0, 0, 0), 1) if isinstance(window, str) else window
-    )
+    found = Sliding.of(node, tuple(attribute(node, "kernel_shape")))
+    window = window_of(wires, node, found)
+    return Window(found.kernel, found.strides, (1, 1), (0, 0, 0, 0), 1) if isinstance(window, str) else window

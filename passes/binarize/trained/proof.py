@@ -19,6 +19,7 @@ import onnx
 
 from ....graph.errors import ProofFailed
 from ....graph.model import Model
+from ....graph.nodes import copied
 from ....measure.run.inputs import runnable_inputs
 from ....measure.run.session import open_session, run
 from ...proof import largest_gap
@@ -113,9 +114,7 @@ def _turned(
     read, count = FORMS[lowered.form].read, 0
     for name in lowered.signs if only is None else [only]:
         holder, layout, middle, opposite = lowered.signs[name]
-        shape = [1] * layout.rank
-        shape[layout.axis] = layout.channels
-        found = read(made[holder], layout) ^ opposite.reshape(shape)
+        found = read(made[holder], layout) ^ layout.along(opposite)
         count += int((found != (expected[name] < middle)).sum())
     return count
 
@@ -157,35 +156,26 @@ def exact_sums(found: Recognized) -> Model:
             edit.keep(node)
             continue
         dot, layout = layer.dot, layer.dot.out_layout
-        plain = onnx.NodeProto()
-        plain.CopyFrom(node)
+        plain = copied(node)
         del plain.input[2:]
         rows = layer.signs.signs.astype(np.float32)
-        weight = found.wires.known[node.input[1]]
-        stands = node.op_type == "MatMul" or (node.op_type == "Gemm" and rows.shape != weight.shape)
-        if node.op_type == "Gemm":
+        if dot.window is None:
+            plain.op_type, rows = "MatMul", np.ascontiguousarray(rows.T)
             del plain.attribute[:]
-            plain.attribute.append(onnx.helper.make_attribute("transB", 1))
-            stands = False
-        shape = rows.shape if node.op_type == "Gemm" else weight.shape
-        plain.input[1] = edit.constant(
-            f"{dot.name}_exact", np.ascontiguousarray(rows.T if stands else rows).reshape(shape)
-        )
+        rows = rows.reshape(rows.shape if dot.window is None else found.wires.known[node.input[1]].shape)
+        plain.input[1] = edit.constant(f"{dot.name}_exact", rows)
         plain.output[0] = edit.tensor(f"{dot.out}_exact")
         edit.keep(plain)
-        along = [dot.outputs if a == layout.axis else 1 for a in range(layout.axis, layout.rank)]
-        scale = (layer.signs.scale * dot.factor).astype(np.float32).reshape(along)
-        scaled = edit.add(
-            "Mul", [plain.output[0], edit.constant(f"{dot.name}_by", scale)], edit.tensor(f"{dot.out}_by")
-        )
-        edit.add("Add", [scaled, edit.constant(f"{dot.name}_to", dot.bias.astype(np.float32).reshape(along))], dot.out)
+        scale, bias = (layout.along(v.astype(np.float32)) for v in (layer.signs.scale * dot.factor, dot.bias))
+        ends = [plain.output[0], edit.constant(f"{dot.name}_by", scale)]
+        scaled = edit.add("Mul", ends, edit.tensor(f"{dot.out}_by"))
+        edit.add("Add", [scaled, edit.constant(f"{dot.name}_to", bias)], dot.out)
     return edit.finish()
 
 
 def _without_third(edit: Edit, node: onnx.NodeProto, bits: Bits) -> None:
     """A node that makes signs, the number in the middle of them replaced by the upper one."""
-    three = onnx.NodeProto()
-    three.CopyFrom(node)
+    three = copied(node)
     out = node.output[0]
     three.output[0] = edit.tensor(f"{out}_three")
     edit.keep(three)
@@ -198,19 +188,12 @@ def _given(lowered: Lowered) -> Model:
     """The new model with the tensors that signs are taken of as inputs, and all that is compared as outputs."""
     model = lowered.model.copy()
     graph, holders = model.graph, {holder for holder, *_ in lowered.signs.values()}
-    takes = _takers(model, lowered)
-    for node in takes:
+    for node in graph.node:
         for k, name in enumerate(node.input):
-            if name in lowered.sources:
+            if node.output[0] in lowered.takers and name in lowered.sources:
                 node.input[k] = _GIVEN.format(name)
     for name in lowered.sources:
         graph.input.append(onnx.helper.make_tensor_value_info(_GIVEN.format(name), onnx.TensorProto.FLOAT, None))
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=n) for n in (*sorted(holders), *lowered.floats))
     return model
-
-
-def _takers(model: Model, lowered: Lowered) -> list[onnx.NodeProto]:
-    """The nodes that take signs of float tensors."""
-    chosen = set(lowered.takers)
-    return [n for n in model.graph.node if n.output[0] in chosen]

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ....graph.layers import Unused
 from ....graph.model import Model
-from ....graph.nodes import display_name
+from ....graph.traits import Trait, has
 from .bits import Bits
 from .dots import Dot, dot_of
 from .finder import Finder
@@ -44,15 +45,16 @@ def recognize(model: Model, *, zeros: bool = False, chosen: list[bool] | None = 
     left: dict[str, str] = {}
     outputs: dict[str, Layer] = {}
     finder = Finder(wires, zeros, outputs)
-    for place, node in enumerate(wires.nodes):
-        dot = dot_of(wires, node)
-        if dot is None:
+    for one in wires.layers.found:
+        if not has(one.op, Trait.LAYER):
             continue
+        dot = one.reason if isinstance(one, Unused) else dot_of(wires, one)
         found = dot if isinstance(dot, str) else _layer(finder, dot)
-        if chosen is not None and not chosen[place]:
+        place = wires.place.get(one.node)
+        if chosen is not None and place is not None and not chosen[place]:
             found = "it was left out"
-        if isinstance(found, str):
-            left[display_name(node)] = found
+        if isinstance(found, str) or place is None:
+            left[one.name] = str(found)
         else:
             layers[place] = outputs[found.dot.out] = found
     return Recognized(wires, layers, fusions(wires, layers, zeros=zeros), left, zeros)

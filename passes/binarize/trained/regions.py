@@ -11,6 +11,7 @@ import onnx
 
 from ....graph.errors import IntaglioError
 from ....graph.model import Model
+from ....graph.nodes import copied
 from ....graph.traits import Trait, has_any
 from ....measure.run.session import open_session, run
 from .wires import Wires
@@ -82,8 +83,7 @@ def _session(wires: Wires, region: Region, target: str) -> Any:
     model = wires.model
     nodes = []
     for original in region.nodes:
-        node = onnx.NodeProto()
-        node.CopyFrom(original)
+        node = copied(original)
         for k, name in enumerate(node.input):
             node.input[k] = wires.resolve(name)
         nodes.append(node)

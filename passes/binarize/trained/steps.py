@@ -41,6 +41,10 @@ class Layout:
             raise ValueError("a tensor of one axis has no samples")
         return np.ascontiguousarray(points, np.float32).reshape(shape)
 
+    def along(self, values: np.ndarray) -> np.ndarray:
+        """A number for each channel in a shape that broadcasts against the tensor."""
+        return values.reshape([len(values) if a == self.axis else 1 for a in range(self.axis, self.rank)])
+
     def gather(self, values: np.ndarray, points: int) -> np.ndarray | None:
         """The inverse; None for a tensor of another shape."""
         shape = [1] * self.rank

@@ -6,7 +6,7 @@ CVPR 2018, arXiv:1712.05877, section 3.2, for folding BatchNormalization; here i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +18,7 @@ from .wires import Wires
 
 Affine = tuple[np.ndarray, np.ndarray]
 """Scale and shift. Shapes: float64 (channels,) or (1,) each."""
-Rule = Callable[[onnx.NodeProto, Sequence[np.ndarray | None]], "Affine | None"]
-_RULES: dict[str, Rule] = {}
 _EPSILON = float(np.float32(1e-5))
-
-
-def rule(op: str) -> Callable[[Rule], Rule]:
-    def add(function: Rule) -> Rule:
-        _RULES[op] = function
-        return function
-
-    return add
 
 
 @dataclass(frozen=True)
@@ -90,59 +80,35 @@ def _joined(wires: Wires, found: Tail, layout: Layout, read: Container[str], tak
 
 def _affine(wires: Wires, node: onnx.NodeProto, name: str, layout: Layout) -> Affine | None:
     """What a node does to each channel of one of its operands, the others being constants."""
-    if not is_standard(node) or node.op_type not in _RULES or list(node.input).count(name) != 1 or any(node.output[1:]):
+    if not is_standard(node) or list(node.input).count(name) != 1 or any(node.output[1:]):
         return None
-    operands: list[np.ndarray | None] = []
-    for other in node.input:
-        if other == name:
-            operands.append(None)
-            continue
-        value = wires.known.get(other)
-        if value is None or value.dtype.kind != "f":
-            return None
-        flat = value if node.op_type == "BatchNormalization" else layout.constant(value)
-        if flat is None:
-            return None
-        operands.append(flat.astype(np.float64))
-    if node.op_type == "BatchNormalization" and layout.axis != 1:
+    normalizes = node.op_type == "BatchNormalization"
+    others = [wires.known.get(other) for other in node.input if other != name]
+    flat = [v if v is None or v.dtype.kind != "f" or normalizes else layout.constant(v) for v in others]
+    operands = [v.astype(np.float64) for v in flat if v is not None and v.dtype.kind == "f"]
+    if len(operands) < len(others):
         return None
-    return _RULES[node.op_type](node, operands)
+    if normalizes:
+        return _normalized(node, *operands) if layout.axis == 1 and node.input[0] == name else None
+    rule = _RULES.get(node.op_type)
+    return rule(node.input[0] == name, *operands) if rule else None
 
 
-@rule("Add")
-def _add(node: onnx.NodeProto, operands: Sequence[np.ndarray | None]) -> Affine | None:
-    shift = next(o for o in operands if o is not None)
-    return np.ones(1), shift
-
-
-@rule("Sub")
-def _sub(node: onnx.NodeProto, operands: Sequence[np.ndarray | None]) -> Affine | None:
-    left, right = operands
-    if left is None:
-        return (np.ones(1), -right) if right is not None else None
-    return -np.ones(1), left
-
-
-@rule("Mul")
-def _mul(node: onnx.NodeProto, operands: Sequence[np.ndarray | None]) -> Affine | None:
-    return next(o for o in operands if o is not None), np.zeros(1)
-
-
-@rule("Div")
-def _div(node: onnx.NodeProto, operands: Sequence[np.ndarray | None]) -> Affine | None:
-    by = operands[1]
-    return None if by is None or not by.all() else (1 / by, np.zeros(1))
-
-
-@rule("Neg")
-def _neg(node: onnx.NodeProto, operands: Sequence[np.ndarray | None]) -> Affine | None:
-    return -np.ones(1), np.zeros(1)
-
-
-@rule("BatchNormalization")
-def _batch_norm(node: onnx.NodeProto, operands: Sequence[np.ndarray | None]) -> Affine | None:
-    gamma, beta, mean, variance = operands[1:5]
-    if gamma is None or beta is None or mean is None or variance is None or attribute(node, "training_mode", 0):
+def _normalized(
+    node: onnx.NodeProto, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray
+) -> Affine | None:
+    if attribute(node, "training_mode", 0):
         return None
     scale = gamma / np.sqrt(variance + attribute(node, "epsilon", _EPSILON))
     return scale, beta - mean * scale
+
+
+_ONE, _ZERO = np.ones(1), np.zeros(1)
+_RULES: dict[str, Callable[..., Affine | None]] = {
+    "Add": lambda first, by: (_ONE, by),
+    "Sub": lambda first, by: (_ONE, -by) if first else (-_ONE, by),
+    "Mul": lambda first, by: (by, _ZERO),
+    "Div": lambda first, by: (1 / by, _ZERO) if first and by.all() else None,
+    "Neg": lambda first: (-_ONE, _ZERO),
+}
+"""By the constant operand, and whether the other one comes first."""

@@ -10,6 +10,7 @@ import onnx
 
 from ....graph.errors import BadModel, IntaglioError
 from ....graph.index import index_of
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import is_standard, replace_nodes
 from ....graph.shapes import Shapes
@@ -20,7 +21,7 @@ from ....measure.run.session import open_session, run
 class Wires:
     """A view on a model that is not changed.
 
-    ``known`` are the values of constants, computed ones included. ``same`` maps a tensor to another one that it equals
+    ``known`` are the values of constants, computed ones included, ``layers`` the layers that multiply by them. ``same`` maps a tensor to another one that it equals
     but for a gradient: ``(a - b) + b`` is how training code writes "``a``, with the gradient of ``b``".
     """
 
@@ -29,6 +30,9 @@ class Wires:
         self.nodes, self.place, self.outputs = self._index.nodes, self._index.place, frozenset(self._index.outputs)
         self.known = {**model.weights, **_computed(model)}
         self.same = dict(self._carried())
+        seen = model.copy()
+        seen.weights = self.known
+        self.layers = Layers(seen)
 
     def maker(self, name: str) -> onnx.NodeProto | None:
         """The node that makes a tensor; None for constants and graph inputs."""

@@ -10,7 +10,7 @@ import onnx
 
 from ....graph.coupling import Coupling
 from ....graph.coupling.labels import Axis, Why
-from ....graph.nodes import attribute, is_standard, set_attribute
+from ....graph.nodes import attribute, copied, is_standard, set_attribute
 from ....graph.shapes import Shapes
 from ....graph.traits import Trait, has_any
 from ....measure.optime.block import UNIT
@@ -57,8 +57,7 @@ class Shape:
         operands = [form.at(widths) if form else None for form in self.operands]
         node, data, weight = self.node, operands[0], operands[1] if len(operands) > 1 else None
         if attribute(node, "group", 1) > 1 and data and weight:
-            node = onnx.NodeProto()
-            node.CopyFrom(self.node)
+            node = copied(self.node)
             set_attribute(node, "group", data.dims[1] // weight.dims[1])
         return describe(node, operands, self.opsets)
 

@@ -19,6 +19,8 @@ DISPATCH = {
     "graph/layers.py": "how the weight of each is seen as a matrix",
     "graph/io/canonicalize.py": "what users are told of each kind of node that goes",
     "kernels/operators.py": "definitions of operators on bits",
+    "passes/binarize/trained/finder.py": "how bits go through it",
+    "passes/binarize/trained/tails.py": "which scale and shift it is",
     "passes/binarize/trained/monotone.py": "where each comparison steps",
     "passes/calibration/normal/rules.py": "moments of sums and products",
     "passes/factorize/rewrite.py": "what each layer is replaced by",
