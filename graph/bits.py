@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import onnx
@@ -152,8 +153,8 @@ def _rank(what: str, dims: Dims, rank: int) -> None:
         raise ValueError(f"{what} has {len(dims)} axes instead of {rank}")
 
 
-def _convolved(node: onnx.NodeProto, inputs: Sequence[Dims]) -> tuple[int, Dims, int]:
-    """Samples, height and width, channels of the result."""
+def _convolved(node: onnx.NodeProto, inputs: Sequence[Dims], *, to_bits: bool) -> Dims:
+    """Channels come second where they are floats, last where they are bits."""
     image, weight = inputs[:2]
     _rank("its image", image, 4)
     _rank("its weight", weight, 3)
@@ -161,19 +162,20 @@ def _convolved(node: onnx.NodeProto, inputs: Sequence[Dims]) -> tuple[int, Dims,
     _expect("a filter", weight[2], _bytes(_filter_length(node)))
     if weight[1] % _number(node, "group"):
         raise ValueError(f"{weight[1]} filters are no multiple of its groups")
-    return image[0], _windows(node, image, _numbers(node, "dilations", 2, 1)), weight[1]
+    sides = _windows(node, image, _numbers(node, "dilations", 2, 1))
+    return (image[0], *sides, _bytes(weight[1])) if to_bits else (image[0], weight[1], *sides)
 
 
-def _multiplied(node: onnx.NodeProto, inputs: Sequence[Dims], *, packed: bool) -> Dims:
+def _multiplied(node: onnx.NodeProto, inputs: Sequence[Dims], *, of_bits: bool, to_bits: bool = False) -> Dims:
     """Shape of x times the transposed weight."""
     rows, weight = inputs[:2]
     _rank("its weight", weight, 3)
     if not rows:
         raise ValueError("its first input has no axis")
     channels = _channels(node)
-    _expect("the last axis of its first input", rows[-1], _bytes(channels) if packed else channels)
+    _expect("the last axis of its first input", rows[-1], _bytes(channels) if of_bits else channels)
     _expect("a row of its weight", weight[2], _bytes(channels))
-    return (*rows[:-1], weight[1])
+    return (*rows[:-1], _bytes(weight[1]) if to_bits else weight[1])
 
 
 def _packed(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
@@ -183,25 +185,6 @@ def _packed(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
         raise ValueError(f"its order of axes {order} fits no tensor of {len(x)} axes")
     moved = [x[a] for a in order]
     return (*moved[:-1], _bytes(moved[-1]))
-
-
-def _image(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
-    samples, sides, channels = _convolved(node, inputs)
-    return (samples, channels, *sides)
-
-
-def _image_bits(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
-    samples, sides, channels = _convolved(node, inputs)
-    return (samples, *sides, _bytes(channels))
-
-
-def _rows(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
-    return _multiplied(node, inputs, packed=True)
-
-
-def _row_bits(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
-    *rows, outputs = _multiplied(node, inputs, packed=True)
-    return (*rows, _bytes(outputs))
 
 
 def _pooled(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
@@ -218,17 +201,16 @@ def _unpacked(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
     return (weight[1], _channels(node))
 
 
-def _float_rows(node: onnx.NodeProto, inputs: Sequence[Dims]) -> Dims:
-    return _multiplied(node, inputs, packed=False)
-
-
 _U8, _F32 = int(TensorProto.UINT8), int(TensorProto.FLOAT)
+_float_rows = partial(_multiplied, of_bits=False)
 BIT_OPERATORS.update(
     BitPack=BitOperator(_packed, _U8, 2),
-    BConv=BitOperator(_image, _F32, 4, 1, _filter_length, scales=(2,), binary=True),
-    BConvBits=BitOperator(_image_bits, _U8, 3, 1, _filter_length, thresholds=(2,), binary=True),
-    BGemm=BitOperator(_rows, _F32, 4, 1, _channels, scales=(2,), binary=True),
-    BGemmBits=BitOperator(_row_bits, _U8, 3, 1, _channels, thresholds=(2,), binary=True),
+    BConv=BitOperator(partial(_convolved, to_bits=False), _F32, 4, 1, _filter_length, scales=(2,), binary=True),
+    BConvBits=BitOperator(partial(_convolved, to_bits=True), _U8, 3, 1, _filter_length, thresholds=(2,), binary=True),
+    BGemm=BitOperator(partial(_multiplied, of_bits=True), _F32, 4, 1, _channels, scales=(2,), binary=True),
+    BGemmBits=BitOperator(
+        partial(_multiplied, of_bits=True, to_bits=True), _U8, 3, 1, _channels, thresholds=(2,), binary=True
+    ),
     BMaxPool=BitOperator(_pooled, _U8, 1),
     UnpackWeight=BitOperator(_unpacked, _F32, 2, 0, _channels, scales=(1,)),
     MatMul1Bit=BitOperator(_float_rows, _F32, 3, 1, _channels, scales=(2,)),

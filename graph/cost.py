@@ -17,7 +17,7 @@ from .errors import BadModel
 from .index import index_of
 from .macs import Dims, formula
 from .model import Model
-from .nodes import all_nodes, attribute, captured_names, display_name, is_standard, reads, refill, subgraphs
+from .nodes import all_graphs, attribute, captured_names, display_name, is_standard, reads, refill, subgraphs
 from .shapes import Shapes
 from .traits import Trait, has, operator
 
@@ -224,7 +224,7 @@ def _is_small_integer(weight: np.ndarray) -> bool:
 
 def _inner_params(model: Model) -> Iterator[int]:
     """Parameters that lie in subgraphs and functions."""
-    for body in (body for node in all_nodes(model.graph.node) for body in subgraphs(node)):
+    for body in list(all_graphs(model.graph))[1:]:
         yield from (prod(t.dims) for t in body.initializer if is_float(t.data_type))
         yield from _constant_params(body.node)
     for function in model.proto.functions:

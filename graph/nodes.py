@@ -51,22 +51,25 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
             yield from a.graphs
 
 
+def all_graphs(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[Any]:
+    """The graph, and the bodies in it."""
+    yield graph
+    for node in graph.node:
+        for body in subgraphs(node):
+            yield from all_graphs(body)
+
+
+def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of the graph, and of the bodies in it."""
+    return (node for part in all_graphs(graph) for node in part.node)
+
+
 def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
     """Names of all tensors that the graph and the bodies in it make, hold or read."""
-    yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
-    yield from (s.values.name for s in graph.sparse_initializer)
-    for node in graph.node:
-        yield from (*node.input, *node.output)
-        for body in subgraphs(node):
-            yield from tensor_names(body)
-
-
-def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Nodes, and those of the graphs that they hold."""
-    for node in nodes:
-        yield node
-        for body in subgraphs(node):
-            yield from all_nodes(body.node)
+    for part in all_graphs(graph):
+        yield from (v.name for v in (*part.input, *part.output, *part.initializer))
+        yield from (s.values.name for s in part.sparse_initializer)
+        yield from (name for node in part.node for name in (*node.input, *node.output))
 
 
 def captured_names(node: onnx.NodeProto) -> set[str]:

@@ -93,18 +93,10 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: Model | Path | str,
-    source: DataSource,
-    *,
-    names: Sequence[str] = (),
-    output: str | None = None,
-    batch: int = 64,
-    threads: int = 1,
-    tick: Tick | None = None,
+    model: Model | Path | str, source: DataSource, *, names: Sequence[str] = (), tick: Tick | None = None
 ) -> Evaluation:
     """``evaluate_session`` on a model that is opened for it."""
-    session = open_session(model, threads=threads)
-    return evaluate_session(session, source, names=names, output=output, batch=batch, tick=tick)
+    return evaluate_session(open_session(model), source, names=names, tick=tick)
 
 
 def evaluate_session(

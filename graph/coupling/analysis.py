@@ -9,7 +9,7 @@ from ..model import Model
 from ..nodes import captured_names
 from ..traits import operator_key
 from .coupling import Coupling
-from .labels import LENGTH_ONE, Axes, Ledger, Why
+from .labels import Axes, Ledger, Why, barred
 from .node import RULES, Node, Rule, Trace
 from .prepare import prepare
 from .solve import solve
@@ -41,9 +41,8 @@ def analyse(model: Model) -> Coupling:
 
 
 def _label(trace: Trace, name: str, why: Why) -> None:
-    dims = trace.dims.get(name)
-    if dims is not None:
-        trace.axes[name] = tuple(LENGTH_ONE if length == 1 else why for length in dims)
+    if name in trace.dims:
+        trace.axes[name] = barred(trace.dims[name], why)
 
 
 def _walk(n: Node) -> None:
@@ -85,13 +84,10 @@ def _applied(rule: Rule, n: Node) -> list[Axes]:
 
 
 def _freeze_tensor(n: Node, name: str) -> None:
-    dims = n.trace.dims.get(name)
-    if dims is None:
-        return
     why = n.why("uses it inside a subgraph")
     if name not in n.trace.axes:
-        n.trace.axes[name] = tuple(LENGTH_ONE if length == 1 else why for length in dims)
-    for axis in n.trace.axes[name]:
+        _label(n.trace, name, why)
+    for axis in n.trace.axes.get(name, ()):
         n.freeze(axis, why)
 
 

@@ -44,6 +44,11 @@ Axes: TypeAlias = "tuple[Axis, ...]"
 LENGTH_ONE = Why("", "axis", "has length 1")
 
 
+def barred(dims: Sequence[int], why: Why) -> Axes:
+    """Axes of which none can shrink."""
+    return tuple(LENGTH_ONE if length == 1 else why for length in dims)
+
+
 @dataclass(frozen=True, eq=False)
 class Product:
     """``labels[i1, .., ik]`` goes if any ``factors[j][ij]`` goes; ``labels`` is flat, row-major over the lengths.
@@ -169,7 +174,7 @@ class Ledger:
         """The factors of an axis whose index runs over all of theirs, row-major. Raises ValueError for other lengths."""
         _require_length(axis, math.prod(lengths))
         if isinstance(axis, Why):
-            return tuple(LENGTH_ONE if n == 1 else axis for n in lengths)
+            return barred(lengths, axis)
         long = tuple(n for n in lengths if n != 1)
         if len(long) == 1:
             parts: tuple[Axis, ...] = (axis,)

@@ -12,7 +12,7 @@ import onnx
 from ..evaluate import operand
 from ..nodes import attribute, display_name
 from ..registry import Registry
-from .labels import LENGTH_ONE, Axes, Axis, IntArray, Ledger, Why
+from .labels import LENGTH_ONE, Axes, Axis, IntArray, Ledger, Why, barred
 
 Couple = Callable[["Node"], Sequence[Axes]]
 
@@ -250,8 +250,7 @@ class Node:
             if name in self.trace.axes:
                 self.freeze_rest(i, text="takes it as a setting")
             else:
-                why = self.why("takes it as a setting")
-                self.trace.axes[name] = tuple(LENGTH_ONE if n == 1 else why for n in self.dims(i))
+                self.trace.axes[name] = barred(self.dims(i), self.why("takes it as a setting"))
 
     def frozen(self, text: str) -> list[Axes]:
         """Freeze every operand; outputs have no labels."""
@@ -263,5 +262,4 @@ class Node:
         return [self.unlabelled(j, why) for j in range(len(self.proto.output))]
 
     def unlabelled(self, j: int, why: Why) -> Axes:
-        dims = self.trace.dims.get(self.proto.output[j], ())
-        return tuple(LENGTH_ONE if n == 1 else why for n in dims)
+        return barred(self.trace.dims.get(self.proto.output[j], ()), why)

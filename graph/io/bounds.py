@@ -89,7 +89,7 @@ def check_functions(proto: onnx.ModelProto) -> None:
     sizes: dict[_Key, int] = {}
     for key in functions:
         _measure(key, functions, sizes, ())
-    called = (sizes.get(_key(n, n.op_type), 0) for n in all_nodes(proto.graph.node))
+    called = (sizes.get(_key(n, n.op_type), 0) for n in all_nodes(proto.graph))
     total = sum(called)
     if total > MOST_NODES:
         raise BadModel(
@@ -111,7 +111,7 @@ def _measure(
     if len(callers) >= MOST_CALLS:
         raise BadModel(what, why=f"more than {MOST_CALLS} functions call one another in a row", fix=_DAMAGED)
     size = 0
-    for node in all_nodes(functions[key].node):
+    for node in all_nodes(functions[key]):
         inner = _key(node, node.op_type)
         size += 1 + (_measure(inner, functions, sizes, (*callers, key)) if inner in functions else 0)
     sizes[key] = size

@@ -72,20 +72,13 @@ def check_graph(model: Model) -> None:
 
     The one place where that is asked: nothing behind it meets what a definition forbids.
     """
-    graph = model.graph
     check_model_texts(model.proto)
     check_functions(model.proto)
-    known: set[str] = set()
-    _add(known, model.weights, "initializer")
-    _add(known, (s.values.name for s in graph.sparse_initializer), "sparse initializer")
-    _add(known, (i.name for i in graph.input), "graph input")
-    check_values(graph)
-    _check_nodes([graph], [known], model.opset)
-    _check_outputs(graph.output, [known])
+    _check_scope(model.graph, "", [], [set(model.weights)], model.opset)
     for function in model.proto.functions:
         _check_function(function)
     for info in model.proto.training_info:
-        for node in all_nodes([*info.initialization.node, *info.algorithm.node]):
+        for node in (*all_nodes(info.initialization), *all_nodes(info.algorithm)):
             check_fields(node)
 
 
@@ -102,12 +95,6 @@ def _check_function(function: onnx.FunctionProto) -> None:
     for name in function.output:
         if name not in known:
             raise BadModel(f"nothing makes output {name!r} of function {function.name!r}", fix="export the model again")
-
-
-def _check_outputs(outputs: Iterable[onnx.ValueInfoProto], scopes: Sequence[set[str]]) -> None:
-    for output in outputs:
-        if not any(output.name in scope for scope in scopes):
-            raise BadModel(f"nothing makes graph output {output.name!r}", fix="export the model again")
 
 
 def _check_nodes(
@@ -131,24 +118,26 @@ def _check_nodes(
             if name and not any(name in scope for scope in scopes):
                 raise _undefined(node, name, graphs)
         for body in subgraphs(node):
-            _check_body(node, body, graphs, scopes, opset)
+            _check_scope(body, "subgraph ", graphs, [*scopes, set()], opset)
         _add(known, (o for o in node.output if o), f"output of node {display_name(node)!r}:")
 
 
-def _check_body(
-    node: onnx.NodeProto,
-    body: onnx.GraphProto,
-    graphs: Sequence[onnx.GraphProto | onnx.FunctionProto],
+def _check_scope(
+    graph: onnx.GraphProto,
+    kind: str,
+    around: Sequence[onnx.GraphProto | onnx.FunctionProto],
     scopes: Sequence[set[str]],
     opset: int,
 ) -> None:
-    inner: set[str] = set()
-    _add(inner, (i.name for i in body.input), "subgraph input")
-    _add(inner, (t.name for t in body.initializer), "subgraph initializer")
-    _add(inner, (s.values.name for s in body.sparse_initializer), "subgraph initializer")
-    check_values(body)
-    _check_nodes([*graphs, body], [*scopes, inner], opset)
-    _check_outputs(body.output, [*scopes, inner])
+    """Check a graph or body; the last of ``scopes`` has the names that it starts with."""
+    _add(scopes[-1], (t.name for t in graph.initializer), f"{kind}initializer")
+    _add(scopes[-1], (s.values.name for s in graph.sparse_initializer), f"{kind}sparse initializer")
+    _add(scopes[-1], (i.name for i in graph.input), f"{kind or 'graph '}input")
+    check_values(graph)
+    _check_nodes([*around, graph], scopes, opset)
+    for output in graph.output:
+        if not any(output.name in scope for scope in scopes):
+            raise BadModel(f"nothing makes graph output {output.name!r}", fix="export the model again")
 
 
 def _undefined(node: onnx.NodeProto, name: str, graphs: Sequence[onnx.GraphProto | onnx.FunctionProto]) -> BadModel:
@@ -164,8 +153,5 @@ def _add(known: set[str], names: Iterable[str], kind: str) -> None:
     for name in names:
         if name in known:
             raise BadModel(f"{kind} {name!r} has the name of another tensor", fix="names must be unique; export again")
-        if isinstance(name, bytes):  # what protobuf gives for text that is no UTF-8
-            raise BadModel(
-                f"the name of {kind} {name!r} is no text", fix="the file is damaged; copy or export it again"
-            )
+        check_texts(kind, (name,))
         known.add(name)

@@ -8,7 +8,7 @@ import onnx
 
 from ..errors import UsageError
 from ..model import Model
-from ..nodes import all_nodes, subgraphs
+from ..nodes import all_graphs
 
 
 def pin_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -75,5 +75,5 @@ def _text(shape: onnx.TensorShapeProto) -> str:
 
 def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
     """Everything in a graph and its subgraphs that may say a shape."""
-    for part in (graph, *(body for node in all_nodes(graph.node) for body in subgraphs(node))):
+    for part in all_graphs(graph):
         yield from (*part.input, *part.output, *part.value_info)

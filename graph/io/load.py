@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import TensorProto
 
 from ..dtypes import is_packed, stored_bytes
 from ..errors import BadModel, IntaglioError
 from ..model import Model, Source
-from ..nodes import all_nodes, refill
+from ..nodes import refill
 from .bounds import check_dims, check_texts
 from .canonicalize import canonicalize
 from .check import check_graph, check_versions, check_weights, looks_like
@@ -28,6 +28,10 @@ _PLAIN = {
     onnx.AttributeProto.AttributeType.Value(name) for name in ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
 }
 """Attributes of these types hold no tensor: where one does, the node is refused."""
+_HOLDERS = {
+    f"{kind}Proto" for kind in ("Graph", "Node", "Function", "TrainingInfo", "Attribute", "Tensor", "SparseTensor")
+}
+"""Messages that tensors can lie in."""
 # What the packed typed fields hold; their bytes are those of raw data.
 _FIELD_DTYPES = {TENSOR_FLOAT_DATA: np.dtype("<f4"), TENSOR_DOUBLE_DATA: np.dtype("<f8")}
 
@@ -171,42 +175,20 @@ def _typed_array(tensor: TensorProto, count: int, what: str) -> np.ndarray:
         raise BadModel(what, why=str(error)) from error
 
 
-def _inner_tensors(proto: onnx.ModelProto) -> Iterator[TensorProto]:
+def _inner_tensors(message: Message) -> Iterator[TensorProto]:
     """Tensors that stay in the structure: attributes, sparse ones, and initializers of subgraphs and of training.
 
     Fields are asked, not types: a reader of the file may go by either.
     """
-    training = [g for info in proto.training_info for g in (info.initialization, info.algorithm)]
-    graphs = [proto.graph, *training]
-    for graph in graphs:
-        yield from _sparse_parts(graph.sparse_initializer)
-    for graph in training:
-        yield from graph.initializer
-    for attribute in (a for f in proto.functions for a in f.attribute_proto):
-        yield from _held(attribute)
-    for nodes in (*(g.node for g in graphs), *(f.node for f in proto.functions)):
-        for node in all_nodes(nodes):
-            for attribute in node.attribute:
-                if attribute.type not in _PLAIN:
-                    yield from _held(attribute)
-
-
-def _held(a: onnx.AttributeProto) -> Iterator[TensorProto]:
-    if a.HasField("t"):
-        yield a.t
-    yield from a.tensors
-    if a.HasField("sparse_tensor"):
-        yield from _sparse_parts([a.sparse_tensor])
-    yield from _sparse_parts(a.sparse_tensors)
-    for graph in (*([a.g] if a.HasField("g") else ()), *a.graphs):
-        yield from graph.initializer
-        yield from _sparse_parts(graph.sparse_initializer)
-
-
-def _sparse_parts(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[TensorProto]:
-    for tensor in tensors:
-        check_dims(tensor.values.name, tensor.dims)
-        yield from (tensor.values, tensor.indices)
+    if isinstance(message, onnx.NodeProto):
+        parts = [a for a in message.attribute if a.type not in _PLAIN]
+    else:
+        held = [value for field, value in message.ListFields() if getattr(field.message_type, "name", "") in _HOLDERS]
+        parts = [part for value in held for part in ((value,) if isinstance(value, Message) else value)]
+    for part in parts:
+        if isinstance(part, onnx.SparseTensorProto):
+            check_dims(part.values.name, part.dims)
+        yield from (part,) if isinstance(part, TensorProto) else _inner_tensors(part)
 
 
 def _check_inner(tensor: TensorProto, external: ExternalData) -> None:

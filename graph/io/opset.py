@@ -11,7 +11,17 @@ from onnx import helper, numpy_helper, version_converter
 from ..bits import DOMAIN
 from ..errors import BadModel
 from ..model import Model
-from ..nodes import all_nodes, attribute, display_name, is_standard, refill, set_attribute, subgraphs, tensor_names
+from ..nodes import (
+    all_graphs,
+    all_nodes,
+    attribute,
+    display_name,
+    is_standard,
+    refill,
+    set_attribute,
+    subgraphs,
+    tensor_names,
+)
 from ..traits import DEFAULT_DOMAINS, operator
 from .canonicalize import canonicalize
 from .check import check_graph
@@ -99,7 +109,7 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
             node.metadata_props.extend(old.metadata_props)
             node.overload = old.overload
     if model.opset < _RESIZE_CHANGED <= version:
-        for node in all_nodes(graph.node):
+        for node in all_nodes(graph):
             if node.op_type == "Resize" and is_standard(node):
                 set_attribute(node, "coordinate_transformation_mode", "asymmetric")
                 set_attribute(node, "nearest_mode", "floor")
@@ -122,13 +132,12 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
 
 def _rename(graph: onnx.GraphProto, change: Callable[[str], str]) -> None:
     """Change the names of all tensors, in bodies too."""
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = change(value.name)
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [change(name) if name else "" for name in names]
-        for body in subgraphs(node):
-            _rename(body, change)
+    for part in all_graphs(graph):
+        for value in (*part.input, *part.output, *part.value_info, *part.initializer):
+            value.name = change(value.name)
+        for node in part.node:
+            for names in (node.input, node.output):
+                names[:] = [change(name) if name else "" for name in names]
 
 
 def _rename_new(graph: onnx.GraphProto, old: Set[str], numbers: Iterator[str], around: Mapping[str, str]) -> None:
@@ -144,7 +153,7 @@ def _rename_new(graph: onnx.GraphProto, old: Set[str], numbers: Iterator[str], a
 
 def _obstacles(model: Model, version: int) -> Iterator[str]:
     """Nodes that the converter would change the meaning of, and why."""
-    for node in all_nodes(model.graph.node):
+    for node in all_nodes(model.graph):
         if not is_standard(node):
             continue
         if model.opset < operator(node).changed <= version:

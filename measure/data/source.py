@@ -125,18 +125,15 @@ def read_data(
     notes = list(reader.notes)
     bound, labels, expected = _bind(reader, inputs, outputs, notes)
     lone = any(is_one_sample(reader.fields[bound[p.name]], p, steps[p.name]) for p in inputs)
-    if lone and not _has_rows(reader, labels):
+    if lone and (labels is None or reader.fields[labels].shape == ()):  # labels show that the first axis counts samples
         reader = reader.one_sample()
         notes.append("the data has no axis that counts samples: taken as one sample")
-    feeds = [_feed(reader, bound[p.name], p, steps[p.name]) for p in inputs]
+    kind = {"images": reader.images, "whole_runs": reader.whole_runs}
+    feeds = [fit(bound[p.name], reader.fields[bound[p.name]], p, steps[p.name], **kind) for p in inputs]
     notes += _type_notes(feeds, reader, preprocess)
     if not reader.images and any(p.image_steps for p in steps.values()):
         notes.append("resize and crop are for image files: arrays go in at the size they have")
     return DataSource(spec, reader, feeds, labels, expected, samples, _fixed_batch(feeds), notes)
-
-
-def _feed(reader: Reader, stored: str, port: TensorSpec, steps: Preprocess) -> Feed:
-    return fit(stored, reader.fields[stored], port, steps, images=reader.images, whole_runs=reader.whole_runs)
 
 
 def _open_reader(
@@ -190,11 +187,6 @@ def _is_output(port: TensorSpec, reader: Reader) -> bool:
         return True
     stored = reader.fields[port.name]
     return bool(port.elem_type) and port.accepts(stored.shape) and port.dtype == stored.dtype
-
-
-def _has_rows(reader: Reader, labels: str | None) -> bool:
-    """Whether labels show that the first axis counts samples."""
-    return labels is not None and reader.fields[labels].shape != ()
 
 
 def _fixed_batch(feeds: Sequence[Feed]) -> int | None:
