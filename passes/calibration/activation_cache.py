@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +17,6 @@ from ...graph.index import index_of
 from ...graph.layer import Floats, Ints
 from ...graph.model import Model
 from ...graph.nodes import reads
-from ...graph.traits import Trait, has
 from ...measure.run.session import open_session, run
 
 Batch = dict[str, Floats]
@@ -106,8 +104,8 @@ class ActivationCache:
     ``model`` may be replaced while the cache runs: what is held stays held.
     """
 
-    def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1) -> None:
-        self.model, self.store, self.threads = model, inputs.store, threads
+    def __init__(self, model: Model, inputs: Inputs) -> None:
+        self.model, self.store = model, inputs.store
         self.samples, self.batch_count, self.keys = inputs.samples, inputs.batch_count, inputs.keys
         self.inputs = tuple(inputs.tickets)
         self._held: dict[str, list[Floats | Path]] = {name: list(t) for name, t in inputs.tickets.items()}
@@ -129,7 +127,7 @@ class ActivationCache:
         session: Any = None
         if missing:
             small, sources = part(model or self.model, missing, self._types())
-            session = open_session(small, threads=self.threads, spin=False)
+            session = open_session(small, spin=False)
         for k in range(self.batch_count):
             batch = {n: self.store.get(self._held[n][k]) for n in {*names, *sources} if n in self._held}
             if session is not None:
@@ -158,9 +156,9 @@ class ActivationCache:
             for ticket in self._held.pop(name, ()):
                 self.store.drop(ticket)
 
-    def retain(self, wanted: Iterable[str], also: Iterable[str] = ()) -> None:
+    def retain(self, wanted: Iterable[str]) -> None:
         """Keep the inputs and what a later computation of ``wanted`` would start from; drop the rest."""
-        start = find_sources(self.model, wanted, self._held.keys()) | set(self.inputs) | set(also)
+        start = find_sources(self.model, wanted, self._held.keys()) | set(self.inputs)
         self.drop(n for n in self.held if n not in start)
 
 
@@ -194,12 +192,11 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
         for k, name in enumerate(node.output):
             if name in known:
                 node.output[k] = f"{name} again"
-    types = _Types(model)
-    if isinstance(available, Mapping):
-        types.known.update(available)
-    proto.graph.input.extend(types[name] for name in sources)
-    if any(has(node, Trait.BODIES) for node in nodes):
-        _give_ranks(proto.graph, model)
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output, *graph.input)}
+    kinds.update(available if isinstance(available, Mapping) else {})
+    proto.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, kinds.get(name) or onnx.TensorProto.FLOAT, None) for name in sources
+    )
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
     proto.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
     kept = read.union(targets)
@@ -234,22 +231,3 @@ def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -
         if any(o in needed for o in node.output if o):
             needed.update(i for i in reads(node) if i not in known)
     return needed
-
-
-class _Types(dict[str, onnx.ValueInfoProto]):
-    """Element types of tensors, shapes left open."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self._model = model
-
-    @cached_property
-    def known(self) -> dict[str, int]:
-        graph = self._model.graph
-        return {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output, *graph.input)}
-
-    def __missing__(self, name: str) -> onnx.ValueInfoProto:
-        found = self.known.get(name) or onnx.TensorProto.FLOAT
-        value = onnx.ValueInfoProto(name=name)
-        value.type.tensor_type.elem_type = found
-        return value

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-import scipy
 
 from ...graph.index import index_of
 from ...graph.layer import Floats
@@ -16,19 +15,15 @@ from .activation_cache import ActivationCache, Inputs
 
 
 class Effects:
-    """Compares variants of a model with the model itself on a few samples, starting from what they have in common.
+    """Compares variants of a model with the model itself on a few samples, starting from what they have in common."""
 
-    With ``divergence`` outputs that are scores of classes, (samples, classes), are compared by the Kullback-Leibler
-    divergence of the probabilities that a softmax makes of them, in nats.
-    """
-
-    def __init__(self, model: Model, inputs: Inputs, *, threads: int = 1, divergence: bool = False) -> None:
-        self.model, self.inputs, self.threads, self.divergence = model, inputs, threads, divergence
-        self.cache = cache = ActivationCache(model, inputs, threads=threads)
-        self.outputs = without_last_softmax(model)
-        truth = list(cache.batches(self.outputs))
-        steady = [n for n in self.outputs if len({b[n].shape[1:] for b in truth}) == 1]
-        self.outputs, self._truth = steady, [{n: b[n] for n in steady} for b in truth]
+    def __init__(self, model: Model, inputs: Inputs) -> None:
+        self.model, self.inputs = model, inputs
+        self.cache = cache = ActivationCache(model, inputs)
+        outputs = without_last_softmax(model)
+        truth = list(cache.batches(outputs))
+        self.outputs = [n for n in outputs if len({b[n].shape[1:] for b in truth}) == 1]
+        self._truth = [{n: b[n] for n in self.outputs} for b in truth]
         self._power = {n: max(_variance([b[n] for b in self._truth]), 1e-30) for n in self.outputs}
         self._index = index_of(model)
 
@@ -37,19 +32,16 @@ class Effects:
         index = self._index
         alive = [n for n, i in index.place.items() if i < place and max(index.readers(n), default=-1) >= place]
         self.cache.hold(alive)
-        self.cache.drop(n for n in self.cache.held if n not in alive and n not in self.cache.inputs)
+        self.cache.retain(alive)
 
     def of(self, weights: Mapping[str, Floats]) -> float:
-        """Mean squared difference of the outputs with these constants, relative to the outputs' variance.
-
-        Not for scores of classes that are compared by divergence.
-        """
+        """Mean squared difference of the outputs with these constants, relative to the outputs' variance."""
         variant = Model(self.model.proto, {**self.model.weights, **weights}, None, [])
         return self._between(self.cache, variant)
 
     def of_model(self, variant: Model) -> float:
         """The same for a variant that may be built otherwise; it runs from the inputs on."""
-        return self._between(ActivationCache(variant, self.inputs, threads=self.threads), variant)
+        return self._between(ActivationCache(variant, self.inputs), variant)
 
     def _between(self, cache: ActivationCache, variant: Model) -> float:
         total, sizes = dict.fromkeys(self.outputs, 0.0), dict.fromkeys(self.outputs, 0)
@@ -58,19 +50,9 @@ class Effects:
                 if batch[name].shape != truth[name].shape:
                     return float("inf")
                 here, there = batch[name].astype(np.float64), truth[name].astype(np.float64)
-                if self.divergence and here.ndim == 2 and here.shape[1] > 1:
-                    total[name] += float(divergences(there, here).sum())
-                    sizes[name] += len(here)
-                    continue
                 total[name] += float(np.square(here - there).sum()) / self._power[name]
                 sizes[name] += here.size
         return sum(total[n] / max(1, sizes[n]) for n in self.outputs) / max(1, len(self.outputs))
-
-
-def divergences(truth: Floats, found: Floats) -> Floats:
-    """Of the probabilities that a softmax makes of scores. Shapes: (samples, classes) -> (samples,)."""
-    p, q = scipy.special.log_softmax(truth, axis=1), scipy.special.log_softmax(found, axis=1)
-    return np.asarray((np.exp(p) * (p - q)).sum(axis=1))
 
 
 def without_last_softmax(model: Model) -> list[str]:

@@ -125,7 +125,7 @@ def normalized_on_noise(model: Model, batches: Iterable[Mapping[str, Floats]], c
     return changed
 
 
-def renormalize_statistics(model: Model, inputs: Inputs, *, threads: int = 1) -> tuple[Model, int]:
+def renormalize_statistics(model: Model, inputs: Inputs) -> tuple[Model, int]:
     """A copy whose BatchNormalization statistics are those of these inputs, layer after layer, and how many there are.
 
     Every normalized activation then has the mean and deviation that the original has on its own data. Outputs of the
@@ -135,7 +135,7 @@ def renormalize_statistics(model: Model, inputs: Inputs, *, threads: int = 1) ->
     Differs: the network is fitted to the inputs, not the inputs to the network.
     """
     changed = model.copy()
-    cache = ActivationCache(changed, inputs, threads=threads)
+    cache = ActivationCache(changed, inputs)
     nodes = [n for n in changed.graph.node if n.op_type == "BatchNormalization" and is_standard(n)]
     nodes = [n for n in nodes if all(name in changed.weights for name in n.input[1:5])]
     for i, node in enumerate(each(cache, [(node, [node.input[0]]) for node in nodes])):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy
@@ -32,56 +33,44 @@ class Fit:
         return np.asarray(np.matmul(patches, weight.transpose(0, 2, 1)) + offset[:, None])
 
 
-def ridge(
-    moments: Moments, old: Floats, *, centred: bool = True, strength: float = RIDGE, keep: Floats | None = None
-) -> Fit:
+def ridge(moments: Moments, old: Floats, *, centred: bool = True, strength: float = RIDGE) -> Fit:
     """Least squares from patches to targets, pulled towards the old weights; the offset is free.
 
     ``W = (R + s W0) (H + s I)^-1`` with ``H`` the patches' covariance, ``R`` that of targets with patches, and ``s`` the
-    strength times the mean of H's diagonal. ``keep`` restricts it to some columns, the others get zeros. Not
-    ``centred`` is for layers that have no bias: moments about zero, no offset.
+    strength times the mean of H's diagonal. Not ``centred`` is for layers that have no bias: moments about zero, no
+    offset. The factors of ``H + s I`` are kept for other targets of the same patches.
 
     Source: Hoerl and Kennard, "Ridge Regression", Technometrics 1970; for layers of pruned networks He et al., "Channel
     Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, arXiv:1707.06168.
     """
     mean, wanted = moments.mean, moments.target_mean
     h, r = moments.normal_equations(centred=centred)
-    weight = np.zeros_like(old)
-    for g in range(len(old)):
-        if keep is None:
-            weight[g] = _solved(moments, (g, centred, strength), h[g], r[g], old[g])
-            continue
-        columns = np.flatnonzero(keep[g])
-        weight[g][:, columns] = solve(h[g][np.ix_(columns, columns)], r[g][:, columns], old[g][:, columns], strength)
+    factors = [moments.solvers.setdefault((g, centred), {}) for g in range(len(old))]
+    weight = np.stack([solve(h[g], r[g], one, strength, factors[g]) for g, one in enumerate(old)])
     offset = wanted - np.einsum("goc,gc->go", weight, mean) if centred else np.zeros(wanted.shape)
     return Fit(weight, offset)
 
 
-def _solved(moments: Moments, key: tuple[int, bool, float], h: Floats, r: Floats, old: Floats) -> Floats:
-    """The same as ``solve``; the factors of ``h`` are kept for other targets of the same patches."""
-    size = key[2] * float(np.diag(h).mean()) if len(h) else 0.0
+def solve(h: Floats, r: Floats, old: Floats, strength: float, factors: dict[float, Any] | None = None) -> Floats:
+    """One group's ridge solution. Shapes: h (columns, columns), r and old (outputs, columns).
+
+    ``factors`` has those of ``h`` by strength, as far as they were needed.
+    """
+    size, factors = _pull(h, strength), {} if factors is None else factors
     if size <= 0:
         return old
-    if key not in moments.solvers:
-        moments.solvers[key] = scipy.linalg.cho_factor(
-            _raised(h, size), lower=True, overwrite_a=True, check_finite=False
-        )
-    return np.asarray(scipy.linalg.cho_solve(moments.solvers[key], (r + size * old).T, check_finite=False).T)
-
-
-def solve(h: Floats, r: Floats, old: Floats, strength: float) -> Floats:
-    """One group's ridge solution. Shapes: h (columns, columns), r and old (outputs, columns)."""
-    size = strength * float(np.diag(h).mean()) if len(h) else 0.0
-    if size <= 0:
-        return old
-    factor = scipy.linalg.cho_factor(_raised(h, size), lower=True, check_finite=False)
-    return np.asarray(scipy.linalg.cho_solve(factor, (r + size * old).T, check_finite=False).T)
+    if strength not in factors:
+        factors[strength] = scipy.linalg.cho_factor(_raised(h, size), lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(scipy.linalg.cho_solve(factors[strength], (r + size * old).T, check_finite=False).T)
 
 
 def damp_hessian(h: Floats, strength: float = RIDGE) -> Floats:
     """Moments with the ridge added. Shapes: (columns, columns)."""
-    size = strength * float(np.diag(h).mean()) if len(h) else 0.0
-    return _raised(h, size or 1.0)
+    return _raised(h, _pull(h, strength) or 1.0)
+
+
+def _pull(h: Floats, strength: float) -> float:
+    return strength * float(np.diag(h).mean()) if len(h) else 0.0
 
 
 def _raised(h: Floats, size: float) -> Floats:

@@ -64,7 +64,6 @@ def collect(
     *,
     budget_bytes: int = BUDGET_BYTES,
     batch: int = 64,
-    threads: int = 1,
     tick: Tick | None = None,
 ) -> None:
     """Run the data through the model and add the wanted tensors, graph inputs among them, to their statistics.
@@ -91,7 +90,7 @@ def collect(
     fed = {name: wanted[name] for name in inputs if name in wanted}
     done = 0
     for sweep in sweeps:
-        for piece in _run_sweep(model, data, sweep, {**fed, **{n: wanted[n] for n in sweep.names}}, threads):
+        for piece in _run_sweep(model, data, sweep, {**fed, **{n: wanted[n] for n in sweep.names}}):
             done += piece.count
             if tick:
                 tick(done, None if data.samples is None else data.samples * len(sweeps))
@@ -121,13 +120,13 @@ def plan(run_bytes: Mapping[str, int], budget_bytes: int, batch: int) -> list[Sw
 
 
 def _run_sweep(
-    model: Model, data: DataSource, sweep: Sweep, wanted: Mapping[str, Sequence[Statistic]], threads: int
+    model: Model, data: DataSource, sweep: Sweep, wanted: Mapping[str, Sequence[Statistic]]
 ) -> Iterator[Batch]:
     """Add every batch to the statistics of the tensors of one sweep; yields what was done."""
     session = None
     if sweep.names:
         small, sources = part(model, sweep.names, [p.name for p in input_specs(model)])
-        session = open_session(small, threads=threads)
+        session = open_session(small)
     for piece in data.batches(sweep.batch):
         values = {n: piece.inputs[n] for n in wanted if n not in sweep.names}
         if session is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...graph.errors import BadData, BadModel
 
 Floats = NDArray[np.float64]
-Cut = tuple[slice, slice, slice]
+T = TypeVar("T")
 _BLOCK = 1 << 17
 """Elements converted to float64 at once: 1 MiB, which a core's own cache holds."""
 _SMALLEST_EXPONENT = -1000
@@ -46,20 +46,29 @@ class Range:
     _high: Floats | None = field(default=None, init=False, repr=False)
 
     def add(self, values: np.ndarray) -> None:
-        for block in _blocks(values, self.axis):
-            _known(self._low, block, self.axis)
-            low, high = block.min(axis=1), block.max(axis=1)
-            self._low = low if self._low is None else np.minimum(self._low, low)
-            self._high = high if self._high is None else np.maximum(self._high, high)
+        _check_real(values)
+        if self.axis is not None and not -values.ndim <= self.axis < values.ndim:
+            raise BadModel(f"it has shape {values.shape} and so no axis {self.axis} that could count channels")
+        others = tuple(a for a in range(values.ndim) if self.axis is None or a != self.axis % values.ndim)
+        if not values.size:
+            return
+        low, high = (np.asarray(end(axis=others), np.float64) for end in (values.min, values.max))
+        if not np.isfinite([low, high]).all():
+            raise _not_finite(values)
+        if self._low is not None and self._high is not None:
+            if low.shape != self._low.shape:
+                raise BadModel(f"its axis {self.axis} changes from {len(self._low)} to {len(low)} channels")
+            low, high = np.minimum(self._low, low), np.maximum(self._high, high)
+        self._low, self._high = low, high
 
     @property
     def minimum(self) -> Floats:
         """Shapes: (channels,), or () over all values."""
-        return _result(self._low, self.axis)
+        return _told(self._low)
 
     @property
     def maximum(self) -> Floats:
-        return _result(self._high, self.axis)
+        return _told(self._high)
 
 
 @dataclass
@@ -83,7 +92,7 @@ class Histogram:
         self.counts = np.zeros(self.bins, np.int64)
 
     def add(self, values: np.ndarray) -> None:
-        for block in _flat(values):
+        for block in _blocks(values):
             low, high = float(block.min()), float(block.max())
             if not math.isfinite(low + high):
                 raise _not_finite(values)
@@ -101,11 +110,11 @@ class Histogram:
 
     @property
     def minimum(self) -> float:
-        return self._told(self._low)
+        return _told(self._low if self.counts.any() else None)
 
     @property
     def maximum(self) -> float:
-        return self._told(self._high)
+        return _told(self._high if self.counts.any() else None)
 
     @property
     def limit(self) -> float:
@@ -114,11 +123,6 @@ class Histogram:
     @property
     def width(self) -> float:
         return math.ldexp(1.0, self._width_exponent)
-
-    @property
-    def edges(self) -> Floats:
-        """Shapes: (bins + 1,)."""
-        return np.ldexp(np.arange(self.bins + 1, dtype=np.float64) - self.bins // 2, self._width_exponent)
 
     @property
     def magnitudes(self) -> NDArray[np.int64]:
@@ -157,11 +161,6 @@ class Histogram:
         narrow = block.dtype == np.float32 and 0 <= doublings <= _LARGEST_EXPONENT
         return (np.float32 if narrow else np.float64)(math.ldexp(1.0, doublings))
 
-    def _told(self, value: float) -> float:
-        if not self.counts.any():
-            raise BadData(_NOTHING)
-        return value
-
     def _grow(self, exponent: int) -> None:
         """Double the limit until it is at least 2 to this power."""
         doublings = exponent - self._exponent
@@ -173,47 +172,18 @@ class Histogram:
         self.counts, self._exponent = merged, exponent
 
 
-def _blocks(values: np.ndarray, axis: int | None) -> Iterator[Floats]:
-    """The tensor in float64, a bounded part at a time. Shapes: (channels, n), one channel where there is no axis."""
-    if axis is None:
-        values, axis = values.reshape(1, -1), 0
-    channels = _size(values, axis)
-    for cut in _cuts(values, axis, max(1, _BLOCK // max(1, channels))):
-        yield _block(values, axis, cut)
-
-
-def _cuts(values: np.ndarray, axis: int, positions: int) -> Iterator[Cut]:
-    """Parts of the tensor seen as (before, channels, after), each of about so many positions."""
-    before, after = (math.prod(side) for side in _around(values, axis))
-    if not values.size:
-        return
-    for start in range(0, after, positions):
-        columns = slice(start, min(after, start + positions))
-        rows = max(1, positions // (columns.stop - columns.start))
-        for first in range(0, before, rows):
-            yield slice(first, first + rows), slice(None), columns
-
-
-def _block(values: np.ndarray, axis: int, cut: Cut) -> Floats:
-    before, after = (math.prod(side) for side in _around(values, axis))
-    part = values.reshape(before, -1, after)[cut].transpose(1, 0, 2)
-    if values.dtype.kind in "OSUMmc":
-        raise BadModel(f"it holds {values.dtype}, no real numbers")
-    # ml_dtypes are converted as well.
-    block = np.array(part, np.float64, order="C").reshape(len(part), -1)
-    if not np.isfinite(block).all():
-        raise _not_finite(values)
-    return block
-
-
-def _flat(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Parts of the tensor of bounded size: as they are in float32, else in float64."""
-    if values.dtype != np.float32:
-        yield from (block[0] for block in _blocks(values, None))
-        return
+def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts of the tensor of bounded size: as they are in float32, else in float64, ml_dtypes too."""
+    _check_real(values)
     flat = values.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
-        yield flat[start : start + _BLOCK]
+        block = flat[start : start + _BLOCK]
+        yield block if block.dtype == np.float32 else block.astype(np.float64)
+
+
+def _check_real(values: np.ndarray) -> None:
+    if values.dtype.kind in "OSUMmc":
+        raise BadModel(f"it holds {values.dtype}, no real numbers")
 
 
 def _not_finite(values: np.ndarray) -> NotFinite:
@@ -221,27 +191,7 @@ def _not_finite(values: np.ndarray) -> NotFinite:
     return NotFinite(f"{wrong} of its {values.size} values are NaN or infinite")
 
 
-def _around(values: np.ndarray, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape before and after an axis."""
-    _size(values, axis)
-    axis %= values.ndim
-    return values.shape[:axis], values.shape[axis + 1 :]
-
-
-def _size(values: np.ndarray, axis: int) -> int:
-    if not -values.ndim <= axis < values.ndim:
-        raise BadModel(f"it has shape {values.shape} and so no axis {axis} that could count channels")
-    return values.shape[axis]
-
-
-def _known(mean: Floats | None, block: Floats, axis: int | None) -> Floats:
-    """What is known so far, zeros at first. Raises BadModel where the number of channels changes."""
-    if mean is not None and len(mean) != len(block):
-        raise BadModel(f"its axis {axis} changes from {len(mean)} to {len(block)} channels")
-    return np.zeros(len(block)) if mean is None else mean
-
-
-def _result(state: Floats | None, axis: int | None) -> Floats:
-    if state is None:
+def _told(value: T | None) -> T:
+    if value is None:
         raise BadData(_NOTHING)
-    return state if axis is not None else state.reshape(())
+    return value

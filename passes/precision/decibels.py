@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 EXACT = 300.0
 """Decibels of what is not off at all: more than float64 can tell apart."""
 
 
+@dataclass
+class Noise:
+    """Power of values and of what approximations of them are off by, summed over batches."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def add(self, exact: np.ndarray, near: np.ndarray) -> None:
+        x = exact.astype(np.float64)
+        gap = near.astype(np.float64) - x
+        self.signal += float(np.square(x).sum())
+        self.noise += float(np.square(gap).sum()) if np.isfinite(gap).all() else np.inf
+
+    @property
+    def decibels(self) -> float:
+        """10 log10 of signal to noise."""
+        if self.noise == 0 or not np.isfinite(self.noise):
+            return EXACT if self.noise == 0 else -EXACT
+        return float(np.clip(10 * np.log10(max(self.signal, 1e-300) / self.noise), -EXACT, EXACT))
+
+
 def sqnr_db(values: np.ndarray, approximation: np.ndarray) -> float:
-    """10 log10 of the squares' sums; minus infinity where anything is not finite. Units: decibels."""
-    exact, near = values.astype(np.float64), approximation.astype(np.float64)
-    if not np.isfinite(near).all():
-        return -np.inf
-    signal, noise = float(np.square(exact).sum()), float(np.square(exact - near).sum())
-    if noise == 0:
-        return EXACT
-    return float(np.clip(10 * np.log10(max(signal, 1e-300) / noise), -EXACT, EXACT))
+    """Of one tensor; minus infinity where the approximation is not finite. Units: decibels."""
+    found = Noise()
+    found.add(values, approximation)
+    return found.decibels if np.isfinite(approximation.astype(np.float64)).all() else -np.inf

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
 from ...graph.index import index_of
-from ...graph.layer import Floats
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ..calibration.activation_cache import ActivationCache, Inputs, each
@@ -16,9 +14,8 @@ from ..calibration.effects import Effects
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import constants_with_mean, damped_hessian
 from ..calibration.samples import moments_of_patches
-from ..calibration.walk import Coarse, Rule, row_costs
+from ..calibration.walk import Coarse, Rule
 
-Measure = Literal["outputs", "divergence", "layer"]
 RIDGE = 1e-3
 """Added to second moments, relative to their mean diagonal."""
 PATCHES = 1 << 15
@@ -31,43 +28,27 @@ def sensitivity(
     inputs: Inputs,
     rules: Mapping[str, Sequence[Rule[Coarse]]],
     *,
-    measure: Measure = "outputs",
     tick: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> dict[str, np.ndarray]:
     """Losses of each layer, by its node, for each of its rules.
 
-    ``outputs`` is the squared error of the network's outputs relative to their variance; ``divergence`` that of the
-    probabilities where outputs are scores of classes; ``layer`` the error expected of the layer's own output relative
-    to its variance, which needs no run of what follows. The bias makes up for what rounding does to the mean.
-
-    Source: ``divergence`` is that of Cai et al., "ZeroQ", CVPR 2020, arXiv:2001.00281, section 3.2. Differs: rounded by
-    the rules instead of to nearest numbers, as the layers will be in the end.
+    A loss is the squared error of the network's outputs relative to their variance. The bias makes up for what rounding
+    does to the mean.
     """
     layers = [one for one in Layers(model) if one.node in rules]
     cache = ActivationCache(model, inputs)
-    effects = Effects(model, inputs, divergence=measure == "divergence") if measure != "layer" else None
-    place = index_of(model).place
+    effects, place = Effects(model, inputs), index_of(model).place
     found = {}
     for layer in each(cache, [(layer, [layer.x]) for layer in layers]):
         moments = moments_of_patches(layer, cache, -(-PATCHES // max(1, inputs.samples)))
-        if effects is not None:
-            effects.start_at(place[layer.node])
+        effects.start_at(place[layer.node])
         losses = []
         wanted = layer.matrix(model.weights[layer.weight])
         hessian = damped_hessian(moments, RIDGE, centred=layer.bias is not None)
         for rule in rules[layer.node]:
             with blas_threads_for(moments.mean.shape[1]):
                 matrices = rule.solve(wanted, hessian)[1].floats()
-            if effects is None:
-                losses.append(_relative(wanted, matrices, hessian))
-            else:
-                losses.append(effects.of(constants_with_mean(layer, model, matrices, moments.mean)))
+            losses.append(effects.of(constants_with_mean(layer, model, matrices, moments.mean)))
         found[layer.node] = np.array(losses)
         tick(len(found), len(layers))
     return found
-
-
-def _relative(wanted: Floats, matrices: Floats, hessian: Floats) -> float:
-    """The expected squared error relative to what the layer gives."""
-    power = float(row_costs(wanted, hessian).sum())
-    return float(row_costs(matrices - wanted, hessian).sum()) / power if power > 0 else 0.0

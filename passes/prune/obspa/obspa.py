@@ -138,7 +138,7 @@ class Obspa:
     def _alone(self, inputs: Inputs, removal: Removal) -> Refitted:
         """Refit each layer by itself: what noise does further on is no guide to what went wrong before."""
         model = self.job.coupling.model
-        work = Curves(self.readers, ActivationCache(self.model, inputs, threads=1), self.targets, ridge=self._strength)
+        work = Curves(self.readers, ActivationCache(self.model, inputs), self.targets, ridge=self._strength)
         kept = {one.node: self._kept(one, removal) for one in self.readers.layers if not self.readers.layers.tied(one)}
         layers = [layer for layer in self.readers.layers if kept.get(layer.node) is not None]
         weights: dict[str, Floats] = {}
@@ -188,13 +188,13 @@ class Obspa:
         job = self.job
         with Store(STORE_BYTES, job.context.folder) as store:
             inputs = Inputs(self._batches, store)
-            cache = ActivationCache(self.model, inputs, threads=1)
+            cache = ActivationCache(self.model, inputs)
             work = Curves(self.readers, cache, self.targets, ridge=self._strength, most=PATCHES // 2)
             levels, samples = self._looks()
             looked = inputs.first(samples)
             effects = None
             if job.asked.target != "channels" and job.asked.scope == "global":
-                effects = Effects(self.model, looked, threads=1)
+                effects = Effects(self.model, looked)
             found: dict[int, Curve] = {}
             chunks = list(work.groups(job.numbers))
             for i, chunk in enumerate(chunks):

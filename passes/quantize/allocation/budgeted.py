@@ -15,11 +15,10 @@ from ...calibration.runner import require_data
 from ...precision.grid import Grid
 from ...precision.layout import weight_bytes
 from ...precision.result import Result
-from ..prepare import Prepared, prepare_model
+from ..prepare import prepare_model
 from ..scheme import SCHEMES, Job
-from ..schemes.mixed import mix_grids, weight_bits
+from ..schemes.mixed import Cost, mix_grids, weight_bits
 from ..schemes.weight_only import block_of, round_to_grids
-from ..storage.storage import Form
 
 CHOICES = (2, 3, 4, 5, 6, 8)
 """Bits to choose from under an average."""
@@ -38,46 +37,38 @@ def mixed_precision(job: Job) -> Result:
     require_data(job.context, without="a scheme with one number of bits, such as w4")
     ready = prepare_model(job)
     if options.bits is not None:
-        return _averaged(job, ready, options.bits)
-    return _sized(job, ready, float(options.size or 0))
+        return round_to_grids(job, ready, partial(_averaged, job, options.bits), 4)
+    return fit_file_size(
+        job.model, options.size or 0, lambda file: round_to_grids(job, ready, partial(_sized, job, file), 4)
+    )
 
 
-def _averaged(job: Job, ready: Prepared, bits: float) -> Result:
-    def grids(model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
-        limit = bits * sum(model.weights[one.weight].size for one in layers.values())
-        return _allocated(job, model, dict.fromkeys(layers, CHOICES), limit, by_bytes=False)
-
-    return round_to_grids(job, ready, grids, 4)
+def _averaged(job: Job, bits: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
+    limit = bits * sum(model.weights[one.weight].size for one in layers.values())
+    return _allocated(job, model, layers, CHOICES, limit, weight_bits)
 
 
-def _sized(job: Job, ready: Prepared, size: float) -> Result:
-    return fit_file_size(job.model, size, lambda file: round_to_grids(job, ready, partial(_grids_for, job, file), 4))
-
-
-def _grids_for(job: Job, file: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
+def _sized(job: Job, file: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
     """Grids with which a file of so many bytes comes out, if all but the layers stays as large as it is."""
-    return _allocated(job, model, dict.fromkeys(layers, STORED), room_for(layers, model, file), by_bytes=True)
+
+    def stored(layer: Layer, grid: Grid) -> float:
+        return float(weight_bytes(layer, grid, block=block_of(job, layer)))
+
+    return _allocated(job, model, layers, STORED, room_for(layers, model, file), stored)
 
 
 def _allocated(
-    job: Job, model: Model, choices: Mapping[str, Sequence[int]], limit: float, *, by_bytes: bool
+    job: Job, model: Model, layers: Mapping[str, Layer], choices: Sequence[int], limit: float, price: Cost
 ) -> dict[str, Grid]:
-    form: Form = "nbits" if job.target.contrib else "dq"
-    grids = {node: [Grid(bits) for bits in found] for node, found in choices.items()}
-
-    def stored(layer: Layer, grid: Grid) -> float:
-        return float(weight_bytes(layer, grid, block=block_of(job, layer, form)))
-
     with Store(STORE_BYTES, job.context.folder) as store:
         batches, _ = calibration_inputs(model, job.context)
-        inputs = Inputs(batches, store).first(_LOOKED_AT)
         return mix_grids(
             model,
-            inputs,
-            grids,
+            Inputs(batches, store).first(_LOOKED_AT),
+            dict.fromkeys(layers, tuple(map(Grid, choices))),
             limit,
             name=job.options.allocator,
-            price=stored if by_bytes else weight_bits,
-            block=lambda layer: block_of(job, layer, form),
+            price=price,
+            block=partial(block_of, job),
             tick=job.context.tick,
         )

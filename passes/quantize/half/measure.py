@@ -13,6 +13,7 @@ from ....graph.model import Model
 from ....measure.data.source import DataSource
 from ....measure.run.session import open_session, run
 from ...calibration.activation_cache import part
+from ...precision.decibels import Noise
 from ...precision.result import Result
 from ...rewrite.edit import Outcome
 from ..prepare import convert_prepared
@@ -73,35 +74,22 @@ def float16(
 
 
 @dataclass
-class _Off:
+class _Off(Noise):
     """How far a tensor is from what it should be, over all samples. Only what should be finite counts."""
 
-    signal: float = 0.0
-    noise: float = 0.0
     peak: float = 0.0
-    overflows: bool = False
 
     def add(self, exact: np.ndarray, near: np.ndarray) -> None:
         finite = np.isfinite(exact)
-        wanted, found = exact[finite].astype(np.float64), near[finite].astype(np.float64)
-        self.peak = max(self.peak, float(np.abs(wanted).max(initial=0.0)))
-        self.overflows |= not bool(np.isfinite(found).all())
-        if not self.overflows:
-            self.signal += float(np.square(wanted).sum())
-            self.noise += float(np.square(wanted - found).sum())
-
-    @property
-    def decibels(self) -> float:
-        if self.overflows:
-            return -np.inf
-        return 10 * float(np.log10(max(self.signal, 1e-300) / self.noise)) if self.noise else np.inf
+        self.peak = max(self.peak, float(np.abs(exact[finite].astype(np.float64)).max(initial=0.0)))
+        super().add(exact[finite], near[finite])
 
     def reason(self, least_db: float) -> str | None:
-        if self.overflows and self.peak > LARGEST:
+        if np.isfinite(self.noise):
+            return f"its output would be off by {self.decibels:.1f} dB" if self.decibels < least_db else None
+        if self.peak > LARGEST:
             return f"its output reaches {self.peak:.3g}, float16 {LARGEST:.0f}"
-        if self.overflows:
-            return "what it reads or works with overflows in float16"
-        return f"its output would be off by {self.decibels:.1f} dB" if self.decibels < least_db else None
+        return "what it reads or works with overflows in float16"
 
 
 def _too_far(

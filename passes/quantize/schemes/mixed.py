@@ -11,7 +11,7 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ...calibration.activation_cache import ActivationCache, Inputs
 from ...precision.grid import Grid
-from ...precision.sensitivity import Measure, sensitivity
+from ...precision.sensitivity import sensitivity
 from ..allocation.allocate import ALLOCATORS, Choices
 from ..allocation.ompq import SAMPLES, grams
 from ..rounding.rounding import Spec
@@ -33,10 +33,7 @@ def mix_grids(
     *,
     name: str = "dp",
     price: Cost = weight_bits,
-    measure: Measure = "outputs",
-    method: str = "gptq",
     block: Callable[[Layer], int] = lambda layer: 0,
-    symmetric: bool = True,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> dict[str, Grid]:
     """One of its grids for each layer, by the layers' nodes; layers that are settled have one grid to choose from.
@@ -46,29 +43,25 @@ def mix_grids(
     """
     chosen, needs = ALLOCATORS[name], ALLOCATORS.entry(name).needs
     layers = [one for one in Layers(model) if one.node in grids]
-    losses: dict[str, np.ndarray] = {}
-    if "losses" in needs:
-        rules = {
-            one.node: [Spec(grid, (method,), block(one), symmetric) for grid in grids[one.node]]
-            for one in layers
-            if len(grids[one.node]) > 1
-        }
-        losses = sensitivity(model, inputs, rules, measure=measure, tick=tick)
+    rules = {
+        one.node: [Spec(grid, ("gptq",), block(one)) for grid in grids[one.node]]
+        for one in layers
+        if len(grids[one.node]) > 1
+    }
+    losses = sensitivity(model, inputs, rules, tick=tick) if "losses" in needs else {}
     products: dict[str, np.ndarray] = {}
     if "grams" in needs:
         cache = ActivationCache(model, inputs.first(SAMPLES))
         products = {one.node: gram for one, gram in zip(layers, grams(cache, layers), strict=True)}
-    choices = []
-    for one in layers:
-        options = grids[one.node]
-        choices.append(
-            Choices(
-                one.node,
-                tuple(grid.bits for grid in options),
-                np.array([price(one, grid) for grid in options]),
-                losses.get(one.node, np.zeros(len(options))),
-                products.get(one.node),
-            )
+    choices = [
+        Choices(
+            one.node,
+            tuple(grid.bits for grid in grids[one.node]),
+            np.array([price(one, grid) for grid in grids[one.node]]),
+            losses.get(one.node, np.zeros(len(grids[one.node]))),
+            products.get(one.node),
         )
+        for one in layers
+    ]
     bits = chosen(choices, limit)
     return {one.node: next(g for g in grids[one.node] if g.bits == bits[one.node]) for one in layers}

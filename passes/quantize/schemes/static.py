@@ -198,7 +198,7 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], f
     here = dict(zip((one.node for one in Layers(model)), Layers(running), strict=True))
     dims = index_of(model).shapes.dims
     pinned = all(isinstance(d, int) for p in input_specs(model) for d in p.shape or ("",))
-    rounded: dict[str, Rounded[Quantized]] = {}
+    rounded: list[Rounded[Quantized]] = []
     stored: dict[str, tuple[Layer, Quantized, Affine]] = {}
     for node, one in walked.rounded.items():
         now, x = here[node], found.affines[one.layer.x]
@@ -208,7 +208,7 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], f
             wanted = one.layer.matrix(model.weights[one.layer.weight])
             quantized = roomy(quantized, wanted, offset, float(x.scale))
         quantized = replace(quantized, zero=np.zeros_like(quantized.scale))  # some integer kernels want it
-        rounded[now.node] = replace(one, layer=now, quantized=quantized)
+        rounded.append(replace(one, layer=now, quantized=quantized))
         # ONNX Runtime joins a product with its bias into a Gemm where it knows the shapes, and that wants an integer one.
         if now.op != "MatMul" or pinned or len(dims.get(one.layer.x, ())) == 2:
             stored[now.output] = (now, quantized, x)

@@ -8,6 +8,7 @@ themselves and keep more bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from ....graph.errors import UsageError
@@ -17,7 +18,7 @@ from ....graph.model import Model
 from ....graph.nodes import display_name
 from ....graph.traits import Trait, has
 from ...calibration.feeds import calibration_inputs, with_mirrored
-from ...calibration.walk import Walked, round_in_turn, round_plainly
+from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ...patterns import choose_nodes
 from ...precision.grid import Grid, Quantized
 from ...precision.layout import fitting_block, independent
@@ -28,7 +29,7 @@ from ..rounding.auto import BLIND
 from ..rounding.rounding import Spec, cheapest
 from ..rounding.specs import specs_for
 from ..scheme import SCHEMES, Job
-from ..storage.storage import Form, Single, store
+from ..storage.storage import store
 
 GROUP = 32
 """Weights that share a scale where the runtime multiplies by blocks."""
@@ -54,43 +55,34 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
     """Round all layers to their grids, and other weights to ``least`` bits or more."""
     model, nodes = ready.model, ready.model.graph.node
     chosen = choose_nodes(model, job.options.include, job.options.exclude)
-    form: Form = "nbits" if job.target.contrib else "dq"
     layers = {one.node: one for one in Layers(model) if chosen[one.place]}
     found = grids(model, layers)
     specs = {
-        node: Spec(spec.grid, spec.methods, block_of(job, layers[node], form))
-        for node, spec in specs_for(layers, found, job).items()
+        node: replace(spec, block=block_of(job, layers[node])) for node, spec in specs_for(layers, found, job).items()
     }
     walked = round_layers(job, model, specs)
-    alone = {
-        layer: _alone(layer, model, least, block_of(job, layer, form))
-        for layer in independent(model)
-        if chosen[layer.place]
-    }
+    alone = [_alone(job, layer, model, least) for layer in independent(model) if chosen[layer.place]]
+    rounded = [*walked.rounded.values(), *alone]
     skipped = {one.name: one.reason for one in Layers(model).unused} | {
         display_name(node): "left out by --include or --exclude"
         for node, wanted in zip(nodes, chosen, strict=True)
         if not wanted
     }
-    if not walked.rounded and not alone:
+    if not rounded:
         return Result(job.model, {}, skipped, reference=job.model)
     changed = model.copy()
     changed.weights.update(walked.biases)
-    stored = store(changed, [*walked.rounded.values(), *(single for single, _ in alone.values())], form=form)
+    stored = store(changed, rounded, form="nbits" if job.target.contrib else "dq")
     notes = [
         LayerNote(
             one.layer.name,
             one.layer.node,
-            one.layer.x,
+            "" if one.layer.unfit else one.layer.x,
             f"int{one.quantized.grid.bits}",
             method=one.method,
             error=one.error,
         )
-        for one in walked.rounded.values()
-    ]
-    notes += [
-        LayerNote(layer.name, layer.node, "", f"int{single.quantized.grid.bits}", method=method)
-        for layer, (single, method) in alone.items()
+        for one in rounded
     ]
     return Result(stored, {one.name: one.weights for one in notes}, skipped, ready.notes, reference=model, layers=notes)
 
@@ -111,15 +103,16 @@ def round_layers(job: Job, model: Model, specs: Mapping[str, Spec]) -> Walked[Qu
     return round_in_turn(model, model, with_mirrored(batches, model), specs, job.context)
 
 
-def block_of(job: Job, layer: Layer, form: Form) -> int:
+def block_of(job: Job, layer: Layer) -> int:
     """How many weights share a scale: what the user says, else whole rows but where the runtime works by blocks."""
     wanted = job.options.group_size
     if wanted is None:
-        wanted = GROUP if form == "nbits" and has(layer.op, Trait.BLOCK_KERNEL) else 0
+        wanted = GROUP if job.target.contrib and has(layer.op, Trait.BLOCK_KERNEL) else 0
     return fitting_block(layer, wanted)
 
 
-def _alone(layer: Layer, model: Model, bits: int, block: int) -> tuple[Single, str]:
+def _alone(job: Job, layer: Layer, model: Model, bits: int) -> Rounded[Quantized]:
     grid = Grid(max(bits, _LEAST_RECURRENT if has(layer.op, Trait.RECURRENT) else _LEAST_BITS))
-    method, quantized = cheapest(Problem(layer.matrix(model.weights[layer.weight]), grid, None, block), BLIND)
-    return Single(layer, quantized), method
+    problem = Problem(layer.matrix(model.weights[layer.weight]), grid, None, block_of(job, layer))
+    method, quantized = cheapest(problem, BLIND)
+    return Rounded(layer, quantized, method)

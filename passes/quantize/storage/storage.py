@@ -9,18 +9,18 @@ otherwise, keep reading what they did.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from ....graph.io.opset import raise_opset
-from ....graph.layer import Layer
 from ....graph.model import Model
+from ...calibration.walk import Rounded
 from ...precision.grid import Quantized
 from ...precision.layout import Laid, laid
 from ...rewrite.weights import Decoder, Work
@@ -34,24 +34,7 @@ _BLOCKED, _HALF = 21, 19
 """And in which it takes blocks, and scales of 16 bits."""
 
 
-class Stored(Protocol):
-    """A rounded weight: ``Rounded`` of the walk over layers, or ``Single``."""
-
-    @property
-    def layer(self) -> Layer: ...
-    @property
-    def quantized(self) -> Quantized: ...
-
-
-@dataclass(frozen=True)
-class Single:
-    """A weight that was rounded by itself."""
-
-    layer: Layer
-    quantized: Quantized
-
-
-def store(model: Model, rounded: Mapping[str, Stored] | Iterable[Stored], *, form: Form = "dq") -> Model:
+def store(model: Model, rounded: Collection[Rounded[Quantized]], *, form: Form = "dq") -> Model:
     """A copy of the model that holds these weights in integers, its operator set raised as far as they need.
 
     ``dq`` writes DequantizeLinear, which all runtimes know. ``nbits`` is for ONNX Runtime: MatMulNBits in the place of
@@ -60,8 +43,7 @@ def store(model: Model, rounded: Mapping[str, Stored] | Iterable[Stored], *, for
     Raises:
         BadModel: the operator set cannot be raised that far.
     """
-    entries = list(rounded.values() if isinstance(rounded, Mapping) else rounded)
-    writers = [_writer(one, model.weights[one.layer.weight], form) for one in entries]
+    writers = [_writer(one, model.weights[one.layer.weight], form) for one in rounded]
     least = max((opset for opset, _ in writers), default=0)
     work = Work(raise_opset(model, max(model.opset, least)))
     for _, write in writers:
@@ -69,7 +51,7 @@ def store(model: Model, rounded: Mapping[str, Stored] | Iterable[Stored], *, for
     return work.finish()
 
 
-def _writer(one: Stored, weight: np.ndarray, form: Form) -> tuple[int, Callable[[Work], None]]:
+def _writer(one: Rounded[Quantized], weight: np.ndarray, form: Form) -> tuple[int, Callable[[Work], None]]:
     """The operator set that is needed, and what writes the integers."""
     layer, quantized = one.layer, one.quantized
     if form == "nbits" and fits_nbits(layer, quantized, weight):

@@ -137,14 +137,6 @@ def test_a_walk_through_the_network_never_holds_more_than_a_cut_through_it() -> 
         assert store.used_bytes == sum(a.nbytes for a in ARRAYS.values())
 
 
-def test_retain_keeps_what_else_it_is_told_to() -> None:
-    with Store(1 << 20) as store:
-        cache = ActivationCache(BRANCHED, Inputs(batched(ARRAYS, SIZES), store))
-        cache.hold(["a", "s", "z"])
-        cache.retain(["turned"], also=["z"])
-        assert set(cache.held) == {"image", "extra", "s", "z"}
-
-
 def test_a_model_may_be_replaced_while_what_is_held_stays() -> None:
     other = BRANCHED.copy()
     other.weights["w1"] = other.weights["w1"] * 2

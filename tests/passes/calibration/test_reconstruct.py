@@ -69,32 +69,30 @@ def least_squares(problem: Problem, keep: np.ndarray, strength: float, centred: 
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIZES, STRENGTHS, st.booleans(), st.booleans())
+@given(SIZES, STRENGTHS, st.booleans())
 def test_the_ridge_is_least_squares_with_rows_appended(
-    sizes: tuple[int, int, int, int, int], strength: float, centred: bool, choosy: bool
+    sizes: tuple[int, int, int, int, int], strength: float, centred: bool
 ) -> None:
     problem = Problem(*sizes)
-    keep = problem.keep if choosy else np.ones_like(problem.keep)
-    found = ridge(problem.moments, problem.old, centred=centred, strength=strength, keep=keep if choosy else None)
-    expected = least_squares(problem, keep, strength, centred)
+    found = ridge(problem.moments, problem.old, centred=centred, strength=strength)
+    expected = least_squares(problem, np.ones_like(problem.keep), strength, centred)
     np.testing.assert_allclose(found.weight, expected.weight, atol=1e-6)
     np.testing.assert_allclose(found.offset, expected.offset, atol=1e-6)
-    assert not found.weight.transpose(0, 2, 1)[~keep].any()
 
 
 @settings(max_examples=60, deadline=None)
 @given(SIZES, STRENGTHS, st.booleans())
-def test_a_refit_never_has_a_larger_error_than_plain_removal(
+def test_a_refit_never_has_a_larger_error_than_the_old_weights(
     sizes: tuple[int, int, int, int, int], strength: float, centred: bool
 ) -> None:
-    """Plain removal has the old weights of what stays, and the offset that suits them best."""
+    """With the offset that suits them best."""
     problem = Problem(*sizes)
-    fit = ridge(problem.moments, problem.old, centred=centred, strength=strength, keep=problem.keep)
-    plain = Fit(problem.old * problem.keep[:, None], np.zeros(problem.old.shape[:2]))
+    fit = ridge(problem.moments, problem.old, centred=centred, strength=strength)
+    plain = Fit(problem.old, np.zeros(problem.old.shape[:2]))
     if centred:
         plain = Fit(plain.weight, (problem.t - plain(problem.u)).mean(axis=1))
     change = np.square(fit.weight - plain.weight).sum(axis=(1, 2))
-    regularised = squares(fit, problem) + problem.pull(strength, problem.keep, centred) * change
+    regularised = squares(fit, problem) + problem.pull(strength, np.ones_like(problem.keep), centred) * change
     assert (regularised <= squares(plain, problem) * (1 + ROUNDING) + ROUNDING).all()
 
 
@@ -136,13 +134,6 @@ def test_dead_and_doubled_columns_are_no_obstacle() -> None:
     np.testing.assert_allclose(fit.weight[:, :, 3], problem.old[:, :, 3], atol=1e-8)
     share = fit.weight[:, :, 1] - fit.weight[:, :, 5] - problem.old[:, :, 1] + problem.old[:, :, 5]
     np.testing.assert_allclose(share, 0, atol=1e-8)  # twins share what is to be changed
-
-
-def test_no_column_left_leaves_the_mean() -> None:
-    problem = Problem(3, 1, 20, 3, 2)
-    fit = ridge(problem.moments, problem.old, keep=np.zeros((1, 3), dtype=bool))
-    assert not fit.weight.any()
-    np.testing.assert_allclose(fit.offset, problem.t.mean(axis=1))
 
 
 @pytest.mark.parametrize("strength", [1e-3, 0.1])

@@ -13,7 +13,6 @@ from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
-from intaglio.passes.calibration.effects import Effects, divergences
 from intaglio.passes.precision.grid import Grid
 from intaglio.passes.precision.sensitivity import sensitivity
 from intaglio.passes.quantize.allocation.allocate import ALLOCATORS, Choices
@@ -161,15 +160,13 @@ def inputs() -> Inputs:
 def test_losses_are_those_of_one_rounded_layer(inputs: Inputs) -> None:
     model = net()
     rules = {one.node: [Spec(Grid(b), ("nearest",)) for b in (2, 4)] for one in Layers(model)}
-    for measure in ("outputs", "divergence"):
-        found = sensitivity(model, inputs, rules, measure="outputs" if measure == "outputs" else "divergence")
-        for layer in Layers(model):
-            for rule, loss in zip(rules[layer.node], found[layer.node], strict=True):
-                expected = measured(model, layer, rule.grid, measure)
-                assert loss == pytest.approx(expected, rel=0.05)
+    found = sensitivity(model, inputs, rules)
+    for layer in Layers(model):
+        for rule, loss in zip(rules[layer.node], found[layer.node], strict=True):
+            assert loss == pytest.approx(measured(model, layer, rule.grid), rel=0.05)
 
 
-def measured(model: Model, layer: object, grid: Grid, measure: str) -> float:
+def measured(model: Model, layer: object, grid: Grid) -> float:
     """By hand: all samples at once, the bias moved by the change of the layer's mean."""
     (one,) = (x for x in Layers(model) if x == layer)
     x = np.concatenate([b["x"] for b in batches()])
@@ -184,29 +181,7 @@ def measured(model: Model, layer: object, grid: Grid, measure: str) -> float:
     ]
     variant.weights[one.bias or ""] = model.weights[one.bias or ""] + means[0] - means[1]
     exact, near = (run(open_session(m, outputs=["l"]), {"x": x})["l"].astype(np.float64) for m in (model, variant))
-    if measure == "outputs":
-        return float(np.square(exact - near).mean() / exact.var(axis=0).mean())
-    p, q = (np.exp(v) / np.exp(v).sum(1, keepdims=True) for v in (exact, near))
-    return float((p * np.log(p / q)).sum(1).mean())
-
-
-def test_a_layers_own_loss_falls_with_its_bits(inputs: Inputs) -> None:
-    model = net()
-    rules = {one.node: [Spec(Grid(b), ("gptq",)) for b in (2, 3, 4, 8)] for one in Layers(model)}
-    found = sensitivity(model, inputs, rules, measure="layer")
-    assert set(found) == set(rules)
-    for losses in found.values():
-        assert (np.diff(losses) < 0).all()
-        assert 0 < losses[0] < 1
-
-
-def test_divergence_is_zero_for_equal_scores_only() -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(4, 7))
-    np.testing.assert_allclose(divergences(scores, scores + 3.0), 0, atol=1e-12)
-    assert (divergences(scores, rng.normal(size=(4, 7))) > 0).all()
-    model, data = net(), Inputs(batches(), Store(1 << 26))
-    assert Effects(model, data, divergence=True).of({}) == pytest.approx(0, abs=1e-9)
+    return float(np.square(exact - near).mean() / exact.var(axis=0).mean())
 
 
 @pytest.mark.parametrize("name", ["dp", "greedy", "ompq"])

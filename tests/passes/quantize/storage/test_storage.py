@@ -20,11 +20,12 @@ from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import set_attribute
 from intaglio.measure.run.session import open_session, run
+from intaglio.passes.calibration.walk import Rounded
 from intaglio.passes.precision.grid import Grid, Quantized
 from intaglio.passes.precision.layout import fitting_block, independent, laid, weight_bytes
 from intaglio.passes.quantize.rounding.nearest import mse, nearest
 from intaglio.passes.quantize.storage.nbits import nbits_block, pack, pack_bits
-from intaglio.passes.quantize.storage.storage import Single, store
+from intaglio.passes.quantize.storage.storage import store
 from intaglio.passes.rounding.problem import Problem
 from tests.passes.parsed import parsed
 
@@ -64,10 +65,12 @@ def the_layer(model: Model) -> Layer:
     return layer
 
 
-def rounded(where: Layer, weight: np.ndarray, grid: Grid, *, block: int = 0, symmetric: bool = True) -> Single:
+def rounded(
+    where: Layer, weight: np.ndarray, grid: Grid, *, block: int = 0, symmetric: bool = True
+) -> Rounded[Quantized]:
     method = mse if grid.bits < 8 else nearest
     block = fitting_block(where, block)
-    return Single(where, method(Problem(where.matrix(weight), grid, None, block, symmetric)))
+    return Rounded(where, method(Problem(where.matrix(weight), grid, None, block, symmetric)), "")
 
 
 def floats(where: Layer, quantized: Quantized, weight: np.ndarray) -> np.ndarray:
@@ -80,7 +83,7 @@ def floats(where: Layer, quantized: Quantized, weight: np.ndarray) -> np.ndarray
     return np.ascontiguousarray(np.moveaxis(rows, 0, where.axis)).astype(weight.dtype)
 
 
-def expected(model: Model, *entries: Single) -> Model:
+def expected(model: Model, *entries: Rounded[Quantized]) -> Model:
     changed = model.copy()
     for one in entries:
         name = one.layer.weight
@@ -103,7 +106,7 @@ def outputs(model: Model, feeds: dict[str, np.ndarray], *, optimize: bool = Fals
     return list(run(open_session(model, optimize=optimize), feeds).values())
 
 
-def check(model: Model, stored: Model, *entries: Single, atol: float = 1e-5) -> None:
+def check(model: Model, stored: Model, *entries: Rounded[Quantized], atol: float = 1e-5) -> None:
     """Same outputs as with floats in the integers' place, and nothing left over; the original is as it was."""
     check_graph(stored)
     onnx.checker.check_model(onnx.load_from_string(to_bytes(stored)), full_check=False)
@@ -171,7 +174,7 @@ def test_blocks_of_convolutions_divide_the_input_channels() -> None:
     pointwise = the_layer(MODELS["pointwise"]())
     assert fitting_block(replace(pointwise, shape=(8, 40, 1, 1)), 16) == 16
     assert fitting_block(replace(pointwise, shape=(8, 40, 1, 1)), 64) == 0
-    one = Single(layer, nearest(Problem(np.ones((1, 8, 288)), Grid(4), None, 20)))
+    one = Rounded(layer, nearest(Problem(np.ones((1, 8, 288)), Grid(4), None, 20)), "")
     with pytest.raises(ValueError, match="blocks of 20 do not fit"):
         store(MODELS["conv"](), [one])
 
@@ -316,7 +319,7 @@ def test_nodes_that_share_a_weight_read_the_same_integers_or_their_own() -> None
     first, second, third = Layers(model)
     weight = model.weights["w"]
     one, other = rounded(first, weight, Grid(4)), rounded(third, weight, Grid(4))
-    same = Single(second, one.quantized)
+    same = Rounded(second, one.quantized, "")
     for form in ("dq", "nbits"):
         stored = store(model, [one, same, other], form="dq" if form == "dq" else "nbits")
         count = sum(n.startswith(("w/q", "w/packed")) for n in stored.weights)
