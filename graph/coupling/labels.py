@@ -127,11 +127,12 @@ class Ledger:
     def take(self, axis: Axis, indices: IntArray, why: Why) -> Axis:
         """The axis read at ``indices``. Reading a single index freezes it: its axis would become empty."""
         if isinstance(axis, Why):
-            return axis
+            return LENGTH_ONE if len(indices) == 1 else axis
         taken: IntArray = axis[indices]
-        if len(taken) <= 1:
-            return self.freeze(taken, why)
-        return taken
+        if len(taken) > 1:
+            return taken
+        self.freeze(taken, why)
+        return LENGTH_ONE if len(taken) else why
 
     def cat(self, parts: Sequence[tuple[Axis, int]]) -> Axis:
         """Axes (with their lengths) one after the other."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..evaluate import operand
 from ..nodes import attribute, display_name
 from ..registry import Registry
 from .labels import LENGTH_ONE, Axes, Axis, IntArray, Ledger, Why, barred
@@ -128,8 +127,7 @@ class Node:
 
     def setting(self, i: int, name: str) -> np.ndarray | None:
         """An operand that older opsets hold as an attribute."""
-        values = [self.value(k) if k < len(self.inputs) else None for k in range(max(i + 1, len(self.inputs)))]
-        found = operand(self.proto, values, i, name)
+        found = self.value(i) if self.value(i) is not None else self.attr(name)
         return None if found is None else np.asarray(found)
 
     def is_weight(self, i: int) -> bool:

@@ -60,15 +60,10 @@ class Removal:
 
     def tensor(self, name: str) -> dict[int, BoolArray]:
         """Masks of the axes of a tensor that shrink."""
-        found = self._tensors.get(name)
-        if found is None:
-            found = {}
-            for a, axis in enumerate(self.coupling.trace.axes.get(name, ())):
-                mask = self.keep(axis)
-                if mask is not None:
-                    found[a] = mask
-            self._tensors[name] = found
-        return found
+        if name not in self._tensors:
+            masks = enumerate(map(self.keep, self.coupling.trace.axes.get(name, ())))
+            self._tensors[name] = {a: mask for a, mask in masks if mask is not None}
+        return self._tensors[name]
 
     @cached_property
     def shrinking(self) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
@@ -86,36 +87,27 @@ def check_functions(proto: onnx.ModelProto) -> None:
             raise BadModel(f"there are two functions {function.name!r}", fix=_DAMAGED)
     if not functions:
         return
+    calls = {key: [_key(n, n.op_type) for n in all_nodes(function)] for key, function in functions.items()}
+    try:
+        order = list(TopologicalSorter({key: functions.keys() & inner for key, inner in calls.items()}).static_order())
+    except CycleError as error:
+        what = f"function {error.args[1][0][1]!r} cannot be used"
+        raise BadModel(what, why="it calls itself", fix="export the model without functions") from error
     sizes: dict[_Key, int] = {}
-    for key in functions:
-        _measure(key, functions, sizes, ())
-    called = (sizes.get(_key(n, n.op_type), 0) for n in all_nodes(proto.graph))
-    total = sum(called)
+    depths: dict[_Key, int] = {}
+    for key in order:
+        sizes[key] = sum(1 + sizes.get(inner, 0) for inner in calls[key])
+        depths[key] = 1 + max((depths.get(inner, 0) for inner in calls[key]), default=0)
+        if depths[key] > MOST_CALLS:
+            why = f"more than {MOST_CALLS} functions call one another in a row"
+            raise BadModel(f"function {key[1]!r} cannot be used", why=why, fix=_DAMAGED)
+    total = sum(sizes.get(_key(n, n.op_type), 0) for n in all_nodes(proto.graph))
     if total > MOST_NODES:
         raise BadModel(
             "the functions of the model cannot be written out",
             why=f"they call one another so often that they stand for {total} nodes: {MOST_NODES} are the most",
             fix="export the model without functions",
         )
-
-
-def _measure(
-    key: _Key, functions: dict[_Key, onnx.FunctionProto], sizes: dict[_Key, int], callers: tuple[_Key, ...]
-) -> int:
-    """How many nodes a function stands for."""
-    if key in sizes:
-        return sizes[key]
-    what = f"function {key[1]!r} cannot be used"
-    if key in callers:
-        raise BadModel(what, why="it calls itself", fix="export the model without functions")
-    if len(callers) >= MOST_CALLS:
-        raise BadModel(what, why=f"more than {MOST_CALLS} functions call one another in a row", fix=_DAMAGED)
-    size = 0
-    for node in all_nodes(functions[key]):
-        inner = _key(node, node.op_type)
-        size += 1 + (_measure(inner, functions, sizes, (*callers, key)) if inner in functions else 0)
-    sizes[key] = size
-    return size
 
 
 def _key(holder: onnx.NodeProto | onnx.FunctionProto, name: str) -> _Key:

@@ -112,20 +112,11 @@ def _explaining(target: Path) -> Iterator[None]:
         raise CannotWrite(f"cannot write {target}", why=(error.strerror or str(error)).lower()) from error
 
 
-def check_target(model: Model, path: Path | str) -> None:
-    """Find out before long work whether ``path`` could be written. Raises CannotWrite."""
-    target = _check_target(model, path)
-    if not os.access(target.parent, os.W_OK):
-        raise CannotWrite(
-            f"cannot write {target}", why=f"the folder {target.parent} is read-only", fix="choose another"
-        )
-
-
 @contextmanager
 def _written(file: File) -> Iterator[Written]:
     """The file is on the disk under a temporary name until it is placed or given up."""
     with _explaining(Path(file.path)):
-        target = _check_target(file.model, file.path)
+        target = check_target(file.model, file.path)
     tensors = [_tensor(name, weight) for name, weight in file.model.weights.items()]
     rest, graph = _structure(file.model, file.recipe)
     external = file.external_data
@@ -280,14 +271,20 @@ def _write_aligned(file: BinaryIO, arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()[:DIGEST_SIZE]
 
 
-def _check_target(model: Model, path: str | PathLike[str]) -> Path:
-    """Where the file goes: a link is written through, as every other program does. Raises CannotWrite."""
+def check_target(model: Model, path: str | PathLike[str]) -> Path:
+    """Where the file goes: a link is written through, as every other program does.
+
+    Raises:
+        CannotWrite: it could not be written, which should be found out before long work.
+    """
     target = Path(os.path.realpath(path))
     what = f"cannot write {target}"
     if _is_device(Path(path)):
         raise CannotWrite(f"cannot write {path}", why="it is a device, not a file", fix="give a file, then copy it")
     if not target.parent.is_dir():
         raise CannotWrite(what, why=f"there is no folder {target.parent}", fix="create it first")
+    if not os.access(target.parent, os.W_OK):
+        raise CannotWrite(what, why=f"the folder {target.parent} is read-only", fix="choose another")
     if target.exists() and not target.is_file():
         raise CannotWrite(what, why=f"{target} is no regular file", fix="choose another name")
     if model.file and target in [p.resolve() for p in model.file.data_files]:

@@ -14,18 +14,6 @@ PRESETS = {
     "imagenet": "resize=256,crop=224,scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,layout=nchw",
     "cifar10": "scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,layout=nchw",
 }
-EXAMPLES = {
-    "scale": "scale=1/255",
-    "offset": "offset=-127.5",
-    "mean": "mean=0.485:0.456:0.406",
-    "std": "std=0.229:0.224:0.225",
-    "layout": "layout=nchw or layout=nhwc",
-    "channels": "channels=bgr",
-    "shape": "shape=1x49x10",
-    "dtype": "dtype=float32 (float16, float64, bool, int8 to int64, uint8 to uint64)",
-    "resize": "resize=256 or resize=240x320",
-    "crop": "crop=224 or crop=240x320",
-}
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?"
 _DTYPES = ("float16", "float32", "float64", "bool", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)))
 
@@ -75,14 +63,14 @@ def parse_steps(text: str) -> tuple[Step, ...]:
 
 def _step(token: str) -> Step:
     key, equals, value = (t.strip() for t in token.partition("="))
-    if key not in _PARSERS or not equals:
+    if key not in _STEPS or not equals:
         raise UsageError(
             f"there is no preprocessing step {token!r}",
-            fix=f"steps are {', '.join(f'{k}=' for k in _PARSERS)}; presets are {', '.join(PRESETS)}",
+            fix=f"steps are {', '.join(f'{k}=' for k in _STEPS)}; presets are {', '.join(PRESETS)}",
         )
-    parsed = _PARSERS[key](key, value)
+    parsed = _STEPS[key][0](key, value)
     if parsed is None:
-        raise UsageError(f"cannot read {token!r} in --preprocess", fix=f"for example {EXAMPLES[key]}")
+        raise UsageError(f"cannot read {token!r} in --preprocess", fix=f"for example {_STEPS[key][1]}")
     return parsed
 
 
@@ -114,15 +102,17 @@ def _one_of(*words: str) -> Callable[[str, str], Step | None]:
     return lambda key, value: Step(key, word=value) if value in words else None
 
 
-_PARSERS: dict[str, Callable[[str, str], Step | None]] = {
-    "scale": _one_number,
-    "offset": _one_number,
-    "mean": _per_channel,
-    "std": _per_channel,
-    "layout": _one_of("nchw", "nhwc"),
-    "channels": _one_of("bgr"),
-    "shape": _sizes,
-    "dtype": _one_of(*_DTYPES),
-    "resize": _sizes,
-    "crop": _sizes,
+_STEPS: dict[str, tuple[Callable[[str, str], Step | None], str]] = {
+    "scale": (_one_number, "scale=1/255"),
+    "offset": (_one_number, "offset=-127.5"),
+    "mean": (_per_channel, "mean=0.485:0.456:0.406"),
+    "std": (_per_channel, "std=0.229:0.224:0.225"),
+    "layout": (_one_of("nchw", "nhwc"), "layout=nchw or layout=nhwc"),
+    "channels": (_one_of("bgr"), "channels=bgr"),
+    "shape": (_sizes, "shape=1x49x10"),
+    "dtype": (_one_of(*_DTYPES), "dtype=float32 (float16, float64, bool, int8 to int64, uint8 to uint64)"),
+    "resize": (_sizes, "resize=256 or resize=240x320"),
+    "crop": (_sizes, "crop=224 or crop=240x320"),
 }
+"""How the value of each is read, and an example."""
+EXAMPLES = {key: example for key, (_, example) in _STEPS.items()}

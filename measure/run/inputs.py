@@ -76,10 +76,8 @@ def _candidates(ports: Sequence[TensorSpec], batches: Sequence[int]) -> Iterator
     """Numbers for the symbols: first axes are the batch, all others share one size."""
     batch: dict[str, None] = {}
     free: dict[str, None] = {}
-    for port in ports:
-        for axis, dim in enumerate(port.shape or ()):
-            if isinstance(dim, str):
-                (free if axis else batch)[dim] = None
+    for dim, axis in _symbols(ports):
+        (free if axis else batch)[dim] = None
     rest = [s for s in free if s not in batch]
     for size in FREE_SIZES if rest else (1,):
         for count in dict.fromkeys(batches) if batch else (1,):
@@ -93,12 +91,13 @@ def _affordable(ports: Sequence[TensorSpec], dims: Mapping[str, int]) -> bool:
 
 
 def _default_sizes(ports: Sequence[TensorSpec]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
+    return {dim: 8 if axis else 2 for dim, axis in reversed(list(_symbols(ports)))}  # the first place decides
+
+
+def _symbols(ports: Sequence[TensorSpec]) -> Iterator[tuple[str, int]]:
+    """Symbolic dimensions, and the axes that they stand for."""
     for port in ports:
-        for axis, dim in enumerate(port.shape or ()):
-            if isinstance(dim, str):
-                sizes.setdefault(dim, 8 if axis else 2)
-    return sizes
+        yield from ((dim, axis) for axis, dim in enumerate(port.shape or ()) if isinstance(dim, str))
 
 
 def _values(port: TensorSpec, shape: tuple[int, ...], limit: int | None, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...evaluate import slices
 from ...nodes import as_ints
-from ..labels import LENGTH_ONE, Axes, Axis, Why
+from ..labels import LENGTH_ONE, Axes, Axis
 from ..node import Node, couples, rewrites
 from ..surgery import Edit
 
@@ -76,20 +76,9 @@ def split(n: Node) -> Sequence[Axes]:
     parts = []
     for j, end in enumerate(ends):
         length = n.out_dims(j)[at]
-        part = _part(n, axes[at], int(end) - length, int(end))
+        part = n.take(axes[at], np.arange(end - length, end))
         parts.append((*axes[:at], part, *axes[at + 1 :]))
     return parts
-
-
-def _part(n: Node, axis: Axis, start: int, end: int) -> Axis:
-    if end - start == 1:
-        return _single(n, axis, start)
-    return axis if isinstance(axis, Why) else n.take(axis, np.arange(start, end))
-
-
-def _single(n: Node, axis: Axis, index: int) -> Axis:
-    n.take(axis, np.array([index]))
-    return LENGTH_ONE
 
 
 @rewrites("Split")
@@ -117,10 +106,8 @@ def slice_(n: Node) -> Sequence[Axes]:
             out.append(axis)
         elif len(taken) != cut_dims[a] or len(taken) == 0:
             out.append(n.freeze(axis, n.why("cuts it at computed bounds")))
-        elif len(taken) == 1:
-            out.append(_single(n, axis, taken[0]))
         else:
-            out.append(axis if isinstance(axis, Why) else n.take(axis, np.array(taken)))
+            out.append(n.take(axis, np.array(taken)))
     return [tuple(out)]
 
 

@@ -29,30 +29,20 @@ def instance_normalization(n: Node) -> Sequence[Axes]:
     return [n.axes(0)]
 
 
-def _over_last(n: Node, first: int, parameters: Sequence[int]) -> Axes:
-    """Normalize over all axes from ``first``; parameters broadcast to those."""
-    x, dims = n.axes(0), n.dims(0)
+@couples("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", unshared=(1, 2))
+def layer_normalization(n: Node) -> Sequence[Axes]:
+    """Scale and shift broadcast. Outputs: y, then mean and inverse deviation with the normalized axes at length 1.
+
+    Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, for that without a mean.
+    """
+    x, dims, first = n.axes(0), n.dims(0), n.attr("axis", -1) % n.rank(0)
     for axis in x[first:]:
         n.inexact(axis, "normalizes over it")
-    for i in parameters:
+    for i in (1, 2):
         if n.has(i):
             n.meet([(x, dims), (n.axes(i), n.dims(i))], dims)
-    return x
-
-
-@couples("LayerNormalization", unshared=(1, 2))
-def layer_normalization(n: Node) -> Sequence[Axes]:
-    """Outputs: y, then mean and inverse deviation with the normalized axes at length 1."""
-    first = n.attr("axis", -1) % n.rank(0)
-    x = _over_last(n, first, (1, 2))
     statistics = (*x[:first], *n.unlabelled(0, n.why("normalizes over it"))[first:])
     return [x, *(statistics for _ in n.proto.output[1:])]
-
-
-@couples("RMSNormalization", "SimplifiedLayerNormalization", unshared=(1,))
-def rms_normalization(n: Node) -> Sequence[Axes]:
-    """Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467."""
-    return [_over_last(n, n.attr("axis", -1) % n.rank(0), (1,))]
 
 
 @couples("GroupNormalization", unshared=(1, 2))

@@ -21,22 +21,14 @@ def pool(n: Node) -> Sequence[Axes]:
     return [(*n.axes(0)[:2], *n.unlabelled(0, n.why("slides a window over it"))[2:])]
 
 
-@couples("RoiAlign", "MaxRoiPool")
-def roi(n: Node) -> Sequence[Axes]:
-    """Shapes: x (N, C, H, W), regions (R, ...), y (R, C, h, w)."""
-    n.freeze_rest(0, 1, text="cuts regions out of it")
+@couples("RoiAlign", "MaxRoiPool", "GridSample")
+def sample(n: Node) -> Sequence[Axes]:
+    """Shapes: x (N, C, ...), y (N or regions, C, ...); the other operands are positions: regions (R, ...), grid (N, ...)."""
+    text = "samples at computed positions" if n.op == "GridSample" else "cuts regions out of it"
+    n.freeze_rest(0, 1, text=text)
     for i in range(1, len(n.inputs)):
         n.freeze_rest(i, text="reads positions from it")
-    rest = n.unlabelled(0, n.why("cuts regions out of it"))
-    return [(rest[0], n.axis(0, 1), *rest[2:])]
-
-
-@couples("GridSample")
-def grid_sample(n: Node) -> Sequence[Axes]:
-    """Shapes: x (N, C, ...), grid (N, ..., positions), y (N, C, ...)."""
-    n.freeze_rest(0, 1, text="samples at computed positions")
-    n.freeze_rest(1, text="reads positions from it")
-    rest = n.unlabelled(0, n.why("samples at computed positions"))
+    rest = n.unlabelled(0, n.why(text))
     return [(rest[0], n.axis(0, 1), *rest[2:])]
 
 
