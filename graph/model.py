@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +75,18 @@ class Model:
         self.weights[name] = value = np.asarray(value)
         value.flags.writeable = False
         return name
+
+    def of_nodes(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
+        weights: Mapping[str, np.ndarray],
+    ) -> Model:
+        """Some nodes as a model of their own, with those of the weights that they read."""
+        graph, read = onnx.helper.make_graph(nodes, "part", inputs, outputs), {i for n in nodes for i in n.input}
+        proto = onnx.ModelProto(ir_version=self.proto.ir_version, graph=graph, opset_import=self.proto.opset_import)
+        return Model(proto, {name: weight for name, weight in weights.items() if name in read})
 
     def copy(self) -> Model:
         """An independent copy of the structure. Weights are shared: they are read-only, a change replaces them."""

@@ -11,11 +11,12 @@ from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
 from ..change import Change, amounts
 from ..proof import Proof, real_inputs
-from .job import Job, LayerReport
+from .job import Job
 from .options import FactorizeOptions
 from .proof import prove
 from .ready import without_idle_biases
 from .rewrite import apply, product
+from .sites import LayerReport
 
 _NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
@@ -62,7 +63,7 @@ class Factorize(FactorizeOptions, Pass):
         return Change(
             model,
             small,
-            [layer.as_dict() for layer in job.reports(picked, done)],
+            [vars(layer) for layer in job.reports(picked, done)],
             details=job.details(done),
             notes=[*job.notes, *self._reached(after, job)],
             proof=proof,

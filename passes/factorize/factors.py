@@ -56,19 +56,19 @@ class Factors:
 
         Source: AIMET splits the singular values evenly, too.
         """
-        inner, middle = _even(self.inner, self.middle, axis=(1, 2))
+        inner, middle = _even(self.inner, self.middle)
         if self.outer is None:
             return Factors(inner, middle, self.order)
         flat = middle.transpose(0, 2, 1, 3)
         shape = flat.shape
-        last, outer = _even(flat.reshape(*shape[:2], -1), self.outer[:, None], axis=(1, 2))
+        last, outer = _even(flat.reshape(*shape[:2], -1), self.outer[:, None])
         return Factors(inner, last.reshape(shape).transpose(0, 2, 1, 3), self.order, outer[:, 0])
 
 
-def _even(inner: Floats, outer: Floats, axis: tuple[int, ...]) -> tuple[Floats, Floats]:
+def _even(inner: Floats, outer: Floats) -> tuple[Floats, Floats]:
     """Shapes: inner (groups, r, n), outer (groups, d, o, r)."""
     a = np.linalg.norm(inner, axis=2)
-    b = np.sqrt(np.square(outer).sum(axis=axis))
+    b = np.sqrt(np.square(outer).sum(axis=(1, 2)))
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.sqrt(b / a)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)

@@ -35,7 +35,9 @@ class Gains:
 
     def units(self, units: Sequence[Unit]) -> list[float | None]:
         """What each takes now; None where a node cannot run alone."""
-        return self._sums([[self._whole(site) for site in unit.sites] for unit in units])
+        return self._sums(
+            [[self._described(s.proto, self.shapes, self.model.weights) for s in unit.sites] for unit in units]
+        )
 
     def options(self, pairs: Sequence[tuple[Unit, Option]]) -> list[float | None]:
         """What each would take."""
@@ -55,22 +57,16 @@ class Gains:
             found.append(sum(known) if len(known) == len(own) else None)
         return found
 
-    def _whole(self, site: Site) -> Layer:
-        return self._described(site.proto, self.shapes, self.model.weights)
-
     def _stages(self, unit: Unit, option: Option) -> list[Layer]:
         scheme = SCHEMES[option.scheme]
         blank = split(self.model, unit, scheme, scheme.blank(unit.site, option.rank), Names(self.model))
         found = []
         for site in unit.sites:
             nodes = blank.nodes[site.place]
-            constants = {**blank.weights, **{i: self.model.weights[i] for i in site.proto.input if self._constant(i)}}
+            constants = {**self.model.weights, **blank.weights}
             shapes = index_of(self._alone(site, nodes, constants)).shapes
             found += [self._described(node, shapes, constants) for node in nodes]
         return found
-
-    def _constant(self, name: str) -> bool:
-        return name in self.model.weights
 
     def _alone(self, site: Site, nodes: Sequence[onnx.NodeProto], weights: Mapping[str, np.ndarray]) -> Model:
         """The nodes as a model of their own, for their shapes."""
@@ -79,11 +75,7 @@ class Gains:
             for name in dict.fromkeys(site.proto.input)
             if name and name not in self.model.weights
         ]
-        graph = helper.make_graph(nodes, "stages", inputs, [onnx.ValueInfoProto(name=site.node)])
-        opsets = [helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
-        read = {i for n in nodes for i in n.input}
-        proto = onnx.ModelProto(ir_version=self.model.proto.ir_version, graph=graph, opset_import=opsets)
-        return Model(proto, {n: w for n, w in weights.items() if n in read})
+        return self.model.of_nodes(nodes, inputs, [onnx.ValueInfoProto(name=site.node)], weights)
 
     def _described(self, node: onnx.NodeProto, shapes: Shapes, constants: Mapping[str, np.ndarray]) -> Layer:
         operands = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +33,7 @@ from .plan import Picked, Plan, costs_of, count_units, unreachable
 from .ready import ready, without_idle_biases
 from .rewrite import apply, split
 from .schemes.scheme import SCHEMES
-from .sites import Unit, Whole, by_name, find
+from .sites import LayerReport, Unit, by_name, find
 from .statistics import NOISE_STRENGTH, STRENGTH
 from .walk import Done, in_one_walk
 from .walk import by_weights as split_by_weights
@@ -43,22 +42,6 @@ _SIZE_ROUNDS = 6
 _DROP_ROUNDS = 6
 """Models that are built and evaluated to find the smallest whose accuracy stays."""
 _SEE = ", lower --align, --min-gain or --min-speedup, or --no-measure"
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """What became of one layer. ``scheme`` is None where it stays whole, and ``reason`` says why."""
-
-    name: str
-    op: str
-    scheme: str | None = None
-    rank: tuple[int, ...] = ()
-    gain: float | None = None
-    speedup: float | None = None
-    reason: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 class Job:
@@ -80,11 +63,11 @@ class Job:
             if options:
                 kept.append((unit, options, k in self.ranks))
             else:
-                self.whole += [Whole(site.name, site.op, reason) for site in unit.sites]
+                self.whole += [LayerReport(site.name, site.op, reason=reason) for site in unit.sites]
         self.units = [unit for unit, _, _ in kept]
         self.options = [options for _, options, _ in kept]
         self.must = frozenset(i for i, (_, _, fixed) in enumerate(kept) if fixed)
-        self._done: dict[tuple[tuple[int, str, int], ...], Done] = {}
+        self._done: dict[frozenset[tuple[int, Option]], Done] = {}
 
     def _options(self, unit: Unit, k: int, rules: Rules, allowed: set[int]) -> tuple[list[Option], str]:
         if k in self.ranks:
@@ -168,13 +151,15 @@ class Job:
     def within(self, amount: str, keep: float) -> Picked:
         """The options of least loss that leave so much of the MACs or parameters."""
         costs, whole = costs_of(self.tables, amount), count_units(self.units, amount)
-        rest = getattr(cost(self.model), amount) - whole.sum()
-        limit = keep * self.before.of(amount) - rest
-        try:
-            return self.plan.within(costs, whole, limit, self.asked.solver)
-        except TargetUnreachable as error:
-            lowest = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.of(amount))
-            raise self._unreachable(keep, lowest) from error
+        rest, before = getattr(cost(self.model), amount) - whole.sum(), self.before.of(amount)
+        return self._limited(costs, whole, keep * before - rest, keep, lambda least: (rest + least) / max(1.0, before))
+
+    def _limited(
+        self, costs: list[Floats], whole: Floats, limit: float, keep: float, share: Callable[[float], float]
+    ) -> Picked:
+        """``share`` is what of the original is left where all units together cost so much."""
+        solver = self.asked.solver
+        return self.plan.within(costs, whole, limit, solver, lambda least: self._unreachable(keep, share(least)))
 
     def _unreachable(self, keep: float, lowest: float) -> TargetUnreachable:
         whole = [(w.name, w.reason) for w in self.whole]
@@ -184,14 +169,10 @@ class Job:
     def _within_size(self, keep: float) -> Picked:
         """Bytes of the file: weights' as parameters count them, the rest as it turns out to be."""
         costs, whole = self._bytes()
-        limit = keep * self.before.size - (file_bytes(self.model) - whole.sum())
-        wanted = keep * self.before.size
+        rest, wanted = file_bytes(self.model) - whole.sum(), keep * self.before.size
+        limit = wanted - rest
         for _ in range(_SIZE_ROUNDS):
-            try:
-                picked = self.plan.within(costs, whole, limit, self.asked.solver)
-            except TargetUnreachable as error:
-                least = self.plan.lowest(costs, whole) + file_bytes(self.model) - whole.sum()
-                raise self._unreachable(keep, least / self.before.size) from error
+            picked = self._limited(costs, whole, limit, keep, lambda least: (rest + least) / self.before.size)
             over = file_bytes(self.structure(picked)) - wanted
             if over <= 0:
                 return picked
@@ -251,13 +232,13 @@ class Job:
 
     def done(self, picked: Picked) -> Done:
         """Factors of what was picked."""
-        key = tuple((k, o.scheme, o.rank) for k, o in sorted(picked.items()))
+        key = frozenset(picked.items())
         if key not in self._done:
             self._done = {key: self._factors(picked)}
         return self._done[key]
 
     def _factors(self, picked: Picked) -> Done:
-        plan = {k: (self.units[k], one) for k, one in sorted(picked.items())}
+        plan = {k: (self.units[k], picked[k]) for k in sorted(picked)}
         if self.context.data is None:
             return Done(split_by_weights(self.model, plan, Names(self.model)))
         with Store(STORE_BYTES, self.context.folder) as store:
@@ -274,14 +255,14 @@ class Job:
     def reports(self, picked: Picked, done: Done | None = None) -> list[LayerReport]:
         """All layers in graph order."""
         ranks = {s.unit.weight: s.factors.rank for s in done.splits} if done else {}
-        found = [LayerReport(w.name, w.op, reason=w.reason) for w in self.whole]
+        found = [*self.whole]
         for k, unit in enumerate(self.units):
             one = picked.get(k)
             for site in unit.sites:
                 if one is None:
                     found.append(LayerReport(site.name, site.op, reason=self._reason(k)))
                     continue
-                speedup = self.plan.speedups.get((k, one.scheme, one.rank))
+                speedup = self.plan.speedups.get((k, one))
                 rank = ranks.get(unit.weight, (one.rank,))
                 found.append(LayerReport(site.name, site.op, one.scheme, rank, one.gain, speedup))
         place = {n.name or n.output[0]: i for i, n in enumerate(self.model.graph.node) if n.output}

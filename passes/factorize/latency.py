@@ -30,12 +30,11 @@ def meet_target(
     full = max(time_wholes([original], inputs, 1).relative[0], float(whole.sum()))
     rest = full - float(whole.sum())
 
+    def failed(least: float) -> TargetUnreachable:
+        return unreachable("latency", keep, (rest + least) / full, [], ", lower --align or --min-gain")
+
     def planned(goal: float) -> Planned[Picked]:
-        try:
-            picked = plan.within(costs, whole, goal * full - rest, solver)
-        except TargetUnreachable as error:
-            lowest = (rest + plan.lowest(costs, whole)) / full
-            raise unreachable("latency", keep, lowest, [], ", lower --align or --min-gain") from error
+        picked = plan.within(costs, whole, goal * full - rest, solver, failed)
         spent = rest + sum(_spent(plan, costs, whole, picked))
         return Planned(picked, spent / full, tuple(sorted(picked.items())))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,23 +31,31 @@ class Plan:
     gains: Gains | None
     min_speedup: float
     align: int = 1
-    speedups: dict[tuple[int, str, int], float | None] = field(default_factory=dict)
+    speedups: dict[tuple[int, Option], float | None] = field(default_factory=dict)
     _allowed: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._allowed = [np.isfinite(t.losses) if len(t.losses) else np.ones(len(t.options), bool) for t in self.tables]
 
-    def within(self, costs: Sequence[Floats], whole: Floats, limit: float, solver: str) -> Picked:
+    def within(
+        self,
+        costs: Sequence[Floats],
+        whole: Floats,
+        limit: float,
+        solver: str,
+        failed: Callable[[float], TargetUnreachable],
+    ) -> Picked:
         """The options of least loss whose costs stay within a limit, measured to be fast enough.
 
-        Shapes: ``whole`` (units,) what they cost now, ``costs`` one row of options a unit.
-
-        Raises:
-            TargetUnreachable: there are none.
+        Where there are none, ``failed`` makes the error, told what they cost at least. Shapes: ``whole`` (units,) what
+        they cost now, ``costs`` one row of options a unit.
         """
         while True:
             items = [self._item(k, costs[k], float(whole[k])) for k in range(len(self.units))]
-            picked = self._picked(SOLVERS[solver](items, limit))
+            try:
+                picked = self._picked(SOLVERS[solver](items, limit))
+            except TargetUnreachable as error:
+                raise failed(self.lowest(costs, whole)) from error
             if self._fast(picked):
                 return picked
 
@@ -63,7 +71,7 @@ class Plan:
         """For every unit the cheapest option that loses no more than ``most``, by its own losses."""
         picked: Picked = {}
         for k, table in enumerate(self.tables):
-            order = sorted(range(len(table.options)), key=lambda i: _price(table.options[i]))
+            order = sorted(range(len(table.options)), key=lambda i: (table.options[i].macs, table.options[i].params))
             for i in order:
                 one = table.options[i]
                 if (losses[k][i] <= most or k in self.must) and self._fast({k: one}):
@@ -74,11 +82,7 @@ class Plan:
     def reason(self, k: int) -> str:
         """Why a unit with options stays whole."""
         table = self.tables[k]
-        measured = [
-            (self.speedups[k, o.scheme, o.rank] or 0.0, o)
-            for o in table.options
-            if (k, o.scheme, o.rank) in self.speedups
-        ]
+        measured = [(self.speedups[k, o] or 0.0, o) for o in table.options if (k, o) in self.speedups]
         if measured and not self._allowed[k].any():
             best, one = max(measured, key=lambda pair: pair[0])
             return f"no rank is measured to pay: {one.scheme} at {one.rank} is {best:.2f} times as fast, less than {self.min_speedup:g}"
@@ -97,13 +101,13 @@ class Plan:
         """Measure what was picked and rule out what is too slow; whether nothing was. What the user fixed may be slow."""
         if self.gains is None:
             return True
-        new = {k: o for k, o in picked.items() if (k, o.scheme, o.rank) not in self.speedups and self._timed(k)}
+        new = {k: o for k, o in picked.items() if (k, o) not in self.speedups and self._timed(k)}
         found = self.gains.gains([(self.units[k], o) for k, o in new.items()])
         for (k, o), gain in zip(new.items(), found, strict=True):
-            self.speedups[k, o.scheme, o.rank] = gain
+            self.speedups[k, o] = gain
         fine = True
         for k, o in picked.items():
-            gain = self.speedups.get((k, o.scheme, o.rank))
+            gain = self.speedups.get((k, o))
             if gain is None or gain >= self.min_speedup or k in self.must:
                 continue
             fine = False
@@ -115,10 +119,6 @@ class Plan:
     def _timed(self, k: int) -> bool:
         """A table does no arithmetic, so there is no time to gain: it is judged by its size alone."""
         return self.units[k].site.op != "Gather"
-
-
-def _price(option: Option) -> tuple[int, int]:
-    return option.macs, option.params
 
 
 def unreachable(

@@ -37,8 +37,7 @@ def split(model: Model, unit: Unit, scheme: Scheme, factors: Factors, names: Nam
         array.flags.writeable = False
     fresh = [names.fresh(f"{unit.weight}_{k}") for k in range(len(arrays))]
     nodes = {
-        s.place: list(_NODES[s.op](s, scheme, factors, list(zip(fresh, arrays, strict=True)), names))
-        for s in unit.sites
+        s.place: list(_nodes(s, scheme, factors, list(zip(fresh, arrays, strict=True)), names)) for s in unit.sites
     }
     return Split(unit, scheme.name, factors, dict(zip(fresh, arrays, strict=True)), nodes)
 
@@ -112,12 +111,21 @@ _ARRAYS: dict[str, Callable[[Site, Scheme, Factors], list[Floats]]] = {
 Named = Sequence[tuple[str, np.ndarray]]
 
 
-def _conv_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
-    stages, x = scheme.stages(site, max(factors.rank)), site.proto.input[0]
-    for k, ((name, array), stage) in enumerate(zip(named, stages, strict=True)):
-        node, last = _stage(site, k, len(named), names), k == len(named) - 1
-        node.input.extend([x, name, *(site.proto.input[2:] if last else ())])
-        node.attribute.extend(_window(site, stage.axes, array.shape[2:]))
+def _nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
+    """One a factor, first applied first; the last one makes what the layer made. What a table gives is multiplied."""
+    stages, x = scheme.stages(site, max(factors.rank)), site.x
+    for k, (name, array) in enumerate(named):
+        op, last = "MatMul" if k and site.op == "Gather" else site.op, k == len(named) - 1
+        node = onnx.NodeProto(op_type=op, name=f"{site.name}/{k}")
+        node.input.extend([x, name] if site.operand or op != site.op else [name, x])
+        node.input.extend(site.proto.input[2:] if last else ())
+        node.output.append(site.node if last else names.fresh(f"{site.node}_{k}"))
+        if op == "Conv":
+            node.attribute.extend(_window(site, stages[k].axes, array.shape[2:]))
+        elif op == "Gemm":
+            node.attribute.extend(_turns(site, first=k == 0, last=last))
+        elif op == site.op:
+            node.attribute.extend(site.proto.attribute)
         x = node.output[0]
         yield node
 
@@ -139,55 +147,10 @@ def _window(site: Site, axes: tuple[int, ...], kernel: tuple[int, ...]) -> Itera
     yield make("pads", [pads[a] if a % rank in axes else 0 for a in range(2 * rank)])
 
 
-def _gemm_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
-    x, carried = site.x, "transA" if site.operand else "transB"
-    for k, (name, _) in enumerate(named):
-        node, last = _stage(site, k, len(named), names), k == len(named) - 1
-        node.input.extend([x, name] if site.operand else [name, x])
-        make = onnx.helper.make_attribute
-        own = "transB" if site.operand else "transA"
-        node.attribute.append(make(own, int(attribute(site.proto, own, 0))))
-        node.attribute.append(make(carried, int(attribute(site.proto, carried, 0)) if k == 0 else 0))
-        if last:
-            node.input.extend(site.proto.input[2:])
-            node.attribute.extend(a for a in site.proto.attribute if a.name in ("alpha", "beta"))
-        x = node.output[0]
-        yield node
-
-
-def _matmul_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
-    x = site.x
-    for k, (name, _) in enumerate(named):
-        node = _stage(site, k, len(named), names)
-        node.input.extend([x, name] if site.operand else [name, x])
-        x = node.output[0]
-        yield node
-
-
-def _table_nodes(site: Site, scheme: Scheme, factors: Factors, named: Named, names: Names) -> Iterator[onnx.NodeProto]:
-    (table, _), *rest = named
-    looked = _stage(site, 0, len(named), names)
-    looked.input.extend([table, site.proto.input[1]])
-    looked.attribute.extend(site.proto.attribute)
-    yield looked
-    x = looked.output[0]
-    for k, (name, _) in enumerate(rest, start=1):
-        node = _stage(site, k, len(named), names, op="MatMul")
-        node.input.extend([x, name])
-        x = node.output[0]
-        yield node
-
-
-_NODES: dict[str, Callable[[Site, Scheme, Factors, Named, Names], Iterator[onnx.NodeProto]]] = {
-    "Conv": _conv_nodes,
-    "Gemm": _gemm_nodes,
-    "MatMul": _matmul_nodes,
-    "Gather": _table_nodes,
-}
-
-
-def _stage(site: Site, number: int, count: int, names: Names, op: str = "") -> onnx.NodeProto:
-    """A node without operands; the last one makes what the layer made."""
-    node = onnx.NodeProto(op_type=op or site.op, name=names.fresh(f"{site.name}/{number}"))
-    node.output.append(site.node if number == count - 1 else names.fresh(f"{site.node}_{number}"))
-    return node
+def _turns(site: Site, *, first: bool, last: bool) -> Iterator[onnx.AttributeProto]:
+    """Which operands of a Gemm are transposed: the weight as it was, the other one in the first; what scales, in the last."""
+    own, carried = ("transB", "transA") if site.operand else ("transA", "transB")
+    yield onnx.helper.make_attribute(own, int(attribute(site.proto, own, 0)))
+    yield onnx.helper.make_attribute(carried, int(attribute(site.proto, carried, 0)) if first else 0)
+    if last:
+        yield from (a for a in site.proto.attribute if a.name in ("alpha", "beta"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -85,31 +85,35 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A layer that stays as it is, and why."""
+class LayerReport:
+    """What became of one layer. ``scheme`` is None where it stays whole, and ``reason`` says why."""
 
     name: str
     op: str
-    reason: str
+    scheme: str | None = None
+    rank: tuple[int, ...] = ()
+    gain: float | None = None
+    speedup: float | None = None
+    reason: str = ""
 
 
-def find(model: Model) -> tuple[list[Unit], list[Whole]]:
+def find(model: Model) -> tuple[list[Unit], list[LayerReport]]:
     """All weights that could be split, in graph order, and the layers that cannot be with the reason."""
     index = index_of(model)
     sites: dict[str, list[Site]] = defaultdict(list)
-    whole: dict[str, Whole] = {}
+    whole: dict[str, LayerReport] = {}
     for one in Layers(model).found:
         found = one.reason if isinstance(one, Unused) else _site(model, index.shapes, one)
         if isinstance(found, Site):
             sites[found.weight].append(found)
         elif found:
-            whole.setdefault(one.node, Whole(one.name, one.op, found))
+            whole.setdefault(one.node, LayerReport(one.name, one.op, reason=found))
     units = []
     for weight, users in sites.items():
         readers = [display_name(r.node) if r.node else "the graph's outputs" for r in index.reads(weight)]
         obstacle = _sharing(users, readers)
         if obstacle:
-            whole |= {site.node: Whole(site.name, site.op, obstacle) for site in users}
+            whole |= {site.node: LayerReport(site.name, site.op, reason=obstacle) for site in users}
         else:
             units.append(Unit(tuple(users)))
     return units, list(whole.values())
@@ -150,12 +154,5 @@ def by_name(units: Sequence[Unit], name: str) -> int:
     for k, unit in enumerate(units):
         if name in (unit.weight, *(s.name for s in unit.sites), *(s.node for s in unit.sites)):
             return k
-    raise UsageError(
-        f"there is no layer {name!r} that can be split into factors", fix=f"choose one of {', '.join(_some(units))}"
-    )
-
-
-def _some(units: Sequence[Unit]) -> Iterator[str]:
-    yield from (u.name for u in units[:8])
-    if len(units) > 8:
-        yield "…"
+    some = ", ".join([*(u.name for u in units[:8]), *("…" for _ in units[8:9])])
+    raise UsageError(f"there is no layer {name!r} that can be split into factors", fix=f"choose one of {some}")

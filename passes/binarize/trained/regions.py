@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 
 from ....graph.errors import IntaglioError
-from ....graph.model import Model
 from ....graph.nodes import copied
 from ....graph.traits import Trait, has_any
 from ....measure.run.session import open_session, run
@@ -80,19 +79,15 @@ class Function:
 
 
 def _session(wires: Wires, region: Region, target: str) -> Any:
-    model = wires.model
     nodes = []
     for original in region.nodes:
         node = copied(original)
         for k, name in enumerate(node.input):
             node.input[k] = wires.resolve(name)
         nodes.append(node)
-    read = {i for n in nodes for i in n.input}
-    graph = onnx.GraphProto(name="region", node=nodes)
-    graph.input.append(onnx.helper.make_tensor_value_info(region.source, onnx.TensorProto.FLOAT, None))
-    graph.output.append(onnx.ValueInfoProto(name=target))
-    proto = onnx.ModelProto(ir_version=model.proto.ir_version, graph=graph, opset_import=model.proto.opset_import)
-    return open_session(Model(proto, {n: wires.known[n] for n in read if n in wires.known}), optimize=False)
+    source = onnx.helper.make_tensor_value_info(region.source, onnx.TensorProto.FLOAT, None)
+    made = wires.model.of_nodes(nodes, [source], [onnx.ValueInfoProto(name=target)], wires.known)
+    return open_session(made, optimize=False)
 
 
 def evaluate_region(wires: Wires, region: Region, points: np.ndarray) -> np.ndarray | None:

@@ -12,10 +12,11 @@ from ....graph.errors import BadModel, IntaglioError
 from ....graph.index import index_of
 from ....graph.layers import Layers
 from ....graph.model import Model
-from ....graph.nodes import is_standard, replace_nodes
+from ....graph.nodes import is_standard
 from ....graph.shapes import Shapes
 from ....graph.traits import Trait, has_any
 from ....measure.run.session import open_session, run
+from ...calibration.activation_cache import part
 
 
 class Wires:
@@ -116,13 +117,7 @@ def _computed(model: Model) -> dict[str, np.ndarray]:
     made = {o for n in inside for o in n.output if o}
     chosen = {id(n) for n in inside}
     wanted = sorted({i for n in model.graph.node if id(n) not in chosen for i in n.input if i in made})
-    part = model.copy()
-    del part.graph.input[:], part.graph.output[:], part.graph.value_info[:]
-    replace_nodes(part.graph, inside)
-    read = {i for n in inside for i in n.input}
-    part.weights = {name: w for name, w in part.weights.items() if name in read}
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     try:
-        return run(open_session(part, optimize=False), {}) if wanted else {}
+        return run(open_session(part(model, wanted, ())[0], optimize=False), {}) if wanted else {}
     except IntaglioError:
         return {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from ..sites import Site
 from .scheme import SCHEMES, TwoFactors, is_pointwise
 
@@ -14,8 +12,8 @@ class Channel(TwoFactors):
     Source: Zhang et al., "Accelerating Very Deep Convolutional Networks", PAMI 2016, arXiv:1505.06798.
     """
 
-    name: ClassVar[str] = "channel"
-    blind: ClassVar[bool] = False
+    name = "channel"
+    blind = False
 
     def obstacle(self, site: Site) -> str:
         return "its kernel has one position" if is_pointwise(site) else ""

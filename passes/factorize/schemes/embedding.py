@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from ..sites import Site
 from .scheme import SCHEMES, TwoFactors
 
@@ -14,7 +12,7 @@ class Embedding(TwoFactors):
     Source: Lan et al., "ALBERT", ICLR 2020, arXiv:1909.11942 (factorized embedding parameterization).
     """
 
-    name: ClassVar[str] = "embedding"
+    name = "embedding"
 
     def obstacle(self, site: Site) -> str:
         return "" if site.op == "Gather" else "it is no table that is looked up"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from ..sites import Site
 from .scheme import SCHEMES, TwoFactors, is_pointwise
 
@@ -15,8 +13,8 @@ class Input(TwoFactors):
     arXiv:1912.09802.
     """
 
-    name: ClassVar[str] = "input"
-    blind: ClassVar[bool] = False
+    name = "input"
+    blind = False
 
     def first(self, site: Site) -> tuple[int, ...]:
         return ()

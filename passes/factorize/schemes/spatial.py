@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from ..sites import Site
 from .scheme import SCHEMES, TwoFactors
 
@@ -16,7 +14,7 @@ class Spatial(TwoFactors):
     Differs: with data the factors are those that are best for the layer's output.
     """
 
-    name: ClassVar[str] = "spatial"
+    name = "spatial"
 
     def first(self, site: Site) -> tuple[int, ...]:
         return tuple(a for a, k in enumerate(site.kernel) if k > 1)[:1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from ..sites import Site
 from .scheme import SCHEMES, TwoFactors, is_pointwise
 
@@ -14,7 +12,7 @@ class Svd(TwoFactors):
     Source: Denton et al., "Exploiting Linear Structure Within Convolutional Networks", NIPS 2014, arXiv:1404.0736.
     """
 
-    name: ClassVar[str] = "svd"
+    name = "svd"
 
     def obstacle(self, site: Site) -> str:
         if site.op == "Gather":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from ....graph.layer import Floats, Ints
@@ -22,8 +20,8 @@ class Tucker(Scheme):
     ICLR 2016, arXiv:1511.06530; De Lathauwer et al., SIAM J. Matrix Anal. Appl. 21, 2000 (HOOI).
     """
 
-    name: ClassVar[str] = "tucker"
-    blind: ClassVar[bool] = False
+    name = "tucker"
+    blind = False
 
     def obstacle(self, site: Site) -> str:
         if is_pointwise(site):

@@ -95,10 +95,7 @@ class Twins:
         kinds = {name: HALF if name in self.halves else found.dtypes[tensor] for name, tensor in self.inputs.items()}
         inputs = [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()]
         outputs = [onnx.helper.make_tensor_value_info(n, HALF if half else FLOAT, None) for n in self.outputs]
-        proto = onnx.ModelProto(ir_version=found.model.proto.ir_version)
-        proto.opset_import.extend(found.model.proto.opset_import)
-        proto.graph.CopyFrom(onnx.helper.make_graph(nodes, "twins", inputs, outputs))
-        self.model = Model(proto, self._weights)
+        self.model = found.model.of_nodes(nodes, inputs, outputs, self._weights)
 
     def _node(self, k: int) -> onnx.NodeProto:
         operands = self.found.operands[k]
