@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
-from .opened_model import OpenedModel, first_inputs, open_model, open_source, shape_text, told_shapes
-from .options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads
+from .opened_model import OpenedModel, first_inputs, open_models, open_source, shape_text, told_shapes
+from .options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,7 @@ def bench(
     batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples in one run.")] = 1,
     threads: Threads = 1,
     shape: Shapes = None,
+    value: Values = None,
     data: Data = None,
     preprocess: Preprocess = None,
     seed: Seed = 0,
@@ -45,7 +46,7 @@ def bench(
     """
     from ..measure.run.latency import WARM_UP_RUNS, time_sessions
 
-    subjects = [open_model(path, shape) for path in models]
+    subjects = open_models(models, shape, value)
     sessions = [s.session(threads=threads, spin=len(models) == 1) for s in subjects]
     feeds = []
     for subject in subjects:

@@ -10,7 +10,7 @@ import typer
 from ..graph.errors import BadModel
 from . import console
 from .opened_model import OpenedModel, open_model, open_source, shape_text, told_shapes
-from .options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads
+from .options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
     from ..measure.data.source import Batch
@@ -28,6 +28,7 @@ def check(
     ] = 1e-5,
     threads: Threads = 1,
     shape: Shapes = None,
+    value: Values = None,
     seed: Seed = 0,
     json: Json = False,
     debug: Debug = False,
@@ -38,7 +39,7 @@ def check(
 
     Example: intaglio check model.onnx --data test_data_set_0
     """
-    subject = open_model(model, shape)
+    subject = open_model(model, shape, value)
     batch = _inputs(subject, data, preprocess, seed)
     outputs = _run(subject, batch, threads)
     wrong = _wrong(outputs, batch.expected, rtol, atol)

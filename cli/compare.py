@@ -10,8 +10,8 @@ import typer
 
 from . import console
 from .before_after import efficiency_text
-from .opened_model import OpenedModel, first_inputs, open_model, open_source, shape_text, told_shapes
-from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads
+from .opened_model import OpenedModel, first_inputs, open_models, open_source, shape_text, told_shapes
+from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
     from ..graph.cost import Cost
@@ -49,6 +49,7 @@ def compare(
     ] = 2.0,
     threads: Threads = 1,
     shape: Shapes = None,
+    value: Values = None,
     seed: Seed = 0,
     json: Json = False,
     debug: Debug = False,
@@ -63,7 +64,7 @@ def compare(
     from ..measure.run.latency import time_sessions
     from ..measure.run.pairing import output_differences, pair_models
 
-    left, right = open_model(a, shape), open_model(b, shape)
+    left, right = open_models((a, b), shape, value)
     pair = pair_models(left.model, right.model)
     source = open_source(data, left.model, preprocess, samples)
     one = first_inputs(left, source, batch=1, seed=seed)

@@ -9,7 +9,7 @@ import typer
 from ..graph.errors import GateFailed, UsageError
 from . import console
 from .opened_model import open_model, open_source
-from .options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads
+from .options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads, Values
 
 
 def evaluate(
@@ -40,6 +40,7 @@ def evaluate(
     batch: Batch = 64,
     threads: Threads = 1,
     shape: Shapes = None,
+    value: Values = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -50,7 +51,7 @@ def evaluate(
     from ..measure.accuracy import evaluate_session
 
     gates = _gates(minimum)
-    subject = open_model(model, shape)
+    subject = open_model(model, shape, value)
     source = open_source(data, subject.model, preprocess, samples)
     assert source is not None
     names = list(dict.fromkeys([*(metric or ()), *gates])) if metric else []

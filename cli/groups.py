@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import console
-from .options import Debug, Json, ModelPath, Shapes, parse_shapes
+from .options import Debug, Json, ModelPath, Shapes, Values, read_model
 
 if TYPE_CHECKING:
     from ..graph.coupling import Group
@@ -18,6 +18,7 @@ def groups(
     frozen: Annotated[bool, typer.Option("--frozen", help="Only groups that cannot be pruned, and why.")] = False,
     members: Annotated[bool, typer.Option("--members", help="Also list every tensor axis of each group.")] = False,
     shape: Shapes = None,
+    value: Values = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -28,9 +29,8 @@ def groups(
     import time
 
     from ..graph.coupling import analyse
-    from ..graph.io.load import load
 
-    loaded = load(model, shapes=parse_shapes(shape))
+    loaded = read_model(model, shape, value)
     start = time.perf_counter()
     coupling = analyse(loaded)
     found = coupling.groups

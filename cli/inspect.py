@@ -9,7 +9,7 @@ import typer
 
 from . import console
 from .opened_model import OpenedModel, open_model
-from .options import Debug, Json, ModelPath, Shapes
+from .options import Debug, Json, ModelPath, Shapes, Values
 
 if TYPE_CHECKING:
     from ..graph.cost import Cost
@@ -20,6 +20,7 @@ def inspect(
     model: ModelPath,
     top: Annotated[int, typer.Option("--top", min=0, metavar="N", help="How many of the largest layers to list.")] = 10,
     shape: Shapes = None,
+    value: Values = None,
     bits: Annotated[
         bool,
         typer.Option(
@@ -37,7 +38,7 @@ def inspect(
     """
     from ..graph.cost import cost
 
-    subject = open_model(model, shape)
+    subject = open_model(model, shape, value)
     costs = cost(subject.model)
     result = _result(subject, costs)
     if bits:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..graph.errors import BadData, BadModel, UsageError
 from . import console
-from .options import parse_shapes
+from .options import parse_values, read_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,12 +56,20 @@ class OpenedModel:
             return session
 
 
-def open_model(path: Path, shape: list[str] | None = None) -> OpenedModel:
-    """Load the model, its inputs pinned as ``--shape`` says."""
-    from ..graph.io.load import load
+def open_model(path: Path, shape: list[str] | None = None, value: list[str] | None = None) -> OpenedModel:
+    """Load the model, its inputs as ``--shape`` and ``--input`` say."""
+    return OpenedModel(path, read_model(path, shape, value), bool(shape or value))
 
-    shapes = parse_shapes(shape)
-    return OpenedModel(path, load(path, shapes=shapes), bool(shapes))
+
+def open_models(paths: Sequence[Path], shape: list[str] | None, value: list[str] | None) -> list[OpenedModel]:
+    """The same for several; what ``--input`` names may be a constant already in some."""
+    from ..graph.io.branches import pin_inputs
+
+    subjects, values = [open_model(path, shape) for path in paths], parse_values(value) or {}
+    inputs = [{v.name for v in one.model.graph.input} for one in subjects]
+    for one, own in zip(subjects, inputs, strict=True):
+        pin_inputs(one.model, {k: v for k, v in values.items() if k in own or not any(k in other for other in inputs)})
+    return [replace(one, pinned=bool(shape or value)) for one in subjects]
 
 
 def open_source(data: str | None, model: Model, preprocess: str | None, samples: int | None) -> DataSource | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..graph.errors import UsageError
+
+if TYPE_CHECKING:
+    from ..graph.model import Model
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file to read.", show_default=False)]
 Out = Annotated[
@@ -26,6 +29,15 @@ Shapes = Annotated[
         "--shape",
         metavar="NAME:DIMS",
         help="Pin an input's shape, such as image:1,3,224,224; -1 leaves a dimension open. Repeatable.",
+        rich_help_panel="data",
+    ),
+]
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=VALUE",
+        help="Make an input a constant, such as sr=16000 or sizes=1,2; branches that it decides are folded. Repeatable.",
         rich_help_panel="data",
     ),
 ]
@@ -69,3 +81,35 @@ def parse_shapes(texts: list[str] | None) -> dict[str, list[int]] | None:
             raise UsageError(f"--shape pins {name!r} twice")
         shapes[name] = [int(d) for d in dims.split(",")]
     return shapes or None
+
+
+def parse_values(texts: list[str] | None) -> dict[str, Any] | None:
+    """``["sr=16000", "sizes=1,2"]`` as ``{"sr": 16000, "sizes": [1, 2]}``. Raises UsageError on anything else."""
+    values: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, given = text.rpartition("=")
+        if not equals or not name or not given:
+            raise UsageError(f"cannot read --input {text!r}", fix="write it like --input sr=16000")
+        if name in values:
+            raise UsageError(f"--input gives {name!r} twice")
+        words = [_value(word.strip()) for word in given.split(",")]
+        values[name] = words if len(words) > 1 else words[0]
+    return values or None
+
+
+def _value(word: str) -> Any:
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
+def read_model(path: Path, shape: list[str] | None, value: list[str] | None) -> Model:
+    """Load a model, its inputs as ``--shape`` and ``--input`` say."""
+    from ..graph.io.load import load
+
+    return load(path, shapes=parse_shapes(shape), values=parse_values(value))

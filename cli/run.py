@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import console
-from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes, parse_shapes
+from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes, Values, read_model
 
 if TYPE_CHECKING:
     from ..passes.base import Pass
@@ -56,6 +56,7 @@ class Run:
         ),
     ] = None
     shape: Shapes = None
+    value: Values = None
     eval_data: Annotated[
         str | None,
         typer.Option(
@@ -85,11 +86,10 @@ class Run:
 
     def report(self, one: Pass, *, proof: Path | None = None) -> Report:
         """What one pass made of the model; the file is written."""
-        from ..graph.io.load import load
         from ..pipeline.run import run
 
         return run(
-            load(self.model, shapes=parse_shapes(self.shape)),
+            read_model(self.model, self.shape, self.value),
             one,
             data=self.data,
             eval_data=self.eval_data,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,18 @@ def tensor_names(graph: onnx.GraphProto) -> Iterator[str]:
         yield from (v.name for v in (*part.input, *part.output, *part.initializer))
         yield from (s.values.name for s in part.sparse_initializer)
         yield from (name for node in part.node for name in (*node.input, *node.output))
+
+
+def rename_tensors(graph: onnx.GraphProto, change: Callable[[str], str]) -> None:
+    """Change the names of all tensors, in bodies too, in place."""
+    for part in all_graphs(graph):
+        for value in (*part.input, *part.output, *part.value_info, *part.initializer):
+            value.name = change(value.name)
+        for sparse in part.sparse_initializer:
+            sparse.values.name = change(sparse.values.name)
+        for node in part.node:
+            for names in (node.input, node.output):
+                names[:] = [change(name) if name else "" for name in names]
 
 
 def captured_names(node: onnx.NodeProto) -> set[str]:

@@ -30,11 +30,11 @@ _NOTES = {
 def canonicalize(model: Model) -> None:
     """Turn ``Constant`` nodes into weights, drop ``Identity`` and inference ``Dropout``, compute integer constants.
 
-    Float weights are never computed with: a transposed copy would hide that two layers share one weight. Names of
-    graph outputs and of tensors that subgraphs capture stay. Weights that lose their last use go.
+    Float weights are never computed with: a transposed copy would hide that two layers share one weight. Graph
+    outputs stay as they are made, and tensors that subgraphs capture keep their names. Weights that lose their last use go.
     """
     index = index_of(model)
-    fixed, before, there = {*index.outputs, *index.captured}, index.uses, index.place.keys()
+    fixed, before, there = set(index.outputs), index.uses, index.place.keys()
     renamed: dict[str, str] = {}
     keep: list[onnx.NodeProto] = []
     done: Counter[str] = Counter()
@@ -43,7 +43,8 @@ def canonicalize(model: Model) -> None:
         for position, name in enumerate(node.input):
             if name in renamed:
                 node.input[position] = renamed[name]
-        if is_standard(node) and not fixed.intersection(node.output) and _absorb(node, model, renamed, made, before):
+        stay = fixed | index.captured if has(node, Trait.IDLE) else fixed
+        if is_standard(node) and not stay.intersection(node.output) and _absorb(node, model, renamed, made, before):
             done[node.op_type if node.op_type in _NOTES else "folded"] += 1
         else:
             keep.append(node)

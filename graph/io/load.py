@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from ..errors import BadModel, IntaglioError
 from ..model import Model, Source
 from ..nodes import refill
 from .bounds import check_dims, check_texts
+from .branches import pin_inputs
 from .canonicalize import canonicalize
 from .check import check_graph, check_versions, check_weights, looks_like
 from .external import ExternalData, map_file
@@ -36,37 +38,48 @@ _HOLDERS = {
 _FIELD_DTYPES = {TENSOR_FLOAT_DATA: np.dtype("<f4"), TENSOR_DOUBLE_DATA: np.dtype("<f8")}
 
 
-def load(path: str | PathLike[str], *, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+def load(
+    path: str | PathLike[str],
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Model:
     """Load a model. The file and its external data are mapped, weights are views on them.
 
     What changes, each said in ``notes`` and none of it changing an output bit: operator sets below 13 are raised to
     13, initializers stop being graph inputs, ``Constant`` nodes become weights, ``Identity`` and inference-mode
     ``Dropout`` nodes go, lengths below 0 become free, integer arithmetic on constants is done. ``shapes`` pins dimensions of graph inputs, -1
-    leaves one as it is.
+    leaves one as it is; ``values`` makes graph inputs constants. An ``If`` whose condition is then known becomes its
+    branch.
 
     Raises:
         BadModel: the file is no usable model; the message says why.
-        UsageError: ``shapes`` does not fit the graph inputs.
+        UsageError: ``shapes`` or ``values`` do not fit the graph inputs.
     """
     path = Path(path)
     content = map_file(path)
     proto, spans = _parse(path, content)
     try:
         external = ExternalData(path.parent)
-        model = _standardize(proto, _take_weights(proto.graph, spans, content, external), external, shapes)
+        model = _standardize(proto, _take_weights(proto.graph, spans, content, external), external, shapes, values)
     except BadModel as error:
         raise BadModel(f"{path}: {error.what}", why=error.why, fix=error.fix) from error
     model.file = Source(path, content, tuple(external.mapped))
     return model
 
 
-def from_proto(proto: onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+def from_proto(
+    proto: onnx.ModelProto,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Model:
     """The same for a model in memory. ``proto`` is not changed."""
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     check_versions(copy)
     external = ExternalData(None)
-    return _standardize(copy, _take_weights(copy.graph, {}, memoryview(b""), external), external, shapes)
+    return _standardize(copy, _take_weights(copy.graph, {}, memoryview(b""), external), external, shapes, values)
 
 
 def _standardize(
@@ -74,6 +87,7 @@ def _standardize(
     weights: dict[str, np.ndarray],
     external: ExternalData,
     shapes: Mapping[str, Sequence[int]] | None,
+    values: Mapping[str, Any] | None,
 ) -> Model:
     for tensor in _inner_tensors(proto):
         _check_inner(tensor, external)
@@ -89,6 +103,7 @@ def _standardize(
         except IntaglioError as error:
             model.notes.append(f"operator set {model.opset} is kept: {error.what} ({error.why})")
     pin_shapes(model, shapes or {})
+    pin_inputs(model, values or {})
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from itertools import count
 
 import onnx
@@ -12,12 +12,12 @@ from ..bits import DOMAIN
 from ..errors import BadModel
 from ..model import Model
 from ..nodes import (
-    all_graphs,
     all_nodes,
     attribute,
     display_name,
     is_standard,
     refill,
+    rename_tensors,
     set_attribute,
     subgraphs,
     tensor_names,
@@ -68,12 +68,14 @@ def raise_opset(model: Model, version: int) -> Model:
 def _converted(model: Model, version: int) -> onnx.ModelProto:
     """What the converter makes of the model; the names that it added start with the version, each used once."""
     before = structure(model)
-    _rename(before.graph, lambda name: _ASIDE + name if name.startswith(_MADE_UP) else name)
+    rename_tensors(before.graph, lambda name: _ASIDE + name if name.startswith(_MADE_UP) else name)
     names = set(tensor_names(before.graph))
     converted = version_converter.convert_version(before, version)
     numbers = (n for n in map(f"opset{version}_{{}}".format, count()) if n not in names)
     _rename_new(converted.graph, names, numbers, {})
-    _rename(converted.graph, lambda name: name.removeprefix(_ASIDE) if name.startswith(_ASIDE + _MADE_UP) else name)
+    rename_tensors(
+        converted.graph, lambda name: name.removeprefix(_ASIDE) if name.startswith(_ASIDE + _MADE_UP) else name
+    )
     return converted
 
 
@@ -128,16 +130,6 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
     least = helper.find_min_ir_version_for([helper.make_opsetid("", version)])
     raised.proto.ir_version = max(raised.proto.ir_version, least)
     return raised
-
-
-def _rename(graph: onnx.GraphProto, change: Callable[[str], str]) -> None:
-    """Change the names of all tensors, in bodies too."""
-    for part in all_graphs(graph):
-        for value in (*part.input, *part.output, *part.value_info, *part.initializer):
-            value.name = change(value.name)
-        for node in part.node:
-            for names in (node.input, node.output):
-                names[:] = [change(name) if name else "" for name in names]
 
 
 def _rename_new(graph: onnx.GraphProto, old: Set[str], numbers: Iterator[str], around: Mapping[str, str]) -> None:

@@ -199,3 +199,92 @@ def test_another_runtime_is_not_judged_by_what_this_one_makes_of_the_file(intagl
     assert ran.code == 0, ran.err
     assert ran.json["sqnr_db"]["y"] > 25
     assert decibels(outputs(model, {"x": X})[0], outputs(out, {"x": X})[0]) > 25
+
+
+def switched(path: Path, kind: int = TensorProto.INT64) -> Path:
+    """One network for each value of an input, in the branches of an If, with tensors and nodes of the same names."""
+
+    def branch(width: int) -> onnx.GraphProto:
+        nodes = [
+            make_node("MatMul", ["x", "w1"], ["a"], "first"),
+            make_node("Relu", ["a"], ["b"], "between"),
+            make_node("MatMul", ["b", "w2"], ["z"], "second"),
+        ]
+        held = {"w1": drawn(64, width), "w2": drawn(width, 16)}
+        return make_graph(
+            nodes, "b", [], [port("z", None)], [numpy_helper.from_array(w, name) for name, w in held.items()]
+        )
+
+    nodes = [
+        make_node("Cast", ["rate", ], ["r"], to=TensorProto.FLOAT),
+        make_node("Greater", ["r", "limit"], ["go"]),
+        make_node("If", ["go"], ["y"], then_branch=branch(96), else_branch=branch(48)),
+        make_node("Relu", ["y"], ["a2"], "first"),
+    ]  # fmt: skip
+    weights = {"limit": np.array(8000.5, np.float32)}
+    return write(path, nodes, [port("x", ["N", 64]), port("rate", [], kind)], [port("a2", None)], weights)
+
+
+def test_a_pinned_input_decides_a_branch(intaglio: Command, tmp_path: Path) -> None:
+    model, x = switched(tmp_path / "two.onnx"), np.random.default_rng(4).standard_normal((5, 64)).astype(np.float32)
+    for rate, hidden in ((8000, 48), (16000, 96)):
+        out, proof = tmp_path / "small.onnx", tmp_path / "proof.onnx"
+        ran = intaglio("inspect", model, "--input", f"rate={rate}", "--json")
+        assert ran.json["params"] == hidden * 80
+        ran = intaglio(
+            "prune", model, "-o", out, "--proof", proof, "--params", "0.5", "--input", f"rate={rate}", *QUIET
+        )
+        assert ran.code == 0, ran.err
+        assert np.allclose(outputs(out, {"x": x})[0], outputs(proof, {"x": x})[0], atol=1e-5)
+        whole = tmp_path / "whole.onnx"
+        assert intaglio("quantize", model, "-o", whole, "-s", "w8", "--input", f"rate={rate}", *QUIET).code == 0
+        exact = outputs(model, {"x": x, "rate": np.array(rate)})[0]
+        assert decibels(exact, outputs(whole, {"x": x})[0]) > 30
+        assert intaglio("compare", model, whole, "--input", f"rate={rate}", "--json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("rate=8000.5", "takes int64"),
+        ("rate=fast", "takes int64"),
+        ("pace=1", "no graph input 'pace'"),
+        ("rate", "cannot read --input"),
+        ("rate=1,2", "has the shape"),
+    ],
+)
+def test_values_that_inputs_do_not_take_are_refused(intaglio: Command, tmp_path: Path, given: str, said: str) -> None:
+    ran = intaglio("inspect", switched(tmp_path / "two.onnx"), "--input", given, "--json")
+    assert ran.code == 2
+    assert said in ran.json["error"]["what"] + ran.json["error"]["why"]
+
+
+def ranks(path: Path) -> Path:
+    """Whether an axis is dropped depends on its length, in a branch of a branch; what both make is a constant's table."""
+
+    def squeezed(inner: str) -> onnx.GraphProto:
+        nodes = [make_node("Constant", [], [f"{inner}axes"], value_ints=[1]), make_node("Squeeze", ["a", f"{inner}axes"], [inner])]  # fmt: skip
+        return make_graph(nodes, inner, [], [port(inner, None)])
+
+    same = make_graph([make_node("Identity", ["a"], ["i"])], "i", [], [port("i", None)])
+    again = make_graph([make_node("Identity", ["a"], ["j"])], "j", [], [port("j", None)])
+    inner = make_graph([make_node("If", ["one"], ["k"], then_branch=squeezed("s"), else_branch=again)], "k", [], [port("k", None)])  # fmt: skip
+    nodes = [
+        make_node("MatMul", ["x", "w"], ["a"]),
+        make_node("Shape", ["a"], ["shape"], start=1, end=2),
+        make_node("Equal", ["shape", "length"], ["one"]),
+        make_node("If", ["one"], ["c"], then_branch=inner, else_branch=same),
+        make_node("MatMul", ["c", "v"], ["y"]),
+    ]
+    weights = {"w": drawn(32, 64), "v": drawn(64, 16), "length": np.array([1])}
+    return write(path, nodes, [port("x", ["N", "T", 32])], [port("y", None)], weights)
+
+
+def test_a_pinned_size_decides_branches_in_branches(intaglio: Command, tmp_path: Path) -> None:
+    model, out = ranks(tmp_path / "ranks.onnx"), tmp_path / "small.onnx"
+    for length in (1, 3):
+        x = np.random.default_rng(5).standard_normal((4, length, 32)).astype(np.float32)
+        ran = intaglio("factorize", model, "-o", out, "--params", "0.8", "--shape", f"x:-1,{length},32", *QUIET)
+        assert ran.code == 0, ran.err
+        assert "If" not in {node.op_type for node in onnx.load(out).graph.node}
+        assert outputs(out, {"x": x})[0].shape == outputs(model, {"x": x})[0].shape
