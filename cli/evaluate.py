@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -67,12 +68,9 @@ def evaluate(
         "seconds": measured.seconds,
         "notes": [*source.notes],
     }
-
-    def show() -> None:
-        rows = [(name, _value(value), measured.samples) for name, value in measured.values.items()]
-        console.table(str(model), ("metric", "value", "samples"), rows)
-
-    console.emit(result, show, failed=_missed(gates, measured.values))
+    rows = [(name, _value(score), measured.samples) for name, score in measured.values.items()]
+    told = partial(console.table, str(model), ("metric", "value", "samples"), rows)
+    console.emit(result, told, failed=_missed(gates, measured.values))
 
 
 def _gates(texts: list[str] | None) -> dict[str, float]:
