@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from ...graph.index import index_of
 from ...graph.layer import Floats, Ints
 from ...graph.model import Model
 from ...graph.nodes import reads
+from ...graph.traits import Trait, has
 from ...measure.run.session import open_session, run
 
 Batch = dict[str, Floats]
@@ -193,9 +195,11 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
             if name in known:
                 node.output[k] = f"{name} again"
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output, *graph.input)}
+    ranks = _ranks(model, nodes)
     kinds.update(available if isinstance(available, Mapping) else {})
     proto.graph.input.extend(
-        onnx.helper.make_tensor_value_info(name, kinds.get(name) or onnx.TensorProto.FLOAT, None) for name in sources
+        onnx.helper.make_tensor_value_info(name, kinds.get(name) or onnx.TensorProto.FLOAT, ranks.get(name))
+        for name in sources
     )
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
     proto.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
@@ -203,16 +207,13 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
     return Model(proto, {n: w for n, w in model.weights.items() if n in kept}), sources
 
 
-def _give_ranks(graph: onnx.GraphProto, model: Model) -> None:
-    """A Scan runs only if ranks in its body can be inferred."""
-    try:
-        dims = index_of(model).shapes.dims
-    except BadModel:
-        return
-    for value in graph.input:
-        if value.name in dims:
-            free = [onnx.TensorShapeProto.Dimension() for _ in dims[value.name]]
-            value.type.tensor_type.shape.CopyFrom(onnx.TensorShapeProto(dim=free))
+def _ranks(model: Model, nodes: Iterable[onnx.NodeProto]) -> dict[str, list[None]]:
+    """Shapes with free lengths, where there are bodies: a Scan runs only if the ranks in its body can be inferred."""
+    if not any(has(node, Trait.BODIES) for node in nodes):
+        return {}
+    with suppress(BadModel):
+        return {name: [None] * len(dims) for name, dims in index_of(model).shapes.dims.items()}
+    return {}
 
 
 def find_sources(model: Model, targets: Iterable[str], available: Iterable[str]) -> set[str]:
