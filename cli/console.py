@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
-import re
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ..graph.errors import Exit, IntaglioError
@@ -21,11 +18,12 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 SLOW_SECONDS = 2.0
 # Control characters of both sets, and those that turn, join or break lines of text (Unicode TR 36 and 55).
-_STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-_STEERING_OR_BREAK = re.compile(rf"{_STEERING.pattern}|\n")
+_RANGES = ((0, 10), (11, 32), (0x7F, 0xA0), (0x61C, 0x61D), (0x200E, 0x2010), (0x2028, 0x202F), (0x2066, 0x206A))
+_STEERING = [*(code for first, end in _RANGES for code in range(first, end)), 0xFEFF]
+_ESCAPED = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _STEERING}
+_ONE_LINE = {**_ESCAPED, ord("\n"): r"\x0a"}
 
 
-@dataclass
 class Mode:
     """How this run speaks: set once from the command line, before it is parsed."""
 
@@ -73,12 +71,7 @@ def harmless(text: str, *, lines: bool = True) -> str:
 
     ``lines`` lets line breaks through, which a cell of a table must not have.
     """
-    return (_STEERING if lines else _STEERING_OR_BREAK).sub(_escape, text)
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return text.translate(_ESCAPED if lines else _ONE_LINE)
 
 
 def line(text: str = "") -> None:
@@ -200,10 +193,12 @@ def _tell(error: IntaglioError, code: int) -> int:
 
 
 def _print_json(result: Mapping[str, Any]) -> None:
+    import json
+
     mode.spoken = True
     text = json.dumps(plain(result), indent=2, allow_nan=False, ensure_ascii=False)
     # In JSON these stand in strings alone, where an escape is the same text.
-    (mode.out or sys.stdout).write(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    (mode.out or sys.stdout).write(text.translate({code: f"\\u{code:04x}" for code in _STEERING}) + "\n")
 
 
 def _error_dict(error: IntaglioError) -> dict[str, str]:

@@ -6,6 +6,7 @@ import io
 import sys
 import warnings
 from collections.abc import Sequence
+from traceback import walk_tb
 from typing import Annotated, Any
 
 import typer
@@ -14,33 +15,43 @@ from typer.core import TyperCommand, TyperGroup
 from ..graph.errors import Exit, IntaglioError
 from ..graph.version import VERSION
 from . import console
-from .commands import COMMANDS, broken, function_of, known, listed
+from .command import Command
+from .commands import COMMANDS, about, broken, function_of, known, listed
 
 
 class LazyGroup(TyperGroup):
     """A group that knows its commands by name and imports only the one that runs."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**given, "commands": dict.fromkeys(COMMANDS)})
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        for param in params:
+            param.default = param.default or False  # None would be converted, which imports pydantic
+        return params
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, _, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name else None, rest
 
     def get_command(self, ctx: Any, name: str) -> Any:
-        found = super().get_command(ctx, name)
-        return load_command(name) if found is None and known(name) else found
+        if name in COMMANDS:
+            return TyperCommand(name, help=about(name))
+        return load_command(name) if known(name) else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-        if others := listed():
-            with formatter.section("Commands of other packages"):
-                formatter.write_dl(others)
+        for title, rows in listed().items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 def load_command(name: str) -> Any:
     """The real command of that name, its options included."""
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     function = function_of(name)
-    single.command(name, cls=getattr(function, "shown_as", TyperCommand))(function)
+    single.command(name, cls=getattr(function, "shown_as", Command))(function)
     try:
         return typer.main.get_command(single)
     except Exception as error:
@@ -57,7 +68,7 @@ def _version(wanted: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """Carve ONNX models down to what the edge needs.
@@ -68,10 +79,9 @@ def _root(
 
 
 def _build() -> typer.Typer:
-    built = typer.Typer(cls=LazyGroup, rich_markup_mode=None, no_args_is_help=True)
+    both = {"help_option_names": ["-h", "--help"]}
+    built = typer.Typer(cls=LazyGroup, rich_markup_mode=None, no_args_is_help=True, context_settings=both)
     built.callback()(_root)
-    for name, help_line in COMMANDS.items():
-        built.command(name, help=help_line)(lambda: None)  # a place holder: LazyGroup swaps in the real one
     return built
 
 
@@ -90,9 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = app(args=args, prog_name="intaglio", standalone_mode=False)
             sys.stdout.flush()
         except SystemExit as stop:
-            if isinstance(stop.__context__, BrokenPipeError):  # typer ends like this, having muted stdout
-                return console.BROKEN_PIPE
-            return console.report(_ended(stop))
+            return _ended(stop)
         except BaseException as error:
             return _failed(error)
     if code == console.INTERRUPTED:  # newer typer swallows the interrupt and gives only the code
@@ -100,14 +108,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else Exit.DONE
 
 
-def _ended(stop: SystemExit) -> IntaglioError:
+def _ended(stop: SystemExit) -> int:
+    *_, (frame, _) = walk_tb(stop.__traceback__)
+    if frame.f_globals["__name__"].partition(".")[0] in ("click", "typer"):  # completions, and pipes that broke
+        return console.BROKEN_PIPE if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or Exit.DONE)
     error = IntaglioError(
         f"something ended the program with {stop.code!r}",
         why="code of another package, a plug-in or a reader of data, called sys.exit: nothing is known to be done",
         fix="run again with --debug to see where",
     )
     error.__cause__ = stop
-    return error
+    return console.report(error)
 
 
 def _tolerate_odd_names() -> None:

@@ -10,10 +10,10 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperCommand
 
 from ..graph.errors import UsageError
 from ..passes.options import PANELS, Option, Options, Target, mistake, options_of, reworded
+from .command import Command
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 _AMOUNTS = {"fraction": "  [0<x<=1]", "points": "  [x>=0]"}
@@ -165,7 +165,7 @@ def _amount(target: Target, given: Mapping[str, Any]) -> float:
     return amount if target.least is None else max(amount, target.least)
 
 
-class Panels(TyperCommand):
+class Panels(Command):
     """A command whose help shows options in named panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

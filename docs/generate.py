@@ -126,12 +126,12 @@ FIGURES = {"resnet20": resnet20}
 
 def reference() -> str:
     """The command reference, as ``--help`` tells it."""
-    from intaglio.cli.commands import COMMANDS
+    from intaglio.cli.commands import COMMANDS, about
 
     parts = [
         "# Commands",
         "What `intaglio --help` and `intaglio COMMAND --help` print. `python docs/generate.py` writes this page.",
-        *(f"- [`intaglio {name}`](#intaglio-{name}): {about}" for name, about in COMMANDS.items()),
+        *(f"- [`intaglio {name}`](#intaglio-{name}): {about(name)}" for name in COMMANDS),
     ]
     text = f"{parts[0]}\n\n{parts[1]}\n\n" + "\n".join(parts[2:]) + "\n"
     for name in ("", *COMMANDS):

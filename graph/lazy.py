@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import IntaglioError
+if TYPE_CHECKING:
+    from .errors import IntaglioError
 
 
 def lazily(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:

@@ -10,7 +10,6 @@ from functools import cache, partial, update_wrapper
 from importlib import import_module
 from os import scandir
 from os.path import join
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import UsageError
@@ -208,6 +207,8 @@ def owner(spec: Spec, *registries: Registry[Any]) -> Registry[Any]:
 
 def import_all(package: str) -> None:
     """Import a package and every module below it."""
+    from pkgutil import iter_modules
+
     for module in iter_modules(import_module(package).__path__, f"{package}."):
         import_all(module.name) if module.ispkg else import_module(module.name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
@@ -12,9 +11,9 @@ from .errors import UsageError
 
 Spec = str | Mapping[str, Any]
 _QUOTED = r'"(?:\\.|[^"\\])*"'
-_PART = re.compile(rf'(?:[^,"\[{{]|{_QUOTED}|\[(?:{_QUOTED}|[^\]"])*\]|{{(?:{_QUOTED}|[^}}"])*}})+')
+_PART = rf'(?:[^,"\[{{]|{_QUOTED}|\[(?:{_QUOTED}|[^\]"])*\]|{{(?:{_QUOTED}|[^}}"])*}})+'
 """What stands between commas; those in quotes and brackets do not count."""
-_PLAIN = re.compile(r'[^\s,"\[\]{}]*')
+_PLAIN = r'[^\s,"\[\]{}]*'
 _JSON = ('"', "[", "{")
 
 
@@ -44,7 +43,7 @@ def near(name: str, known: Collection[str], otherwise: str = "choose one of") ->
 
 def _options(text: str, spec: str, kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for part in _PART.findall(text):
+    for part in re.findall(_PART, text):
         key, equals, value = part.partition("=")
         key = key.strip().replace("-", "_")
         if not equals or not key.isidentifier():
@@ -61,6 +60,8 @@ def _options(text: str, spec: str, kind: str) -> dict[str, Any]:
 def _value(text: str, spec: str, kind: str) -> Any:
     if not text.startswith(_JSON):
         return text
+    import json
+
     try:
         return json.loads(text)
     except ValueError as error:
@@ -72,4 +73,6 @@ def _value(text: str, spec: str, kind: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value)
+    import json
+
+    return value if isinstance(value, str) and re.fullmatch(_PLAIN, value) else json.dumps(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP = sorted(d.name for d in ROOT.iterdir() if (d / "__init__.py").is_file() and d.name[0] != "." and d.name != "tests")
-MODULES = sorted([ROOT / "__init__.py", *(file for top in TOP for file in (ROOT / top).rglob("*.py"))])
+MODULES = sorted([*ROOT.glob("*.py"), *(file for top in TOP for file in (ROOT / top).rglob("*.py"))])
 
 HEAVY = {"torch", "tensorflow", "jax", "onnxscript", "sklearn"}
 

@@ -37,6 +37,8 @@ LONGEST_FUNCTION = 60
 MOST_MODULES = 24
 MOST_LOADED = 140
 """Modules of the package that a pass may load, of twice as many in all."""
+MOST_FOR_HELP = 24
+"""Modules of the package that help of one command may load."""
 PASSES = {
     "passes.binarize": "Binarize",
     "passes.factorize": "Factorize",
@@ -158,22 +160,49 @@ def test_importing_the_package_is_light() -> None:
     assert loaded_by("import intaglio") & heavy == set()
 
 
-@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])
-def test_help_reads_no_models(arguments: list[str]) -> None:
+def loaded_by_command(*arguments: str) -> set[str]:
     code = (
         "from intaglio.cli.main import main\n"
-        f"sys.argv = ['intaglio', *{arguments!r}, '--help']\n"
+        f"sys.argv = ['intaglio', *{arguments!r}]\n"
         "try: main()\nexcept SystemExit: pass"
     )
     loaded = loaded_by(code)
     assert "intaglio.cli.main" in loaded
-    assert loaded & {"numpy", "onnx", "onnxruntime", "scipy", *HEAVY} == set()
+    return loaded
+
+
+def parts(loaded: set[str]) -> set[str]:
+    """Modules of the package among those that are loaded."""
+    return {name.partition(".")[2] for name in loaded if name.split(".")[0] == "intaglio"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+def test_help_without_a_command_loads_little_beside_typer(arguments: list[str]) -> None:
+    loaded = loaded_by_command(*arguments)
+    assert loaded & {"pydantic", "rich", "json", "yaml", "pkgutil", "importlib.metadata"} == set()
+    commands = {"cli", "cli.main", "cli.command", "cli.commands", "cli.console"}
+    graph = {"graph", "graph.errors", "graph.lazy", "graph.registry", "graph.spec", "graph.version"}
+    assert parts(loaded) == {"", *commands, *graph}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_loads_its_options(name: str) -> None:
+    loaded = loaded_by_command(name, "--help")
+    assert loaded & {"numpy", "onnx", "onnxruntime", "scipy", "rich", "importlib.metadata", *HEAVY} == set()
+    assert len(parts(loaded)) <= MOST_FOR_HELP
+    options = {f"passes.{name}", f"passes.{name}.options", "passes", "passes.options", "passes.registries"}
+    with_options = f"passes.{name}" in FAMILIES
+    assert {one for one in parts(loaded) if part_of(one) not in ("", "cli", "graph")} == (
+        options if with_options else set()
+    )
+    assert loaded & {"typer._adapters", "pydantic.type_adapter"} == set()
+    assert ("pydantic" in loaded) == with_options
 
 
 @pytest.mark.parametrize("family", sorted(PASSES))
 def test_importing_a_pass_loads_what_it_needs(family: str) -> None:
     loaded = loaded_by(f"from intaglio import {PASSES[family]}")
-    own = {name.partition(".")[2] for name in loaded if name.split(".")[0] == "intaglio"}
+    own = parts(loaded)
     assert {part_of(name) for name in own} & FAMILIES == {family}
     assert len(own) <= MOST_LOADED
     assert loaded & {"onnxruntime", "scipy.linalg", "scipy.sparse", "scipy.optimize", "scipy.special", *HEAVY} == set()

@@ -51,8 +51,10 @@ def test_every_folder_of_modules_is_a_package() -> None:
     assert [str(f.relative_to(ROOT)) for f in MODULES if not (f.parent / "__init__.py").is_file()] == []
 
 
-def test_nothing_but_the_package_file_lies_at_the_top() -> None:
-    assert [f.name for f in ROOT.glob("*.py")] == ["__init__.py"], "setuptools would ship it as a module of intaglio"
+def test_nothing_but_the_files_of_the_package_lies_at_the_top() -> None:
+    assert {f.name for f in ROOT.glob("*.py")} == {"__init__.py", "__main__.py"}, (
+        "setuptools would ship it as a module of intaglio"
+    )
 
 
 def test_links_for_type_checkers_equal_the_top_level_folders() -> None:
@@ -60,7 +62,7 @@ def test_links_for_type_checkers_equal_the_top_level_folders() -> None:
     if not folder.is_dir():
         pytest.skip("no links: a source archive leaves them out")
     links = {link.name: link.resolve() for link in folder.iterdir()}
-    assert links == {name: ROOT / name for name in ["__init__.py", "py.typed", *TOP]}
+    assert links == {name: ROOT / name for name in ["__init__.py", "__main__.py", "py.typed", *TOP]}
 
 
 def test_version_is_stated_once() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import intaglio as package
-from intaglio.cli.commands import COMMANDS
+from intaglio.cli.commands import COMMANDS, about
 
 from .conftest import Command
 
@@ -57,8 +57,57 @@ def test_the_version_is_the_packages(intaglio: Command) -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_list_says_what_the_command_says_of_itself(name: str) -> None:
-    command = getattr(import_module(f"intaglio.cli.{name}"), name)
-    assert (command.__doc__ or "").partition("\n")[0] == COMMANDS[name]
+    command = getattr(import_module(f"intaglio.cli.commands.{name}"), name)
+    assert (command.__doc__ or "").partition("\n")[0] == about(name)
+
+
+@pytest.mark.parametrize("args", [[], *([name] for name in COMMANDS)])
+def test_short_names_of_help_and_version_and_python_m_do_the_same(intaglio: Command, args: list[str]) -> None:
+    assert intaglio(*args, "-h").out == intaglio(*args, "--help").out
+    assert intaglio("-V").out == intaglio("--version").out
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    ran = subprocess.run([sys.executable, "-m", "intaglio", "-V"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"intaglio {package.__version__}\n"
+    ran = subprocess.run([sys.executable, "-m", "intaglio", "nothing"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "found"), [("intaglio pru", "1", "prune"), ("intaglio prune --mac", "2", "--macs")]
+)
+def test_a_shell_completes_commands_and_options(words: str, place: str, found: str) -> None:
+    asked = {"_INTAGLIO_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": place}
+    code = "import sys; from intaglio.cli.main import main; sys.exit(main([]))"
+    ran = subprocess.run([sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, found, "")
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (["prune", "m.onnx", "-o", "a.onnx", "--macs", "0.5", "--macs=0.6"], "--macs is given more than once"),
+        (["prune", "m.onnx", "-o", "a.onnx", "--out", "b.onnx", "--macs", "0.5"], "--out is given more than once"),
+        (["prune", "m.onnx", "-o", "a.onnx", "-c", "l1", "-cl2", "--macs", "0.5"], "--criterion is given more than"),
+        (["inspect", "m.onnx", "--top", "3", "--top", "3"], "--top is given more than once"),
+        (["bench", "m.onnx", "--seed", "1", "--seed", "2"], "--seed is given more than once"),
+        (["quantize", "m.onnx", "-o", "a.onnx", "--no-verify", "--verify"], "--verify and --no-verify exclude"),
+    ],
+)
+def test_what_can_be_said_once_is_not_said_twice(intaglio: Command, args: list[str], what: str) -> None:
+    ran = intaglio(*args)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"error: {what}")
+
+
+def test_flags_and_lists_may_be_repeated(intaglio: Command) -> None:
+    ran = intaglio("inspect", "no.onnx", "--shape", "a:1", "--shape", "b:1", "--json", "--json")
+    assert (ran.code, "no.onnx" in ran.json["error"]["what"]) == (1, True)
+
+
+def test_an_option_without_its_value_names_the_help_of_its_command(intaglio: Command) -> None:
+    assert "see intaglio inspect --help" in intaglio("inspect", "m.onnx", "--top").err
 
 
 def test_no_line_of_the_list_is_cut_off(intaglio: Command) -> None:

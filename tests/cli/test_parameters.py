@@ -80,7 +80,7 @@ def test_the_page_of_a_pass_tells_every_field(intaglio: Command, command: str, o
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_option_is_declared_twice(command: str) -> None:
     """Neither by a command beside its pass's field, nor by two passes in the same words."""
-    function = getattr(import_module(f"intaglio.cli.{command}"), command)
+    function = getattr(import_module(f"intaglio.cli.commands.{command}"), command)
     own = set(inspect.signature(function.__wrapped__).parameters) | {one.name for one in fields(Run)}
     assert own & {one.name for one in options_of(COMMANDS[command])} <= SHARED
     said = [one.help for options in COMMANDS.values() for one in options_of(options) if _declares(options, one.name)]
@@ -96,7 +96,7 @@ def _declares(options: type[Options], name: str) -> bool:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_options_that_help_shows_are_all_accounted_for(command: str) -> None:
     """The other way round: a parameter is a field, a target of one, or of the run."""
-    function = getattr(import_module(f"intaglio.cli.{command}"), command)
+    function = getattr(import_module(f"intaglio.cli.commands.{command}"), command)
     known = {one.name for one in fields(Run)} | {"proof"}
     for one in options_of(COMMANDS[command]):
         known |= {one.name, *(target.flag[2:].replace("-", "_") for target in one.spelling.targets)}

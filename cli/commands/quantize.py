@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..passes.quantize.options import QuantizeOptions
-from . import console
-from .before_after import amounts_table, emit
-from .parameters import takes
-from .precision import decibels, samples_of_data, tell_noise, tell_skipped
-from .run import Run
+from ...passes.quantize.options import QuantizeOptions
+from .. import console
+from ..before_after import amounts_table, emit
+from ..parameters import takes
+from ..precision import decibels, samples_of_data, tell_noise, tell_skipped
+from ..run import Run
 
 
 @takes
@@ -18,7 +18,7 @@ def quantize(options: QuantizeOptions, run: Run) -> None:
 
     Example: intaglio quantize model.onnx -o int8.onnx --data images.npz
     """
-    from ..passes.quantize import Quantize
+    from ...passes.quantize import Quantize
 
     samples_of_data(run.samples, run.data)
     emit(run.report(Quantize(**dict(options))), _show)

@@ -1,4 +1,4 @@
-"""What commands there are: ours, each in a module of this folder, and those of other packages."""
+"""What commands there are: ours, each a function in the module of its name in this folder, and those of other packages."""
 
 from __future__ import annotations
 
@@ -7,29 +7,24 @@ from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from functools import wraps
 from importlib import import_module
+from os import listdir
+from pathlib import Path
 from typing import Any
 
-from ..graph.errors import Exit, IntaglioError, UsageError
-from ..graph.registry import Registry
-from . import console
+from ...graph.errors import Exit, IntaglioError, UsageError
+from ...graph.registry import Registry
+from .. import console
 
-# Name of the module in this folder, and of its function, to the first line of that function's docstring.
-COMMANDS = {
-    "inspect": "Show what a model is made of and where its cost lies.",
-    "groups": "List the coupled channels of a model, and what freezes the rest.",
-    "prune": "Remove the least important coupled channels until a target is met.",
-    "factorize": "Split layers into low-rank factors until a target is met.",
-    "quantize": "Give weights, and activations, fewer bits in a form that runtimes accelerate.",
-    "binarize": "Store weights in one or two bits, or lower a network that was trained binary to operators on bits.",
-    "check": "Load a model, run it once and say whether it works.",
-    "evaluate": "Measure a model's accuracy on labelled data.",
-    "compare": "Set two models side by side: size, MACs, latency, outputs.",
-    "bench": "Measure how fast one model runs, or several in turn.",
-    "passes": "List what can be plugged in: passes, criteria, metrics and more.",
-}
+COMMANDS = tuple(sorted(name[:-3] for name in listdir(__path__[0]) if name[0] != "_"))
 
 PLUGGED: Registry[Callable[..., Any]] = Registry("command", "intaglio.commands", taken=COMMANDS)
 """Functions with parameters as typer takes them; the first line of the docstring is shown in the list of commands."""
+
+
+def about(name: str) -> str:
+    """The first line of what a command of ours says of itself. It is read, as importing all of them takes long."""
+    source = Path(__path__[0], f"{name}.py").read_text()
+    return source.partition(f"\ndef {name}(")[2].split('"""')[1].partition("\n")[0]
 
 
 def function_of(name: str) -> Callable[..., Any]:
@@ -39,7 +34,7 @@ def function_of(name: str) -> Callable[..., Any]:
         UsageError: it belongs to another package, and could not be loaded.
     """
     ours = name in COMMANDS
-    function = getattr(import_module(f".{name}", __package__), name) if ours else PLUGGED[name]
+    function = getattr(import_module(f".{name}", __name__), name) if ours else PLUGGED[name]
 
     @wraps(function)
     def run(*given: Any, **named: Any) -> Any:
@@ -67,10 +62,11 @@ def _foreign(name: str, function: Callable[..., Any], *given: Any, **named: Any)
     return code if isinstance(code, Exit) else Exit.DONE
 
 
-def listed() -> list[tuple[str, str]]:
-    """Commands of other packages with what they do; of those that cannot be used, why."""
+def listed() -> dict[str, list[tuple[str, str]]]:
+    """All commands by where they come from, with what they do; of those that cannot be used, why."""
     works = [(name, (PLUGGED.entry(name).thing.__doc__ or "").strip().partition("\n")[0]) for name in PLUGGED]
-    return works + [(name, f"BROKEN: {why}") for name, why in PLUGGED.broken.items() if name not in COMMANDS]
+    broken = [(name, f"BROKEN: {why}") for name, why in PLUGGED.broken.items() if name not in COMMANDS]
+    return {"Commands": [(name, about(name)) for name in COMMANDS], "Commands of other packages": works + broken}
 
 
 def known(name: str) -> bool:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import console
-from .opened_model import OpenedModel, first_inputs, open_models, open_source, shape_text, told_shapes
-from .options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads, Values
+from .. import console
+from ..opened_model import OpenedModel, first_inputs, open_models, open_source, shape_text, told_shapes
+from ..options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..measure.run.latency import Timing
+    from ...measure.run.latency import Timing
 
 
 def bench(
@@ -44,7 +44,7 @@ def bench(
 
     Example: intaglio bench model.onnx small.onnx --threads 2
     """
-    from ..measure.run.latency import WARM_UP_RUNS, time_sessions
+    from ...measure.run.latency import WARM_UP_RUNS, time_sessions
 
     subjects = open_models(models, shape, value)
     sessions = [s.session(threads=threads, spin=len(models) == 1) for s in subjects]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import console
-from .opened_model import OpenedModel, open_model
-from .options import Debug, Json, ModelPath, Shapes, Values
+from .. import console
+from ..opened_model import OpenedModel, open_model
+from ..options import Debug, Json, ModelPath, Shapes, Values
 
 if TYPE_CHECKING:
-    from ..graph.cost import Cost
-    from ..measure.run.tensor_specs import TensorSpec
+    from ...graph.cost import Cost
+    from ...measure.run.tensor_specs import TensorSpec
 
 
 def inspect(
@@ -36,13 +36,13 @@ def inspect(
 
     Example: intaglio inspect model.onnx --top 20
     """
-    from ..graph.cost import cost
+    from ...graph.cost import cost
 
     subject = open_model(model, shape, value)
     costs = cost(subject.model)
     result = _result(subject, costs)
     if bits:
-        from ..measure.bit_order import bit_orders
+        from ...measure.bit_order import bit_orders
 
         with console.progress("ordering filters"):
             result["bit_orders"] = [order.as_dict() for order in bit_orders(subject.model)]
@@ -50,7 +50,7 @@ def inspect(
 
 
 def _result(subject: OpenedModel, costs: Cost) -> dict[str, Any]:
-    from ..measure.run.tensor_specs import input_specs, output_specs
+    from ...measure.run.tensor_specs import input_specs, output_specs
 
     model, proto = subject.model, subject.model.proto
     inputs, outputs = input_specs(model), output_specs(model)
@@ -163,7 +163,7 @@ def _layer(layer: dict[str, Any], result: dict[str, Any]) -> list[object]:
 
 def _macs(counted: dict[str, Any]) -> float:
     """MACs of a layer or a model, those of bits among them."""
-    from ..graph.bits import BITS_A_MAC
+    from ...graph.bits import BITS_A_MAC
 
     return counted["macs"] + counted.get("bops", 0) / BITS_A_MAC
 
@@ -184,7 +184,7 @@ def _port(port: TensorSpec) -> dict[str, Any]:
 
 
 def _operator(domain: str, op_type: str) -> str:
-    from ..graph.traits import DEFAULT_DOMAINS
+    from ...graph.traits import DEFAULT_DOMAINS
 
     return op_type if domain in DEFAULT_DOMAINS else f"{domain}.{op_type}"
 

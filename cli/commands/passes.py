@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.errors import UsageError
-from ..graph.registry import Registry
-from ..graph.spec import near
-from . import console
-from .options import Debug, Json
+from ...graph.errors import UsageError
+from ...graph.registry import Registry
+from ...graph.spec import near
+from .. import console
+from ..options import Debug, Json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ..measure.run.native import Kernels
-    from ..passes.options import Option
+    from ...measure.run.native import Kernels
+    from ...passes.options import Option
 
 _MANY = 40
 
@@ -38,8 +38,8 @@ def passes(
 
     Example: intaglio passes
     """
-    from ..measure.run.native import kernels
-    from ..passes.registries import REGISTRIES, registry
+    from ...measure.run.native import kernels
+    from ...passes.registries import REGISTRIES, registry
 
     if name is not None:
         _show_one(name, [one for one in map(registry, REGISTRIES) if name in one])
@@ -65,7 +65,7 @@ def passes(
 
 def _show_one(name: str, registries: list[Registry[Any]]) -> None:
     """A page for each thing of that name. Raises UsageError where there is none."""
-    from ..passes.registries import REGISTRIES, registry
+    from ...passes.registries import REGISTRIES, registry
 
     if not registries:
         known = {known for one in map(registry, REGISTRIES) for known in one}
@@ -102,7 +102,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 def _options_tables(model: type[BaseModel], behind: str) -> None:
     """``behind`` is the name that the options stand behind, empty where they have flags of their own."""
-    from ..passes.options import PANELS, options_of
+    from ...passes.options import PANELS, options_of
 
     options = options_of(model)
     for panel in PANELS:

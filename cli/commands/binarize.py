@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..passes.binarize.options import BinarizeOptions
-from . import console
-from .before_after import amounts_table, efficiency_text, emit
-from .parameters import takes
-from .precision import decibels, samples_of_data, tell_noise, tell_skipped
-from .run import Run
+from ...passes.binarize.options import BinarizeOptions
+from .. import console
+from ..before_after import amounts_table, efficiency_text, emit
+from ..parameters import takes
+from ..precision import decibels, samples_of_data, tell_noise, tell_skipped
+from ..run import Run
 
 
 @takes
@@ -18,7 +18,7 @@ def binarize(options: BinarizeOptions, run: Run) -> None:
 
     Example: intaglio binarize model.onnx -o bits.onnx --data images.npz
     """
-    from ..passes.binarize import Binarize
+    from ...passes.binarize import Binarize
 
     samples_of_data(run.samples, run.data)
     emit(run.report(Binarize(**dict(options))), _show)

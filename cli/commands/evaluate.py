@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ..graph.errors import GateFailed, UsageError
-from . import console
-from .opened_model import open_model, open_source
-from .options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads, Values
+from ...graph.errors import GateFailed, UsageError
+from .. import console
+from ..opened_model import open_model, open_source
+from ..options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads, Values
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
 
     Example: intaglio evaluate model.onnx --data test.npz --preprocess imagenet
     """
-    from ..measure.accuracy import evaluate_session
+    from ...measure.accuracy import evaluate_session
 
     gates = _gates(minimum)
     subject = open_model(model, shape, value)

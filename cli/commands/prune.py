@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..passes.prune.options import PruneOptions
-from . import console
-from .before_after import amounts_table, emit, needs_data, samples_text
-from .parameters import takes
-from .run import Proof, Run
+from ...passes.prune.options import PruneOptions
+from .. import console
+from ..before_after import amounts_table, emit, needs_data, samples_text
+from ..parameters import takes
+from ..run import Proof, Run
 
 if TYPE_CHECKING:
-    from ..passes.change import Change
+    from ...passes.change import Change
 
 
 @takes
@@ -20,7 +20,7 @@ def prune(options: PruneOptions, run: Run, proof: Proof = None) -> None:
 
     Example: intaglio prune model.onnx -o small.onnx --macs 0.5
     """
-    from ..passes.prune import PruneChannels
+    from ...passes.prune import PruneChannels
 
     needs_data(run.data or run.eval_data or options.dialect == "noise", run.preprocess, run.samples)
     report = run.report(PruneChannels(**dict(options)), proof=proof)

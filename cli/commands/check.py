@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.errors import BadModel
-from . import console
-from .opened_model import OpenedModel, open_model, open_source, shape_text, told_shapes
-from .options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads, Values
+from ...graph.errors import BadModel
+from .. import console
+from ..opened_model import OpenedModel, open_model, open_source, shape_text, told_shapes
+from ..options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
-    from ..measure.data.source import Batch
+    from ...measure.data.source import Batch
 
 
 def check(
@@ -70,9 +70,9 @@ def check(
 
 
 def _inputs(subject: OpenedModel, data: str | None, preprocess: str | None, seed: int) -> Batch:
-    from ..graph.errors import BadData
-    from ..measure.data.source import Batch
-    from ..measure.run.inputs import runnable_inputs
+    from ...graph.errors import BadData
+    from ...measure.data.source import Batch
+    from ...measure.run.inputs import runnable_inputs
 
     source = open_source(data, subject.model, preprocess, None)
     if source is None:
@@ -84,7 +84,7 @@ def _inputs(subject: OpenedModel, data: str | None, preprocess: str | None, seed
 
 
 def _run(subject: OpenedModel, batch: Batch, threads: int) -> dict[str, Any]:
-    from ..measure.run.session import run
+    from ...measure.run.session import run
 
     return run(subject.session(threads=threads), batch.inputs)
 

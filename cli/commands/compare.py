@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import console
-from .before_after import efficiency_text
-from .opened_model import OpenedModel, first_inputs, open_models, open_source, shape_text, told_shapes
-from .options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads, Values
+from .. import console
+from ..before_after import efficiency_text
+from ..opened_model import OpenedModel, first_inputs, open_models, open_source, shape_text, told_shapes
+from ..options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
-    from ..graph.cost import Cost
-    from ..measure.run.latency import Latency, Timing
+    from ...graph.cost import Cost
+    from ...measure.run.latency import Latency, Timing
 
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
 _FIGURES = (
@@ -60,9 +60,9 @@ def compare(
 
     Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess unit
     """
-    from ..measure.data.source import Batch
-    from ..measure.run.latency import time_sessions
-    from ..measure.run.pairing import output_differences, pair_models
+    from ...measure.data.source import Batch
+    from ...measure.run.latency import time_sessions
+    from ...measure.run.pairing import output_differences, pair_models
 
     left, right = open_models((a, b), shape, value)
     pair = pair_models(left.model, right.model)
@@ -97,8 +97,8 @@ def compare(
 
 def _sides(left: OpenedModel, right: OpenedModel, timing: Timing) -> dict[str, Any]:
     """What both models cost, and what is left of A's costs in B."""
-    from ..graph.cost import cost
-    from ..measure.efficiency import efficiency
+    from ...graph.cost import cost
+    from ...measure.efficiency import efficiency
 
     costs = cost(left.model), cost(right.model)
     with_bits = any(c.bops for c in costs)
@@ -127,7 +127,7 @@ def _ratio(a: float, b: float) -> float | None:
 
 
 def _words(what: str) -> str:
-    from ..graph.bits import BITS_A_MAC
+    from ...graph.bits import BITS_A_MAC
 
     return f"all MACs, of bits 1/{BITS_A_MAC}" if what == "equivalent_macs" else _WORDS[what]
 

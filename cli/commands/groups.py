@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import console
-from .options import Debug, Json, ModelPath, Shapes, Values, read_model
+from .. import console
+from ..options import Debug, Json, ModelPath, Shapes, Values, read_model
 
 if TYPE_CHECKING:
-    from ..graph.coupling import Group
+    from ...graph.coupling import Group
 
 
 def groups(
@@ -28,7 +28,7 @@ def groups(
     """
     import time
 
-    from ..graph.coupling import analyse
+    from ...graph.coupling import analyse
 
     loaded = read_model(model, shape, value)
     start = time.perf_counter()

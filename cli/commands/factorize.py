@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..passes.factorize.options import FactorizeOptions
-from . import console
-from .before_after import amounts_table, emit, needs_data, samples_text
-from .parameters import takes
-from .run import Proof, Run
+from ...passes.factorize.options import FactorizeOptions
+from .. import console
+from ..before_after import amounts_table, emit, needs_data, samples_text
+from ..parameters import takes
+from ..run import Proof, Run
 
 if TYPE_CHECKING:
-    from ..passes.change import Change
+    from ...passes.change import Change
 
 
 @takes
@@ -20,7 +20,7 @@ def factorize(options: FactorizeOptions, run: Run, proof: Proof = None) -> None:
 
     Example: intaglio factorize model.onnx -o small.onnx --macs 0.6 --data calib.npz
     """
-    from ..passes.factorize import Factorize
+    from ...passes.factorize import Factorize
 
     needs_data(run.data or run.eval_data or options.dialect == "noise", run.preprocess, run.samples)
     report = run.report(Factorize(**dict(options)), proof=proof)

@@ -1,0 +1,27 @@
+"""What every command keeps to when its command line is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+from ..graph.errors import UsageError
+
+
+class Command(TyperCommand):
+    """A command that takes no option's value twice: nobody can tell which is meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
+        except Exception as error:
+            vars(error)["ctx"] = ctx  # so that the error names the help to look at
+            raise
+        for one in {param for param in given if given.count(param) > 1 and not param.multiple}:
+            both = [next((flag for flag in flags if flag in args), "") for flags in (one.opts, one.secondary_opts)]
+            if all(both):
+                raise UsageError(f"{' and '.join(both)} exclude each other", fix="give one of them")
+            if not one.is_flag:
+                raise UsageError(f"{one.opts[0]} is given more than once", fix="give it once")
+        return super().parse_args(ctx, args)
