@@ -64,7 +64,7 @@ def attempt_within_limit(
         "nodes": dict(result.done),
         "skipped": dict(result.skipped),
         "sqnr_db": outputs_noise(model, result.model, data, optimize) if data is not None and verify else {},
-        "worst": [one.as_dict() for one in find_worst(result.layers, noise, rounded=rounded)],
+        "worst": find_worst(result.layers, noise, rounded=rounded),
         "spared": spared,
         **result.details,
     }

@@ -114,13 +114,13 @@ def fitting_block(layer: Layer, block: int) -> int:
     return found if found >= LEAST_BLOCK else 0
 
 
-def weight_bytes(layer: Layer, grid: Grid, *, block: int = 0, symmetric: bool = True, width: int = 4) -> int:
-    """Bytes of integers, scales of ``width`` bytes and zero points as DequantizeLinear reads them."""
+def weight_bytes(layer: Layer, grid: Grid, *, block: int = 0) -> int:
+    """Bytes of integers, scales in single precision and zero points as DequantizeLinear reads them."""
     block = fitting_block(layer, block)
     scales = layer.shape[layer.axis] * (-(-layer.columns // block) if block else 1)
     bits = carrier_bits(layer, grid)
-    zeros = 0 if symmetric and grid.signed else -(-scales * bits // 8)
-    return -(-prod(layer.shape) * bits // 8) + scales * width + zeros
+    zeros = 0 if grid.signed else -(-scales * bits // 8)
+    return -(-prod(layer.shape) * bits // 8) + 4 * scales + zeros
 
 
 def _blocks(layer: Layer, values: Floats) -> Floats:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -85,25 +84,10 @@ ADVICE: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Worst:
-    """One of the layers with the least signal to noise, and where most of its noise comes from."""
-
-    name: str
-    sqnr_db: float
-    cause: str
-
-    @property
-    def advice(self) -> str:
-        return ADVICE[self.cause]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For reports."""
-        return {"name": self.name, "sqnr_db": self.sqnr_db, "cause": self.cause, "advice": self.advice}
-
-
-def find_worst(layers: Sequence[LayerNote], noise: Mapping[str, float], *, rounded: bool = True) -> list[Worst]:
-    """The noisiest first. A layer's noise is that of its weights if these alone explain half of it, else that of what
+def find_worst(
+    layers: Sequence[LayerNote], noise: Mapping[str, float], *, rounded: bool = True
+) -> list[dict[str, Any]]:
+    """The noisiest layers first, for reports, and where most of their noise comes from. A layer's noise is that of its weights if these alone explain half of it, else that of what
     it reads if that is as noisy, or not ``rounded`` itself, else the rounding of what it reads.
     """
     known = [one for one in layers if one.tensor in noise]
@@ -116,5 +100,6 @@ def find_worst(layers: Sequence[LayerNote], noise: Mapping[str, float], *, round
         else:
             before = 10 ** (-noise.get(one.reads, EXACT) / 10) >= ratio / 2
             cause = "prefix" if before or not rounded else "activations"
-        found.append(Worst(one.name, noise[one.tensor], cause))
+        told = {"name": one.name, "sqnr_db": noise[one.tensor], "cause": cause, "advice": ADVICE[cause]}
+        found.append(told)
     return found

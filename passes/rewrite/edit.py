@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +40,7 @@ class Edit:
 
     def constant(self, stem: str, value: np.ndarray) -> str:
         """A new constant of that name, or one like it."""
-        name = self._names.fresh(stem)
-        value.flags.writeable = False
-        self.model.weights[name] = value
-        return name
+        return self.model.put(self._names.fresh(stem), value)
 
     def tensor(self, stem: str) -> str:
         return self._names.fresh(stem)
@@ -79,20 +76,27 @@ class Edit:
         """What is added from now on takes the place of ``node``, and may take its name."""
         self._titles.discard(node.name)
 
-    def domain(self, name: str, version: int) -> None:
-        """Declare an operator set beside the standard one."""
-        if all(o.domain != name for o in self.model.proto.opset_import):
-            self.model.proto.opset_import.append(onnx.helper.make_opsetid(name, version))
-
     def finish(self) -> Model:
         graph = self.model.graph
         before = index_of(self.model).uses
         replace_nodes(graph, self.nodes)
         after = index_of(self.model)
         made = {*after.place, *after.inputs, *after.outputs}
-        for name in [n for n in self.model.weights if before[n] and not after.uses[n]]:
-            del self.model.weights[name]
+        drop_unread(self.model, before)
         values = [v for v in graph.value_info if v.name in made]
         del graph.value_info[:]
         graph.value_info.extend(values)
         return self.model
+
+
+def drop_unread(model: Model, before: Mapping[str, int] | None = None) -> None:
+    """Remove constants that nothing reads, in place; with ``before`` those that had so many readers there."""
+    uses = index_of(model).uses
+    for name in [n for n in model.weights if not uses[n] and (before is None or before[n])]:
+        del model.weights[name]
+
+
+def require_domain(model: Model, name: str, version: int = 1) -> None:
+    """Declare an operator set beside the standard one, in place."""
+    if all(o.domain != name for o in model.proto.opset_import):
+        model.proto.opset_import.append(onnx.helper.make_opsetid(name, version))

@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from ...graph.index import index_of
 from ...graph.io.opset import structure
@@ -17,6 +16,7 @@ from ...graph.layer import Layer
 from ...graph.model import Model
 from ...graph.nodes import replace_nodes
 from ..simplify.names import Names
+from .edit import drop_unread, require_domain
 
 
 class Decoder(Protocol):
@@ -43,7 +43,7 @@ class Work:
         self.model = self.original.copy()
         self.names = Names(self.original)
         index = index_of(self.model)
-        self.nodes, self.maker = index.nodes, index.place
+        self.nodes, self.maker, self.uses = index.nodes, index.place, index.uses
         self.readers = {name: set(places) for name in self.model.weights if (places := index.readers(name))}
         self.asked: dict[str, list[tuple[Decoder, set[int]]]] = defaultdict(list)
         self.given = frozenset(index.outputs)
@@ -57,17 +57,15 @@ class Work:
             if known.dtype == value.dtype and np.array_equal(known, value):
                 return name
         name = self.names.fresh(stem)
-        value.flags.writeable = False
-        self.model.weights[name] = value
         self.constants[stem].append((value, name))
-        return name
+        return self.model.put(name, value)
 
     def replace(self, layer: Layer, nodes: Sequence[onnx.NodeProto], *, domain: str = "") -> None:
         """Other nodes in the place of a reader of a weight; the last one makes what it made."""
         self.replaced[self.maker[layer.node]] = list(nodes)
         self.readers[layer.weight].discard(self.maker[layer.node])
-        if domain and all(o.domain != domain for o in self.model.proto.opset_import):
-            self.model.proto.opset_import.append(helper.make_opsetid(domain, 1))
+        if domain:
+            require_domain(self.model, domain)
 
     def decode(self, layer: Layer, form: Decoder) -> None:
         """Ask for a weight that one node reads; of several askers some may get the same."""
@@ -97,7 +95,7 @@ class Work:
             nodes += [*before[k], *self.replaced.get(k, [node])]
         self._hint()
         replace_nodes(self.model.graph, nodes)
-        self._drop_unread()
+        drop_unread(self.model, self.uses)
         return self.model
 
     def _hint(self) -> None:
@@ -111,8 +109,3 @@ class Work:
         except Exception:  # whatever its C++ code throws; shapes then stay unknown
             return
         self.model.graph.value_info.extend(v for v in inferred if v.name in wanted)
-
-    def _drop_unread(self) -> None:
-        uses = index_of(self.model).uses
-        for name in [n for n in self.readers if n in self.model.weights and not uses[n]]:
-            del self.model.weights[name]

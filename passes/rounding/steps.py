@@ -26,11 +26,10 @@ class Steps:
     scale: Floats
     zero: Floats
 
-    def quantized(self, problem: Problem, values: Floats | None = None) -> Quantized:
-        """The nearest integers, of what is wanted unless there are other values."""
-        values = problem.wanted if values is None else values
-        scale, zero = (spread(v, problem.block, values.shape[-1]) for v in (self.scale, self.zero))
-        return self.of(problem, problem.grid.round(values, scale, zero))
+    def quantized(self, problem: Problem) -> Quantized:
+        """The nearest integers."""
+        scale, zero = (spread(v, problem.block, problem.wanted.shape[-1]) for v in (self.scale, self.zero))
+        return self.of(problem, problem.grid.round(problem.wanted, scale, zero))
 
     def of(self, problem: Problem, integers: Floats) -> Quantized:
         zero = self.zero if self.zero.any() else None

@@ -13,7 +13,7 @@ import numpy as np
 
 from ....graph.errors import NothingChanged
 from ....graph.model import Model
-from ...rewrite.edit import Edit
+from ...rewrite.edit import Edit, require_domain
 from .forms import FORMS, Dense
 from .layer import Layer
 from .lower import lower
@@ -90,7 +90,7 @@ class Qonnx(Dense):
         return name if layer.signs.ternary else self._bipolar(name, f"{layer.dot.name}_weight")
 
     def _bipolar(self, x: str, stem: str) -> str:
-        self.edit.domain(DOMAIN, _VERSION)
+        require_domain(self.edit.model, DOMAIN, _VERSION)
         one = self.edit.constant(f"{stem}_one", np.array(1, np.float32))
         return self.edit.add("BipolarQuant", [x, one], self.edit.tensor(stem), domain=DOMAIN)
 

@@ -76,7 +76,7 @@ def likeness(grams: Sequence[Floats]) -> Floats:
     return np.asarray(np.stack(flat) @ np.stack(flat).T)
 
 
-def importance(layers: Sequence[Choices], beta: float = BETA) -> Floats:
+def importance(layers: Sequence[Choices]) -> Floats:
     """``exp(-beta * gamma)``, gamma the mean likeness to other layers, averaged over a layer and all after it.
 
     The paper's gamma is a sum: with many layers only the least alike would count at all.
@@ -86,7 +86,7 @@ def importance(layers: Sequence[Choices], beta: float = BETA) -> Floats:
         raise UsageError("ompq needs calibration data", fix="add --data, or choose --allocator dp")
     alike = likeness(grams)
     gamma = (alike.sum(axis=1) - np.diag(alike)) / max(1, len(layers) - 1)
-    theta = np.exp(-beta * gamma)
+    theta = np.exp(-BETA * gamma)
     return np.asarray(np.cumsum(theta[::-1])[::-1] / np.arange(len(layers), 0, -1))
 
 

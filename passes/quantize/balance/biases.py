@@ -12,8 +12,9 @@ from ....graph.layer import Floats, Layer
 from ....graph.model import Model
 from ....graph.nodes import replace_nodes
 from ...precision.grid import Affine, Quantized
+from ...rewrite.edit import drop_unread
 from ...simplify import Names
-from ..placement.insert import drop_unread, insert_dequantize
+from ..placement.insert import insert_dequantize
 
 LARGEST_BIAS = float(1 << 30)
 """Of the integers that a bias becomes, so that sums with it stay below 2³¹."""

@@ -17,6 +17,7 @@ from ....graph.model import Model
 from ....graph.nodes import reads, replace_nodes, saturation, set_attribute
 from ....graph.traits import Trait, has
 from ...precision.grid import CARRIERS, Affine, Grid, affine
+from ...rewrite.edit import drop_unread
 from ...simplify import Names
 from .placement import Placement
 
@@ -159,10 +160,3 @@ def insert_dequantize(
     if axis is not None:
         set_attribute(made, "axis", axis)
     return made
-
-
-def drop_unread(model: Model) -> None:
-    """Remove constants that no node reads any more, in place."""
-    uses = index_of(model).uses
-    for name in [n for n in model.weights if not uses[n]]:
-        del model.weights[name]

@@ -12,22 +12,20 @@ Differs: means and variances are carried through sums, pooling and layers withou
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 
 from ....graph.errors import BadData, UsageError
 from ....graph.index import index_of
-from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import is_standard
 from ....graph.traits import Trait, data_operands, has, operator
 from ....measure.run.tensor_specs import input_specs
-from ...calibration.normal.moments import GRID, Floats, Normal, moments
+from ...calibration.normal.moments import GRID, Normal, moments
+from ...calibration.reconstruct import constants_with_mean
 from ...simplify import fold_batch_norm
 
 REACH = 6.0
@@ -55,10 +53,10 @@ def statistics(model: Model) -> dict[str, Normal]:
     return moments(model)
 
 
-def ranges(model: Model, inputs: Mapping[str, Range] | None = None, *, reach: float = REACH) -> dict[str, Range]:
+def ranges(model: Model, inputs: Mapping[str, Range] | None = None) -> dict[str, Range]:
     """Lowest and highest value of each activation of the folded model of which something is known, by name.
 
-    ``inputs`` are the ranges of the graph inputs, which nothing in a model tells: see ``preprocessed_range``.
+    ``inputs`` are the ranges of the graph inputs, which nothing in a model tells.
 
     Raises:
         StatisticsMissing: there is no BatchNormalization, or an input has no range.
@@ -68,19 +66,13 @@ def ranges(model: Model, inputs: Mapping[str, Range] | None = None, *, reach: fl
     folded = fold_batch_norm(model)[0]
     there = index_of(folded).place
     found = _inputs(folded, inputs or {})
-    found.update({name: _range(x, reach) for name, x in known.items() if name in there})
+    found.update({name: _range(x) for name, x in known.items() if name in there})
     for node in folded.graph.node:  # what scales inputs before the first layer
         if node.output[0] not in found:
             scaled = _scaled(node, folded, found)
             if scaled is not None:
                 found[node.output[0]] = scaled
     return found
-
-
-def preprocessed_range(mean: Floats | float, std: Floats | float, *, low: float = 0.0, high: float = 1.0) -> Range:
-    """The range of what lay between ``low`` and ``high``, less its mean, over its deviation. Shapes: (channels,) or ()."""
-    ends = np.stack([(end - np.asarray(mean, np.float64)) / np.asarray(std, np.float64) for end in (low, high)])
-    return float(ends.min()), float(ends.max())
 
 
 def _inputs(model: Model, stated: Mapping[str, Range]) -> dict[str, Range]:
@@ -107,9 +99,9 @@ def _inputs(model: Model, stated: Mapping[str, Range]) -> dict[str, Range]:
     return found
 
 
-def _range(x: Normal, reach: float) -> Range:
+def _range(x: Normal) -> Range:
     """What the tensor's channels are as far as the variable that they follow goes, six deviations at most."""
-    values = x.values()[..., np.abs(GRID) <= reach + 1e-9]
+    values = x.values()[..., np.abs(GRID) <= REACH + 1e-9]
     return float(values.min()), float(values.max())
 
 
@@ -143,69 +135,20 @@ def _ends(value: np.ndarray | None) -> Range | None:
 _ARITHMETIC: Mapping[str, np.ufunc] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
 
 
-@dataclass(frozen=True)
-class Corrected:
-    """New biases by name, the layers they belong to, and why others have none, by name of the node."""
-
-    biases: dict[str, np.ndarray]
-    done: dict[str, str] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-
 def bias_correction(
-    model: Model,
-    changed: Mapping[str, np.ndarray],
-    known: Mapping[str, Normal],
-    input_means: Mapping[str, Floats] | None = None,
-) -> Corrected:
+    model: Model, changed: Mapping[str, np.ndarray], known: Mapping[str, Normal]
+) -> dict[str, np.ndarray]:
     """Biases that make up for what rounded weights add on average: b - (W_hat - W) E[x].
 
     ``model`` is the folded one, with its weights as they were; ``changed`` has its weights as they are after rounding;
-    ``known`` comes from ``statistics`` of the model before folding. ``with_biases`` gives layers without a bias one.
-
-    Shapes: input_means (channels,) or ().
+    ``known`` comes from ``statistics`` of the model before folding. Layers that have no bias of their own, or of whose
+    inputs nothing is known, are left out.
     """
-    names, uses = index_of(model).names, index_of(model).uses
-    found = Corrected({})
+    uses, found = index_of(model).uses, {}
     for layer in Layers(model):
-        if layer.weight not in changed:
-            continue
-        told = _correct(model, layer, changed[layer.weight], _mean(model, layer, known, input_means or {}), uses)
-        if isinstance(told, str):
-            found.skipped[names[layer.node]] = told
-        else:
-            shift, bias = told
-            found.biases[str(layer.bias)] = bias
-            found.done[names[layer.node]] = f"outputs shifted by up to {np.abs(shift).max(initial=0.0):.3g}"
+        if layer.weight in changed and layer.x in known and layer.bias is not None and uses[layer.bias] == 1:
+            mean = np.broadcast_to(known[layer.x].along(layer.x_axis)[0], (layer.groups * layer.channels,))
+            matrix = layer.matrix(changed[layer.weight])
+            constants = constants_with_mean(layer, model, matrix, mean[layer.column_channels])
+            found[layer.bias] = constants[layer.bias]
     return found
-
-
-def _mean(model: Model, layer: Layer, known: Mapping[str, Normal], inputs: Mapping[str, Floats]) -> Floats | None:
-    if layer.x in known:
-        return known[layer.x].along(layer.x_axis)[0]
-    return np.asarray(inputs[layer.x], np.float64).reshape(-1) if layer.x in inputs else None
-
-
-def _correct(
-    model: Model, layer: Layer, weight: np.ndarray, mean: Floats | None, uses: Counter[str]
-) -> tuple[Floats, np.ndarray] | str:
-    """The shift of a layer's outputs and its new bias, or why it gets none."""
-    if mean is None:
-        return f"nothing is known of what it reads, {layer.x!r}"
-    if layer.bias is None:
-        return "it has no bias"
-    if uses[layer.bias] > 1:
-        return "other nodes use its bias too"
-    gap = layer.matrix(weight) - layer.matrix(model.weights[layer.weight])
-    inputs = _inputs_of(layer, gap)
-    columns = np.broadcast_to(mean, (inputs,))[layer.column_channels]
-    shift = -np.einsum("goc,gc->go", gap, columns)
-    offset = layer.offset(model)
-    assert offset is not None
-    return shift, layer.bias_like(offset + shift, model.weights[layer.bias])
-
-
-def _inputs_of(layer: Layer, matrix: Floats) -> int:
-    """How many channels a layer reads."""
-    taps = int(np.prod(layer.window.kernel)) if layer.window is not None else 1
-    return layer.groups * matrix.shape[2] // taps

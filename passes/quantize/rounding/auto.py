@@ -15,9 +15,4 @@ BLIND = ("nearest", "mse")
 @ROUNDERS.register("auto")
 def auto(problem: Problem) -> Quantized:
     """What costs each layer least, of nearest, mse, gptq and descent."""
-    return choose_best(problem)[1]
-
-
-def choose_best(problem: Problem) -> tuple[str, Quantized]:
-    """The name of the best method and what it found."""
-    return cheapest(problem, CANDIDATES if problem.hessian is not None else BLIND)
+    return cheapest(problem, CANDIDATES if problem.hessian is not None else BLIND)[1]

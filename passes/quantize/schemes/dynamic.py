@@ -30,7 +30,7 @@ from ....graph.traits import Trait, has
 from ...patterns import choose_nodes
 from ...precision.grid import TINY, WEIGHTS8, Grid
 from ...precision.result import Result
-from ...rewrite.edit import Edit, Outcome
+from ...rewrite.edit import Edit, Outcome, require_domain
 from ..prepare import convert_prepared
 from ..scheme import SCHEMES, Job
 
@@ -227,7 +227,7 @@ def _lstm(job: _Work, node: onnx.NodeProto) -> str:
         turned = np.ascontiguousarray(matrix.transpose(0, 2, 1))
         operands[i], scale = job.stored(node.input[i], turned, 1)
         scales += [scale, job.edit.constant(f"{node.input[i]}_zeros", np.zeros(turned.shape[::2], np.int8))]
-    job.edit.domain(MICROSOFT, 1)
+    require_domain(job.edit.model, MICROSOFT)
     copied = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if a.name != "layout"}
     job.edit.add(
         "DynamicQuantizeLSTM",

@@ -146,8 +146,7 @@ def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer
     """Weights by themselves, biases by what BatchNormalization says of the means."""
     walked = round_plainly(model, specs_for(layers, dict.fromkeys(layers, kinds.weights), job))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
-    corrected = datafree.bias_correction(model, changed, datafree.statistics(ready.kept))
-    walked.biases.update(corrected.biases)
+    walked.biases.update(datafree.bias_correction(model, changed, datafree.statistics(ready.kept)))
     return walked
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.errors import BadData, BadModel, UsageError
@@ -64,6 +64,7 @@ def kept(model: Model, data: DataSource, names: Sequence[str], **options: int) -
     return {name: keep.all for name, (keep,) in wanted.items()}
 
 
+@settings(deadline=None)
 @given(batch=st.integers(1, 30), budget=st.integers(1, 6000), samples=st.integers(1, 22))
 def test_every_sample_is_added_once_whatever_the_batch_and_budget(
     tmp_path_factory: pytest.TempPathFactory, batch: int, budget: int, samples: int
