@@ -214,6 +214,8 @@ def _positions(node: onnx.NodeProto) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if known is not None:
         return known.thresholds, known.scales
     row = operator(node)
+    if row.like_of[0] < 0:  # every third is data, a scale and a zero point stand between
+        return (), tuple(i for i in range(len(node.input)) if (i + row.like_of[0]) % 3)
     return row.codes, row.scales
 
 

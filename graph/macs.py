@@ -26,7 +26,7 @@ def formula(node: onnx.NodeProto) -> Formula | None:
     return FORMULAS.get(operator_key(node))
 
 
-@counts("Conv", "ConvInteger", "DeformConv", "QLinearConv", "com.microsoft:FusedConv")
+@counts("Conv", "ConvInteger", "DeformConv", "QLinearConv", "com.microsoft:FusedConv", "com.microsoft:QLinearConv")
 def conv(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     """Each output element sums over one filter. Shapes: weight (O, I/group, ...)."""
     return prod(y[0]) * prod(x[operator(node).weight][1:])
@@ -39,6 +39,7 @@ def conv_transpose(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -
 
 
 @counts("MatMul", "MatMulInteger", "QLinearMatMul", "com.microsoft:MatMulIntegerToFloat", "com.microsoft:FusedMatMul")
+@counts("com.microsoft:DynamicQuantizeMatMul", "com.microsoft:MatMulBnb4", "com.microsoft:MatMulInteger16")
 @counts("Gemm", "com.microsoft:QGemm", "com.microsoft:FusedGemm", "intaglio:MatMul1Bit", "intaglio:MatMul1BitInt8")
 def matmul(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     """Weights on either side or none; leading axes broadcast. Planes of bits that stand for weights are one weight each."""
@@ -50,7 +51,7 @@ def matmul_nbits(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> 
     return prod(y[0]) * int(attribute(node, "K"))
 
 
-@counts("LSTM", "GRU", "RNN")
+@counts("LSTM", "GRU", "RNN", "com.microsoft:DynamicQuantizeLSTM")
 def recurrent(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     """Every step of every sequence multiplies by all weights. Shapes: x (T, B, I) or (B, T, I), W, R (D, gates*H, ...)."""
     return prod(x[0][:2]) * (prod(x[1]) + prod(x[2]))
@@ -65,6 +66,20 @@ def attention(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int
     past = x[4] if is_standard(node) and len(x) > 4 else ()
     keys = x[1][-2] + (past[-2] if past else 0)
     return (prod(x[0]) + prod(y[0])) * keys
+
+
+@counts("com.microsoft:GroupQueryAttention")
+def grouped_query_attention(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Every query meets each key position, those of the cache too."""
+    return 2 * prod(y[0]) * y[1][2]
+
+
+@counts("com.microsoft:Attention", "com.microsoft:QAttention")
+def projected_attention(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Queries, keys and values of x (B, S, C) by weights (C, Q + K + V), then scores and the weighted sum."""
+    rows, (inside, outside), made = prod(x[0][:2]), x[1], y[0][-1]
+    keys = y[1][3] if len(y) > 1 and y[1] else x[0][1]
+    return rows * (inside * outside + ((outside - made) // 2 + made) * keys)
 
 
 @counts("Einsum")

@@ -11,6 +11,7 @@ import onnx
 from .bits import DOMAIN, BitOperator, bit_operator, output_shape
 from .errors import BadModel
 from .evaluate import LARGEST, evaluate
+from .foreign import ABSENT, Tensor, foreign_outputs, knows_shapes
 from .model import Model
 from .nodes import display_name, is_standard, refill, replace_nodes, subgraphs
 from .traits import Trait, has, has_any
@@ -64,7 +65,7 @@ def all_symbols(model: Model) -> list[str]:
     return list(dict.fromkeys([*symbols(model), *(dim.dim_param for dim in dims if dim.dim_param)]))
 
 
-def infer_shapes(model: Model, number: SymbolValue) -> Shapes:
+def infer_shapes(model: Model, number: SymbolValue = lambda name: 1) -> Shapes:
     """Work out shapes with every symbolic dimension given a number, by its name. Ask ``index_of`` for them.
 
     The weights are not touched: shape inference sees their shapes, and the values of those that are operands.
@@ -178,7 +179,8 @@ def _leave_out_cuts(proto: onnx.ModelProto) -> int:
 
 def _needs_hint(node: onnx.NodeProto) -> bool:
     """Whether nobody but the file can say what shape the node's outputs have."""
-    return not has(node, Trait.ON_BITS) and not (is_standard(node) and onnx.defs.has(node.op_type))
+    known = onnx.defs.has(node.op_type) if is_standard(node) else knows_shapes(node)
+    return not has(node, Trait.ON_BITS) and not known
 
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -225,6 +227,8 @@ def _follow(model: Model, shapes: _Found, known: dict[str, np.ndarray], read: di
         if known_bits is not None:
             found.extend(_bit_shape(node, known_bits, shapes))
             continue
+        if not is_standard(node) and node.output:
+            found.extend(_foreign_shapes(node, model.opset, shapes))
         if not is_standard(node) or not node.output:
             continue
         results = _evaluated(node, shapes, known)
@@ -248,6 +252,18 @@ def _evaluated(node: onnx.NodeProto, shapes: _Found, known: dict[str, np.ndarray
         if name and name not in known:
             return None
     return evaluate(node, [known[i] if i else None for i in node.input])
+
+
+def _foreign_shapes(node: onnx.NodeProto, opset: int, shapes: _Found) -> list[str]:
+    """Outputs of an operator outside the standard, if what it reads is known; names those that were not known before."""
+    if all(not o or o in shapes.dims for o in node.output) or any(i and i not in shapes.dims for i in node.input):
+        return []
+    operands = [Tensor(shapes.dims[i], shapes.dtypes.get(i, 0)) if i else ABSENT for i in node.input]
+    made = dict(zip(node.output, foreign_outputs(node, operands, opset), strict=False))
+    found = [name for name in made if name and name not in shapes.dims]
+    for name in found:
+        shapes.dims[name], shapes.dtypes[name] = made[name]
+    return found
 
 
 def _infer_node(node: onnx.NodeProto, opset: int, shapes: _Found, read: dict[str, np.ndarray]) -> list[str]:

@@ -25,6 +25,7 @@ from .external import ExternalData, map_file
 from .fix_dims import free_negative_dims, pin_shapes
 from .opset import OLDEST, raise_opset
 from .protobuf_wire import TENSOR_DOUBLE_DATA, TENSOR_FLOAT_DATA, Span, WireError, strip_weights
+from .unfuse import unfuse
 
 _PLAIN = {
     onnx.AttributeProto.AttributeType.Value(name) for name in ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
@@ -51,6 +52,9 @@ def load(
     ``Dropout`` nodes go, lengths below 0 become free, integer arithmetic on constants is done. ``shapes`` pins dimensions of graph inputs, -1
     leaves one as it is; ``values`` makes graph inputs constants. An ``If`` whose condition is then known becomes its
     branch.
+    ``Dropout`` nodes go, lengths below 0 become free, integer arithmetic on constants is done. What ONNX Runtime's
+    optimizer joined is parted where it holds weights; of attention and embeddings that changes the rounding.
+    ``shapes`` pins dimensions of graph inputs, -1 leaves one as it is.
 
     Raises:
         BadModel: the file is no usable model; the message says why.
@@ -104,6 +108,7 @@ def _standardize(
             model.notes.append(f"operator set {model.opset} is kept: {error.what} ({error.why})")
     pin_shapes(model, shapes or {})
     pin_inputs(model, values or {})
+    unfuse(model)
     return model
 
 

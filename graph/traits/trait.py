@@ -136,6 +136,10 @@ class Operator:
     scaled; ``code_bits`` is how many bits a number has, unless the node says so, where a byte holds several. ``roles``
     tells of operands that hold integers of another kind. ``changed`` is the operator set that gave it another meaning
     while onnx's version converter passes it on as it is, 0 where there is none.
+
+    Outside the standard domain, the first output has the shape that the standard operator ``like`` makes of the operands
+    ``like_of``, or of every third from there on if that is negative; and the element type of the first operand of
+    ``typed`` that is there.
     """
 
     traits: Trait = NONE
@@ -151,6 +155,9 @@ class Operator:
     code_bits: int | None = None
     roles: Mapping[int, Role] = field(default_factory=dict)
     changed: int = 0
+    like: str = ""
+    like_of: tuple[int, ...] = (0,)
+    typed: tuple[int, ...] = (0,)
 
     @property
     def weight(self) -> int:

@@ -79,28 +79,119 @@ def attention_attributes(e: Edit) -> None:
         e.set_attr("q_num_heads", left * e.noted("repeats", repeats))
 
 
+@couples("com.microsoft:MultiHeadAttention", unshared=(3,))
+def multi_head_attention(n: Node) -> Sequence[Axes]:
+    """Operands: Q, K, V, bias of all three, padding, what is added to scores, caches."""
+    if not (n.has(1) and n.has(2)):
+        return n.frozen("reads queries, keys and values from one tensor")
+    heads, batch = n.attr("num_heads"), n.why("weighs its indices against each other")
+    widths = [n.dims(i)[3] if n.rank(i) == 4 else n.dims(i)[2] // heads for i in (0, 1, 2)]
+    parts = [_parted(n, i, heads, width) for i, width in enumerate(widths)]
+    head, (q_width, k_width, v_width) = LENGTH_ONE if heads == 1 else parts[0][0], (part[1] for part in parts)
+    for other, _ in parts[1:]:
+        head = n.same(head, other) if heads > 1 else head
+    width = n.same(q_width, k_width)
+    if n.has(3):
+        wholes = [n.join((head, w), (heads, length)) for w, length in zip((width, width, v_width), widths, strict=True)]
+        n.same(n.axis(3, 0), n.cat([(w, heads * length) for w, length in zip(wholes, widths, strict=True)]))
+        n.contract(3, 0)
+    n.contract(0, 2)
+    if any(map(n.has, range(6, len(n.inputs)))) or any(n.outputs[1:]):
+        for axis in (head, width, v_width):
+            n.freeze(axis, n.why("keeps a cache or scores of it"))
+    if n.has(4):
+        n.freeze_rest(4, text="holds a mask")
+    if n.has(5):
+        n.freeze_rest(5, text="holds a mask")
+        if n.dims(5)[1] > 1:
+            n.freeze(head, n.why("masks heads one by one"))
+    n.note("heads", head)
+    n.share(head, width, of=widths[0] / (widths[0] + widths[2]))
+    n.share(head, v_width, of=widths[2] / (widths[0] + widths[2]))
+    out = (batch, batch, n.join((head, v_width), (heads, widths[2])))
+    return [out, *(n.unlabelled(j, batch) for j in range(1, len(n.outputs)))]
+
+
+def _parted(n: Node, i: int, heads: int, width: int) -> tuple[Axis, Axis]:
+    """Heads and width of an operand (B, S, heads*width) or (B, heads, S, width)."""
+    at = (1, 3) if n.rank(i) == 4 else (2,)
+    n.freeze_rest(i, *at, text="weighs its indices against each other")
+    if n.rank(i) == 4:
+        return n.axis(i, 1), n.axis(i, 3)
+    head, inner = n.split(n.axis(i, 2), (heads, width))
+    return head, inner
+
+
+@rewrites("com.microsoft:MultiHeadAttention")
+def multi_head_attributes(e: Edit) -> None:
+    """The head count follows; the default scale is written out, since it names the original width."""
+    heads = e.attr("num_heads")
+    if not e.attr("scale"):
+        e.set_attr("scale", 1.0 / math.sqrt(e.node.dims(0)[2] // heads))
+    e.set_attr("num_heads", e.noted("heads", heads))
+
+
+@couples("com.microsoft:GroupQueryAttention")
+def grouped_query_attention(n: Node) -> Sequence[Axes]:
+    """Operands: Q, K, V, caches, lengths, tables. Caches hold every key head, so only queries that share one can go."""
+    if not (n.has(1) and n.has(2)):
+        return n.frozen("reads queries, keys and values from one tensor")
+    keys, heads, why = n.attr("kv_num_heads"), n.attr("num_heads"), n.why("keeps a cache of it")
+    if any(map(n.has, range(10, len(n.inputs)))) or any(n.outputs[3:]) or keys == heads:
+        return n.frozen("keeps a cache of it")
+    width, rows = n.dims(0)[2] // heads, n.why("weighs its indices against each other")
+    head, repeat, inner = n.split(n.axis(0, 2), (keys, heads // keys, width))
+    for axis in (head, inner):
+        n.freeze(axis, why)
+    n.freeze_rest(0, 2, text=rows.text)
+    for i in range(1, len(n.inputs)):
+        if n.has(i):
+            n.freeze_rest(i, text="keeps a cache of it")
+    n.note("repeats", repeat)
+    n.share(repeat)
+    out = (rows, rows, n.join((why, repeat, why), (keys, heads // keys, width)))
+    return [out, *(n.unlabelled(j, why) for j in range(1, len(n.outputs)))]
+
+
+@rewrites("com.microsoft:GroupQueryAttention")
+def grouped_query_heads(e: Edit) -> None:
+    keys = e.attr("kv_num_heads")
+    e.set_attr("num_heads", keys * e.noted("repeats", e.attr("num_heads") // keys))
+
+
 @couples("RotaryEmbedding", unshared=(1, 2))
 def rotary(n: Node) -> Sequence[Axes]:
     """Pairs of the head width rotate together: halves, or neighbours if interleaved. Operands: x, cos, sin, positions.
 
     Source: Su et al., "RoFormer", 2021, arXiv:2104.09864.
     """
+    return _rotated(n, (1, 2))
+
+
+@couples("com.microsoft:RotaryEmbedding", unshared=(2, 3))
+def rotary_of_runtime(n: Node) -> Sequence[Axes]:
+    """Operands: x, positions, cos, sin."""
+    n.freeze_rest(1, text="holds positions")
+    return _rotated(n, (2, 3))
+
+
+def _rotated(n: Node, tables: tuple[int, int]) -> Sequence[Axes]:
     if n.attr("rotary_embedding_dim", 0):
         return n.frozen("rotates part of it")
-    heads = n.dims(0)[1] if n.rank(0) == 4 else n.attr("num_heads")
+    heads = n.dims(0)[1] if n.rank(0) == 4 else n.attr("num_heads", 0) or n.dims(0)[2] // (2 * n.dims(tables[0])[-1])
     width = n.dims(0)[3] if n.rank(0) == 4 else n.dims(0)[2] // heads
     head, inner = _heads(n, 0, (heads, width))
     halves = n.split(inner, (width // 2, 2) if n.attr("interleaved", 0) else (2, width // 2))
     pair, side = halves if n.attr("interleaved", 0) else halves[::-1]
     n.freeze(side, n.why("rotates both halves of it together"))
-    for i in (1, 2):
+    for i in tables:
         pair = n.same(pair, n.axis(i, -1))
         n.freeze_rest(i, -1, text="is read at positions")
     n.note("heads", head)
     return [n.axes(0)]
 
 
-@rewrites("RotaryEmbedding")
+@rewrites("RotaryEmbedding", "com.microsoft:RotaryEmbedding")
 def rotary_heads(e: Edit) -> None:
     if e.attr("num_heads"):
         e.set_attr("num_heads", e.noted("heads", e.attr("num_heads")))

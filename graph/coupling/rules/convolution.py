@@ -51,15 +51,17 @@ def conv_integer(n: Node) -> Sequence[Axes]:
     return [out]
 
 
-@couples("QLinearConv", unshared=(1, 2, 4, 5, 6, 7, 8))
+@couples("QLinearConv", "com.microsoft:QLinearConv", unshared=(1, 2, 4, 5, 6, 7, 8))
 def qlinear_conv(n: Node) -> Sequence[Axes]:
     """Operands: x, its scale and zero point, W, its scale and zero point (per output channel), y's, bias."""
+    if n.attr("channels_last", 0):
+        return n.frozen("has its channels last")
     out = _convolve(n, 0, 3, neutral=5)
     n.follow(out[1], 4, 5, 8)
     return [out]
 
 
-@rewrites("Conv", "ConvInteger", "QLinearConv")
+@rewrites("Conv", "ConvInteger", "QLinearConv", "com.microsoft:QLinearConv")
 def conv_groups(e: Edit) -> None:
     """What is left of the input channels over what is left of them in a group."""
     if e.attr("group", 1) > 1:

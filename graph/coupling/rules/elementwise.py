@@ -40,3 +40,9 @@ def dropout(n: Node) -> Sequence[Axes]:
     if training is None or bool(training):
         return n.frozen("draws random numbers over it")
     return [n.axes(0)] * len(n.proto.output)
+
+
+@couples("com.microsoft:BiasGelu", "com.microsoft:FastGelu", unshared=(1,))
+def biased(n: Node) -> Sequence[Axes]:
+    """A vector is added along the last axis before."""
+    return [n.meet_inputs(0, 1)]

@@ -54,18 +54,23 @@ def squeeze_axes(e: Edit) -> None:
 
 @couples("Concat")
 def concat(n: Node) -> Sequence[Axes]:
+    return [joined(n, range(len(n.inputs)))]
+
+
+def joined(n: Node, operands: Sequence[int]) -> Axes:
+    """Operands side by side; off the axis along which they are, they agree."""
     at = n.attr("axis") % len(n.out_dims())
-    rest = [tuple(LENGTH_ONE if a == at else x for a, x in enumerate(n.axes(i))) for i in range(len(n.inputs))]
-    lengths = [tuple(1 if a == at else d for a, d in enumerate(n.dims(i))) for i in range(len(n.inputs))]
+    rest = [tuple(LENGTH_ONE if a == at else x for a, x in enumerate(n.axes(i))) for i in operands]
+    lengths = [tuple(1 if a == at else d for a, d in enumerate(n.dims(i))) for i in operands]
     out = list(n.meet(zip(rest, lengths, strict=True), tuple(1 if a == at else d for a, d in enumerate(n.out_dims()))))
-    parts = [(n.axis(i, at), n.dims(i)[at]) for i in range(len(n.inputs))]
+    parts = [(n.axis(i, at), n.dims(i)[at]) for i in operands]
     if n.trace.fixed(n.proto.output[0], at):
         out[at] = n.cat(parts)
     else:
         out[at] = why = n.why("has an axis of varying length")
         for axis, _ in parts:
             n.freeze(axis, why)
-    return [tuple(out)]
+    return tuple(out)
 
 
 @couples("Split")

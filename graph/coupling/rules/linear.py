@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ...macs import parse_equation
 from ..labels import LENGTH_ONE, Axes, Axis
-from ..node import Node, couples
+from ..node import Node, couples, rewrites
+from ..surgery import Edit
 
 
 @couples("Gemm", unshared=(2,))
@@ -23,13 +24,14 @@ def gemm(n: Node) -> Sequence[Axes]:
     return [out]
 
 
-def _matrix_product(n: Node, a: int, b: int, neutral: int = -1) -> Axes:
-    """numpy's matmul: vectors are promoted, leading axes broadcast."""
-    left, right = n.axes(a), n.axes(b)
+def _matrix_product(n: Node, a: int, b: int, neutral: int = -1, flips: tuple[int, int] = (0, 0)) -> Axes:
+    """numpy's matmul: vectors are promoted, leading axes broadcast. ``flips`` swap the last two axes of a side."""
+    left, right = (_flipped(n.axes(i), flip) for i, flip in zip((a, b), flips, strict=True))
     last = max(n.rank(b) - 2, 0)
     summed = n.same(left[-1], right[last])
     weight = n.is_weight(b) or not n.is_weight(a)
-    n.contract(b if weight else a, last if weight else n.rank(a) - 1, neutral)
+    across_a, across_b = n.rank(a) - 1 - bool(flips[0]), last + bool(flips[1])
+    n.contract(b if weight else a, across_b if weight else across_a, neutral)
     batch = n.meet(
         [(left[:-2], n.dims(a)[:-2]), (right[:-2], n.dims(b)[:-2])],
         n.out_dims()[: len(n.out_dims()) - (n.rank(a) > 1) - (n.rank(b) > 1)],
@@ -38,6 +40,10 @@ def _matrix_product(n: Node, a: int, b: int, neutral: int = -1) -> Axes:
     columns = right[-1:] if n.rank(b) > 1 else ()
     n.share(*batch, *rows, *columns, summed)
     return (*batch, *rows, *columns)
+
+
+def _flipped(axes: Axes, flip: int) -> Axes:
+    return (*axes[:-2], axes[-1], axes[-2]) if flip and len(axes) > 1 else axes
 
 
 @couples("MatMul")
@@ -66,6 +72,67 @@ def qlinear_matmul(n: Node) -> Sequence[Axes]:
             elif n.rank(i) > 1:
                 n.freeze_rest(i, text="scales blocks of it")
     return [out]
+
+
+@couples("com.microsoft:FusedMatMul")
+def fused_matmul(n: Node) -> Sequence[Axes]:
+    """A product of sides whose last axes may be swapped."""
+    if n.attr("transBatchA", 0) or n.attr("transBatchB", 0):
+        return n.frozen("moves its first axis between the last two")
+    return [_matrix_product(n, 0, 1, flips=(n.attr("transA", 0), n.attr("transB", 0)))]
+
+
+@couples("com.microsoft:DynamicQuantizeMatMul", unshared=(2, 3, 4))
+def dynamic_product(n: Node) -> Sequence[Axes]:
+    """Operands: A, B, scale and zero point of B (one, or one per column), bias. Ranges are taken over what is there."""
+    for axis in n.axes(0):
+        n.inexact(axis, "takes its range over it", at_least=1)
+    out = _matrix_product(n, 0, 1, neutral=3)
+    n.follow(out[-1], 2, 3, 4)
+    return [out]
+
+
+@couples("com.microsoft:MatMulIntegerToFloat", unshared=(2, 3, 4, 5, 6))
+def product_to_floats(n: Node) -> Sequence[Axes]:
+    """Operands: A, B, their scales, their zero points, bias."""
+    if any(n.has(i) and n.rank(i) and n.dims(i) != (1,) for i in (2, 4)):
+        return n.frozen("scales its rows one by one")
+    out = _matrix_product(n, 0, 1, neutral=5 if n.is_weight(1) else 4)
+    n.follow(out[-1], 3, 5, 6)
+    return [out]
+
+
+@couples("com.microsoft:QGemm", unshared=(1, 2, 4, 5, 6, 7, 8))
+def quantized_gemm(n: Node) -> Sequence[Axes]:
+    """Operands: A, its scale and zero point, B, its scale and zero point (one, or one per column), C, those of y."""
+    flips = (n.attr("transA", 0), n.attr("transB", 0))
+    out = _matrix_product(n, 0, 3, neutral=5 if n.is_weight(3) else 2, flips=flips)
+    n.follow(out[-1], 4, 5, 6)
+    return [out]
+
+
+@couples("com.microsoft:MatMulNBits", unshared=(3, 4, 5))
+def blocked(n: Node) -> Sequence[Axes]:
+    """Shapes: A (..., K), B (N, blocks, bytes), scales and zero points (N, blocks) or flat, order, bias (N), y (..., N).
+
+    Inputs stay: several of them share a block.
+    """
+    n.freeze_rest(0, *range(n.rank(0) - 1), text="reads blocks of it")
+    (outputs, *_), columns = n.axes(1, 0), n.dims(1)[0]
+    for i in (2, 3, 5):
+        if n.has(i) and n.rank(i) > 1:
+            outputs = n.same(outputs, n.axes(i, 0)[0])
+        elif n.has(i):
+            each, inner = n.split(n.axis(i, 0), (columns, n.dims(i)[0] // columns))
+            n.freeze(inner, n.why("reads blocks of it"))
+            outputs = n.same(outputs, each)
+    n.share(*n.axes(0)[:-1], outputs)
+    return [(*n.axes(0)[:-1], outputs)]
+
+
+@rewrites("com.microsoft:MatMulNBits")
+def blocked_columns(e: Edit) -> None:
+    e.set_attr("N", e.kept(1, 0))
 
 
 @couples("Einsum")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..labels import Axes
+from ..labels import LENGTH_ONE, Axes
 from ..node import Node, couples, rewrites
 from ..surgery import Edit
 
@@ -43,6 +43,18 @@ def layer_normalization(n: Node) -> Sequence[Axes]:
             n.meet([(x, dims), (n.axes(i), n.dims(i))], dims)
     statistics = (*x[:first], *n.unlabelled(0, n.why("normalizes over it"))[first:])
     return [x, *(statistics for _ in n.proto.output[1:])]
+
+
+@couples("com.microsoft:SkipLayerNormalization", "com.microsoft:SkipSimplifiedLayerNormalization", unshared=(2, 3, 4))
+def skip_layer_normalization(n: Node) -> Sequence[Axes]:
+    """Operands, which are all added or multiplied along: x, skip, scale, shift, bias.
+
+    Outputs: y, mean, inverse deviation, the sum before.
+    """
+    x = n.meet_inputs(*range(len(n.inputs)))
+    n.inexact(x[-1], "normalizes over it")
+    moment = (*x[:-1], LENGTH_ONE)
+    return [x, moment, moment, x][: len(n.proto.output)]
 
 
 @couples("GroupNormalization", unshared=(1, 2))

@@ -17,8 +17,15 @@ def pool(n: Node) -> Sequence[Axes]:
     """MaxPool's second output counts over channels too, so asking for it freezes them."""
     if len(n.proto.output) > 1 and n.proto.output[1]:
         return n.frozen("numbers its positions")
-    n.spatial()
-    return [(*n.axes(0)[:2], *n.unlabelled(0, n.why("slides a window over it"))[2:])]
+    return pooled(n, 1)
+
+
+def pooled(n: Node, channels: int) -> list[Axes]:
+    """Samples and channels pass a window."""
+    text = "slides a window over it"
+    n.freeze_rest(0, 0, channels, text=text)
+    kept = {a: n.axis(0, a) for a in (0, channels % n.rank(0))}
+    return [tuple(kept.get(a, axis) for a, axis in enumerate(n.unlabelled(0, n.why(text))))]
 
 
 @couples("RoiAlign", "MaxRoiPool", "GridSample")

@@ -37,6 +37,26 @@ def recurrent(n: Node) -> Sequence[Axes]:
     return [_outputs(n, j, units) for j in range(len(n.proto.output))]
 
 
+@couples("com.microsoft:DynamicQuantizeLSTM")
+def quantized_lstm(n: Node) -> Sequence[Axes]:
+    """Weights are integers of shapes (D, I, 4*H) and (D, H, 4*H); hidden units are quantized together, so they stay."""
+    value = n.value(9)
+    if value is None or (value != value.flat[0]).any():
+        return n.frozen("has weights with zero points of their own")
+    inputs = n.same(n.axis(0, 2), n.axes(1, 1)[1])
+    width, hidden = n.dims(1)[1], n.dims(2)[1]
+    n.share(inputs, of=width / (width + hidden))
+    n.share(of=hidden / (width + hidden))
+    n.contract(1, 1, neutral=9)
+    n.inexact(n.axis(0, 2), "takes its range over it", at_least=1)
+    n.freeze_rest(0, 2, text="steps through it")
+    why = n.why("steps through it in integers")
+    for i in range(2, len(n.inputs)):
+        if n.has(i):
+            n.freeze_rest(i, text=why.text)
+    return [n.unlabelled(j, why) for j in range(len(n.proto.output))]
+
+
 def _units(n: Node, i: int, blocks: int, hidden: int) -> Axis:
     gate, units = n.split(n.axis(i, 1), (blocks, hidden))
     if blocks > 1:

@@ -11,6 +11,7 @@ from intaglio.graph.coupling.node import RULES
 from intaglio.graph.traits import operator_key
 
 from . import bit_examples as _bit_examples  # noqa: F401  adds its examples to the others
+from . import foreign_examples as _foreign_examples  # noqa: F401  the same
 from .equality import analysed, assert_nothing_changes, choose, verify
 from .examples import EXAMPLES, ONLY_FREEZES, Example
 

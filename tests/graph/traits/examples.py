@@ -109,6 +109,13 @@ _ROWS = (3, 8)
 _ROTATED = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 6, 1)
 
 EXAMPLES: list[Example] = [
+    *(Example(f"com.microsoft:{op}", [_COLUMN]) for op in ("BiasGelu", "FastGelu")),
+    Example(
+        "com.microsoft:RotaryEmbedding",
+        [_ints(0), _ROTATED[0, :, :1].repeat(3, 1), _ROTATED[1, :, :1].repeat(3, 1)],
+    ),
+    Example("com.microsoft:SkipLayerNormalization", ["x", _COLUMN, _COLUMN, _COLUMN], shape=SHAPE[1:]),
+    Example("com.microsoft:SkipSimplifiedLayerNormalization", ["x", _COLUMN, _COLUMN], shape=SHAPE[1:]),
     Example("ai.onnx.ml:ArrayFeatureExtractor", [_ints(0, 3, 3)], shape=_ROWS),
     Example("ai.onnx.ml:Binarizer", settings={"threshold": 0.3}, shape=_ROWS),
     Example(
