@@ -17,7 +17,7 @@ from .errors import BadModel
 from .index import index_of
 from .macs import Dims, formula
 from .model import Model
-from .nodes import all_graphs, attribute, captured_names, display_name, is_standard, reads, refill, subgraphs
+from .nodes import alive, all_graphs, attribute, captured_names, display_name, is_standard, reads, refill, subgraphs
 from .shapes import Shapes
 from .traits import Trait, has, operator
 
@@ -68,14 +68,16 @@ class Cost:
 def cost(model: Model) -> Cost:
     """Count what ``model`` costs.
 
-    Of an ``If`` the larger branch counts, of a ``Loop`` or ``Scan`` one turn. Peak memory is that of the tensors
-    alive at once in the order of the nodes, none computed in place.
+    Of an ``If`` the larger branch counts, of a ``Loop`` or ``Scan`` one turn, and nothing of a node that no output
+    depends on: no runtime runs it. Peak memory is that of the tensors alive at once in the order of the nodes, none
+    computed in place.
     """
     known = index_of(model).shapes
     params = parameters(model, known)
     nodes: list[NodeCost] = []
     uncounted: list[str] = []
     inner_peaks: dict[int, int] = {}
+    run, _ = alive(model.graph)
     for index, node in enumerate(model.graph.node):
         inner = _inner_costs(model, node, known)
         macs: int | None
@@ -86,6 +88,8 @@ def cost(model: Model) -> Cost:
             uncounted += [f"{display_name(node)}/{name}" for c in inner for name in c.uncounted]
         else:
             macs = node_macs(node, known) if inner is not None else None
+        if not run[index]:
+            macs = bops = 0
         if macs is None or bops is None:
             uncounted.append(display_name(node))
         read = sum(params.get(name, 0) for name in dict.fromkeys((*node.input, *node.output)))

@@ -253,7 +253,7 @@ def _gemm(w: Weight) -> Layer | Unused:
 
 
 def _matmul(w: Weight) -> Layer | Unused:
-    """Shapes: operands (..., M, K) and (..., K, N). The constant Add behind it is its bias."""
+    """Shapes: operands (..., M, K) and (..., K, N). The constant Add behind it is its bias, if it is no mask."""
     if w.value.ndim < 2:
         return w.no("its weight is a vector")
     if w.operand == 0:
@@ -265,7 +265,7 @@ def _matmul(w: Weight) -> Layer | Unused:
     if add is not None and add.op_type == "Add":
         other = add.input[1] if add.input[0] == product else add.input[0]
         bias = w.layers.model.weights.get(other)
-        if bias is not None and bias.shape in ((width,), (1, width)):
+        if bias is not None and bias.shape in ((width,), (1, width)) and np.isfinite(bias).all():
             return w.layer(1, bias=other, output=add.output[0])
     return w.layer(1)
 

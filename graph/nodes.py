@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from .model import Model
 from .traits import DEFAULT_DOMAINS, Trait, operator, operators
 
 _WITH_BODIES = operators(Trait.BODIES)
@@ -137,3 +138,24 @@ def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> No
     bytes_ = [n.SerializeToString() for n in nodes]
     del graph.node[:]
     graph.node.extend([onnx.NodeProto.FromString(b) for b in bytes_])
+
+
+def alive(graph: onnx.GraphProto) -> tuple[list[bool], set[str]]:
+    """Of each node whether an output of the graph depends on it, and all tensors that those read or outputs are."""
+    needed = {o.name for o in graph.output}
+    found: list[bool] = []
+    for node in reversed(graph.node):
+        keep = not any(node.output) or any(o in needed for o in node.output if o)
+        if keep:
+            needed.update(reads(node))
+        found.append(keep)
+    return found[::-1], needed
+
+
+def drop_unread(model: Model) -> None:
+    """Remove nodes whose results nobody reads, then constants nobody reads."""
+    kept, needed = alive(model.graph)
+    if not all(kept):
+        replace_nodes(model.graph, [n for n, keep in zip(model.graph.node, kept, strict=True) if keep])
+    for name in [k for k in model.weights if k not in needed]:
+        del model.weights[name]

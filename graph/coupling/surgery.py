@@ -1,4 +1,4 @@
-"""Remove chosen channels everywhere at once: slice constants, let nodes follow, drop what became dead."""
+"""Remove chosen channels everywhere at once: slice constants, let nodes follow, drop what became unread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import IntaglioError
 from ..index import index_of
 from ..io.collector import paused_collector
 from ..model import Model
-from ..nodes import attribute, reads, refill, replace_nodes, set_attribute
+from ..nodes import attribute, drop_unread, refill, replace_nodes, set_attribute
 from ..traits import operator_key
 from .labels import IntArray, Why
 from .node import RULES, Node
@@ -219,7 +219,7 @@ def remove(removal: Removal) -> Model:
     if len(nodes) != len(model.graph.node):
         replace_nodes(model.graph, nodes)
     _reunite(model, coupling.prepared.base)
-    _drop_dead(model)
+    drop_unread(model)
     _update_shapes(model, removal)
     return model
 
@@ -278,22 +278,6 @@ def _reunite(model: Model, base: dict[str, str]) -> None:
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes())
-
-
-def _drop_dead(model: Model) -> None:
-    """Remove nodes whose results nobody reads, then constants nobody reads."""
-    graph = model.graph
-    needed = {o.name for o in graph.output}
-    alive: list[bool] = []
-    for node in reversed(graph.node):
-        keep = not any(node.output) or any(o in needed for o in node.output if o)
-        if keep:
-            needed.update(reads(node))
-        alive.append(keep)
-    if not all(alive):
-        replace_nodes(graph, [n for n, keep in zip(graph.node, reversed(alive), strict=True) if keep])
-    for name in [k for k in model.weights if k not in needed]:
-        del model.weights[name]
 
 
 def _update_shapes(model: Model, removal: Removal) -> None:

@@ -70,13 +70,14 @@ class DataSource:
         """
         size = self.batch_size(size)
         names = [f.stored for f in self.feeds] + [n for n in (self.labels, *self.expected.values()) if n]
-        left = self.limit
+        left, seen = self.limit, 0
         for chunk in self.reader.chunks(list(dict.fromkeys(names)), size if left is None else min(size, left)):
             count = _count(chunk)
             if left is not None and count > left:
                 chunk, count = {n: a[:left] if a.ndim else a for n, a in chunk.items()}, left
             if count:
-                yield self._batch(chunk, count)
+                yield self._batch(chunk, count, seen)
+            seen += count
             left = None if left is None else left - count
             if left == 0:
                 return
@@ -87,8 +88,10 @@ class DataSource:
             return 1
         return self.fixed_batch or wanted
 
-    def _batch(self, chunk: dict[str, np.ndarray], count: int) -> Batch:
+    def _batch(self, chunk: dict[str, np.ndarray], count: int, before: int) -> Batch:
         inputs = {f.port.name: f(chunk[f.stored]) for f in self.feeds}
+        for f in self.feeds:
+            _require_numbers(f, inputs[f.port.name], before)
         filled = max(0, (self.fixed_batch or 0) - count)
         if filled and self.fixed_batch:
             inputs = {f.port.name: _fill(inputs[f.port.name], f, self.fixed_batch) for f in self.feeds}
@@ -218,6 +221,19 @@ def _type_notes(feeds: Sequence[Feed], reader: Reader, preprocess: str | None) -
         for stored, kind in kinds.items()
         if kind.kind in "iu"
     ]
+
+
+def _require_numbers(feed: Feed, value: np.ndarray, before: int) -> None:
+    """Raises BadData for NaN and infinity. A mask of minus infinity has nothing above 0 beside it."""
+    if value.dtype.kind != "f" or np.isfinite(value).all() or (value <= 0).all():
+        return
+    wrong = np.argwhere(~np.isfinite(value))
+    sample = before + (int(wrong[0][0]) if feed.form is Form.ROWS else 0)
+    raise BadData(
+        f"the data for the input {feed.port.name!r} holds NaN or infinite values in sample {sample}, counted from 0",
+        why=f"{len(wrong)} numbers of the {value.size} that were read with it",
+        fix="leave such samples out, or check --preprocess",
+    )
 
 
 def _count(chunk: Mapping[str, np.ndarray]) -> int:

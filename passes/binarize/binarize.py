@@ -14,6 +14,7 @@ from ...graph.registry import owner
 from ...measure.efficiency import efficiency
 from ..base import PASSES, Context, Pass
 from ..change import Change
+from ..live import MET, live_part
 from ..needs import check_needs
 from ..precision.attempt import attempt_within_limit
 from ..precision.result import Result
@@ -48,10 +49,12 @@ class Binarize(BinarizeOptions, Pass):
                 + ("--form dense" if name in BINARIZERS else f"scheme {name}"),
                 fix="leave it out, or take --scheme planes and --form packed",
             )
-        job = Job(model, self, context)
+        live = live_part(model)
+        job = Job(live.model, self, context, given=model)
+        met = self.size is not None and live.meets("size", self.size)
         result, change = attempt_within_limit(
-            model,
-            lambda spared: scheme.run(replace(job, spared=spared)),
+            live,
+            lambda spared: Result.none(live.model, MET) if met else scheme.run(replace(job, spared=spared)),
             context,
             max_drop=self.max_drop,
             verify=self.verify,
@@ -61,7 +64,7 @@ class Binarize(BinarizeOptions, Pass):
         )
         mend = f"quantize it to 4 bits, spare layers with --max-drop{'' if context.data else ', give --data'}"
         notes = [*change.notes, *([] if context.eval_data else _drowned(change.details["sqnr_db"], mend))]
-        bibench = efficiency(cost(model), cost(change.model)).as_dict()
+        bibench = efficiency(cost(live.model), cost(change.model)).as_dict()
         details = {"scheme": name, "bits": _bits(result), "bibench": bibench, **change.details}
         advice = {"slower": _SLOWER["pack" if name == "pack" else "bits"], "collapsed": f"{mend}, or train it in bits"}
         return replace(change, details=details, notes=notes, advice=advice)

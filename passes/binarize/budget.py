@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -31,7 +32,7 @@ _NODES_BYTES = 500
 
 
 def within_size(
-    job: Job, model: Model, layers: Chosen, rules: Mapping[str, BitRule], make: Callable[[Chosen], Result]
+    job: Job, model: Model, layers: Chosen, rules: Mapping[str, BitRule], make: Callable[[Job, Chosen], Result]
 ) -> Result:
     """What ``make`` gives for as few layers as the fraction ``size`` of the file asks for.
 
@@ -45,18 +46,24 @@ def within_size(
             "--size chooses layers by what they lose, which takes inputs to measure",
             fix="add --data or --eval-data, or name the layers with --include",
         )
-    losses = _losses(replace(job.context, data=data), model, rules)
+    context = replace(job.context, data=data)
     sizes = {node: _bytes(one, model, rules[node]) for node, one in layers.layers.items()}
-    skipped = {one.name: UNMEASURED for one in layers.independent.values()}
+    skipped = {**layers.skipped, **{one.name: UNMEASURED for one in layers.independent.values()}}
+    losses = cache(lambda: _losses(context, model, rules))
 
-    def smaller(file: float) -> Result:
-        items = [Item(np.array(sizes[node], float), np.array([0.0, losses[node]])) for node in layers.layers]
-        picked = solve_exact(items, room_for(layers.layers, model, file))
+    def made(job: Job, picked: Iterable[int]) -> Result:
         few = {node: one for (node, one), k in zip(layers.layers.items(), picked, strict=True) if k}
         kept = {one.name: KEPT for node, one in layers.layers.items() if node not in few}
-        return make(replace(layers, layers=few, independent={}, skipped={**layers.skipped, **skipped, **kept}))
+        return make(job, replace(layers, layers=few, independent={}, skipped={**skipped, **kept}))
 
-    return fit_file_size(job.model, float(job.options.size or 1), smaller)
+    def smaller(file: float) -> Result:
+        items = [Item(np.array(sizes[node], float), np.array([0.0, losses()[node]])) for node in layers.layers]
+        room = max(room_for(layers.layers, model, file), sum(item.cost.min() for item in items))
+        return made(job, solve_exact(items, room))
+
+    plainly = replace(job, context=replace(job.context, data=None))
+    smallest = made(plainly, [int(bits < floats) for floats, bits in sizes.values()])
+    return fit_file_size(job.bytes_for(1), float(job.options.size or 1), smallest, smaller)
 
 
 def _losses(context: Context, model: Model, rules: Mapping[str, BitRule]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...graph.registry import Registry
 from ..base import Context
@@ -15,12 +16,18 @@ from .options import BinarizeOptions
 
 @dataclass(frozen=True)
 class Job:
-    """One request. ``spared`` are layers, by name, that stay in float: they hurt most."""
+    """One request. ``spared`` are layers, by name, that stay in float: they hurt most. ``model`` is the
+    live part of the one that was ``given``."""
 
     model: Model
     options: BinarizeOptions
     context: Context
     spared: frozenset[str] = frozenset()
+    given: Model | None = None
+
+    def bytes_for(self, size: float) -> float:
+        """Of a file that is this fraction of the one that the user gave."""
+        return size * file_bytes(self.given or self.model)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def weight_only(name: str, job: Job) -> Result:
     if options.size is None:
         return binarize_layers(name, job, model, layers)
     rules = rules_for(name, job, model, layers.layers)
-    return within_size(job, model, layers, rules, lambda few: binarize_layers(name, job, model, few))
+    return within_size(job, model, layers, rules, lambda job, few: binarize_layers(name, job, model, few))
 
 
 def binarize_layers(name: str, job: Job, model: Model, layers: Chosen) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import ceil
 
 from ...graph.errors import TargetUnreachable
 from ...graph.io.save import file_bytes
@@ -13,26 +14,33 @@ from ..precision.result import Result
 _ROUNDS = 4
 
 
-def fit_file_size(model: Model, size: float, make: Callable[[float], Result]) -> Result:
-    """What ``make`` gives for a file of so many bytes, with a limit that is corrected by what it misses.
+def fit_file_size(whole: float, size: float, smallest: Result, make: Callable[[float], Result]) -> Result:
+    """What ``make`` gives for a file of the fraction ``size`` of ``whole`` bytes, with a limit that is corrected by what
+    it misses.
 
-    What a file takes beside weights is only known when it is made.
+    What a file takes beside weights is only known when it is made. ``smallest`` is as small as the result can be; what
+    its weights are does not matter.
 
     Raises:
-        TargetUnreachable: the file stays larger than the fraction ``size`` of the model's.
+        TargetUnreachable: that is larger.
     """
-    wanted = size * file_bytes(model)
-    over = excess = 0.0
+    wanted, least = size * whole, file_bytes(smallest.model)
+    if least > wanted:
+        lowest = ceil(1000 * least / whole) / 1000
+        stay = sorted(set(smallest.skipped.values()))[:3]
+        raise TargetUnreachable(
+            f"target size={size:g} cannot be reached: lowest reachable is {lowest:.3f}",
+            why="; ".join(stay) or "every layer has the fewest bits that it can have",
+            fix=f"allow more (--size {lowest:.3f}), or remove channels first with intaglio prune",
+        )
+    over = 0.0
     for _ in range(_ROUNDS):
         result = make(wanted - over)
         excess = file_bytes(result.model) - wanted
         if excess <= 0:
             return result
         over += excess
-    raise TargetUnreachable(
-        f"size={size:g} cannot be reached: the smallest file found has {1 + excess / wanted:.2f} times as many bytes",
-        fix="allow more, or remove channels first with intaglio prune",
-    )
+    return make(0.0)
 
 
 def room_for(layers: Mapping[str, Layer], model: Model, file: float) -> float:

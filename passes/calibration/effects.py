@@ -49,7 +49,8 @@ class Effects:
             for name in self.outputs:
                 if batch[name].shape != truth[name].shape:
                     return float("inf")
-                here, there = batch[name].astype(np.float64), truth[name].astype(np.float64)
+                known = np.isfinite(truth[name])
+                here, there = (np.where(known, v[name], 0).astype(np.float64) for v in (batch, truth))
                 total[name] += float(np.square(here - there).sum()) / self._power[name]
                 sizes[name] += here.size
         return sum(total[n] / max(1, sizes[n]) for n in self.outputs) / max(1, len(self.outputs))
@@ -72,6 +73,7 @@ def without_last_softmax(model: Model) -> list[str]:
 def _variance(values: Sequence[Floats]) -> float:
     """Mean over entries of the variance over samples."""
     rows = np.concatenate([v.reshape(len(v), -1) for v in values]).astype(np.float64)
+    rows = np.where(np.isfinite(rows), rows, 0.0)
     if len(rows) > 1:
         return float(rows.var(axis=0).mean())
     return float(rows.var())

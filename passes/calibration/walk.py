@@ -84,12 +84,16 @@ def row_costs(gap: Floats, hessian: Floats | None) -> Floats:
 
 
 def round_plainly(model: Model, rules: Mapping[str, Rule[Q]]) -> Walked[Q]:
-    """Every layer by itself, by its weights alone."""
+    """Every layer by itself, by its weights alone; a weight that several read alike once."""
     outcome = Walked[Q]()
+    known: dict[object, tuple[str, Q]] = {}
     for layer in Layers(model):
         rule = rules.get(layer.node)
         if rule is not None:
-            method, quantized = rule.solve(layer.matrix(model.weights[layer.weight]), None)
+            same = layer.weight, layer.axis, layer.groups, layer.alpha
+            if same not in known:
+                known[same] = rule.solve(layer.matrix(model.weights[layer.weight]), None)
+            method, quantized = known[same]
             outcome.rounded[layer.node] = Rounded(layer, quantized, method)
     return outcome
 
@@ -157,7 +161,7 @@ class _Rounding(Generic[Q]):
         with blas_threads_for(old.shape[2]):
             wanted = turn.fit(STRENGTH, AWARE).weight if self.refit and free else old
             hessian = damped_hessian(moments, STRENGTH, centred=turn.centred and free)
-            same = layer.weight, old.shape, layer.axis
+            same = layer.weight, layer.axis, layer.groups, layer.alpha
             method, quantized = self.known.get(same) or self.rules[layer.node].solve(wanted, hessian)
             self.known[same] = method, quantized
         matrices = quantized.floats()

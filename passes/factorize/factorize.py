@@ -10,6 +10,7 @@ from ...graph.model import Model
 from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
 from ..change import Change, amounts
+from ..live import MET, live_part
 from ..proof import Proof, real_inputs
 from .job import Job
 from .options import FactorizeOptions
@@ -50,9 +51,11 @@ class Factorize(FactorizeOptions, Pass):
             raise UsageError(
                 "a largest drop of accuracy needs labelled data to measure it on", fix="add --eval-data SOURCE"
             )
-        job = Job(self, model, context)
-        picked, latency = job.pick()
-        if not picked:
+        live = live_part(model)
+        job = Job(self, live, context)
+        met = live.meets(self.target, self.keep)
+        picked, latency = ({}, None) if met else job.pick()
+        if not picked and not met:
             raise NothingChanged("no layer is worth splitting", why=_summary(job.reports({})), fix=_fix(self))
         done = job.done(picked)
         small = without_idle_biases(apply(job.model, done.splits, done.weights), job.idle)
@@ -65,7 +68,7 @@ class Factorize(FactorizeOptions, Pass):
             small,
             [vars(layer) for layer in job.reports(picked, done)],
             details=job.details(done),
-            notes=[*job.notes, *self._reached(after, job)],
+            notes=[*live.notes, *job.notes, *([MET] if met else self._reached(after, job))],
             proof=proof,
             proved=_proved(proof),
             reference=lambda: reference,

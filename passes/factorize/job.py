@@ -20,16 +20,17 @@ from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import normalized_on_noise
 from ..change import amounts
+from ..live import Live
 from ..patterns import choose_nodes
 from ..proof import real_inputs
 from ..simplify import Names
 from .candidates import Option, Rules, option, options_of
 from .gains import Gains
 from .independent import alone
-from .latency import meet_target
+from .latency import Times, meet_target
 from .losses import Table, by_outputs, by_weights
 from .options import FactorizeOptions
-from .plan import Picked, Plan, costs_of, count_units, unreachable
+from .plan import Picked, Plan, cheapest, costs_of, count_units, unreachable
 from .ready import ready, without_idle_biases
 from .rewrite import apply, split
 from .schemes.scheme import SCHEMES
@@ -47,10 +48,10 @@ _SEE = ", lower --align, --min-gain or --min-speedup, or --no-measure"
 class Job:
     """One run of the pass over one model."""
 
-    def __init__(self, asked: FactorizeOptions, source: Model, context: Context) -> None:
-        self.asked, self.source, self.context = asked, source, context
-        self.model, self.notes, self.idle = ready(source, biases=context.data is not None)
-        self.before = amounts(source)
+    def __init__(self, asked: FactorizeOptions, live: Live, context: Context) -> None:
+        self.asked, self.source, self.context = asked, live.model, context
+        self.model, self.notes, self.idle = ready(self.source, biases=context.data is not None)
+        self.before = amounts(live.given)
         units, self.whole = find(self.model)
         wanted = choose_nodes(self.model, asked.include, asked.exclude)
         allowed = {k for k, unit in enumerate(units) if any(wanted[site.place] for site in unit.sites)}
@@ -134,8 +135,12 @@ class Job:
             return {}, None
         if asked.target == "latency":
             assert self.gains is not None
-            picked, found = meet_target(self.plan, self.gains, self.source, self.structure, asked.keep, asked.solver)
-            return picked, found
+            times = Times.measured(self.gains, self.units, self.options, self.source)
+            if times.lowest > asked.keep:
+                raise self._unreachable(asked.keep, times.lowest)
+            return meet_target(self.plan, times, self.structure, asked.keep, asked.solver)
+        if asked.target in ("macs", "params", "size") and (lowest := self._lowest(asked.target)) > asked.keep:
+            raise self._unreachable(asked.keep, lowest)
         if asked.target in ("macs", "params"):
             return self.within(asked.target, asked.keep), None
         if asked.target == "size":
@@ -148,9 +153,19 @@ class Job:
             return self._smallest(), None
         return self.within("macs", 1e9), None
 
+    def _lowest(self, target: str) -> float:
+        """The least fraction that any ranks leave, as far as it can be told before layers are looked at."""
+        amount = "params" if target == "size" else target
+        costs, whole = costs_of(self.options, amount), count_units(self.units, amount)
+        chosen = {k: self.options[k][o] for k, o in enumerate(cheapest(costs, whole)) if o >= 0}
+        if target == "size":
+            return file_bytes(self.structure(chosen)) / self.before.size
+        saved = sum(whole[k] - getattr(o, amount) for k, o in chosen.items())
+        return float(getattr(cost(self.model), amount) - saved) / max(1.0, self.before.of(amount))
+
     def within(self, amount: str, keep: float) -> Picked:
         """The options of least loss that leave so much of the MACs or parameters."""
-        costs, whole = costs_of(self.tables, amount), count_units(self.units, amount)
+        costs, whole = costs_of(self.options, amount), count_units(self.units, amount)
         rest, before = getattr(cost(self.model), amount) - whole.sum(), self.before.of(amount)
         return self._limited(costs, whole, keep * before - rest, keep, lambda least: (rest + least) / max(1.0, before))
 
@@ -163,7 +178,8 @@ class Job:
 
     def _unreachable(self, keep: float, lowest: float) -> TargetUnreachable:
         whole = [(w.name, w.reason) for w in self.whole]
-        whole += [(unit.name, reason) for k, unit in enumerate(self.units) if (reason := self.plan.reason(k))]
+        if "plan" in vars(self):
+            whole += [(unit.name, reason) for k, unit in enumerate(self.units) if (reason := self.plan.reason(k))]
         return unreachable(self.asked.target, keep, lowest, whole, _SEE)
 
     def _within_size(self, keep: float) -> Picked:
@@ -182,7 +198,7 @@ class Job:
     def _bytes(self) -> tuple[list[Floats], Floats]:
         sizes = [self.model.weights[u.weight].itemsize for u in self.units]
         overhead = 300.0  # of another node and another tensor; what it really is shows when the model is built
-        costs = [c * s + overhead for c, s in zip(costs_of(self.tables, "params"), sizes, strict=True)]
+        costs = [c * s + overhead for c, s in zip(costs_of(self.options, "params"), sizes, strict=True)]
         return costs, count_units(self.units, "params") * np.array(sizes, dtype=np.float64)
 
     def _evbmf(self) -> Picked:
@@ -199,7 +215,7 @@ class Job:
         accuracy = self.context.accuracy()
         assert accuracy is not None
         before = accuracy(self.source)
-        costs, whole = costs_of(self.tables, "macs"), count_units(self.units, "macs")
+        costs, whole = costs_of(self.options, "macs"), count_units(self.units, "macs")
         rest = cost(self.model).macs - whole.sum()
         low, high = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.macs), 1.0
         best: Picked = {}

@@ -125,17 +125,23 @@ def unreachable(
     target: str, keep: float, lowest: float, whole: Sequence[tuple[str, str]], fix: str
 ) -> TargetUnreachable:
     """``whole`` are names and reasons of layers that stay as they are."""
+    reachable = np.ceil(lowest * 100 - 1e-9) / 100
     most = "; ".join(f"{name}: {reason}" for name, reason in list(whole)[:3])
     more = f"; and {len(whole) - 3} more layers" if len(whole) > 3 else ""
     return TargetUnreachable(
-        f"target {target}={keep:g} cannot be reached: lowest reachable is {lowest:.2f}",
+        f"target {target}={keep:g} cannot be reached: lowest reachable is {reachable:.2f}",
         why=(most + more) or "the ranks are as low as they can be",
-        fix=f"allow more (--{target} {np.ceil(lowest * 100) / 100:.2f}){fix}",
+        fix=f"allow more (--{target} {reachable:.2f}){fix}",
     )
 
 
-def costs_of(tables: Sequence[Table], amount: str) -> list[Floats]:
-    return [np.array([getattr(o, amount) for o in t.options], dtype=np.float64) for t in tables]
+def costs_of(options: Sequence[Sequence[Option]], amount: str) -> list[Floats]:
+    return [np.array([getattr(o, amount) for o in some], dtype=np.float64) for some in options]
+
+
+def cheapest(costs: Sequence[Floats], whole: Floats) -> list[int]:
+    """Of each unit the option that costs least, -1 where it costs least as it is."""
+    return [int(c.argmin()) if c.size and c.min() < w else -1 for c, w in zip(costs, whole, strict=True)]
 
 
 def count_units(units: Sequence[Unit], amount: str) -> Floats:

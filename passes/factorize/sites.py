@@ -134,7 +134,9 @@ def _site(model: Model, shapes: Shapes, layer: Layer) -> Site | str:
     if layer.op == "ConvTranspose" or has(layer.op, Trait.RECURRENT):
         what = "transposed convolutions" if layer.op == "ConvTranspose" else "recurrent layers"
         return f"{what} are not split into factors"
-    if table and (layer.x in model.weights or min(layer.shape) < 2):
+    if table and (
+        layer.x in model.weights or min(layer.shape) < 2 or not np.isfinite(model.weights[layer.weight]).all()
+    ):
         return ""
     if has(layer.op, Trait.MULTIPLIES) and layer.x in model.weights:
         return "both its operands are constant"

@@ -12,13 +12,14 @@ from ...measure.run.inputs import runnable_inputs
 from ...measure.run.session import open_session, run
 from ..base import Context
 from ..change import Change
+from ..live import MET, Live
 from .higher_precision import Make, keep_higher_precision
 from .noise import find_worst, measure, outputs_noise
 from .result import Result
 
 
 def attempt_within_limit(
-    model: Model,
+    live: Live,
     make: Make,
     context: Context,
     *,
@@ -42,8 +43,8 @@ def attempt_within_limit(
     evaluate, data = context.accuracy(), context.inputs
     if max_drop is not None and evaluate is None:
         raise UsageError("--max-drop needs labelled data", fix="add --eval-data, or leave it out")
-    result = make(frozenset())
-    if not result.changed:
+    model, result = live.model, make(frozenset())
+    if not result.changed and MET not in result.notes:
         raise _nothing(result, done)
     if verify:
         check(model, result.model, data, done, optimize)
@@ -52,7 +53,7 @@ def attempt_within_limit(
     if max_drop is not None and evaluate is not None:
         order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
         result, spared = keep_higher_precision(model, make, result, [one.name for one in order], evaluate, max_drop)
-        if not result.changed:
+        if spared and not result.changed:
             raise NothingChanged(
                 f"accuracy stays within {max_drop:g} points only with nothing {done}",
                 fix=f"allow a larger --max-drop, or {advice}",
@@ -69,7 +70,8 @@ def attempt_within_limit(
         **result.details,
     }
     layers = [{**one.as_dict(), "sqnr_db": noise.get(one.tensor)} for one in result.layers]
-    return result, Change(model, result.model, layers, details=details, notes=list(result.notes))
+    notes = [*live.notes, *result.notes]
+    return result, Change(live.given, result.model, layers, details=details, notes=notes)
 
 
 def _noise(result: Result, data: DataSource | None, optimize: bool) -> dict[str, float]:

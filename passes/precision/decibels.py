@@ -12,14 +12,15 @@ EXACT = 300.0
 
 @dataclass
 class Noise:
-    """Power of values and of what approximations of them are off by, summed over batches."""
+    """Power of finite values and of what approximations of them are off by, summed over batches."""
 
     signal: float = 0.0
     noise: float = 0.0
 
     def add(self, exact: np.ndarray, near: np.ndarray) -> None:
-        x = exact.astype(np.float64)
-        gap = near.astype(np.float64) - x
+        known = np.isfinite(exact)
+        x = exact[known].astype(np.float64)
+        gap = near[known].astype(np.float64) - x
         self.signal += float(np.square(x).sum())
         self.noise += float(np.square(gap).sum()) if np.isfinite(gap).all() else np.inf
 

@@ -16,8 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
-TINY = float(np.finfo(np.float32).tiny) * 2.0**24
-"""No scale is smaller, so that dividing by one cannot overflow."""
+_EMPTY = float(np.finfo(np.float32).tiny) * 2.0**24
+"""The scale where there is nothing but noughts."""
+_LEAST = 2.0**-149
+"""The least number above nought in single precision."""
 
 CARRIERS: Mapping[tuple[int, bool], DTypeLike] = {
     (2, True): ml_dtypes.int2,
@@ -30,6 +32,11 @@ CARRIERS: Mapping[tuple[int, bool], DTypeLike] = {
     (16, False): np.uint16,
 }
 """Types that store so many bits, signed or not."""
+
+
+def least_scale(size: Floats | float) -> Floats:
+    """Sizes of scales that single precision can hold."""
+    return np.where(size == 0, _EMPTY, np.maximum(size, _LEAST))
 
 
 @dataclass(frozen=True)
@@ -108,9 +115,9 @@ def affine(low: float, high: float, grid: Grid, *, symmetric: bool = False) -> A
     if symmetric:
         reach = max(-low, high)
         zero = 0 if grid.signed else (grid.low + grid.high + 1) // 2
-        scale = np.array(max(reach / min(grid.high - zero, zero - grid.low), TINY), np.float32)
+        scale = np.array(least_scale(reach / min(grid.high - zero, zero - grid.low)), np.float32)
         return Affine(grid, scale, np.array(zero, np.int32))
-    scale = np.array(max((high - low) / steps, TINY), np.float32)
+    scale = np.array(least_scale((high - low) / steps), np.float32)
     zero = int(np.clip(np.rint(grid.low - low / float(scale)), grid.low, grid.high))
     return Affine(grid, scale, np.array(zero, np.int32))
 

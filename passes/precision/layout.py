@@ -134,9 +134,11 @@ def _blocks(layer: Layer, values: Floats) -> Floats:
 def independent(model: Model) -> list[Layer]:
     """Layers whose weights are rounded by themselves, in graph order, seen as rows that have scales.
 
-    Of a table those are its rows. Constants of one number or one row are not worth it.
+    Of a table those are its rows. Constants of one number or one row are not worth it, and
+    tables of masks are none.
     """
     unfit = (one for one in Layers(model).weighted if one.unfit)
     chosen = (one for one in unfit if one.op == "MatMul" or not has(one.op, Trait.LAYER))
     seen = [replace(one, axis=0) if one.op == "Gather" else one for one in chosen]
-    return [one for one in seen if one.columns > 1 and (one.op != "MatMul" or one.operand == 0 or len(one.shape) > 2)]
+    worth = [one for one in seen if one.columns > 1 and (one.op != "MatMul" or one.operand == 0 or len(one.shape) > 2)]
+    return [one for one in worth if one.op != "Gather" or np.isfinite(model.weights[one.weight]).all()]

@@ -48,5 +48,10 @@ class Result(Outcome):
     details: Mapping[str, Any] = field(default_factory=dict)
     accelerated: bool = True
 
+    @classmethod
+    def none(cls, model: Model, why: str) -> Result:
+        """Nothing was done, as nothing had to be."""
+        return cls(model, notes=[why], reference=model)
+
     def noted(self, *sentences: str) -> Result:
         return replace(self, notes=[*self.notes, *sentences])

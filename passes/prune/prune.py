@@ -14,6 +14,7 @@ from ...measure.run.latency import time_pair
 from ..base import PASSES, Context, Pass
 from ..budget.latency_target import LatencyReport, report
 from ..change import Change, amounts
+from ..live import MET, Live, live_part
 from ..needs import check_needs
 from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
@@ -22,7 +23,7 @@ from .latency.model import LatencyModel, meet_target
 from .options import PruneOptions
 from .plan import Job
 from .proof import prove
-from .ranked import SEE_GROUPS, frozen_summary
+from .ranked import SEE_GROUPS, frozen_summary, require_reachable
 from .removal_cost import RemovalCost
 from .repair.repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights
 
@@ -72,7 +73,8 @@ class PruneChannels(PruneOptions, Pass):
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""
         context = context or Context()
-        cut = self.cut(model, context)
+        live = live_part(model)
+        cut = self.cut(live, context)
         small = remove(cut.removal)
         latency = cut.latency
         if cut.times and latency:
@@ -85,7 +87,7 @@ class PruneChannels(PruneOptions, Pass):
             [_told(group, cut.removal) for group in cut.groups],
             units="groups",
             details={"criterion": cut.criterion, **cut.details},
-            notes=cut.notes,
+            notes=[*live.notes, *cut.notes],
             proof=proof,
             proved=_proved(proof, cut.refitted),
             reference=lambda: mask_removed(cut.removal),
@@ -94,13 +96,16 @@ class PruneChannels(PruneOptions, Pass):
             refusal=latency.refusal("pruned", why=_SLOW, fix="try --round-to 8, or write it") if latency else None,
         )
 
-    def cut(self, model: Model, context: Context) -> Cut:
+    def cut(self, live: Live, context: Context) -> Cut:
         """What goes, by the criterion, and what is made up for it in what stays."""
         name = self._criterion(context)
+        if live.meets(self.target, self.keep):
+            coupling = analyse(live.model)
+            return Cut(name, coupling.groups, Removal(coupling, coupling.nothing()), False, [MET], {})
         criterion, repair = CRITERIA[name], REPAIRS[self.repair or CRITERIA[name].repair]
         needs = CRITERIA.entry(name).needs
         check_needs(f"criterion {name}", needs, context)
-        equal, notes = criterion.ready(model)
+        equal, notes = criterion.ready(live.model)
         coupling = analyse(equal)
         numbers = eligible(coupling, include=self.include, exclude=self.exclude, exact_only=self.exact_only)
         if not numbers:
@@ -111,9 +116,12 @@ class PruneChannels(PruneOptions, Pass):
         times = LatencyModel(coupling, seed=context.seed) if self.target == "latency" else None
         limits = Limits(self.min_channels, self.round_to or (times.block if times else 1))
         whole, left = (
-            (times.full, times.after) if times else self._costs(model, RemovalCost(coupling, file_bytes(equal)))
+            (times.full, times.after) if times else self._costs(live.given, RemovalCost(coupling, file_bytes(equal)))
         )
-        planner = criterion.planner(Job(self, model, coupling, numbers, limits, whole, left, context, needs))
+        job = Job(self, live.model, coupling, numbers, limits, whole, left, context, needs)
+        if self.target != "channels":
+            require_reachable(job)
+        planner = criterion.planner(job)
         removal, latency = (
             meet_target(planner.plan, times, self.keep) if times else (planner.plan(self.keep * whole), None)
         )

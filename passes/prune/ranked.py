@@ -120,14 +120,24 @@ def check_reached(job: Job, ranking: Ranking, removal: Removal) -> list[str]:
     ]
 
 
+def require_reachable(job: Job) -> None:
+    """Raises TargetUnreachable, before any work, where too much is left of even the narrowest model."""
+    even = [np.zeros(job.coupling.groups[k].channels) for k in job.numbers]
+    ranking = Ranking(job.coupling, job.numbers, even, job.limits, "group")
+    lowest = job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
+    if lowest > job.asked.keep + NEAR:
+        raise unreachable(job, lowest)
+
+
 def unreachable(job: Job, lowest: float) -> TargetUnreachable:
     groups = job.coupling.groups
     frozen = [g for g in groups if not g.prunable]
+    reachable = np.ceil(lowest * 100 - 1e-9) / 100
     return TargetUnreachable(
         f"target {job.asked.target}={job.asked.keep:g} cannot be reached: {len(frozen)} of {len(groups)} groups "
-        f"are frozen (lowest reachable is {lowest:.2f})",
+        f"are frozen (lowest reachable is {reachable:.2f})",
         why=frozen_summary(job.coupling),
-        fix=f"allow more (--{job.asked.target} {np.ceil(lowest * 100) / 100:.2f}), {SEE_GROUPS}, "
+        fix=f"allow more (--{job.asked.target} {reachable:.2f}), {SEE_GROUPS}, "
         "or try --axis both, a lower --min-channels or --round-to",
     )
 

@@ -12,8 +12,10 @@ from ...graph.model import Model
 from ...graph.spec import spelled
 from ..base import PASSES, Context, Pass
 from ..change import Change
+from ..live import MET, live_part
 from ..needs import check_needs
 from ..precision.attempt import attempt_within_limit
+from ..precision.result import Result
 from .options import QuantizeOptions
 from .placement.kernels_used import Used, kernels_used
 from .ranges.pixels import pixel_ranges
@@ -46,10 +48,12 @@ class Quantize(QuantizeOptions, Pass):
         context = context or Context()
         check_needs(f"rounding {self.method}", ROUNDERS.entry(self.method).needs, context)
         scheme = scheme_named(self.scheme)
-        job = Job(model, self, context)
+        live = live_part(model)
+        job = Job(live.model, self, context, given=model)
+        met = self.size is not None and live.meets("size", self.size)
         result, change = attempt_within_limit(
-            model,
-            lambda spared: scheme(replace(job, spared=spared)),
+            live,
+            lambda spared: Result.none(live.model, MET) if met else scheme(replace(job, spared=spared)),
             context,
             max_drop=self.max_drop,
             verify=self.verify,

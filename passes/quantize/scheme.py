@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...graph.errors import UsageError
+from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...graph.registry import Registry
 from ...graph.spec import Spec
@@ -19,12 +20,18 @@ from .targets import TARGETS, Target
 
 @dataclass(frozen=True)
 class Job:
-    """One request. ``spared`` are layers, by name, that keep more bits than the scheme says: they hurt most."""
+    """One request. ``spared`` are layers, by name, that keep more bits than the scheme says: they hurt most.
+    ``model`` is the live part of the one that was ``given``."""
 
     model: Model
     options: QuantizeOptions
     context: Context
     spared: frozenset[str] = frozenset()
+    given: Model | None = None
+
+    def bytes_for(self, size: float) -> float:
+        """Of a file that is this fraction of the one that the user gave."""
+        return size * file_bytes(self.given or self.model)
 
     @property
     def target(self) -> Target:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..precision.grid import TINY, Floats, Grid, Quantized, spread
+from ..precision.grid import Floats, Grid, Quantized, least_scale, spread
 from .problem import Problem
 
 _COARSE = np.linspace(0.16, 1.06, 31).round(2)
@@ -37,8 +37,8 @@ class Steps:
 
 
 def single(scale: Floats) -> Floats:
-    """As it is stored: in single precision, and never so small that a division by it overflows."""
-    size = np.maximum(np.abs(scale), TINY)
+    """As it is stored: in single precision."""
+    size = least_scale(np.abs(scale))
     return np.where(scale < 0, -size, size).astype(np.float32).astype(np.float64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from ....graph.errors import UsageError
@@ -13,17 +14,19 @@ from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.runner import require_data
 from ...precision.grid import Grid
-from ...precision.layout import weight_bytes
+from ...precision.layout import independent, weight_bytes
 from ...precision.result import Result
-from ..prepare import prepare_model
+from ..prepare import Prepared, prepare_model
 from ..scheme import SCHEMES, Job
 from ..schemes.mixed import Cost, mix_grids, weight_bits
-from ..schemes.weight_only import block_of, round_to_grids
+from ..schemes.weight_only import block_of, independent_grid, round_to_grids
 
 CHOICES = (2, 3, 4, 5, 6, 8)
 """Bits to choose from under an average."""
 STORED = (2, 4, 8)
 """Under a limit of bytes: what is stored as it is."""
+_ALONE = 4
+"""Least bits of weights that are rounded by themselves."""
 _LOOKED_AT = 256
 """Samples on which outputs are compared."""
 
@@ -37,10 +40,24 @@ def mixed_precision(job: Job) -> Result:
     require_data(job.context, without="a scheme with one number of bits, such as w4")
     ready = prepare_model(job)
     if options.bits is not None:
-        return round_to_grids(job, ready, partial(_averaged, job, options.bits), 4)
-    return fit_file_size(
-        job.model, options.size or 0, lambda file: round_to_grids(job, ready, partial(_sized, job, file), 4)
+        return round_to_grids(job, ready, partial(_averaged, job, options.bits), _ALONE)
+    return _within_size(job, ready, options.size or 0)
+
+
+def _within_size(job: Job, ready: Prepared, size: float) -> Result:
+    plainly = job.options.model_copy(update={"method": "nearest"})
+    blind = replace(job, options=plainly, context=replace(job.context, data=None))
+    smallest = round_to_grids(blind, ready, lambda _, layers: dict.fromkeys(layers, Grid(STORED[0])), _ALONE)
+    alone = sum(
+        ready.model.weights[one.weight].nbytes - _stored(job, one, independent_grid(one, _ALONE))
+        for one in independent(ready.model)
+        if one.name in smallest.done
     )
+
+    def sized(file: float) -> Result:
+        return round_to_grids(job, ready, partial(_sized, job, file + alone), _ALONE)
+
+    return fit_file_size(job.bytes_for(1), size, smallest, sized)
 
 
 def _averaged(job: Job, bits: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
@@ -50,11 +67,13 @@ def _averaged(job: Job, bits: float, model: Model, layers: Mapping[str, Layer]) 
 
 def _sized(job: Job, file: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
     """Grids with which a file of so many bytes comes out, if all but the layers stays as large as it is."""
+    stored = partial(_stored, job)
+    least = sum(min(stored(one, Grid(bits)) for bits in STORED) for one in layers.values())
+    return _allocated(job, model, layers, STORED, max(least, room_for(layers, model, file)), stored)
 
-    def stored(layer: Layer, grid: Grid) -> float:
-        return float(weight_bytes(layer, grid, block=block_of(job, layer)))
 
-    return _allocated(job, model, layers, STORED, room_for(layers, model, file), stored)
+def _stored(job: Job, layer: Layer, grid: Grid) -> float:
+    return float(weight_bytes(layer, grid, block=block_of(job, layer)))
 
 
 def _allocated(

@@ -19,11 +19,12 @@ NARROW = 4
 def specs_for(layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job) -> dict[str, Spec]:
     """The methods to choose from for each layer; spared ones keep 8 bits.
 
-    So do the first and the last where all have the same and fewer than 4: they hold few weights, and hurt most.
+    So do the first and the last where all have the same and fewer than 4, and no limit asks for that: they hold few
+    weights, and hurt most.
     """
     chosen, order = job.options.method, list(layers)
     found = {}
-    alike = len({grids[node].bits for node in order}) == 1
+    alike = job.options.bits is None and job.options.size is None and len({grids[node].bits for node in order}) == 1
     for node in order:
         grid = grids[node]
         edge = alike and grid.bits < NARROW and node in (order[0], order[-1])

@@ -111,8 +111,14 @@ def block_of(job: Job, layer: Layer) -> int:
     return fitting_block(layer, wanted)
 
 
+def independent_grid(layer: Layer, bits: int) -> Grid:
+    """Of a weight that is rounded by itself where layers get so many bits."""
+    return Grid(max(bits, _LEAST_RECURRENT if has(layer.op, Trait.RECURRENT) else _LEAST_BITS))
+
+
 def _alone(job: Job, layer: Layer, model: Model, bits: int) -> Rounded[Quantized]:
-    grid = Grid(max(bits, _LEAST_RECURRENT if has(layer.op, Trait.RECURRENT) else _LEAST_BITS))
-    problem = Problem(layer.matrix(model.weights[layer.weight]), grid, None, block_of(job, layer))
+    problem = Problem(
+        layer.matrix(model.weights[layer.weight]), independent_grid(layer, bits), None, block_of(job, layer)
+    )
     method, quantized = cheapest(problem, BLIND)
     return Rounded(layer, quantized, method)

@@ -16,6 +16,7 @@ from intaglio.graph.coupling import Removal, analyse, mask_removed, remove
 from intaglio.graph.io.load import load
 from intaglio.graph.io.save import to_bytes
 from intaglio.passes import Context
+from intaglio.passes.live import live_part
 from intaglio.passes.prune import PruneChannels
 from tests import zoo
 
@@ -61,7 +62,7 @@ def test_half_of_every_width_goes_with_proof(zoo_folder: Path, name: str, export
         if exact_only and not any(g.prunable and g.exact for g in coupling.groups):
             continue
         options = {"target": "channels", "keep": 0.5, "criterion": criterion, "exact_only": exact_only, "verify": False}
-        removal = PruneChannels.model_validate(options).cut(model, Context(seed=seed)).removal
+        removal = PruneChannels.model_validate(options).cut(live_part(model), Context(seed=seed)).removal
         pruned = remove(removal)
         after = _run(to_bytes(pruned), feeds)
         assert [v.shape for v in before] == [v.shape for v in after]

@@ -21,6 +21,7 @@ from intaglio.passes import Change, Context
 from intaglio.passes.calibration import feeds
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.calibration.samples import PATCHES, patches_for
+from intaglio.passes.live import live_part
 from intaglio.passes.prune.criteria.criteria import CRITERIA
 from intaglio.passes.prune.obspa import curves
 from intaglio.passes.prune.obspa import obspa as looking
@@ -105,7 +106,7 @@ def plainly_cut(model: Model, data: DataSource | None, **options: Any) -> Model:
     """The channels removed that ``obspa`` removes, nothing else done."""
     equal, _ = CRITERIA["obspa"].ready(model)
     chosen = PruneChannels.model_validate({"criterion": "obspa", **options})
-    return remove(Removal(analyse(equal), chosen.cut(model, Context(data=data)).removal.removed))
+    return remove(Removal(analyse(equal), chosen.cut(live_part(model), Context(data=data)).removal.removed))
 
 
 @pytest.fixture(scope="module")
