@@ -21,7 +21,7 @@ from ..precision.sensitivity import sensitivity
 from .algorithms.binarizer import BitRule
 from .eligible import Chosen
 from .scheme import Job
-from .storage.storage import Coded, stored_bytes
+from .storage.storage import Bits
 
 KEPT = "stays in float: --size is reached without it"
 UNMEASURED = "a transposed convolution, whose loss is not measured for --size"
@@ -79,4 +79,4 @@ def _bytes(layer: Layer, model: Model, rule: BitRule) -> tuple[int, int]:
     """Of the weight in float, and in bits with the nodes that decode them."""
     weight = model.weights[layer.weight]
     _, code = rule.solve(layer.matrix(weight), None)
-    return weight.nbytes, stored_bytes(Coded(layer, code, multiplied=not rule.half), weight) + _NODES_BYTES
+    return weight.nbytes, Bits(layer, code, weight, multiplied=not rule.half).nbytes + _NODES_BYTES

@@ -34,6 +34,7 @@ from ..rewrite.edit import Edit
 from ..simplify import fold_batch_norm, with_biases
 from .eligible import choose_layers
 from .scheme import SCHEMES, BitNote, Job, Scheme
+from .weight_only import relative
 
 HALF = "its activations are no float32"
 
@@ -94,7 +95,6 @@ def _note(layer: Layer, model: Model, packed: bool) -> BitNote:
     weight = model.weights[layer.weight]
     matrices = layer.matrix(weight)
     near = np.where(matrices < 0, -1.0, 1.0) * np.abs(matrices).mean(axis=-1, keepdims=True)
-    power = float(np.square(matrices).sum())
     return BitNote(
         layer.name,
         layer.node,
@@ -104,7 +104,7 @@ def _note(layer: Layer, model: Model, packed: bool) -> BitNote:
         "w1a1",
         bits=(1 if packed else 32) + 64 / matrices.shape[2],
         weights_count=weight.size,
-        weight_error=float(np.square(near - matrices).sum()) / power if power > 0 else 0.0,
+        weight_error=relative(matrices, near),
     )
 
 

@@ -25,7 +25,7 @@ from .eligible import Chosen, choose_layers
 from .options import BinarizeOptions
 from .scheme import BitNote, Job
 from .storage.products import pays
-from .storage.storage import Coded, multiplies, store, stored_bytes
+from .storage.storage import Bits, store
 
 
 def weight_only(name: str, job: Job) -> Result:
@@ -48,14 +48,16 @@ def binarize_layers(name: str, job: Job, model: Model, layers: Chosen) -> Result
     rules = rules_for(name, job, model, {**layers.layers, **layers.independent})
     walked = _walked(job, model, {node: rules[node] for node in layers.layers})
     coded = {
-        node: Coded(one.layer, one.quantized, multiplied=not rules[node].half) for node, one in walked.rounded.items()
+        node: Bits(one.layer, one.quantized, model.weights[one.layer.weight], multiplied=not rules[node].half)
+        for node, one in walked.rounded.items()
     }
     for node, layer in layers.independent.items():
-        coded[node] = Coded(layer, rules[node].solve(layer.matrix(model.weights[layer.weight]), None)[1])
+        weight = model.weights[layer.weight]
+        coded[node] = Bits(layer, rules[node].solve(layer.matrix(weight), None)[1], weight)
     changed = model.copy()
     changed.weights.update(walked.biases)
     made = store(changed, coded.values(), job.options.stored, activations=job.options.activations)
-    notes = [_note(name, one, model, walked.rounded.get(node), job.options) for node, one in coded.items()]
+    notes = [_note(name, one, walked.rounded.get(node), job.options) for node, one in coded.items()]
     done = {one.name: one.weights for one in notes}
     result = Result(made, done, layers.skipped, reference=model, layers=notes)
     if job.options.activations == "int8" and all(one.activations != "int8" for one in notes):
@@ -84,19 +86,18 @@ def _walked(job: Job, model: Model, rules: Mapping[str, BitRule]) -> Walked[Code
     return round_in_turn(model, model, with_mirrored(batches, model), rules, job.context)
 
 
-def _note(scheme: str, one: Coded, model: Model, rounded: Rounded[Code] | None, options: BinarizeOptions) -> BitNote:
-    weight = model.weights[one.where.weight]
-    matrices = one.where.matrix(weight)
+def _note(scheme: str, one: Bits, rounded: Rounded[Code] | None, options: BinarizeOptions) -> BitNote:
+    matrices = one.where.matrix(one.weight)
     return BitNote(
         one.where.name,
         one.where.node,
         "" if one.where.unfit else one.where.x,
         one.code.book.name,
-        activations="int8" if options.activations == "int8" and multiplies(one, weight) else "float32",
+        activations="int8" if options.activations == "int8" and one.multiplies else "float32",
         method=scheme,
         error=rounded.error if rounded else None,
-        bits=8 * stored_bytes(one, weight) / weight.size,
-        weights_count=weight.size,
+        bits=8 * one.nbytes / one.weight.size,
+        weights_count=one.weight.size,
         expected=BINARIZERS[scheme].expected(matrices, options.salient),
         weight_error=relative(matrices, one.code.floats()),
     )

@@ -124,10 +124,6 @@ class Ranking:
         pairs = zip(self.sizes.tolist(), wanted.tolist(), strict=True)
         return np.array([self.limits.keep(n, w) for n, w in pairs], dtype=np.int64)
 
-    def allowed_for(self, group: int, wanted: np.ndarray) -> np.ndarray:
-        """Widths of one group that the limits allow, nearest to those wanted."""
-        return np.array([self.limits.keep(int(self.sizes[group]), int(w)) for w in wanted], dtype=np.int64)
-
     def one_more(self, keep: np.ndarray, group: int) -> np.ndarray:
         """The same counts with the next larger allowed one for a group."""
         more = keep.copy()

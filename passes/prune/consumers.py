@@ -62,10 +62,6 @@ class Consumer:
         blocks = [covariance[g * width : (g + 1) * width, g * width : (g + 1) * width] for g in range(groups)]
         return np.concatenate([((w @ s) * w).sum(axis=(1, 2)) for w, s in zip(taps, blocks, strict=True)])
 
-    def weight(self, taps: Floats, old: np.ndarray) -> np.ndarray:
-        """Taps in the shape and type of the layer's constant."""
-        return self.layer.weight_like(taps.reshape(*taps.shape[:2], -1), old)
-
 
 @dataclass(frozen=True)
 class Consumers:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,75 +68,39 @@ class Inputs:
         return self.known[need]
 
 
-class Positions(ABC):
-    """A statistic of a tensor's positions, one channel a column."""
+class Positions:
+    """What is needed of a tensor's positions, one channel a column.
 
-    def __init__(self, axis: int) -> None:
-        self.axis = axis
+    Means and variances are summed about the first positions' means, so that large means cost no digits.
+    """
+
+    def __init__(self, axis: int, needs: Collection[str]) -> None:
+        self.axis, self.needs, self.count = axis, needs, 0
+        self.moments, self.sample = Moments(), list[Floats]()
 
     def add(self, values: np.ndarray) -> None:
         rows = np.moveaxis(values, self.axis, -1).reshape(-1, values.shape[self.axis]).astype(np.float64)
         if not np.isfinite(rows).all():
             raise NotFinite("it holds NaN or infinity")
-        self.add_rows(rows)
-
-    @abstractmethod
-    def add_rows(self, rows: Floats) -> None:
-        """Shapes: (positions, channels)."""
-
-
-class Spread(Positions):
-    """Means and variances, summed about the first positions' means so that large means cost no digits."""
-
-    def __init__(self, axis: int) -> None:
-        super().__init__(axis)
-        self.count = 0
-
-    def add_rows(self, rows: Floats) -> None:
         if not self.count:
-            self.shift = rows.mean(axis=0)
-            self.sums = np.zeros((2, rows.shape[1]))
-        rows = rows - self.shift
+            self.shift, self.sums = rows.mean(axis=0), np.zeros((2, rows.shape[1]))
+        gaps = rows - self.shift
+        self.sums += gaps.sum(axis=0), np.square(gaps).sum(axis=0)
+        if SECOND_MOMENTS in self.needs:
+            self.moments.add(rows[None])
+        if ACTIVATIONS in self.needs:
+            self.sample.append(rows[: max(0, _POSITIONS - self.count)])
         self.count += len(rows)
-        self.sums += rows.sum(axis=0), np.square(rows).sum(axis=0)
 
-    @property
-    def mean(self) -> Floats:
-        return np.asarray(self.shift + self.sums[0] / self.count)
-
-    @property
-    def variance(self) -> Floats:
-        return np.asarray(self.sums[1] / self.count - np.square(self.sums[0] / self.count))
-
-
-class Products(Positions):
-    """Second moments."""
-
-    def __init__(self, axis: int) -> None:
-        super().__init__(axis)
-        self.moments = Moments()
-
-    def add_rows(self, rows: Floats) -> None:
-        self.moments.add(rows[None])
-
-
-class Sample(Positions):
-    """The first positions."""
-
-    def __init__(self, axis: int) -> None:
-        super().__init__(axis)
-        self.parts: list[Floats] = []
-
-    def add_rows(self, rows: Floats) -> None:
-        self.parts.append(rows[: max(0, _POSITIONS - sum(map(len, self.parts)))])
-
-
-_STATISTICS: Mapping[str, tuple[Callable[[int], Any], Callable[[Any], Floats]]] = {
-    MEANS: (Spread, lambda found: found.mean),
-    VARIANCES: (Spread, lambda found: found.variance),
-    SECOND_MOMENTS: (Products, lambda found: found.moments.second_moment[0]),
-    ACTIVATIONS: (Sample, lambda found: np.concatenate(found.parts)),
-}
+    def known(self) -> Inputs:
+        mean, square = self.sums / self.count
+        found: dict[str, Callable[[], Floats]] = {
+            MEANS: lambda: self.shift + mean,
+            VARIANCES: lambda: square - np.square(mean),
+            SECOND_MOMENTS: lambda: self.moments.second_moment[0],
+            ACTIVATIONS: lambda: np.concatenate(self.sample),
+        }
+        return Inputs({need: found[need]() for need in self.needs})
 
 
 def _within_groups(values: Floats, length: int) -> Floats:
@@ -162,19 +124,13 @@ def collected(coupling: Coupling, needs: tuple[str, ...], context: Context) -> d
     """
     if not needs:
         return {}
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    places: dict[int, tuple[str, int]] = {}
-    for labels, tensor, axis in _multiplied(coupling):
-        places[labels] = tensor, axis
-        found[tensor, axis] = {need: _STATISTICS[need][0](axis) for need in needs}
+    places = {labels: (tensor, axis) for labels, tensor, axis in _multiplied(coupling)}
+    found = {place: Positions(place[1], needs) for place in places.values()}
     wanted: dict[str, list[Statistic]] = defaultdict(list)
-    for (tensor, _), statistics in found.items():
-        wanted[tensor] += statistics.values()
+    for (tensor, _), positions in found.items():
+        wanted[tensor].append(positions)
     collect(coupling.model, require_data(context), wanted, tick=context.tick)
-    told = {
-        place: Inputs({need: _STATISTICS[need][1](statistic) for need, statistic in statistics.items()})
-        for place, statistics in found.items()
-    }
+    told = {place: positions.known() for place, positions in found.items()}
     return {labels: told[place] for labels, place in places.items()}
 
 

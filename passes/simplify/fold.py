@@ -28,7 +28,7 @@ from ...graph.nodes import attribute, display_name, is_standard, replace_nodes, 
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from .names import Names
-from .outputs import OUTPUTS, output_channels
+from .outputs import OUTPUTS, output_channels, outputs_of
 
 Vector = NDArray[np.float64]
 
@@ -255,7 +255,7 @@ def _applied(
     """New weight and bias of a layer that adds ``share`` times the bias, each rounded once."""
     if output_channels(maker, weight) != len(affine.scale):
         return f"it has more channels than {maker.op_type} {display_name(maker)!r} makes"
-    scale = affine.scale[OUTPUTS[maker.op_type](maker, weight)]
+    scale = affine.scale[outputs_of(maker, weight)]
     scaled = np.empty(weight.shape, weight.dtype)
     old = np.zeros(1, weight.dtype) if bias is None else bias
     with np.errstate(all="ignore"):

@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from ...graph.nodes import attribute
 
-IntArray = NDArray[np.int64]
+OUTPUTS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+"""By layer type: the axis of the weight, its input 1, that counts outputs, of a ConvTranspose those of each group.
 
-
-def conv_outputs(node: onnx.NodeProto, weight: np.ndarray) -> IntArray:
-    """Shapes: weight (M, C/group, ...)."""
-    return np.arange(weight.shape[0]).reshape(-1, *[1] * (weight.ndim - 1))
-
-
-def conv_transpose_outputs(node: onnx.NodeProto, weight: np.ndarray) -> IntArray:
-    """Shapes: weight (C, M/group, ...); input channels of one group lie together."""
-    groups, width = attribute(node, "group", 1), weight.shape[1]
-    first = np.repeat(np.arange(groups) * width, weight.shape[0] // groups)
-    return (first[:, None] + np.arange(width)).reshape(weight.shape[0], width, *[1] * (weight.ndim - 2))
-
-
-def gemm_outputs(node: onnx.NodeProto, weight: np.ndarray) -> IntArray:
-    """Shapes: weight (K, N), or (N, K) with ``transB``."""
-    transposed = attribute(node, "transB", 0)
-    return np.arange(weight.shape[0])[:, None] if transposed else np.arange(weight.shape[1])[None]
-
-
-def matmul_outputs(node: onnx.NodeProto, weight: np.ndarray) -> IntArray:
-    """Shapes: weight (K, N)."""
-    return np.arange(weight.shape[1])[None]
-
-
-OUTPUTS: dict[str, Callable[[onnx.NodeProto, np.ndarray], IntArray]] = {
-    "Conv": conv_outputs,
-    "ConvTranspose": conv_transpose_outputs,
-    "Gemm": gemm_outputs,
-    "MatMul": matmul_outputs,
-}
-"""By layer type: which output channel each weight belongs to, in a shape that broadcasts against the weight's.
-
-The weight is input 1 of all of them.
+Shapes: Conv (M, C/group, ...), ConvTranspose (C, M/group, ...), Gemm (K, N), or (N, K) with ``transB``, MatMul (K, N).
 """
 
 
+def outputs_of(node: onnx.NodeProto, weight: np.ndarray) -> NDArray[np.int64]:
+    """In a shape that broadcasts against the weight's."""
+    axis = 0 if attribute(node, "transB", 0) else OUTPUTS[node.op_type]
+    found = np.arange(weight.shape[axis]).reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+    if node.op_type != "ConvTranspose":
+        return found
+    groups = attribute(node, "group", 1)  # their input channels lie together
+    first = np.repeat(np.arange(groups) * weight.shape[1], weight.shape[0] // groups)
+    return found + first.reshape(-1, *[1] * (weight.ndim - 1))
+
+
 def output_channels(node: onnx.NodeProto, weight: np.ndarray) -> int:
-    return int(OUTPUTS[node.op_type](node, weight).max(initial=-1)) + 1
+    return int(outputs_of(node, weight).max(initial=-1)) + 1

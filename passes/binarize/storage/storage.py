@@ -9,7 +9,8 @@ in their place, ``dense`` the floats that the bits stand for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -32,16 +33,7 @@ PRODUCTS = {"float": "MatMul1Bit", "int8": "MatMul1BitInt8"}
 _OPSET = 13
 
 
-@dataclass(frozen=True)
-class Coded:
-    """A layer, or a weight by itself, and what it becomes. ``multiplied`` by bits where it can be, else made floats."""
-
-    where: Layer
-    code: Code
-    multiplied: bool = True
-
-
-def store(model: Model, coded: Iterable[Coded], form: str, *, activations: str = "float") -> Model:
+def store(model: Model, coded: Iterable[Bits], form: str, *, activations: str = "float") -> Model:
     """A copy of the model that holds these weights in bits. ``activations`` are what products by bits make of their input.
 
     Raises:
@@ -52,37 +44,27 @@ def store(model: Model, coded: Iterable[Coded], form: str, *, activations: str =
         return _dense(model, coded)
     work = Work(raise_opset(model, max(model.opset, _OPSET)))
     for one in coded:
-        bits = Bits.of(one, work.original.weights[one.where.weight])
-        if bits.multiplies:
-            bits.multiply(work, one.where, PRODUCTS[activations])
+        if one.multiplies:
+            one.multiply(work, one.where, PRODUCTS[activations])
         else:
-            work.decode(one.where, bits)
+            work.decode(one.where, one)
     made = work.finish()
     attach(made.proto)
     return inline_definitions(made) if form == "standard" else made
 
 
-def _dense(model: Model, coded: list[Coded]) -> Model:
+def _dense(model: Model, coded: list[Bits]) -> Model:
     changed = model.copy()
     for one in coded:
-        old = model.weights[one.where.weight]
-        changed.weights[one.where.weight] = one.where.weight_like(one.code.floats(), old)
+        changed.weights[one.where.weight] = one.where.weight_like(one.code.floats(), one.weight)
     return changed
-
-
-def stored_bytes(one: Coded, weight: np.ndarray) -> int:
-    """Bytes of planes, scales and maps as they stand in the packed form."""
-    return sum(a.nbytes for a in Bits.of(one, weight).arrays.values())
-
-
-def multiplies(one: Coded, weight: np.ndarray) -> bool:
-    """Whether a product by bits stands in the place of the layer."""
-    return Bits.of(one, weight).multiplies
 
 
 @dataclass(frozen=True)
 class Bits:
-    """The arrays that are stored of a code, by what they are. Rows are outputs of all groups.
+    """A layer, or a weight by itself, and what it becomes. ``multiplied`` by bits where it can be, else made floats.
+
+    ``arrays`` are what is stored of the code, by what they are. Rows are outputs of all groups.
 
     Shapes: planes (planes, rows, bytes), scale (planes, rows, blocks), of flagged columns ``flagged`` likewise; shift
     (rows, blocks), column (groups, 1, columns), flag (1, 1, bytes), mask (1, rows, bytes), magnitude (salient weights,),
@@ -92,17 +74,15 @@ class Bits:
     where: Layer
     code: Code
     weight: np.ndarray
-    multiplied: bool
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    multiplied: bool = True
 
-    @classmethod
-    def of(cls, one: Coded, weight: np.ndarray) -> Bits:
-        code, bits = one.code, cls(one.where, one.code, weight, one.multiplied)
-        alpha = 1.0 if bits.multiplies else one.where.alpha
+    @cached_property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        code, exact = self.code, self.multiplies  # the operator reads scales of 32 bits
+        alpha = 1.0 if exact else self.where.alpha
         rows = code.levels.shape[0] * code.levels.shape[1]
         planes, shift = code.plane_scales()
         scale = (planes / alpha).reshape(len(planes), rows, -1)
-        exact = bits.multiplies  # the operator reads scales of 32 bits
         arrays = {"planes": pack(code.signs()).reshape(len(planes), rows, -1)}
         if code.flag is None:
             arrays["scale"] = _scales(scale, exact)
@@ -118,7 +98,12 @@ class Bits:
             arrays["mask"] = pack(np.where(mask, -1, 1))[None]
             arrays["magnitude"] = code.salient.magnitude.reshape(rows, -1)[mask]
             arrays["step"] = _scales((code.salient.step / alpha).reshape(rows, 1), exact)
-        return replace(bits, arrays=arrays)
+        return arrays
+
+    @property
+    def nbytes(self) -> int:
+        """Of planes, scales and maps as they stand in the packed form."""
+        return sum(a.nbytes for a in self.arrays.values())
 
     @property
     def block(self) -> int:

@@ -14,7 +14,6 @@ from ....kernels.packing import unpack
 from ...rewrite.edit import Edit
 from ..storage.products import pays
 from .bits import Bits
-from .dots import Window
 from .fuse import Fusion
 from .layer import Layer
 from .lean import keep
@@ -105,20 +104,17 @@ class Packed(Form):
             self.edit.constant(f"{stem}_scale", scale),
             self.edit.constant(f"{stem}_bias", bias),
         ]
-        if window is None:
-            self.edit.add("BGemm", inputs, out, name=stem, domain=DOMAIN, channels=layer.dot.layout.channels)
-            return
-        name = self.edit.tensor(f"{out}_image") if window.flat else out
-        self.edit.add("BConv", inputs, name, name=stem, domain=DOMAIN, **_attributes(layer, window))
-        if window.flat:
+        flat = window is not None and window.flat
+        name = self.edit.tensor(f"{out}_image") if flat else out
+        self.edit.add("BConv" if window else "BGemm", inputs, name, name=stem, domain=DOMAIN, **_attributes(layer))
+        if flat:
             self.edit.add("Squeeze", [name, self.edit.constant(f"{stem}_axes", np.array([2], np.int64))], out)
 
     def sums_as_signs(self, signs: str, layer: Layer, fusion: Fusion, stem: str) -> str:
         rows = np.where(fusion.flip[:, None], -layer.signs.signs, layer.signs.signs)
         inputs = [signs, self._planes(layer, rows), self.edit.constant(f"{stem}_threshold", fusion.threshold)]
-        if layer.window is None:
-            return self._ours("BGemmBits", inputs, stem, name=layer.dot.name, channels=layer.dot.layout.channels)
-        return self._ours("BConvBits", inputs, stem, name=layer.dot.name, **_attributes(layer, layer.window))
+        op = "BConvBits" if layer.window else "BGemmBits"
+        return self._ours(op, inputs, stem, name=layer.dot.name, **_attributes(layer))
 
     @staticmethod
     def read(values: np.ndarray, layout: Layout) -> np.ndarray:
@@ -167,10 +163,13 @@ class Packed(Form):
         return self.edit.add(op, inputs, out, name=name, domain=DOMAIN, **attributes)
 
 
-def _attributes(layer: Layer, window: Window) -> dict[str, object]:
-    image = window.image
+def _attributes(layer: Layer) -> dict[str, object]:
+    channels = {"channels": layer.dot.layout.channels}
+    if layer.window is None:
+        return {**channels}
+    image = layer.window.image
     return {
-        "channels": layer.dot.layout.channels,
+        **channels,
         "kernel": image.kernel,
         "strides": image.strides,
         "pads": image.pads,

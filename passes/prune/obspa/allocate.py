@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ....graph.errors import TargetUnreachable
 from ...budget.solvers import SOLVERS, Item
-from ..choose import Ranking
+from ..choose import Limits, Ranking
 from .curves import Curve
 
 Ints = NDArray[np.int64]
@@ -57,9 +57,9 @@ def predict_harm(curve: Curve, gone: Ints) -> Floats:
     return np.asarray(np.where(local > 0, np.exp(harm), 0.0))
 
 
-def choices(curve: Curve, allowed: Callable[[Ints], Ints], channels: int) -> Choices:
+def choices(curve: Curve, limits: Limits, channels: int) -> Choices:
     wanted = np.unique(np.linspace(1, channels, min(channels, _OPTIONS)).round().astype(np.int64))
-    keep = np.unique(np.append(allowed(wanted), channels))
+    keep = np.unique([*(limits.keep(channels, width) for width in wanted.tolist()), channels])
     return Choices(keep, predict_harm(curve, channels - keep))
 
 
@@ -73,10 +73,7 @@ def allocate(ranking: Ranking, curves: Sequence[Curve], cost: Cost, limit: float
     Differs: whole widths with measured harm instead of channels with first-order importance.
     Where even the narrowest widths cost more than the limit, those.
     """
-    table = [
-        choices(curve, lambda wanted, i=i: ranking.allowed_for(i, wanted), int(n))  # type: ignore[misc]
-        for i, (curve, n) in enumerate(zip(curves, ranking.sizes, strict=True))
-    ]
+    table = [choices(curve, ranking.limits, n) for curve, n in zip(curves, ranking.sizes.tolist(), strict=True)]
     widths = _uniform(table, ranking.sizes, cost, limit)
     best, best_harm = widths, _harm(table, widths)
     for _ in range(_ROUNDS):
@@ -130,30 +127,30 @@ def _polish(table: Sequence[Choices], widths: Ints, cost: Cost, limit: float) ->
     widths = widths.copy()
     now = cost(widths)
     while now > limit:
-        steps = []
-        for i, options in enumerate(table):
-            at = int(np.searchsorted(options.keep, widths[i]))
-            if at > 0:
-                lower = cost(_with(widths, i, int(options.keep[at - 1])))
-                if lower < now:
-                    steps.append(((options.loss[at - 1] - options.loss[at]) / (now - lower), i, lower))
-        if not steps:
+        down = [
+            (lost / (now - left), i, left, to) for i, to, left, lost in _moves(table, widths, cost, -1) if left < now
+        ]
+        if not down:
             return widths
-        _, i, now = min(steps)
-        widths[i] = table[i].keep[np.searchsorted(table[i].keep, widths[i]) - 1]
+        _, i, now, widths[i] = min(down)
     while True:
-        steps = []
-        for i, options in enumerate(table):
-            at = int(np.searchsorted(options.keep, widths[i]))
-            if at + 1 < len(options.keep):
-                higher = cost(_with(widths, i, int(options.keep[at + 1])))
-                gain = options.loss[at] - options.loss[at + 1]
-                if higher <= limit and gain > 0:
-                    steps.append((gain / max(higher - now, 1e-12), -i, higher))
-        if not steps:
+        up = [
+            (-lost / max(left - now, 1e-12), -i, left, to)
+            for i, to, left, lost in _moves(table, widths, cost, 1)
+            if left <= limit and lost < 0
+        ]
+        if not up:
             return widths
-        _, i, now = max(steps)
-        widths[-i] = table[-i].keep[np.searchsorted(table[-i].keep, widths[-i]) + 1]
+        _, i, now, widths[-i] = max(up)
+
+
+def _moves(table: Sequence[Choices], widths: Ints, cost: Cost, by: int) -> Iterator[tuple[int, int, float, float]]:
+    """Every group's next width: the group, the width, what all cost then, and how much more is lost."""
+    for i, options in enumerate(table):
+        at = int(np.searchsorted(options.keep, widths[i]))
+        if 0 <= at + by < len(options.keep):
+            width = int(options.keep[at + by])
+            yield i, width, cost(_with(widths, i, width)), options.loss[at + by] - options.loss[at]
 
 
 def _with(widths: Ints, i: int, width: int) -> Ints:

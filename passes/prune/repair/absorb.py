@@ -32,11 +32,7 @@ def absorb(removal: Removal, context: Context) -> Repaired:
     Raises:
         RepairImpossible: nothing tells the mean of any removed channel.
     """
-    consumers = find_consumers(removal, "absorb")
-    edits = Edits(removal.coupling)
-    absorbed = sum([edits.shift(c.layer, c.lost_mean(c.taps)) for c in consumers.known])
-    details = {"layers": len(consumers), "absorbed": absorbed}
-    return Repaired(edits.weights, details, [*consumers.notes, *edits.notes])
+    return _absorbed(removal, "absorb")
 
 
 @REPAIRS.register("renormalize")
@@ -49,14 +45,15 @@ def renormalize(removal: Removal, context: Context) -> Repaired:
     Raises:
         RepairImpossible: nothing tells the mean of any removed channel.
     """
-    consumers = find_consumers(removal, "renormalize")
-    edits = Edits(removal.coupling)
-    absorbed = renormalized = 0
-    for c in consumers.known:
-        if edits.shift(c.layer, c.lost_mean(c.taps)):
-            absorbed += 1
-            renormalized += edits.rescale(c.layer, share_left(c, c.taps))
-    details = {"layers": len(consumers), "absorbed": absorbed, "renormalized": renormalized}
+    return _absorbed(removal, "renormalize", rescale=True)
+
+
+def _absorbed(removal: Removal, method: str, *, rescale: bool = False) -> Repaired:
+    consumers, edits = find_consumers(removal, method), Edits(removal.coupling)
+    absorbed = [c for c in consumers.known if edits.shift(c.layer, c.lost_mean(c.taps))]
+    details = {"layers": len(consumers), "absorbed": len(absorbed)}
+    if rescale:
+        details["renormalized"] = sum(edits.rescale(c.layer, share_left(c, c.taps)) for c in absorbed)
     return Repaired(edits.weights, details, [*consumers.notes, *edits.notes])
 
 

@@ -44,7 +44,7 @@ def udfc(removal: Removal, context: Context) -> Repaired:
         absorbed += 1
         renormalized += edits.rescale(c.layer, share_left(c, taps, covariance))
         if taps is not c.taps:
-            restored[name] = c.weight(taps, old)
+            restored[name] = c.layer.weight_like(taps.reshape(*taps.shape[:2], -1), old)
     counts = {"absorbed": absorbed, "renormalized": renormalized, "restored": len(restored)}
     return Repaired(
         {**edits.weights, **restored}, {"layers": len(consumers), **counts}, [*consumers.notes, *edits.notes]

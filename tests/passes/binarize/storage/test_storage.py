@@ -23,7 +23,7 @@ from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule
-from intaglio.passes.binarize.storage.storage import Bits, Coded, store, stored_bytes
+from intaglio.passes.binarize.storage.storage import Bits, store
 from intaglio.passes.precision.layout import independent
 from tests.passes.parsed import parsed
 from tests.passes.quantize.storage.test_storage import MODELS as LAYERS
@@ -52,13 +52,14 @@ def where_of(model: Model) -> Layer:
     return found[0]
 
 
-def coded(model: Model, name: str, block: int = 0, *, half: bool = False) -> Coded:
+def coded(model: Model, name: str, block: int = 0, *, half: bool = False) -> Bits:
     where = where_of(model)
     block = 0 if BINARIZERS[name].block is None else block
-    return Coded(where, BitRule(name, block, half=half).solve(where.matrix(model.weights[where.weight]), None)[1])
+    weight = model.weights[where.weight]
+    return Bits(where, BitRule(name, block, half=half).solve(where.matrix(weight), None)[1], weight)
 
 
-def with_floats(model: Model, *entries: Coded) -> Model:
+def with_floats(model: Model, *entries: Bits) -> Model:
     changed = model.copy()
     for one in entries:
         changed.weights[one.where.weight] = one.where.weight_like(one.code.floats(), model.weights[one.where.weight])
@@ -111,9 +112,9 @@ def test_bits_that_are_told_are_those_in_the_file(name: str) -> None:
     one = coded(model, name, 128)
     stored = store(model, [one], "packed")
     arrays = sum(w.nbytes for w in stored.weights.values() if w.nbytes > 64)
-    assert stored_bytes(one, model.weights["w"]) == pytest.approx(arrays, abs=200)
+    assert one.nbytes == pytest.approx(arrays, abs=200)
     least = {"xnor": 1, "onebit": 1, "pb": 2.8}.get(name, 2)
-    bits = 8 * stored_bytes(one, model.weights["w"]) / model.weights["w"].size
+    bits = 8 * one.nbytes / model.weights["w"].size
     assert least < bits < least + 0.6
 
 
@@ -153,11 +154,14 @@ def test_layers_that_share_a_weight_share_its_bits() -> None:
         "a = MatMul(x, w) r = Relu(a) y = MatMul(r, w)",
     )
     first, second = Layers(model)
-    code = BitRule("planes").solve(first.matrix(model.weights["w"]), None)[1]
-    stored = store(model, [Coded(first, code), Coded(second, code)], "packed")
+    weight = model.weights["w"]
+    code = BitRule("planes").solve(first.matrix(weight), None)[1]
+    stored = store(model, [Bits(first, code, weight), Bits(second, code, weight)], "packed")
     assert sorted(stored.weights) == ["w/planes", "w/scale"]
     np.testing.assert_allclose(
-        outputs(stored, feed(model))[0], outputs(with_floats(model, Coded(first, code)), feed(model))[0], atol=1e-5
+        outputs(stored, feed(model))[0],
+        outputs(with_floats(model, Bits(first, code, weight)), feed(model))[0],
+        atol=1e-5,
     )
 
 
@@ -171,7 +175,9 @@ def test_a_weight_that_others_read_as_floats_stays_for_them() -> None:
     (layer,) = Layers(model)
     for name in ("planes", "pb"):
         code = BitRule(name).solve(layer.matrix(model.weights["w"]), None)[1]
-        got = run(open_session(store(model, [Coded(layer, code)], "packed"), optimize=False), feed(model))
+        got = run(
+            open_session(store(model, [Bits(layer, code, model.weights["w"])], "packed"), optimize=False), feed(model)
+        )
         np.testing.assert_array_equal(got["v"], -model.weights["w"])
 
 
@@ -181,7 +187,7 @@ def test_scales_of_sixteen_bits_are_used_where_nothing_is_lost() -> None:
     weight = model.weights["w"]
     for size, kind in ((1.0, np.float16), (1e-6, np.float32), (1e9, np.float32)):
         code = BitRule("planes", half=True).solve(layer.matrix(weight * size), None)[1]
-        arrays = Bits.of(Coded(layer, code), weight).arrays
+        arrays = Bits(layer, code, weight).arrays
         assert arrays["scale"].dtype == kind
         planes, _ = code.plane_scales()
         np.testing.assert_allclose(arrays["scale"].reshape(planes.shape), planes, rtol=1e-6)

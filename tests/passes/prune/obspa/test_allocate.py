@@ -186,7 +186,7 @@ def test_harm_where_outputs_were_looked_at_is_the_geometric_mean_of_both() -> No
 
 @pytest.mark.parametrize("channels", [2, 5, 32, 33, 500])
 def test_widths_to_choose_from_reach_from_one_to_all(channels: int) -> None:
-    options = choices(curve(np.random.default_rng(0), channels), lambda wanted: wanted, channels)
+    options = choices(curve(np.random.default_rng(0), channels), Limits(), channels)
     assert options.keep[0] == 1
     assert options.keep[-1] == channels
     assert options.loss[-1] == 0
