@@ -96,6 +96,11 @@ def _attribute(name: str, out: str, kind: str = "int") -> str:
 """
 
 
+_HEAD = f"""
+    {_CONSTANTS}
+    {_attribute("channels", "length")}
+"""
+
 _MEAN = f"""
     {_planes("planes")}
     sums = ReduceSum <keepdims = 0> (planes, none)
@@ -141,8 +146,7 @@ _DOT = f"""
 _CONVOLUTION = "channels, kernel, strides, pads, dilations, group, pad_value"
 
 _ROWS = f"""
-    {_CONSTANTS}
-    {_attribute("channels", "length")}
+    {_HEAD}
     {_MEAN}
     matrix = Transpose <perm = [1, 0]> (mean)
     {_unpack("B", "length", "rows")}
@@ -208,8 +212,7 @@ _DEFINITIONS = {
     {_pack("negative", "B2")}
 }}""",
     "BMaxPool": f"""<channels, kernel, strides, pads> (B) => (B2) {{
-    {_CONSTANTS}
-    {_attribute("channels", "length")}
+    {_HEAD}
     {_unpack("B", "length", "image_last")}
     image = Transpose <perm = [0, 3, 1, 2]> (image_last)
     most = MaxPool <kernel_shape: ints = @kernel, strides: ints = @strides, pads: ints = @pads> (image)
@@ -219,21 +222,18 @@ _DEFINITIONS = {
     {_pack("negative", "B2")}
 }}""",
     "UnpackWeight": f"""<channels, block> (W, scale) => (T) {{
-    {_CONSTANTS}
-    {_attribute("channels", "length")}
+    {_HEAD}
     {_SCALED}
     T = Identity (weight)
 }}""",
     "MatMul1Bit": f"""<channels, block> (X, W, scale) => (Y) {{
-    {_CONSTANTS}
-    {_attribute("channels", "length")}
+    {_HEAD}
     {_SCALED}
     matrix = Transpose <perm = [1, 0]> (weight)
     Y = MatMul (X, matrix)
 }}""",
     "MatMul1BitInt8": f"""<channels, block> (X, W, scale) => (Y) {{
-    {_CONSTANTS}
-    {_attribute("channels", "length")}
+    {_HEAD}
     {_attribute("block", "in_block")}
     {_planes("planes")}
     X_shape = Shape (X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...graph.errors import NothingChanged, UsageError
 from ...graph.io.opset import raise_opset
 from ...graph.model import Model
+from ...graph.nodes import display_name
 from ..patterns import choose_nodes
 from ..precision.result import Result
 from ..proof import real_inputs
@@ -37,8 +38,7 @@ def pack(job: Job) -> Result:
     model = from_qonnx(job.model)
     model = raise_opset(model, max(model.opset, _OPSET))
     wanted = choose_nodes(model, options.include, options.exclude)
-    names = [node.name or node.output[0] for node in model.graph.node]
-    chosen = [w and name not in job.spared for w, name in zip(wanted, names, strict=True)]
+    chosen = [w and display_name(n) not in job.spared for w, n in zip(wanted, model.graph.node, strict=True)]
     found = recognize(model, zeros=options.zeros, chosen=chosen)
     third = [name for name, reason in _reasons(found).items() if reason == THIRD]
     if third and not any(layer.bits for layer in found.layers.values()):

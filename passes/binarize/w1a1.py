@@ -23,7 +23,7 @@ import onnx
 from ...graph.errors import BadModel
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
-from ...graph.nodes import copied
+from ...graph.nodes import copied, refill
 from ..base import Context
 from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store, each
 from ..calibration.feeds import calibration_inputs
@@ -189,8 +189,7 @@ def _product(edit: Edit, node: onnx.NodeProto, layer: Layer, signs: str, model: 
     if layer.op == "Gemm":
         copy.op_type = "MatMul"
         del copy.attribute[:]
-    del copy.input[:]
-    copy.input.extend([signs, edit.constant(f"{layer.node}/weight", ones)])
+    refill(copy.input, [signs, edit.constant(f"{layer.node}/weight", ones)])
     copy.output[0] = edit.tensor(f"{layer.node}/dots")
     edit.keep(copy)
     return copy.output[0]

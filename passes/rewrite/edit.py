@@ -11,7 +11,7 @@ import onnx
 
 from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.nodes import replace_nodes
+from ...graph.nodes import refill, replace_nodes
 from ..simplify.names import Names
 
 
@@ -83,9 +83,7 @@ class Edit:
         after = index_of(self.model)
         made = {*after.place, *after.inputs, *after.outputs}
         drop_unread(self.model, before)
-        values = [v for v in graph.value_info if v.name in made]
-        del graph.value_info[:]
-        graph.value_info.extend(values)
+        refill(graph.value_info, [v for v in graph.value_info if v.name in made])
         return self.model
 
 

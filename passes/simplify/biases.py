@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...graph.model import Model
-from ...graph.nodes import display_name, set_attribute
+from ...graph.nodes import display_name, refill, set_attribute
 from ...graph.traits import operator
 from .names import Names
 from .outputs import OUTPUTS, output_channels
@@ -25,11 +25,8 @@ def with_biases(model: Model) -> Model:
         if weight is None or any(node.input[2:]):
             continue
         zeros = np.zeros(output_channels(node, weight), dtype=weight.dtype)
-        zeros.flags.writeable = False
-        name = names.fresh(f"{display_name(node)}_bias")
-        changed.weights[name] = zeros
-        del node.input[2:]
-        node.input.append(name)
+        name = changed.put(names.fresh(f"{display_name(node)}_bias"), zeros)
+        refill(node.input, [*node.input[:2], name])
         if node.op_type == "Gemm":
             set_attribute(node, "beta", 1.0)
     return changed

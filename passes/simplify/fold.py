@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ...graph.errors import BadModel
 from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.nodes import attribute, display_name, is_standard, replace_nodes, set_attribute
+from ...graph.nodes import attribute, display_name, is_standard, refill, replace_nodes, set_attribute
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from .names import Names
@@ -126,9 +126,7 @@ class _Work:
             name = self._names.fresh(f"{old}_folded" if old else f"{display_name(node)}_bias")
             self._unread(old)
             self.readers[name] += 1
-        value.flags.writeable = False
-        self.model.weights[name] = value
-        node.input[position] = name
+        node.input[position] = self.model.put(name, value)
 
     def drop(self, node: onnx.NodeProto, maker: onnx.NodeProto) -> None:
         """Take a node out; what fed it makes its output from now on."""
@@ -152,12 +150,9 @@ class _Work:
         if self._gone:
             gone = {id(n) for n in self._gone}
             replace_nodes(graph, [n for n in self.nodes if id(n) not in gone])
-        for i in reversed(range(len(graph.value_info))):
-            if graph.value_info[i].name in self._vanished:
-                del graph.value_info[i]
-        for i in reversed(range(len(graph.quantization_annotation))):
-            if graph.quantization_annotation[i].tensor_name in self._vanished:
-                del graph.quantization_annotation[i]
+        refill(graph.value_info, [v for v in graph.value_info if v.name not in self._vanished])
+        annotations = graph.quantization_annotation
+        refill(annotations, [a for a in annotations if a.tensor_name not in self._vanished])
         return self.model
 
     def _unread(self, name: str) -> None:

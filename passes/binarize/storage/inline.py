@@ -9,6 +9,7 @@ import onnx.inliner
 
 from ....graph.io.canonicalize import canonicalize
 from ....graph.model import Model
+from ....graph.nodes import refill
 from ....kernels.operators import DOMAIN, OPERATORS
 
 _SMALL = 256
@@ -20,9 +21,7 @@ def inline_definitions(model: Model) -> Model:
     changed = model.copy()
     names = [(DOMAIN, name) for name in OPERATORS]
     changed.proto.CopyFrom(onnx.inliner.inline_selected_functions(changed.proto, names))
-    kept = [one for one in changed.proto.opset_import if one.domain != DOMAIN]
-    del changed.proto.opset_import[:]
-    changed.proto.opset_import.extend(kept)
+    refill(changed.proto.opset_import, [one for one in changed.proto.opset_import if one.domain != DOMAIN])
     canonicalize(changed)  # what the definitions work out of shapes is known here
     _share(changed, model.weights)
     changed.notes[:] = model.notes
@@ -39,7 +38,6 @@ def _share(model: Model, known: Container[str]) -> None:
             if kept != name and name not in known:
                 other[name] = kept
     for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            node.input[position] = other.get(name, name)
+        refill(node.input, [other.get(name, name) for name in node.input])
     for name in other:
         del model.weights[name]

@@ -147,7 +147,7 @@ def _needed(wires: Wires, layers: Mapping[int, Layer], fused: set[str]) -> set[s
     """Tensors that are still read if all layers read bits, those of the ``fused`` signs straight from their makers."""
     needed: set[str] = set()
     todo = list(wires.outputs)
-    todo.extend(i for p, layer in layers.items() if p in layers for i in _inputs(wires, p, layer, fused))
+    todo.extend(i for p, layer in layers.items() for i in _inputs(wires, p, layer, fused))
     while todo:
         name = todo.pop()
         if name in needed:

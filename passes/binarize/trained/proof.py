@@ -82,7 +82,7 @@ def prove(found: Recognized, lowered: Lowered, real: Sequence[Mapping[str, np.nd
         signs += _compare_signs(lowered, expected, made)
         widest = max(widest, _compare_floats(lowered, expected, made))
         a, b = run(before, feed), run(after, feed)
-        turned += _turned(lowered, a, b)
+        turned += sum(_turned(lowered, a, b).values())
         apart = max([apart, *(_distance(a[n], b[n]) for n in ends)])
     if not turned and apart > _ENDS:
         raise ProofFailed(
@@ -94,29 +94,23 @@ def prove(found: Recognized, lowered: Lowered, real: Sequence[Mapping[str, np.nd
 
 
 def _compare_signs(lowered: Lowered, expected: Mapping[str, np.ndarray], made: Mapping[str, np.ndarray]) -> int:
-    count = 0
-    for name in lowered.signs:
-        wrong = _turned(lowered, expected, made, name)
+    for name, wrong in _turned(lowered, expected, made).items():
         if wrong:
             raise ProofFailed(
                 f"{wrong} of {expected[name].size} signs in tensor {name!r} are wrong",
                 why="bits do not equal the signs that the original computes, so nothing is written",
                 fix="leave the layers that read it out with --exclude, and report the model: this is a fault in intaglio",
             )
-        count += expected[name].size
-    return count
+    return sum(expected[name].size for name in lowered.signs)
 
 
-def _turned(
-    lowered: Lowered, expected: Mapping[str, np.ndarray], made: Mapping[str, np.ndarray], only: str | None = None
-) -> int:
-    """How many signs are not the original's."""
-    read, count = FORMS[lowered.form].read, 0
-    for name in lowered.signs if only is None else [only]:
-        holder, layout, middle, opposite = lowered.signs[name]
-        found = read(made[holder], layout) ^ layout.along(opposite)
-        count += int((found != (expected[name] < middle)).sum())
-    return count
+def _turned(lowered: Lowered, expected: Mapping[str, np.ndarray], made: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """How many signs of each tensor are not the original's."""
+    found = {}
+    for name, (holder, layout, middle, opposite) in lowered.signs.items():
+        signs = FORMS[lowered.form].read(made[holder], layout) ^ layout.along(opposite)
+        found[name] = int((signs != (expected[name] < middle)).sum())
+    return found
 
 
 def _compare_floats(lowered: Lowered, expected: Mapping[str, np.ndarray], made: Mapping[str, np.ndarray]) -> float:

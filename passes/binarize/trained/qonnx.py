@@ -13,6 +13,7 @@ import numpy as np
 
 from ....graph.errors import NothingChanged
 from ....graph.model import Model
+from ....graph.nodes import refill
 from ...rewrite.edit import Edit, require_domain
 from .forms import FORMS, Dense
 from .layer import Layer
@@ -54,9 +55,8 @@ def from_qonnx(model: Model) -> Model:
         edit.add("Mul", [signs, scale], out)
     changed = edit.finish()
     left = {n.domain for n in changed.graph.node}
-    kept = [o for o in changed.proto.opset_import if o.domain not in (DOMAIN, _OLD) or o.domain in left]
-    del changed.proto.opset_import[:]
-    changed.proto.opset_import.extend(kept)
+    opsets = changed.proto.opset_import
+    refill(opsets, [o for o in opsets if o.domain not in (DOMAIN, _OLD) or o.domain in left])
     return changed
 
 

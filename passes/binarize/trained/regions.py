@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 
 from ....graph.errors import IntaglioError
-from ....graph.nodes import copied
+from ....graph.nodes import copied, refill
 from ....graph.traits import Trait, has_any
 from ....measure.run.session import open_session, run
+from .monotone import Evaluate
 from .wires import Wires
 
 LARGEST = 24
@@ -61,39 +61,27 @@ def is_elementwise(node: onnx.NodeProto) -> bool:
     return has_any(node, Trait.ELEMENTWISE | Trait.PER_CHANNEL) and not any(node.output[1:])
 
 
-class Function:
-    """A region that can be evaluated: by ONNX Runtime, with the operators that the model has.
+def function_of(wires: Wires, region: Region, target: str) -> Evaluate:
+    """A region, up to a tensor of it, as a function: ONNX Runtime evaluates it, with the operators that the model has.
 
     Raises:
         IntaglioError: ONNX Runtime cannot run it by itself.
     """
-
-    def __init__(self, wires: Wires, region: Region, target: str | None = None) -> None:
-        self._source, self._target = region.source, target or region.target
-        self._session = _session(wires, region, self._target) if self._source != self._target else None
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        if self._session is None:
-            return points
-        return run(self._session, {self._source: points}, [self._target])[self._target]
-
-
-def _session(wires: Wires, region: Region, target: str) -> Any:
-    nodes = []
-    for original in region.nodes:
-        node = copied(original)
-        for k, name in enumerate(node.input):
-            node.input[k] = wires.resolve(name)
-        nodes.append(node)
+    if region.source == target:
+        return lambda points: points
+    nodes = [copied(node) for node in region.nodes]
+    for node in nodes:
+        refill(node.input, [wires.resolve(name) for name in node.input])
     source = onnx.helper.make_tensor_value_info(region.source, onnx.TensorProto.FLOAT, None)
     made = wires.model.of_nodes(nodes, [source], [onnx.ValueInfoProto(name=target)], wires.known)
-    return open_session(made, optimize=False)
+    session = open_session(made, optimize=False)
+    return lambda points: run(session, {region.source: points}, [target])[target]
 
 
 def evaluate_region(wires: Wires, region: Region, points: np.ndarray) -> np.ndarray | None:
     """Values of the region's target, or None where it does not keep the shape of ``points``, or cannot be run."""
     try:
-        values = Function(wires, region)(points)
+        values = function_of(wires, region, region.target)(points)
     except IntaglioError:
         return None
     return np.asarray(values) if np.shape(values) == points.shape else None

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....graph.errors import IntaglioError
-from .monotone import Condition, Kind, Monotone, Operand, Pieces, conditions, kind
-from .regions import Function, Region
+from .monotone import Condition, Evaluate, Kind, Monotone, Operand, Pieces, conditions, kind
+from .regions import Region, function_of
 from .wires import Wires
 
 LIMIT = np.float32(2.0**100)
@@ -33,13 +33,14 @@ class Layout:
     axis: int
     channels: int
 
+    def shape(self, samples: int) -> list[int]:
+        """Of a tensor of that many samples, with one place."""
+        assert self.axis  # a tensor of one axis has no samples
+        return [samples, *(self.channels if a == self.axis else 1 for a in range(1, self.rank))]
+
     def spread(self, points: np.ndarray) -> np.ndarray:
         """Points (P, C) as a tensor with P samples."""
-        shape = [1] * self.rank
-        shape[0], shape[self.axis] = len(points), self.channels
-        if self.rank == 1:
-            raise ValueError("a tensor of one axis has no samples")
-        return np.ascontiguousarray(points, np.float32).reshape(shape)
+        return np.ascontiguousarray(points, np.float32).reshape(self.shape(len(points)))
 
     def along(self, values: np.ndarray) -> np.ndarray:
         """A number for each channel in a shape that broadcasts against the tensor."""
@@ -47,18 +48,13 @@ class Layout:
 
     def gather(self, values: np.ndarray, points: int) -> np.ndarray | None:
         """The inverse; None for a tensor of another shape."""
-        shape = [1] * self.rank
-        shape[0], shape[self.axis] = points, self.channels
-        return values.reshape(points, self.channels) if list(values.shape) == shape else None
+        return values.reshape(points, self.channels) if list(values.shape) == self.shape(points) else None
 
     def constant(self, value: np.ndarray) -> np.ndarray | None:
         """A constant operand as (C,) or (1,); None where it differs along another axis."""
         if value.size == 1:
             return value.reshape(1)
-        shape = [1] * (self.rank - value.ndim) + list(value.shape)
-        want = [1] * self.rank
-        want[self.axis] = self.channels
-        return value.reshape(-1) if shape == want else None
+        return value.reshape(-1) if [1] * (self.rank - value.ndim) + list(value.shape) == self.shape(1) else None
 
 
 @dataclass(frozen=True)
@@ -76,24 +72,21 @@ class Step:
 
 def step(wires: Wires, region: Region, layout: Layout, *, zeros: bool = False) -> Step | str:
     """The step that a region is, or why it is none. ``zeros`` takes the 0 that Sign has between its two values as +1."""
-    walked = _walk(wires, region, layout)
-    if isinstance(walked, str):
-        return walked
     try:
-        return _step(wires, region, layout, walked, zeros)
+        return _step(wires, region, layout, _walk(wires, region, layout), zeros)
     except IntaglioError as error:
         return error.what
 
 
 def _step(wires: Wires, region: Region, layout: Layout, walked: Kind, zeros: bool) -> Step | str:
-    function = _Channelwise(wires, region, layout, region.target)
+    function = _by_channel(wires, region, layout, region.target)
     found = walked.cuts if isinstance(walked, Pieces) else _ends_of_range(function, layout.channels)
     points = np.concatenate([np.full((1, layout.channels), -LIMIT, np.float32), np.sort(found, axis=0)])
     values = function(points)
     return two_values(points, values.astype(np.float64), zeros=zeros)
 
 
-def _ends_of_range(function: _Channelwise, channels: int) -> np.ndarray:
+def _ends_of_range(function: Evaluate, channels: int) -> np.ndarray:
     """Where a monotone function leaves one end of its range: if it has two values, it is at the other end then.
 
     Shapes: (1, channels).
@@ -142,60 +135,51 @@ def two_values(points: np.ndarray, values: np.ndarray, *, zeros: bool = False) -
     return Step(threshold, first & ~constant, low, high)
 
 
-class _Channelwise:
-    """A part of a region as a function on points (P, C)."""
+def _by_channel(wires: Wires, region: Region, layout: Layout, target: str) -> Evaluate:
+    """A part of a region as a function on points (P, C). Raises IntaglioError where it is none."""
+    function = function_of(wires, region, target)
 
-    def __init__(self, wires: Wires, region: Region, layout: Layout, target: str) -> None:
-        self._function, self._layout = Function(wires, region, target), layout
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        values = self._layout.gather(self._function(self._layout.spread(points)), len(points))
+    def evaluate(points: np.ndarray) -> np.ndarray:
+        values = layout.gather(function(layout.spread(points)), len(points))
         if values is None:
             raise IntaglioError("it differs from place to place")
         return values
 
+    return evaluate
 
-def _walk(wires: Wires, region: Region, layout: Layout) -> Kind | str:
-    """What is known of the region's target, operator by operator."""
+
+def _walk(wires: Wires, region: Region, layout: Layout) -> Kind:
+    """What is known of the region's target, operator by operator. Raises IntaglioError where nothing is."""
     known: dict[str, Operand] = {region.source: Monotone(np.ones(layout.channels, np.int8))}
-    try:
-        for node in region.nodes:
-            operands = [_operand(wires, known, name, layout) for name in node.input]
-            if any(isinstance(o, str) for o in operands):
-                return next(o for o in operands if isinstance(o, str))
-            given: list[Operand | None] = [o for o in operands if not isinstance(o, str)]
-            asked = conditions(node, given)
-            found = asked and isinstance(given[asked[0]], Monotone) and asked
-            if found:
-                at, wanted = found
-                inner = _Channelwise(wires, region, layout, wires.resolve(node.input[at]))
-                cuts = np.stack([first_number(inner, c, layout.channels) for c in wanted])
-                known[node.output[0]] = Pieces(cuts)
-                continue
-            result = kind(node, given)
-            if result is None:
-                return f"{node.op_type} is no step"
-            known[node.output[0]] = result
-    except IntaglioError as error:
-        return error.what
+    for node in region.nodes:
+        operands = [_operand(wires, known, name, layout) for name in node.input]
+        asked = conditions(node, operands)
+        if asked and isinstance(operands[asked[0]], Monotone):
+            inner = _by_channel(wires, region, layout, wires.resolve(node.input[asked[0]]))
+            known[node.output[0]] = Pieces(np.stack([first_number(inner, c, layout.channels) for c in asked[1]]))
+            continue
+        result = kind(node, operands)
+        if result is None:
+            raise IntaglioError(f"{node.op_type} is no step")
+        known[node.output[0]] = result
     target = known[region.target]
     assert isinstance(target, (Monotone, Pieces))
     return target
 
 
-def _operand(wires: Wires, known: dict[str, Operand], name: str, layout: Layout) -> Operand | str | None:
-    if not name:
-        return None
-    if name in wires.known:
-        value = wires.known[name]
-        if value.ndim == 1 and value.size == layout.channels:
-            return value  # the parameters of a BatchNormalization, or of the last axis
-        found = layout.constant(value)
-        return "it differs from place to place" if found is None else found
-    return known[wires.resolve(name)]
+def _operand(wires: Wires, known: dict[str, Operand], name: str, layout: Layout) -> Operand | None:
+    if not name or name not in wires.known:
+        return known[wires.resolve(name)] if name else None
+    value = wires.known[name]
+    if value.ndim == 1 and value.size == layout.channels:
+        return value  # the parameters of a BatchNormalization, or of the last axis
+    found = layout.constant(value)
+    if found is None:
+        raise IntaglioError("it differs from place to place")
+    return found
 
 
-def first_number(function: _Channelwise, condition: Condition, channels: int) -> np.ndarray:
+def first_number(function: Evaluate, condition: Condition, channels: int) -> np.ndarray:
     """First number in each channel at which a condition on a monotone function is not what it is far below.
 
     Infinite where it never changes. Shapes: result (channels,), float32.

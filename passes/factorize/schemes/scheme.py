@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -120,7 +121,7 @@ class TwoFactors(Scheme):
         slots, inner = self.order(site).shape
         sizes = (site.groups * rank * inner, site.groups * slots * site.outputs * rank)
         between = [site.out_size[a] if a in first else site.in_size[a] for a in range(len(site.kernel))]
-        pixels = (_product(between), _product(site.out_size))
+        pixels = (prod(between), prod(site.out_size))
         return [
             Stage(axes, outs, size, 0 if site.op == "Gather" and not k else size * site.rows * pixels[k])
             for k, (axes, outs, size) in enumerate(zip((first, second), (rank, site.outputs), sizes, strict=True))
@@ -155,7 +156,3 @@ def rank_above_noise(unfolded: Floats) -> int:
 
 def is_pointwise(site: Site) -> bool:
     return site.positions == 1
-
-
-def _product(sizes: tuple[int, ...] | list[int]) -> int:
-    return int(np.prod(sizes, dtype=np.int64))

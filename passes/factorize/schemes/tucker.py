@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from ....graph.layer import Floats, Ints
@@ -35,7 +37,7 @@ class Tucker(Scheme):
         inner, outer = self._ranks(site, rank)
         axes = tuple(range(len(site.kernel)))
         sizes = (inner * site.channels, outer * inner * site.positions, site.outputs * outer)
-        before, after = (int(np.prod(size, dtype=np.int64)) * site.rows for size in (site.in_size, site.out_size))
+        before, after = (prod(size) * site.rows for size in (site.in_size, site.out_size))
         return [
             Stage(axes if k == 1 else (), outs, site.groups * size, site.groups * size * (after if k else before))
             for k, (outs, size) in enumerate(zip((inner, outer, site.outputs), sizes, strict=True))
