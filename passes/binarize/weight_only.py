@@ -14,8 +14,7 @@ from ...graph.errors import UsageError
 from ...graph.index import index_of
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
-from ..calibration.feeds import calibration_inputs, with_mirrored
-from ..calibration.walk import Rounded, Walked, round_in_turn, round_plainly
+from ..calibration.walk import Rounded, round_layers
 from ..precision.result import Result
 from ..simplify import fold_batch_norm, with_biases
 from .algorithms.binarizer import BINARIZERS, BitRule
@@ -46,7 +45,7 @@ def binarize_layers(name: str, job: Job, model: Model, layers: Chosen) -> Result
     if not layers.layers and not layers.independent:
         return Result(job.model, {}, layers.skipped, reference=job.model)
     rules = rules_for(name, job, model, {**layers.layers, **layers.independent})
-    walked = _walked(job, model, {node: rules[node] for node in layers.layers})
+    walked = round_layers(model, {node: rules[node] for node in layers.layers}, job.context)
     coded = {
         node: Bits(one.layer, one.quantized, model.weights[one.layer.weight], multiplied=not rules[node].half)
         for node, one in walked.rounded.items()
@@ -77,13 +76,6 @@ def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer]) ->
         return not pays(dims.get(one.x), model.weights[one.weight].size, rounded=job.options.activations == "int8")
 
     return {node: BitRule(name, block, job.options.salient, half=decoded(one)) for node, one in layers.items()}
-
-
-def _walked(job: Job, model: Model, rules: Mapping[str, BitRule]) -> Walked[Code]:
-    if job.context.data is None or not rules:
-        return round_plainly(model, rules)
-    batches, _ = calibration_inputs(model, job.context)
-    return round_in_turn(model, model, with_mirrored(batches, model), rules, job.context)
 
 
 def _note(scheme: str, one: Bits, rounded: Rounded[Code] | None, options: BinarizeOptions) -> BitNote:

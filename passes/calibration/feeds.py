@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -49,8 +50,10 @@ def _across(model: Model) -> int | None:
     return 2 if shape[3] == 3 else None
 
 
-def calibration_inputs(model: Model, context: Context) -> tuple[list[Mapping[str, Floats]], list[str]]:
-    """The inputs of each run, and notes for the user.
+def calibration_inputs(
+    model: Model, context: Context, samples: int | None = None
+) -> tuple[list[Mapping[str, Floats]], list[str]]:
+    """The inputs of each run, of no more than so many ``samples``, and notes for the user.
 
     Raises:
         UsageError: there is no calibration data.
@@ -60,7 +63,7 @@ def calibration_inputs(model: Model, context: Context) -> tuple[list[Mapping[str
     made = [dims for name, dims in index_of(model).shapes.dims.items() if name not in model.weights]
     widest = max((int(np.prod(d, dtype=np.int64)) for d in made), default=1)
     size = int(np.clip(_BATCH_BYTES // (4 * widest), 1, _BATCH))
-    most = max(_LEAST_SAMPLES, int(_RUN_MACS / max(1, cost(model).macs)))
+    most = min(samples or sys.maxsize, max(_LEAST_SAMPLES, int(_RUN_MACS / max(1, cost(model).macs))))
     batches: list[Mapping[str, Floats]] = []
     seen = 0
     for batch in data.batches(size):

@@ -102,7 +102,7 @@ def inverse(h: Floats) -> Floats:
 class Sample:
     """Patches of one batch with what the network before the nonlinearity should become, and what else is added to it.
 
-    The layer's own target is ``wanted - others``. Shapes: patches (groups, n, columns), others and wanted (groups, n,
+    Shapes: patches (groups, n, columns), others and wanted (groups, n,
     outputs).
     """
 
@@ -112,33 +112,8 @@ class Sample:
 
     @property
     def target(self) -> Floats:
-        return self.less_others(self.wanted)
-
-    def less_others(self, wanted: Floats) -> Floats:
         """What the layer itself should add to what else is added."""
-        return wanted if isinstance(self.others, float) else wanted - self.others
-
-
-def refit_through(
-    bounds: tuple[float, float],
-    samples: Callable[[], Iterator[Callable[[], Sample]]],
-    known: Moments,
-    fit: Fit,
-    old: Floats,
-    *,
-    rounds: int = REFITS,
-    strength: float = RIDGE,
-) -> Fit:
-    """Refit again with targets that count only what gets through a rectifier between the ``bounds``.
-
-    ``known`` has the moments of the same patches; see ``moments_within`` for the targets.
-
-    Source: the alternation of Zhang et al., "Accelerating Very Deep Convolutional Networks", PAMI 2016,
-    arXiv:1505.06798, with the auxiliary variable set to its optimum for an infinite penalty.
-    """
-    for _ in range(rounds):
-        fit = ridge(moments_within(bounds, samples(), known, fit), old, strength=strength)
-    return fit
+        return np.asarray(self.wanted - self.others)
 
 
 def moments_within(
@@ -161,7 +136,7 @@ def _through(low: float, high: float, fit: Fit, make: Callable[[], Sample]) -> t
     wanted = np.where(sample.wanted <= low, np.minimum(ahead, low), sample.wanted)
     if np.isfinite(high):
         wanted = np.where(sample.wanted >= high, np.maximum(ahead, high), wanted)
-    return sample.patches, sample.less_others(wanted).astype(sample.patches.dtype, copy=False)
+    return sample.patches, (wanted - sample.others).astype(sample.patches.dtype, copy=False)
 
 
 def constants_of(layer: Layer, model: Model, fit: Fit) -> dict[str, Floats]:

@@ -15,6 +15,7 @@ from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import Context
 from .activation_cache import STORE_BYTES, Inputs, Store
+from .feeds import calibration_inputs, with_mirrored
 from .moments import blas_threads_for, one_blas_thread
 from .reconstruct import Fit, damped_hessian
 from .samples import PATCHES
@@ -96,6 +97,14 @@ def round_plainly(model: Model, rules: Mapping[str, Rule[Q]]) -> Walked[Q]:
             method, quantized = known[same]
             outcome.rounded[layer.node] = Rounded(layer, quantized, method)
     return outcome
+
+
+def round_layers(model: Model, rules: Mapping[str, Rule[Q]], context: Context) -> Walked[Q]:
+    """In turn on the data and its mirror images, or by themselves without."""
+    if context.data is None or not rules:
+        return round_plainly(model, rules)
+    batches, _ = calibration_inputs(model, context)
+    return round_in_turn(model, model, with_mirrored(batches, model), rules, context)
 
 
 @one_blas_thread

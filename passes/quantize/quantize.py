@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from pydantic import field_validator
@@ -61,6 +61,6 @@ class Quantize(QuantizeOptions, Pass):
             optimize=job.target.contrib,
         )
         used = kernels_used(change.model) if self.verify else Used()
-        details = {**change.details, "runtime": used.as_dict(), "accelerated": result.accelerated}
+        details = {**change.details, "runtime": asdict(used), "accelerated": result.accelerated}
         slower = "try another --scheme" if result.accelerated else "this graph is for study, not for speed"
         return replace(change, details=details, advice={"slower": slower})

@@ -107,64 +107,55 @@ def middle_of(grid: Grid) -> int:
 
 def _search(rows: Floats, weight: Floats, grid: Grid, symmetric: bool) -> tuple[Floats, Floats]:
     """Shapes: rows and weight (rows, width) -> (rows,) each."""
-    high, low = rows.max(axis=-1), rows.min(axis=-1)
-    best = (np.full(len(rows), np.inf), np.ones(len(rows)), np.zeros(len(rows)), np.ones(len(rows)))
+    found = _Search(rows, weight, grid, symmetric)
     lopsided = symmetric and grid.bits < 8 and grid.high - middle_of(grid) != middle_of(grid) - grid.low
     for sign in (1.0, -1.0) if lopsided else (1.0,):
-        top, bottom = (high, low) if sign > 0 else (-low, -high)
         for part in _COARSE:
-            best = _better(best, rows, weight, grid, symmetric, sign, part * top, part * bottom, part * sign)
-    chosen = np.array(best[3])  # before the finer steps change it
-    sign_of, around = np.sign(chosen), np.abs(chosen)
-    top, bottom = np.where(sign_of > 0, high, -low), np.where(sign_of > 0, low, -high)
+            found.cover(part, sign)
+    signs, around = np.sign(found.part), np.abs(found.part)  # before the finer steps change it
     for offset in _FINE * (_COARSE[1] - _COARSE[0]):
         if offset:
-            part = around + offset
-            best = _better(best, rows, weight, grid, symmetric, sign_of, part * top, part * bottom, part * sign_of)
+            found.cover(around + offset, signs)
     for _ in range(_SOLVED):
-        best = _kept(best, rows, weight, grid, _solved(best, rows, weight, grid), best[2], best[3])
-    return best[1], best[2]
+        found.solve()
+    return found.scale, found.zero
 
 
-def _solved(best: _Best, rows: Floats, weight: Floats, grid: Grid) -> Floats:
-    """The scales of least error for the integers as they are."""
-    _, scale, zero, _ = best
-    codes = grid.round(rows, scale[:, None], zero[:, None]) - zero[:, None]
-    below = np.einsum("rw,rw,rw->r", codes, codes, weight)
-    above = np.einsum("rw,rw,rw->r", codes, rows, weight)
-    found = single(above / np.where(below > 0, below, 1.0))
-    return np.where((below > 0) & (found / scale > 0), found, scale)
+class _Search:
+    """Of the scales that were tried, the best of each row: its error, zero point and part of the covering scale."""
 
+    def __init__(self, rows: Floats, weight: Floats, grid: Grid, symmetric: bool) -> None:
+        self.rows, self.weight, self.grid, self.symmetric = rows, weight, grid, symmetric
+        self.high, self.low, count = rows.max(axis=-1), rows.min(axis=-1), len(rows)
+        self.error, self.scale, self.zero, self.part = (
+            np.full(count, np.inf),
+            np.ones(count),
+            np.zeros(count),
+            np.ones(count),
+        )
 
-_Best = tuple[Floats, Floats, Floats, Floats]
+    def cover(self, part: Floats | float, sign: Floats | float) -> None:
+        """Try a part of the scale that covers each row, or each row upside down."""
+        top, bottom = np.where(sign > 0, self.high, -self.low), np.where(sign > 0, self.low, -self.high)
+        scale, zero = _covering(part * top, part * bottom, self.grid, self.symmetric)
+        self._keep(scale * sign, zero, part * sign)
 
+    def solve(self) -> None:
+        """Try the scales of least error for the integers as they are."""
+        codes = self.grid.round(self.rows, self.scale[:, None], self.zero[:, None]) - self.zero[:, None]
+        below = np.einsum("rw,rw,rw->r", codes, codes, self.weight)
+        above = np.einsum("rw,rw,rw->r", codes, self.rows, self.weight)
+        found = single(above / np.where(below > 0, below, 1.0))
+        self._keep(np.where((below > 0) & (found / self.scale > 0), found, self.scale), self.zero, self.part)
 
-def _better(
-    best: _Best,
-    rows: Floats,
-    weight: Floats,
-    grid: Grid,
-    symmetric: bool,
-    sign: Floats | float,
-    top: Floats,
-    bottom: Floats,
-    part: Floats | float,
-) -> _Best:
-    """Error, scale, zero point and part of the covering scale, of whichever is better for each row."""
-    scale, zero = _covering(top, bottom, grid, symmetric)
-    return _kept(best, rows, weight, grid, scale * sign, zero, part)
-
-
-def _kept(
-    best: _Best, rows: Floats, weight: Floats, grid: Grid, scale: Floats, zero: Floats, part: Floats | float
-) -> _Best:
-    step, shift = scale[:, None], zero[:, None]
-    codes = rows / step
-    np.rint(codes, out=codes)
-    np.clip(codes, grid.low - shift, grid.high - shift, out=codes)
-    codes *= step
-    codes -= rows
-    error = np.einsum("rw,rw,rw->r", codes, codes, weight)
-    wins = error < best[0]
-    found = (error, scale, zero, np.broadcast_to(part, error.shape))
-    return tuple(np.where(wins, new, old) for new, old in zip(found, best, strict=True))  # type: ignore[return-value]
+    def _keep(self, scale: Floats, zero: Floats, part: Floats | float) -> None:
+        step, shift = scale[:, None], zero[:, None]
+        codes = self.rows / step
+        np.rint(codes, out=codes)
+        np.clip(codes, self.grid.low - shift, self.grid.high - shift, out=codes)
+        codes *= step
+        codes -= self.rows
+        error = np.einsum("rw,rw,rw->r", codes, codes, self.weight)
+        wins = error < self.error
+        for name, new in (("error", error), ("scale", scale), ("zero", zero), ("part", part)):
+            setattr(self, name, np.where(wins, new, getattr(self, name)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from ....graph.nodes import attribute, display_name
 from ...patterns import choose_nodes
 from ...precision.decibels import sqnr_db
 from ...rewrite.edit import Edit, Outcome
-from .types import FLOAT, HALF, Operands, half_operands
+from .types import FLOAT, HALF, Operands, Stays, half_operands
 
 LARGEST = float(np.finfo(np.float16).max)
 _FEW = 1024
@@ -55,24 +56,25 @@ def candidates(
     for k, (node, chosen) in enumerate(zip(model.graph.node, choose_nodes(model, include, exclude), strict=True)):
         if not any(dtypes.get(name, FLOAT) == FLOAT for name in (*node.input, *node.output) if name):
             continue
-        found = half_operands(node, model.opset, dtypes)
-        if isinstance(found, Operands) and not found.inputs:
-            continue
-        if isinstance(found, Operands) and not chosen:
-            found = "it is excluded"
-        if isinstance(found, Operands) and node.op_type == "Transpose" and _multiplied(index, node):
-            order = attribute(node, "perm")
-            found = _CRASH if order and order[0] != 0 and len(order) > 2 else found
-        told = found if isinstance(found, str) else constants.obstacle(node.input[i] for i in found.inputs)
-        if told is not None:
-            reasons[k] = told
-        elif isinstance(found, Operands):
-            operands[k] = found
-    return Candidates(model, dtypes, operands, {k: r for k, r in reasons.items() if r}, constants.notes)
+        try:
+            found = half_operands(node, model.opset, dtypes)
+            if found.inputs:
+                if not chosen:
+                    raise Stays("it is excluded")
+                _check_turned(node, index)
+                constants.check(node.input[i] for i in found.inputs)
+                operands[k] = found
+        except Stays as stays:
+            if stays.reason:
+                reasons[k] = stays.reason
+    return Candidates(model, dtypes, operands, reasons, constants.notes)
 
 
-def _multiplied(index: Index, node: onnx.NodeProto) -> bool:
-    return any(index.nodes[place].op_type == "MatMul" for place in index.readers(node.output[0]))
+def _check_turned(node: onnx.NodeProto, index: Index) -> None:
+    order = attribute(node, "perm") if node.op_type == "Transpose" else None
+    readers = [index.nodes[place].op_type for place in index.readers(node.output[0])] if order else []
+    if order and order[0] != 0 and len(order) > 2 and "MatMul" in readers:
+        raise Stays(_CRASH)
 
 
 class _Constants:
@@ -80,7 +82,7 @@ class _Constants:
 
     def __init__(self, model: Model, least_db: float) -> None:
         self.model, self.least_db = model, least_db
-        self._known: dict[str, str | None] = {}
+        self._told = cache(self._look)
         self._gone: dict[str, int] = {}
 
     @property
@@ -93,19 +95,14 @@ class _Constants:
             f"most of them in {worst!r}: {self._gone[worst]} of {self.model.weights[worst].size}"
         ]
 
-    def obstacle(self, names: Iterable[str]) -> str | None:
-        """Why a node that reads these cannot be float16."""
-        return next((told for n in names if (told := self._told(n)) is not None), None)
+    def check(self, names: Iterable[str]) -> None:
+        """Raises Stays where a node that reads these cannot be float16."""
+        for name in names:
+            if name in self.model.weights and (told := self._told(name)):
+                raise Stays(told)
 
-    def _told(self, name: str) -> str | None:
-        value = self.model.weights.get(name)
-        if value is None:
-            return None
-        if name not in self._known:
-            self._known[name] = self._look(name, value)
-        return self._known[name]
-
-    def _look(self, name: str, value: np.ndarray) -> str | None:
+    def _look(self, name: str) -> str | None:
+        value = self.model.weights[name]
         finite = value[np.isfinite(value)]
         peak = float(np.abs(finite).max(initial=0.0))
         rounded = to_half(finite)

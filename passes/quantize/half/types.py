@@ -16,6 +16,13 @@ from ....graph.traits import Trait, has
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 
 
+class Stays(Exception):
+    """A node stays float32. Without a reason it could hardly be otherwise."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Operands:
     """Positions of the float32 inputs and outputs that become float16 together; none where a node has no such."""
@@ -29,45 +36,43 @@ class Operands:
         return len(self.inputs) == 1 and not self.outputs
 
 
-def half_operands(node: onnx.NodeProto, opset: int, dtypes: Mapping[str, int]) -> Operands | str:
-    """What becomes float16 if the node does, or why it cannot.
+def half_operands(node: onnx.NodeProto, opset: int, dtypes: Mapping[str, int]) -> Operands:
+    """What becomes float16 if the node does, raises Stays where it cannot.
 
     All float32 operands whose type is a variable become float16 together, so all those variables must admit it, and
     each variable of an output must be one of an input too: else an attribute says what it is. Operands that are
     float32 by definition, as the scales of Resize, stay so.
     """
     if has(node, Trait.ON_BITS):
-        return IN_BITS
+        raise Stays(IN_BITS)
     if not is_standard(node):
-        return f"{node.domain} is no standard domain"
+        raise Stays(f"{node.domain} is no standard domain")
     if next(subgraphs(node), None) is not None:
-        return "it holds graphs of its own"
+        raise Stays("it holds graphs of its own")
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)
-    except onnx.defs.SchemaError:
-        return "its definition is unknown"
+    except onnx.defs.SchemaError as error:
+        raise Stays("its definition is unknown") from error
     admits = {c.type_param_str for c in schema.type_constraints if "tensor(float16)" in c.allowed_type_strs}
     inputs = _variables(node.input, schema.inputs, dtypes)
     outputs = _variables(node.output, schema.outputs, dtypes)
-    if isinstance(inputs, str) or isinstance(outputs, str):
-        return inputs if isinstance(inputs, str) else str(outputs)
     if not inputs and not outputs:
         return Operands()
     if not {*inputs.values(), *outputs.values()} <= admits:
-        return f"{node.op_type} takes no float16 in operator set {opset}"
+        raise Stays(f"{node.op_type} takes no float16 in operator set {opset}")
     if not {*outputs.values()} <= {*inputs.values()}:
-        return "an attribute says what type it makes" if outputs else ""
+        raise Stays("an attribute says what type it makes" if outputs else "")
     return Operands(tuple(inputs), tuple(outputs))
 
 
-def _variables(names: Sequence[str], formal: Sequence[Any], dtypes: Mapping[str, int]) -> dict[int, str] | str:
+def _variables(names: Sequence[str], formal: Sequence[Any], dtypes: Mapping[str, int]) -> dict[int, str]:
     """The type variable of each float32 operand."""
     found: dict[int, str] = {}
     for position, name in enumerate(names):
         if not name:
             continue
         if name not in dtypes:
-            return f"the type of {name!r} is unknown"
+            raise Stays(f"the type of {name!r} is unknown")
         variable = formal[min(position, len(formal) - 1)].type_str
         if dtypes[name] == FLOAT and variable != "tensor(float)":
             found[position] = variable

@@ -6,7 +6,6 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -26,9 +25,6 @@ class Used:
     integer: dict[str, int] = field(default_factory=dict)
     conversions: dict[str, int] = field(default_factory=dict)
     other: dict[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"integer": self.integer, "conversions": self.conversions, "other": self.other}
 
 
 def kernels_used(model: Model) -> Used:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ....graph.index import index_of
 from ....graph.io.opset import raise_opset
-from ....graph.layer import Floats, Layer
+from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
@@ -177,17 +177,11 @@ def _notes(placement: Placement, walked: Walked[Quantized], kinds: Kinds) -> lis
 
 def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
     wide = kinds.weights.bits >= WIDE
-    batches, _ = calibration_inputs(model, job.context)
-    batches = _first(batches, _FEW_SAMPLES) if wide else with_mirrored(batches, model)
+    batches, _ = calibration_inputs(model, job.context, _FEW_SAMPLES if wide else None)
+    batches = batches if wide else with_mirrored(batches, model)
     specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job)
     most = _FEW_PATCHES if wide else PATCHES
     return round_in_turn(model, running, batches, specs, job.context, refit=not wide, most=most)
-
-
-def _first(batches: Sequence[Mapping[str, Floats]], samples: int) -> list[Mapping[str, Floats]]:
-    """Whole batches from the beginning, until there are so many samples."""
-    counts = np.cumsum([0, *(len(next(iter(b.values()))) for b in batches)])
-    return [batch for batch, before in zip(batches, counts[:-1], strict=True) if before < samples]
 
 
 def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], found: Found) -> Model:

@@ -17,8 +17,7 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
 from ....graph.traits import Trait, has
-from ...calibration.feeds import calibration_inputs, with_mirrored
-from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
+from ...calibration.walk import Rounded, round_layers
 from ...patterns import choose_nodes
 from ...precision.grid import Grid, Quantized
 from ...precision.layout import fitting_block, independent
@@ -26,7 +25,7 @@ from ...precision.result import LayerNote, Result
 from ...rounding.problem import Problem
 from ..prepare import Prepared, prepare_model
 from ..rounding.auto import BLIND
-from ..rounding.rounding import Spec, cheapest
+from ..rounding.rounding import cheapest
 from ..rounding.specs import specs_for
 from ..scheme import SCHEMES, Job
 from ..storage.storage import store
@@ -60,7 +59,7 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
     specs = {
         node: replace(spec, block=block_of(job, layers[node])) for node, spec in specs_for(layers, found, job).items()
     }
-    walked = round_layers(job, model, specs)
+    walked = round_layers(model, specs, job.context)
     alone = [_alone(job, layer, model, least) for layer in independent(model) if chosen[layer.place]]
     rounded = [*walked.rounded.values(), *alone]
     skipped = {one.name: one.reason for one in Layers(model).unused} | {
@@ -93,14 +92,6 @@ for _bits in (8, 4, 3, 2):
         f"Weights in {_bits} bits{', stored in 4' if _bits == 3 else ''}, activations in float; better with data."
     )
     SCHEMES.register(f"w{_bits}")(_scheme)
-
-
-def round_layers(job: Job, model: Model, specs: Mapping[str, Spec]) -> Walked[Quantized]:
-    """In turn on the data, or by themselves without."""
-    if job.context.data is None or not specs:
-        return round_plainly(model, specs)
-    batches, _ = calibration_inputs(model, job.context)
-    return round_in_turn(model, model, with_mirrored(batches, model), specs, job.context)
 
 
 def block_of(job: Job, layer: Layer) -> int:

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.passes.calibration.moments import Moments
-from intaglio.passes.calibration.reconstruct import Fit, Sample, damp_hessian, refit_through, ridge, solve
+from intaglio.passes.calibration.reconstruct import (
+    REFITS,
+    RIDGE,
+    Fit,
+    Sample,
+    damp_hessian,
+    moments_within,
+    ridge,
+    solve,
+)
 
 INFINITY = float("inf")
 ROUNDING = 1e-9
@@ -44,6 +53,21 @@ class Problem:
 
 SIZES = st.tuples(st.integers(0, 9999), st.integers(1, 3), st.integers(2, 40), st.integers(1, 7), st.integers(1, 4))
 STRENGTHS = st.sampled_from([1e-6, 1e-3, 0.1, 10.0])
+
+
+def refit_through(
+    bounds: tuple[float, float],
+    samples: Callable[[], Iterator[Callable[[], Sample]]],
+    known: Moments,
+    fit: Fit,
+    old: np.ndarray,
+    *,
+    rounds: int = REFITS,
+    strength: float = RIDGE,
+) -> Fit:
+    for _ in range(rounds):
+        fit = ridge(moments_within(bounds, samples(), known, fit), old, strength=strength)
+    return fit
 
 
 def squares(fit: Fit, problem: Problem) -> np.ndarray:
