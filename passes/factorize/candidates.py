@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .options import FactorizeOptions
 from .schemes.scheme import SCHEMES
 from .sites import Unit
 
@@ -25,35 +26,24 @@ class Option:
     gain: float
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Which ways are considered. ``amount`` is what a gain is counted in: macs or params.
+def options_of(unit: Unit, asked: FactorizeOptions, amount: str, *, blind: bool) -> tuple[list[Option], str]:
+    """Everything that would pay, cheapest ranks first within a scheme; if nothing would, the reason.
 
-    ``blind`` says that there is no data to choose by.
+    ``amount`` is what a gain is counted in: macs or params. ``blind`` says that there is no data to choose by.
     """
-
-    schemes: tuple[str, ...] = ()
-    align: int = 1
-    min_gain: float = 1.3
-    amount: str = "macs"
-    blind: bool = False
-
-
-def options_of(unit: Unit, rules: Rules) -> tuple[list[Option], str]:
-    """Everything that would pay, cheapest ranks first within a scheme; if nothing would, the reason."""
     found: list[Option] = []
     best: Option | None = None
     obstacles: list[str] = []
-    for name in rules.schemes or _usual(unit, rules.blind):
+    for name in asked.schemes or _usual(unit, blind):
         scheme = SCHEMES[name]
         obstacle = scheme.obstacle(unit.site)
         if obstacle:
             obstacles.append(f"{name}: {obstacle}")
             continue
         largest = scheme.largest(unit.site)
-        ranks = list(range(rules.align, largest, rules.align)) or [min(rules.align, largest)]
-        every = [option(unit, name, rank, rules.amount) for rank in ranks]
-        good = [o for o in every if o.gain >= rules.min_gain and o.rank < largest]
+        ranks = list(range(asked.align, largest, asked.align)) or [min(asked.align, largest)]
+        every = [option(unit, name, rank, amount) for rank in ranks]
+        good = [o for o in every if o.gain >= asked.min_gain and o.rank < largest]
         best = max([*every[:1], *([best] if best else [])], key=lambda o: o.gain)
         found += thin_options(good, MOST)
     if found:
@@ -61,8 +51,8 @@ def options_of(unit: Unit, rules: Rules) -> tuple[list[Option], str]:
     if best is None:
         return [], "; ".join(obstacles)
     return [], (
-        f"no rank pays: {best.scheme} at {best.rank} is {best.gain:.2f} times cheaper in {rules.amount}, "
-        f"less than {rules.min_gain:g}"
+        f"no rank pays: {best.scheme} at {best.rank} is {best.gain:.2f} times cheaper in {amount}, "
+        f"less than {asked.min_gain:g}"
     )
 
 

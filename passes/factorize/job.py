@@ -24,7 +24,7 @@ from ..live import Live
 from ..patterns import choose_nodes
 from ..proof import real_inputs
 from ..simplify import Names
-from .candidates import Option, Rules, option, options_of
+from .candidates import Option, option, options_of
 from .gains import Gains
 from .independent import alone
 from .latency import Times, meet_target
@@ -56,11 +56,10 @@ class Job:
         wanted = choose_nodes(self.model, asked.include, asked.exclude)
         allowed = {k for k, unit in enumerate(units) if any(wanted[site.place] for site in unit.sites)}
         self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}
-        amount = "params" if asked.target in ("params", "size") else "macs"
-        rules = Rules(asked.schemes, asked.align, asked.min_gain, amount, blind=context.data is None)
+        self.amount = "params" if asked.target in ("params", "size") else "macs"
         kept: list[tuple[Unit, list[Option], bool]] = []
         for k, unit in enumerate(units):
-            options, reason = self._options(unit, k, rules, allowed)
+            options, reason = self._options(unit, k, allowed)
             if options:
                 kept.append((unit, options, k in self.ranks))
             else:
@@ -70,23 +69,23 @@ class Job:
         self.must = frozenset(i for i, (_, _, fixed) in enumerate(kept) if fixed)
         self._done: dict[frozenset[tuple[int, Option]], Done] = {}
 
-    def _options(self, unit: Unit, k: int, rules: Rules, allowed: set[int]) -> tuple[list[Option], str]:
+    def _options(self, unit: Unit, k: int, allowed: set[int]) -> tuple[list[Option], str]:
         if k in self.ranks:
-            return self._fixed(unit, self.ranks[k], rules), ""
+            return self._fixed(unit, self.ranks[k]), ""
         if k not in allowed:
             return [], "left out by --include or --exclude"
         if self.asked.target == "rank":
             return [], "no --rank was given for it"
-        return options_of(unit, rules)
+        return options_of(unit, self.asked, self.amount, blind=self.context.data is None)
 
-    def _fixed(self, unit: Unit, rank: int, rules: Rules) -> list[Option]:
-        names = [n for n in rules.schemes or SCHEMES.builtin if not SCHEMES[n].obstacle(unit.site)]
+    def _fixed(self, unit: Unit, rank: int) -> list[Option]:
+        names = [n for n in self.asked.schemes or SCHEMES.builtin if not SCHEMES[n].obstacle(unit.site)]
         if not names:
-            raise UsageError(f"none of the schemes {', '.join(rules.schemes)} suits {unit.name!r}")
+            raise UsageError(f"none of the schemes {', '.join(self.asked.schemes)} suits {unit.name!r}")
         largest = max(SCHEMES[n].largest(unit.site) for n in names)
         if not 1 <= rank <= largest:
             raise UsageError(f"{unit.name!r} has no rank {rank}", fix=f"give a rank from 1 to {largest}")
-        found = [option(unit, n, rank, rules.amount) for n in names if rank <= SCHEMES[n].largest(unit.site)]
+        found = [option(unit, n, rank, self.amount) for n in names if rank <= SCHEMES[n].largest(unit.site)]
         cheaper = [o for o in found if o.gain > 1]
         if not cheaper:
             self.notes.append(f"{unit.name} gets more expensive at rank {rank}")

@@ -34,7 +34,6 @@ class Readers:
     def __init__(self, coupling: Coupling) -> None:
         self.coupling = coupling
         self.layers = Layers(coupling.model)
-        self.place = self.layers.index.place
 
     def seats(self, group: int) -> Sequence[Seat]:
         """Where a group is read, in graph order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -114,17 +114,14 @@ class Weights:
     def _place(self) -> None:
         """For each group the constants' axes it stands on, with entries and atoms."""
         owner = owners(self.coupling, self.coupling.groups)
-        for name, axis, labels in self._labelled():
+        axes = ((name, axis, x) for name in self._uses for axis, x in enumerate(self.coupling.axes(name)))
+        for name, axis, labels in axes:
+            if isinstance(labels, Why):
+                continue
             entries, found = self.coupling.solution.meets(labels)
             for number in np.unique(owner[found]):
                 mine = owner[found] == number
                 self._stands[int(number)].append((name, axis, entries[mine], found[mine]))
-
-    def _labelled(self) -> Iterator[tuple[str, int, IntArray]]:
-        for name in self._uses:
-            for axis, labels in enumerate(self.coupling.axes(name)):
-                if not isinstance(labels, Why):
-                    yield name, axis, labels
 
     def _member(
         self, group: Group, name: str, axis: int, entries: IntArray, atoms: IntArray, removal: Removal

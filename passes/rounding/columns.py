@@ -44,6 +44,22 @@ def choose_columns(wanted: Floats, hessian: Floats, choose: Choose, damp: float 
             gap[:, j] = wanted[:, j] - choose(order[:, j], target)
 
 
+def move_columns(
+    hessian: Floats, slope: Floats, start: int, stop: int, choose: Callable[[int, Floats], Floats]
+) -> Floats:
+    """How columns move when one after the other is chosen anew, told how far up from the bottom of its parabola it is.
+
+    ``slope`` is ``H (Q - W)`` before. Shapes: slope (groups, columns, outputs) -> (groups, stop - start, outputs).
+    """
+    moved = np.zeros((len(hessian), stop - start, slope.shape[2]))
+    for k, j in enumerate(range(start, stop)):
+        curve = hessian[:, j, j, None]
+        if curve.any():
+            here = slope[:, j] + (hessian[:, j : j + 1, start:j] @ moved[:, :k])[:, 0]
+            moved[:, k] = choose(j, here / np.where(curve > 0, curve, np.inf))
+    return moved
+
+
 def _pull(hessian: Floats, order: np.ndarray, damp: float) -> Floats:
     """``R_ij / R_jj`` at [j, i], columns in the given order."""
     found = np.empty_like(hessian)

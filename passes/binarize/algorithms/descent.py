@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....graph.layer import Floats
-from ...rounding.columns import LAZY, choose_columns
+from ...rounding.columns import LAZY, choose_columns, move_columns
 from .binarizer import Problem
 from .codes import Code, Levels
 from .fit import least_squares
@@ -133,22 +133,16 @@ class _State:
         columns = self.levels.shape[1]
         for start in range(0, columns, LAZY):
             stop = min(start + LAZY, columns)
-            moved = np.zeros((len(self.h), stop - start, self.levels.shape[2]))
-            for k, j in enumerate(range(start, stop)):
-                curve = self.h[:, j, j, None]
-                if not curve.any():
-                    continue
-                slope = self.slope[:, j] + (self.h[:, j : j + 1, start:j] @ moved[:, :k])[:, 0]
-                moved[:, k] = self._choose(j, self.values[:, j] - slope / np.where(curve > 0, curve, np.inf))
+            moved = move_columns(self.h, self.slope, start, stop, self._choose)
             if moved.any():
                 self.slope += self.h[:, :, start:stop] @ moved
 
-    def _choose(self, j: int, target: Floats) -> Floats:
+    def _choose(self, j: int, above: Floats) -> Floats:
         """The nearest numbers in one column; how far they moved."""
         numbers = np.tensordot(self.code.book.table, self.scale[:, :, self.code.part[j]], 1)
         if self.code.column is not None:
             numbers *= self.code.column[:, j, None]
-        chosen = np.abs(numbers - target).argmin(axis=0)
+        chosen = np.abs(numbers - (self.values[:, j] - above)).argmin(axis=0)
         value = np.take_along_axis(numbers, chosen[None], axis=0)[0]
         if self.free is not None:
             chosen = np.where(self.free[:, j], chosen, self.levels[:, j])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..sites import Site
-from .scheme import SCHEMES, TwoFactors, is_pointwise
+from .scheme import SCHEMES, TwoFactors
 
 
 class Channel(TwoFactors):
@@ -16,7 +16,7 @@ class Channel(TwoFactors):
     blind = False
 
     def obstacle(self, site: Site) -> str:
-        return "its kernel has one position" if is_pointwise(site) else ""
+        return "its kernel has one position" if site.positions == 1 else ""
 
 
 SCHEMES.register("channel")(Channel())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..sites import Site
-from .scheme import SCHEMES, TwoFactors, is_pointwise
+from .scheme import SCHEMES, TwoFactors
 
 
 class Input(TwoFactors):
@@ -20,7 +20,7 @@ class Input(TwoFactors):
         return ()
 
     def obstacle(self, site: Site) -> str:
-        return "its kernel has one position" if is_pointwise(site) else ""
+        return "its kernel has one position" if site.positions == 1 else ""
 
 
 SCHEMES.register("input")(Input())

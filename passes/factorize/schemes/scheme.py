@@ -152,7 +152,3 @@ class TwoFactors(Scheme):
 def rank_above_noise(unfolded: Floats) -> int:
     """Shapes: (groups, m, n)."""
     return max(1, *(evbmf_rank(np.linalg.svd(m, compute_uv=False), *m.shape) for m in unfolded))
-
-
-def is_pointwise(site: Site) -> bool:
-    return site.positions == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..sites import Site
-from .scheme import SCHEMES, TwoFactors, is_pointwise
+from .scheme import SCHEMES, TwoFactors
 
 
 class Svd(TwoFactors):
@@ -17,7 +17,7 @@ class Svd(TwoFactors):
     def obstacle(self, site: Site) -> str:
         if site.op == "Gather":
             return "a table is looked up, not multiplied"
-        return "" if is_pointwise(site) else "its kernel has several positions"
+        return "" if site.positions == 1 else "its kernel has several positions"
 
 
 SCHEMES.register("svd")(Svd())

@@ -10,7 +10,7 @@ from ....graph.layer import Floats, Ints
 from ..factors import Factors, columns_by_slot
 from ..sites import Site
 from ..solve import alternate_factors, truncate_rank
-from .scheme import SCHEMES, Scheme, Stage, is_pointwise, rank_above_noise
+from .scheme import SCHEMES, Scheme, Stage, rank_above_noise
 
 _SWEEPS = 2
 
@@ -26,7 +26,7 @@ class Tucker(Scheme):
     blind = False
 
     def obstacle(self, site: Site) -> str:
-        if is_pointwise(site):
+        if site.positions == 1:
             return "its kernel has one position"
         return "it has one channel in each group" if min(site.channels, site.outputs) < 2 else ""
 

@@ -55,7 +55,7 @@ class Curves:
 
     def groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """The groups in graph order, as many at a time as their layers' matrices fit into memory."""
-        first = {k: min((self.readers.place[s.layer.node] for s in self.readers.seats(k)), default=-1) for k in numbers}
+        first = {k: min((s.layer.place for s in self.readers.seats(k)), default=-1) for k in numbers}
         chunk: list[int] = []
         layers: dict[str, int] = {}
         for k in sorted(numbers, key=lambda k: (first[k], k)):
@@ -85,11 +85,11 @@ class Curves:
     def _reading(self, numbers: Sequence[int]) -> list[Layer]:
         """The layers that read the groups, in graph order."""
         layers = {s.layer.node: s.layer for k in numbers for s in self.readers.seats(k)}
-        return sorted(layers.values(), key=lambda layer: self.readers.place[layer.node])
+        return sorted(layers.values(), key=lambda layer: layer.place)
 
     def patches(self, layers: Sequence[Layer]) -> Iterator[tuple[Layer, Moments]]:
         """Statistics of what some layers read, one layer after the other in graph order."""
-        ordered = sorted(layers, key=lambda layer: self.readers.place[layer.node])
+        ordered = sorted(layers, key=lambda layer: layer.place)
         for layer in each(self.cache, [(layer, [layer.x]) for layer in ordered]):
             yield layer, moments_of_patches(layer, self.cache, positions_of(layer, self.cache, self.most))
 

@@ -228,7 +228,7 @@ class Obspa:
         levels = sorted({round(channels * fraction) for fraction in fractions} - {0, channels})
         measured: dict[int, float] = {}
         if effects is not None and seats:
-            effects.start_at(min(self.readers.place[s.layer.node] for s in seats))
+            effects.start_at(min(s.layer.place for s in seats))
 
         def look(gone: int, changed: Mapping[str, Any]) -> None:
             if effects is not None:

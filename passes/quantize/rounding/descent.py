@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...precision.grid import Floats, Quantized, spread
-from ...rounding.columns import LAZY
+from ...rounding.columns import LAZY, move_columns
 from ...rounding.problem import Problem
 from ...rounding.steps import search_scales, single
 from .gptq import successive
@@ -130,17 +130,13 @@ class _State:
     def _columns(self, start: int, stop: int) -> Floats:
         """Choose the integers of some columns anew; the slope stays as it was, how weights moved is told."""
         scale = np.ascontiguousarray(self.wide(start, stop))
-        moved = np.zeros((len(self.h), stop - start, self.codes.shape[2]))
-        for k, j in enumerate(range(start, stop)):
-            curve = self.h[:, j, j, None]
-            if not curve.any():
-                continue
-            slope = self.slope[:, j] + (self.h[:, j : j + 1, start:j] @ moved[:, :k])[:, 0]
-            way = slope / np.where(curve > 0, curve, np.inf) / scale[:, k]
-            codes = np.clip(np.rint(self.codes[:, j] - way), self.low[:, j], self.high[:, j])
-            moved[:, k] = (codes - self.codes[:, j]) * scale[:, k]
-            self.codes[:, j] = codes
-        return moved
+
+        def choose(j: int, above: Floats) -> Floats:
+            own, old = scale[:, j - start], self.codes[:, j].copy()
+            self.codes[:, j] = np.clip(np.rint(old - above / own), self.low[:, j], self.high[:, j])
+            return np.asarray((self.codes[:, j] - old) * own)
+
+        return move_columns(self.h, self.slope, start, stop, choose)
 
     def _blocks(self, start: int, stop: int, moved: Floats) -> None:
         """Choose the scales of the blocks among some columns anew, one after the other, all others as they are."""

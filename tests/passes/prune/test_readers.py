@@ -107,7 +107,7 @@ def test_groups_that_go_together_take_the_columns_of_each(name: str, seed: int) 
 def test_layers_come_in_graph_order() -> None:
     readers = Readers(analyse(residual()))
     for k in range(len(readers.coupling.groups)):
-        places = [readers.place[s.layer.node] for s in readers.seats(k)]
+        places = [s.layer.place for s in readers.seats(k)]
         assert places == sorted(places)
 
 
