@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -17,7 +17,18 @@ from .errors import BadModel
 from .index import index_of
 from .macs import Dims, formula
 from .model import Model
-from .nodes import alive, all_graphs, attribute, captured_names, display_name, is_standard, reads, refill, subgraphs
+from .nodes import (
+    alive,
+    all_graphs,
+    all_nodes,
+    attribute,
+    captured_names,
+    display_name,
+    is_standard,
+    reads,
+    refill,
+    subgraphs,
+)
 from .shapes import Shapes
 from .traits import Trait, has, operator
 
@@ -65,23 +76,29 @@ class Cost:
         return self.macs + self.bops / BITS_A_MAC
 
 
-def cost(model: Model) -> Cost:
-    """Count what ``model`` costs.
+def cost(model: Model, outer: Collection[str] | None = None) -> Cost:
+    """Count what ``model`` costs; where it is a body, without the weights named ``outer``, which the graph around it has.
 
     Of an ``If`` the larger branch counts, of a ``Loop`` or ``Scan`` one turn, and nothing of a node that no output
     depends on: no runtime runs it. Peak memory is that of the tensors alive at once in the order of the nodes, none
     computed in place.
     """
     known = index_of(model).shapes
-    params = parameters(model, known)
+    params = {name: count for name, count in parameters(model, known).items() if name not in (outer or ())}
+    inside: list[Cost] = []
+    unseen: list[onnx.GraphProto | onnx.FunctionProto] = []
+    if outer is None:
+        unseen += [function for function in model.proto.functions if function.domain != DOMAIN]
     nodes: list[NodeCost] = []
     uncounted: list[str] = []
     inner_peaks: dict[int, int] = {}
     run, _ = alive(model.graph)
     for index, node in enumerate(model.graph.node):
-        inner = _inner_costs(model, node, known)
+        inner, within = _inner_costs(model, node, known), list(subgraphs(node))
         macs: int | None
         bops = 0 if inner else node_bops(node, known)
+        inside += inner if within and inner else ()
+        unseen += within if inner is None else ()
         if inner:
             macs, bops = max(c.macs for c in inner), max(c.bops for c in inner)
             inner_peaks[index] = max(c.peak_activation_bytes for c in inner)
@@ -93,17 +110,18 @@ def cost(model: Model) -> Cost:
         if macs is None or bops is None:
             uncounted.append(display_name(node))
         read = sum(params.get(name, 0) for name in dict.fromkeys((*node.input, *node.output)))
+        read += sum(c.params for c in inner or () if within)
         out_shape = known.dims.get(node.output[0]) if node.output else None
         nodes.append(NodeCost(display_name(node), node.op_type, macs or 0, read, out_shape, bops or 0))
     return Cost(
-        params=sum(params.values()) + sum(_inner_params(model)),
+        params=sum(params.values()) + sum(c.params for c in inside) + sum(map(_unseen_params, unseen)),
         macs=sum(n.macs for n in nodes),
-        weight_bytes=weight_bytes(model),
+        weight_bytes=weight_bytes(model, outer or ()) + sum(c.weight_bytes for c in inside),
         peak_activation_bytes=_peak(model, known, inner_peaks),
         nodes=nodes,
         uncounted=uncounted,
         bops=sum(n.bops for n in nodes),
-        bit_params=sum(_bit_parameters(decoded_weights(model), known).values()),
+        bit_params=sum(_bit_parameters(decoded_weights(model), known).values()) + sum(c.bit_params for c in inside),
     )
 
 
@@ -149,16 +167,18 @@ def _bit_parameters(decoded: Decoded, shapes: Shapes) -> dict[str, int]:
     return {**made, **decoded.signs}
 
 
-def weight_bytes(model: Model) -> int:
+def weight_bytes(model: Model, outer: Collection[str] = ()) -> int:
     """Bytes the top-level weights take in a file."""
-    kinds = ((w.size, helper.np_dtype_to_tensor_dtype(w.dtype)) for w in model.weights.values())
+    kinds = (
+        (w.size, helper.np_dtype_to_tensor_dtype(w.dtype)) for name, w in model.weights.items() if name not in outer
+    )
     return sum(stored_bytes(size, kind) for size, kind in kinds if kind != TensorProto.STRING)
 
 
 def _inner_costs(model: Model, node: onnx.NodeProto, shapes: Shapes) -> list[Cost] | None:
     """Costs of the graphs inside a node; None where they cannot be worked out."""
     try:
-        return [cost(body) for body in _bodies(model, node, shapes)]
+        return [cost(body, model.weights) for body in _bodies(model, node, shapes)]
     except (BadModel, RuntimeError):  # the inliner raises what its C++ code throws
         return None
 
@@ -228,14 +248,10 @@ def _is_small_integer(weight: np.ndarray) -> bool:
     return is_number(kind) and not is_float(kind) and bits(kind) <= 8
 
 
-def _inner_params(model: Model) -> Iterator[int]:
-    """Parameters that lie in subgraphs and functions."""
-    for body in list(all_graphs(model.graph))[1:]:
-        yield from (prod(t.dims) for t in body.initializer if is_float(t.data_type))
-        yield from _constant_params(body.node)
-    for function in model.proto.functions:
-        if function.domain != DOMAIN:
-            yield from _constant_params(function.node)
+def _unseen_params(body: onnx.GraphProto | onnx.FunctionProto) -> int:
+    """Parameters of a function, or of a body in which shapes are not known."""
+    held = [t for part in all_graphs(body) for t in getattr(part, "initializer", ()) if is_float(t.data_type)]
+    return sum(prod(t.dims) for t in held) + sum(_constant_params(all_nodes(body)))
 
 
 def _constant_params(nodes: Iterable[onnx.NodeProto]) -> Iterator[int]:

@@ -18,6 +18,7 @@ from ..graph.io.save import File, check_target, save_all
 from ..graph.model import Model
 from ..measure.data.source import DataSource
 from ..passes.base import Context, Pass
+from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
 from .data import Data, Named
 from .gates import Gate
@@ -205,7 +206,7 @@ class Run:
 
     def _change(self, one: Pass, model: Model, context: Context) -> Change:
         try:
-            return one.run(model, context)
+            return run_with_bodies(one, model, context)
         except NothingChanged as error:
             if not self.force:
                 raise

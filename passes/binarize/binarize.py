@@ -36,6 +36,7 @@ class Binarize(BinarizeOptions, Pass):
 
     name: ClassVar[str] = "binarize"
     doing: ClassVar[str] = "binarizing"
+    in_bodies: ClassVar[bool] = True
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Binarize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel, TargetUnreachable."""

@@ -36,6 +36,7 @@ class Factorize(FactorizeOptions, Pass):
 
     name: ClassVar[str] = "factorize"
     doing: ClassVar[str] = "factorizing"
+    in_bodies: ClassVar[bool] = True
 
     @property
     def makes_noise(self) -> bool:

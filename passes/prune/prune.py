@@ -61,6 +61,7 @@ class PruneChannels(PruneOptions, Pass):
 
     name: ClassVar[str] = "prune"
     doing: ClassVar[str] = "pruning"
+    in_bodies: ClassVar[bool] = True
 
     @property
     def makes_noise(self) -> bool:

@@ -29,6 +29,7 @@ class Quantize(QuantizeOptions, Pass):
 
     name: ClassVar[str] = "quantize"
     doing: ClassVar[str] = "quantizing"
+    in_bodies: ClassVar[bool] = True
 
     @field_validator("scheme", mode="before")
     @classmethod

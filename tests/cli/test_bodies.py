@@ -288,3 +288,98 @@ def test_a_pinned_size_decides_branches_in_branches(intaglio: Command, tmp_path:
         assert ran.code == 0, ran.err
         assert "If" not in {node.op_type for node in onnx.load(out).graph.node}
         assert outputs(out, {"x": x})[0].shape == outputs(model, {"x": x})[0].shape
+
+
+INSIDE = [
+    ("prune", "--params", "0.6"),
+    ("factorize", "--params", "0.7"),
+    ("quantize", "--scheme", "w8"),
+    ("quantize", "--scheme", "w4"),
+    ("quantize", "--scheme", "dynamic"),
+    ("quantize", "--scheme", "fp16"),
+    ("binarize", "--edges"),
+]
+DECIBELS = {"w8": 30, "w4": 9, "dynamic": 25, "fp16": 45, "--edges": 2}
+
+
+def looped(path: Path, op: str) -> Path:
+    """A perceptron in the body of a Loop or a Scan, with weights of the graph and of the body, between two layers."""
+    held = [numpy_helper.from_array(drawn(64, 96), "inner1")]
+    step = [
+        make_node("MatMul", ["state", "inner1"], ["h1"], "first"),
+        make_node("Relu", ["h1"], ["h2"], "between"),
+        make_node("MatMul", ["h2", "inner2"], ["h3"], "second"),
+        make_node("Tanh", ["h3"], ["next"]),
+    ]
+    if op == "Loop":
+        body = make_graph(
+            [make_node("Identity", ["on"], ["again"]), *step], "b",
+            [port("k", [], TensorProto.INT64), port("on", [], TensorProto.BOOL), port("state", None)],
+            [port("again", [], TensorProto.BOOL), port("next", None)], held,
+        )  # fmt: skip
+        middle = make_node("Loop", ["times", "true", "a"], ["last"], body=body)
+    else:
+        step[-1:] = [make_node("Add", ["h3", "xt"], ["h4"]), make_node("Tanh", ["h4"], ["next"])]
+        body = make_graph(step, "b", [port("state", None), port("xt", None)], [port("next", None)], held)
+        middle = make_node("Scan", ["a", "frames"], ["last"], body=body, num_scan_inputs=1)
+    nodes = [
+        make_node("MatMul", ["x", "w"], ["a0"], "outer"),
+        make_node("Relu", ["a0"], ["a1"]),
+        make_node("MatMul", ["a1", "u"], ["a"], "outer2"),
+        middle,
+        make_node("MatMul", ["last", "v"], ["y"], "first"),
+    ]
+    weights = {"w": drawn(32, 80), "u": drawn(80, 64), "v": drawn(64, 16), "inner2": drawn(96, 64)}
+    weights |= {"times": np.array(3), "true": np.array(True), "frames": drawn(4, 1, 64)}
+    return write(path, nodes, [port("x", ["N", 32])], [port("y", ["N", 16])], weights)
+
+
+def inside(path: Path) -> list[onnx.GraphProto]:
+    return [a.g for node in onnx.load(path).graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+@pytest.mark.parametrize("command", INSIDE)
+@pytest.mark.parametrize("op", ["Loop", "Scan"])
+def test_weights_in_loops_are_compressed(intaglio: Command, tmp_path: Path, op: str, command: tuple[str, ...]) -> None:
+    model, out, proof = looped(tmp_path / "loop.onnx", op), tmp_path / "out.onnx", tmp_path / "proof.onnx"
+    exact = command[0] in ("prune", "factorize")
+    more = ["--proof", proof] if exact else []
+    ran = intaglio(command[0], model, *command[1:], "-o", out, *more, *QUIET)
+    assert ran.code == 0, ran.err
+    (body,) = inside(out)
+    assert sum(np.prod(t.dims) for t in body.initializer if len(t.dims) > 1) > 0
+    assert any("/body/" in one["name"] for one in ran.json["groups" if command[0] == "prune" else "layers"])
+    for rows in (1, 5):
+        x = np.random.default_rng(rows).standard_normal((rows, 32)).astype(np.float32)
+        (before,), (after,) = outputs(proof if exact else model, {"x": x}), outputs(out, {"x": x})
+        assert decibels(before, after) > (90 if exact else DECIBELS[command[-1]])
+    if exact:
+        assert float(command[-1]) - 0.06 < ran.json["kept"]["params"] < float(command[-1]) + 0.03
+
+
+@pytest.mark.parametrize("command", INSIDE)
+def test_weights_in_branches_are_compressed(intaglio: Command, tmp_path: Path, command: tuple[str, ...]) -> None:
+    model, out, proof = switched(tmp_path / "two.onnx"), tmp_path / "out.onnx", tmp_path / "proof.onnx"
+    exact = command[0] in ("prune", "factorize")
+    more = ["--proof", proof] if exact else []
+    ran = intaglio(command[0], model, *command[1:], "-o", out, *more, *QUIET)
+    assert ran.code == 0, ran.err
+    x = np.random.default_rng(6).standard_normal((5, 64)).astype(np.float32)
+    for rate in (8000, 16000):
+        feeds = {"x": x, "rate": np.array(rate)}
+        (before,), (after,) = outputs(proof if exact else model, feeds), outputs(out, feeds)
+        assert decibels(before, after) > (90 if exact else DECIBELS[command[-1]])
+
+
+def test_what_is_not_done_in_bodies_is_told(intaglio: Command, tmp_path: Path) -> None:
+    model, out = switched(tmp_path / "two.onnx"), tmp_path / "out.onnx"
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 64), np.float32), rate=np.full(4, 8000))
+    ran = intaglio("quantize", model, "-o", out, "-s", "int8", "--data", tmp_path / "x.npz", *QUIET)
+    assert ran.code == 4
+    assert "y/then_branch: the ranges of activations are not known without data" in ran.json["error"]["why"]
+
+
+def test_patterns_choose_bodies(intaglio: Command, tmp_path: Path) -> None:
+    model, out = switched(tmp_path / "two.onnx"), tmp_path / "out.onnx"
+    ran = intaglio("quantize", model, "-o", out, "-s", "w8", "--include", "y/then_branch/first", *QUIET)
+    assert [one["name"] for one in ran.json["layers"]] == ["y/then_branch/first"]

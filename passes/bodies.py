@@ -1,0 +1,220 @@
+"""A pass on the bodies of If, Loop and Scan: each is changed by itself, as a model of what it captures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..graph.bodies import Body, bodies, put_back
+from ..graph.cost import cost
+from ..graph.errors import IntaglioError, NothingChanged, ProofFailed, TargetUnreachable, UsageError
+from ..graph.io.opset import raise_opset
+from ..graph.model import Model
+from ..measure.difference import Difference, add_outputs
+from ..measure.efficiency import efficiency
+from ..measure.run.session import open_session, run
+from .base import Context, Pass
+from .change import Change, amounts
+from .patterns import choose_nodes
+from .precision.attempt import check
+from .precision.noise import outputs_noise
+from .proof import proof_inputs, real_inputs
+
+_ADDITIVE = ("macs", "params", "size")
+"""Targets that bodies and the graph around them meet by themselves."""
+_SAME, _NEAR = 1e-3, 0.02
+_WHOLE = "its body is left: {} looks at the network as a whole"
+
+
+@dataclass
+class _Done:
+    """What became of the bodies of a model."""
+
+    changes: dict[str, Change] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
+    """What the pass makes of the graph and of the bodies in it. Raises what the pass raises where nothing changes.
+
+    A body is given no data. Of a target in MACs, parameters or bytes each body keeps the fraction; what is left to do,
+    or was done too much, the graph around them makes up for.
+    """
+    found = bodies(model) if one.in_bodies else []
+    if not found:
+        return one.run(model, context)
+    done = _Done()
+    for body in found:
+        try:
+            change = run_with_bodies(_for_body(one, body), body.model, replace(context, data=None, eval_data=None))
+        except IntaglioError as error:
+            done.left[body.name] = "; ".join(filter(None, (error.what, error.why)))
+            continue
+        if change.changed:
+            done.changes[body.name] = change
+    newest = max((change.model.opset for change in done.changes.values()), default=0)
+    if newest > model.opset:
+        raised = run_with_bodies(one, raise_opset(model, newest), context)
+        return replace(raised, original=model)
+    inner = put_back(model, found, {name: change.model for name, change in done.changes.items()})
+    joined = _joined(model, found, done, _around(one, model, inner, found, done, context))
+    return _verified(joined, context) if done.changes and getattr(one, "verify", True) else joined
+
+
+def _for_body(one: Pass, body: Body) -> Pass:
+    """The pass with the patterns that are meant for a body. Raises UsageError where it cannot work on one alone."""
+    fields = type(one).model_fields
+    for name in ("max_drop", "dialect"):
+        if getattr(one, name, None) is not None:
+            raise UsageError(_WHOLE.format("--" + name.replace("_", "-")))
+    target = getattr(one, "target", None)
+    if target in ("latency", "drop"):
+        raise UsageError(_WHOLE.format("this target"))
+    told: dict[str, Any] = {"keep_io": True} if "keep_io" in fields else {}
+    for name in ("include", "exclude"):
+        asked: tuple[str, ...] = getattr(one, name, ())
+        kept = tuple(p.removeprefix(f"{body.name}/") for p in asked)
+        told[name] = tuple(p for p in kept if _matches(body.model, p))
+        if name == "include" and asked and not told[name]:
+            raise UsageError("left out by --include")
+    return one.model_copy(update={name: value for name, value in told.items() if name in fields})
+
+
+def _matches(model: Model, pattern: str) -> bool:
+    try:
+        choose_nodes(model, [pattern])
+    except UsageError:
+        return False
+    return True
+
+
+def _around(one: Pass, model: Model, inner: Model, found: Sequence[Body], done: _Done, context: Context) -> Change:
+    """What the pass makes of the graph, the bodies of which are done."""
+    kept = {name: _not_only_inside(getattr(one, name, ()), model, found) for name in ("include", "exclude")}
+    given: dict[str, Any] = {name: patterns for name, patterns in kept.items() if patterns}
+    untouched = Change(inner, inner)
+    if done.changes and getattr(one, "include", None) and not kept["include"]:
+        return untouched
+    budget = _Budget.of(one)
+    if done.changes and budget is not None:
+        given[budget.field] = budget.keep / max(1e-9, budget.reached(model, inner))
+        if given[budget.field] >= 1:
+            return untouched
+    try:
+        return one.model_copy(update={"exclude": kept["exclude"], **given}).run(inner, context)
+    except (NothingChanged, TargetUnreachable) as error:
+        if done.changes and (budget is None or budget.reached(model, inner) <= budget.keep + _NEAR):
+            return untouched
+        told = "; ".join(filter(None, (error.why, *(f"{name}: {reason}" for name, reason in done.left.items()))))
+        if done.changes and budget is not None:
+            what = f"target {budget.target}={budget.keep:g} cannot be reached: bodies by themselves reach "
+            raise TargetUnreachable(f"{what}{budget.reached(model, inner):.2f}", why=told, fix=error.fix) from error
+        raise type(error)(error.what, why=told, fix=error.fix) from error
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """The fraction of an amount that a pass is to keep, and the option that says so."""
+
+    field: str
+    target: str
+    keep: float
+
+    @classmethod
+    def of(cls, one: Pass) -> _Budget | None:
+        target, keep = getattr(one, "target", ""), getattr(one, "keep", None)
+        if target in _ADDITIVE and keep is not None:
+            return cls("keep", target, keep)
+        size = getattr(one, "size", None)
+        return None if size is None else cls("size", "size", size)
+
+    def reached(self, model: Model, inner: Model) -> float:
+        return amounts(inner).of(self.target) / max(1.0, amounts(model).of(self.target))
+
+
+def _not_only_inside(patterns: Sequence[str], model: Model, found: Sequence[Body]) -> tuple[str, ...]:
+    """Patterns but for those that only match in bodies."""
+    inside = {p for p in patterns for b in found if _matches(b.model, p.removeprefix(f"{b.name}/"))}
+    return tuple(p for p in patterns if p not in inside or _matches(model, p))
+
+
+def _joined(model: Model, found: Sequence[Body], done: _Done, around: Change) -> Change:
+    """One change of all: names of what lies in a body start with the body's."""
+    changes = {"": around} if around.changed else {}
+    changes |= done.changes
+    first = next(iter(changes.values()), around)
+    notes = [*around.notes, *(f"{name}: {note}" for name, c in done.changes.items() for note in c.notes)]
+    notes = list(dict.fromkeys([*notes, *(f"{name} stays as it is: {why}" for name, why in done.left.items())]))
+    if not changes:
+        return replace(around, original=model, model=model, notes=notes)
+    details = _merged(changes)
+    if "bibench" in details:
+        details["bibench"] = efficiency(cost(model), cost(around.model)).as_dict()
+    references = {n: c.reference for n, c in done.changes.items() if c.reference is not None}
+
+    def reference() -> Model:
+        whole = around.reference() if around.reference else around.model
+        return put_back(whole, found, {name: make() for name, make in references.items()})
+
+    return replace(
+        first,
+        original=model,
+        model=around.model,
+        layers=[_named(name, one) for name, c in changes.items() for one in c.layers],
+        details=details,
+        notes=notes,
+        reference=reference if any(c.reference for c in changes.values()) else None,
+    )
+
+
+def _verified(change: Change, context: Context) -> Change:
+    """The whole, run: beside what it was proved to equal, or where it was rounded, beside the original.
+
+    Raises:
+        ProofFailed: it does not run, or is something else.
+    """
+    if change.reference is None:
+        check(change.original, change.model, context.inputs, "changed")
+        if context.inputs is None:
+            return change
+        noise = outputs_noise(change.original, change.model, context.inputs)
+        return replace(change, details={**change.details, "sqnr_db": noise})
+    reference, found = change.reference(), dict[str, Difference]()
+    feeds, _ = proof_inputs(reference, real_inputs(context.data), context.seed)
+    sessions = [open_session(m) for m in (reference, change.model)]
+    for feed in feeds:
+        add_outputs(found, *(run(session, feed) for session in sessions))
+    for name, one in found.items():
+        if one.max_rel > _SAME or one.not_finite:
+            raise ProofFailed(f"output {name!r} is off by {one.max_rel:.1e} from what the bodies were proved to equal")
+    return change
+
+
+def _named(body: str, one: Mapping[str, Any]) -> dict[str, Any]:
+    return {**one, "name": f"{body}/{one['name']}"} if body and "name" in one else dict(one)
+
+
+def _merged(changes: Mapping[str, Change]) -> dict[str, Any]:
+    """What all tell; a number or a word is the first one's."""
+    found: dict[str, Any] = {}
+    for body, change in changes.items():
+        for key, value in change.details.items():
+            if isinstance(value, Mapping):
+                prefix = f"{body}/" if body and key in ("nodes", "skipped", "ranges") else ""
+                found[key] = _together(found.get(key, {}), {f"{prefix}{k}": v for k, v in value.items()})
+            elif isinstance(value, list):
+                found[key] = [*found.get(key, []), *value]
+            else:
+                found.setdefault(key, value)
+    return found
+
+
+def _together(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, counts of the same thing added."""
+    counted = {
+        k: {name: one[k].get(name, 0) + v.get(name, 0) for name in {**one[k], **v}}
+        for k, v in other.items()
+        if isinstance(v, Mapping) and k in one
+    }
+    return {**one, **other, **counted}
