@@ -190,10 +190,8 @@ def node_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
         return 0
     if any(name and name not in shapes.dims for name in (*node.input, *node.output[:1])):
         return None
-    inputs = [shapes.dims[name] if name else () for name in node.input]
-    outputs = [shapes.dims.get(name, ()) for name in node.output]
     try:
-        return rule(node, inputs, outputs)
+        return rule(node, *([shapes.dims.get(name, ()) for name in names] for names in (node.input, node.output)))
     except (IndexError, TypeError, ValueError):  # too few inputs or dimensions: the model is wrong there
         return None
 

@@ -21,6 +21,11 @@ def bits(data_type: int) -> int:
     return _PACKED.get(name) or onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize * 8
 
 
+def is_known(data_type: int) -> bool:
+    """Whether the installed onnx knows an element type by that number."""
+    return data_type in TensorProto.DataType.values()
+
+
 def is_packed(data_type: int) -> bool:
     """Whether elements share bytes, so that an array cannot be a view on them."""
     return bits(data_type) % 8 != 0
@@ -42,4 +47,4 @@ def stored_bytes(elements: int, data_type: int) -> int:
 
 
 def _name(data_type: int) -> str:
-    return TensorProto.DataType.Name(data_type) if data_type in TensorProto.DataType.values() else _UNKNOWN
+    return TensorProto.DataType.Name(data_type) if is_known(data_type) else _UNKNOWN

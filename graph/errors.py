@@ -25,12 +25,9 @@ class IntaglioError(Exception):
         self.what, self.why, self.fix = what, why, fix
 
     def __str__(self) -> str:
-        parts = [self.what]
-        if self.why:
-            parts.append(f"  why: {self.why}")
-        if self.fix:
-            parts.append(f"  fix: {self.fix}")
-        return "\n".join(parts)
+        return "\n".join(
+            filter(None, (self.what, self.why and f"  why: {self.why}", self.fix and f"  fix: {self.fix}"))
+        )
 
 
 class BadModel(IntaglioError):

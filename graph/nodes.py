@@ -133,6 +133,23 @@ def refill(field: Any, members: Iterable[Any]) -> None:
     field.extend(kept)
 
 
+def declare_weights(
+    graph: onnx.GraphProto, weights: Mapping[str, np.ndarray], is_shown: Callable[[np.ndarray], bool]
+) -> None:
+    """Give a graph some weights as initializers; the others are inputs, of which it sees shape and type."""
+    for name, weight in weights.items():
+        if is_shown(weight):
+            graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(weight), name))
+        else:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
+            graph.input.append(onnx.helper.make_tensor_value_info(name, kind, weight.shape))
+
+
+def is_same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are alike to the last bit."""
+    return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes())
+
+
 def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     """Make these the graph's nodes; some of them may be its own."""
     bytes_ = [n.SerializeToString() for n in nodes]

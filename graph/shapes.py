@@ -13,7 +13,7 @@ from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .foreign import ABSENT, Tensor, foreign_outputs, knows_shapes
 from .model import Model
-from .nodes import display_name, is_standard, refill, replace_nodes, subgraphs
+from .nodes import declare_weights, display_name, is_standard, refill, replace_nodes, subgraphs
 from .traits import Trait, has, has_any
 
 _LONG = 1 << 12
@@ -47,6 +47,19 @@ class _Found:
     dims: dict[str, tuple[int, ...]]
     dtypes: dict[str, int]
     short: set[str] = field(default_factory=set)
+
+    def take(self, name: str, kind: onnx.TypeProto.Tensor) -> bool:
+        """Whether a type tells the shape, which is noted then."""
+        lengths = tuple([d.dim_value for d in kind.shape.dim])
+        # An unknown dimension reads as 0, an unknown rank as no dimension at all.
+        known = kind.HasField("shape") and (0 not in lengths or all(d.HasField("dim_value") for d in kind.shape.dim))
+        # A window longer than what it slides over makes a length below 0.
+        if known and min(lengths, default=0) < 0:
+            self.short.add(name)
+            return False
+        if known:
+            self.dims[name] = lengths
+        return known
 
 
 def symbols(model: Model) -> list[str]:
@@ -142,12 +155,7 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if not dim.HasField("dim_value"):
                 dim.dim_value = number(dim.dim_param or _anonymous(value.name, axis))
-    for name, weight in model.weights.items():
-        if is_operand(weight):
-            graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(weight), name))
-        else:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
-            graph.input.append(onnx.helper.make_tensor_value_info(name, kind, weight.shape))
+    declare_weights(graph, model.weights, is_operand)
     return proto
 
 
@@ -197,17 +205,8 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> _Found:
     for value in (*graph.input, *graph.value_info, *graph.output):
         if not value.type.HasField("tensor_type"):
             continue
-        tensor = value.type.tensor_type
-        dtypes[value.name] = tensor.elem_type
-        lengths = tuple([d.dim_value for d in tensor.shape.dim])
-        # An unknown dimension reads as 0, an unknown rank as no dimension at all.
-        if 0 in lengths and not all(d.HasField("dim_value") for d in tensor.shape.dim):
-            continue
-        # A window longer than what it slides over makes a length below 0.
-        if min(lengths, default=0) < 0:
-            found.short.add(value.name)
-        elif lengths or tensor.HasField("shape"):
-            dims[value.name] = lengths
+        dtypes[value.name] = value.type.tensor_type.elem_type
+        found.take(value.name, value.type.tensor_type)
     for name, weight in model.weights.items():
         dims[name] = weight.shape
         dtypes[name] = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
@@ -268,7 +267,8 @@ def _foreign_shapes(node: onnx.NodeProto, opset: int, shapes: _Found) -> list[st
 
 def _infer_node(node: onnx.NodeProto, opset: int, shapes: _Found, read: dict[str, np.ndarray]) -> list[str]:
     """Shape inference for one node whose operands became known after inference over the graph."""
-    types = {i: _type(shapes, i) for i in node.input if i}
+    make = onnx.helper.make_tensor_type_proto
+    types = {i: make(shapes.dtypes.get(i, 0), shapes.dims[i]) for i in node.input if i}
     data = {i: onnx.numpy_helper.from_array(read[i], i) for i in node.input if i in read}
     imports = [onnx.helper.make_opsetid("", opset)]
     try:
@@ -278,17 +278,8 @@ def _infer_node(node: onnx.NodeProto, opset: int, shapes: _Found, read: dict[str
         outputs = {}
     if has(node, Trait.SAME_SHAPE):
         outputs = {**outputs, node.output[0]: types[node.input[0]]}
-    found = []
-    for name, kind in outputs.items():
-        dims = kind.tensor_type.shape.dim
-        if not name or not kind.tensor_type.HasField("shape") or not all(d.HasField("dim_value") for d in dims):
-            continue
-        if any(d.dim_value < 0 for d in dims):
-            shapes.short.add(name)
-            continue
-        shapes.dims[name] = tuple([d.dim_value for d in dims])
-        shapes.dtypes[name] = kind.tensor_type.elem_type
-        found.append(name)
+    found = [name for name, kind in outputs.items() if name and shapes.take(name, kind.tensor_type)]
+    shapes.dtypes.update((name, outputs[name].tensor_type.elem_type) for name in found)
     return found
 
 
@@ -307,10 +298,6 @@ def _bit_shape(node: onnx.NodeProto, operator: BitOperator, shapes: _Found) -> l
     found = [name for name in node.output if name not in shapes.dims]
     shapes.dims[node.output[0]], shapes.dtypes[node.output[0]] = dims, operator.dtype
     return found
-
-
-def _type(shapes: _Found, name: str) -> onnx.TypeProto:
-    return onnx.helper.make_tensor_type_proto(shapes.dtypes.get(name, 0), shapes.dims[name])
 
 
 def _shape_or_size(node: onnx.NodeProto, dims: tuple[int, ...] | None) -> list[np.ndarray] | None:

@@ -9,26 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
-import numpy as np
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 from .errors import BadModel
 from .io.load import from_proto
 from .io.save import to_proto
 from .model import Model
+from .nodes import is_same
 
 _KEYS: dict[str, Callable[[Any], Hashable]] = {
+    **dict.fromkeys(("attribute", "initializer", "input", "output", "value_info"), attrgetter("name")),
     "node": lambda node: tuple(node.output),
-    "attribute": lambda attribute: attribute.name,
-    "initializer": lambda tensor: tensor.name,
-    "sparse_initializer": lambda tensor: tensor.values.name,
-    "input": lambda value: value.name,
-    "output": lambda value: value.name,
-    "value_info": lambda value: value.name,
-    "opset_import": lambda opset: opset.domain,
-    "functions": lambda function: (function.domain, function.name),
+    "sparse_initializer": attrgetter("values.name"),
+    "opset_import": attrgetter("domain"),
+    "functions": attrgetter("domain", "name"),
 }
 """What tells the members of a repeated field apart."""
 _ORDERED = frozenset(("node", "input", "output"))
@@ -59,8 +56,9 @@ def from_graphsurgeon(graph: Any, original: Model) -> Model:
     edited, untouched, whole = _exported(graph), _exported(to_graphsurgeon(original)), to_proto(original)
     made = from_proto(_merged(edited, untouched, whole))
     made.file, made.notes = original.file, list(original.notes)
-    known = original.weights
-    made.weights = {name: _same(known.get(name), value) for name, value in made.weights.items()}
+    for name, known in original.weights.items():
+        if name in made.weights and is_same(known, made.weights[name]):
+            made.weights[name] = known
     return made
 
 
@@ -138,10 +136,3 @@ def _set(made: Any, name: str, value: Any) -> None:
         getattr(made, name).CopyFrom(value)
     else:
         setattr(made, name, value)
-
-
-def _same(known: np.ndarray | None, value: np.ndarray) -> np.ndarray:
-    """The array that is known already where both are alike."""
-    if known is None or known.dtype != value.dtype or known.shape != value.shape:
-        return value
-    return known if known.tobytes() == value.tobytes() else value

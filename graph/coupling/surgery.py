@@ -13,7 +13,7 @@ from ..errors import IntaglioError
 from ..index import index_of
 from ..io.collector import paused_collector
 from ..model import Model
-from ..nodes import attribute, drop_unread, refill, replace_nodes, set_attribute
+from ..nodes import attribute, drop_unread, is_same, refill, replace_nodes, set_attribute
 from ..traits import operator_key
 from .labels import IntArray, Why
 from .node import RULES, Node
@@ -264,7 +264,7 @@ def _reunite(model: Model, base: dict[str, str]) -> None:
     for name, copies in by_base.items():
         owners: list[str] = [name] if name in used else []
         for copy in copies:
-            twin = next((o for o in owners if _same(model.weights[o], model.weights[copy])), None)
+            twin = next((o for o in owners if is_same(model.weights[o], model.weights[copy])), None)
             if twin is None:
                 twin = copy if owners else name
                 model.weights[twin] = model.weights[copy]
@@ -274,10 +274,6 @@ def _reunite(model: Model, base: dict[str, str]) -> None:
         for i, name in enumerate(node.input):
             if name in final and final[name] != name:
                 node.input[i] = final[name]
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes())
 
 
 def _update_shapes(model: Model, removal: Removal) -> None:

@@ -8,6 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
+from ..dtypes import is_known
 from ..errors import BadModel
 from ..nodes import all_nodes
 from .schemas import MOST_AXES, MOST_NUMBERS
@@ -69,13 +70,10 @@ def check_values(graph: onnx.GraphProto) -> None:
         if len(dims):
             check_dims(value.name, [d.dim_value for d in dims])
     for value in graph.input:
-        if value.type.HasField("tensor_type") and not _is_known(value.type.tensor_type.elem_type):
-            why = f"it says element type {value.type.tensor_type.elem_type}"
+        kind = value.type.tensor_type.elem_type
+        if value.type.HasField("tensor_type") and not (kind and is_known(kind)):
+            why = f"it says element type {kind}"
             raise BadModel(f"graph input {value.name!r} has no usable type", why=why, fix="export the model again")
-
-
-def _is_known(kind: int) -> bool:
-    return kind != onnx.TensorProto.UNDEFINED and kind in onnx.TensorProto.DataType.values()
 
 
 def check_functions(proto: onnx.ModelProto) -> None:

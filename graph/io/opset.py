@@ -14,6 +14,7 @@ from ..model import Model
 from ..nodes import (
     all_nodes,
     attribute,
+    declare_weights,
     display_name,
     is_standard,
     refill,
@@ -86,12 +87,7 @@ def structure(model: Model) -> onnx.ModelProto:
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
-    for name, weight in model.weights.items():
-        if weight.nbytes <= _OPERAND_BYTES and weight.dtype.kind in "biuf":
-            graph.initializer.append(numpy_helper.from_array(weight, name))
-        else:
-            kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
-            graph.input.append(helper.make_tensor_value_info(name, kind, weight.shape))
+    declare_weights(graph, model.weights, lambda w: w.nbytes <= _OPERAND_BYTES and w.dtype.kind in "biuf")
     for sparse in model.graph.sparse_initializer:
         kind = sparse.values.data_type
         graph.input.append(helper.make_tensor_value_info(sparse.values.name, kind, list(sparse.dims)))

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto
 
+from ..dtypes import is_known
 from ..errors import BadModel
 from ..nodes import attribute, display_name
 from ..traits import Trait, has, operator
@@ -126,12 +127,8 @@ def _check_value(node: onnx.NodeProto, a: AttributeProto) -> None:
             raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, not {limits[0]} to {limits[1]}")
         if a.name == "kernel_shape" and math.prod(values) > MOST_NUMBERS:
             raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, which is absurd")
-    elif a.name in _TYPED and a.type == AttributeProto.INT and not _is_type(a.i):
+    elif a.name in _TYPED and a.type == AttributeProto.INT and not is_known(a.i):
         raise wrong(node, f"its attribute {a.name!r} is {a.i}, which the installed onnx knows no element type by")
-
-
-def _is_type(number: int) -> bool:
-    return number in onnx.TensorProto.DataType.values()
 
 
 def _short(values: Sequence[int]) -> str:

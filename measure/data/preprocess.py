@@ -62,16 +62,10 @@ class Preprocess:
         layout = next((s.word for s in self.steps if s.key == "layout"), None)
         last = channels_last if layout is None else layout == "nchw"
         for step in self.steps:
-            if step.key in _ARITHMETIC:
-                array = _ARITHMETIC[step.key](_floating(array), step, last)
-            elif step.key == "layout":
-                array, last = _move_channels(array, step), step.word == "nhwc"
-            elif step.key == "channels":
-                array = np.flip(array, _channel_axis(array.shape, 3, last))
-            elif step.key == "shape":
-                array = array.reshape(_reshaped(array.shape, step))
-            elif step.key == "dtype":
-                array = array.astype(step.word)
+            if step.key in _CHANGES:
+                array = _CHANGES[step.key](array, step, last)
+            if step.key == "layout":
+                last = step.word == "nhwc"
         return array
 
 
@@ -119,17 +113,14 @@ def _floating(array: np.ndarray) -> np.ndarray:
 
 
 def _scale(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:
-    number = step.numbers[0]
+    number, array = step.numbers[0], _floating(array)
     scaled = array if number.over == 1 else array * array.dtype.type(number.over)
     return scaled if number.under == 1 else scaled / array.dtype.type(number.under)
 
 
-_ARITHMETIC: dict[str, Callable[[np.ndarray, Step, bool | None], np.ndarray]] = {
-    "scale": _scale,
-    "offset": lambda array, step, last: array + array.dtype.type(step.numbers[0].value),
-    "mean": lambda array, step, last: array - _along_channels(array, step, last),
-    "std": lambda array, step, last: array / _along_channels(array, step, last),
-}
+def _offset(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:
+    array = _floating(array)
+    return np.asarray(array + array.dtype.type(step.numbers[0].value))
 
 
 def _along_channels(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:
@@ -168,6 +159,19 @@ def _reshaped(shape: Shape, step: Step) -> Shape:
 _SHAPES: dict[str, Callable[[Shape, Step], Shape]] = {"layout": _moved, "shape": _reshaped}
 
 
-def _move_channels(array: np.ndarray, step: Step) -> np.ndarray:
+def _move_channels(array: np.ndarray, step: Step, last: bool | None) -> np.ndarray:
     _moved(array.shape, step)
     return np.moveaxis(array, -1, 1) if step.word == "nchw" else np.moveaxis(array, 1, -1)
+
+
+_CHANGES: dict[str, Callable[[np.ndarray, Step, bool | None], np.ndarray]] = {
+    "scale": _scale,
+    "offset": _offset,
+    "mean": lambda array, step, last: _floating(array) - _along_channels(_floating(array), step, last),
+    "std": lambda array, step, last: _floating(array) / _along_channels(_floating(array), step, last),
+    "layout": _move_channels,
+    "channels": lambda array, step, last: np.flip(array, _channel_axis(array.shape, 3, last)),
+    "shape": lambda array, step, last: array.reshape(_reshaped(array.shape, step)),
+    "dtype": lambda array, step, last: array.astype(step.word),
+}
+"""What each step does to an array; those on image files were done before."""
