@@ -124,11 +124,11 @@ class Ledger:
             self.inexact.append((axis, why))
             self.at_least.append((axis, at_least))
 
-    def take(self, axis: Axis, indices: IntArray, why: Why) -> Axis:
+    def take(self, axis: Axis, indices: IntArray | range, why: Why) -> Axis:
         """The axis read at ``indices``. Reading a single index freezes it: its axis would become empty."""
         if isinstance(axis, Why):
             return LENGTH_ONE if len(indices) == 1 else axis
-        taken: IntArray = axis[indices]
+        taken: IntArray = axis[np.asarray(indices)]
         if len(taken) > 1:
             return taken
         self.freeze(taken, why)

@@ -187,7 +187,7 @@ class Node:
             if self.has(i) and self.rank(i) == 1 and self.dims(i)[0] > 1:
                 self.same(axis, self.axis(i, 0))
 
-    def take(self, axis: Axis, indices: IntArray) -> Axis:
+    def take(self, axis: Axis, indices: IntArray | range) -> Axis:
         return self.ledger.take(axis, indices, self.why("reads a single index of it"))
 
     def reshape(self, axes: Axes, old: Sequence[int], new: Sequence[int]) -> Axes:

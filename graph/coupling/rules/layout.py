@@ -81,7 +81,7 @@ def split(n: Node) -> Sequence[Axes]:
     parts = []
     for j, end in enumerate(ends):
         length = n.out_dims(j)[at]
-        part = n.take(axes[at], np.arange(end - length, end))
+        part = n.take(axes[at], range(end - length, end))
         parts.append((*axes[:at], part, *axes[at + 1 :]))
     return parts
 
@@ -112,7 +112,7 @@ def slice_(n: Node) -> Sequence[Axes]:
         elif len(taken) != cut_dims[a] or len(taken) == 0:
             out.append(n.freeze(axis, n.why("cuts it at computed bounds")))
         else:
-            out.append(n.take(axis, np.array(taken)))
+            out.append(n.take(axis, taken))
     return [tuple(out)]
 
 
