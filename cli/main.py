@@ -136,5 +136,11 @@ def _failed(error: BaseException) -> int:
         return console.report(KeyboardInterrupt())
     if hasattr(error, "format_message"):  # click's own base class, which typer vendors or not by version
         context = getattr(error, "ctx", None)
-        return console.usage(error.format_message(), context.command_path if context else "intaglio")
+        command = context.command_path if context else "intaglio"
+        cause: Any = error.__cause__
+        if type(cause).__name__ == "ValidationError":  # of pydantic, which typer converts values with
+            from ..graph.options import unusable
+
+            return console.report(unusable(vars(error)["param"].opts[0], cause, None, f"see {command} --help"))
+        return console.usage(error.format_message(), command)
     return console.report(error)

@@ -9,10 +9,9 @@ from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
-from pydantic import ValidationError
 
 from ..graph.errors import UsageError
-from ..passes.options import PANELS, Option, Options, Target, mistake, options_of, reworded
+from ..passes.options import PANELS, Option, Options, Target, options_of, reworded
 from .command import Command
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -125,9 +124,12 @@ def options_from(options: type[AnyOptions], given: Mapping[str, Any]) -> AnyOpti
     spelled = {one.name: one.flag for one in every}
     values: dict[str, Any] = {}
     for one in every:
-        names = [one.name, *(_old(one, place) for place in range(len(one.spelling.old)))] if one.flag else []
-        if found := [given[name] for name in names if given[name] is not None]:
-            values[one.name] = found[0]
+        flags = {one.name: one.flag, **{_old(one, place): old for place, old in enumerate(one.spelling.old)}}
+        asked = [name for name in flags if one.flag and given[name] is not None]
+        if len(asked) > 1:
+            raise UsageError(f"{' and '.join(flags[name] for name in asked)} are the same", fix="give one of them")
+        if asked:
+            values[one.name] = given[asked[0]]
     for one in every:
         if one.spelling.targets:
             target, flag = _target(one.spelling.targets, given, values, spelled)
@@ -135,8 +137,6 @@ def options_from(options: type[AnyOptions], given: Mapping[str, Any]) -> AnyOpti
             spelled |= {one.name: flag, "keep": flag}
     try:
         return options(**values)
-    except ValidationError as error:
-        raise mistake(error, options, lambda name: spelled.get(name, name)) from error
     except UsageError as error:
         raise reworded(error, lambda name: spelled.get(name, name)) from error
 

@@ -25,6 +25,8 @@ def lazily(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
 def imported(name: str, error: type[IntaglioError]) -> Any:
     """What ``package.module:name`` stands for. Raises ``error`` where it cannot be imported."""
     module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise error(f"{name!r} does not say what to call", fix="write it like package.module:callable")
     try:
         return getattr(import_module(module), attribute)
     except (Exception, SystemExit) as problem:

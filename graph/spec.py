@@ -20,8 +20,8 @@ _JSON = ('"', "[", "{")
 def split(spec: Spec, kind: str) -> tuple[str, dict[str, Any]]:
     """The name, and the options as they were written. Raises UsageError for what cannot be read."""
     if isinstance(spec, str):
-        name, _, rest = spec.partition(":")
-        return name, _options(rest, spec, kind) if rest else {}
+        name, colon, rest = spec.partition(":")
+        return name, _options(rest, spec, kind) if colon else {}
     values = dict(spec)
     name = values.pop("name", None)
     if not isinstance(name, str):
@@ -43,13 +43,14 @@ def near(name: str, known: Collection[str], otherwise: str = "choose one of") ->
 
 def _options(text: str, spec: str, kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for part in re.findall(_PART, text):
+    parts = re.findall(_PART, text)
+    for part in parts if parts and ",".join(parts) == text else [text]:
         key, equals, value = part.partition("=")
         key = key.strip().replace("-", "_")
-        if not equals or not key.isidentifier():
+        if not equals or not key.isidentifier() or part not in parts:
             raise UsageError(
                 f"cannot read {part!r} in {kind} {spec!r}",
-                fix=f"write {spec.partition(':')[0]}:OPTION=VALUE,OPTION=VALUE",
+                fix=f"write {spec.partition(':')[0]}:OPTION=VALUE,OPTION=VALUE; lists and text with commas are JSON",
             )
         if key in found:
             raise UsageError(f"option {key} stands twice in {kind} {spec!r}")

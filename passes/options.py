@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
 from ..graph.errors import UsageError
+from ..graph.options import bounds, telling
 from ..graph.registry import owner
 from ..graph.spec import spelled
 from .registries import registry
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Panel = Literal["target", "method", "data", "accuracy", "advanced", "output"]
 PANELS: tuple[Panel, ...] = get_args(Panel)
-_BOUNDS = {"gt": "above", "ge": "not below", "lt": "below", "le": "up to"}
 VOCABULARY = "group, node or tensor names, operator types, or re:REGEX"
 
 
@@ -105,7 +104,7 @@ class Registered:
     """For options that name something registered: ``Annotated[str, Registered("intaglio.solvers")]``.
 
     Its options may stand behind the name, or the whole be a mapping: see ``Registry``. The registries of one or two entry
-    point groups are imported when a name is looked up. ``also`` are words that mean something else.
+    point groups are imported when a name is looked up. ``also`` are patterns of words that mean something else.
     """
 
     group: str
@@ -118,7 +117,9 @@ class Registered:
         return [registry(group) for group in (self.group, self.beside) if group]
 
     def check(self, spec: Any) -> Any:
-        if not isinstance(spec, (str, Mapping)) or spec in self.also:
+        if not isinstance(spec, (str, Mapping)):
+            return spec
+        if isinstance(spec, str) and any(re.fullmatch(also, spec) for also in self.also):
             return spec
         found = owner(spec, *self.registries)
         found[spec]
@@ -129,9 +130,11 @@ class Registered:
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> Any:
         told = handler(schema)
-        names = [*self.also, *(name for one in self.registries for name in one)]
-        mapping = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-        return {"anyOf": [{**told, "examples": names}, mapping]}
+        names = [name for one in self.registries for name in one]
+        pattern = f"^({'|'.join([*self.also, *(f'{name}(:.+)?' for name in names)])})$"
+        mapping = {"type": "object", "properties": {"name": {"enum": names}}, "required": ["name"]}
+        kinds = [{**one, "pattern": pattern} if one["type"] == "string" else one for one in told.get("anyOf", [told])]
+        return {"anyOf": [*kinds, mapping], "examples": names}
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,13 @@ class Options(BaseModel):
     """Options of a pass, or of something registered: frozen, checked when made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # help asks for fields alone
+
+    if not TYPE_CHECKING:  # which knows the fields
+
+        def __init__(self, **given: Any) -> None:
+            """Raises UsageError, with names of options in backquotes."""
+            with telling(type(self), given):
+                super().__init__(**given)
 
 
 class LayerOptions(Options):
@@ -249,7 +259,7 @@ class Option:
     @property
     def bounds(self) -> dict[str, float]:
         """Limits by pydantic's names: gt, ge, lt, le."""
-        return {kind: getattr(one, kind) for kind in _BOUNDS for one in self.field.metadata if hasattr(one, kind)}
+        return bounds(self.field)
 
     @property
     def limits(self) -> str:
@@ -279,25 +289,6 @@ def options_of(options: type[BaseModel]) -> list[Option]:
         one.name: sum(one.name in getattr(base, "model_fields", ()) for base in options.__mro__) for one in fields
     }
     return sorted(fields, key=lambda one: (PANELS.index(one.spelling.panel), shared[one.name]))
-
-
-def mistake(error: ValidationError, options: type[Options], spelled: Callable[[str], str]) -> UsageError:
-    """What pydantic found, in the words of whoever wrote the options."""
-    first = error.errors(include_url=False)[0]
-    name, given = str(first["loc"][0]), first["input"]
-    named = {one.name: one for one in options_of(options)}
-    if name not in named:
-        near = get_close_matches(name, named, n=3) or sorted(named)
-        return UsageError(f"there is no option {spelled(name)}", fix=f"choose one of {', '.join(map(spelled, near))}")
-    one, said = named[name], spelled(name)
-    if one.choices:
-        return UsageError(f"{said} {given!r} is not known", fix=f"choose one of {', '.join(one.choices)}")
-    if not first["type"].startswith(("greater", "less")):
-        return UsageError(f"{said} {given!r} cannot be used", why=first["msg"].lower())
-    noun = "fraction" if one.spelling.unit == "fraction" else "number"
-    wrong = "keeps nothing" if noun == "fraction" and given <= one.bounds.get("gt", given - 1) else "is out of range"
-    limits = " and ".join(f"{_BOUNDS[kind]} {limit:g}" for kind, limit in one.bounds.items())
-    return UsageError(f"{said} {given:g} {wrong}", fix=f"give a {noun} {limits}")
 
 
 def reworded(error: UsageError, spelled: Callable[[str], str]) -> UsageError:

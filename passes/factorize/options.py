@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ...graph.errors import UsageError
 from ..options import BUDGETS, CalibratedOptions, Entries, Registered, Target, option
@@ -48,11 +48,13 @@ class FactorizeOptions(CalibratedOptions):
         unit="fraction",
         gt=0,
     )
-    ranks: Annotated[tuple[tuple[str, int], ...], Entries(_rank, "NAME=RANK", "NAME=16")] = option(
-        (),
-        "Split this layer, by the name of its node or weight, at this rank; alone, only the layers named. Repeatable.",
-        "target",
-        flag="--rank",
+    ranks: Annotated[tuple[tuple[str, Annotated[int, Field(gt=0)]], ...], Entries(_rank, "NAME=RANK", "NAME=16")] = (
+        option(
+            (),
+            "Split this layer, by the name of its node or weight, at this rank; alone, only the layers named. Repeatable.",
+            "target",
+            flag="--rank",
+        )
     )
     schemes: tuple[Annotated[str, Registered("intaglio.factorizations")], ...] = option(
         (),

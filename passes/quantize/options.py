@@ -23,7 +23,7 @@ def _input_range(text: str) -> tuple[str, float, float]:
 
 
 class QuantizeOptions(LayerOptions):
-    scheme: str = option(
+    scheme: Annotated[str, Registered("intaglio.schemes", also=(r"w\d+a\d+",))] = option(
         "int8",
         "int8, dynamic, w8, w4, w3, w2, mixed, fp16, bf16, or wXaY such as w4a8: see intaglio passes.",
         "target",

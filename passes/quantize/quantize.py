@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import field_validator
 
 from ...graph.model import Model
-from ...graph.spec import spelled
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from ..live import MET, live_part
@@ -20,7 +18,7 @@ from .options import QuantizeOptions
 from .placement.kernels_used import Used, kernels_used
 from .ranges.pixels import pixel_ranges
 from .rounding.rounding import ROUNDERS
-from .scheme import SCHEMES, Job, scheme_named
+from .scheme import Job, scheme_named
 
 
 @PASSES.register("quantize")
@@ -31,13 +29,11 @@ class Quantize(QuantizeOptions, Pass):
     doing: ClassVar[str] = "quantizing"
     in_bodies: ClassVar[bool] = True
 
-    @field_validator("scheme", mode="before")
+    @field_validator("scheme")
     @classmethod
-    def _scheme(cls, spec: Any) -> Any:
-        if not isinstance(spec, (str, Mapping)):
-            return spec
-        scheme_named(spec)
-        return spelled(spec, SCHEMES.kind)
+    def _storable(cls, scheme: str) -> str:
+        scheme_named(scheme)
+        return scheme
 
     def for_inputs(self, model: Model, preprocess: str | None) -> Quantize:
         if self.input_ranges:

@@ -128,10 +128,10 @@ def test_a_limit_of_bytes(intaglio: Command, tmp_path: Path) -> None:
     ("args", "code", "said"),
     [
         (("--scheme", "binary"), 2, "there is no binarization"),
-        (("--form", "zip"), 2, "--form 'zip' is not known"),
+        (("--form", "zip"), 2, "--form cannot be 'zip'"),
         (("--scheme", "onebit", "--block", "32"), 2, "one scale for each row and column"),
         (("--size", "0.5"), 2, "takes inputs to measure"),
-        (("--size", "0"), 2, "keeps nothing"),
+        (("--size", "0"), 2, "--size cannot be 0"),
         (("--size", "0.02", "--data", str(CALIB), "--samples", "64"), 1, "cost"),
         (("--exclude", "no-such-node"), 2, "matches no"),
         (("--include", "re:("), 2, "no regular expression"),

@@ -91,7 +91,7 @@ def test_factorized_models_can_be_pruned_and_pruned_ones_factorized(intaglio: Co
     [
         ((), 2, "no target was given"),
         (("--macs", "0.5", "--params", "0.5"), 2, "exclude each other"),
-        (("--macs", "0"), 2, "keeps nothing"),
+        (("--macs", "0"), 2, "--macs cannot be 0"),
         (("--rank", "conv"), 2, "cannot read --rank"),
         (("--rank", "conv=0"), 2, "cannot read --rank"),
         (("--rank", "no-such=4"), 2, "no layer 'no-such'"),
@@ -99,7 +99,7 @@ def test_factorized_models_can_be_pruned_and_pruned_ones_factorized(intaglio: Co
         (("--macs", "0.5", "--exclude", "no-such"), 2, "matches no group, node"),
         (("--macs", "0.5", "--samples", "4"), 2, "says nothing without"),
         (("--macs", "0.5", "--dialect", "noise", "--data", CALIB), 2, "runs without data"),
-        (("--macs", "0.5", "--dialect", "nois"), 2, "is not known"),
+        (("--macs", "0.5", "--dialect", "nois"), 2, "--dialect cannot be 'nois'"),
         (("--max-drop", "1"), 2, "needs labelled data"),
         (("--macs", "0.01", "--no-measure"), 1, "lowest reachable is"),
         (("--macs", "0.5", "--data", "no-such.npz"), 1, "no-such.npz"),

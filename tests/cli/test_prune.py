@@ -122,7 +122,7 @@ def test_the_file_tells_how_it_was_made(intaglio: Command, tmp_path: Path) -> No
         ((), 2, "no target"),
         (("--macs", "0.5", "--params", "0.5"), 2, "exclude each other"),
         (("--macs", "1.5"), 2, ""),
-        (("--macs", "0"), 2, "keeps nothing"),
+        (("--macs", "0"), 2, "--macs cannot be 0"),
         (("--macs", "0.5", "--criterion", "lampe"), 2, "did you mean"),
         (("--macs", "0.5", "--scope", "world"), 2, "choose one of"),
         (("--macs", "0.5", "--exclude", "nobody"), 2, "matches no group"),

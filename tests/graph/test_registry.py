@@ -114,6 +114,10 @@ def test_any_text_survives_being_an_option(text: str) -> None:
         ("norm:parts=[1,x]", "cannot read '[1,x]' in thing", "JSON"),
         ("norm:p", "cannot read 'p' in thing 'norm:p'", "write norm:OPTION=VALUE"),
         ("norm:p=1,p=2", "option p stands twice", ""),
+        ("norm:", "cannot read '' in thing 'norm:'", "write norm:OPTION=VALUE"),
+        ("norm:p=1,", "cannot read 'p=1,' in thing 'norm:p=1,'", "write norm:OPTION=VALUE"),
+        ("norm:p=1,,rooted=1", "cannot read 'p=1,,rooted=1'", "write norm:OPTION=VALUE"),
+        ("norm:parts=[1", "cannot read 'parts=[1'", "lists and text with commas are JSON"),
         ("plain:p=1", "thing plain takes no options", "leave out p"),
         ("strict", "thing strict needs its option share", "share: the fraction to keep"),
         ("norm:p=7,rooted=1", "the options of thing norm do not go together", ""),
@@ -130,7 +134,7 @@ def test_what_is_wrong_is_told_with_the_way_to_mend_it(
 
 
 def test_the_reason_is_told_too(things: Registry[Callable[..., Any]]) -> None:
-    assert "greater than 0" in error(lambda: things["norm:p=-1"]).why
+    assert "give a number above 0" in error(lambda: things["norm:p=-1"]).fix
     assert "seventh roots are too much" in error(lambda: things["norm:p=7,rooted=1"]).why
 
 
