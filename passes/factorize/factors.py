@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,14 @@ class Factors:
     def scaled(self, by: float) -> Factors:
         """The same with its product multiplied by a number."""
         if self.outer is not None:
-            return Factors(self.inner, self.middle, self.order, self.outer * by)
-        return Factors(self.inner, self.middle * by, self.order)
+            return replace(self, outer=self.outer * by)
+        return replace(self, middle=self.middle * by)
+
+    def stored(self, dtype: np.dtype) -> Factors:
+        """The same as numbers of that type hold it."""
+        inner, middle = (a.astype(dtype).astype(np.float64) for a in (self.inner, self.middle))
+        outer = None if self.outer is None else self.outer.astype(dtype).astype(np.float64)
+        return replace(self, inner=inner, middle=middle, outer=outer)
 
     def balanced(self) -> Factors:
         """The same product with every component as large in one factor as in the next, which suits quantizers later.

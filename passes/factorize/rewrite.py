@@ -61,15 +61,9 @@ def product(model: Model, splits: Sequence[Split], weights: Mapping[str, np.ndar
     changed = model.copy()
     changed.weights.update(weights or {})
     for one in splits:
-        stored = _as_stored(one.factors, model.weights[one.unit.weight].dtype)
+        stored = one.factors.stored(model.weights[one.unit.weight].dtype)
         changed.weights[one.unit.weight] = one.unit.weight_of(stored.product(), model)
     return changed
-
-
-def _as_stored(factors: Factors, dtype: np.dtype) -> Factors:
-    inner, middle = (a.astype(dtype).astype(np.float64) for a in (factors.inner, factors.middle))
-    outer = factors.outer
-    return Factors(inner, middle, factors.order, None if outer is None else outer.astype(dtype).astype(np.float64))
 
 
 def _chain(factors: Factors) -> list[Floats]:

@@ -220,30 +220,24 @@ class Bits:
 
     def _lay(self, lines: Lines, matrix: str, out: str) -> None:
         """From rows to the weight's shape and type."""
-        shape, where = self.weight.shape, self.where
-        cast = self.weight.dtype != np.float32
-        steps: list[tuple[str, Any]] = []
-        if where.window is None:
-            order = [where.axis, *(a for a in range(len(shape)) if a != where.axis)]
-            steps += [("Reshape", [shape[a] for a in order])] if len(shape) > 2 else []
-            steps.append(("Transpose", [order.index(a) for a in range(len(shape))]))
+        shape, axis, rank = self.weight.shape, self.where.axis, self.weight.ndim
+        if self.where.window is None:
+            order = [axis, *(a for a in range(rank) if a != axis)]
+            laid, perm = [shape[a] for a in order], [order.index(a) for a in range(rank)]
+        elif prod(shape[2:]) == 1:
+            laid, perm = list(shape), []
         else:
-            steps.append(("Reshape", [shape[0], *shape[2:], shape[1]]))
-            steps.append(("Transpose", [0, len(shape) - 1, *range(1, len(shape) - 1)]))
-            if prod(shape[2:]) == 1:
-                steps = [("Reshape", list(shape))]
-        steps = [(op, to) for op, to in steps if op != "Transpose" or to != sorted(to)]
-        steps += [("Cast", helper.np_dtype_to_tensor_dtype(self.weight.dtype))] if cast else []
-        if not steps:
-            steps = [("Identity", None)]
-        for k, (op, to) in enumerate(steps):
-            name = out if k == len(steps) - 1 else ""
-            if op == "Reshape":
-                matrix = lines.add(op, [matrix, lines.integers(to)], name)
-            elif op == "Transpose":
-                matrix = lines.add(op, [matrix], name, perm=to)
-            else:
-                matrix = lines.add(op, [matrix], name, **({"to": to} if op == "Cast" else {}))
+            laid, perm = [shape[0], *shape[2:], shape[1]], [0, rank - 1, *range(1, rank - 1)]
+        steps: list[tuple[str, list[int], dict[str, Any]]] = []
+        if self.where.window is not None or rank > 2:
+            steps.append(("Reshape", laid, {}))
+        if perm != sorted(perm):
+            steps.append(("Transpose", [], {"perm": perm}))
+        if self.weight.dtype != np.float32:
+            steps.append(("Cast", [], {"to": helper.np_dtype_to_tensor_dtype(self.weight.dtype)}))
+        *inner, last = steps or [("Identity", [], {})]
+        for name, (op, to, attributes) in [*(("", one) for one in inner), (out, last)]:
+            matrix = lines.add(op, [matrix, *([lines.integers(to)] if to else [])], name, **attributes)
 
 
 @dataclass
