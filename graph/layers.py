@@ -179,21 +179,9 @@ class Weight:
         x, output = node.input[0 if self.operand else 1], next(o for o in node.output if o)
         if x in self.layers.model.weights:
             unfit = unfit or "what it multiplies is constant"
-        known = {"output": output, **facts}
-        weight = node.input[self.operand]
-        return Layer(
-            output,
-            display_name(node),
-            node.op_type,
-            self.place,
-            self.operand,
-            x,
-            weight,
-            self.value.shape,
-            axis=axis % self.value.ndim,
-            unfit=unfit,
-            **known,
-        )
+        known = {"output": output, "axis": axis % self.value.ndim, "unfit": unfit, **facts}
+        place = (output, display_name(node), node.op_type, self.place, self.operand)
+        return Layer(*place, x, node.input[self.operand], self.value.shape, **known)
 
     def biased(self, axis: int, *shapes: tuple[int, ...], unfit: str = "", **facts: Any) -> Layer:
         """A layer whose bias is the node's input 2, in one of these shapes."""

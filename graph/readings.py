@@ -19,7 +19,7 @@ from .evaluate import operand
 from .index import Index, index_of
 from .model import Model
 from .nodes import as_ints, is_standard
-from .shapes import Shapes, symbols
+from .shapes import Shapes, free_dims, symbols
 from .traits import Trait, has, has_any
 
 Sizes = Mapping[str, int]
@@ -131,7 +131,7 @@ class _Numbers(dict[str, int]):
 
 
 def _pairs(model: Model, names: Sequence[str]) -> Iterator[tuple[_Numbers, _Numbers]]:
-    batch = _batch_symbols(model)
+    batch = {name for _, axis, name, _ in free_dims(model.graph.input) if axis == 0}
     for primes, factor in _SIZES:
         a, b = (
             _Numbers(
@@ -146,15 +146,6 @@ def _pairs(model: Model, names: Sequence[str]) -> Iterator[tuple[_Numbers, _Numb
         yield a, b
     for first, second in _EQUAL:
         yield _Numbers(dict.fromkeys(names, first), first), _Numbers(dict.fromkeys(names, second), second)
-
-
-def _batch_symbols(model: Model) -> set[str]:
-    found = set()
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if len(dims) and not dims[0].HasField("dim_value"):
-            found.add(dims[0].dim_param or f"{value.name}.0")
-    return found
 
 
 def _turns(

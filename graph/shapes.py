@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .foreign import ABSENT, Tensor, foreign_outputs, knows_shapes
 from .model import Model
-from .nodes import declare_weights, display_name, is_standard, refill, replace_nodes, subgraphs
+from .nodes import all_graphs, declare_weights, display_name, is_standard, refill, replace_nodes
 from .traits import Trait, has, has_any
 
 _LONG = 1 << 12
@@ -62,14 +62,19 @@ class _Found:
         return known
 
 
-def symbols(model: Model) -> list[str]:
-    """Names of the symbolic dimensions of the graph inputs, in order; unnamed ones get names of their own."""
-    found: dict[str, None] = {}
-    for value in model.graph.input:
+def free_dims(
+    values: Iterable[onnx.ValueInfoProto],
+) -> Iterator[tuple[onnx.ValueInfoProto, int, str, onnx.TensorShapeProto.Dimension]]:
+    """Dimensions without a number: whose, of which axis, and the name of the symbol; unnamed ones have names of their own."""
+    for value in values:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if not dim.HasField("dim_value"):
-                found[dim.dim_param or _anonymous(value.name, axis)] = None
-    return list(found)
+                yield value, axis, dim.dim_param or f"{value.name}.{axis}", dim
+
+
+def symbols(model: Model) -> list[str]:
+    """Names of the symbolic dimensions of the graph inputs, in order."""
+    return list(dict.fromkeys(name for _, _, name, _ in free_dims(model.graph.input)))
 
 
 def all_symbols(model: Model) -> list[str]:
@@ -119,10 +124,6 @@ def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool, bool]:
             proto.graph.value_info.append(hint)
 
 
-def _anonymous(name: str, axis: int) -> str:
-    return f"{name}.{axis}"
-
-
 def is_operand(weight: np.ndarray) -> bool:
     """Whether shape inference sees the values of a weight."""
     if weight.dtype.kind in "iub":
@@ -151,10 +152,8 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
                 dim.dim_value = number(dim.dim_param)
             elif not dim.HasField("dim_value"):
                 dim.Clear()
-    for value in graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value"):
-                dim.dim_value = number(dim.dim_param or _anonymous(value.name, axis))
+    for _, _, symbol, dim in free_dims(graph.input):
+        dim.dim_value = number(symbol)
     declare_weights(graph, model.weights, is_operand)
     return proto
 
@@ -171,17 +170,12 @@ def _leave_out_cuts(proto: onnx.ModelProto) -> int:
     graphs they stood: 0 for none, 1 for the main graph, 2 for bodies.
     """
     deepest = 0
-    todo: list[tuple[onnx.GraphProto | onnx.FunctionProto, int]] = [
-        (proto.graph, 1),
-        *((f, 2) for f in proto.functions),
-    ]
-    while todo:
-        graph, depth = todo.pop()
-        kept = [node for node in graph.node if node.op_type != "Slice"]
-        if len(kept) < len(graph.node):
-            deepest = max(deepest, depth)
-            replace_nodes(graph, kept)
-        todo.extend((body, 2) for node in graph.node for body in subgraphs(node))
+    for outer in (proto.graph, *proto.functions):
+        for depth, part in enumerate(all_graphs(outer)):
+            kept = [node for node in part.node if node.op_type != "Slice"]
+            if len(kept) < len(part.node):
+                deepest = max(deepest, 2 if depth or isinstance(outer, onnx.FunctionProto) else 1)
+                replace_nodes(part, kept)
     return deepest
 
 

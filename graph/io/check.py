@@ -16,29 +16,27 @@ from .schemas import check_constants, check_fields, check_node, key_of
 
 _CONVERT = "convert it to ONNX first"
 _STARTS = (
-    (b"PK\x03\x04", "a zip archive (a PyTorch or Keras file, perhaps)", "export it to ONNX; archives are never opened"),
-    (b"\x80\x02", "a pickle (an old PyTorch file, perhaps)", "export it to ONNX; pickles are never opened"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, perhaps)", _CONVERT),
-    (b"GGUF", "a GGUF file", _CONVERT),
-    (b"\x93NUMPY", "a numpy array", "give the model, not its data"),
-    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
-    (b"7767517", "an ncnn parameter file", "give the ONNX file it was made from"),
-    (b"<?xml", "an XML file (OpenVINO, perhaps)", "give the ONNX file it was made from"),
+    (0, b"PK\x03\x04", "a zip archive (PyTorch or Keras, perhaps)", "export it to ONNX; archives are never opened"),
+    (0, b"\x80\x02", "a pickle (an old PyTorch file, perhaps)", "export it to ONNX; pickles are never opened"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, perhaps)", _CONVERT),
+    (0, b"GGUF", "a GGUF file", _CONVERT),
+    (0, b"\x93NUMPY", "a numpy array", "give the model, not its data"),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
+    (0, b"7767517", "an ncnn parameter file", "give the ONNX file it was made from"),
+    (0, b"<?xml", "an XML file (OpenVINO, perhaps)", "give the ONNX file it was made from"),
+    (2, bytes(6) + b'{"', "a safetensors file", "it holds weights without a graph; export the model to ONNX"),
+    (4, b"TFL3", "a TensorFlow Lite model", _CONVERT),
+    (4, b"ORTM", "an ONNX Runtime (.ort) model", "give the .onnx file it was made from"),
 )
+"""Where which bytes stand in files of other kinds, what these are, and what to do."""
 
 
 def looks_like(head: bytes) -> tuple[str, str] | None:
     """What a file that is no ONNX model looks like by its first bytes, and what to do about it."""
-    for start, kind, fix in _STARTS:
-        if head.startswith(start):
+    for at, start, kind, fix in _STARTS:
+        if head.startswith(start, at):
             return kind, fix
-    if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite model", _CONVERT
-    if head[4:8] == b"ORTM":
-        return "an ONNX Runtime (.ort) model", "give the .onnx file it was made from"
-    if head[8:10] == b'{"' and head[2:8] == bytes(6):
-        return "a safetensors file", "it holds weights without a graph; export the model to ONNX"
     text = head.lstrip()
     if text[:9].lower().startswith((b"<!doctype", b"<html")):
         return "a web page", "the download went wrong; fetch the file itself"

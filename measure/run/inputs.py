@@ -12,6 +12,7 @@ from ...graph.errors import BadModel
 from ...graph.index import CAPTURE, Index, index_of
 from ...graph.model import Model
 from ...graph.nodes import attribute, is_standard
+from ...graph.shapes import free_dims
 from ...graph.traits import Role, Trait, has, operator
 from .session import open_session, run
 from .tensor_specs import TensorSpec, input_specs
@@ -191,10 +192,6 @@ def _elements(port: TensorSpec, dims: Mapping[str, int]) -> int:
 
 def sizes_of(inputs: Mapping[str, np.ndarray], model: Model) -> Callable[[str], int]:
     """What the symbolic dimensions are in these inputs, by the names that shape inference asks for."""
-    sizes: dict[str, int] = {}
-    for value in (v for v in model.graph.input if v.name in inputs):
-        dims = zip(value.type.tensor_type.shape.dim, inputs[value.name].shape, strict=False)
-        for axis, (dim, length) in enumerate(dims):
-            if not dim.HasField("dim_value"):
-                sizes[dim.dim_param or f"{value.name}.{axis}"] = length
+    free = free_dims(v for v in model.graph.input if v.name in inputs)
+    sizes = {name: inputs[v.name].shape[axis] for v, axis, name, _ in free if axis < inputs[v.name].ndim}
     return lambda name: sizes.get(name, 1)

@@ -99,8 +99,7 @@ def multi_head_attention(n: Node) -> Sequence[Axes]:
     if any(map(n.has, range(6, len(n.inputs)))) or any(n.outputs[1:]):
         for axis in (head, width, v_width):
             n.freeze(axis, n.why("keeps a cache or scores of it"))
-    if n.has(4):
-        n.freeze_rest(4, text="holds a mask")
+    n.freeze_rest(4, text="holds a mask")
     if n.has(5):
         n.freeze_rest(5, text="holds a mask")
         if n.dims(5)[1] > 1:
@@ -145,8 +144,7 @@ def grouped_query_attention(n: Node) -> Sequence[Axes]:
         n.freeze(axis, why)
     n.freeze_rest(0, 2, text=rows.text)
     for i in range(1, len(n.inputs)):
-        if n.has(i):
-            n.freeze_rest(i, text="keeps a cache of it")
+        n.freeze_rest(i, text="keeps a cache of it")
     n.note("repeats", repeat)
     n.share(repeat)
     out = (rows, rows, n.join((why, repeat, why), (keys, heads // keys, width)))

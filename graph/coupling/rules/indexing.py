@@ -29,8 +29,6 @@ def gather(n: Node) -> Sequence[Axes]:
         read: Axes = (LENGTH_ONE,) * len(shape)
     else:
         read = n.split(n.take(axes[at], flat), shape)
-    for a, axis in enumerate(read):
-        n.note(f"index{a}", axis)
     return [(*axes[:at], *read, *axes[at + 1 :])]
 
 

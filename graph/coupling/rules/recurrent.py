@@ -52,8 +52,7 @@ def quantized_lstm(n: Node) -> Sequence[Axes]:
     n.freeze_rest(0, 2, text="steps through it")
     why = n.why("steps through it in integers")
     for i in range(2, len(n.inputs)):
-        if n.has(i):
-            n.freeze_rest(i, text=why.text)
+        n.freeze_rest(i, text=why.text)
     return [n.unlabelled(j, why) for j in range(len(n.proto.output))]
 
 
