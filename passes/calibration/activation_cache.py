@@ -181,9 +181,7 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
     ``available`` may map names to ONNX element types, for tensors whose type the model does not record.
     """
     graph, known = model.graph, set(available)
-    needed = _upstream(graph, targets, known)
-    nodes = [n for n in graph.node if any(o in needed for o in n.output if o)]
-    read = {i for n in nodes for i in reads(n)}
+    nodes, read = _upstream(graph, targets, known)
     sources = sorted(read & known)
     proto = onnx.ModelProto(ir_version=model.proto.ir_version)
     proto.opset_import.extend(model.proto.opset_import)
@@ -220,15 +218,16 @@ def find_sources(model: Model, targets: Iterable[str], available: Iterable[str])
     """Of what is available, the tensors that a computation of the targets starts from, or that are targets."""
     known = set(available)
     wanted = list(targets)
-    needed = _upstream(model.graph, [t for t in wanted if t not in known], known)
-    read = {i for n in model.graph.node if any(o in needed for o in n.output if o) for i in reads(n)}
-    return (read | set(wanted)) & known
+    return (_upstream(model.graph, wanted, known)[1] | set(wanted)) & known
 
 
-def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -> set[str]:
-    """Tensors that must be computed, walking back from the targets to what is known."""
+def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """Nodes that must run, walking back from the targets to what is known, and all that they read."""
     needed = {t for t in targets if t not in known}
+    nodes, read = [], set[str]()
     for node in reversed(graph.node):
         if any(o in needed for o in node.output if o):
-            needed.update(i for i in reads(node) if i not in known)
-    return needed
+            nodes.append(node)
+            read.update(inputs := reads(node))
+            needed.update(name for name in inputs if name not in known)
+    return nodes[::-1], read

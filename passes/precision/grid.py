@@ -56,6 +56,10 @@ class Grid:
         return (1 << (self.bits - int(self.signed))) - 1
 
     @property
+    def name(self) -> str:
+        return f"{'' if self.signed else 'u'}int{self.bits}"
+
+    @property
     def stored_bits(self) -> int:
         """Bits of the smallest type that holds it."""
         return min(bits for bits, signed in CARRIERS if signed == self.signed and bits >= self.bits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -17,6 +17,8 @@ from ...graph.model import Model
 from ...graph.nodes import replace_nodes
 from ..simplify.names import Names
 from .edit import drop_unread, require_domain
+
+MICROSOFT = "com.microsoft"
 
 
 class Decoder(Protocol):
@@ -66,6 +68,12 @@ class Work:
         self.readers[layer.weight].discard(self.maker[layer.node])
         if domain:
             require_domain(self.model, domain)
+
+    def substitute(self, layer: Layer, op: str, operands: Sequence[str], **attributes: Any) -> None:
+        """An operator of ONNX Runtime's own in the place of a reader of a weight."""
+        node = self.node(layer)
+        made = onnx.helper.make_node(op, operands, node.output[:1], node.name, domain=MICROSOFT, **attributes)
+        self.replace(layer, [made], domain=MICROSOFT)
 
     def decode(self, layer: Layer, form: Decoder) -> None:
         """Ask for a weight that one node reads; of several askers some may get the same."""

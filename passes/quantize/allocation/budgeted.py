@@ -1,25 +1,31 @@
-"""Weights in few bits, as many for each layer as its effect on the outputs warrants, under a limit for all."""
+"""Mixed precision: as many bits for each layer as its effect on the outputs warrants, under a limit for all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from ....graph.errors import UsageError
 from ....graph.layer import Layer
+from ....graph.layers import Layers
 from ....graph.model import Model
 from ...budget.file_size import fit_file_size, room_for
-from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
+from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.runner import require_data
 from ...precision.grid import Grid
 from ...precision.layout import independent, weight_bytes
 from ...precision.result import Result
+from ...precision.sensitivity import sensitivity
 from ..prepare import Prepared, prepare_model
+from ..rounding.rounding import Spec
 from ..scheme import SCHEMES, Job
-from ..schemes.mixed import Cost, mix_grids, weight_bits
 from ..schemes.weight_only import block_of, independent_grid, round_to_grids
+from .allocate import ALLOCATORS, Choices
+from .ompq import SAMPLES, grams
 
 CHOICES = (2, 3, 4, 5, 6, 8)
 """Bits to choose from under an average."""
@@ -29,6 +35,9 @@ _ALONE = 4
 """Least bits of weights that are rounded by themselves."""
 _LOOKED_AT = 256
 """Samples on which outputs are compared."""
+
+Cost = Callable[[Layer, Grid], float]
+"""Of a layer whose weight has this shape."""
 
 
 @SCHEMES.register("mixed")
@@ -91,3 +100,50 @@ def _allocated(
             block=partial(block_of, job),
             tick=job.context.tick,
         )
+
+
+def weight_bits(layer: Layer, grid: Grid) -> float:
+    """Bits of all weights: for a limit on the average number of bits, which counts no scales."""
+    return float(np.prod(layer.shape)) * grid.bits
+
+
+def mix_grids(
+    model: Model,
+    inputs: Inputs,
+    grids: Mapping[str, Sequence[Grid]],
+    limit: float,
+    *,
+    name: str,
+    price: Cost,
+    block: Callable[[Layer], int] = lambda layer: 0,
+    tick: Callable[[int, int | None], None] = lambda done, total: None,
+) -> dict[str, Grid]:
+    """One of its grids for each layer, by the layers' nodes; layers that are settled have one grid to choose from.
+
+    Raises:
+        TargetUnreachable: the cheapest grids cost more than the limit.
+    """
+    chosen, needs = ALLOCATORS[name], ALLOCATORS.entry(name).needs
+    layers = [one for one in Layers(model) if one.node in grids]
+    rules = {
+        one.node: [Spec(grid, ("gptq",), block(one)) for grid in grids[one.node]]
+        for one in layers
+        if len(grids[one.node]) > 1
+    }
+    losses = sensitivity(model, inputs, rules, tick=tick) if "losses" in needs else {}
+    products: dict[str, np.ndarray] = {}
+    if "grams" in needs:
+        cache = ActivationCache(model, inputs.first(SAMPLES))
+        products = {one.node: gram for one, gram in zip(layers, grams(cache, layers), strict=True)}
+    choices = [
+        Choices(
+            one.node,
+            tuple(grid.bits for grid in grids[one.node]),
+            np.array([price(one, grid) for grid in grids[one.node]]),
+            losses.get(one.node, np.zeros(len(grids[one.node]))),
+            products.get(one.node),
+        )
+        for one in layers
+    ]
+    bits = chosen(choices, limit)
+    return {one.node: next(g for g in grids[one.node] if g.bits == bits[one.node]) for one in layers}

@@ -48,9 +48,7 @@ class _Insertion:
         self.dropped = {
             y: x for x, y in placement.absorbed.items() if y in found and is_needless(made[y], model, found[y])
         }
-        self.constants: dict[int, list[int]] = {}
-        for place, i in placement.constants:
-            self.constants.setdefault(place, []).append(i)
+        self.constants = placement.constants
         self.renamed: dict[str, str] = {}  # graph inputs, to what is read in their place
         self.integers: dict[str, str] = {}
 

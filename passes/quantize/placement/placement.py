@@ -6,7 +6,7 @@ reads is in integers already; everything else stays in float, and the reason is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -27,7 +27,8 @@ class Placement:
     ``nodes`` are places of nodes that compute in integers, ``tensors`` the activations that become integers, in graph
     order. ``moved`` names for the output of a node that only moves values the tensor whose scale it has. ``absorbed``
     maps what a kernel makes to the tensor behind the rectifier that nobody but it feeds. ``joined`` are the operands of
-    each Concat, by its output. ``constants`` are operands (node, input) that are constants. ``skipped`` says why each
+    each Concat, by its output. ``constants`` are operands that are constants, by place of
+    the node. ``skipped`` says why each
     other node that computes floats stays.
     """
 
@@ -36,7 +37,7 @@ class Placement:
     moved: dict[str, str]
     absorbed: dict[str, str]
     joined: dict[str, tuple[str, ...]]
-    constants: tuple[tuple[int, int], ...]
+    constants: Mapping[int, Sequence[int]]
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,7 +83,7 @@ class _Work:
                 for k in self.chosen
                 if self.nodes[k].op_type == "Concat"
             },
-            constants=tuple(self._constants()),
+            constants=self._constants(),
             skipped=self.skipped,
         )
 
@@ -171,11 +172,9 @@ class _Work:
                 needed.update(self.absorbed.get(o, o) for o in node.output if self.uses[o] and o in self.made)
         return needed
 
-    def _constants(self) -> list[tuple[int, int]]:
-        return [
-            (place, i)
+    def _constants(self) -> dict[int, list[int]]:
+        return {
+            place: [i for i, x in enumerate(self.nodes[place].input) if x in self.model.weights]
             for place in self.chosen
             if KERNELS[self.nodes[place].op_type].many
-            for i, x in enumerate(self.nodes[place].input)
-            if x in self.model.weights
-        ]
+        }

@@ -13,7 +13,7 @@ from ....graph.model import Model
 from ....measure.data.source import DataSource
 from ...base import Context
 from ...calibration.patches import patches, spread_places
-from ...calibration.runner import collect
+from ...calibration.runner import collect, require_data
 from ...calibration.statistics import Histogram
 from ...precision.grid import Affine, Grid, affine
 from ..options import AUTO
@@ -36,21 +36,13 @@ class Found:
     methods: dict[str, str]
 
 
-def calibrate(
-    model: Model,
-    placement: Placement,
-    data: DataSource,
-    grid: Grid,
-    *,
-    symmetric: bool,
-    method: str,
-    context: Context,
-) -> Found:
+def calibrate(model: Model, placement: Placement, grid: Grid, symmetric: bool, method: str, context: Context) -> Found:
     """One reading of the data for the histograms, and with ``auto`` one of a few samples to compare the methods.
 
     Raises:
         BadData: there are no samples, or they are not finite.
     """
+    data = require_data(context)
     roots = [name for name in placement.tensors if name not in placement.moved]
     histograms = {name: Histogram(BINS) for name in roots}
     collect(model, data, {n: [h] for n, h in histograms.items()}, tick=context.tick)

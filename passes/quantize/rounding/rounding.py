@@ -22,6 +22,11 @@ ROUNDERS: Registry[Rounder] = Registry(
     "rounding", "intaglio.rounders", "intaglio.passes.quantize.rounding", offers=(SECOND_MOMENTS, GRADIENTS)
 )
 
+CANDIDATES = ("nearest", "descent")
+"""With data, of equals the first; mse and gptq cannot win, as descent starts from the better of all for each row."""
+BLIND = ("nearest", "mse")
+"""Without."""
+
 
 def cheapest(problem: Problem, names: Sequence[str]) -> tuple[str, Quantized]:
     """Of some methods the one whose answer costs the layer least, and the answer; of equals the first."""
@@ -29,6 +34,12 @@ def cheapest(problem: Problem, names: Sequence[str]) -> tuple[str, Quantized]:
     costs = {name: float(problem.cost(q.floats()).sum()) for name, q in found.items()}
     name = min(found, key=lambda n: costs[n])
     return name, found[name]
+
+
+@ROUNDERS.register("auto")
+def auto(problem: Problem) -> Quantized:
+    """What costs each layer least, of nearest, mse, gptq and descent."""
+    return cheapest(problem, CANDIDATES if problem.hessian is not None else BLIND)[1]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from ....graph.layer import Layer
 from ...precision.grid import WEIGHTS8, Grid
 from ..scheme import Job
-from .auto import BLIND, CANDIDATES
-from .rounding import Spec
+from .rounding import BLIND, CANDIDATES, Spec
 
 WIDE = 7
 """Bits from which on the nearest integers do; only biases then follow the data."""

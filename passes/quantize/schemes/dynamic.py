@@ -31,10 +31,10 @@ from ...patterns import choose_nodes
 from ...precision.grid import WEIGHTS8, Grid, least_scale
 from ...precision.result import Result
 from ...rewrite.edit import Edit, Outcome, require_domain
+from ...rewrite.weights import MICROSOFT
 from ..prepare import convert_prepared
 from ..scheme import SCHEMES, Job
 
-MICROSOFT = "com.microsoft"
 HIDDEN = 64
 """Width from which on DynamicQuantizeLSTM is faster than LSTM: 0.8 to 1.2 times as fast at 32, 0.95 to 1.7 at 64, 1.1 to
 2.3 at 128, 2.3 to 3.1 at 512, by length and batch (ONNX Runtime 1.31, AVX-512 VNNI, one thread)."""

@@ -25,7 +25,7 @@ from ...calibration.samples import PATCHES
 from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ...patterns import choose_nodes
 from ...precision.grid import Affine, Grid, Quantized
-from ...precision.result import LayerNote, Result
+from ...precision.result import Result
 from ..balance.biases import roomy, store_biases
 from ..placement.insert import insert
 from ..placement.placement import Placement, place
@@ -36,6 +36,7 @@ from ..rounding.specs import WIDE, specs_for
 from ..scheme import SCHEMES, Job, study
 from ..storage.storage import store
 from ..targets import adds_in_16_bits
+from .weight_only import layer_note
 
 _FEW_PATCHES, _FEW_SAMPLES = 1 << 13, 256
 """What means are taken over where only biases follow the data."""
@@ -92,7 +93,8 @@ def static(job: Job, kinds: Kinds) -> Result:
         placement, found = _from_statistics(job, ready, model, allowed, kinds)
     else:
         placement = place(model, allowed, between=kinds.between)
-        found = _from_data(job, model, placement, kinds)
+        require_data(job.context, without="--scheme dynamic, or a weight-only scheme such as w8")
+        found = calibrate(model, placement, kinds.activations, kinds.symmetric, options.ranges, job.context)
     layers = {one.node: one for one in Layers(model) if one.place in placement.nodes}
     if not layers:
         return Result(job.model, {}, placement.skipped, reference=job.model)
@@ -104,21 +106,11 @@ def static(job: Job, kinds: Kinds) -> Result:
         placement.skipped,
         ready.notes,
         reference=model,
-        layers=_notes(placement, walked, kinds),
+        layers=[
+            layer_note(one, placement.absorbed.get(node, node), kinds.activations.name)
+            for node, one in walked.rounded.items()
+        ],
         details={"ranges": found.methods},
-    )
-
-
-def _from_data(job: Job, model: Model, placement: Placement, kinds: Kinds) -> Found:
-    data = require_data(job.context, without="--scheme dynamic, or a weight-only scheme such as w8")
-    return calibrate(
-        model,
-        placement,
-        data,
-        kinds.activations,
-        symmetric=kinds.symmetric,
-        method=job.options.ranges,
-        context=job.context,
     )
 
 
@@ -157,22 +149,6 @@ def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict
         for k in placement.nodes
         if nodes[k].output[0] in walked.rounded or not has(nodes[k], Trait.LAYER)
     }
-
-
-def _notes(placement: Placement, walked: Walked[Quantized], kinds: Kinds) -> list[LayerNote]:
-    activations = f"{'' if kinds.activations.signed else 'u'}int{kinds.activations.bits}"
-    return [
-        LayerNote(
-            one.layer.name,
-            placement.absorbed.get(node, node),
-            one.layer.x,
-            f"int{one.quantized.grid.bits}",
-            activations,
-            one.method,
-            one.error,
-        )
-        for node, one in walked.rounded.items()
-    ]
 
 
 def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:

@@ -24,8 +24,7 @@ from ...precision.layout import fitting_block, independent
 from ...precision.result import LayerNote, Result
 from ...rounding.problem import Problem
 from ..prepare import Prepared, prepare_model
-from ..rounding.auto import BLIND
-from ..rounding.rounding import cheapest
+from ..rounding.rounding import BLIND, cheapest
 from ..rounding.specs import specs_for
 from ..scheme import SCHEMES, Job
 from ..storage.storage import store
@@ -72,18 +71,15 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
     changed = model.copy()
     changed.weights.update(walked.biases)
     stored = store(changed, rounded, form="nbits" if job.target.contrib else "dq")
-    notes = [
-        LayerNote(
-            one.layer.name,
-            one.layer.node,
-            "" if one.layer.unfit else one.layer.x,
-            f"int{one.quantized.grid.bits}",
-            method=one.method,
-            error=one.error,
-        )
-        for one in rounded
-    ]
+    notes = [layer_note(one, one.layer.node) for one in rounded]
     return Result(stored, {one.name: one.weights for one in notes}, skipped, ready.notes, reference=model, layers=notes)
+
+
+def layer_note(one: Rounded[Quantized], tensor: str, activations: str = "float32") -> LayerNote:
+    """Of a layer whose output is now in ``tensor``."""
+    layer, weights = one.layer, one.quantized.grid.name
+    reads = "" if layer.unfit else layer.x
+    return LayerNote(layer.name, tensor, reads, weights, activations, one.method, one.error)
 
 
 for _bits in (8, 4, 3, 2):

@@ -9,13 +9,11 @@ Source: the operator's definition, ONNX Runtime ``docs/ContribOperators.md``, ``
 from __future__ import annotations
 
 import numpy as np
-from onnx import helper
 
 from ....graph.layer import Layer
 from ...precision.grid import Quantized, spread
 from ...rewrite.weights import Work
 
-MICROSOFT = "com.microsoft"
 ACCURACY = 4
 """Activations are rounded to 8 bits in each block: the fast kernels. Without, two bits are far slower than floats."""
 _BLOCKS = (32, 64, 128)
@@ -55,19 +53,8 @@ def write_nbits(work: Work, layer: Layer, quantized: Quantized) -> None:
         bias = work.original.weights[layer.bias]
         name = layer.bias if bias.ndim == 1 else work.constant(f"{layer.bias}/flat", bias.reshape(-1))
         operands += [""] * (5 - len(operands)) + [name]
-    made = helper.make_node(
-        "MatMulNBits",
-        operands,
-        [node.output[0]],
-        node.name,
-        domain=MICROSOFT,
-        K=columns,
-        N=quantized.integers.shape[1],
-        bits=bits,
-        block_size=block,
-        accuracy_level=ACCURACY,
-    )
-    work.replace(layer, [made], domain=MICROSOFT)
+    sizes = {"K": columns, "N": quantized.integers.shape[1], "bits": bits, "block_size": block}
+    work.substitute(layer, "MatMulNBits", operands, **sizes, accuracy_level=ACCURACY)
 
 
 def pack(quantized: Quantized, block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -17,7 +17,7 @@ from onnx import helper
 from ....graph.layer import Layer
 from ...precision.layout import Laid
 from ...rewrite.weights import Work
-from .nbits import MICROSOFT, pack_bits
+from .nbits import pack_bits
 
 
 class RowWriter(Protocol):
@@ -77,15 +77,5 @@ def _block_quantized(work: Work, layer: Layer, form: Laid) -> None:
     zero = None if form.zero is None else form.zero.reshape(len(weight), -1).astype(np.int64) + shift
     if zero is not None and (zero != 1 << (bits - 1)).any():
         operands.append(work.constant(f"{stem}/zeros", pack_bits(zero, bits)))
-    made = helper.make_node(
-        "GatherBlockQuantized",
-        operands,
-        [node.output[0]],
-        node.name,
-        domain=MICROSOFT,
-        gather_axis=0,
-        quantize_axis=1,
-        block_size=_block(form, weight),
-        bits=bits,
-    )
-    work.replace(layer, [made], domain=MICROSOFT)
+    sizes = {"gather_axis": 0, "quantize_axis": 1, "block_size": _block(form, weight), "bits": bits}
+    work.substitute(layer, "GatherBlockQuantized", operands, **sizes)

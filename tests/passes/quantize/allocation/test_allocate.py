@@ -16,10 +16,10 @@ from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs
 from intaglio.passes.precision.grid import Grid
 from intaglio.passes.precision.sensitivity import sensitivity
 from intaglio.passes.quantize.allocation.allocate import ALLOCATORS, Choices
+from intaglio.passes.quantize.allocation.budgeted import mix_grids, weight_bits
 from intaglio.passes.quantize.allocation.ompq import grams, importance, likeness, near, ompq
 from intaglio.passes.quantize.rounding.nearest import nearest
 from intaglio.passes.quantize.rounding.rounding import Spec
-from intaglio.passes.quantize.schemes.mixed import mix_grids, weight_bits
 from intaglio.passes.rounding.problem import Problem
 from tests.passes.parsed import parsed
 
@@ -192,7 +192,7 @@ def test_mixed_precision_keeps_the_average_and_what_is_settled(name: str, inputs
     grids[layers[0].node] = [Grid(4)]
     sizes = {one.node: model.weights[one.weight].size for one in layers}
     for average in (3.5, 4.0, 6.0):
-        found = mix_grids(model, inputs, grids, average * sum(sizes.values()), name=name)
+        found = mix_grids(model, inputs, grids, average * sum(sizes.values()), name=name, price=weight_bits)
         assert found[layers[0].node].bits == 4
         total = sum(weight_bits(one, found[one.node]) for one in layers)
         assert total <= average * sum(sizes.values())

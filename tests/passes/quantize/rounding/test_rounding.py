@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from intaglio.passes.precision.grid import Grid, Quantized, spread
-from intaglio.passes.quantize.rounding.auto import BLIND, CANDIDATES
 from intaglio.passes.quantize.rounding.descent import descend
 from intaglio.passes.quantize.rounding.gptq import successive
 from intaglio.passes.quantize.rounding.nearest import mse, nearest
-from intaglio.passes.quantize.rounding.rounding import ROUNDERS, cheapest
+from intaglio.passes.quantize.rounding.rounding import BLIND, CANDIDATES, ROUNDERS, cheapest
 from intaglio.passes.rounding.problem import Problem
 from intaglio.passes.rounding.steps import cover_range, search_scales
 
