@@ -8,6 +8,7 @@ In a document a comment line says what the fenced block (or the table) after it 
     <!-- session -->           commands after ``$``, run in a fresh folder with ``examples/``, and what they print
     <!-- file: PATH -->        a file of the repository
     <!-- figures: resnet20 --> a table that is measured
+    <!-- results: real -->     what the tests of real models found, from the tables that they are held to
 
 What names ``$INTAGLIO_DATA`` is left as it is where that folder of real models is absent.
 """
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(1, str(ROOT))
 DATA = Path(os.environ.get("INTAGLIO_DATA", ROOT.parent / "shared" / "data"))
 REFERENCE = ROOT / "docs" / "commands.md"
 COLUMNS = "100"
@@ -67,6 +69,8 @@ def renewed(document: Path, text: str, *, every_figure: bool) -> Iterator[tuple[
                 yield marker, part, session(part, Path(folder))
             elif kind == "file":
                 yield marker, part, quoted(part, ROOT / argument.strip())
+            elif kind == "results":
+                yield marker, part, RESULTS[argument.strip()]()
             elif kind == "figures" and DATA.is_dir():
                 yield marker, part, FIGURES[argument.strip()](part, Path(folder), all_rows=every_figure)
 
@@ -122,6 +126,46 @@ def resnet20(table: str, folder: Path, *, all_rows: bool) -> str:
 
 
 FIGURES = {"resnet20": resnet20}
+
+
+def real_models() -> str:
+    """A row for each model: parameters frozen, and for each command the size that is left, with the noise of it."""
+    from tests.real.fetch import HERE, entries
+    from tests.real.runs import COMMANDS, EXACT, READS, Result
+
+    writing = [command for command in COMMANDS if command not in READS]
+    lines = [f"| model | frozen | {' | '.join(writing)} |", "| --- " * (len(writing) + 2) + "|"]
+    for entry in entries():
+        rows = (HERE / "results" / f"{entry.name}.tsv").read_text().splitlines()
+        found = {result.command: result for result in map(Result.of, rows)}
+        frozen = found["groups"].told.partition("prunable, ")[2].partition(" ")[0]
+        cells = []
+        for command in writing:
+            one = found.get(command)
+            if one is None or one.kept is None:
+                cells.append(f"exit {one.code}" if one else "")
+                continue
+            noise = "proved" if command == "prune" else "equal" if one.noise == EXACT else f"{one.noise:.0f} dB"
+            cells.append(f"{one.kept:.0f} %, {noise}")
+        lines.append(f"| {entry.name} | {frozen} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def reasons() -> str:
+    """Why commands wrote nothing."""
+    from tests.real.fetch import HERE, entries
+    from tests.real.runs import Result
+
+    lines = ["| model | command | exit | what was said |", "| --- | --- | --- | --- |"]
+    for entry in entries():
+        for row in (HERE / "results" / f"{entry.name}.tsv").read_text().splitlines():
+            result = Result.of(row)
+            if result.code and result.kept is None:
+                lines.append(f"| {entry.name} | {result.command} | {result.code} | {result.told.replace('|', ', ')} |")
+    return "\n".join(lines) + "\n"
+
+
+RESULTS = {"real": real_models, "reasons": reasons}
 
 
 def reference() -> str:
