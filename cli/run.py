@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import console
-from .options import Debug, Json, ModelPath, Out, Preprocess, Seed, Shapes, Values, read_model
+from .options import Debug, Json, Memory, ModelPath, Out, Preprocess, Seed, Shapes, Values, parse_size, read_model
 
 if TYPE_CHECKING:
     from ..passes.base import Pass
@@ -80,6 +80,7 @@ class Run:
             rich_help_panel="output",
         ),
     ] = False
+    memory: Memory = "512MB"
     seed: Seed = 0
     json: Json = False
     debug: Debug = False
@@ -88,6 +89,7 @@ class Run:
         """What one pass made of the model; the file is written."""
         from ..pipeline.run import run
 
+        memory = parse_size(self.memory)
         return run(
             read_model(self.model, self.shape, self.value),
             one,
@@ -100,5 +102,6 @@ class Run:
             proof=proof,
             measure=self.measure,
             force=self.force,
+            memory=memory,
             view=console,
         )

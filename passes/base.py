@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes", "intaglio.passes", of=type)
 
 
+MEMORY = 1 << 29
+"""Bytes of tensors that are held at once, unless a run is told otherwise."""
 Evaluate = Callable[[Model], float]
 """Accuracy of a model, as a fraction."""
 
@@ -30,7 +32,8 @@ class Context:
 
     ``data`` is calibration data, ``eval_data`` labelled data, ``None`` if the user gave none: a pass never makes any up.
     ``evaluate`` measures accuracy in another way than by the share of labels that are right. ``tick`` is told how much is
-    done, of how much (None if unknown). ``folder`` is for temporary files.
+    done, of how much (None if unknown). ``folder`` is for temporary files. ``memory`` is how many bytes of tensors are held
+    at once: what is more is done in turns, or goes to files.
     """
 
     data: DataSource | None = None
@@ -40,6 +43,7 @@ class Context:
     tick: Callable[[int, int | None], None] = lambda done, total: None
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("intaglio"))
     folder: Path | None = None
+    memory: int = MEMORY
 
     @property
     def inputs(self) -> DataSource | None:

@@ -17,7 +17,10 @@ from ..graph.shapes import symbols
 from ..graph.traits import Role, Trait, has_any, operator
 from ..measure.data.source import DataSource
 from ..measure.run.inputs import elements, random_inputs, runnable_inputs, sizes_of
-from ..measure.run.session import open_session, run
+from ..measure.run.session import open_session, read_by, run
+from .base import MEMORY
+from .calibration.activation_cache import part
+from .calibration.runner import inferred_bytes
 
 Feed = Mapping[str, np.ndarray]
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-9}
@@ -27,6 +30,9 @@ _FLOOR = 1e-6
 _DRAWS = 3
 _SIZES = 12
 """How many other sizes of free dimensions a proof tries."""
+_SHARE = 4
+"""The tensors of one model that are compared at once take so much of the memory: runtimes hold them twice for a moment."""
+_AT_ONCE = 1 << 20
 _ELEMENTS = 1 << 16
 """Elements of made-up inputs that are always worth a run."""
 _SETS_SHAPES = frozenset({Role.SHAPE, Role.COUNTS, Role.AXES, Role.EXTENTS})
@@ -140,14 +146,15 @@ def _other_sizes(model: Model, base: Mapping[str, int]) -> list[dict[str, int]]:
 def prove_equal(
     reference: Model,
     result: Model,
-    chunks: Sequence[Sequence[str]],
+    names: Sequence[str],
     inputs: tuple[Sequence[Feed], str],
     claim: Claim,
     *,
+    memory: int = MEMORY,
     cut: Callable[[str, np.ndarray], np.ndarray] = lambda name, value: value,
     exact: bool = True,
 ) -> Proof:
-    """Run both and compare the named tensors, those of one chunk at a time.
+    """Run both and compare the named tensors, as many at a time as ``memory`` holds.
 
     ``cut`` is what must be left of a tensor of the reference; ``exact`` is noted.
 
@@ -155,15 +162,15 @@ def prove_equal(
         ProofFailed: they differ; names the first operator at which they do.
         BadModel: one of them does not run.
     """
-    names = [name for chunk in chunks for name in chunk]
-    ours, theirs = (open_session(m, outputs=names, optimize=False) for m in (result, reference))
     widest, relative, worst = 0.0, 0.0, ""
     noisy: set[str] = set()
     feeds, told = inputs
-    for feed in feeds:
-        for chunk in chunks:
-            a, b = run(theirs, feed, chunk), run(ours, feed, chunk)
-            noise = _Noise(reference, feed, a)
+    for chunk in _chunks(reference, names, feeds, memory // _SHARE):
+        parts = [m if len(chunk) == len(names) else part(m, chunk, list(feeds[0]))[0] for m in (reference, result)]
+        theirs, ours = (open_session(m, outputs=chunk, optimize=False, lean=True) for m in parts)
+        for feed in feeds:
+            a, b = run(theirs, read_by(theirs, feed)), run(ours, read_by(ours, feed))
+            noise = _Noise(parts[0], feed, a)
             for name in chunk:
                 if not _is_compared(a[name]):
                     continue
@@ -181,14 +188,41 @@ def prove_equal(
     return Proof(exact, True, widest, relative, len(names), worst, told, len(noisy))
 
 
+def _chunks(model: Model, names: Sequence[str], feeds: Sequence[Feed], limit: int) -> list[list[str]]:
+    """Names in their order, cut where they would take more bytes on the largest of the inputs."""
+    largest = max(feeds, key=lambda feed: sum(value.nbytes for value in feed.values() if value.dtype != object))
+    sizes = inferred_bytes(model, names, largest)
+    unknown = max(sizes.values(), default=0)
+    chunks: list[list[str]] = [[]]
+    held = 0
+    for name in names:
+        size = sizes.get(name, unknown)
+        if chunks[-1] and held + size > limit:
+            chunks.append([])
+            held = 0
+        chunks[-1].append(name)
+        held += size
+    return chunks
+
+
 def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
     """Largest difference; infinite where only one is a number, or the shapes differ."""
     if a.shape != b.shape:
         return float("inf")
+    return max((_gap(x, y) for x, y in zip(_rows(a), _rows(b), strict=True)), default=0.0)
+
+
+def _gap(a: np.ndarray, b: np.ndarray) -> float:
     x, y = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore"):
         gap = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
     return float("inf") if np.isnan(gap).any() else float(gap.max(initial=0.0))
+
+
+def _rows(value: np.ndarray) -> list[np.ndarray]:
+    """So many elements at a time that copies of them in float64 are small."""
+    flat = value.reshape(-1)
+    return [flat[start : start + _AT_ONCE] for start in range(0, flat.size, _AT_ONCE)]
 
 
 def _is_compared(value: object) -> bool:
@@ -196,8 +230,8 @@ def _is_compared(value: object) -> bool:
 
 
 def _scale(value: np.ndarray) -> float:
-    size = np.abs(value.astype(np.float64))
-    return float(size[np.isfinite(size)].max(initial=0.0)) + _FLOOR
+    sizes = (np.abs(row.astype(np.float64)) for row in _rows(value))
+    return max((float(size[np.isfinite(size)].max(initial=0.0)) for size in sizes), default=0.0) + _FLOOR
 
 
 def _allowed(expected: np.ndarray, scale: float) -> float:
@@ -226,7 +260,8 @@ class _Noise:
             moved = self.model.copy()
             moved.weights = {name: w if name in fixed else _moved(w, rng) for name, w in moved.weights.items()}
             feed = {name: value if name in fixed else _moved(value, rng) for name, value in self.feed.items()}
-            values = run(open_session(moved, outputs=names, optimize=False), feed, names)
+            session = open_session(moved, outputs=names, optimize=False, lean=True)
+            values = run(session, read_by(session, feed), names)
             for name in names:
                 if self.values[name].shape == values[name].shape:
                     found[name] = max(found[name], largest_gap(self.values[name], values[name]))

@@ -17,7 +17,7 @@ from ..graph.io.load import load
 from ..graph.io.save import File, check_target, save_all
 from ..graph.model import Model
 from ..measure.data.source import DataSource
-from ..passes.base import Context, Pass
+from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
 from .data import Data, Named
@@ -62,6 +62,7 @@ def run(
     measure: bool = True,
     gates: Sequence[Gate] = (),
     force: bool = False,
+    memory: int = MEMORY,
     view: View | None = None,
 ) -> Report:
     """Do one pass or several in a row, measure what that cost, and write the result.
@@ -70,7 +71,7 @@ def run(
     them. ``out`` is the file to write, ``proof`` one for the model that the result was proved to equal; both appear
     together, last. With ``measure`` both models are timed in turn. ``gates`` say what must not be written; ``force``
     writes what a pass itself advises against, such as a result that is slower than the original, and takes a pass that
-    can change nothing for no error.
+    can change nothing for no error. ``memory`` is how many bytes of tensors are held at once, beside the models.
 
     Raises:
         IntaglioError: what a pass, the data or a gate says; nothing was written.
@@ -82,7 +83,8 @@ def run(
     read = steps[0].read(_loaded(model))
     if data is None:
         steps = tuple(one.for_inputs(read, preprocess) for one in steps)
-    job = Run(steps, Data(data, eval_data, preprocess, samples, seed), seed, measure, force, view or Logged())
+    named = Data(data, eval_data, preprocess, samples, seed)
+    job = Run(steps, named, seed, measure, force, memory, view or Logged())
     outputs.check(read)
     report = job.on(read, outputs.model)
     if proof is not None and report.change.changed and report.change.reference is None:
@@ -157,6 +159,7 @@ class Run:
     seed: int
     measure: bool
     force: bool
+    memory: int
     view: View
 
     def on(self, original: Model, out: Path | None = None) -> Report:
@@ -164,7 +167,7 @@ class Run:
         self.view.notes(original.notes)
         opened, close = self.data.for_many_samples(original, self.passes)
         labelled = self._told(self.data.open_labelled(opened, self.passes))
-        context = Context(self._told(self.data.open_calibration(opened)), labelled, seed=self.seed)
+        context = Context(self._told(self.data.open_calibration(opened)), labelled, seed=self.seed, memory=self.memory)
         changes = self._changes(opened, context)
         change = _closing(in_a_row(opened, [one.name for one in self.passes], changes), close)
         recipe = self._recipe(changes)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import onnx
 
+from ...graph.cost import cost
 from ...graph.errors import BadModel
 from ...graph.index import CAPTURE, Index, index_of
 from ...graph.model import Model
@@ -20,6 +21,8 @@ from .tensor_specs import TensorSpec, input_specs
 FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512, 1024, 4096, 16384)
 """What symbolic dimensions other than the batch are tried with, in this order."""
 _SMALL_INTS = 4
+_MOST_MACS = 3e11
+"""Multiply-accumulates of all tries behind the first: what fails at small sizes may fail at all, and large ones take long."""
 _LARGEST_INPUT = 1 << 26
 """Elements of an input above which a guess at its symbolic dimensions is not worth trying."""
 # In place of a limit: the operand is a shape or a count, and ones are always valid; for Reshape the last is -1.
@@ -57,8 +60,11 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
     ports = input_specs(model)
     candidates = [dims for dims in _candidates(ports, batches) if _affordable(ports, dims)]
     first_error: BadModel | None = None
+    work = 0.0
     for gentle in (False, True):
         for dims in candidates:
+            if first_error and (work := work + _macs(model, ports, dims)) > _MOST_MACS:
+                break
             inputs = random_inputs(model, seed=seed, dims=dims, gentle=gentle)
             try:
                 run(session, inputs)
@@ -85,6 +91,12 @@ def _candidates(ports: Sequence[TensorSpec], batches: Sequence[int]) -> Iterator
             yield {**dict.fromkeys(batch, count), **dict.fromkeys(rest, size)}
     for size in FREE_SIZES if batch else ():  # a first axis that is no batch, such as time
         yield dict.fromkeys([*batch, *rest], size)
+
+
+def _macs(model: Model, ports: Sequence[TensorSpec], dims: Mapping[str, int]) -> float:
+    """About what a run at these sizes costs, if costs grow as the inputs do."""
+    unit = sum(_elements(port, dict.fromkeys(dims, 1)) for port in ports)
+    return cost(model).macs * sum(_elements(port, dims) for port in ports) / max(1, unit)
 
 
 def _affordable(ports: Sequence[TensorSpec], dims: Mapping[str, int]) -> bool:

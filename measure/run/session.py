@@ -36,6 +36,7 @@ def open_session(
     optimize: bool = True,
     outputs: Sequence[str] | None = None,
     spin: bool = True,
+    lean: bool = False,
     optimized: Path | None = None,
     native: bool = True,
 ) -> Any:
@@ -43,6 +44,7 @@ def open_session(
 
     ``outputs`` replaces what the model gives: any tensor names, in this order. ``optimize=False`` runs the nodes as
     they stand. ``spin=False`` lets idle threads sleep, so that two sessions do not steal each other's cores.
+    With ``lean`` memory goes back to the system after every run, which takes a little longer.
     ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model. ``native`` computes operators on
     bits by the library of kernels where it was built; without it, or False, ONNX Runtime computes their definitions.
 
@@ -52,6 +54,7 @@ def open_session(
     if outputs is not None:
         model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
     options = _options(threads, optimize, spin)
+    options.enable_cpu_mem_arena = not lean
     if native and holds_bits(model) and loader.available():
         register(options)
     if optimized is not None:
@@ -90,6 +93,11 @@ def run(session: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] |
     except Exception as error:
         raise _run_error(error, inputs) from error
     return dict(zip(names, values, strict=True))
+
+
+def read_by(session: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of the inputs, those that the session takes: a part of a model may not read all."""
+    return {port.name: inputs[port.name] for port in session.get_inputs() if port.name in inputs}
 
 
 def explain(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from ...graph.model import Model
 from ..base import Context
 from ..budget.file_size import fit_file_size, room_for
 from ..budget.solvers import Item, solve_exact
-from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
+from ..calibration.activation_cache import Inputs, Store
 from ..calibration.feeds import calibration_inputs
 from ..precision.result import Result
 from ..precision.sensitivity import sensitivity
@@ -68,7 +68,7 @@ def within_size(
 
 def _losses(context: Context, model: Model, rules: Mapping[str, BitRule]) -> dict[str, float]:
     """The squared error of the outputs, relative to their variance, with one layer alone in bits."""
-    with Store(STORE_BYTES, context.folder) as store:
+    with Store.of(context) as store:
         batches, _ = calibration_inputs(model, context)
         inputs = Inputs(batches, store).first(_LOOKED_AT)
         found = sensitivity(model, inputs, {node: [rule] for node, rule in rules.items()}, tick=context.tick)

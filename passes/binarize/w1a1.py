@@ -25,7 +25,7 @@ from ...graph.layer import Floats, Layer
 from ...graph.model import Model
 from ...graph.nodes import copied, refill
 from ..base import Context
-from ..calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store, each
+from ..calibration.activation_cache import ActivationCache, Inputs, Store, each
 from ..calibration.feeds import calibration_inputs
 from ..calibration.patches import outputs_at, patches
 from ..calibration.samples import placed, positions_of
@@ -111,7 +111,7 @@ def _note(layer: Layer, model: Model, packed: bool) -> BitNote:
 def fit_lines(model: Model, layers: Mapping[str, Layer], context: Context) -> dict[str, Fitted]:
     """Means of what goes into each layer, and the line from its products of signs to what it gives, by least squares."""
     found = {}
-    with Store(STORE_BYTES, context.folder) as store:
+    with Store.of(context) as store:
         batches, _ = calibration_inputs(model, context)
         cache = ActivationCache(model, Inputs(batches, store))
         for node, layer in each(cache, [(pair, [pair[1].x, pair[1].node]) for pair in layers.items()]):

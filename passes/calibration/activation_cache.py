@@ -20,11 +20,10 @@ from ...graph.model import Model
 from ...graph.nodes import reads
 from ...graph.traits import Trait, has
 from ...measure.run.session import open_session, run
+from ..base import Context
 
 Batch = dict[str, Floats]
 T = TypeVar("T")
-STORE_BYTES = 1 << 29
-"""Activations held in memory between layers; what is more goes to temporary files."""
 
 
 class Store:
@@ -37,6 +36,11 @@ class Store:
         self.budget_bytes, self.used_bytes = budget_bytes, 0
         self._where, self._serial = folder, count()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def of(cls, context: Context) -> Store:
+        """Of half the memory that a run may take for tensors; the other half is for those that are worked on."""
+        return cls(context.memory // 2, context.folder)
 
     def __enter__(self) -> Store:
         return self
@@ -129,7 +133,7 @@ class ActivationCache:
         session: Any = None
         if missing:
             small, sources = part(model or self.model, missing, self._types())
-            session = open_session(small, spin=False)
+            session = open_session(small, spin=False, lean=True)
         for k in range(self.batch_count):
             batch = {n: self.store.get(self._held[n][k]) for n in {*names, *sources} if n in self._held}
             if session is not None:
@@ -182,6 +186,7 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
     """
     graph, known = model.graph, set(available)
     nodes, read = _upstream(graph, targets, known)
+    read = read.union(targets)
     sources = sorted(read & known)
     proto = onnx.ModelProto(ir_version=model.proto.ir_version)
     proto.opset_import.extend(model.proto.opset_import)
@@ -201,8 +206,7 @@ def part(model: Model, targets: Sequence[str], available: Iterable[str] | Mappin
     )
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in targets)
     proto.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
-    kept = read.union(targets)
-    return Model(proto, {n: w for n, w in model.weights.items() if n in kept}), sources
+    return Model(proto, {n: w for n, w in model.weights.items() if n in read}), sources
 
 
 def _ranks(model: Model, nodes: Iterable[onnx.NodeProto]) -> dict[str, list[None]]:

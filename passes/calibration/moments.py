@@ -64,10 +64,10 @@ class Moments:
     def add(self, u: Floats, t: Floats | None = None) -> None:
         """Take in a batch. Shapes: u (groups, patches, columns), t (groups, patches, outputs)."""
         self._begin(u, t)
-        self._merge(self._sums(u, t))
+        self._merge(self._sums(u - self._shift_u, None if t is None else t - self._shift_t))
 
     def add_all(self, pieces: Iterator[Piece], workers: int = WORKERS) -> None:
-        """Take in batches that functions give, made and summed by some threads, added in order whatever the threads do."""
+        """Take in batches that functions give and nobody else keeps, made and summed by some threads, added in order whatever the threads do."""
         with ThreadPoolExecutor(workers) as pool:
             waiting: deque[Future[Sums]] = deque()
             for piece in pieces:
@@ -76,26 +76,26 @@ class Moments:
                     self.add(u, t)
                     continue
                 waiting.append(pool.submit(self._work, piece))
-                if len(waiting) > workers:
+                if len(waiting) >= workers:
                     self._merge(waiting.popleft().result())
             while waiting:
                 self._merge(waiting.popleft().result())
 
     def _work(self, piece: Piece) -> Sums:
-        return self._sums(*piece())
+        u, t = piece()
+        u -= self._shift_u
+        if t is not None:
+            t -= self._shift_t
+        return self._sums(u, t)
 
     def _sums(self, u: Floats, t: Floats | None) -> Sums:
-        """What a batch adds to the running sums."""
-        assert self._shift_u is not None
-        u = u - self._shift_u
+        """What a batch, shifted, adds to the running sums."""
         found: Sums = {"count": u.shape[1]}
         if not self._patches_known:
             found["u"] = u.sum(axis=1, dtype=np.float64)
             # a product of one array with itself costs half, but only one at a time
             found["uu"] = [patches.T @ patches for patches in u]
         if t is not None:
-            assert self._shift_t is not None
-            t = t - self._shift_t
             found["t"], found["tt"] = t.sum(axis=1, dtype=np.float64), np.square(t).sum(axis=1, dtype=np.float64)
             found["tu"] = np.matmul(t.transpose(0, 2, 1), u)
         return found

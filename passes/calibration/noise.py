@@ -17,7 +17,7 @@ from ...measure.data.readers import Field
 from ...measure.data.source import DataSource, read_data
 from ...measure.run.tensor_specs import TensorSpec, input_specs
 from ..base import Context
-from .activation_cache import STORE_BYTES, ActivationCache, Inputs, Store, each
+from .activation_cache import ActivationCache, Inputs, Store, each
 
 _BLOCK = 32
 """Samples drawn from one seed, so that how they are read makes no difference."""
@@ -113,7 +113,7 @@ def pink(rng: np.random.Generator, samples: int, shape: tuple[int, ...]) -> Floa
 
 def normalized_on_noise(model: Model, batches: Iterable[Mapping[str, Floats]], context: Context) -> Model:
     """A copy in which noise stands in for data: see ``renormalize_statistics``. Raises UsageError where nothing is normalized."""
-    with Store(STORE_BYTES, context.folder) as store:
+    with Store.of(context) as store:
         changed, count = renormalize_statistics(model, Inputs(batches, store))
     if not count:
         raise UsageError(

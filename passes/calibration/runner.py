@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import prod
 
 import numpy as np
 import onnx
@@ -17,12 +18,10 @@ from ...measure.run.inputs import sizes_of
 from ...measure.run.running import Tick
 from ...measure.run.session import open_session, run
 from ...measure.run.tensor_specs import input_specs
-from ..base import Context
+from ..base import MEMORY, Context
 from .activation_cache import part
 from .statistics import NotFinite, Statistic
 
-BUDGET_BYTES = 1 << 28
-"""What the tensors of one run may take together."""
 DATA_FREE = "--dialect noise, or --criterion dfpc or udfc"
 """How to prune without data."""
 _SMALLEST_BATCH = 4
@@ -62,7 +61,7 @@ def collect(
     data: DataSource,
     wanted: Mapping[str, Sequence[Statistic]],
     *,
-    budget_bytes: int = BUDGET_BYTES,
+    budget_bytes: int = MEMORY // 2,
     batch: int = 64,
     tick: Tick | None = None,
 ) -> None:
@@ -213,18 +212,23 @@ def _check_names(model: Model, wanted: Mapping[str, object]) -> None:
         )
 
 
-def run_bytes(model: Model, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Bytes of each tensor in a run on these inputs: by shape inference, and by running where that does not tell."""
-    sizes: dict[str, int] = {}
+def inferred_bytes(model: Model, names: Iterable[str], inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Bytes of each tensor in a run on these inputs, where shape inference tells."""
     try:
         shapes = index_of(model).shapes_at(sizes_of(inputs, model))
     except BadModel:
-        shapes = None
-    for name in names:
-        kind = shapes.dtypes.get(name) if shapes else None
-        if shapes and kind and name in shapes.dims:
-            item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize
-            sizes[name] = item * int(np.prod(shapes.dims[name], dtype=np.int64))
+        return {}
+    kinds = {name: shapes.dtypes.get(name) for name in names if name in shapes.dims}
+    return {
+        name: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize * prod(shapes.dims[name])
+        for name, kind in kinds.items()
+        if kind
+    }
+
+
+def run_bytes(model: Model, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Bytes of each tensor in a run on these inputs: by shape inference, and by running where that does not tell."""
+    sizes = inferred_bytes(model, names, inputs)
     unknown = [name for name in names if name not in sizes]
     if unknown:
         small, sources = part(model, unknown, list(inputs))

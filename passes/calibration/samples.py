@@ -24,6 +24,7 @@ _PATCHES_MACS = 5e10
 600 columns look at fewer patches, as neighbouring positions say much the same."""
 _LEAST_PATCHES = 4
 """Patches for each column that a wide layer looks at all the same, where the data has so many."""
+_LEAST_PIECE = 1 << 23
 
 
 def patches_for(columns: int, most: int = PATCHES) -> int:
@@ -52,7 +53,7 @@ def samples_of(
     shrunk = left(target.tensor)
     pairs = zip(ours.batches([layer.x, *target.others]), theirs.batches([target.tensor]), ours.keys, strict=True)
 
-    def sample(mine: Batch, other: Batch, keys: Ints) -> Sample:
+    def sample(mine: Batch, other: Batch, chosen: Ints) -> Sample:
         wanted, x = other[target.tensor], mine[layer.x]
         along = patch_shape(layer, x)
         if any(output_shape(layer, y) != along for y in (wanted, *(mine[n] for n in target.others))):
@@ -63,12 +64,18 @@ def samples_of(
             )
         for axis, mask in shrunk.items():
             wanted = np.compress(mask, wanted, axis=axis)
-        chosen = spread_places(layer, x, positions, keys)
         others = sum((outputs_at(layer, mine[name], chosen) for name in target.others), 0.0)
         return Sample(patches(layer, x, chosen), outputs_at(layer, wanted, chosen), others)
 
     for mine, other, keys in pairs:
-        yield partial(sample, mine, other, keys)
+        for chosen in _pieces(layer, spread_places(layer, mine[layer.x], positions, keys), ours):
+            yield partial(sample, mine, other, chosen)
+
+
+def _pieces(layer: Layer, places: Ints, cache: ActivationCache) -> list[Ints]:
+    """Positions of a batch, so many at a time that their patches take a fourth of what the cache may hold at most."""
+    size = 4 * layer.groups * layer.columns * places.size
+    return np.array_split(places, max(1, -(-size // max(_LEAST_PIECE, cache.store.budget_bytes // 4))), axis=1)
 
 
 def moments_of(layer: Layer, samples: Iterator[Callable[[], Sample]]) -> Moments:
@@ -100,7 +107,8 @@ def moments_of_patches(layer: Layer, cache: ActivationCache, positions: int) -> 
 def placed(layer: Layer, cache: ActivationCache, positions: int, *more: str) -> Iterator[tuple[Batch, Ints]]:
     """What a layer reads and ``more`` tensors, batch by batch, with the positions to look at."""
     for batch, keys in zip(cache.batches([layer.x, *more]), cache.keys, strict=True):
-        yield batch, spread_places(layer, batch[layer.x], positions, keys)
+        for places in _pieces(layer, spread_places(layer, batch[layer.x], positions, keys), cache):
+            yield batch, places
 
 
 def _patches(layer: Layer, x: Floats, places: Ints) -> tuple[Floats, None]:

@@ -14,7 +14,7 @@ from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import Context
-from .activation_cache import STORE_BYTES, Inputs, Store
+from .activation_cache import Inputs, Store
 from .feeds import calibration_inputs, with_mirrored
 from .moments import blas_threads_for, one_blas_thread
 from .reconstruct import Fit, damped_hessian
@@ -133,7 +133,7 @@ def round_in_turn(
     weights = Counter(layer.weight for layer in layers)
     tied = {name for name, count in weights.items() if count > 1}
     rounding = _Rounding(rules, tied, refit=refit)
-    with Store(STORE_BYTES, context.folder) as store:
+    with Store.of(context) as store:
         inputs, ruled = Inputs(batches, store), [layer for layer in layers if layer.node in rules]
         for turn in in_turn(original, twin, inputs, ruled, targets, context.tick, most=most):
             rounding.take(turn)

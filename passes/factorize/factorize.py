@@ -62,7 +62,7 @@ class Factorize(FactorizeOptions, Pass):
         small = without_idle_biases(apply(job.model, done.splits, done.weights), job.idle)
         reference = product(job.model, done.splits, done.weights)
         feeds = real_inputs(context.inputs)
-        proof = prove(reference, small, done.splits, feeds, context.seed) if self.verify else None
+        proof = prove(reference, small, done.splits, feeds, context.seed, context.memory) if self.verify else None
         after = amounts(small)
         return Change(
             model,

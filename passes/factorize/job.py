@@ -16,7 +16,7 @@ from ...graph.model import Model
 from ...measure.run.inputs import runnable_inputs, sizes_of
 from ..base import Context
 from ..budget.latency_target import LatencyReport
-from ..calibration.activation_cache import STORE_BYTES, Inputs, Store
+from ..calibration.activation_cache import Inputs, Store
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import normalized_on_noise
 from ..change import amounts
@@ -103,7 +103,7 @@ class Job:
         if self.context.data is None or not self.units:
             return [by_weights(self.model, u, o) for u, o in zip(self.units, self.options, strict=True)]
         pairs = list(zip(self.units, self.options, strict=True))
-        with Store(STORE_BYTES, self.context.folder) as store:
+        with Store.of(self.context) as store:
             inputs = Inputs(self.batches, store)
             return by_outputs(self.looked, pairs, inputs, self._tick(0), NOISE_STRENGTH if self.noise else STRENGTH)
 
@@ -256,7 +256,7 @@ class Job:
         plan = {k: (self.units[k], picked[k]) for k in sorted(picked)}
         if self.context.data is None:
             return Done(split_by_weights(self.model, plan, Names(self.model)))
-        with Store(STORE_BYTES, self.context.folder) as store:
+        with Store.of(self.context) as store:
             if self.noise:
                 return alone(self.model, self.looked, plan, Inputs(self.batches, store))
             inputs = Inputs(self._walked, store)

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 from ...graph.index import index_of
 from ...graph.model import Model
+from ..base import MEMORY
 from ..proof import Claim, Feed, Proof, proof_inputs, prove_equal
 from .rewrite import Split
 
 _CLAIM = Claim("factorized", "layer", "the network whose weights are the products of the factors")
 
 
-def prove(reference: Model, small: Model, splits: Sequence[Split], real: Sequence[Feed], seed: int) -> Proof:
+def prove(
+    reference: Model, small: Model, splits: Sequence[Split], real: Sequence[Feed], seed: int, memory: int = MEMORY
+) -> Proof:
     """Run both on made-up inputs and on ``real`` ones: the outputs of factorized layers and of the network.
 
     Raises:
@@ -22,4 +25,4 @@ def prove(reference: Model, small: Model, splits: Sequence[Split], real: Sequenc
     made = {site.node for s in splits for site in s.unit.sites}
     inner = [name for name in index_of(reference).place if name in made]
     names = list(dict.fromkeys([*inner, *(o.name for o in reference.graph.output)]))
-    return prove_equal(reference, small, [names], proof_inputs(reference, real, seed), _CLAIM)
+    return prove_equal(reference, small, names, proof_inputs(reference, real, seed), _CLAIM, memory=memory)

@@ -48,7 +48,7 @@ def attempt_within_limit(
         raise _nothing(result, done)
     if verify:
         check(model, result.model, data, done, optimize)
-    noise = _noise(result, data, optimize)
+    noise = _noise(result, data, context.memory, optimize)
     spared: list[str] = []
     if max_drop is not None and evaluate is not None:
         order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
@@ -58,7 +58,7 @@ def attempt_within_limit(
                 f"accuracy stays within {max_drop:g} points only with nothing {done}",
                 fix=f"allow a larger --max-drop, or {advice}",
             )
-        noise = _noise(result, data, optimize)
+        noise = _noise(result, data, context.memory, optimize)
         if verify and spared:
             check(model, result.model, data, done, optimize)
     details = {
@@ -74,11 +74,11 @@ def attempt_within_limit(
     return result, Change(live.given, result.model, layers, details=details, notes=notes)
 
 
-def _noise(result: Result, data: DataSource | None, optimize: bool) -> dict[str, float]:
+def _noise(result: Result, data: DataSource | None, memory: int, optimize: bool) -> dict[str, float]:
     if data is None:
         return {}
     names = [n for one in result.layers for n in (one.tensor, one.reads)]
-    return measure(result.reference, result.model, names, data, optimize)
+    return measure(result.reference, result.model, names, data, memory, optimize)
 
 
 def _nothing(result: Result, done: str) -> NothingChanged:

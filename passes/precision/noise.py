@@ -20,13 +20,12 @@ from .result import LayerNote
 
 SAMPLES = 64
 """Inputs that are looked at."""
-_BUDGET_BYTES = 1 << 28
 _WORST = 5
 """Layers that are told of."""
 
 
 def measure(
-    original: Model, result: Model, names: Sequence[str], data: DataSource, optimize: bool = True
+    original: Model, result: Model, names: Sequence[str], data: DataSource, memory: int, optimize: bool = True
 ) -> dict[str, float]:
     """Signal-to-noise ratios of tensors that both models make. Units: decibels. Tensors of other shapes are left out."""
     first = next(data.batches(1), None)
@@ -36,7 +35,7 @@ def measure(
         return {}
     found: dict[str, float] = {}
     inputs = [p.name for p in input_specs(original)]
-    for sweep in plan(run_bytes(original, names, first.inputs), _BUDGET_BYTES // 2, data.batch_size(SAMPLES)):
+    for sweep in plan(run_bytes(original, names, first.inputs), memory // 4, data.batch_size(SAMPLES)):
         parts = [part(m, sweep.names, inputs) for m in (original, result)]
         sessions = [(open_session(m, optimize=optimize), sources) for m, sources in parts]
         found |= _compared(

@@ -129,7 +129,7 @@ def collected(coupling: Coupling, needs: tuple[str, ...], context: Context) -> d
     wanted: dict[str, list[Statistic]] = defaultdict(list)
     for (tensor, _), positions in found.items():
         wanted[tensor].append(positions)
-    collect(coupling.model, require_data(context), wanted, tick=context.tick)
+    collect(coupling.model, require_data(context), wanted, budget_bytes=context.memory // 2, tick=context.tick)
     told = {place: positions.known() for place, positions in found.items()}
     return {labels: told[place] for labels, place in places.items()}
 

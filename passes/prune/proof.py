@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -10,10 +10,9 @@ import onnx
 from ...graph.coupling import Removal, mask_removed
 from ...graph.index import index_of
 from ...graph.model import Model
+from ..base import MEMORY
 from ..proof import Claim, Feed, Proof, proof_inputs, prove_equal
 
-_CHUNK_BYTES = 1 << 28
-"""Tensors held at once, of both models together about twice this."""
 _COMPARED = {
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
@@ -25,7 +24,7 @@ _COMPARED = {
 _CLAIM = Claim("pruned", "group", "the original with the removed channels zeroed")
 
 
-def prove(removal: Removal, pruned: Model, real: Sequence[Feed], seed: int) -> Proof:
+def prove(removal: Removal, pruned: Model, real: Sequence[Feed], seed: int, memory: int = MEMORY) -> Proof:
     """Run both models on made-up inputs and on ``real`` ones and compare all float and 8-bit tensors that both have.
 
     Raises:
@@ -34,33 +33,22 @@ def prove(removal: Removal, pruned: Model, real: Sequence[Feed], seed: int) -> P
     """
     reference = mask_removed(removal)
     inputs = proof_inputs(removal.coupling.original, real, seed)
-    chunks = list(_chunks(removal, reference, pruned, inputs[0]))
+    names = _compared(removal, reference, pruned)
 
     def cut(name: str, value: np.ndarray) -> np.ndarray:
         for axis, mask in removal.tensor(name).items():
             value = np.compress(mask, value, axis=axis)
         return value
 
-    return prove_equal(reference, pruned, chunks, inputs, _CLAIM, cut=cut, exact=not _inexact_gone(removal))
+    exact = not _inexact_gone(removal)
+    return prove_equal(reference, pruned, names, inputs, _CLAIM, memory=memory, cut=cut, exact=exact)
 
 
-def _chunks(removal: Removal, reference: Model, pruned: Model, feeds: Sequence[Feed]) -> Iterator[list[str]]:
-    """Names of tensors, a bounded number of bytes at a time."""
-    shapes = removal.coupling.unit_shapes
-    samples = max((len(v) for feed in feeds for v in feed.values() if v.ndim), default=1)
-    there = index_of(reference).place
-    chunk: list[str] = []
-    size = 0
-    for name in index_of(pruned).place:
-        if name not in there or shapes.dtypes.get(name) not in _COMPARED or name not in shapes.dims:
-            continue
-        chunk.append(name)
-        size += 4 * samples * int(np.prod(shapes.dims[name], dtype=np.int64))
-        if size > _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+def _compared(removal: Removal, reference: Model, pruned: Model) -> list[str]:
+    """Names of the tensors that both have."""
+    shapes, there = removal.coupling.unit_shapes, index_of(reference).place
+    made = [name for name in index_of(pruned).place if name in there and name in shapes.dims]
+    return [name for name in made if shapes.dtypes.get(name) in _COMPARED]
 
 
 def _inexact_gone(removal: Removal) -> bool:

@@ -81,7 +81,8 @@ class PruneChannels(PruneOptions, Pass):
         if cut.times and latency:
             timed = time_pair(model, small, cut.times.threads, inputs=cut.times.inputs)
             latency = report(self.keep, latency.predicted, timed, rounds=latency.rounds)
-        proof = prove(cut.removal, small, real_inputs(context.inputs), context.seed) if self.verify else None
+        feeds = real_inputs(context.inputs)
+        proof = prove(cut.removal, small, feeds, context.seed, context.memory) if self.verify else None
         return Change(
             model,
             small,

@@ -21,7 +21,7 @@ def scaled(numbers: str, k: int, **more: int) -> Model:
 
 
 def prove(original: Model, result: Model) -> None:
-    prove_equal(original, result, [["y"]], proof_inputs(original, [], 0), CLAIM)
+    prove_equal(original, result, ["y"], proof_inputs(original, [], 0), CLAIM)
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,25 @@ def test_rounding_is_measured_behind_a_resize() -> None:
     model = parsed("float[1, 3, 8, 8] x", "float[1, 4, 8, 8] y", weights, text, **values)
     moved = model.copy()
     moved.weights["w"] = np.asarray(model.weights["w"] * np.float32(1 + 2e-7), dtype=np.float32)
-    proof = prove_equal(model, moved, [["y"]], proof_inputs(model, [], 0), CLAIM)
+    proof = prove_equal(model, moved, ["y"], proof_inputs(model, [], 0), CLAIM)
     assert proof.noisy == 1
+
+
+def test_a_proof_in_many_parts_says_what_one_in_a_piece_says() -> None:
+    text = (
+        "a = MatMul(x, w1) b = Relu(a) c = MatMul(b, w2) l = Shape(c) d = Reshape(x, s) e = Add(a, b) y = Identity(c)"
+    )
+    model = parsed(
+        "float[B, T, 6] x",
+        "float[B, T, 3] y",
+        "float[6, 12] w1, float[12, 3] w2, int64[2] s",
+        text,
+        s=np.array([-1, 6]),
+    )
+    names, inputs = ["a", "b", "c", "d", "e", "y"], proof_inputs(model, [], 0)
+    whole, parts = (prove_equal(model, model, names, inputs, CLAIM, memory=memory) for memory in (1 << 29, 1))
+    assert whole == parts
+    other = model.copy()
+    other.weights["w2"] = other.weights["w2"] * np.float32(1.01)
+    with pytest.raises(ProofFailed, match="MatMul"):
+        prove_equal(model, other, names, inputs, CLAIM, memory=1)

@@ -19,8 +19,6 @@ from ..readers import Readers, Seat
 from .elimination import Elimination, Reader, eliminate
 
 Ints = NDArray[np.int64]
-_MATRIX_BYTES = 1 << 28
-"""Second moments held at once while groups are ordered, in bytes; their inverses take as much again."""
 
 
 @dataclass
@@ -53,14 +51,17 @@ class Curves:
         self.readers, self.cache, self.targets = readers, cache, targets
         self.strength, self.most = ridge, most
 
-    def groups(self, numbers: Sequence[int]) -> Iterator[list[int]]:
-        """The groups in graph order, as many at a time as their layers' matrices fit into memory."""
+    def groups(self, numbers: Sequence[int], limit: int) -> Iterator[list[int]]:
+        """The groups in graph order, as many at a time as their layers' matrices fit into so many bytes.
+
+        Their inverses take as much again.
+        """
         first = {k: min((s.layer.place for s in self.readers.seats(k)), default=-1) for k in numbers}
         chunk: list[int] = []
         layers: dict[str, int] = {}
         for k in sorted(numbers, key=lambda k: (first[k], k)):
             more = {s.layer.node: 8 * s.channel.shape[0] * s.channel.shape[1] ** 2 for s in self.readers.seats(k)}
-            if chunk and sum({**layers, **more}.values()) > _MATRIX_BYTES:
+            if chunk and sum({**layers, **more}.values()) > limit:
                 yield chunk
                 chunk, layers = [], {}
             chunk.append(k)

@@ -14,7 +14,7 @@ from ....graph.coupling import Removal, remove
 from ....graph.errors import UsageError
 from ....graph.layer import Floats, Layer
 from ....graph.model import Model
-from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
+from ...calibration.activation_cache import ActivationCache, Inputs, Store
 from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.moments import Moments, one_blas_thread
@@ -112,7 +112,7 @@ class Obspa:
     @one_blas_thread
     def finish(self, removal: Removal) -> Choice:
         notes = [] if self.job.asked.target == "channels" else check_reached(self.job, self.ranking, removal)
-        with Store(STORE_BYTES, self.job.context.folder) as store:
+        with Store.of(self.job.context) as store:
             batches = self._batches if self._noise else self._mirrored
             inputs = Inputs(batches, store)
             done = self._alone(inputs, removal) if self._noise else self._refitted(inputs, removal)
@@ -186,7 +186,7 @@ class Obspa:
     def curves(self) -> list[Curve]:
         """Order and harm of every group of the job."""
         job = self.job
-        with Store(STORE_BYTES, job.context.folder) as store:
+        with Store.of(job.context) as store:
             inputs = Inputs(self._batches, store)
             cache = ActivationCache(self.model, inputs)
             work = Curves(self.readers, cache, self.targets, ridge=self._strength, most=PATCHES // 2)
@@ -196,7 +196,7 @@ class Obspa:
             if job.asked.target != "channels" and job.asked.scope == "global":
                 effects = Effects(self.model, looked)
             found: dict[int, Curve] = {}
-            chunks = list(work.groups(job.numbers))
+            chunks = list(work.groups(job.numbers, job.context.memory // 2))
             for i, chunk in enumerate(chunks):
                 moments = work.moments(chunk, [k for later in chunks[i + 1 :] for k in later])
                 log.info("statistics of %d groups", len(chunk))

@@ -17,7 +17,7 @@ from ....graph.coupling.solve import BoolArray
 from ....graph.layer import Floats, Ints, Layer
 from ....graph.layers import Layers
 from ...base import Context
-from ...calibration.activation_cache import STORE_BYTES, Inputs, Store
+from ...calibration.activation_cache import Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.moments import blas_threads_for, one_blas_thread
 from ...calibration.reconstruct import REFITS, RIDGE, damp_hessian, inverse
@@ -171,7 +171,7 @@ def refit(removal: Removal, context: Context) -> Repaired:
     batches, notes = calibration_inputs(coupling.model, context)
     readers = Readers(coupling)
     targets = ReconstructionTargets(coupling.model, coupling.prepared.shapes, readers.layers)
-    with Store(STORE_BYTES, context.folder) as store:
+    with Store.of(context) as store:
         inputs = Inputs(batches, store)
         done = refit_in_turn(readers, targets, inputs, removal.removed, tick=context.tick)
     return Repaired(done.weights, {"refitted": done.layers, "samples": inputs.samples}, notes)

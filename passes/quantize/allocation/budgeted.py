@@ -13,7 +13,7 @@ from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ...budget.file_size import fit_file_size, room_for
-from ...calibration.activation_cache import STORE_BYTES, ActivationCache, Inputs, Store
+from ...calibration.activation_cache import ActivationCache, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.runner import require_data
 from ...precision.grid import Grid
@@ -88,7 +88,7 @@ def _stored(job: Job, layer: Layer, grid: Grid) -> float:
 def _allocated(
     job: Job, model: Model, layers: Mapping[str, Layer], choices: Sequence[int], limit: float, price: Cost
 ) -> dict[str, Grid]:
-    with Store(STORE_BYTES, job.context.folder) as store:
+    with Store.of(job.context) as store:
         batches, _ = calibration_inputs(model, job.context)
         return mix_grids(
             model,

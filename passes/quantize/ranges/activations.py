@@ -45,7 +45,8 @@ def calibrate(model: Model, placement: Placement, grid: Grid, symmetric: bool, m
     data = require_data(context)
     roots = [name for name in placement.tensors if name not in placement.moved]
     histograms = {name: Histogram(BINS) for name in roots}
-    collect(model, data, {n: [h] for n, h in histograms.items()}, tick=context.tick)
+    wanted = {name: [histogram] for name, histogram in histograms.items()}
+    collect(model, data, wanted, budget_bytes=context.memory // 2, tick=context.tick)
     names = RANGES.builtin if method == AUTO else [method]
     ranges = {
         root: {name: RANGES[name](histogram, grid, symmetric) for name in names}
@@ -57,7 +58,7 @@ def calibrate(model: Model, placement: Placement, grid: Grid, symmetric: bool, m
             root: {name: affine(*limits, grid, symmetric=symmetric) for name, limits in found.items()}
             for root, found in ranges.items()
         }
-        best = _compare(model, placement, data, tried, histograms)
+        best = _compare(model, placement, data, tried, histograms, context.memory // 2)
     return Found(assign_scales(placement, {r: ranges[r][best[r]] for r in roots}, grid, symmetric), best)
 
 
@@ -93,6 +94,7 @@ def _compare(
     data: DataSource,
     tried: Mapping[str, Mapping[str, Affine]],
     histograms: Mapping[str, Histogram],
+    budget_bytes: int,
 ) -> dict[str, str]:
     """The method for each tensor that leaves the layers behind it the best signal-to-noise ratio."""
     readers: dict[str, list[Layer]] = {}
@@ -109,7 +111,8 @@ def _compare(
         for root, affines in tried.items()
     }
     few = replace(data, limit=min(_TRIED_ON, data.limit or _TRIED_ON))
-    collect(model, few, {root: [trial] for root, trial in trials.items() if trial.readers})
+    wanted = {root: [trial] for root, trial in trials.items() if trial.readers}
+    collect(model, few, wanted, budget_bytes=budget_bytes)
     return {root: trial.best for root, trial in trials.items()}
 
 

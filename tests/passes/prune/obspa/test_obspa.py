@@ -18,12 +18,12 @@ from intaglio.graph.model import Model
 from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data.source import DataSource, open_data
 from intaglio.passes import Change, Context
+from intaglio.passes.base import MEMORY
 from intaglio.passes.calibration import feeds
 from intaglio.passes.calibration.noise import noise_source
 from intaglio.passes.calibration.samples import PATCHES, patches_for
 from intaglio.passes.live import live_part
 from intaglio.passes.prune.criteria.criteria import CRITERIA
-from intaglio.passes.prune.obspa import curves
 from intaglio.passes.prune.obspa import obspa as looking
 from intaglio.passes.simplify import fold_batch_norm
 from tests.passes.parsed import data_for, parsed, run_plainly
@@ -49,9 +49,11 @@ def digits(samples: int | None = 256) -> tuple[Model, DataSource]:
     return model, open_data(str(EXAMPLES / "digits_calib.npz"), model, samples=samples)
 
 
-def obspa(model: Model, data: DataSource | None, *, folder: Path | None = None, **options: Any) -> Change:
+def obspa(
+    model: Model, data: DataSource | None, *, folder: Path | None = None, memory: int = MEMORY, **options: Any
+) -> Change:
     chosen = PruneChannels.model_validate({"criterion": "obspa", **options})
-    return chosen.run(model, Context(data=data, folder=folder))
+    return chosen.run(model, Context(data=data, folder=folder, memory=memory))
 
 
 def right(model: Model) -> float:
@@ -256,11 +258,8 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5, 99])
 @pytest.mark.parametrize("dialect", ["id", "noise"])
-def test_an_interrupted_run_leaves_no_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, dialect: str
-) -> None:
+def test_an_interrupted_run_leaves_no_files(tmp_path: Path, stop_at: int, dialect: str) -> None:
     """Everything goes through files here, as with data that does not fit into memory."""
-    monkeypatch.setattr("intaglio.passes.prune.obspa.obspa.STORE_BYTES", 0)
     model = normalized()
     told, files = 0, 0
 
@@ -273,7 +272,7 @@ def test_an_interrupted_run_leaves_no_files(
     data = noise_source(model, samples=64) if dialect == "noise" else data_for(model, x=images(model))
     chosen = PruneChannels.model_validate({"criterion": "obspa", "keep": 0.6, "dialect": dialect})
     try:
-        chosen.run(model, Context(data=data, folder=tmp_path, tick=tick))
+        chosen.run(model, Context(data=data, folder=tmp_path, tick=tick, memory=1 << 12))
     except Interrupted:
         assert told == stop_at
     else:
@@ -293,14 +292,11 @@ def test_progress_rises_to_its_end() -> None:
     assert len(told) > 5
 
 
-def test_results_do_not_depend_on_whether_activations_go_through_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_do_not_depend_on_whether_activations_go_through_files(tmp_path: Path) -> None:
     model = normalized()
-    data = data_for(model, x=images(model, 200))
+    data = data_for(model, x=images(model, 600))
     in_memory = obspa(model, data, keep=0.6)
-    monkeypatch.setattr("intaglio.passes.prune.obspa.obspa.STORE_BYTES", 1 << 18)
-    through_files = obspa(model, data, keep=0.6, folder=tmp_path)
+    through_files = obspa(model, data, keep=0.6, folder=tmp_path, memory=1_600_000)
     assert to_bytes(in_memory.model) == to_bytes(through_files.model)
     assert not list(tmp_path.iterdir())
 
@@ -370,10 +366,10 @@ def test_mirror_images_are_left_out_where_running_them_would_take_long(monkeypat
     assert len(feeds.with_mirrored(batches, m)) == 1
 
 
-def test_activations_decide_how_many_samples_run_at_once_and_weights_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activations_decide_how_many_samples_run_at_once_and_weights_do_not() -> None:
     m = parsed("float[N, 3, 6, 6] x", "float[N, 8, 4, 4] y", "float[8, 3, 3, 3] w", "y = Conv(x, w)")
-    monkeypatch.setattr(feeds, "_BATCH_BYTES", 5 * 4 * 8 * 4 * 4)  # y is smaller than w
-    assert len(feeds.calibration_inputs(m, Context(data=data_for(m, x=images(m, 10))))[0]) == 2
+    context = Context(data=data_for(m, x=images(m, 10)), memory=8 * 5 * 4 * 8 * 4 * 4)  # y is smaller than w
+    assert len(feeds.calibration_inputs(m, context)[0]) == 2
 
 
 def test_a_network_too_large_to_look_at_often_still_meets_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,11 +379,10 @@ def test_a_network_too_large_to_look_at_often_still_meets_its_target(monkeypatch
     assert result.after.macs / result.before.macs == pytest.approx(0.5, abs=0.01)
 
 
-def test_groups_ordered_a_few_at_a_time_get_the_widths_they_get_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_ordered_a_few_at_a_time_get_the_widths_they_get_together() -> None:
     model, data = digits(64)
     together = obspa(model, data)
-    monkeypatch.setattr(curves, "_MATRIX_BYTES", 1)
-    apart = obspa(model, data)
+    apart = obspa(model, data, memory=1 << 19)
     assert [g["after"] for g in apart.layers] == [g["after"] for g in together.layers]
 
 

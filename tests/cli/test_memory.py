@@ -1,0 +1,63 @@
+"""What ``--memory`` limits, and that results do not change with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from intaglio import save
+from tests.passes.parsed import parsed
+
+from .conftest import Command
+
+LAYERS = 12
+
+
+def peak_bytes(*args: str) -> int:
+    """Of a process of its own."""
+    started = subprocess.Popen([str(Path(sys.executable).parent / "intaglio"), *args], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(started.pid, 0)
+    started.returncode = os.waitstatus_to_exitcode(status)
+    assert started.returncode == 0
+    return used.ru_maxrss * 1024
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chain of convolutions of small weights and large activations."""
+    text = "".join(f"t{k} = Conv({f'r{k - 1}' if k else 'x'}, w{k}) r{k} = Relu(t{k}) " for k in range(LAYERS))
+    weights = ", ".join(f"float[8, {8 if k else 3}, 1, 1] w{k}" for k in range(LAYERS))
+    text += f"p = GlobalAveragePool(r{LAYERS - 1}) y = Flatten(p)"
+    path = tmp_path_factory.mktemp("deep") / "deep.onnx"
+    save(parsed("float[1, 3, 384, 384] x", "float[1, 8] y", weights, text), path)
+    return path
+
+
+def test_a_proof_stays_within_the_memory_that_it_was_given(model: Path, tmp_path: Path) -> None:
+    """All activations of both models together are 170 MB."""
+    request = ["prune", str(model), "--channels", "0.5", "--no-measure"]
+    little = peak_bytes(*request, "-o", str(tmp_path / "a.onnx"), "--memory", "32MB")
+    much = peak_bytes(*request, "-o", str(tmp_path / "b.onnx"), "--memory", "4GB")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert little < much - (80 << 20)
+
+
+def test_calibration_stays_within_the_memory_that_it_was_given(model: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((2, 3, 384, 384)).astype(np.float32))
+    request = ["quantize", str(model), "--scheme", "int8", "--no-measure", "--data", str(tmp_path / "data.npz")]
+    little = peak_bytes(*request, "-o", str(tmp_path / "a.onnx"), "--memory", "32MB")
+    much = peak_bytes(*request, "-o", str(tmp_path / "b.onnx"), "--memory", "4GB")
+    assert little < much - (80 << 20)
+
+
+@pytest.mark.parametrize("size", ["much", "1MB", "-5MB", "0", "12", "1.5GB"])
+def test_a_size_that_is_none_is_told(intaglio: Command, model: Path, tmp_path: Path, size: str) -> None:
+    done = intaglio("prune", str(model), "-o", str(tmp_path / "o.onnx"), "--channels", "0.5", "--memory", size)
+    assert done.code == 2
+    assert "--memory" in done.err
+    assert "256MB" in done.err
