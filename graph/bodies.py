@@ -15,7 +15,7 @@ from .io.canonicalize import canonicalize
 from .io.save import to_proto
 from .layers import Layers
 from .model import Model
-from .nodes import attribute, captured_names, display_name, refill, rename_tensors, subgraphs, tensor_names
+from .nodes import attribute, captured_by, display_name, formal_dims, refill, rename_tensors, subgraphs, tensor_names
 from .readings import Readings, readings
 
 
@@ -37,7 +37,7 @@ def bodies(model: Model) -> list[Body]:
         sizes = _Sizes(model, readings(model))
     except BadModel:
         return []
-    readers = Counter(name for node in model.graph.node for graph in subgraphs(node) for name in _captured(graph))
+    readers = Counter(name for node in model.graph.node for graph in subgraphs(node) for name in captured_by(graph))
     alone = {name for name, count in readers.items() if count == 1 == index_of(model).uses[name]}
     found = []
     for node in model.graph.node:
@@ -55,7 +55,7 @@ def _opened(model: Model, node: onnx.NodeProto, graph: onnx.GraphProto, sizes: _
     body.CopyFrom(graph)
     weights = {t.name: numpy_helper.to_array(t) for t in body.initializer}
     del body.initializer[:]
-    for name in sorted(_captured(graph)):
+    for name in sorted(captured_by(graph)):
         value = model.weights.get(name)
         if value is not None and (name in alone or value.ndim < 2):
             weights[name] = value
@@ -68,10 +68,6 @@ def _opened(model: Model, node: onnx.NodeProto, graph: onnx.GraphProto, sizes: _
     _declare_formal(opened, node, sizes)
     canonicalize(opened)
     return opened
-
-
-def _captured(graph: onnx.GraphProto) -> set[str]:
-    return captured_names(helper.make_node("If", [], [], then_branch=graph))
 
 
 class _Sizes:
@@ -101,16 +97,9 @@ class _Sizes:
 
 def _declare_formal(body: Model, node: onnx.NodeProto, sizes: _Sizes) -> None:
     """Say what shapes a Loop or a Scan hands to its body, where the body does not; a state may change its lengths."""
-    given = [sizes.dims(name) if name else None for name in node.input]
-    scanned, first = 0, 1
-    if node.op_type == "Loop":
-        given, first = [[], [], *given[2:]], -1
-    elif node.op_type == "Scan":
-        scanned, first = int(attribute(node, "num_scan_inputs", 0)), 0
-        axes = attribute(node, "scan_input_axes", None) or [0] * scanned
-        for place, axis in enumerate(axes, start=len(given) - scanned):
-            whole = given[place]
-            given[place] = None if whole is None else [n for a, n in enumerate(whole) if a != axis % len(whole)]
+    given = formal_dims(node, [sizes.dims(name) if name else None for name in node.input])
+    scanned = int(attribute(node, "num_scan_inputs", 0)) if node.op_type == "Scan" else 0
+    first = -1 if node.op_type == "Loop" else 0 if node.op_type == "Scan" else 1
     formal = list(body.graph.input)[: len(given) if first < 1 else 0]
     unsaid = [
         (k, value, dims)

@@ -24,6 +24,7 @@ from .nodes import (
     attribute,
     captured_names,
     display_name,
+    formal_dims,
     is_standard,
     reads,
     refill,
@@ -302,7 +303,9 @@ def _bodies(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Iterator[Mode
         body.CopyFrom(graph)
         weights = {t.name: numpy_helper.to_array(t) for t in body.initializer}
         del body.initializer[:]
-        for value, dims in zip(body.input, _formal_dims(node, shapes), strict=False):
+        for value, dims in zip(
+            body.input, formal_dims(node, [shapes.dims.get(name) for name in node.input]), strict=False
+        ):
             if dims is not None and not value.type.tensor_type.HasField("shape"):
                 kind = value.type.tensor_type.elem_type
                 value.CopyFrom(helper.make_tensor_value_info(value.name, kind, dims))
@@ -312,22 +315,6 @@ def _bodies(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Iterator[Mode
             elif name in shapes.dtypes:
                 body.input.append(helper.make_tensor_value_info(name, shapes.dtypes[name], shapes.dims.get(name)))
         yield Model(_around(model, body), weights)
-
-
-def _formal_dims(node: onnx.NodeProto, shapes: Shapes) -> list[Dims | None]:
-    """Shapes that the inputs of a body get from the node's own inputs."""
-    dims = [shapes.dims.get(name) for name in node.input]
-    if node.op_type == "Loop":
-        return [(), (), *dims[2:]]
-    if node.op_type == "Scan":
-        scanned = int(attribute(node, "num_scan_inputs", 0))
-        axes = attribute(node, "scan_input_axes", None) or [0] * scanned
-        states = len(dims) - scanned
-        for position, axis in enumerate(axes, start=states):
-            whole = dims[position]
-            if whole is not None:
-                dims[position] = tuple(d for a, d in enumerate(whole) if a != axis % len(whole))
-    return dims
 
 
 def _called(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Model:

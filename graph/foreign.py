@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from .nodes import attribute
+from .registry import registers
 from .traits import Trait, has, operator, operator_key
 
 T = TypeVar("T")
@@ -74,12 +75,7 @@ def _like(node: onnx.NodeProto, operands: Operands, opset: int) -> list[Tensor]:
     return [Tensor((dims[0], *dims[2:], dims[1]) if last else dims, typed.dtype)]
 
 
-def _shapes(*ops: str) -> Callable[[ShapeRule], ShapeRule]:
-    def add(rule: ShapeRule) -> ShapeRule:
-        _RULES.update(dict.fromkeys(ops, rule))
-        return rule
-
-    return add
+_shapes = registers(_RULES)
 
 
 @_shapes("com.microsoft:SkipLayerNormalization", "com.microsoft:SkipSimplifiedLayerNormalization")
@@ -176,6 +172,7 @@ def _to_floats(node: onnx.NodeProto, x: Operands) -> Operands:
 
 
 @_shapes("ai.onnx.ml:Imputer", "ai.onnx.ml:Binarizer")
+@_shapes(*(f"qonnx.custom_op.general:{op}" for op in ("Quant", "IntQuant", "BipolarQuant", "FloatQuant", "Trunc")))
 def _unchanged(node: onnx.NodeProto, x: Operands) -> Operands:
     return x[:1]
 
@@ -215,8 +212,3 @@ def _one_hot(node: onnx.NodeProto, x: Operands) -> Operands:
 def _extracted(node: onnx.NodeProto, x: Operands) -> Operands:
     dims = x[0].dims if len(x[0].dims) > 1 else (1, *x[0].dims)
     return [Tensor((*dims[:-1], prod(x[1].dims)), x[0].dtype)]
-
-
-@_shapes(*(f"qonnx.custom_op.general:{op}" for op in ("Quant", "IntQuant", "BipolarQuant", "FloatQuant", "Trunc")))
-def _quantized(node: onnx.NodeProto, x: Operands) -> Operands:
-    return x[:1]

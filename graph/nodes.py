@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -11,6 +11,7 @@ import onnx
 from .model import Model
 from .traits import DEFAULT_DOMAINS, Trait, operator, operators
 
+Length = TypeVar("Length")
 _WITH_BODIES = operators(Trait.BODIES)
 
 
@@ -87,16 +88,33 @@ def rename_tensors(graph: onnx.GraphProto, change: Callable[[str], str]) -> None
 
 def captured_names(node: onnx.NodeProto) -> set[str]:
     """Names of outer tensors that the node's subgraphs read."""
-    names: set[str] = set()
     if node.op_type not in _WITH_BODIES and node.domain in DEFAULT_DOMAINS:
-        return names
-    for graph in subgraphs(node):
-        inner = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-        for n in graph.node:
-            names.update(name for name in (*n.input, *captured_names(n)) if name and name not in inner)
-            inner.update(n.output)
-        names.update(v.name for v in graph.output if v.name not in inner)
-    return names
+        return set()
+    return {name for graph in subgraphs(node) for name in captured_by(graph)}
+
+
+def captured_by(graph: onnx.GraphProto) -> set[str]:
+    """Names of outer tensors that a body reads."""
+    names: set[str] = set()
+    inner = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    for n in graph.node:
+        names.update(name for name in (*n.input, *captured_names(n)) if name and name not in inner)
+        inner.update(n.output)
+    return names.union(v.name for v in graph.output if v.name not in inner)
+
+
+def formal_dims(node: onnx.NodeProto, given: Sequence[Sequence[Length] | None]) -> list[Sequence[Length] | None]:
+    """Shapes that the inputs of a body get from those of the node's own inputs."""
+    dims = list(given)
+    if node.op_type == "Loop":
+        return [(), (), *dims[2:]]
+    if node.op_type == "Scan":
+        scanned = int(attribute(node, "num_scan_inputs", 0))
+        axes = attribute(node, "scan_input_axes", None) or [0] * scanned
+        for place, axis in enumerate(axes, start=len(dims) - scanned):
+            whole = dims[place]
+            dims[place] = None if whole is None else [n for a, n in enumerate(whole) if a != axis % len(whole)]
+    return dims
 
 
 def reads(node: onnx.NodeProto) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from ..errors import BadModel
 from ..index import Index, index_of
 from ..model import Model
 from ..nodes import attribute, display_name, replace_nodes
+from ..registry import registers
 from ..traits import operator_key
 
 _CLIP_TAKES_INPUTS = 11
@@ -95,12 +96,7 @@ def _parted(parting: _Parting) -> _Parting | None:
         return None
 
 
-def _parts(op: str) -> Callable[[Part], Part]:
-    def add(part: Part) -> Part:
-        _PARTS[f"{_DOMAIN}:{op}"] = part
-        return part
-
-    return add
+_parts = registers(_PARTS)
 
 
 def _settings(p: _Parting, *names: str) -> dict[str, Any]:
@@ -120,7 +116,7 @@ def _activated(p: _Parting, op: str, x: str, parameters: Sequence[float]) -> boo
     return True
 
 
-@_parts("FusedConv")
+@_parts("com.microsoft:FusedConv")
 def _convolution(p: _Parting) -> bool:
     """Operands: x, weight, bias, what is added."""
     names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
@@ -130,14 +126,14 @@ def _convolution(p: _Parting) -> bool:
     return _activated(p, p.attr("activation"), y, p.attr("activation_params", []))
 
 
-@_parts("FusedGemm")
+@_parts("com.microsoft:FusedGemm")
 def _gemm(p: _Parting) -> bool:
     (y,) = p.add("Gemm", *p.node.input, **_settings(p, "alpha", "beta", "transA", "transB"))
     parameters = [p.attr(f"activation_{name}") for name in ("alpha", "beta", "gamma")]
     return _activated(p, p.attr("activation"), y, [v for v in parameters if v is not None])
 
 
-@_parts("FusedMatMul")
+@_parts("com.microsoft:FusedMatMul")
 def _product(p: _Parting) -> bool:
     """Where the right side is a constant, which no other node reads turned."""
     weight = p.model.weights.get(p.operand(1))
@@ -153,7 +149,7 @@ def _product(p: _Parting) -> bool:
     return True
 
 
-@_parts("Attention")
+@_parts("com.microsoft:Attention")
 def _attention(p: _Parting) -> bool:
     """Operands: x (B, S, C), weights (C, Q + K + V), bias, mask, past, what is added to scores.
 
@@ -178,7 +174,7 @@ def _attention(p: _Parting) -> bool:
     return True
 
 
-@_parts("EmbedLayerNormalization")
+@_parts("com.microsoft:EmbedLayerNormalization")
 def _embedding(p: _Parting) -> bool:
     """Operands: words (B, S), segments, tables of words, positions and segments, scale, shift, mask, positions (B, S)."""
     words, segments, table, places, others, scale, shift, mask, positions = (p.operand(i) for i in range(9))
