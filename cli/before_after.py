@@ -20,11 +20,11 @@ _AMOUNTS = (
 )
 
 
-def needs_data(given: object, preprocess: str | None, samples: int | None) -> None:
-    """Raises UsageError for options that say something of data where there is none."""
+def needs_data(preprocess: str | None, samples: int | None) -> None:
+    """Raises UsageError for options that say something of data, as there is none."""
     for name, value in (("--preprocess", preprocess), ("--samples", samples)):
-        if value is not None and not given:
-            raise UsageError(f"{name} says nothing without --data or --eval-data", fix="leave it out, or add data")
+        if value is not None:
+            raise UsageError(f"{name} says nothing without data", fix="leave it out, or add --data")
 
 
 def samples_text(result: dict[str, Any]) -> str:

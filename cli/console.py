@@ -110,6 +110,11 @@ def human(number: float | None, unit: str = "") -> str:
     return f"{number:.4g} {unit}".rstrip()
 
 
+def number(value: float | None, digits: int = 2, unit: str = "") -> str:
+    """A number with so many decimals; ``-`` where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+
 def count(number: int, thing: str) -> str:
     """``1 thread``, ``2 threads``."""
     return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..graph.errors import BadData, BadModel, UsageError
+from ..graph.errors import BadData, BadModel
 from . import console
+from .before_after import needs_data
 from .options import parse_values, read_model
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..graph.model import Model
-    from ..measure.data.source import DataSource
+    from ..measure.data.source import Batch, DataSource
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,24 @@ def open_source(data: str | None, model: Model, preprocess: str | None, samples:
     from ..measure.data.source import open_data
 
     if data is None:
-        if preprocess is not None or samples is not None:
-            name = "--preprocess" if preprocess is not None else "--samples"
-            raise UsageError(f"{name} says nothing without --data", fix=f"add --data, or leave {name} out")
+        needs_data(preprocess, samples)
         return None
     source = open_data(data, model, preprocess=preprocess, samples=samples)
     console.notes(source.notes)
     return source
 
 
-def first_inputs(subject: OpenedModel, source: DataSource | None, *, batch: int, seed: int) -> dict[str, np.ndarray]:
-    """Inputs for one run: the first of the data, or made-up ones that the model accepts."""
+def first_batch(subject: OpenedModel, source: DataSource | None, *, size: int = 1, seed: int) -> Batch:
+    """What one run takes: the first of the data, or made-up inputs that the model accepts."""
+    from ..measure.data.source import Batch
     from ..measure.run.inputs import runnable_inputs
 
     if source is None:
-        return runnable_inputs(subject.model, seed=seed, batches=(batch, 1))
-    first = next(source.batches(batch), None)
+        return Batch(runnable_inputs(subject.model, seed=seed, batches=(size, 1)), 1)
+    first = next(source.batches(size), None)
     if first is None:
         raise BadData(f"{source.name} holds no samples")
-    return first.inputs
+    return first
 
 
 def told_shapes(inputs: Mapping[str, np.ndarray]) -> dict[str, list[int]]:

@@ -63,7 +63,21 @@ Preprocess = Annotated[
     ),
 ]
 Samples = Annotated[
-    int | None, typer.Option("--samples", min=1, metavar="N", help="Use only the first N samples.", show_default="all")
+    int | None,
+    typer.Option(
+        "--samples",
+        min=1,
+        metavar="N",
+        help="Use only the first N samples of the data.",
+        show_default="all",
+        rich_help_panel="data",
+    ),
+]
+Runs = Annotated[
+    int | None, typer.Option("--runs", min=1, metavar="N", help="Timed runs of each model, instead of --seconds.")
+]
+Seconds = Annotated[
+    float, typer.Option("--seconds", min=0.0, metavar="S", help="Time to spend on each model; 20 runs at least.")
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads one model may use.")]

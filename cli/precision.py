@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..graph.errors import UsageError
 from . import console
 
 _CLEAN_DB = 40.0
 """Layers above are not worth a word of advice."""
-
-
-def samples_of_data(samples: int | None, data: str | None) -> None:
-    """Raises UsageError for a number of samples, and no data to take them from."""
-    if samples is not None and data is None:
-        raise UsageError("--samples says nothing without --data", fix="leave it out, or add data")
 
 
 def tell_noise(result: dict[str, Any]) -> None:
@@ -45,4 +38,4 @@ def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:
 
 
 def decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} dB"
+    return console.number(value, 1, " dB")

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import console
-from .options import Debug, Json, Memory, ModelPath, Out, Preprocess, Seed, Shapes, Values, parse_size, read_model
+from .options import (
+    Debug,
+    Json,
+    Memory,
+    ModelPath,
+    Out,
+    Preprocess,
+    Samples,
+    Seed,
+    Shapes,
+    Values,
+    parse_size,
+    read_model,
+)
 
 if TYPE_CHECKING:
     from ..passes.base import Pass
@@ -44,17 +57,7 @@ class Run:
         ),
     ] = None
     preprocess: Preprocess = None
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            "--samples",
-            min=1,
-            metavar="N",
-            help="Use only the first N samples of the data.",
-            show_default="all",
-            rich_help_panel="data",
-        ),
-    ] = None
+    samples: Samples = None
     shape: Shapes = None
     value: Values = None
     eval_data: Annotated[

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import console
-from ..opened_model import OpenedModel, first_inputs, open_models, open_source, shape_text, told_shapes
-from ..options import Data, Debug, Json, Preprocess, Seed, Shapes, Threads, Values
+from ..opened_model import OpenedModel, first_batch, open_models, open_source, shape_text, told_shapes
+from ..options import Batch, Data, Debug, Json, Preprocess, Runs, Seconds, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,13 +22,9 @@ def bench(
     models: Annotated[
         list[Path], typer.Argument(metavar="MODEL", help="ONNX files to time in turn.", show_default=False)
     ],
-    runs: Annotated[
-        int | None, typer.Option("--runs", min=1, metavar="N", help="Timed runs of each model, instead of --seconds.")
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=0.0, metavar="S", help="Time to spend on each model; 20 runs at least.")
-    ] = 2.0,
-    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples in one run.")] = 1,
+    runs: Runs = None,
+    seconds: Seconds = 2.0,
+    batch: Batch = 1,
     threads: Threads = 1,
     shape: Shapes = None,
     value: Values = None,
@@ -51,7 +47,7 @@ def bench(
     feeds = []
     for subject in subjects:
         source = open_source(data, subject.model, preprocess, None)
-        feeds.append(first_inputs(subject, source, batch=batch, seed=seed))
+        feeds.append(first_batch(subject, source, size=batch, seed=seed).inputs)
     with console.progress("timing") as tick:
         timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
     result = {

@@ -6,9 +6,9 @@ from typing import Any
 
 from ...passes.binarize.options import BinarizeOptions
 from .. import console
-from ..before_after import amounts_table, efficiency_text, emit
+from ..before_after import amounts_table, efficiency_text, emit, needs_data
 from ..parameters import takes
-from ..precision import decibels, samples_of_data, tell_noise, tell_skipped
+from ..precision import decibels, tell_noise, tell_skipped
 from ..run import Run
 
 
@@ -20,7 +20,8 @@ def binarize(options: BinarizeOptions, run: Run) -> None:
     """
     from ...passes.binarize import Binarize
 
-    samples_of_data(run.samples, run.data)
+    if not run.data:
+        needs_data(None, run.samples)
     emit(run.report(Binarize(**dict(options))), _show)
 
 
@@ -29,10 +30,10 @@ def _show(result: dict[str, Any]) -> None:
         (
             one["name"],
             one["scheme"],
-            _number(one["bits"]),
-            _number(one["expected_error"], 3),
-            _number(one["weight_error"], 3),
-            _number(one["output_error"], 3),
+            console.number(one["bits"]),
+            console.number(one["expected_error"], 3),
+            console.number(one["weight_error"], 3),
+            console.number(one["output_error"], 3),
             decibels(one["sqnr_db"]),
         )
         for one in result["layers"]
@@ -47,7 +48,3 @@ def _show(result: dict[str, Any]) -> None:
     console.line(efficiency_text(result["bibench"]))
     tell_noise(result)
     tell_skipped(result, spared="left in float:")
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -9,7 +9,7 @@ import typer
 
 from ...graph.errors import BadModel
 from .. import console
-from ..opened_model import OpenedModel, open_model, open_source, shape_text, told_shapes
+from ..opened_model import OpenedModel, first_batch, open_model, open_source, shape_text, told_shapes
 from ..options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def check(
     Example: intaglio check model.onnx --data test_data_set_0
     """
     subject = open_model(model, shape, value)
-    batch = _inputs(subject, data, preprocess, seed)
+    source = open_source(data, subject.model, preprocess, None)
+    batch = first_batch(subject, source, size=1 if source else 2, seed=seed)
     outputs = _run(subject, batch, threads)
     wrong = _wrong(outputs, batch.expected, rtol, atol)
     described = [_describe(name, value) for name, value in outputs.items()]
@@ -67,20 +68,6 @@ def check(
 
     failure = BadModel("the model does not give what its data expects", why="; ".join(wrong)) if wrong else None
     console.emit(result, show, failed=failure)
-
-
-def _inputs(subject: OpenedModel, data: str | None, preprocess: str | None, seed: int) -> Batch:
-    from ...graph.errors import BadData
-    from ...measure.data.source import Batch
-    from ...measure.run.inputs import runnable_inputs
-
-    source = open_source(data, subject.model, preprocess, None)
-    if source is None:
-        return Batch(runnable_inputs(subject.model, seed=seed), 1)
-    first = next(source.batches(1), None)
-    if first is None:
-        raise BadData(f"{source.name} holds no samples")
-    return first
 
 
 def _run(subject: OpenedModel, batch: Batch, threads: int) -> dict[str, Any]:

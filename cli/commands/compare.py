@@ -10,28 +10,22 @@ import typer
 
 from .. import console
 from ..before_after import efficiency_text
-from ..opened_model import OpenedModel, first_inputs, open_models, open_source, shape_text, told_shapes
-from ..options import Data, Debug, Json, Preprocess, Samples, Seed, Shapes, Threads, Values
+from ..opened_model import OpenedModel, first_batch, open_models, open_source, shape_text, told_shapes
+from ..options import Batch, Data, Debug, Json, Preprocess, Runs, Samples, Seconds, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
     from ...graph.cost import Cost
     from ...measure.run.latency import Latency, Timing
 
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
-_FIGURES = (
-    ("size", "size_bytes", "B"),
-    ("params", "params", ""),
-    ("macs", "macs", ""),
-    ("bops", "bops", ""),
-    ("equivalent_macs", "equivalent_macs", ""),
-)
-"""Those of bits are there only where a model computes with bits."""
-_WORDS = {
-    "size": "bytes on disk",
+_FIGURES = {
+    "size_bytes": "bytes on disk",
     "params": "parameters",
     "macs": "MACs",
     "bops": "MACs of bits",
+    "equivalent_macs": "all MACs, of bits 1/{}",
 }
+"""Those of bits are there only where a model computes with bits."""
 
 
 def compare(
@@ -40,13 +34,9 @@ def compare(
     data: Data = None,
     preprocess: Preprocess = None,
     samples: Samples = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once on --data.")] = 64,
-    runs: Annotated[
-        int | None, typer.Option("--runs", min=1, metavar="N", help="Timed runs of each model, instead of --seconds.")
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=0.0, metavar="S", help="Time to spend on each model's latency.")
-    ] = 2.0,
+    batch: Batch = 64,
+    runs: Runs = None,
+    seconds: Seconds = 2.0,
     threads: Threads = 1,
     shape: Shapes = None,
     value: Values = None,
@@ -60,27 +50,26 @@ def compare(
 
     Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess unit
     """
-    from ...measure.data.source import Batch
     from ...measure.run.latency import time_sessions
     from ...measure.run.pairing import output_differences, pair_models
 
     left, right = open_models((a, b), shape, value)
     pair = pair_models(left.model, right.model)
     source = open_source(data, left.model, preprocess, samples)
-    one = first_inputs(left, source, batch=1, seed=seed)
+    one = first_batch(left, source, seed=seed)
     sessions = [s.session(threads=threads, spin=False) for s in (left, right)]
     with console.progress("comparing outputs") as tick:
-        batches = source.batches(batch) if source else [Batch(one, 1)]
+        batches = source.batches(batch) if source else [one]
         total = source.samples if source else 1
         outputs, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total))
     with console.progress("timing") as tick:
-        feeds = (one, pair.for_b(one))
+        feeds = (one.inputs, pair.for_b(one.inputs))
         timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
     notes = [*pair.notes, *(source.notes if source else [RANDOM_NOTE])]
     result = {
         **_sides(left, right, timing),
         "outputs": {name: difference.as_dict() for name, difference in outputs.items()},
-        "inputs": told_shapes(one),
+        "inputs": told_shapes(one.inputs),
         "data": data or f"random, seed {seed}",
         "samples": seen,
         "threads": threads,
@@ -104,7 +93,7 @@ def _sides(left: OpenedModel, right: OpenedModel, timing: Timing) -> dict[str, A
     with_bits = any(c.bops for c in costs)
     a, b = (_side(*side, with_bits) for side in zip((left, right), costs, timing.latencies, strict=True))
     told: dict[str, Any] = {"a": a, "b": b, "speedup": timing.speedup(1), "verdict": timing.verdict(1)}
-    told["kept"] = {what: _ratio(a[key], b[key]) for what, key, _ in _FIGURES if key in a}
+    told["kept"] = {key.removesuffix("_bytes"): _ratio(a[key], b[key]) for key in _FIGURES if key in a}
     if any(c.bit_params for c in costs):
         told["bibench"] = efficiency(*costs).as_dict()
     return told
@@ -126,18 +115,18 @@ def _ratio(a: float, b: float) -> float | None:
     return b / a if a else None
 
 
-def _words(what: str) -> str:
+def _words(key: str) -> str:
     from ...graph.bits import BITS_A_MAC
 
-    return f"all MACs, of bits 1/{BITS_A_MAC}" if what == "equivalent_macs" else _WORDS[what]
+    return _FIGURES[key].format(BITS_A_MAC)
 
 
 def _warnings(result: Mapping[str, Any]) -> list[str]:
     """What nobody should overlook."""
     told = [
-        f"B has more {_words(what)}: {console.percent(kept, 1)} of A's"
-        for what, kept in result["kept"].items()
-        if kept is not None and kept > 1
+        f"B has more {_words(key)}: {console.percent(kept, 1)} of A's"
+        for key in _FIGURES
+        if (kept := result["kept"].get(key.removesuffix("_bytes"))) is not None and kept > 1
     ]
     if result["verdict"] == "slower":
         told.append(f"B is slower: it takes {1 / result['speedup']:.2f} times as long as A")
@@ -165,11 +154,10 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _figures(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[object]]:
-    rows: list[list[object]] = [
-        [_words(what), console.human(a[key], unit), console.human(b[key], unit), _percent(a[key], b[key])]
-        for what, key, unit in _FIGURES
-        if key in a
-    ]
+    rows: list[list[object]] = []
+    for key in filter(a.__contains__, _FIGURES):
+        unit = "B" if key == "size_bytes" else ""
+        rows.append([_words(key), console.human(a[key], unit), console.human(b[key], unit), _percent(a[key], b[key])])
     for what in ("median", "p90"):
         times = a["latency_ms"][what], b["latency_ms"][what]
         rows.append([f"latency, {what}", *(f"{t:.3f} ms" for t in times), _percent(*times)])

@@ -22,7 +22,8 @@ def factorize(options: FactorizeOptions, run: Run, proof: Proof = None) -> None:
     """
     from ...passes.factorize import Factorize
 
-    needs_data(run.data or run.eval_data or options.dialect == "noise", run.preprocess, run.samples)
+    if not (run.data or run.eval_data or options.dialect == "noise"):
+        needs_data(run.preprocess, run.samples)
     report = run.report(Factorize(**dict(options)), proof=proof)
     emit(report, lambda result: _show(result, report.change))
 
@@ -30,7 +31,14 @@ def factorize(options: FactorizeOptions, run: Run, proof: Proof = None) -> None:
 def _show(result: dict[str, Any], change: Change) -> None:
     split = [one for one in result["layers"] if one["scheme"]]
     rows = [
-        (r["name"], r["op"], r["scheme"], "x".join(map(str, r["rank"])), _times(r["gain"]), _times(r["speedup"]))
+        (
+            r["name"],
+            r["op"],
+            r["scheme"],
+            "x".join(map(str, r["rank"])),
+            console.number(r["gain"]),
+            console.number(r["speedup"]),
+        )
         for r in split
     ]
     console.table("split", ("layer", "operator", "scheme", "rank", "cheaper", "faster"), rows)
@@ -45,7 +53,3 @@ def _show(result: dict[str, Any], change: Change) -> None:
         console.line(f"{fitted} on {samples_text(result)}, without labels")
     if change.latency:
         console.line(change.latency.sentence())
-
-
-def _times(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

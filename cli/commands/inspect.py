@@ -133,7 +133,12 @@ def _show_orders(orders: list[dict[str, Any]]) -> None:
     rows = [
         [
             *(o["name"], o["groups"] * o["rows"], o["length"], console.human(o["operations"])),
-            *(console.human(o["tree"]), _times(o["saved"]), _times(o["random_saved"]), o["depth"] or "-"),
+            *(
+                console.human(o["tree"]),
+                console.number(o["saved"], unit=" x"),
+                console.number(o["random_saved"], unit=" x"),
+                o["depth"] or "-",
+            ),
         ]
         for o in orders
     ]
@@ -143,10 +148,6 @@ def _show_orders(orders: list[dict[str, Any]]) -> None:
         "random signs: how many times fewer operations a tree leaves of these; only what is more is the weights'"
     )
     console.line("depth: the steps that follow on each other; they are irregular, so no time is promised")
-
-
-def _times(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.2f} x"
 
 
 def _title(count: int) -> str:

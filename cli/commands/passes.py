@@ -59,8 +59,7 @@ def passes(
         for kind in listed.keys() - shown.keys():
             console.line(f"and {console.count(len(listed[kind]), kind)}: see --all")
 
-    told = {"built": found.built, "isa": found.isa, "present": found.present, "why": found.why}
-    console.emit({"plugins": [e for entries in listed.values() for e in entries], "kernels": told}, show)
+    console.emit({"plugins": [e for entries in listed.values() for e in entries], "kernels": vars(found)}, show)
 
 
 def _show_one(name: str, registries: list[Registry[Any]]) -> None:

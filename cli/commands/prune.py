@@ -22,7 +22,8 @@ def prune(options: PruneOptions, run: Run, proof: Proof = None) -> None:
     """
     from ...passes.prune import PruneChannels
 
-    needs_data(run.data or run.eval_data or options.dialect == "noise", run.preprocess, run.samples)
+    if not (run.data or run.eval_data or options.dialect == "noise"):
+        needs_data(run.preprocess, run.samples)
     report = run.report(PruneChannels(**dict(options)), proof=proof)
     emit(report, lambda result: _show(result, report.change))
 

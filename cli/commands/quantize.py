@@ -6,9 +6,9 @@ from typing import Any
 
 from ...passes.quantize.options import QuantizeOptions
 from .. import console
-from ..before_after import amounts_table, emit
+from ..before_after import amounts_table, emit, needs_data
 from ..parameters import takes
-from ..precision import decibels, samples_of_data, tell_noise, tell_skipped
+from ..precision import decibels, tell_noise, tell_skipped
 from ..run import Run
 
 
@@ -20,7 +20,8 @@ def quantize(options: QuantizeOptions, run: Run) -> None:
     """
     from ...passes.quantize import Quantize
 
-    samples_of_data(run.samples, run.data)
+    if not run.data:
+        needs_data(None, run.samples)
     emit(run.report(Quantize(**dict(options))), _show)
 
 
