@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -87,6 +88,11 @@ class Layers:
     def tied(self, layer: Layer) -> bool:
         """Whether something else reads the layer's constants too: those cannot follow one reader."""
         return any(self.index.uses[name] > 1 for name in (layer.weight, layer.bias) if name is not None)
+
+    def other_readers(self, weight: str, nodes: AbstractSet[str]) -> list[str]:
+        """Names of what reads a weight beside nodes that make these tensors."""
+        reads = [r.node for r in self.index.reads(weight) if r.node is None or nodes.isdisjoint(r.node.output)]
+        return sorted({"the graph's outputs" if node is None else display_name(node) for node in reads})
 
     def _classified(self, place: int, node: onnx.NodeProto) -> Iterator[Layer | Unused]:
         if has(node, Trait.BODIES):

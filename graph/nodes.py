@@ -187,7 +187,7 @@ def alive(graph: onnx.GraphProto) -> tuple[list[bool], set[str]]:
     return found[::-1], needed
 
 
-def drop_unread(model: Model) -> None:
+def drop_dead(model: Model) -> None:
     """Remove nodes whose results nobody reads, then constants nobody reads."""
     kept, needed = alive(model.graph)
     if not all(kept):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..graph.cost import cost
-from ..graph.errors import IntaglioError
+from ..graph.errors import IntaglioError, NothingChanged
 from ..graph.io.save import file_bytes
 from ..graph.model import Model
 from .budget.amounts import Amounts
@@ -67,6 +68,36 @@ class Change:
             "notes": list(self.notes),
             "seconds": self.seconds,
         }
+
+
+WORTH = 0.03
+"""The fraction of a file that must be saved for a change that adds noise to be worth it."""
+
+
+def saves_nothing(
+    original: Model, result: Model, done: str, reasons: Iterable[str] = (), *, least: float = 0.0
+) -> NothingChanged | None:
+    """Why a result should not be written that saves less than this fraction of the file's bytes."""
+    before, after = file_bytes(original), file_bytes(result)
+    if after < before and after <= (1 - least) * before:
+        return None
+    what = f"{after / before:.1%} of the bytes" if after < before else f"{after:,} bytes, it has {before:,} now"
+    told = [*_stored(original), *list(dict.fromkeys(reasons))[:3]]
+    return NothingChanged(
+        f"the {done} file would have {what}; nothing was written",
+        why="; ".join(told) or "what it stores beside the numbers takes what they save",
+        fix="try another scheme or target, or write it all the same with --force",
+    )
+
+
+def _stored(model: Model) -> Iterator[str]:
+    """What most of the weights are stored as, where that is no single precision."""
+    sizes: Counter[str] = Counter()
+    for weight in model.weights.values():
+        sizes[str(weight.dtype)] += weight.nbytes
+    for kind, size in sizes.most_common(1):
+        if kind not in ("float32", "float64"):
+            yield f"{size / sizes.total():.0%} of the bytes of its weights are {kind} already"
 
 
 def amounts(model: Model) -> Amounts:

@@ -12,7 +12,7 @@ from ..graph.errors import BadModel
 from ..graph.index import index_of
 from ..graph.io.save import file_bytes
 from ..graph.model import Model
-from ..graph.nodes import all_nodes, display_name, drop_unread, refill
+from ..graph.nodes import all_nodes, display_name, drop_dead, refill
 from ..graph.traits import Trait, has, operator
 from .change import amounts
 
@@ -41,7 +41,7 @@ def live_part(model: Model) -> Live:
         BadModel: a weight holds NaN or infinity. Minus infinity may stand in masks, and in tables of them.
     """
     live = model.copy()
-    drop_unread(live)
+    drop_dead(live)
     nodes, weights = (len(a) - len(b) for a, b in ((model.graph.node, live.graph.node), (model.weights, live.weights)))
     if not nodes and not weights:
         _require_numbers(model)

@@ -13,7 +13,7 @@ from ..errors import IntaglioError
 from ..index import index_of
 from ..io.collector import paused_collector
 from ..model import Model
-from ..nodes import attribute, drop_unread, is_same, refill, replace_nodes, set_attribute
+from ..nodes import attribute, drop_dead, is_same, refill, replace_nodes, set_attribute
 from ..traits import operator_key
 from .labels import IntArray, Why
 from .node import RULES, Node
@@ -219,7 +219,7 @@ def remove(removal: Removal) -> Model:
     if len(nodes) != len(model.graph.node):
         replace_nodes(model.graph, nodes)
     _reunite(model, coupling.prepared.base)
-    drop_unread(model)
+    drop_dead(model)
     _update_shapes(model, removal)
     return model
 

@@ -13,7 +13,7 @@ from ...graph.model import Model
 from ...graph.registry import owner
 from ...measure.efficiency import efficiency
 from ..base import PASSES, Context, Pass
-from ..change import Change
+from ..change import WORTH, Change
 from ..live import MET, live_part
 from ..needs import check_needs
 from ..precision.attempt import attempt_within_limit
@@ -50,7 +50,7 @@ class Binarize(BinarizeOptions, Pass):
                 + ("--form dense" if name in BINARIZERS else f"scheme {name}"),
                 fix="leave it out, or take --scheme planes and --form packed",
             )
-        live = live_part(model)
+        live, study = live_part(model), self.form in ("dense", "qonnx") or name == "w1a1"
         job = Job(live.model, self, context, given=model)
         met = self.size is not None and live.meets("size", self.size)
         result, change = attempt_within_limit(
@@ -62,6 +62,7 @@ class Binarize(BinarizeOptions, Pass):
             done="binarized",
             advice="use more bits: intaglio quantize --scheme w4",
             rounded=False,
+            least=-1.0 if study else 0.0 if self.include or self.exclude or self.size else WORTH,
         )
         mend = f"quantize it to 4 bits, spare layers with --max-drop{'' if context.data else ', give --data'}"
         notes = [*change.notes, *([] if context.eval_data else _drowned(change.details["sqnr_db"], mend))]

@@ -6,9 +6,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
-from ...graph.errors import BadModel
 from ...graph.layer import Layer
 from ...graph.layers import Layers, Unused
 from ...graph.model import Model
@@ -50,7 +47,6 @@ def choose_layers(
 
     Raises:
         UsageError: a pattern matches nothing.
-        BadModel: a weight holds NaN or infinity.
     """
     asked, layers = choose_nodes(model, include, exclude), Layers(model)
     both = [*layers, *(one for one in independent(model) if one.op == "ConvTranspose")]
@@ -63,11 +59,22 @@ def choose_layers(
         if reason is not None:
             found.skipped[one.name] = reason
             continue
-        _require_numbers(one, model)
         (found.independent if one.unfit else found.layers)[one.node] = one
+    while shared := _shared(layers, found):
+        for node, (name, reason) in shared.items():
+            found.skipped[name] = reason
+            found.layers.pop(node, None)
+            found.independent.pop(node, None)
     for name, reason in _others(layers, known):
         found.skipped.setdefault(name, reason)
     return found
+
+
+def _shared(layers: Layers, chosen: Chosen) -> dict[str, tuple[str, str]]:
+    """Of those chosen the ones whose weight others need as floats, by their nodes: names and reasons."""
+    both = {**chosen.layers, **chosen.independent}
+    others = {node: layers.other_readers(one.weight, both.keys()) for node, one in both.items()}
+    return {n: (both[n].name, f"its weight is also read by {', '.join(o)}, as floats") for n, o in others.items() if o}
 
 
 def _unfit(where: Layer) -> str | None:
@@ -79,15 +86,6 @@ def _unfit(where: Layer) -> str | None:
     if where.columns < LEAST_COLUMNS:
         return f"rows of fewer than {LEAST_COLUMNS} weights, for which scales cost as much as they save"
     return None
-
-
-def _require_numbers(where: Layer, model: Model) -> None:
-    if not np.isfinite(np.asarray(model.weights[where.weight], np.float32)).all():
-        raise BadModel(
-            f"{where.op} {where.name!r} has weights that are NaN or infinite",
-            why=f"{where.weight!r} cannot be told in signs and scales",
-            fix="leave it as it is with --exclude, or mend the model",
-        )
 
 
 def _edges(model: Model, layers: set[str]) -> dict[str, str]:

@@ -26,13 +26,7 @@ def fit_file_size(whole: float, size: float, smallest: Result, make: Callable[[f
     """
     wanted, least = size * whole, file_bytes(smallest.model)
     if least > wanted:
-        lowest = ceil(1000 * least / whole) / 1000
-        stay = sorted(set(smallest.skipped.values()))[:3]
-        raise TargetUnreachable(
-            f"target size={size:g} cannot be reached: lowest reachable is {lowest:.3f}",
-            why="; ".join(stay) or "every layer has the fewest bits that it can have",
-            fix=f"allow more (--size {lowest:.3f}), or remove channels first with intaglio prune",
-        )
+        raise _unreachable(size, least / whole, smallest)
     over = 0.0
     for _ in range(_ROUNDS):
         result = make(wanted - over)
@@ -40,9 +34,23 @@ def fit_file_size(whole: float, size: float, smallest: Result, make: Callable[[f
         if excess <= 0:
             return result
         over += excess
-    return make(0.0)
+    result = make(0.0)
+    if file_bytes(result.model) > wanted:
+        raise _unreachable(size, file_bytes(result.model) / whole, result)
+    return result
+
+
+def _unreachable(size: float, least: float, smallest: Result) -> TargetUnreachable:
+    lowest = ceil(1000 * least) / 1000
+    stay = sorted(set(smallest.skipped.values()))[:3]
+    return TargetUnreachable(
+        f"target size={size:g} cannot be reached: lowest reachable is {lowest:.3f}",
+        why="; ".join(stay) or "every layer has the fewest bits that it can have",
+        fix=f"allow more (--size {lowest:.3f}), or remove channels first with intaglio prune",
+    )
 
 
 def room_for(layers: Mapping[str, Layer], model: Model, file: float) -> float:
     """Bytes that a file of so many leaves for the layers' weights."""
-    return file - (file_bytes(model) - sum(model.weights[one.weight].nbytes for one in layers.values()))
+    weights = {one.weight for one in layers.values()}
+    return file - (file_bytes(model) - sum(model.weights[name].nbytes for name in weights))

@@ -9,7 +9,7 @@ from ...graph.errors import NothingChanged, UsageError
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
-from ..change import Change, amounts
+from ..change import Change, amounts, saves_nothing
 from ..live import MET, live_part
 from ..proof import Proof, real_inputs
 from .job import Job
@@ -77,7 +77,8 @@ class Factorize(FactorizeOptions, Pass):
             advice={
                 "slower": "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"
             },
-            refusal=latency.refusal("factorized", why=_SLOW, fix="or write it") if latency else None,
+            refusal=(latency.refusal("factorized", why=_SLOW, fix="or write it") if latency else None)
+            or saves_nothing(live.model, small, "factorized"),
         )
 
     def _reached(self, after: Amounts, job: Job) -> list[str]:

@@ -11,7 +11,7 @@ from ...measure.data.source import DataSource
 from ...measure.run.inputs import runnable_inputs
 from ...measure.run.session import open_session, run
 from ..base import Context
-from ..change import Change
+from ..change import WORTH, Change, saves_nothing
 from ..live import MET, Live
 from .higher_precision import Make, keep_higher_precision
 from .noise import find_worst, measure, outputs_noise
@@ -29,11 +29,13 @@ def attempt_within_limit(
     advice: str = "",
     rounded: bool = True,
     optimize: bool = True,
+    least: float = WORTH,
 ) -> tuple[Result, Change]:
     """What ``make`` gives, with no more layers spared than ``max_drop`` (points of accuracy) asks for.
 
     ``rounded`` says whether activations may be rounded, too: then they may be what to mend. Without ``optimize`` the
-    result is run as it stands: what ONNX Runtime makes of a model for another runtime says nothing of that one.
+    result is run as it stands: what ONNX Runtime makes of a model for another runtime says nothing of that one. One that
+    does not save the fraction ``least`` of the file is advised against; below 0 it may be larger.
 
     Raises:
         UsageError: ``max_drop`` without a way to evaluate.
@@ -71,7 +73,10 @@ def attempt_within_limit(
     }
     layers = [{**one.as_dict(), "sqnr_db": noise.get(one.tensor)} for one in result.layers]
     notes = [*live.notes, *result.notes]
-    return result, Change(live.given, result.model, layers, details=details, notes=notes)
+    refusal = None
+    if result.changed and least >= 0:
+        refusal = saves_nothing(model, result.model, done, result.skipped.values(), least=least)
+    return result, Change(live.given, result.model, layers, details=details, notes=notes, refusal=refusal)
 
 
 def _noise(result: Result, data: DataSource | None, memory: int, optimize: bool) -> dict[str, float]:

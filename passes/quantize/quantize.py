@@ -9,7 +9,7 @@ from pydantic import field_validator
 
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
-from ..change import Change
+from ..change import WORTH, Change
 from ..live import MET, live_part
 from ..needs import check_needs
 from ..precision.attempt import attempt_within_limit
@@ -55,6 +55,7 @@ class Quantize(QuantizeOptions, Pass):
             max_drop=self.max_drop,
             verify=self.verify,
             advice="choose a --scheme with more bits",
+            least=0.0 if self.include or self.exclude or self.size else WORTH,
             optimize=job.target.contrib,
         )
         used = kernels_used(change.model) if self.verify else Used()

@@ -31,9 +31,24 @@ class Decoder(Protocol):
         """The last one makes ``out``."""
 
 
+Asked = tuple[Decoder, set[int]]
+"""What some nodes read, and where they stand."""
+
+
+def _with_rest(forms: Sequence[Asked], rest: Decoder, left: set[int]) -> list[Asked]:
+    """The same, what is left reading ``rest``, which comes last."""
+    alike = [one for one in forms if one[0].same(rest)]
+    readers = left.union(*(readers for _, readers in alike))
+    return [*(one for one in forms if one not in alike), (rest, readers)]
+
+
 @dataclass
 class Work:
-    """A copy of a model whose weights become integers one after the other."""
+    """A copy of a model whose weights become integers one after the other.
+
+    ``rest`` is what of a weight those of its readers and of the graph's outputs get that nobody asked for: without, they
+    keep the float.
+    """
 
     original: Model
     model: Model = field(init=False)
@@ -47,7 +62,8 @@ class Work:
         index = index_of(self.model)
         self.nodes, self.maker, self.uses = index.nodes, index.place, index.uses
         self.readers = {name: set(places) for name in self.model.weights if (places := index.readers(name))}
-        self.asked: dict[str, list[tuple[Decoder, set[int]]]] = defaultdict(list)
+        self.asked: dict[str, list[Asked]] = defaultdict(list)
+        self.rest: dict[str, Decoder] = {}
         self.given = frozenset(index.outputs)
 
     def node(self, layer: Layer) -> onnx.NodeProto:
@@ -86,9 +102,14 @@ class Work:
 
     def finish(self) -> Model:
         before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
-        for weight, forms in self.asked.items():
+        for weight in {**self.asked, **self.rest}:
+            forms = self.asked[weight]
+            left = self.readers[weight].difference(*(readers for _, readers in forms))
+            gone = not left and weight not in self.given
+            if not gone and weight in self.rest:
+                forms, gone = _with_rest(forms, self.rest[weight], left or {0}), True
             for form, readers in forms:
-                alone = self.readers[weight] <= readers and weight not in self.given
+                alone = gone and form is forms[-1][0]
                 out = weight if alone else self.names.fresh(f"{weight}/dq")
                 before[min(readers)] += form.nodes(self, weight, out)
                 if alone:

@@ -132,7 +132,7 @@ def test_a_limit_of_bytes(intaglio: Command, tmp_path: Path) -> None:
         (("--scheme", "onebit", "--block", "32"), 2, "one scale for each row and column"),
         (("--size", "0.5"), 2, "takes inputs to measure"),
         (("--size", "0"), 2, "--size cannot be 0"),
-        (("--size", "0.02", "--data", str(CALIB), "--samples", "64"), 1, "cost"),
+        (("--size", "0.02", "--data", str(CALIB), "--samples", "64"), 1, "lowest reachable is 0."),
         (("--exclude", "no-such-node"), 2, "matches no"),
         (("--include", "re:("), 2, "no regular expression"),
         (("--exclude", "re:.*"), 4, "nothing was binarized"),

@@ -115,7 +115,7 @@ def test_a_drop_that_must_not_be_exceeded(intaglio: Command, tmp_path: Path) -> 
         (("--scheme", "w4", "--bits", "3"), 2, "gives every layer 4 bits"),
         (("--bits", "3", "--size", "0.5", "--data", str(CALIB)), 2, "exclude each other"),
         (("--bits", "3"), 2, "calibration data is missing"),
-        (("--size", "0.02", "--data", str(CALIB), "--samples", "64"), 1, "cost"),
+        (("--size", "0.02", "--data", str(CALIB), "--samples", "64"), 1, "lowest reachable is 0."),
         (("--scheme", "w8", "--exclude", "no-such-node"), 2, "matches no"),
         (("--scheme", "w8", "--exclude", "re:.*"), 4, "nothing was quantized"),
         (("--scheme", "w8", "--max-drop", "1"), 2, "needs labelled data"),

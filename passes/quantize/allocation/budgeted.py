@@ -57,8 +57,10 @@ def _within_size(job: Job, ready: Prepared, size: float) -> Result:
     plainly = job.options.model_copy(update={"method": "nearest"})
     blind = replace(job, options=plainly, context=replace(job.context, data=None))
     smallest = round_to_grids(blind, ready, lambda _, layers: dict.fromkeys(layers, Grid(STORED[0])), _ALONE)
+    shared = {one.weight for one in Layers(ready.model)}
     alone = sum(
-        ready.model.weights[one.weight].nbytes - _stored(job, one, independent_grid(one, _ALONE))
+        (one.weight not in shared) * ready.model.weights[one.weight].nbytes
+        - _stored(job, one, independent_grid(one, _ALONE))
         for one in independent(ready.model)
         if one.name in smallest.done
     )

@@ -29,8 +29,8 @@ _BATCH, _BATCHES = 4, 4
 _ROUNDS = 3
 
 _SPEED = (
-    "ONNX Runtime's CPU computes float16 in float32: the model takes half the space, and is 0.8 to 1.0 times as fast there "
-    "(measured on six networks; fold BatchNormalization first, which it does not fuse in float16)"
+    "ONNX Runtime's CPU computes float16 in float32: it is 0.8 to 1.0 times as fast there (measured on six networks; fold "
+    "BatchNormalization first, which it does not fuse in float16)"
 )
 
 

@@ -72,25 +72,44 @@ def dynamic_int8(
             why="; ".join(model.notes),
             fix="export the model again with a newer one",
         )
-    reasons = {one.node: one.reason for one in Layers(model).unused}
-    job = _Work(Edit(model), _NARROWER if reduce_range else WEIGHTS8, smallest, reasons)
+    layers, grid = Layers(model), _NARROWER if reduce_range else WEIGHTS8
+    reasons = {one.node: one.reason for one in layers.unused}
+    chosen = enumerate(choose_nodes(model, include, exclude))
+    left = {place: "it is excluded" for place, wanted in chosen if not wanted}
+    while True:
+        job = _Work(Edit(model), grid, smallest, reasons)
+        outcome = _converted(job, left)
+        twice = job.stored_names.intersection(outcome.model.weights)
+        nodes = {o for n in model.graph.node if display_name(n) in outcome.done for o in n.output}
+        found = {
+            place: f"its weight is also read by {', '.join(layers.other_readers(name, nodes))}, as floats"
+            for name in sorted(twice)
+            for place in layers.index.readers(name)
+        }
+        if found.keys() <= left.keys():
+            return outcome
+        left = found | left
+
+
+def _converted(job: _Work, left: Mapping[int, str]) -> Outcome:
+    """All nodes but those that are left for a reason, by their places."""
     done: dict[str, str] = {}
     skipped: dict[str, str] = {}
-    for node, chosen in zip(model.graph.node, choose_nodes(model, include, exclude), strict=True):
+    for place, node in enumerate(job.model.graph.node):
         rule = _RULES.get(node.op_type) if is_standard(node) else None
         if rule is None:
             job.edit.keep(node)
             continue
         job.edit.replace(node)
         try:
-            if not chosen:
-                raise Left("it is excluded")
+            if place in left:
+                raise Left(left[place])
             done[display_name(node)] = rule(job, node)
-        except Left as left:
+        except Left as one:
             job.edit.keep(node)
-            if left.reason:
-                skipped[display_name(node)] = left.reason
-    return Outcome(job.edit.finish() if done else model, done, skipped)
+            if one.reason:
+                skipped[display_name(node)] = one.reason
+    return Outcome(job.edit.finish() if done else job.model, done, skipped)
 
 
 class Left(Exception):
@@ -114,6 +133,11 @@ class _Work:
     @property
     def model(self) -> Model:
         return self.edit.original
+
+    @property
+    def stored_names(self) -> set[str]:
+        """Weights that were made integers, for some of their readers at least."""
+        return {str(key[0]) for key in self._stored}
 
     def weight(self, node: onnx.NodeProto, i: int, smallest: int | None = None) -> np.ndarray:
         """Operand ``i`` as a constant. Raises Left where it has an obstacle."""
@@ -270,8 +294,6 @@ def _gather(job: _Work, node: onnx.NodeProto) -> str:
         raise Left("it does not read rows of a table")
     if node.input[1] in job.model.weights:
         raise Left("its indices are constant")
-    if sum(name in n.input for n in job.model.graph.node) > 1:
-        raise Left("other nodes read its table too")
     integers, scale = job.stored(name, table, 1, keep=True)
     edit, out = job.edit, node.output[0]
     rows = edit.add("Gather", [integers, node.input[1]], edit.tensor(f"{out}_int8"), name=display_name(node))

@@ -4,7 +4,7 @@ A weight keeps its name: it becomes the output of a DequantizeLinear node before
 changes. For ONNX Runtime, operators that read the integers themselves are used where it has them; elsewhere a Cast and a
 Mul stand in for DequantizeLinear: it computes those once, when it opens the file, but DequantizeLinear in every run.
 Nodes that read the same weight and were rounded alike read the same integers; those that were not rounded, or
-otherwise, keep reading what they did.
+otherwise, read floats that are made of them once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ....graph.index import index_of
 from ....graph.io.opset import raise_opset
 from ....graph.model import Model
 from ...calibration.walk import Rounded
@@ -45,10 +46,24 @@ def store(model: Model, rounded: Collection[Rounded[Quantized]], *, form: Form =
     """
     writers = [_writer(one, model.weights[one.layer.weight], form) for one in rounded]
     least = max((opset for opset, _ in writers), default=0)
+    rest = _rest(model, rounded)
+    least = max([least, *(_opset(one.form) for one in rest.values())])
     work = Work(raise_opset(model, max(model.opset, least)))
+    work.rest.update(rest)
     for _, write in writers:
         write(work)
     return work.finish()
+
+
+def _rest(model: Model, rounded: Collection[Rounded[Quantized]]) -> dict[str, Dequantized]:
+    """What other readers of a rounded weight get, so that it is not stored as floats beside its integers."""
+    index, found = index_of(model), dict[str, Dequantized]()
+    places = {index.place[one.layer.node] for one in rounded}
+    for one in sorted(rounded, key=lambda one: -one.quantized.grid.bits):
+        name = one.layer.weight
+        if name not in found and any(read.place not in places for read in index.reads(name)):
+            found[name] = Dequantized(laid(one.layer, one.quantized, model.weights[name]), once=True)
+    return found
 
 
 def _writer(one: Rounded[Quantized], weight: np.ndarray, form: Form) -> tuple[int, Callable[[Work], None]]:

@@ -114,7 +114,7 @@ def test_a_limit_of_bytes_takes_the_layers_that_lose_least() -> None:
 
 def test_limits_that_cannot_be_met_or_need_nothing() -> None:
     model = network()
-    with pytest.raises(TargetUnreachable, match="cost"):
+    with pytest.raises(TargetUnreachable, match=r"lowest reachable is 0\.\d+"):
         Binarize(scheme="planes", size=0.01).run(model, context(model))
     with pytest.raises(NothingChanged) as caught:
         Binarize(scheme="planes", size=1.0).run(model, context(model))
@@ -175,7 +175,6 @@ def test_weights_that_are_no_numbers_are_an_error() -> None:
     with pytest.raises(BadModel, match="NaN or infinite") as caught:
         Binarize(scheme="planes").run(model)
     assert "w2" in caught.value.why
-    assert Binarize(scheme="planes", exclude=("b",)).run(model, Context()).layers
 
 
 def test_dead_filters_and_dead_inputs_do_no_harm() -> None:
