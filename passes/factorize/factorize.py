@@ -78,7 +78,7 @@ class Factorize(FactorizeOptions, Pass):
                 "slower": "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"
             },
             refusal=(latency.refusal("factorized", why=_SLOW, fix="or write it") if latency else None)
-            or saves_nothing(live.model, small, "factorized"),
+            or saves_nothing(live.given, small, "factorized"),
         )
 
     def _reached(self, after: Amounts, job: Job) -> list[str]:
