@@ -30,7 +30,7 @@ class Body:
 
 
 def bodies(model: Model) -> list[Body]:
-    """The bodies of a graph that hold layers, or bodies again. Those of a graph that contradicts itself are left out."""
+    """The bodies of a graph that hold layers. Those of a graph that contradicts itself are left out."""
     if not any(True for node in model.graph.node for _ in subgraphs(node)):
         return []
     try:
@@ -44,7 +44,7 @@ def bodies(model: Model) -> list[Body]:
         labels = [a.name for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
         for number, (label, graph) in enumerate(zip(labels, subgraphs(node), strict=False)):
             body = _opened(model, node, graph, sizes, alone)
-            if Layers(body).found or any(True for inner in body.graph.node for _ in subgraphs(inner)):
+            if Layers(body).found:
                 found.append(Body(f"{display_name(node)}/{label}", node.output[0], number, body))
     return found
 

@@ -7,8 +7,12 @@ left alone takes the reason from here, so that it is the same everywhere.
 from __future__ import annotations
 
 from collections import defaultdict
+<<<<<<< HEAD
 from collections.abc import Callable, Collection, Iterator
 from collections.abc import Set as AbstractSet
+=======
+from collections.abc import Callable, Collection, Iterator, Mapping
+>>>>>>> 625b687 (Why a weight is not used is told in one way by every command: other types, unknown operators, bodies)
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -22,10 +26,15 @@ from .index import Index, index_of
 from .layer import Layer, Window
 from .model import Model
 from .nodes import attribute, display_name, subgraphs
-from .traits import Trait, has, operator, operator_key, operators
+from .traits import OPERATORS, Trait, has, operator, operator_key, operators
 
 Kind = Literal["computed", "derived", "integer", "inside", "type", "form"]
 _AGAIN = "integers: quantized or binarized before"
+NO_LAYERS = "it has no layers: no node multiplies by a matrix of constant floats"
+OTHER_TYPE = (
+    "its weights are {}, and only float32 is converted: export the model in float32, or round weights alone "
+    "(intaglio quantize --scheme w8)"
+)
 
 
 @dataclass(frozen=True)
@@ -72,12 +81,30 @@ class Layers:
 
     @property
     def told(self) -> str:
-        """Why weights are not used, for a user; empty where all are."""
+        """Why weights are not used, for a user."""
+        return self.tell({one.name: one.reason for one in self.unused})
+
+    def tell(self, reasons: Mapping[str, str]) -> str:
+        """Reasons by the name of a node, for a user; those of nodes with weights where there are such."""
+        operators = {one.name: f"{one.op} {one.name!r}" for one in self.found}
+        of_weights = {name: reason for name, reason in reasons.items() if name in operators}
         names: defaultdict[str, list[str]] = defaultdict(list)
-        for one in self.unused:
-            names[one.reason].append(f"{one.op} {one.name!r}")
+        for name, reason in (of_weights or (reasons if operators else {})).items():
+            names[reason].append(operators.get(name, repr(name)))
         most = [f"{n[0]}{f' and {len(n) - 1} more' if n[1:] else ''}: {reason}" for reason, n in names.items()]
-        return "; ".join(most[:4]) + (f"; and {len(most) - 4} more reasons" if most[4:] else "")
+        return "; ".join(most[:4]) + (f"; and {len(most) - 4} more reasons" if most[4:] else "") or (
+            "" if self.found else NO_LAYERS
+        )
+
+    def left(self, done: Collection[str]) -> dict[str, str]:
+        """Why what was not done could not be, as far as the weights say it; by the name of the node."""
+        other = {
+            one.name: OTHER_TYPE.format(dtype)
+            for one in self.weighted
+            if (dtype := self.model.weights[one.weight].dtype) != np.float32
+        }
+        found = {**{one.name: one.reason for one in self.unused}, **other}
+        return {name: reason for name, reason in found.items() if name not in done}
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.by_output.values())
@@ -102,6 +129,8 @@ class Layers:
             yield unused(node, "integer", f"it multiplies by {_AGAIN}")
         rule = _RULES.get(operator_key(node), _OTHER)
         constants = [i for i in operator(node).weights if i < len(node.input) and node.input[i] in self.model.weights]
+        if operator_key(node) not in OPERATORS and self._matrices(node):
+            yield unused(node, "form", f"nothing is known of the operator {operator_key(node)}")
         for i in constants:
             weight = self.model.weights[node.input[i]]
             told = _unusable(weight)
@@ -110,6 +139,10 @@ class Layers:
                 yield one
         if not constants and rule.multiplies:
             yield from self._computed(node, rule)
+
+    def _matrices(self, node: onnx.NodeProto) -> bool:
+        read = (self.model.weights[name] for name in node.input if name in self.model.weights)
+        return any(weight.dtype.kind == "f" and weight.ndim > 1 for weight in read)
 
     def _computed(self, node: onnx.NodeProto, rule: Rule) -> Iterator[Unused]:
         """Why a node without a constant is no layer; nothing for products of activations."""
@@ -160,7 +193,8 @@ def _inside(outer: onnx.NodeProto, known: Collection[str]) -> Iterator[Unused]:
             if has(node, Trait.BODIES):
                 yield from _inside(node, here)
             if _RULES.get(operator_key(node), _OTHER).multiplies and here.intersection(_weights(node)):
-                yield unused(node, "inside", f"it is inside {outer.op_type} {display_name(outer)!r}")
+                decides = ", whose branch --input or --shape may decide" if outer.op_type == "If" else ""
+                yield unused(node, "inside", f"it is inside {outer.op_type} {display_name(outer)!r}{decides}")
 
 
 def _unusable(weight: np.ndarray) -> tuple[Kind, str] | None:

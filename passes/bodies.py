@@ -10,6 +10,7 @@ from ..graph.bodies import Body, bodies, put_back
 from ..graph.cost import cost
 from ..graph.errors import IntaglioError, NothingChanged, ProofFailed, TargetUnreachable, UsageError
 from ..graph.io.opset import raise_opset
+from ..graph.layers import Layers
 from ..graph.model import Model
 from ..measure.difference import Difference, add_outputs
 from ..measure.efficiency import efficiency
@@ -148,7 +149,10 @@ def _joined(model: Model, found: Sequence[Body], done: _Done, around: Change) ->
     notes = list(dict.fromkeys([*notes, *(f"{name} stays as it is: {why}" for name, why in done.left.items())]))
     if not changes:
         return replace(around, original=model, model=model, notes=notes)
+    inside = {one.reason for one in Layers(model).unused if one.kind == "inside"}
     details = _merged(changes)
+    if "skipped" in details:
+        details["skipped"] = {name: reason for name, reason in details["skipped"].items() if reason not in inside}
     if "bibench" in details:
         details["bibench"] = efficiency(cost(model), cost(around.model)).as_dict()
     references = {n: c.reference for n, c in done.changes.items() if c.reference is not None}
@@ -161,7 +165,9 @@ def _joined(model: Model, found: Sequence[Body], done: _Done, around: Change) ->
         first,
         original=model,
         model=around.model,
-        layers=[_named(name, one) for name, c in changes.items() for one in c.layers],
+        layers=[
+            _named(name, one) for name, c in changes.items() for one in c.layers if one.get("reason") not in inside
+        ],
         details=details,
         notes=notes,
         reference=reference if any(c.reference for c in changes.values()) else None,

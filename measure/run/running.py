@@ -47,5 +47,5 @@ def check_rows(name: str, value: np.ndarray, count: int) -> None:
         raise BadModel(
             f"output {name!r} has shape {value.shape} for {count} samples",
             why="the model does not keep samples apart, as when it was exported for one",
-            fix="try --batch 1",
+            fix="run it on one sample at a time: intaglio evaluate MODEL --batch 1",
         )

@@ -160,7 +160,7 @@ def _run_error(error: Exception, inputs: Mapping[str, np.ndarray]) -> Exception:
     return BadModel(
         f"the model fails to run on {shapes or 'no input'}",
         why=explain(error),
-        fix="check the shapes of the data; a model exported for one sample needs --batch 1",
+        fix="check the shapes of the data; a model that was exported for one sample takes one at a time",
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ...graph.errors import NothingChanged, UsageError
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
@@ -17,7 +17,6 @@ from .options import FactorizeOptions
 from .proof import prove
 from .ready import without_idle_biases
 from .rewrite import apply, product
-from .sites import LayerReport
 
 _NEAR = 0.01
 """A target counts as reached within this fraction of the whole."""
@@ -57,7 +56,8 @@ class Factorize(FactorizeOptions, Pass):
         met = live.meets(self.target, self.keep)
         picked, latency = ({}, None) if met else job.pick()
         if not picked and not met:
-            raise NothingChanged("no layer is worth splitting", why=_summary(job.reports({})), fix=_fix(self))
+            why = Layers(job.model).tell({one.name: one.reason for one in job.reports({})})
+            raise NothingChanged("no layer is worth splitting", why=why, fix=_fix(self))
         done = job.done(picked)
         small = without_idle_biases(apply(job.model, done.splits, done.weights), job.idle)
         reference = product(job.model, done.splits, done.weights)
@@ -90,11 +90,6 @@ class Factorize(FactorizeOptions, Pass):
         return [
             f"the nearest possible to {self.target} {self.keep:g} is {reached:.3f}: ranks are multiples of {self.align}"
         ]
-
-
-def _summary(layers: Sequence[LayerReport]) -> str:
-    told = [f"{r.name}: {r.reason}" for r in layers]
-    return "; ".join(told[:4]) + (f"; and {len(told) - 4} more layers" if len(told) > 4 else "") or "it has no layers"
 
 
 def _fix(asked: Factorize) -> str:

@@ -65,7 +65,7 @@ def attempt_within_limit(
             check(model, result.model, data, done, optimize)
     details = {
         "nodes": dict(result.done),
-        "skipped": dict(result.skipped),
+        "skipped": {**Layers(result.reference).left(result.done), **result.skipped},
         "sqnr_db": outputs_noise(model, result.model, data, optimize) if data is not None and verify else {},
         "worst": find_worst(result.layers, noise, rounded=rounded),
         "spared": spared,
@@ -87,10 +87,10 @@ def _noise(result: Result, data: DataSource | None, memory: int, optimize: bool)
 
 
 def _nothing(result: Result, done: str) -> NothingChanged:
-    reasons = "; ".join(sorted(set(result.skipped.values()))[:4])
+    layers = Layers(result.reference)
     return NothingChanged(
         f"nothing was {done}",
-        why=reasons or Layers(result.reference).told or "the model has no layers with constant weights",
+        why=layers.tell({**layers.left(result.done), **result.skipped}),
         fix="see what the model is made of with: intaglio inspect MODEL; check --include and --exclude",
     )
 

@@ -148,6 +148,6 @@ SEE_GROUPS = "list the reasons (intaglio groups MODEL)"
 def frozen_summary(coupling: Coupling) -> str:
     reasons = Counter(str(g.frozen_by) for g in coupling.groups if g.frozen_by is not None)
     if not reasons:
-        return Layers(coupling.model).told or "no operator of the graph has channels"
+        return Layers(coupling.model).told or "no group of channels was found"
     most = [f"{text} ({count} groups)" if count > 1 else text for text, count in reasons.most_common(3)]
     return "; ".join(most) + (f"; and {len(reasons) - 3} more reasons" if len(reasons) > 3 else "")

@@ -124,7 +124,7 @@ UNUSED: dict[str, tuple[str, str, str, str]] = {
         "bool c, float[N,4] x", "float[4,5] w",
         "y = If (c) <then_branch = a () => (float[N,5] t) { t = MatMul(x, w) }, "
         "else_branch = b () => (float[N,5] e) { u = Relu(x) e = MatMul(u, w) }>",
-        "inside: it is inside If 'y'",
+        "inside: it is inside If 'y', whose branch --input or --shape may decide",
     ),
 }  # fmt: skip
 

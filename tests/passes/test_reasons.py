@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from intaglio import Binarize, Factorize, PruneChannels, Quantize
 from intaglio.graph.errors import NothingChanged
 from intaglio.graph.model import Model
 from intaglio.passes import Context
-from tests.passes.parsed import parsed
+from tests.passes.parsed import data_for, parsed
 
 PASSES = {
     "w4": Quantize(scheme="w4"),
@@ -43,3 +44,32 @@ def test_a_cast_before_the_weight_is_told(name: str) -> None:
     half = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float16)
     model = parsed("float[N,64] x", "float[N,64] y", "float16[64,64] w", "v = Cast <to=1> (w) y = MatMul(x, v)", w=half)
     assert "its weight is computed by Cast 'v' from constants" in refused(name, model)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp16", "bf16", "dynamic"])
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_another_type_is_told(scheme: str, dtype: str) -> None:
+    name = {"float16": "float16", "float64": "double"}[dtype]
+    weight = np.random.default_rng(0).standard_normal((64, 64)).astype(dtype)
+    model = parsed(f"{name}[N,64] x", f"{name}[N,64] y", f"{name}[64,64] w", "y = MatMul(x, w)", w=weight)
+    data = data_for(model, x=weight[:8])
+    with pytest.raises(NothingChanged) as caught:
+        Quantize(scheme=scheme).run(model, Context(data=data))
+    assert f"MatMul 'y': its weights are {dtype}, and only float32 is converted" in caught.value.why
+
+
+@pytest.mark.parametrize("name", sorted(PASSES.keys() - {"prune"}))
+def test_a_network_without_matrices_is_told(name: str) -> None:
+    model = parsed("float[N,64] x", "float[N,64] y", "float[64] w", "a = Mul(x, w) y = Relu(a)")
+    assert refused(name, model) == "it has no layers: no node multiplies by a matrix of constant floats"
+
+
+@pytest.mark.parametrize("name", sorted(PASSES.keys() - {"prune"}))
+def test_unknown_operators_with_matrices_are_told(name: str) -> None:
+    model = parsed("float[N,64] x", "float[N,64] y", "float[64,64] w", "y = Relu(x)")
+    node = onnx.helper.make_node("Twist", ["x", "w"], ["z"], domain="com.example")
+    model.graph.node.append(node)
+    model.graph.output.add(name="z")
+    model.proto.opset_import.add(domain="com.example", version=1)
+    model.weights["w"] = np.ones((64, 64), np.float32)
+    assert "Twist 'z': nothing is known of the operator com.example:Twist" in refused(name, model)

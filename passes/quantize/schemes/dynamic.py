@@ -23,7 +23,7 @@ import onnx
 from onnx import TensorProto
 
 from ....graph.errors import BadModel
-from ....graph.layers import LEFT, STACK, Layers
+from ....graph.layers import LEFT, OTHER_TYPE, STACK, Layers
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard
 from ....graph.traits import Trait, has
@@ -151,7 +151,7 @@ class _Work:
         if value is None:
             return self.reasons.get(node.output[0], "its weight is computed")
         if value.dtype != np.float32:
-            return f"its weights are {value.dtype}, not float32"
+            return OTHER_TYPE.format(value.dtype)
         if value.size < (self.smallest if smallest is None else smallest):
             return f"it has {value.size} weights only, too few to gain from integers"
         return "" if np.isfinite(value).all() else "its weights are not all finite"
@@ -306,7 +306,8 @@ def _gather(job: _Work, node: onnx.NodeProto) -> str:
 
 
 def _conv(job: _Work, node: onnx.NodeProto) -> str:
-    raise Left(_SLOW_CONV)
+    weight = job.model.weights.get(node.input[1])
+    raise Left(_SLOW_CONV if weight is None or weight.dtype == np.float32 else OTHER_TYPE.format(weight.dtype))
 
 
 _RULES: dict[str, Rule] = {
