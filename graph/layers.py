@@ -7,12 +7,8 @@ left alone takes the reason from here, so that it is the same everywhere.
 from __future__ import annotations
 
 from collections import defaultdict
-<<<<<<< HEAD
-from collections.abc import Callable, Collection, Iterator
-from collections.abc import Set as AbstractSet
-=======
 from collections.abc import Callable, Collection, Iterator, Mapping
->>>>>>> 625b687 (Why a weight is not used is told in one way by every command: other types, unknown operators, bodies)
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
