@@ -93,7 +93,7 @@ def cost(model: Model, outer: Collection[str] | None = None) -> Cost:
     nodes: list[NodeCost] = []
     uncounted: list[str] = []
     inner_peaks: dict[int, int] = {}
-    run, _ = alive(model.graph)
+    run, _ = alive(model.graph.node, (o.name for o in model.graph.output))
     for index, node in enumerate(model.graph.node):
         inner, within = _inner_costs(model, node, known), list(subgraphs(node))
         macs: int | None

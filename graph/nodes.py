@@ -175,11 +175,11 @@ def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> No
     graph.node.extend([onnx.NodeProto.FromString(b) for b in bytes_])
 
 
-def alive(graph: onnx.GraphProto) -> tuple[list[bool], set[str]]:
-    """Of each node whether an output of the graph depends on it, and all tensors that those read or outputs are."""
-    needed = {o.name for o in graph.output}
+def alive(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> tuple[list[bool], set[str]]:
+    """Of each node whether an output depends on it, and all tensors that those read or outputs are."""
+    needed = set(outputs)
     found: list[bool] = []
-    for node in reversed(graph.node):
+    for node in reversed(nodes):
         keep = not any(node.output) or any(o in needed for o in node.output if o)
         if keep:
             needed.update(reads(node))
@@ -189,7 +189,7 @@ def alive(graph: onnx.GraphProto) -> tuple[list[bool], set[str]]:
 
 def drop_dead(model: Model) -> None:
     """Remove nodes whose results nobody reads, then constants nobody reads."""
-    kept, needed = alive(model.graph)
+    kept, needed = alive(model.graph.node, (o.name for o in model.graph.output))
     if not all(kept):
         replace_nodes(model.graph, [n for n, keep in zip(model.graph.node, kept, strict=True) if keep])
     for name in [k for k in model.weights if k not in needed]:

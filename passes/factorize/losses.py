@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -45,8 +45,8 @@ class Table:
     """Options of one unit. ``losses`` are what the knapsack weighs, ``local`` what the layer itself loses."""
 
     options: tuple[Option, ...]
-    losses: Floats = field(default_factory=lambda: np.zeros(0))
-    local: Floats = field(default_factory=lambda: np.zeros(0))
+    losses: Floats
+    local: Floats
 
 
 def by_weights(model: Model, unit: Unit, options: Sequence[Option]) -> Table:

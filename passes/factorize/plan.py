@@ -35,7 +35,7 @@ class Plan:
     _allowed: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._allowed = [np.isfinite(t.losses) if len(t.losses) else np.ones(len(t.options), bool) for t in self.tables]
+        self._allowed = [np.isfinite(t.losses) for t in self.tables]
 
     def within(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 import onnx
 
 from ....graph.model import Model
-from ....graph.nodes import copied, reads
+from ....graph.nodes import alive, copied
 from ....kernels.operators import attach
 from ...rewrite.edit import Edit
 from .bits import Bits
@@ -73,7 +73,8 @@ class _Lowering:
                 self._as_signs(place, layer, layer.bits)
             else:
                 skipped |= self._as_floats(layer, layer.bits)
-        self._edit.nodes = _alive(self._edit.nodes, self._wires.outputs)
+        kept, _ = alive(self._edit.nodes, self._wires.outputs)
+        self._edit.nodes = list(compress(self._edit.nodes, kept))
         model = self._edit.finish()
         attach(model.proto)
         return replace(self._made, model=model)
@@ -177,13 +178,3 @@ def _join(node: onnx.NodeProto, behind: Tail, shifted: str) -> onnx.NodeProto:
             made.input[k] = shifted
     made.output[0] = behind.result
     return made
-
-
-def _alive(nodes: Iterable[onnx.NodeProto], outputs: frozenset[str]) -> list[onnx.NodeProto]:
-    """The nodes that the outputs need."""
-    needed, kept = set(outputs), []
-    for node in reversed(list(nodes)):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(reads(node))
-    return kept[::-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -45,13 +46,7 @@ class Surface:
 
     def __init__(self, shape: Shape, suits: Table, odd: Table | None, block: int) -> None:
         self.shape, self._suits, self._odd, self._block = shape, suits, odd, block
-        self._known: dict[Widths, float] = {}
-
-    def at(self, widths: Widths) -> float:
-        found = self._known.get(widths)
-        if found is None:
-            found = self._known[widths] = self._interpolated(widths)
-        return found
+        self.at = cache(self._interpolated)
 
     def _interpolated(self, widths: Widths) -> float:
         if self._odd is not None and not suits(self.shape, widths, self._block):
