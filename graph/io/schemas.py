@@ -14,7 +14,7 @@ from onnx import AttributeProto
 from ..dtypes import is_known
 from ..errors import BadModel
 from ..nodes import attribute, display_name
-from ..traits import Trait, has, operator
+from ..traits import Role, Trait, has, operator
 
 MOST_AXES = 32
 """Axes that a tensor may have; NumPy knows no more in all its versions."""
@@ -175,6 +175,9 @@ def _dtypes(texts: Iterable[str]) -> frozenset[np.dtype]:
 
 def _misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
     """Why the shapes of a node's constants cannot be; empty where they can."""
+    lists = [k for k, role in operator(node).roles.items() if role not in (Role.INDICES, Role.POSITIONS)]
+    if wide := [k for k in lists if len(shapes.get(k, ())) > 1]:
+        return f"its operand {wide[0]} has shape {list(shapes[wide[0]])}, not that of a list of numbers"
     if has(node, Trait.STANDARDIZES):
         return _vectors(shapes, range(1, 5))
     if has(node, Trait.RECURRENT):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -131,12 +132,15 @@ def _is_gray(port: TensorSpec) -> bool:
 def load_image(path: Path, gray: bool, steps: Sequence[Step]) -> np.ndarray:
     """An image as uint8. Shapes: (height, width, 3), or 1 channel if ``gray``."""
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError as error:
         raise BadData(f"{path} is an image, and Pillow is not there", fix="pip install 'intaglio[images]'") from error
     try:
         with Image.open(path) as opened:
-            image = opened.convert("L" if gray else "RGB")
+            turned = ImageOps.exif_transpose(opened)
+            image = _in_bytes(turned, path).convert("L" if gray else "RGB")
+    except BadData:
+        raise
     except Exception as error:  # Pillow's many decoders raise what they like on a broken file
         raise BadData(f"cannot read the image {path}", why=f"{type(error).__name__}: {error}") from error
     for step in steps:
@@ -144,6 +148,25 @@ def load_image(path: Path, gray: bool, steps: Sequence[Step]) -> np.ndarray:
         image = image.crop(_centre(image.size, step)) if step.key == "crop" else image
     pixels = np.asarray(image)
     return pixels[:, :, None] if gray else pixels
+
+
+def _in_bytes(image: Any, path: Path) -> Any:
+    """The image with 8 bits a channel; of 16-bit gray Pillow itself would cut off all above 255.
+
+    Raises:
+        BadData: its numbers have no range that says what is white.
+    """
+    if image.mode.startswith("I;16"):
+        from PIL import Image
+
+        return Image.fromarray(((np.asarray(image, np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise BadData(
+            f"{path} holds {'32-bit integers' if image.mode == 'I' else 'floats'}",
+            why="an image has 8 or 16 bits a channel: which of other numbers is white is not known",
+            fix="save the arrays as .npy, which are taken as they are",
+        )
+    return image
 
 
 def _new_size(size: tuple[int, int], step: Step) -> tuple[int, int]:

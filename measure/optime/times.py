@@ -32,6 +32,8 @@ class LayerTimes:
         self._path = folder / _FILE if folder else None
         self._timer = timer
         self._known: dict[str, float | None] | None = None
+        self.measured = 0
+        """How many of the times were taken by this object, the others being remembered."""
 
     def of(self, layers: Sequence[Layer]) -> list[float | None]:
         """The time of each; None where ONNX Runtime cannot run it."""
@@ -42,6 +44,7 @@ class LayerTimes:
         if missing:
             fresh = dict(zip(missing, self._timer(list(missing.values()), self.threads), strict=True))
             self._known.update(fresh)
+            self.measured += len(fresh)
             if self._path:
                 add_numbers(self._path, fresh)
         return [self._known[key] for key in keys]

@@ -69,7 +69,7 @@ class Factorize(FactorizeOptions, Pass):
             small,
             [vars(layer) for layer in job.reports(picked, done)],
             details=job.details(done),
-            notes=[*live.notes, *job.notes, *([MET] if met else self._reached(after, job))],
+            notes=[*live.notes, *job.notes, *job.timed, *([MET] if met else self._reached(after, job))],
             proof=proof,
             proved=_proved(proof),
             reference=lambda: reference,

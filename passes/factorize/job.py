@@ -122,6 +122,14 @@ class Job:
     def gains(self) -> Gains | None:
         return Gains(self.model, self._sizes()) if self.asked.measure or self.asked.target == "latency" else None
 
+    @property
+    def timed(self) -> list[str]:
+        """That the choice rests on times of this machine which nothing had remembered."""
+        measured = "gains" in vars(self) and self.gains is not None and self.gains.times.measured
+        if not measured:
+            return []
+        return [f"{measured} operators were timed here; where their times are forgotten, other ranks may be chosen"]
+
     @cached_property
     def plan(self) -> Plan:
         asked = self.asked

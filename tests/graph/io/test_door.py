@@ -71,3 +71,12 @@ def test_data_with_a_name_outside_the_folder_are_refused(tmp_path: Path) -> None
     os.link(tmp_path / "m" / "w", tmp_path / "outside")
     with pytest.raises(BadModel, match="hard link"):
         load(tmp_path / "m" / "m.onnx")
+
+
+def test_lists_of_numbers_have_one_axis() -> None:
+    shape = numpy_helper.from_array(np.array([[1], [-1]]), "s")
+    node = helper.make_node("Reshape", ["x", "s"], ["y"])
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "xy"]
+    with pytest.raises(BadModel, match="Reshape") as caught:
+        from_proto(helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], [shape])))
+    assert "list of numbers" in caught.value.why

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from intaglio.graph.errors import BadModel
+from intaglio.measure.run import inputs
 from intaglio.measure.run.inputs import random_inputs, runnable_inputs
+from intaglio.measure.run.session import run
+from tests.passes.parsed import parsed
 
 from ..conftest import MakeModel
 
@@ -92,3 +98,20 @@ def test_scales_and_divisors_are_positive_where_the_model_asks_for_it(
 ) -> None:
     model = make_model(inputs, "float y" if "float" in inputs else "int32 y", body, "float[0] z = {}")
     assert (runnable_inputs(model)["s"] > 0).all()
+
+
+def test_what_fails_at_small_sizes_is_not_tried_at_ones_that_take_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "c = MatMul(x, w) r = Reshape(c, s) y = Relu(r)"
+    model = parsed("float[N, 8] x", "float[m] y", "float[8, 8] w, int64[1] s", text, s=np.array([7]))
+    monkeypatch.setattr(inputs, "_MOST_MACS", 8 * 8 * 100)
+    tried: list[int] = []
+
+    def noted(session: Any, feed: Any) -> Any:
+        tried.append(len(feed["x"]))
+        return run(session, feed)
+
+    monkeypatch.setattr(inputs, "run", noted)
+    with pytest.raises(BadModel, match="made-up"):
+        runnable_inputs(model)
+    assert tried[:2] == [2, 1]
+    assert 16 <= max(tried) <= 100

@@ -331,3 +331,11 @@ def test_a_mean_over_the_samples_is_no_sample(kept: int) -> None:
     done = Factorize(**options).run(model, Context(data=data_for(model, x=x)))  # type: ignore[arg-type]
     assert done.proof is not None
     assert any(layer["scheme"] for layer in done.layers)
+
+
+def test_new_times_are_told_and_remembered_ones_are_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("INTAGLIO_CACHE", str(tmp_path))
+    model = parsed("float[N, 16] x", "float[N, 16] y", "float[16, 16] w", "y = MatMul(x, w)")
+    first, second = (factorize(model, keep=0.5, measure=True, min_speedup=0.01) for _ in range(2))
+    assert any("timed here" in note for note in first.notes)
+    assert not any("timed here" in note for note in second.notes)
