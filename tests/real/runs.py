@@ -29,8 +29,6 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "binarize": ("binarize",),
 }
 READS = ("check", "inspect", "groups")
-LARGE = ("check", "inspect", "groups", "w8")
-"""What is run on a model of more than 50 MB."""
 MORE: Mapping[str, tuple[str, ...]] = {"silero_op15": ("--input", "sr=16000", "--shape", "input:-1,576")}
 """Options that a model wants, of all commands but ``check``."""
 _WANTS = ("has no channel rule", "has a channel rule that failed", "could not be worked out", "shapes are unknown")

@@ -16,9 +16,8 @@ import pytest
 from intaglio.cli.main import main
 
 from .fetch import HERE, Entry, entries
-from .runs import COMMANDS, EXACT, LARGE, MORE, READS, Result, made_up, noise_db, outputs, told_of_groups
+from .runs import COMMANDS, EXACT, MORE, READS, Result, made_up, noise_db, outputs, told_of_groups
 
-LARGE_BYTES = 50_000_000
 MOST_WANTING = 0.05
 """Of the parameters, this much at most may be frozen because an operator has no rule or no shape."""
 MOST_KEPT = 102.0
@@ -32,8 +31,7 @@ def test_every_command_gives_a_right_result_or_a_true_reason(
     if not entry.path.is_file():
         pytest.skip(f"{entry.path} is absent: python tests/real/fetch.py gets it, INTAGLIO_REAL names the folder")
     golden = HERE / "results" / f"{entry.name}.tsv"
-    chosen = LARGE if entry.path.stat().st_size > LARGE_BYTES else tuple(COMMANDS)
-    found = [run(entry, command, tmp_path, capfd) for command in chosen]
+    found = [run(entry, command, tmp_path, capfd) for command in COMMANDS]
     if os.environ.get("INTAGLIO_UPDATE_GOLDEN"):
         golden.write_text("\n".join(result.row for result in found) + "\n")
     known = [Result.of(row) for row in golden.read_text().splitlines()]
