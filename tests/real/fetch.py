@@ -50,7 +50,7 @@ def fetch(folder: Path) -> Iterator[str]:
             done = subprocess.run([*command, "-d", work, package], capture_output=True, text=True, check=False)
             wheels = list(Path(work).glob("*.whl"))
             if done.returncode or not wheels:
-                yield f"{package}: not to be had"
+                yield f"{package}: not to be had ({done.stderr.strip().rpartition(chr(10))[2]})"
                 continue
             with zipfile.ZipFile(wheels[0]) as wheel:
                 for entry in wanted:
