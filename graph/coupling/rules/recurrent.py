@@ -16,14 +16,35 @@ def recurrent(n: Node) -> Sequence[Axes]:
 
     Outputs: Y (time, D, batch, H), last h and c (D, batch, H); with layout 1, batch comes first in all of X, Y, h, c.
     """
-    gates, hidden = operator(n.op).gates, n.dims(2)[2]
-    units = n.contract(2, 2)
-    for i, blocks in ((1, gates), (2, gates), (3, 2 * gates), (7, 3)):
-        if n.has(i):
-            units = n.same(units, _units(n, i, blocks, hidden))
+    return _stepped(n, 1, (-1, -1))
+
+
+@couples("com.microsoft:DynamicQuantizeLSTM", unshared=(3, 7, 8, 9, 10, 11))
+def quantized_lstm(n: Node) -> Sequence[Axes]:
+    """Weights are integers of shapes (D, I, 4*H) and (D, H, 4*H); a scale and a zero point each, or one for each column.
+
+    Inputs and states are quantized by their range, which is another one without some of them.
+    """
+    zeros = n.value(9), n.value(11)
+    if any(zero is None or (zero != zero.flat[0]).any() for zero in zeros):
+        return n.frozen("has weights with zero points of their own")
+    out = _stepped(n, 2, (9, 11))
+    for axis in (n.axis(0, 2), n.trace.notes[n.index, "hidden"]):
+        n.inexact(axis, "takes its range over it", at_least=1)
+    return out
+
+
+def _stepped(n: Node, at: int, neutral: tuple[int, int]) -> list[Axes]:
+    """Gates and hidden units stand on axis ``at`` of weights, which have the zero points ``neutral``."""
+    gates, across = operator(n.proto).gates, 3 - at
+    width, hidden = (n.dims(i)[across] for i in (1, 2))
+    units = n.contract(2, across, neutral[1])
+    for i, blocks in ((1, gates), (2, gates), (3, 2 * gates), (7, 3), *((i, gates) for i in range(8, len(n.inputs)))):
+        if n.has(i) and n.rank(i) > 1:
+            units = n.same(units, _units(n, i, at if i < 3 else 1, blocks, hidden))
             n.freeze_axis(i, 0, "has as many directions")
-    inputs = n.same(n.axis(0, 2), n.axis(1, 2))
-    n.contract(1, 2)
+    inputs = n.same(n.axis(0, 2), n.axis(1, across))
+    n.contract(1, across, neutral[0])
     n.freeze_rest(0, 2, text="steps through it")
     for i in (5, 6):
         if n.has(i):
@@ -31,33 +52,13 @@ def recurrent(n: Node) -> Sequence[Axes]:
             n.freeze_rest(i, 2, text="steps through it")
     n.freeze_rest(4, text="holds lengths")
     n.note("hidden", units)
-    width = n.dims(1)[2]
     n.share(units, inputs, of=width / (width + hidden))
     n.share(units, units, of=hidden / (width + hidden))
     return [_outputs(n, j, units) for j in range(len(n.proto.output))]
 
 
-@couples("com.microsoft:DynamicQuantizeLSTM")
-def quantized_lstm(n: Node) -> Sequence[Axes]:
-    """Weights are integers of shapes (D, I, 4*H) and (D, H, 4*H); hidden units are quantized together, so they stay."""
-    value = n.value(9)
-    if value is None or (value != value.flat[0]).any():
-        return n.frozen("has weights with zero points of their own")
-    inputs = n.same(n.axis(0, 2), n.axes(1, 1)[1])
-    width, hidden = n.dims(1)[1], n.dims(2)[1]
-    n.share(inputs, of=width / (width + hidden))
-    n.share(of=hidden / (width + hidden))
-    n.contract(1, 1, neutral=9)
-    n.inexact(n.axis(0, 2), "takes its range over it", at_least=1)
-    n.freeze_rest(0, 2, text="steps through it")
-    why = n.why("steps through it in integers")
-    for i in range(2, len(n.inputs)):
-        n.freeze_rest(i, text=why.text)
-    return [n.unlabelled(j, why) for j in range(len(n.proto.output))]
-
-
-def _units(n: Node, i: int, blocks: int, hidden: int) -> Axis:
-    gate, units = n.split(n.axis(i, 1), (blocks, hidden))
+def _units(n: Node, i: int, at: int, blocks: int, hidden: int) -> Axis:
+    gate, units = n.split(n.axis(i, at), (blocks, hidden))
     if blocks > 1:
         n.freeze(gate, n.why("needs every gate"))
     return units
@@ -70,6 +71,6 @@ def _outputs(n: Node, j: int, units: Axis) -> Axes:
     return (*rest[:-1], units if n.out_dims(j)[-1] > 1 else LENGTH_ONE)
 
 
-@rewrites("LSTM", "GRU", "RNN")
+@rewrites("LSTM", "GRU", "RNN", "com.microsoft:DynamicQuantizeLSTM")
 def hidden_size(e: Edit) -> None:
-    e.set_attr("hidden_size", e.noted("hidden", e.attr("hidden_size", e.node.dims(2)[2])))
+    e.set_attr("hidden_size", e.noted("hidden", e.attr("hidden_size", min(e.node.dims(2)[1:]))))

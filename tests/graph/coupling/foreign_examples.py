@@ -204,14 +204,18 @@ def integers_of_the_runtime(g: Graph, x: str) -> str:
 
 @example("com.microsoft:DynamicQuantizeLSTM", shape=SEQUENCE)
 def recurrent_in_integers(g: Graph, x: str) -> str:
-    """Its inputs can go, its hidden units stay."""
-    weights = [g.const(g.random.integers(-100, 100, (1, n, 24)), "int8") for n in (WIDTH, 6)]
-    scale, zero = g.const(np.array([0.004])), g.const(np.array([0]), "int8")
-    (y,) = several(
-        g, RUNTIME, "DynamicQuantizeLSTM", [(2, 1, 5, 6)], grown(g, x), *weights, g.vector(1, 48), "", "", "", "",
-        scale, zero, scale, zero, hidden_size=6,
-    )  # fmt: skip
-    return closed(g, y, 6)
+    """One scale for each direction, then one for each column."""
+    y = grown(g, x)
+    for columns, inputs in ((1, WIDTH), (24, 12)):
+        weights = [g.const(g.random.integers(-100, 100, (2, n, 24)), "int8") for n in (inputs, 6)]
+        shape = (2, columns) if columns > 1 else (2,)
+        settings = [g.const(g.random.uniform(0.002, 0.005, shape)), g.const(np.zeros(shape), "int8")]
+        (y,) = several(
+            g, RUNTIME, "DynamicQuantizeLSTM", [(2, 2, 5, 6)], y, *weights, g.vector(2, 48), "", "", "", "",
+            *settings, *settings, hidden_size=6, direction="bidirectional",
+        )  # fmt: skip
+        y = g.op("Reshape", g.op("Transpose", y, perm=[0, 2, 1, 3]), g.const([0, 0, -1]))
+    return closed(g, y, 12)
 
 
 # Learners -------------------------------------------------------------------------------------------------------------
