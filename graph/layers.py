@@ -308,10 +308,6 @@ def _recurrent(w: Weight) -> Layer | Unused:
     return w.layer(1, "it is recurrent") if w.value.ndim == 3 else w.no("its weight is no stack of matrices")
 
 
-def _other(w: Weight) -> Unused:
-    return w.no(f"no pass changes weights of {w.node.op_type}")
-
-
 NO_VECTOR = "its bias is no vector"
 LEFT, STACK = "its left factor is a constant", "its weight is a batch of matrices"
 _RULES: dict[str, Rule] = {
@@ -322,4 +318,4 @@ _RULES: dict[str, Rule] = {
     "Gather": Rule(_gather, multiplies=False, always=False),
     **{op: Rule(_recurrent) for op in operators(Trait.RECURRENT) if operator(op).weights},
 }
-_OTHER = Rule(_other, always=False)
+_OTHER = Rule(lambda w: w.no(f"no pass changes weights of {w.node.op_type}"), always=False)

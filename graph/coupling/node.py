@@ -134,10 +134,7 @@ class Node:
         return self.has(i) and self.inputs[i] in self.trace.weights
 
     def why(self, text: str) -> Why:
-        return Why(self._name, self.op, text)
-
-    def _name(self) -> str:
-        return display_name(self.proto)
+        return Why(lambda: display_name(self.proto), self.op, text)
 
     def axes(self, i: int, *only: int) -> Axes:
         """Labels of an operand's axes. ``only`` some of them, if given: the others can then never shrink."""

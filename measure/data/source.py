@@ -72,7 +72,7 @@ class DataSource:
         names = [f.stored for f in self.feeds] + [n for n in (self.labels, *self.expected.values()) if n]
         left, seen = self.limit, 0
         for chunk in self.reader.chunks(list(dict.fromkeys(names)), size if left is None else min(size, left)):
-            count = _count(chunk)
+            count = next((len(a) for a in chunk.values() if a.ndim), 1)
             if left is not None and count > left:
                 chunk, count = {n: a[:left] if a.ndim else a for n, a in chunk.items()}, left
             if count:
@@ -234,10 +234,6 @@ def _require_numbers(feed: Feed, value: np.ndarray, before: int) -> None:
         why=f"{len(wrong)} numbers of the {value.size} that were read with it",
         fix="leave such samples out, or check --preprocess",
     )
-
-
-def _count(chunk: Mapping[str, np.ndarray]) -> int:
-    return next((len(a) for a in chunk.values() if a.ndim), 1)
 
 
 def _fill(array: np.ndarray, feed: Feed, batch: int) -> np.ndarray:

@@ -34,7 +34,7 @@ def read_numbers(path: Path) -> dict[str, float | None]:
         return {}
     if not isinstance(held, dict):
         return {}
-    return {key: value for key, value in held.items() if _is_valid(value)}
+    return {k: v for k, v in held.items() if v is None or (type(v) in (int, float) and math.isfinite(v) and v > 0)}
 
 
 def add_numbers(path: Path, more: Mapping[str, float | None]) -> None:
@@ -50,9 +50,3 @@ def add_numbers(path: Path, more: Mapping[str, float | None]) -> None:
     except OSError:
         with suppress(OSError):
             temporary.unlink()
-
-
-def _is_valid(value: object) -> bool:
-    if value is None:
-        return True
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
