@@ -87,12 +87,9 @@ class Turn:
         """What reaches the layer, and what the sum should become; see ``samples_of``."""
         return samples_of(self.now, self.target, self.ours, self.theirs, self.positions, self.left)
 
+    @cached_property
     def moments(self) -> Moments:
         """Of the patches that reach the layer, and of what it should make of them."""
-        return self._moments
-
-    @cached_property
-    def _moments(self) -> Moments:
         self.ours.hold([self.now.x, *self.target.others])
         self.theirs.hold([self.target.tensor])
         return moments_of(self.now, self.samples())
@@ -100,7 +97,7 @@ class Turn:
     def moments_behind(self, fit: Fit) -> Moments:
         """The same for a layer with ``bounds``: where the original is cut off, what is fitted need be no better."""
         assert self.bounds is not None
-        return moments_within(self.bounds, self.samples(), self._moments, fit)
+        return moments_within(self.bounds, self.samples(), self.moments, fit)
 
     def fit(self, strength: float = RIDGE, rounds: int = REFITS) -> Fit:
         """Least squares pulled to the old weights, ``rounds`` more times where what follows cuts values off.
@@ -109,7 +106,7 @@ class Turn:
         arXiv:1505.06798, with the auxiliary variable set to its optimum for an infinite penalty.
         """
         with blas_threads_for(self.weight.shape[2]):
-            fit = ridge(self.moments(), self.weight, centred=self.centred, strength=strength)
+            fit = ridge(self.moments, self.weight, centred=self.centred, strength=strength)
         for _ in range(rounds if self.bounds is not None else 0):
             fit = ridge(self.moments_behind(fit), self.weight, strength=strength)
         return fit
@@ -129,7 +126,7 @@ class Turn:
                 if not still.all():
                     self.ours.replace(name, lambda v, m=still, a=axis: np.compress(m, v, axis=a))
         self.now, self.left, self.ours.model = now, self.twin.left, self.twin.model
-        self.weight, self._moments = self.weight[:, :, columns], self._moments.only(columns)
+        self.weight, self.moments = self.weight[:, :, columns], self.moments.only(columns)
 
 
 def in_turn(

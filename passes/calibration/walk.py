@@ -165,7 +165,7 @@ class _Rounding(Generic[Q]):
     outcome: Walked[Q] = field(default_factory=Walked)
 
     def take(self, turn: Turn) -> None:
-        layer, now, model, moments, old = turn.layer, turn.now, turn.twin.model, turn.moments(), turn.weight
+        layer, now, model, moments, old = turn.layer, turn.now, turn.twin.model, turn.moments, turn.weight
         free = layer.weight not in self.tied
         with blas_threads_for(old.shape[2]):
             wanted = turn.fit(STRENGTH, AWARE).weight if self.refit and free else old

@@ -107,7 +107,7 @@ def in_one_walk(
 
 def _factors(turn: Turn, unit: Unit, option: Option) -> tuple[Factors, Floats]:
     """Factors of what the layer should be by what reaches it, and its offset."""
-    scheme, moments = SCHEMES[option.scheme], turn.moments()
+    scheme, moments = SCHEMES[option.scheme], turn.moments
     for again in range(AWARE + 1):
         with blas_threads_for(turn.weight.shape[2]):
             wanted = Wanted.of(moments, turn.weight, centred=turn.centred)

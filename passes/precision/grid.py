@@ -1,7 +1,7 @@
 """Integers that stand for real numbers: x = scale · (q - zero).
 
-Which integers there are is a ``Grid``; scale and zero point say where they lie. ``Affine`` is a tensor's, with one pair
-or one for each index of an axis; ``Quantized`` is a weight's, with one for each row or for blocks of a row.
+Which integers there are is a ``Grid``; scale and zero point say where they lie. ``Affine`` is a tensor's, with one pair;
+``Quantized`` is a weight's, with one for each row or for blocks of a row.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ class Grid:
         return (1 << (self.bits - int(self.signed))) - 1
 
     @property
+    def middle(self) -> int:
+        """What stands for nought where the zero point is not chosen."""
+        return 0 if self.signed else (self.low + self.high + 1) // 2
+
+    @property
     def name(self) -> str:
         return f"{'' if self.signed else 'u'}int{self.bits}"
 
@@ -78,34 +83,24 @@ WEIGHTS8 = Grid(8, narrow=True)
 
 @dataclass(frozen=True)
 class Affine:
-    """Scale and zero point of a tensor, of each index along ``axis`` where there is one. Shapes: () or (length,)."""
+    """Scale and zero point of a tensor. Shapes: () each."""
 
     grid: Grid
     scale: NDArray[np.float32]
     zero: Ints
-    axis: int | None = None
 
     def integers(self, values: np.ndarray) -> Ints:
-        scale, zero = self._along(values.ndim)
+        scale, zero = self.scale.astype(np.float64), self.zero.astype(np.float64)
         return self.grid.round(np.asarray(values, np.float64), scale, zero).astype(np.int32)
 
     def floats(self, integers: np.ndarray) -> NDArray[np.float32]:
-        scale, zero = self._along(integers.ndim)
-        return ((integers - zero) * scale).astype(np.float32)
+        return np.asarray((integers - self.zero.astype(np.float64)) * self.scale.astype(np.float64), np.float32)
 
     @property
     def range(self) -> tuple[float, float]:
         """The lowest and the highest number of all that it can say."""
         low, high = (self.scale.astype(np.float64) * (q - self.zero) for q in (self.grid.low, self.grid.high))
-        return float(low.min()), float(high.max())
-
-    def _along(self, rank: int) -> tuple[Floats, Floats]:
-        shape = [1] * rank
-        if self.axis is not None:
-            shape[self.axis] = -1
-        else:
-            shape = []
-        return self.scale.astype(np.float64).reshape(shape), self.zero.astype(np.float64).reshape(shape)
+        return float(low), float(high)
 
 
 def affine(low: float, high: float, grid: Grid, *, symmetric: bool = False) -> Affine:
@@ -118,7 +113,7 @@ def affine(low: float, high: float, grid: Grid, *, symmetric: bool = False) -> A
     steps = grid.high - grid.low
     if symmetric:
         reach = max(-low, high)
-        zero = 0 if grid.signed else (grid.low + grid.high + 1) // 2
+        zero = grid.middle
         scale = np.array(least_scale(reach / min(grid.high - zero, zero - grid.low)), np.float32)
         return Affine(grid, scale, np.array(zero, np.int32))
     scale = np.array(least_scale((high - low) / steps), np.float32)

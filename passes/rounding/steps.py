@@ -92,7 +92,7 @@ def _blocked(values: Floats, block: int) -> Floats:
 def _covering(high: Floats, low: Floats, grid: Grid, symmetric: bool) -> tuple[Floats, Floats]:
     high, low = np.maximum(high, 0.0), np.minimum(low, 0.0)
     if symmetric:
-        middle = middle_of(grid)
+        middle = grid.middle
         below = max(middle - grid.low, 1)
         scale = single(np.maximum(high / (grid.high - middle), -low / below))
         return scale, np.full(scale.shape, float(middle))
@@ -100,15 +100,10 @@ def _covering(high: Floats, low: Floats, grid: Grid, symmetric: bool) -> tuple[F
     return scale, np.clip(np.rint(grid.low - low / scale), grid.low, grid.high)
 
 
-def middle_of(grid: Grid) -> int:
-    """What stands for nought where the zero point is not chosen."""
-    return 0 if grid.signed else (grid.low + grid.high + 1) // 2
-
-
 def _search(rows: Floats, weight: Floats, grid: Grid, symmetric: bool) -> tuple[Floats, Floats]:
     """Shapes: rows and weight (rows, width) -> (rows,) each."""
     found = _Search(rows, weight, grid, symmetric)
-    lopsided = symmetric and grid.bits < 8 and grid.high - middle_of(grid) != middle_of(grid) - grid.low
+    lopsided = symmetric and grid.bits < 8 and grid.high - grid.middle != grid.middle - grid.low
     for sign in (1.0, -1.0) if lopsided else (1.0,):
         for part in _COARSE:
             found.cover(part, sign)

@@ -126,7 +126,7 @@ def refit_in_turn(
 
 def choose(turn: Turn, twin: Pruned, widths: Mapping[int, int], strength: float) -> None:
     """Choose channels of groups by what their layer really gets, and remove them."""
-    (h,), (r,) = turn.moments().normal_equations(centred=turn.centred)
+    (h,), (r,) = turn.moments.normal_equations(centred=turn.centred)
     (old,) = turn.weight
     keep = np.ones(len(h), dtype=bool)
     chosen: list[Ints] = []

@@ -19,10 +19,6 @@ from ....graph.traits import Trait, has, has_any, operator, operators
 Obstacle = Callable[[onnx.NodeProto, Model], str]
 
 
-def _none(node: onnx.NodeProto, model: Model) -> str:
-    return ""
-
-
 @dataclass(frozen=True)
 class Kernel:
     """``many`` kernels compute with all their operands, constants among them; others with the first, an activation.
@@ -73,7 +69,9 @@ _OBSTACLES: Mapping[str, Obstacle] = {
 def _kernel(op: str) -> Kernel:
     many = operator(op).data is None
     moves = not many and has_any(op, Trait.MOVES | Trait.FILLS | Trait.SELECTS | Trait.SAMPLES)
-    return Kernel(many, has(op, Trait.LAYER), moves, has(op, Trait.FLOAT_OUT), _OBSTACLES.get(op, _none))
+    return Kernel(
+        many, has(op, Trait.LAYER), moves, has(op, Trait.FLOAT_OUT), _OBSTACLES.get(op, lambda node, model: "")
+    )
 
 
 KERNELS: Mapping[str, Kernel] = {op: _kernel(op) for op in sorted(operators(Trait.INTEGER_KERNEL))}

@@ -101,7 +101,7 @@ def test_a_walk_that_leaves_every_layer_as_it_is_changes_nothing(seed: int) -> N
     with Store(1 << 26) as store:
         for turn in walk(model, twin, store, x):
             assert not turn.differs
-            fit, now, moments = turn.fit(), as_it_is(turn), turn.moments()
+            fit, now, moments = turn.fit(), as_it_is(turn), turn.moments
             gap = fit.weight - now.weight
             lost = np.einsum("goc,gcd,god->go", gap, moments.hessian(centred=turn.centred), gap)
             assert (lost <= 1e-6 * moments.target_variance + 1e-9).all()
@@ -145,7 +145,7 @@ def flat(y: Floats) -> Floats:
 
 
 def assert_moments(turn: Turn, u: Floats, t: Floats) -> None:
-    moments = turn.moments()
+    moments = turn.moments
     assert moments.count == len(u)
     size, reach = np.abs(u).max() + 1, np.abs(t).max() + 1
     for found, expected, scale in (
@@ -184,7 +184,7 @@ def test_activations_are_held_only_as_long_as_a_later_turn_starts_from_them(seed
             for (cache, wanted), last in zip(caches, before, strict=True):
                 held = set(cache.held) - {"x"}
                 assert held == {name for name in last if starts(model, name, wanted, last)}
-            turn.moments()
+            assert turn.moments.count
             assert {turn.layer.x, *turn.target.others} <= set(turn.ours.held)
             assert turn.target.tensor in turn.theirs.held
             before = [set(cache.held) - {"x"} for cache, _ in caches]
@@ -211,7 +211,7 @@ def test_a_chain_holds_one_tensor_of_each_network_between_turns_however_deep_it_
         for k, turn in enumerate(walk(model, Altered(model), store, x)):
             assert turn.ours.held == ["x", f"r{k - 1}"][: max(1, k)]
             assert turn.theirs.held == ["x", f"a{k}"][: k + 1]
-            turn.moments()
+            assert turn.moments.count
             assert turn.ours.held == ["x", *[f"r{at}" for at in (k - 1, k) if at > 0]]
 
 
@@ -223,7 +223,7 @@ def test_what_a_sum_adds_is_held_until_the_layer_that_aims_at_the_sum() -> None:
     with Store(1 << 26) as store:
         for turn in walk(model, Altered(model), store, x):
             held.append(set(turn.ours.held))
-            turn.moments()
+            assert turn.moments.count
     assert held == [{"x"}, {"x"}, {"x", "r"}, {"x", "r", "b"}]
 
 

@@ -255,7 +255,7 @@ def test_after_a_choice_the_turn_goes_on_with_what_is_left() -> None:
             held = np.concatenate([batch[turn.now.x] for batch in turn.ours.batches([turn.now.x])])
             np.testing.assert_allclose(held, now, atol=1e-5)
             fresh = moments_of_patches(turn.now, turn.ours, SAMPLES**2)
-            np.testing.assert_allclose(turn.moments().second_moment, fresh.second_moment, atol=1e-3)
+            np.testing.assert_allclose(turn.moments.second_moment, fresh.second_moment, atol=1e-3)
             assert turn.weight.shape == turn.now.matrix(twin.model.weights[turn.now.weight]).shape
             return
     raise AssertionError("its layer had no turn")
