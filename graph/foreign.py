@@ -150,10 +150,11 @@ def _there(x: Operands, i: int) -> Tensor | None:
     return x[i] if i < len(x) and x[i] is not ABSENT else None
 
 
-@_shapes("com.microsoft:EmbedLayerNormalization")
+@_shapes("com.microsoft:EmbedLayerNormalization", "com.microsoft:QEmbedLayerNormalization")
 def _embedded(node: onnx.NodeProto, x: Operands) -> Operands:
+    """Words (B, S) and their table at 2; the scale of a table in integers at 8."""
     batch, length = x[0].dims
-    y = Tensor((batch, length, x[2].dims[1]), x[2].dtype)
+    y = Tensor((batch, length, x[2].dims[1]), x[8 if len(x) > 9 else 2].dtype)
     return [y, Tensor((batch,), int(TensorProto.INT32)), y]
 
 

@@ -41,6 +41,7 @@ MICROSOFT: Mapping[str, Operator] = {
     "MatMulInteger16": Operator(_INTEGER_PRODUCT, channels=-1, codes=(0, 1)),
     "MatMulNBits": Operator(_INTEGER_PRODUCT, channels=-1, codes=(1,), scales=(2, 3), code_bits=4),
     "QAttention": Operator(QUANTIZED, codes=(1,), scales=(3, 4, 6, 7)),
+    "QEmbedLayerNormalization": Operator(QUANTIZED, codes=(2, 3, 4, 5, 6), scales=tuple(range(8, 18))),
     "QGemm": Operator(
         _INTEGER_PRODUCT,
         channels=1,

@@ -121,13 +121,47 @@ def _parted(n: Node, i: int, heads: int, width: int) -> tuple[Axis, Axis]:
     return head, inner
 
 
+@couples("com.microsoft:QAttention", unshared=(2, 3, 4, 6, 7))
+def quantized_attention(n: Node) -> Sequence[Axes]:
+    """Operands: x (B, S, C), weights (C, 3*heads*width), bias, scales of both, mask, zero points of both, cache."""
+    why, heads = n.why("weighs its indices against each other"), n.attr("num_heads")
+    if n.has(8) or any(n.outputs[1:]):
+        return n.frozen("keeps a cache of it")
+    if n.has(7) and math.prod(n.dims(7)) > 1:
+        return n.frozen("has weights with zero points of their own")
+    inside, outside = n.dims(1)
+    width = outside // 3 // heads
+    inputs = n.same(n.axis(0, 2), n.axis(1, 0))
+    n.freeze_rest(0, 2, text=why.text)
+    n.freeze_rest(5, text="holds a mask")
+    columns = n.axis(1, 1)
+    n.follow(columns, 2, 4)
+    part, head, inner = n.split(columns, (3, heads, width))
+    n.freeze(part, n.why("needs queries, keys and values"))
+    for i, a, neutral in ((1, 0, 7), (1, 1, 7), (2, 0, -1)):
+        n.contract(i, a, neutral)
+    n.note("heads", head)
+    products = 3 * inside / (3 * inside + 2 * n.dims(0)[1])
+    n.share(inputs, head, inner, of=products)
+    n.share(head, inner, of=1 - products)
+    return [(why, why, n.join((head, inner), (heads, width)))]
+
+
+@rewrites("com.microsoft:QAttention")
+def quantized_attention_attributes(e: Edit) -> None:
+    _heads_follow(e, e.node.dims(1)[1] // 3 // e.attr("num_heads"))
+
+
 @rewrites("com.microsoft:MultiHeadAttention")
 def multi_head_attributes(e: Edit) -> None:
+    _heads_follow(e, e.node.dims(0)[2] // e.attr("num_heads"))
+
+
+def _heads_follow(e: Edit, width: int) -> None:
     """The head count follows; the default scale is written out, since it names the original width."""
-    heads = e.attr("num_heads")
     if not e.attr("scale"):
-        e.set_attr("scale", 1.0 / math.sqrt(e.node.dims(0)[2] // heads))
-    e.set_attr("num_heads", e.noted("heads", heads))
+        e.set_attr("scale", 1.0 / math.sqrt(width))
+    e.set_attr("num_heads", e.noted("heads", e.attr("num_heads")))
 
 
 @couples("com.microsoft:GroupQueryAttention")

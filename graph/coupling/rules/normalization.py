@@ -57,6 +57,22 @@ def skip_layer_normalization(n: Node) -> Sequence[Axes]:
     return [x, moment, moment, x][: len(n.proto.output)]
 
 
+@couples("com.microsoft:QEmbedLayerNormalization", unshared=(5, 6))
+def embedding_in_integers(n: Node) -> Sequence[Axes]:
+    """Operands: words (B, S), segments, tables of words, positions and segments, scale, shift, mask, how all are scaled."""
+    for i in (0, 1, 7):
+        n.freeze_rest(i, text="holds indices or a mask")
+    channels = n.axis(2, 1)
+    for i in (3, 4):
+        channels = n.same(channels, n.axis(i, 1)) if n.has(i) else channels
+    for i in (2, 3, 4):
+        n.freeze_rest(i, 1, text="reads it at computed indices")
+    n.follow(channels, 5, 6)
+    n.inexact(channels, "normalizes over it")
+    rest = [n.unlabelled(j, n.why("reads it at computed indices")) for j in range(len(n.outputs))]
+    return [(*rest[0][:2], channels), *rest[1:]]
+
+
 @couples("GroupNormalization", unshared=(1, 2))
 def group_normalization(n: Node) -> Sequence[Axes]:
     """Channels as (group, within): whole groups go exactly, channels within inexactly.

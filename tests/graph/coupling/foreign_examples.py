@@ -58,6 +58,20 @@ def sums_that_are_normalized(g: Graph, x: str) -> str:
     return closed(g, g.op("Mul", g.op("Sub", z, mean), spread))
 
 
+@example("com.microsoft:QEmbedLayerNormalization", shape=SEQUENCE)
+def embeddings_in_integers(g: Graph, x: str) -> str:
+    words = g.const(np.arange(10).reshape(2, 5) % 7, "int32")
+    tables = [_bytes(g, n, WIDTH) for n in (7, 6, 3)]
+    scales, zeros = [g.const(0.01)] * 5, [g.const(100, "uint8")] * 5
+    vectors = [_bytes(g, WIDTH) for _ in range(2)]
+    places = g.const(np.zeros((2, 5)), "int32")
+    y, _ = several(
+        g, RUNTIME, "QEmbedLayerNormalization", [(2, 5, WIDTH), None], words, places, *tables, *vectors, "", *scales, *zeros,
+        epsilon=0.01,
+    )  # fmt: skip
+    return closed(g, g.op("Add", y, grown(g, x)))
+
+
 # Products -------------------------------------------------------------------------------------------------------------
 
 
@@ -150,6 +164,14 @@ def queries_that_share_a_key(g: Graph, x: str) -> str:
         g.const([4, 4], "int32"), g.const(5, "int32"), num_heads=4, kv_num_heads=2,
     )  # fmt: skip
     return closed(g, y, 64)
+
+
+@example("com.microsoft:QAttention", shape=SEQUENCE)
+def heads_in_integers(g: Graph, x: str) -> str:
+    y = _to_bytes(g, grown(g, x))
+    weight, scales = g.const(g.random.integers(-100, 100, (WIDTH, 36)), "int8"), g.const(np.linspace(0.002, 0.005, 36))
+    settings = g.const(0.02), scales, "", g.const(7, "uint8"), g.const(3, "int8")
+    return closed(g, runtime(g, "QAttention", y, weight, g.vector(36), *settings, num_heads=3, shape=(2, 5, 12)), 12)
 
 
 # Integers -------------------------------------------------------------------------------------------------------------
