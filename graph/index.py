@@ -53,6 +53,7 @@ class Index:
     def __init__(self, model: Model, content: _Content) -> None:
         # Not the model: it holds its index, and a circle would keep the weights until the collector runs.
         self._proto, self._weights, self._content = model.proto, model.weights, content
+        self._sizes = dict(model.sizes)
         self.nodes: tuple[onnx.NodeProto, ...] = tuple(model.graph.node)
         self.inputs: tuple[str, ...] = tuple(v.name for v in model.graph.input)
         self.outputs: tuple[str, ...] = tuple(v.name for v in model.graph.output)
@@ -64,6 +65,7 @@ class Index:
             model.proto is self._proto
             and model.weights is self._weights
             and content == self._content
+            and model.sizes == self._sizes
             and self._has_its_nodes()
         )
 
@@ -118,12 +120,12 @@ class Index:
 
     @cached_property
     def shapes(self) -> Shapes:
-        """Shapes with every symbolic dimension 1.
+        """Shapes with every symbolic dimension as the model's ``sizes`` say, else 1.
 
         Raises:
             BadModel: shape inference finds the graph contradictory.
         """
-        return self.shapes_at(1)
+        return self.shapes_at(lambda name: self._sizes.get(name, 1))
 
     def shapes_at(self, symbol_value: SymbolValue | int) -> Shapes:
         """The same with other numbers; ``symbol_value`` maps the name of a symbol to one, or is one for all."""

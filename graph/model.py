@@ -49,6 +49,8 @@ class Model:
     weights: dict[str, np.ndarray]
     file: Source | None = None
     notes: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict, compare=False)
+    """What symbolic dimensions are usually, where data tell; costs count all others as 1."""
     cache: object = field(default=None, init=False, repr=False, compare=False)
     """Where ``index_of`` keeps the model's index."""
 
@@ -92,7 +94,7 @@ class Model:
         """An independent copy of the structure. Weights are shared: they are read-only, a change replaces them."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        return Model(proto, dict(self.weights), self.file, list(self.notes))
+        return Model(proto, dict(self.weights), self.file, list(self.notes), dict(self.sizes))
 
     def to_graphsurgeon(self) -> Any:
         """This model as an ``onnx_graphsurgeon.Graph`` to edit, with its weights; a copy."""

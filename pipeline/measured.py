@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..graph.model import Model
 from ..measure.accuracy import evaluate_model
 from ..measure.data.source import DataSource
+from ..measure.run.inputs import runnable_inputs, sizes_of
 from ..measure.run.latency import time_pair
+from ..measure.run.tensor_specs import free_sizes, input_specs
 
 if TYPE_CHECKING:
     from ..passes.budget.latency_target import LatencyReport
@@ -22,12 +26,37 @@ def accuracies(before: Model, after: Model, source: DataSource, tick: Tick) -> d
     return {"before": old, "after": evaluate_model(after, source, tick=tick).values}
 
 
-def latencies(before: Model, after: Model, seed: int) -> dict[str, Any]:
-    """Both models on the same made-up inputs, one thread, run in turn."""
-    timing = time_pair(before, after, seed=seed)
+def with_sizes(model: Model, source: DataSource | None) -> Model:
+    """The model with the lengths of the first sample in the place of free ones; itself without data or such lengths."""
+    free = free_sizes(input_specs(model))
+    first = next(source.batches(1), None) if free and source is not None else None
+    if first is None:
+        return model
+    sized, of = model.copy(), sizes_of(first.inputs, model)
+    sized.sizes = {name: of(name) for name in free}
+    return sized
+
+
+def told_sizes(model: Model, times: Mapping[str, Any] | None) -> str:
+    """What sizes the costs of a model with free ones hold for; empty for one without."""
+    free = free_sizes(input_specs(model))
+    if model.sizes:
+        found = ", ".join(f"{name} {model.sizes.get(name, 1)}" for name in free)
+        return f"MACs{' and times' if times else ''} are those of the first sample of the data: {found}"
+    shapes = [f"{name} {'x'.join(map(str, shape))}" for name, shape in ((times or {}).get("inputs") or {}).items()]
+    timed = f", and times are those of made-up {', '.join(shapes)}" if shapes else ""
+    return f"MACs count {', '.join(free)} as 1{timed}: give --data, or pin real sizes with --shape" if free else ""
+
+
+def latencies(before: Model, after: Model, seed: int, source: DataSource | None) -> dict[str, Any]:
+    """Both models on the same inputs, one thread, run in turn: on made-up ones, or on data where sizes are from there."""
+    first = next(source.batches(1), None) if before.sizes and source is not None else None
+    feed = runnable_inputs(before, seed=seed, batches=(1, 2)) if first is None else first.inputs
+    timing = time_pair(before, after, inputs=feed)
     old, new = timing.latencies
     found = {"before": old.median_ms, "after": new.median_ms, "speedup": timing.speedup(1)}
-    return {**found, "verdict": timing.verdict(1), "threads": 1, "machine": timing.machine}
+    shapes = {name: list(np.shape(value)) for name, value in feed.items()}
+    return {**found, "verdict": timing.verdict(1), "threads": 1, "machine": timing.machine, "inputs": shapes}
 
 
 def known_latencies(found: LatencyReport) -> dict[str, Any]:

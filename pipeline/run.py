@@ -22,7 +22,7 @@ from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
 from .data import Data, Named
 from .gates import Gate
-from .measured import accuracies, known_latencies, latencies
+from .measured import accuracies, known_latencies, latencies, told_sizes, with_sizes
 from .report import Report, in_a_row
 
 _COLLAPSED = 0.1
@@ -168,6 +168,7 @@ class Run:
         opened, close = self.data.for_many_samples(original, self.passes)
         labelled = self._told(self.data.open_labelled(opened, self.passes))
         context = Context(self._told(self.data.open_calibration(opened)), labelled, seed=self.seed, memory=self.memory)
+        opened = with_sizes(opened, context.inputs)
         changes = self._changes(opened, context)
         change = _closing(in_a_row(opened, [one.name for one in self.passes], changes), close)
         recipe = self._recipe(changes)
@@ -178,7 +179,7 @@ class Run:
         _ = change.before, change.after  # what they cost as the passes saw them
         for model in (opened, change.model):
             close(model)
-        times = self._latency(change)
+        times = self._latency(change, context.inputs)
         return Report(change, [*change.notes, *_remarks(change, accuracy, times)], recipe, accuracy, times, out)
 
     def _recipe(self, changes: Sequence[Change]) -> dict[str, Any]:
@@ -222,13 +223,13 @@ class Run:
         with self.view.progress("evaluating") as tick:
             return accuracies(change.original, change.model, labelled, tick)
 
-    def _latency(self, change: Change) -> dict[str, Any] | None:
+    def _latency(self, change: Change, source: DataSource | None) -> dict[str, Any] | None:
         if not self.measure:
             return None
         if change.latency is not None:
             return known_latencies(change.latency)
         with self.view.progress("timing"):
-            return latencies(change.original, change.model, self.seed)
+            return latencies(change.original, change.model, self.seed, source)
 
 
 def _closing(change: Change, close: Callable[[Model], None]) -> Change:
@@ -247,6 +248,8 @@ def _closing(change: Change, close: Callable[[Model], None]) -> Change:
 
 def _remarks(change: Change, accuracy: dict[str, Any] | None, times: dict[str, Any] | None) -> Iterator[str]:
     """What nobody should overlook."""
+    if told := told_sizes(change.original, times):
+        yield told
     if change.after.size >= change.before.size:
         yield "the file is not smaller than the original"
     if times and not change.latency and times["verdict"] == "slower":

@@ -192,11 +192,10 @@ def _operator(domain: str, op_type: str) -> str:
 
 def _free_dimensions(inputs: list[TensorSpec]) -> list[str]:
     """Symbols other than the batch, which make the figures too small as long as they count as 1."""
-    batch = {p.shape[0] for p in inputs if p.shape}
-    free = {d: p.name for p in inputs for d in (p.shape or ())[1:] if isinstance(d, str) and d not in batch}
-    if not free:
-        return []
-    return [f"MACs and activations count {', '.join(free)} as 1: pin real sizes with --shape NAME:DIMS"]
+    from ...measure.run.tensor_specs import free_sizes
+
+    free = free_sizes(inputs)
+    return [f"MACs and activations count {', '.join(free)} as 1: pin real sizes with --shape NAME:DIMS"] if free else []
 
 
 def _uncounted(costs: Cost) -> list[str]:

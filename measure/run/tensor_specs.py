@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,12 @@ def input_specs(model: Model) -> list[TensorSpec]:
 def output_specs(model: Model) -> list[TensorSpec]:
     """What the model gives."""
     return [_port(v) for v in model.graph.output]
+
+
+def free_sizes(ports: Sequence[TensorSpec]) -> list[str]:
+    """Symbols that are no batch: those that stand on no first axis."""
+    batch = {p.shape[0] for p in ports if p.shape}
+    return list(dict.fromkeys(d for p in ports for d in (p.shape or ())[1:] if isinstance(d, str) and d not in batch))
 
 
 def _port(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -383,3 +383,22 @@ def test_patterns_choose_bodies(intaglio: Command, tmp_path: Path) -> None:
     model, out = switched(tmp_path / "two.onnx"), tmp_path / "out.onnx"
     ran = intaglio("quantize", model, "-o", out, "-s", "w8", "--include", "y/then_branch/first", *QUIET)
     assert [one["name"] for one in ran.json["layers"]] == ["y/then_branch/first"]
+
+
+def test_costs_of_free_sizes_are_those_of_the_data(intaglio: Command, tmp_path: Path) -> None:
+    model, out = tmp_path / "free.onnx", tmp_path / "out.onnx"
+    nodes = [
+        make_node("Conv", ["x", "w"], ["a"], pads=[1] * 4),
+        make_node("Relu", ["a"], ["b"]),
+        make_node("Conv", ["b", "v"], ["y"], pads=[1] * 4, strides=[2, 2]),
+    ]
+    weights = {"w": drawn(16, 3, 3, 3), "v": drawn(8, 16, 3, 3)}
+    write(model, nodes, [port("x", ["N", 3, "H", "W"])], [port("y", ["N", 8, "P", "Q"])], weights)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(7).standard_normal((4, 3, 12, 20)).astype(np.float32))
+    ran = intaglio("prune", model, "-o", out, "--macs", "0.5", "--data", tmp_path / "x.npz", "--json")
+    assert ran.json["before"]["macs"] == 16 * 27 * 240 + 8 * 144 * 60
+    assert ran.json["latency_ms"]["inputs"] == {"x": [1, 3, 12, 20]}
+    assert any("first sample of the data: H 12, W 20" in note for note in ran.json["notes"])
+    ran = intaglio("prune", model, "-o", out, "--macs", "0.5", *QUIET)
+    assert ran.json["before"]["macs"] == 16 * 27 + 8 * 144
+    assert any("MACs count H, W as 1" in note for note in ran.json["notes"])
