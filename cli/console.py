@@ -102,11 +102,8 @@ def human(number: float | None, unit: str = "") -> str:
         return "-"
     for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= power * 0.9995:
-            return (
-                f"{number / power:.3g} {prefix}{unit}"
-                if abs(number) < power * 999.5
-                else f"{number / power:.0f} {prefix}{unit}"
-            )
+            form = ".3g" if abs(number) < power * 999.5 else ".0f"
+            return f"{number / power:{form}} {prefix}{unit}"
     return f"{number:.4g} {unit}".rstrip()
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
 from functools import cache, partial, update_wrapper
 from importlib import import_module
 from os import scandir
 from os.path import join
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .errors import UsageError
 from .spec import Spec, near, split
@@ -25,11 +24,10 @@ Thing = TypeVar("Thing")
 OWN = __name__.partition(".")[0]
 
 
-@dataclass(frozen=True)
-class Entry(Generic[T]):
+class Entry(NamedTuple):
     """A registered thing. ``module`` is the one whose body registered it; see ``Registry.register`` for the rest."""
 
-    thing: T
+    thing: Any
     module: str
     options: type[BaseModel] | None = None
     needs: tuple[str, ...] = ()
@@ -77,7 +75,7 @@ class Registry(Generic[T]):
     ) -> None:
         self.kind, self.group, self.home = kind, group, home
         self._of, self._offers, self._taken = of, offers, taken
-        self._found: dict[str, Entry[T]] = {}
+        self._found: dict[str, Entry] = {}
         self._broken: dict[str, str] = {}
         self._waiting: list[EntryPoint] | None = None
 
@@ -99,7 +97,7 @@ class Registry(Generic[T]):
             for need in needs:
                 if need not in self._offers:
                     raise ValueError(f"{self.kind} {name!r} needs {need!r}: {near(need, self._offers)}")
-            self._found[name] = Entry(thing, _registering_module(), options, needs)  # type: ignore[arg-type]
+            self._found[name] = Entry(thing, _registering_module(), options, needs)
             return thing
 
         return add
@@ -114,7 +112,7 @@ class Registry(Generic[T]):
         entry = self.entry(name)
         return _bound(entry, values, f"{self.kind} {name}")
 
-    def entry(self, spec: Spec) -> Entry[T]:
+    def entry(self, spec: Spec) -> Entry:
         """All that is known of a thing. Raises UsageError."""
         return owner(spec, self)._found[self._split(spec)[0]]
 
@@ -236,7 +234,7 @@ def _entry_point_files(path: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _bound(entry: Entry[Any], values: Mapping[str, Any], whose: str) -> Any:
+def _bound(entry: Entry, values: Mapping[str, Any], whose: str) -> Any:
     if entry.options is None:
         if values:
             raise UsageError(f"{whose} takes no options", fix=f"leave out {', '.join(values)}")
