@@ -112,10 +112,10 @@ def proof_inputs(model: Model, real: Sequence[Feed], seed: int) -> tuple[list[Fe
         if not real:
             raise
         return list(real), "real"
-    return [made_up, *_at_other_sizes(model, made_up, seed), *real], "made-up and real" if real else "made-up"
+    return [made_up, *at_other_sizes(model, made_up, seed), *real], "made-up and real" if real else "made-up"
 
 
-def _at_other_sizes(model: Model, feed: Feed, seed: int) -> Iterator[Feed]:
+def at_other_sizes(model: Model, feed: Feed, seed: int) -> Iterator[Feed]:
     """Made-up inputs of other sizes that the model takes: 1, 2, larger ones, and both sides of what sizes decide."""
     names = symbols(model)
     if not names:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
 import numpy as np
 
 from ...graph.errors import BadModel, NothingChanged, ProofFailed, UsageError
+from ...graph.index import index_of
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ...measure.data.source import DataSource
-from ...measure.run.inputs import runnable_inputs
+from ...measure.run.inputs import runnable_inputs, sizes_of
 from ...measure.run.session import open_session, run
 from ..base import Context
 from ..change import WORTH, Change, saves_nothing
 from ..live import MET, Live
+from ..proof import at_other_sizes
 from .higher_precision import Make, keep_higher_precision
 from .noise import find_worst, measure, outputs_noise
 from .result import Result
@@ -101,7 +107,8 @@ def check(original: Model, result: Model, data: DataSource | None, done: str, op
     feed = batch.inputs if batch is not None else runnable_inputs(original)
     exact = run(open_session(original), feed)
     try:
-        near = run(open_session(result, optimize=optimize), feed)
+        session = open_session(result, optimize=optimize)
+        near = run(session, feed)
     except BadModel as error:
         raise ProofFailed(
             f"ONNX Runtime does not run the {done} model, while it runs the original",
@@ -118,4 +125,25 @@ def check(original: Model, result: Model, data: DataSource | None, done: str, op
                 f"output {name!r} of the {done} model is not finite",
                 why="numbers overflow in the smaller type",
                 fix="keep the layers that overflow in float with --exclude",
+            )
+    _check_other_sizes(original, session, feed, done)
+
+
+def _check_other_sizes(original: Model, session: Any, feed: Mapping[str, np.ndarray], done: str) -> None:
+    """It must run at whatever sizes of free dimensions the original does. Shapes that hang on values are left out."""
+    for other in at_other_sizes(original, feed, 0):
+        known: Mapping[str, tuple[int, ...]] = {}
+        with suppress(BadModel):
+            known = index_of(original).shapes_at(sizes_of(other, original)).dims
+        try:
+            found = {name: np.shape(value) for name, value in run(session, other).items() if name in known}
+            why = next((f"output {n!r} has shape {s}, not {known[n]}" for n, s in found.items() if s != known[n]), "")
+        except BadModel as error:
+            why = error.why or error.what
+        if why:
+            raise ProofFailed(
+                f"the {done} model does not run as the original does on "
+                + ", ".join(f"{name} {value.shape}" for name, value in other.items()),
+                why=why,
+                fix="pin the sizes that are used with --shape, or --exclude what it names",
             )

@@ -22,7 +22,7 @@ from ....graph.model import Model
 from ....graph.nodes import copied
 from ....measure.run.inputs import runnable_inputs
 from ....measure.run.session import open_session, run
-from ...proof import largest_gap
+from ...proof import at_other_sizes, largest_gap
 from ...rewrite.edit import Edit
 from .bits import Bits
 from .forms import FORMS
@@ -56,14 +56,15 @@ class Proof:
 
 
 def prove(found: Recognized, lowered: Lowered, real: Sequence[Mapping[str, np.ndarray]] = (), seed: int = 0) -> Proof:
-    """Compare on ``real`` inputs, on made-up ones where there are none.
+    """Compare on ``real`` inputs, on made-up ones where there are none, and at other sizes of free dimensions.
 
     Raises:
         ProofFailed: a sign or a sum is not what it should be; names the layer.
         BadModel: one of the models does not run.
     """
     original = found.wires.model
-    feeds = list(real) or [runnable_inputs(original, seed=seed)]
+    first = real[0] if real else runnable_inputs(original, seed=seed)
+    feeds = [*(real or [first]), *at_other_sizes(original, first, seed)]
     reference = open_session(
         exact_sums(found), outputs=[*lowered.sources, *lowered.signs, *lowered.floats], optimize=False
     )
