@@ -17,7 +17,7 @@ from tests.graph.coupling.foreign_examples import LEARNERS, several
 from tests.graph.coupling.test_operators import feeds
 from tests.zoo.graph import Graph
 
-NO_KERNEL = {"Quant", "IntQuant", "BipolarQuant", "FloatQuant", "Trunc"}
+NO_KERNEL = {"FloatQuant", "Trunc"}
 ELSEWHERE = {"FusedConv", "FusedGemm", "Attention", "EmbedLayerNormalization", "Binarizer", "ArrayFeatureExtractor"}
 """Parted on load, or tried with the standard operators."""
 
@@ -56,7 +56,7 @@ def bare(example: Example) -> onnx.ModelProto:
     values = [onnx.ValueInfoProto(name=name) for name in ([made] if isinstance(made, str) else made)]
     graph = onnx.helper.make_graph(g.nodes, g.name, g.inputs, values, g.constants)
     imports = [onnx.helper.make_opsetid(*item) for item in {"": g.opset, **g.domains}.items()]
-    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=8)
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=8, functions=g.functions)
 
 
 @pytest.mark.parametrize("example", FOREIGN, ids=lambda e: e.name)

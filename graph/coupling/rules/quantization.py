@@ -68,3 +68,9 @@ def pool(n: Node) -> Sequence[Axes]:
 def concat(n: Node) -> Sequence[Axes]:
     """Operands: scale and zero point of y, then tensors, each with its scale and zero point."""
     return [joined(n, range(2, len(n.inputs), 3))]
+
+
+@couples(*(f"qonnx.custom_op.general:{op}" for op in ("Quant", "IntQuant", "BipolarQuant")), unshared=(1, 2, 3))
+def trained(n: Node) -> Sequence[Axes]:
+    """Operands: x, its scale, zero point and bits, which broadcast: quantized and back, as a network was trained."""
+    return [n.meet_inputs(*range(len(n.inputs)))]

@@ -240,6 +240,28 @@ def recurrent_in_integers(g: Graph, x: str) -> str:
     return closed(g, y, 12)
 
 
+QONNX = "qonnx.custom_op.general"
+_DEFINITIONS = {
+    "Quant": "(x, s, z, b) => (y) { a = Div(x, s) c = Add(a, z) r = Round(c) q = Sub(r, z) y = Mul(q, s) }",
+    "IntQuant": "(x, s, z, b) => (y) { a = Div(x, s) c = Add(a, z) r = Round(c) q = Sub(r, z) y = Mul(q, s) }",
+    "BipolarQuant": "(x, s) => (y) { o = Constant <value = float {0.0}> () a = Less(x, o) m = Neg(s) y = Where(a, m, s) }",
+}
+"""What runs here, for no runtime has them: what limits the integers is left out, which moves no channel."""
+
+
+@example(*(f"{QONNX}:{op}" for op in _DEFINITIONS))
+def quantized_in_training(g: Graph, x: str) -> str:
+    g.domains[QONNX] = 1
+    for op, body in _DEFINITIONS.items():
+        text = f'<domain: "{QONNX}", opset_import: ["" : 17]> {op} {body}'
+        g.functions.append(onnx.parser.parse_function(text))
+    scale, zero, bits = g.scale(WIDTH, 1, 1), g.const(0.0), g.const(4.0)
+    y = g.op("Quant", grown(g, x), scale, zero, bits, domain=QONNX, signed=1, narrow=0)
+    y = g.op("IntQuant", y, g.const(0.1), zero, bits, domain=QONNX, signed=1, narrow=0)
+    weight = g.op("BipolarQuant", g.weight(6, WIDTH, 1, 1), g.scale(6, 1, 1, 1), domain=QONNX)
+    return closed(g, g.op("Conv", y, weight), 6)
+
+
 # Learners -------------------------------------------------------------------------------------------------------------
 
 
