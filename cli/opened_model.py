@@ -106,3 +106,8 @@ def told_shapes(inputs: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
 def shape_text(shapes: Mapping[str, Any]) -> str:
     """Shapes as a reader wants them: ``image (1, 3, 32, 32)``."""
     return ", ".join(f"{name} ({', '.join(map(str, dims))})" for name, dims in shapes.items()) or "no input"
+
+
+def dims_text(shape: Sequence[int] | None) -> str:
+    """``1x3x32x32``"""
+    return "?" if shape is None else "x".join(map(str, shape)) or "scalar"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ...graph.errors import BadModel
 from .. import console
-from ..opened_model import OpenedModel, first_batch, open_model, open_source, shape_text, told_shapes
+from ..opened_model import dims_text, first_batch, open_model, open_source, shape_text, told_shapes
 from ..options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads, Values
-
-if TYPE_CHECKING:
-    from ...measure.data.source import Batch
 
 
 def check(
@@ -39,10 +36,12 @@ def check(
 
     Example: intaglio check model.onnx --data test_data_set_0
     """
+    from ...measure.run.session import run
+
     subject = open_model(model, shape, value)
     source = open_source(data, subject.model, preprocess, None)
     batch = first_batch(subject, source, size=1 if source else 2, seed=seed)
-    outputs = _run(subject, batch, threads)
+    outputs = run(subject.session(threads=threads), batch.inputs)
     wrong = _wrong(outputs, batch.expected, rtol, atol)
     described = [_describe(name, value) for name, value in outputs.items()]
     result = {
@@ -61,19 +60,13 @@ def check(
         console.line(f"{model}: loads and runs on {shape_text(told_shapes(batch.inputs))} ({result['inputs_from']})")
         if subject.native:
             console.line(f"operators on bits: native, {subject.native}")
-        rows = [[o["name"], o["type"], _shape(o["shape"]), o["not_finite"]] for o in described]
+        rows = [[o["name"], o["type"], dims_text(o["shape"]), o["not_finite"]] for o in described]
         console.table("", ("output", "type", "shape", "not finite"), rows)
         if batch.expected and not wrong:
             console.line(f"as expected: {', '.join(sorted(batch.expected))}")
 
     failure = BadModel("the model does not give what its data expects", why="; ".join(wrong)) if wrong else None
     console.emit(result, show, failed=failure)
-
-
-def _run(subject: OpenedModel, batch: Batch, threads: int) -> dict[str, Any]:
-    from ...measure.run.session import run
-
-    return run(subject.session(threads=threads), batch.inputs)
 
 
 def _wrong(outputs: Mapping[str, Any], expected: Mapping[str, Any], rtol: float, atol: float) -> list[str]:
@@ -102,7 +95,3 @@ def _describe(name: str, value: Any) -> dict[str, Any]:
         return {"name": name, "type": type(value).__name__, "shape": None, "not_finite": 0}
     wild = int((~np.isfinite(value)).sum()) if value.dtype.kind in "fc" else 0
     return {"name": name, "type": str(value.dtype), "shape": list(value.shape), "not_finite": wild}
-
-
-def _shape(shape: list[int] | None) -> str:
-    return "?" if shape is None else "x".join(map(str, shape)) or "scalar"

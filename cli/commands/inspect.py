@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import console
-from ..opened_model import OpenedModel, open_model
+from ..opened_model import OpenedModel, dims_text, open_model
 from ..options import Debug, Json, ModelPath, Shapes, Values
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _title(count: int) -> str:
 
 
 def _layer(layer: dict[str, Any], result: dict[str, Any]) -> list[object]:
-    shape = "x".join(map(str, layer["shape"])) if layer["shape"] is not None else "?"
+    shape = dims_text(layer["shape"])
     macs = [console.human(layer[key]) for key in ("macs", "bops") if key in layer]
     shares = [(_macs(layer), _macs(result)), (layer["params"], result["params"])]
     share = [console.percent(part / whole, 1) if whole else "-" for part, whole in shares]
