@@ -116,6 +116,7 @@ def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool, bool]:
         settled = not found or not unknown or len(unknown) == before
         before = len(unknown)
         if settled:
+            _follow_types(model, shapes)
             values = {k: v for k, v in known.items() if k not in model.weights}
             return Shapes(shapes.dims, shapes.dtypes, values), bool(shapes.short), bool(unknown)
         # What lies behind a loop or a function can only be seen by inference over the whole graph.
@@ -238,6 +239,20 @@ def _follow(model: Model, shapes: _Found, known: dict[str, np.ndarray], read: di
     return found
 
 
+def _follow_types(model: Model, shapes: _Found) -> None:
+    """Element types of what has no shape, as where the numbers for free dimensions do not fit: they need none."""
+    for node in model.graph.node:
+        read = [name for name in node.input if name]
+        if not is_standard(node) or has(node, Trait.BODIES) or not shapes.dtypes.keys() >= {*read}:
+            continue
+        if all(not name or name in shapes.dtypes for name in node.output):
+            continue
+        types = {name: onnx.helper.make_tensor_type_proto(shapes.dtypes[name], None) for name in read}
+        for name, kind in _node_outputs(node, model.opset, types, {}).items():
+            if kind.HasField("tensor_type") and kind.tensor_type.elem_type:
+                shapes.dtypes.setdefault(name, kind.tensor_type.elem_type)
+
+
 def _evaluated(node: onnx.NodeProto, shapes: _Found, known: dict[str, np.ndarray]) -> list[np.ndarray] | None:
     if has(node, Trait.SHAPE_ONLY):
         return _shape_or_size(node, shapes.dims.get(node.input[0]))
@@ -264,17 +279,24 @@ def _infer_node(node: onnx.NodeProto, opset: int, shapes: _Found, read: dict[str
     make = onnx.helper.make_tensor_type_proto
     types = {i: make(shapes.dtypes.get(i, 0), shapes.dims[i]) for i in node.input if i}
     data = {i: onnx.numpy_helper.from_array(read[i], i) for i in node.input if i in read}
-    imports = [onnx.helper.make_opsetid("", opset)]
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset)
-        outputs = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
-    except Exception:
-        outputs = {}
+    outputs = _node_outputs(node, opset, types, data)
     if has(node, Trait.SAME_SHAPE):
         outputs = {**outputs, node.output[0]: types[node.input[0]]}
     found = [name for name, kind in outputs.items() if name and shapes.take(name, kind.tensor_type)]
     shapes.dtypes.update((name, outputs[name].tensor_type.elem_type) for name in found)
     return found
+
+
+def _node_outputs(
+    node: onnx.NodeProto, opset: int, types: Mapping[str, onnx.TypeProto], data: Mapping[str, onnx.TensorProto]
+) -> Mapping[str, onnx.TypeProto]:
+    """What onnx says of one node; nothing where it fails."""
+    imports = [onnx.helper.make_opsetid("", opset)]
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset)
+        return onnx.shape_inference.infer_node_outputs(schema, node, dict(types), dict(data), opset_imports=imports)
+    except Exception:  # whatever its C++ code throws
+        return {}
 
 
 def _bit_shape(node: onnx.NodeProto, operator: BitOperator, shapes: _Found) -> list[str]:

@@ -243,3 +243,27 @@ def test_a_file_that_would_be_larger_is_not_written_unless_forced(intaglio: Comm
     ran = intaglio("quantize", model, "-o", tmp_path / "o.onnx", *args)
     assert (ran.code, "bytes, it has" in ran.err, (tmp_path / "o.onnx").exists()) == (4, True, False)
     assert intaglio("quantize", model, "-o", tmp_path / "o.onnx", "--force", *args).code == 0
+
+
+def pyramid(path: Path) -> Path:
+    """Its free height and width fit where they are multiples of 4, and 1 is none."""
+    kernel = [node("Conv", "x k1", "a", strides=[2, 2], pads=[1] * 4), node("Relu", "a", "ar")]
+    kernel += [node("Conv", "ar k2", "b", strides=[2, 2], pads=[1] * 4), node("Relu", "b", "br")]
+    join = [node("Resize", "br  twice", "u", mode="nearest"), node("Concat", "u ar", "c", axis=1)]
+    join[0].input[:] = ["br", "", "twice"]
+    tail = [node("Conv", "c k3", "e", pads=[1] * 4), node("Relu", "e", "er"), node("Conv", "er k4", "y", pads=[1] * 4)]
+    held = {
+        f"k{k}": drawn(3, 3, i, o).transpose(3, 2, 0, 1).copy() for k, i, o in ((1, 3, 16), (2, 16, 32), (3, 48, 64))
+    }
+    held |= {"k4": drawn(3, 3, 64, 8).transpose(3, 2, 0, 1).copy(), "twice": np.array([1, 1, 2, 2], np.float32)}
+    return write(path, [*kernel, *join, *tail], ["n", 3, "h", "w"], ["n", 8, "p", "q"], **held)
+
+
+@pytest.mark.parametrize(("scheme", "kept"), [("fp16", 0.55), ("int8", 0.35)])
+def test_sizes_that_do_not_fit_hide_no_types(intaglio: Command, tmp_path: Path, scheme: str, kept: float) -> None:
+    model, x = pyramid(tmp_path / "m.onnx"), drawn(8, 3, 16, 16)
+    args = ("--scheme", scheme, "--data", samples(tmp_path, x), "--no-measure", "--json")
+    ran = intaglio("quantize", model, "-o", tmp_path / "o.onnx", *args)
+    assert (ran.code, ran.json["kept"]["size"] < kept) == (0, True), ran.out
+    exact, near = outputs(model, x), outputs(tmp_path / "o.onnx", x)
+    assert np.square(near - exact).sum() < 1e-2 * np.square(exact).sum()
