@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from ...graph.io.save import file_bytes
 from ...graph.layer import Floats
 from ...graph.model import Model
 from ...measure.run.inputs import runnable_inputs, sizes_of
+from ...measure.run.tensor_specs import input_specs
 from ..base import Context
 from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import Inputs, Store
@@ -34,7 +36,7 @@ from .plan import Picked, Plan, cheapest, costs_of, count_units, unreachable
 from .ready import ready, without_idle_biases
 from .rewrite import apply, split
 from .schemes.scheme import SCHEMES
-from .sites import LayerReport, Unit, by_name, find
+from .sites import UNKNOWN, LayerReport, Unit, by_name, find
 from .statistics import NOISE_STRENGTH, STRENGTH
 from .walk import Done, in_one_walk
 from .walk import by_weights as split_by_weights
@@ -52,7 +54,8 @@ class Job:
         self.asked, self.source, self.context = asked, live.model, context
         self.model, self.notes, self.idle = ready(self.source, biases=context.data is not None)
         self.before = amounts(live.given)
-        units, self.whole = find(self.model)
+        units, whole = find(self.model)
+        self.whole = [self._pinned(one) for one in whole]
         wanted = choose_nodes(self.model, asked.include, asked.exclude)
         allowed = {k for k, unit in enumerate(units) if any(wanted[site.place] for site in unit.sites)}
         self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}
@@ -311,12 +314,26 @@ class Job:
         tick = self.context.tick
         return lambda done, total: tick((total or done) * part + done, 2 * (total or done))
 
-    def _sizes(self) -> Callable[[str], int]:
-        """Symbolic dimensions as in one real sample, or in an input that the model runs on."""
-        real = real_inputs(self.context.data)
-        if real:
-            return sizes_of({name: value[:1] for name, value in real[0].items()}, self.source)
+    @cached_property
+    def _one_run(self) -> Mapping[str, np.ndarray]:
+        """One real sample, or an input that the model runs on; nothing where none was found."""
+        if real := real_inputs(self.context.data):
+            return {name: value[:1] for name, value in real[0].items()}
         try:
-            return sizes_of(runnable_inputs(self.source, batches=(1, 2)), self.source)
+            return runnable_inputs(self.source, batches=(1, 2))
         except BadModel:
-            return lambda symbol: 1
+            return {}
+
+    def _sizes(self) -> Callable[[str], int]:
+        """Symbolic dimensions as in such a run."""
+        return sizes_of(self._one_run, self.source) if self._one_run else lambda symbol: 1
+
+    def _pinned(self, one: LayerReport) -> LayerReport:
+        """Where a shape is not known, with what would tell it."""
+        free = [p for p in input_specs(self.source) if any(isinstance(d, str) for d in (p.shape or ())[1:])]
+        told = [
+            f"--shape {p.name}:{','.join(str(n if axis else -1) for axis, n in enumerate(self._one_run[p.name].shape))}"
+            for p in (free if one.reason == UNKNOWN else ())
+            if p.name in self._one_run
+        ]
+        return replace(one, reason=f"{one.reason}: pin it, such as {' '.join(told)}") if told else one

@@ -20,6 +20,8 @@ from ...graph.nodes import display_name
 from ...graph.shapes import Shapes
 from ...graph.traits import Trait, has
 
+UNKNOWN = "its shape is not known before it runs"
+
 
 @dataclass(frozen=True)
 class Site(Layer):
@@ -144,7 +146,7 @@ def _site(model: Model, shapes: Shapes, layer: Layer) -> Site | str:
         return STACK
     x, y = shapes.dims.get(layer.x), shapes.dims.get(layer.node)
     if (y is None and not table) or (x is None and layer.op == "Conv"):
-        return "its shape is not known before it runs"
+        return UNKNOWN
     site = partial(Site, **vars(layer), proto=model.graph.node[layer.place])
     if layer.window is not None and x is not None and y is not None:
         return site(in_size=tuple(x[2:]), out_size=tuple(y[2:]), rows=x[0])
