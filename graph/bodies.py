@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import helper, numpy_helper
@@ -47,6 +47,14 @@ def bodies(model: Model) -> list[Body]:
             if Layers(body).found:
                 found.append(Body(f"{display_name(node)}/{label}", node.output[0], number, body))
     return found
+
+
+def all_bodies(model: Model, inside: str = "") -> Iterator[Body]:
+    """The same, and the bodies in bodies, whose names start with those of the bodies around them."""
+    for body in bodies(model):
+        name = f"{inside}{body.name}"
+        yield replace(body, name=name)
+        yield from all_bodies(body.model, f"{name}/")
 
 
 def _opened(model: Model, node: onnx.NodeProto, graph: onnx.GraphProto, sizes: _Sizes, alone: set[str]) -> Model:

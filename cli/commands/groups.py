@@ -27,16 +27,20 @@ def groups(
     Example: intaglio groups model.onnx --frozen
     """
     import time
+    from dataclasses import replace
 
+    from ...graph.bodies import all_bodies
     from ...graph.coupling import analyse
 
     loaded = read_model(model, shape, value)
     start = time.perf_counter()
-    coupling = analyse(loaded)
-    found = coupling.groups
+    couplings = {"": analyse(loaded), **{f"{body.name}/": analyse(body.model) for body in all_bodies(loaded)}}
+    found = [replace(g, name=f"{inside}{g.name}") for inside, one in couplings.items() for g in one.groups]
     seconds = time.perf_counter() - start
     shown = [g for g in found if not frozen or not g.prunable]
-    faults = [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
+    faults = [
+        f"frozen by mistake, please report: {failure}" for one in couplings.values() for failure in one.trace.failures
+    ]
     notes = [*loaded.notes, *faults]
     result = {"model": str(model), "groups": [_plain(g) for g in shown], "notes": notes, "seconds": seconds}
 

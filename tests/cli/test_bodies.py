@@ -402,3 +402,9 @@ def test_costs_of_free_sizes_are_those_of_the_data(intaglio: Command, tmp_path: 
     ran = intaglio("prune", model, "-o", out, "--macs", "0.5", *QUIET)
     assert ran.json["before"]["macs"] == 16 * 27 + 8 * 144
     assert any("MACs count H, W as 1" in note for note in ran.json["notes"])
+
+
+def test_groups_in_bodies_are_listed(intaglio: Command, tmp_path: Path) -> None:
+    found = intaglio("groups", switched(tmp_path / "two.onnx"), "--json").json["groups"]
+    widths = {group["name"]: group["channels"] for group in found if group["prunable"]}
+    assert widths == {"y/then_branch/first": 96, "y/else_branch/first": 48}
