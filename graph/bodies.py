@@ -31,7 +31,7 @@ class Body:
 
 def bodies(model: Model) -> list[Body]:
     """The bodies of a graph that hold layers. Those of a graph that contradicts itself are left out."""
-    if not any(True for node in model.graph.node for _ in subgraphs(node)):
+    if not any(one.kind == "inside" for one in Layers(model).unused):
         return []
     try:
         sizes = _Sizes(model, readings(model))

@@ -22,6 +22,11 @@ LARGEST = 4096
 Evaluator = Callable[[onnx.NodeProto, Sequence[Any]], "np.ndarray | list[np.ndarray]"]
 
 
+def evaluates(node: onnx.NodeProto) -> bool:
+    """Whether there is an evaluator for the node."""
+    return node.op_type in _EVALUATORS
+
+
 def evaluate(node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
     """Outputs of a node whose inputs are all known, or None where it has no evaluator or the result is large."""
     function = _EVALUATORS.get(node.op_type)

@@ -12,10 +12,12 @@ import onnx
 
 from ..coupling.constancy import constants
 from ..errors import BadModel, UsageError
+from ..evaluate import evaluates
 from ..index import index_of
 from ..model import Model
 from ..nodes import attribute, is_standard, reads, rename_tensors, replace_nodes, subgraphs, tensor_names
 from ..readings import readings
+from ..traits import Trait, has
 from .canonicalize import canonicalize
 
 
@@ -98,7 +100,7 @@ def _decided(model: Model) -> dict[int, onnx.GraphProto]:
     """The branches that are taken, by the place of their node."""
     nodes = [(k, n) for k, n in enumerate(model.graph.node) if n.op_type == "If" and is_standard(n)]
     known: Mapping[str, np.ndarray] = model.weights
-    if any(node.input[0] not in known for _, node in nodes):
+    if any(node.input[0] not in known and _follows(model, node.input[0]) for _, node in nodes):
         with suppress(BadModel):  # what contradicts itself is told where it matters
             known = {**constants(model, readings(model)), **known}
     taken = {k: (n, known[n.input[0]]) for k, n in nodes if n.input[0] in known}
@@ -107,6 +109,21 @@ def _decided(model: Model) -> dict[int, onnx.GraphProto]:
         for k, (node, value) in taken.items()
         if value.size == 1
     }
+
+
+def _follows(model: Model, name: str) -> bool:
+    """Whether a tensor may follow from sizes and constants alone."""
+    todo, seen, makers = [name], set(model.weights), index_of(model).makers
+    while todo:
+        name = todo.pop()
+        if not name or name in seen:
+            continue
+        seen.add(name)
+        node = makers.get(name)
+        if node is None or not (has(node, Trait.SHAPE_ONLY) or evaluates(node)):
+            return False
+        todo += () if has(node, Trait.SHAPE_ONLY) else node.input
+    return True
 
 
 def _inlined(model: Model, node: onnx.NodeProto, branch: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
