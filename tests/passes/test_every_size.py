@@ -1,0 +1,225 @@
+"""Original against result at many sizes: random networks with shape arithmetic, If, Loop and Scan, for every family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from intaglio import Binarize, Factorize, PruneChannels, Quantize
+from intaglio.graph.errors import BadModel, NothingChanged, TargetUnreachable
+from intaglio.graph.io.load import from_proto
+from intaglio.graph.model import Model
+from intaglio.measure.run.session import open_session, run
+from intaglio.passes import Pass
+from tests.graph.coupling.arithmetic import Arithmetic
+from tests.graph.coupling.drawn import Drawn, profile
+
+SIZES = [(1, 1), (1, 2), (2, 1), (2, 8), (3, 7), (1, 37), (37, 3), (2, 101), (5, 1009), (0, 4), (2, 0)]
+WIDTH = 32
+F = TensorProto.FLOAT
+
+
+class Network(Arithmetic):
+    """Blocks that keep (batch, length, 32), and numbers computed from the sizes that steer them."""
+
+    def __init__(self, choice: Drawn) -> None:
+        super().__init__(choice)
+        self.rng = np.random.default_rng(choice.integer(0, 9))
+        self.value = "x"
+
+    def weight(self, *shape: int) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights[name] = (self.rng.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
+        return name
+
+    def small(self, most: int) -> str:
+        """A scalar from 0 to ``most``, computed from the sizes."""
+        bounded = self.node("Min", self.node("Abs", self.pool[-1]), self.const(most))
+        return self.node("Squeeze", bounded)
+
+    def wide(self) -> str:
+        inner = self.node("Relu", self.node("MatMul", self.value, self.weight(WIDTH, 2 * WIDTH)))
+        return self.node("Add", self.node("MatMul", inner, self.weight(2 * WIDTH, WIDTH)), self.value)
+
+    def folded(self) -> str:
+        """Through rows and back, by shapes that are computed."""
+        rows = self.node("Concat", self.const(-1), self.const(WIDTH), axis=0)
+        flat = self.node("MatMul", self.node("Reshape", self.value, rows), self.weight(WIDTH, WIDTH))
+        shape = self.node("Concat", *self.pool[:2], self.const(WIDTH), axis=0)
+        return self.node("Reshape", flat, shape)
+
+    def branch(self) -> str:
+        arms = [
+            [helper.make_node("Neg", [self.value], ["o"])],
+            [
+                helper.make_node("MatMul", [self.value, self.weight(WIDTH, WIDTH)], ["m"]),
+                helper.make_node("Tanh", ["m"], ["o"]),
+            ],
+        ]
+        graphs = [
+            helper.make_graph(nodes, f"arm{k}", [], [helper.make_tensor_value_info("o", F, None)])
+            for k, nodes in enumerate(arms)
+        ]
+        is_small = self.node("Less", self.small(40), self.node("Squeeze", self.const(self.choice.integer(1, 30))))
+        return self.node("If", is_small, then_branch=graphs[0], else_branch=graphs[1])
+
+    def loop(self) -> str:
+        body = helper.make_graph(
+            [
+                helper.make_node("Identity", ["go"], ["on"]),
+                helper.make_node("MatMul", ["h", self.weight(WIDTH, WIDTH)], ["m"]),
+                helper.make_node("Tanh", ["m"], ["next"]),
+            ],
+            "body",
+            [
+                helper.make_tensor_value_info("i", TensorProto.INT64, []),
+                helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("h", F, None),
+            ],
+            [helper.make_tensor_value_info("on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", F, None)],
+        )
+        return self.node("Loop", self.small(3), "", self.value, body=body)
+
+    def scan(self) -> str:
+        """Running sums along the length."""
+        first = self.node("Mul", self.node("ReduceMax", self.value, axes=[1], keepdims=0), self.weight(1, WIDTH))
+        body = helper.make_graph(
+            [
+                helper.make_node("Mul", ["state", "half"], ["faded"]),
+                helper.make_node("Add", ["faded", "now"], ["sum"]),
+                helper.make_node("Identity", ["sum"], ["out"]),
+            ],
+            "body",
+            [helper.make_tensor_value_info(n, F, ["b", WIDTH]) for n in ("state", "now")],
+            [helper.make_tensor_value_info(n, F, ["b", WIDTH]) for n in ("sum", "out")],
+            [numpy_helper.from_array(np.array(0.5, np.float32), "half")],
+        )
+        name = f"t{len(self.nodes)}"
+        inputs = [first, self.value]
+        made = helper.make_node(
+            "Scan",
+            inputs,
+            ["", name],
+            num_scan_inputs=1,
+            scan_input_axes=[1],
+            scan_output_axes=[1],
+            body=body,
+        )
+        made.output[0] = f"{name}_last"
+        self.nodes.append(made)
+        return name
+
+    def block(self) -> None:
+        kinds = (self.wide, self.folded, self.branch, self.loop, self.scan)
+        self.value = kinds[self.choice.integer(0, len(kinds) - 1)]()
+
+    def finished(self) -> Model:
+        """Ends in layers, times a number computed from the sizes that floats hold exactly."""
+        self.value = self.wide()
+        factor = self.node("Add", self.node("Cast", self.small(40), to=F), self.float(1.0))
+        last = self.node("MatMul", self.value, self.weight(WIDTH, 5))
+        self.nodes.append(helper.make_node("Mul", [last, factor], ["y"]))
+        ends = [helper.make_tensor_value_info("x", F, ["B", "T", WIDTH]), helper.make_tensor_value_info("y", F, None)]
+        weights = [numpy_helper.from_array(v, k) for k, v in self.weights.items()]
+        graph = helper.make_graph(self.nodes, "sizes", ends[:1], ends[1:], weights)
+        return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+    def float(self, value: float) -> str:
+        name = f"f{len(self.weights)}"
+        self.weights[name] = np.array(value, np.float32)
+        return name
+
+
+def network(choice: Drawn) -> Model:
+    net = Network(choice)
+    for _ in range(choice.integer(1, 3)):
+        for _ in range(choice.integer(1, 3)):
+            net.grow()
+        net.block()
+    return net.finished()
+
+
+def outputs(model: Model, b: int, t: int) -> np.ndarray | None:
+    """None where the model does not run at these sizes."""
+    x = np.random.default_rng(b + t).standard_normal((b, t, WIDTH)).astype(np.float32)
+    if not x.size and any(node.op_type == "Scan" for node in model.graph.node):
+        return None  # ONNX Runtime divides by zero, which ends the process
+    try:
+        return np.asarray(run(open_session(model), {"x": x})["y"])
+    except BadModel:
+        return None
+
+
+def with_weights_of(original: Model, other: Model) -> Model:
+    """The original with the floats that its weights became, where they have kept their names."""
+    changed = original.copy()
+    changed.weights.update({n: w for n, w in other.weights.items() if n in changed.weights})
+    return changed
+
+
+def by_masking(one: Pass) -> Callable[[Model], tuple[Model, Model]]:
+    def pair(model: Model) -> tuple[Model, Model]:
+        change = one.run(model)
+        assert change.reference is not None
+        return change.reference(), change.model
+
+    return pair
+
+
+def by_bits(model: Model) -> tuple[Model, Model]:
+    made = [Binarize(scheme="planes", edges=True, form=form).run(model).model for form in ("dense", "packed")]
+    return with_weights_of(model, made[0]), made[1]
+
+
+FAMILIES: dict[str, tuple[Callable[[Model], tuple[Model, Model]], float]] = {
+    "prune": (by_masking(PruneChannels(target="channels", keep=0.5)), 1e-4),
+    "factorize": (by_masking(Factorize(target="params", keep=0.7, measure=False, align=1)), 1e-4),
+    "w8": (lambda model: (model, Quantize(scheme="w8").run(model).model), 0.05),
+    "fp16": (lambda model: (model, Quantize(scheme="fp16").run(model).model), 0.02),
+    "planes": (by_bits, 1e-3),
+}
+"""What a result must equal, the result, and how far it may lie off, relative to the largest value."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@profile(8)
+@given(st.data())
+def test_results_are_right_at_every_size(family: str, data: st.DataObject) -> None:
+    model = network(Drawn(data))
+    assume(outputs(model, 2, 8) is not None)
+    make, tolerance = FAMILIES[family]
+    try:
+        reference, result = make(model)
+    except (NothingChanged, TargetUnreachable):
+        return
+    for b, t in SIZES:
+        wanted = outputs(model, b, t)
+        if wanted is None:
+            continue
+        expected, found = outputs(reference, b, t), outputs(result, b, t)
+        assert expected is not None, f"what it must equal does not run at {b, t}"
+        assert found is not None, f"does not run at {b, t}"
+        assert found.shape == wanted.shape, f"at {b, t}"
+        gap = np.abs(found - expected).max(initial=0.0)
+        assert gap <= tolerance * np.abs(expected).max(initial=1e-3), f"off by {gap} at {b, t}"
+
+
+def test_networks_have_every_kind_of_body() -> None:
+    class Each:
+        def __init__(self, kind: int) -> None:
+            self.kind = kind
+
+        def integer(self, low: int, high: int) -> int:
+            return min(high, max(low, self.kind))
+
+    kinds: set[str] = set()
+    for kind in range(5):
+        model = network(Each(kind))  # type: ignore[arg-type]
+        assert outputs(model, 2, 8) is not None
+        kinds |= {node.op_type for node in model.graph.node}
+    assert kinds >= {"If", "Loop", "Scan", "Reshape", "MatMul"}
