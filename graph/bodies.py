@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,13 @@ from .layers import Layers
 from .model import Model
 from .nodes import attribute, captured_by, display_name, formal_dims, refill, rename_tensors, subgraphs, tensor_names
 from .readings import Readings, readings
+
+ENDS = {
+    "graph input": ("tensor", "comes from outside the body"),
+    "graph output": ("tensor", "is handed out of the body"),
+}
+"""What is true of the ends of a body that is looked at as a graph."""
+_ENDS = re.compile(r'(graph (?:input|output)) ("[^"]*") has the shape that callers (?:send|expect)')
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,11 @@ def bodies(model: Model) -> list[Body]:
             if Layers(body).found:
                 found.append(Body(f"{display_name(node)}/{label}", node.output[0], number, body))
     return found
+
+
+def told_inside(reason: str) -> str:
+    """A reason that speaks of a body's ends as those of a graph, as it is true of a body."""
+    return _ENDS.sub(lambda found: " ".join((ENDS[found[1]][0], found[2], ENDS[found[1]][1])), reason)
 
 
 def all_bodies(model: Model, inside: str = "") -> Iterator[Body]:
@@ -124,8 +137,10 @@ def _declare_formal(body: Model, node: onnx.NodeProto, sizes: _Sizes) -> None:
     for k, value, dims in unsaid:
         state = (2 if node.op_type == "Loop" else 0) <= k < len(given) - scanned
         after = body.graph.output[k + first].name if state else value.name
-        if known.get(after) != known.get(value.name):
-            free = [f"{value.name}.{axis}" for axis in range(len(dims))]
+        before, later = known.get(value.name, ()), known.get(after)
+        if later != before:
+            same = [later is not None and len(later) == len(before) and later[a] == n for a, n in enumerate(before)]
+            free = [n if keeps else f"{value.name}.{a}" for a, (n, keeps) in enumerate(zip(dims, same, strict=True))]
             value.CopyFrom(sizes.port(value.name, free, value.type.tensor_type.elem_type))
 
 

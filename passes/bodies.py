@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..graph.bodies import Body, bodies, put_back
+from ..graph.bodies import Body, bodies, put_back, told_inside
 from ..graph.cost import cost
 from ..graph.errors import IntaglioError, NothingChanged, ProofFailed, TargetUnreachable, UsageError
 from ..graph.io.opset import raise_opset
@@ -50,7 +50,7 @@ def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
         try:
             change = run_with_bodies(_for_body(one, body), body.model, replace(context, data=None, eval_data=None))
         except IntaglioError as error:
-            done.left[body.name] = "; ".join(filter(None, (error.what, error.why)))
+            done.left[body.name] = told_inside("; ".join(filter(None, (error.what, error.why))))
             continue
         if change.changed:
             done.changes[body.name] = change

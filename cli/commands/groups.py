@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +28,6 @@ def groups(
     Example: intaglio groups model.onnx --frozen
     """
     import time
-    from dataclasses import replace
 
     from ...graph.bodies import all_bodies
     from ...graph.coupling import analyse
@@ -35,7 +35,7 @@ def groups(
     loaded = read_model(model, shape, value)
     start = time.perf_counter()
     couplings = {"": analyse(loaded), **{f"{body.name}/": analyse(body.model) for body in all_bodies(loaded)}}
-    found = [replace(g, name=f"{inside}{g.name}") for inside, one in couplings.items() for g in one.groups]
+    found = [_inside(inside, group) for inside, one in couplings.items() for group in one.groups]
     seconds = time.perf_counter() - start
     shown = [g for g in found if not frozen or not g.prunable]
     faults = [
@@ -61,6 +61,17 @@ def groups(
 
 
 _COLUMNS = ("group", "channels", "couples", "params/channel", "MACs/channel", "kind", "frozen by")
+
+
+def _inside(body: str, group: Group) -> Group:
+    """A group with the name of the body that it lies in, whose ends are none of the graph."""
+    from ...graph.bodies import ENDS
+    from ...graph.coupling.labels import Why
+
+    why = group.frozen_by
+    if body and why is not None and why.op in ENDS:
+        why = Why(why.node, *ENDS[why.op])
+    return replace(group, name=f"{body}{group.name}", frozen_by=why)
 
 
 def _plain(group: Group) -> dict[str, Any]:

@@ -408,3 +408,34 @@ def test_groups_in_bodies_are_listed(intaglio: Command, tmp_path: Path) -> None:
     found = intaglio("groups", switched(tmp_path / "two.onnx"), "--json").json["groups"]
     widths = {group["name"]: group["channels"] for group in found if group["prunable"]}
     assert widths == {"y/then_branch/first": 96, "y/else_branch/first": 48}
+
+
+def test_a_state_that_grows_keeps_its_width_known(intaglio: Command, tmp_path: Path) -> None:
+    step = [
+        make_node("Identity", ["on"], ["again"]),
+        make_node("MatMul", ["rows", "g1"], ["a"], "wide"),
+        make_node("Relu", ["a"], ["b"]),
+        make_node("MatMul", ["b", "g2"], ["c"]),
+        make_node("Concat", ["rows", "c"], ["grown"], axis=0),
+    ]
+    held = [numpy_helper.from_array(drawn(64, 80), "g1"), numpy_helper.from_array(drawn(80, 64), "g2")]
+    ends = [port("again", [], TensorProto.BOOL), port("grown", None)]
+    body = make_graph(
+        step, "b", [port("k", [], TensorProto.INT64), port("on", [], TensorProto.BOOL), port("rows", None)], ends, held
+    )
+    model, out, proof = tmp_path / "grow.onnx", tmp_path / "out.onnx", tmp_path / "proof.onnx"
+    nodes = [make_node("Loop", ["times", "true", "x"], ["y"], body=body)]
+    write(
+        model,
+        nodes,
+        [port("x", ["N", 64])],
+        [port("y", ["M", 64])],
+        {"times": np.array(3), "true": np.array(True)},
+    )
+    ran = intaglio("prune", model, "-o", out, "--proof", proof, "--params", "0.5", *QUIET)
+    assert ran.code == 0, ran.err
+    assert [group["name"] for group in ran.json["groups"]] == ["y/body/wide"]
+    x = np.random.default_rng(8).standard_normal((2, 64)).astype(np.float32)
+    assert decibels(outputs(proof, {"x": x})[0], outputs(out, {"x": x})[0]) > 90
+    frozen = {g["name"]: g["frozen_by"] for g in intaglio("groups", model, "--frozen", "--json").json["groups"]}
+    assert 'tensor "rows" comes from outside the body' in frozen.values()
