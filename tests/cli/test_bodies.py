@@ -434,7 +434,7 @@ def test_a_state_that_grows_keeps_its_width_known(intaglio: Command, tmp_path: P
     )
     ran = intaglio("prune", model, "-o", out, "--proof", proof, "--params", "0.5", *QUIET)
     assert ran.code == 0, ran.err
-    assert [group["name"] for group in ran.json["groups"]] == ["y/body/wide"]
+    assert "y/body/wide" in [group["name"] for group in ran.json["groups"]]
     x = np.random.default_rng(8).standard_normal((2, 64)).astype(np.float32)
     assert decibels(outputs(proof, {"x": x})[0], outputs(out, {"x": x})[0]) > 90
     frozen = {g["name"]: g["frozen_by"] for g in intaglio("groups", model, "--frozen", "--json").json["groups"]}
