@@ -14,6 +14,6 @@ _REACH = 12.0
 @RANGES.register("deviations")
 def deviations(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
     """Twelve times the root mean square of the values, and no further than they go."""
-    centres = (histogram.edges[:-1] + histogram.edges[1:]) / 2
-    reach = _REACH * float(np.sqrt(histogram.counts @ np.square(centres) / histogram.count))
+    centres = -histogram.limit + (np.arange(histogram.bins) + 0.5) * histogram.width
+    reach = _REACH * float(np.sqrt(np.average(np.square(centres), weights=histogram.counts)))
     return max(histogram.minimum, -reach), min(histogram.maximum, reach)

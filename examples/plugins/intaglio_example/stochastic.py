@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, Field
 
-from intaglio.passes.precision.grid import Quantized
+from intaglio.passes.precision.grid import Quantized, spread
 from intaglio.passes.quantize.rounding.rounding import ROUNDERS
 from intaglio.passes.rounding.problem import Problem
 from intaglio.passes.rounding.steps import cover_range
@@ -22,6 +22,7 @@ def stochastic(problem: Problem, options: Draw) -> Quantized:
     """Rounded by chance a few times; the draw that costs the layer least. Needs data."""
     steps, random = cover_range(problem), np.random.default_rng(0)
     noise = (random.uniform(-0.5, 0.5, problem.wanted.shape) for _ in range(options.draws))
-    scale = np.repeat(steps.scale, problem.block or problem.wanted.shape[-1], axis=-1)[..., : problem.wanted.shape[-1]]
-    drawn = [steps.quantized(problem, problem.wanted + scale * one) for one in noise]
+    scale, zero = (spread(v, problem.block, problem.wanted.shape[-1]) for v in (steps.scale, steps.zero))
+    rounded = (problem.grid.round(problem.wanted + scale * one, scale, zero) for one in noise)
+    drawn = [steps.of(problem, integers) for integers in rounded]
     return min(drawn, key=lambda one: float(problem.cost(one.floats()).sum()))
