@@ -135,10 +135,11 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
     """
     stands_for_float, scales, other = _roles(model)
     packed = {
-        node.input[position]: 8 // int(attribute(node, "bits", row.code_bits))
+        node.input[position]: 8 // max(1, int(attribute(node, "bits", row.code_bits)))
         for node in model.graph.node
         if (row := operator(node)).code_bits
         for position in row.codes
+        if position < len(node.input)
     }
     decoded = decoded_weights(model)
     found = _bit_parameters(decoded, shapes)

@@ -36,7 +36,7 @@ def evaluate(node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[
         with np.errstate(all="ignore"):
             made = function(node, inputs)
             results = [np.array(r, order="C") for r in (made if isinstance(made, list) else [made])]
-    except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError):
+    except (AttributeError, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError):
         return None
     return results if all(r.size <= LARGEST for r in results) else None
 

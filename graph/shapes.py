@@ -280,7 +280,7 @@ def _infer_node(node: onnx.NodeProto, opset: int, shapes: _Found, read: dict[str
     types = {i: make(shapes.dtypes.get(i, 0), shapes.dims[i]) for i in node.input if i}
     data = {i: onnx.numpy_helper.from_array(read[i], i) for i in node.input if i in read}
     outputs = _node_outputs(node, opset, types, data)
-    if has(node, Trait.SAME_SHAPE):
+    if has(node, Trait.SAME_SHAPE) and node.input[0] in types:
         outputs = {**outputs, node.output[0]: types[node.input[0]]}
     found = [name for name, kind in outputs.items() if name and shapes.take(name, kind.tensor_type)]
     shapes.dtypes.update((name, outputs[name].tensor_type.elem_type) for name in found)

@@ -173,7 +173,7 @@ class Ledger:
 
     def split(self, axis: Axis, lengths: Sequence[int]) -> tuple[Axis, ...]:
         """The factors of an axis whose index runs over all of theirs, row-major. Raises ValueError for other lengths."""
-        _require_length(axis, math.prod(lengths))
+        _require_length(axis, math.prod(lengths) if min(lengths, default=1) > 0 else -1)
         if isinstance(axis, Why):
             return barred(lengths, axis)
         long = tuple(n for n in lengths if n != 1)

@@ -109,8 +109,7 @@ def _check_nodes(
         key = key_of(node)
         if key is None or key not in right:
             check_fields(node)
-            if is_standard(node):
-                check_node(node, opset)
+            check_node(node, opset)
             right.add(key)
         for name in node.input:
             if name and not any(name in scope for scope in scopes):

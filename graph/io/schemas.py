@@ -13,7 +13,7 @@ from onnx import AttributeProto
 
 from ..dtypes import is_known
 from ..errors import BadModel
-from ..nodes import attribute, display_name
+from ..nodes import attribute, display_name, is_standard
 from ..traits import Role, Trait, has, operator
 
 MOST_AXES = 32
@@ -43,18 +43,18 @@ _HOLDERS = {"t", "g", "sparse_tensor", "tensors", "graphs", "sparse_tensors"}
 
 
 @cache
-def schema_of(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
-    """The definition of a standard operator; None where onnx knows none."""
+def schema_of(op_type: str, opset: int, domain: str = "") -> onnx.defs.OpSchema | None:
+    """The definition of an operator, outside the standard domain the newest; None where onnx knows none."""
     try:
-        return onnx.defs.get_schema(op_type, opset)
+        return onnx.defs.get_schema(op_type, domain) if domain else onnx.defs.get_schema(op_type, opset)
     except onnx.defs.SchemaError:
         return None
 
 
 @cache
-def _attributes(op_type: str, opset: int) -> tuple[Mapping[str, int], frozenset[str]]:
+def _attributes(op_type: str, opset: int, domain: str) -> tuple[Mapping[str, int], frozenset[str]]:
     """The types of an operator's attributes as protobuf numbers them, and which must be there."""
-    about = getattr(schema_of(op_type, opset), "attributes", {})
+    about = getattr(schema_of(op_type, opset, domain), "attributes", {})
     return {n: int(a.type.value) for n, a in about.items()}, frozenset(n for n, a in about.items() if a.required)
 
 
@@ -73,8 +73,9 @@ def wrong(node: onnx.NodeProto, why: str) -> BadModel:
 
 
 def check_node(node: onnx.NodeProto, opset: int) -> None:
-    """Compare a standard node with its operator's definition; those that onnx does not know are let through."""
-    schema = schema_of(node.op_type, opset)
+    """Compare a node with its operator's definition; those that onnx does not know are let through."""
+    domain = "" if is_standard(node) else node.domain
+    schema = schema_of(node.op_type, opset, domain)
     if schema is None:
         return
     for kind, found, least, most in (
@@ -88,7 +89,7 @@ def check_node(node: onnx.NodeProto, opset: int) -> None:
         not name and operand.option == single for name, operand in zip(node.input, schema.inputs, strict=False)
     ):
         raise wrong(node, "an input that it needs is left out")
-    types, required = _attributes(node.op_type, opset)
+    types, required = _attributes(node.op_type, opset, domain)
     if required and (missing := required.difference(a.name for a in node.attribute)):
         raise wrong(node, f"the attribute {min(missing)!r} that it needs is left out")
     for a in node.attribute:

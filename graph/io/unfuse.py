@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..errors import BadModel
 from ..index import Index, index_of
 from ..model import Model
 from ..nodes import attribute, display_name, replace_nodes
@@ -90,9 +89,11 @@ def unfuse(model: Model) -> None:
 
 def _parted(parting: _Parting) -> _Parting | None:
     part = _PARTS.get(operator_key(parting.node))
+    if part is None or not (parting.operand(0) and parting.operand(2 if part is _embedding else 1)):
+        return None
     try:
-        return parting if part is not None and part(parting) else None
-    except (BadModel, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):  # not as it is defined
+        return parting if part(parting) else None
+    except Exception:  # not as it is defined
         return None
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
 from intaglio.graph import foreign
+from intaglio.graph.cost import cost
+from intaglio.graph.coupling import analyse
+from intaglio.graph.errors import BadModel
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.io.save import to_proto
 from intaglio.graph.shapes import infer_shapes
@@ -78,3 +84,33 @@ def test_every_rule_is_tried() -> None:
     told = {key for key, row in OPERATORS.items() if ":" in key and (row.like or row.traits & Trait.SAME_SHAPE)}
     left = {key.rpartition(":")[2] for key in {*foreign._RULES, *told} - tried}
     assert left <= NO_KERNEL | ELSEWHERE | {"FlexAttention", "MatMulBnb4"}
+
+
+def damaged(proto: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
+    """The model without one operand, or without one attribute, of a node that is outside the standard."""
+    for k, node in enumerate(proto.graph.node):
+        if not node.domain:
+            continue
+        for i in range(len(node.input)):
+            broken = copy(proto)
+            broken.graph.node[k].input[i] = ""
+            yield broken
+        for i in range(len(node.attribute)):
+            broken = copy(proto)
+            del broken.graph.node[k].attribute[i]
+            yield broken
+
+
+def copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    return made
+
+
+@pytest.mark.parametrize("example", FOREIGN, ids=lambda e: e.name)
+def test_nodes_that_are_not_as_defined_end_no_process(example: Example) -> None:
+    for proto in damaged(bare(example)):
+        with suppress(BadModel):
+            model = from_proto(proto)
+            assert cost(model).params >= 0
+            assert all(group.channels > 0 for group in analyse(model).groups)
