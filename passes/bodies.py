@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from ..graph.bodies import Body, bodies, put_back, told_inside
 from ..graph.cost import cost
 from ..graph.errors import IntaglioError, NothingChanged, ProofFailed, TargetUnreachable, UsageError
+from ..graph.index import index_of
 from ..graph.io.opset import raise_opset
 from ..graph.layers import Layers
 from ..graph.model import Model
+from ..measure.data.readers import Field, Reader
+from ..measure.data.source import DataSource, read_data
 from ..measure.difference import Difference, add_outputs
 from ..measure.efficiency import efficiency
 from ..measure.run.session import open_session, run
 from .base import Context, Pass
+from .calibration.activation_cache import part
 from .change import Change, amounts
 from .patterns import choose_nodes
 from .precision.attempt import check
@@ -25,6 +32,8 @@ from .proof import proof_inputs, real_inputs
 _ADDITIVE = ("macs", "params", "size")
 """Targets that bodies and the graph around them meet by themselves."""
 _SAME, _NEAR = 1e-3, 0.02
+_ROWS, _MOST_RUNS = 16, 16
+"""Samples in a run, and runs, of which a branch is given what it captures."""
 _WHOLE = "its body is left: {} looks at the network as a whole"
 
 
@@ -39,7 +48,7 @@ class _Done:
 def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
     """What the pass makes of the graph and of the bodies in it. Raises what the pass raises where nothing changes.
 
-    A body is given no data. Of a target in MACs, parameters or bytes each body keeps the fraction; what is left to do,
+    A branch is given what reaches it on the data, other bodies none. Of a target in MACs, parameters or bytes each body keeps the fraction; what is left to do,
     or was done too much, the graph around them makes up for.
     """
     found = bodies(model) if one.in_bodies else []
@@ -47,10 +56,14 @@ def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
         return one.run(model, context)
     done = _Done()
     for body in found:
+        inner_data = None
         try:
-            change = run_with_bodies(_for_body(one, body), body.model, replace(context, data=None, eval_data=None))
+            inner_data = _reaching(model, body, context.data)
+            inner_context = replace(context, data=inner_data, eval_data=None)
+            change = run_with_bodies(_for_body(one, body), body.model, inner_context)
         except IntaglioError as error:
-            done.left[body.name] = told_inside("; ".join(filter(None, (error.what, error.why))))
+            unseen = "no data reach it" if context.data is not None and inner_data is None else ""
+            done.left[body.name] = told_inside("; ".join(filter(None, (unseen, error.what, error.why))))
             continue
         if change.changed:
             done.changes[body.name] = change
@@ -61,6 +74,39 @@ def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
     inner = put_back(model, found, {name: change.model for name, change in done.changes.items()})
     joined = _joined(model, found, done, _around(one, model, inner, found, done, context))
     return _verified(joined, context) if done.changes and getattr(one, "verify", True) else joined
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Runs(Reader):
+    """Arrays of whole runs."""
+
+    runs: Sequence[Mapping[str, np.ndarray]]
+
+    def chunks(self, names: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, len(self.runs), size):
+            yield {name: np.stack([run[name] for run in self.runs[start : start + size]]) for name in names}
+
+
+def _reaching(model: Model, body: Body, data: DataSource | None) -> DataSource | None:
+    """What a branch captures in the runs that take it; None without data, for other bodies, or where no run takes it."""
+    node = index_of(model).makers[body.output]
+    if data is None or node.op_type != "If":
+        return None
+    wanted, known = [v.name for v in body.model.graph.input], index_of(model).place
+    computed = [name for name in (node.input[0], *wanted) if name in known]
+    small, sources = part(model, computed, [v.name for v in model.graph.input])
+    session, runs = open_session(small), list[dict[str, np.ndarray]]()
+    for batch in islice(data.batches(_ROWS), _MOST_RUNS):
+        found = {**model.weights, **batch.inputs, **run(session, {n: batch.inputs[n] for n in sources}, computed)}
+        one = {name: found[name] for name in wanted}
+        alike = not runs or all(one[name].shape == runs[0][name].shape for name in wanted)
+        if bool(found[node.input[0]].all()) == body.name.endswith("then_branch") and alike:
+            runs.append(one)
+    if not runs or not wanted:
+        return None
+    fields = {name: Field((len(runs), *value.shape), value.dtype) for name, value in runs[0].items()}
+    reader = _Runs(runs=runs, fields=fields, count=len(runs), whole_runs=True)
+    return read_data(f"what reaches {body.name}", reader, body.model)
 
 
 def _for_body(one: Pass, body: Body) -> Pass:

@@ -371,12 +371,27 @@ def test_weights_in_branches_are_compressed(intaglio: Command, tmp_path: Path, c
         assert decibels(before, after) > (90 if exact else DECIBELS[command[-1]])
 
 
-def test_what_is_not_done_in_bodies_is_told(intaglio: Command, tmp_path: Path) -> None:
+def test_branches_are_calibrated_on_what_reaches_them(intaglio: Command, tmp_path: Path) -> None:
     model, out = switched(tmp_path / "two.onnx"), tmp_path / "out.onnx"
-    np.savez(tmp_path / "x.npz", x=np.ones((4, 64), np.float32), rate=np.full(4, 8000))
+    x = np.random.default_rng(9).standard_normal((32, 64)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x, rate=np.array(8000))
     ran = intaglio("quantize", model, "-o", out, "-s", "int8", "--data", tmp_path / "x.npz", *QUIET)
-    assert ran.code == 4
-    assert "y/then_branch: the ranges of activations are not known without data" in ran.json["error"]["why"]
+    assert ran.code == 0, ran.err
+    assert {one["name"] for one in ran.json["layers"]} == {"y/else_branch/first", "y/else_branch/second"}
+    assert any("y/then_branch stays as it is: no data reach it" in note for note in ran.json["notes"])
+    for rate, least in ((8000, 25), (16000, 200)):
+        feeds = {"x": x, "rate": np.array(rate)}
+        assert decibels(outputs(model, feeds)[0], outputs(out, feeds)[0]) > least
+    assert ran.json["sqnr_db"]["a2"] > 25
+
+
+def test_what_is_not_done_in_bodies_is_told(intaglio: Command, tmp_path: Path) -> None:
+    model, out = looped(tmp_path / "loop.onnx", "Loop"), tmp_path / "out.onnx"
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(9).standard_normal((32, 32)).astype(np.float32))
+    ran = intaglio("quantize", model, "-o", out, "-s", "int8", "--data", tmp_path / "x.npz", *QUIET)
+    assert ran.code == 0, ran.err
+    assert {one["name"] for one in ran.json["layers"]} == {"outer", "outer2", "first"}
+    assert any("last/body stays as it is: no data reach it" in note for note in ran.json["notes"])
 
 
 def test_patterns_choose_bodies(intaglio: Command, tmp_path: Path) -> None:
