@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import onnx
 
+from .apart import apart
 from .bits import DOMAIN, BitOperator, bit_operator, output_shape
 from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .foreign import ABSENT, Tensor, foreign_outputs, knows_shapes
 from .model import Model
-from .nodes import all_graphs, declare_weights, display_name, is_standard, refill, replace_nodes
+from .nodes import all_graphs, declare_weights, display_name, is_standard, refill, replace_nodes, subgraphs
 from .traits import Trait, has, has_any
 
 _LONG = 1 << 12
@@ -186,7 +188,17 @@ def _needs_hint(node: onnx.NodeProto) -> bool:
     return not has(node, Trait.ON_BITS) and not known
 
 
+_survived: set[int] = set()
+"""Structures that shape inference came through once, at whatever sizes."""
+
+
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    if proto.functions or any(next(subgraphs(node), None) is not None for node in proto.graph.node):
+        key = hash(tuple(part.SerializeToString() for part in (*proto.graph.node, *proto.functions)))
+        if key not in _survived:  # checks node by node say little of what bodies and functions make
+            inferred = apart("shape inference", partial(onnx.shape_inference.infer_shapes, data_prop=True), proto)
+            _survived.add(key)
+            return inferred
     try:
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:

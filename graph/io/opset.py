@@ -8,6 +8,7 @@ from itertools import count
 import onnx
 from onnx import helper, numpy_helper, version_converter
 
+from ..apart import apart
 from ..bits import DOMAIN
 from ..errors import BadModel
 from ..model import Model
@@ -52,9 +53,8 @@ def raise_opset(model: Model, version: int) -> Model:
         raise BadModel(what, why=obstacle)
     try:
         converted = _converted(model, version)
-        onnx.shape_inference.infer_shapes(converted, check_type=True)
-    except Exception as error:  # both raise whatever their C++ code throws
-        raise BadModel(what, why=" ".join(str(error).split())[:300]) from error
+    except BadModel as error:
+        raise BadModel(what, why=" ".join((error.why or error.what).split())[:300]) from error
     raised = _merge(model, converted.graph, version)
     try:
         check_graph(raised)
@@ -71,12 +71,17 @@ def _converted(model: Model, version: int) -> onnx.ModelProto:
     before = structure(model)
     rename_tensors(before.graph, lambda name: _ASIDE + name if name.startswith(_MADE_UP) else name)
     names = set(tensor_names(before.graph))
-    converted = version_converter.convert_version(before, version)
+    converted = apart("the converter", lambda one: _checked(version_converter.convert_version(one, version)), before)
     numbers = (n for n in map(f"opset{version}_{{}}".format, count()) if n not in names)
     _rename_new(converted.graph, names, numbers, {})
     rename_tensors(
         converted.graph, lambda name: name.removeprefix(_ASIDE) if name.startswith(_ASIDE + _MADE_UP) else name
     )
+    return converted
+
+
+def _checked(converted: onnx.ModelProto) -> onnx.ModelProto:
+    onnx.shape_inference.infer_shapes(converted, check_type=True)
     return converted
 
 

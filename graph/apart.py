@@ -1,0 +1,66 @@
+"""Work that onnx's C++ does on structure that nobody has checked, in a process that may crash or never end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+
+from .errors import BadModel
+
+SECONDS = 120
+"""Of the processor that work may take; half as much again by the clock before it is ended."""
+_BYTES = 8 << 30
+"""What it may allocate on top of what there is."""
+
+
+def apart(doing: str, work: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.ModelProto) -> onnx.ModelProto:
+    """What ``work`` makes of the model, done in a fork; here where a system has none.
+
+    Raises:
+        BadModel: it failed, crashed, or took more time or memory than any model should.
+    """
+    if not hasattr(os, "fork"):
+        return work(model)
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads: the fork runs nothing that waits for one
+        child = os.fork()
+    if not child:
+        _answer(work, model, writing)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        failed, told = pipe.read(1), pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status or not failed:
+        ended = os.waitstatus_to_exitcode(status)
+        why = "it took too long" if -ended in (signal.SIGXCPU, signal.SIGALRM) else f"it ended the process ({-ended})"
+        raise BadModel(f"{doing} failed", why=f"{why}: a fault in the onnx package, or a file made to cause it")
+    if failed == b"1":
+        raise BadModel(f"{doing} failed", why=told.decode(errors="replace").strip())
+    return onnx.ModelProto.FromString(told)
+
+
+def _answer(work: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.ModelProto, writing: int) -> None:
+    """The fork's whole life."""
+    import resource
+
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS * 3 // 2)
+        held = Path("/proc/self/statm")
+        most = int(held.read_text().split()[0]) * resource.getpagesize() + _BYTES if held.exists() else _BYTES
+        for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_AS, most)):
+            resource.setrlimit(limit, (value, value))
+        try:
+            told = b"0" + work(model).SerializeToString()
+        except Exception as error:
+            told = b"1" + str(error).encode(errors="replace")
+        with open(writing, "wb") as pipe:
+            pipe.write(told)
+    finally:
+        os._exit(0)

@@ -1,0 +1,63 @@
+"""What runs apart gives its result, its own error, or one that says how its process ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import onnx
+import pytest
+
+from intaglio.graph import apart as module
+from intaglio.graph.apart import apart
+from intaglio.graph.errors import BadModel
+
+MODEL = onnx.ModelProto(producer_name="a" * 200_000)
+
+
+def test_a_result_comes_back_whole() -> None:
+    def work(model: onnx.ModelProto) -> onnx.ModelProto:
+        return onnx.ModelProto(producer_name=model.producer_name + "b")
+
+    assert apart("trying", work, MODEL).producer_name == MODEL.producer_name + "b"
+
+
+def test_an_error_is_told_as_it_was() -> None:
+    def work(model: onnx.ModelProto) -> onnx.ModelProto:
+        raise ValueError("lengths do not fit")
+
+    with pytest.raises(BadModel, match="trying failed") as caught:
+        apart("trying", work, MODEL)
+    assert caught.value.why == "lengths do not fit"
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE])
+def test_a_crash_is_an_error(number: signal.Signals) -> None:
+    def work(model: onnx.ModelProto) -> onnx.ModelProto:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return model
+
+    with pytest.raises(BadModel) as caught:
+        apart("trying", work, MODEL)
+    assert f"({number.value})" in caught.value.why
+
+
+def test_what_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(model: onnx.ModelProto) -> onnx.ModelProto:
+        while True:
+            pass
+
+    monkeypatch.setattr(module, "SECONDS", 1)
+    with pytest.raises(BadModel) as caught:
+        apart("trying", work, MODEL)
+    assert "too long" in caught.value.why
+
+
+def test_memory_without_end_is_an_error() -> None:
+    def work(model: onnx.ModelProto) -> onnx.ModelProto:
+        bytearray(1 << 40)
+        return model
+
+    with pytest.raises(BadModel):
+        apart("trying", work, MODEL)
