@@ -454,3 +454,24 @@ def test_a_state_that_grows_keeps_its_width_known(intaglio: Command, tmp_path: P
     assert decibels(outputs(proof, {"x": x})[0], outputs(out, {"x": x})[0]) > 90
     frozen = {g["name"]: g["frozen_by"] for g in intaglio("groups", model, "--frozen", "--json").json["groups"]}
     assert 'tensor "rows" comes from outside the body' in frozen.values()
+
+
+@pytest.mark.parametrize("command", [("check",), ("quantize", "-s", "int8"), ("prune", "--params", "0.7")])
+def test_ends_in_bfloat16_are_fed_through_casts(intaglio: Command, tmp_path: Path, command: tuple[str, ...]) -> None:
+    model, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    nodes = [
+        make_node("Cast", ["x"], ["x1"], to=TensorProto.FLOAT),
+        make_node("MatMul", ["x1", "w"], ["a"]),
+        make_node("Relu", ["a"], ["b"]),
+        make_node("MatMul", ["b", "v"], ["c"]),
+        make_node("Cast", ["c"], ["y"], to=TensorProto.BFLOAT16),
+    ]
+    ends = [port(name, ["N", 64], TensorProto.BFLOAT16) for name in "xy"]
+    write(model, nodes, ends[:1], ends[1:], {"w": drawn(64, 128), "v": drawn(128, 64)})
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(3).standard_normal((16, 64)).astype(np.float32))
+    more = () if command == ("check",) else ("-o", out, "--data", tmp_path / "x.npz", *QUIET)
+    ran = intaglio(command[0], model, *command[1:], *more)
+    assert ran.code == 0, ran.err
+    if more:
+        kinds = [v.type.tensor_type.elem_type for v in (*(m := onnx.load(out).graph).input, *m.output)]
+        assert kinds == [TensorProto.BFLOAT16] * 2
