@@ -63,7 +63,8 @@ def within_size(
 
     plainly = replace(job, context=replace(job.context, data=None))
     smallest = made(plainly, [int(bits < floats) for floats, bits in sizes.values()])
-    return fit_file_size(job.bytes_for(1), float(job.options.size or 1), smallest, smaller)
+    more = "" if job.options.edges else "add --include-first-last, "
+    return fit_file_size(job.bytes_for(1), float(job.options.size or 1), smallest, smaller, more=more)
 
 
 def _losses(context: Context, model: Model, rules: Mapping[str, BitRule]) -> dict[str, float]:

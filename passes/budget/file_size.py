@@ -14,19 +14,21 @@ from ..precision.result import Result
 _ROUNDS = 4
 
 
-def fit_file_size(whole: float, size: float, smallest: Result, make: Callable[[float], Result]) -> Result:
+def fit_file_size(
+    whole: float, size: float, smallest: Result, make: Callable[[float], Result], *, more: str = ""
+) -> Result:
     """What ``make`` gives for a file of the fraction ``size`` of ``whole`` bytes, with a limit that is corrected by what
     it misses.
 
     What a file takes beside weights is only known when it is made. ``smallest`` is as small as the result can be; what
-    its weights are does not matter.
+    its weights are does not matter. ``more`` is what else may help.
 
     Raises:
         TargetUnreachable: that is larger.
     """
     wanted, least = size * whole, file_bytes(smallest.model)
     if least > wanted:
-        raise _unreachable(size, least / whole, smallest)
+        raise _unreachable(size, least / whole, smallest, more)
     over = 0.0
     for _ in range(_ROUNDS):
         result = make(wanted - over)
@@ -36,17 +38,17 @@ def fit_file_size(whole: float, size: float, smallest: Result, make: Callable[[f
         over += excess
     result = make(0.0)
     if file_bytes(result.model) > wanted:
-        raise _unreachable(size, file_bytes(result.model) / whole, result)
+        raise _unreachable(size, file_bytes(result.model) / whole, result, more)
     return result
 
 
-def _unreachable(size: float, least: float, smallest: Result) -> TargetUnreachable:
+def _unreachable(size: float, least: float, smallest: Result, more: str) -> TargetUnreachable:
     lowest = ceil(1000 * least) / 1000
     stay = sorted(set(smallest.skipped.values()))[:3]
     return TargetUnreachable(
         f"target size={size:g} cannot be reached: lowest reachable is {lowest:.3f}",
         why="; ".join(stay) or "every layer has the fewest bits that it can have",
-        fix=f"allow more (--size {lowest:.3f}), or remove channels first with intaglio prune",
+        fix=f"allow more (--size {lowest:.3f}), {more}or remove channels first with intaglio prune",
     )
 
 

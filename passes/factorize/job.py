@@ -196,9 +196,12 @@ class Job:
         """Bytes of the file: weights' as parameters count them, the rest as it turns out to be."""
         costs, whole = self._bytes()
         rest, wanted = file_bytes(self.model) - whole.sum(), keep * self.before.size
-        limit = wanted - rest
+        chosen = zip(costs, whole, cheapest(costs, whole), strict=True)
+        limit, least = wanted - rest, float(sum(c[k] if k >= 0 else w for c, w, k in chosen))
         for _ in range(_SIZE_ROUNDS):
-            picked = self._limited(costs, whole, limit, keep, lambda least: (rest + least) / self.before.size)
+            picked = self._limited(
+                costs, whole, max(limit, least), keep, lambda least: (rest + least) / self.before.size
+            )
             over = file_bytes(self.structure(picked)) - wanted
             if over <= 0:
                 return picked

@@ -267,3 +267,55 @@ def test_sizes_that_do_not_fit_hide_no_types(intaglio: Command, tmp_path: Path, 
     assert (ran.code, ran.json["kept"]["size"] < kept) == (0, True), ran.out
     exact, near = outputs(model, x), outputs(tmp_path / "o.onnx", x)
     assert np.square(near - exact).sum() < 1e-2 * np.square(exact).sum()
+
+
+@pytest.mark.parametrize(
+    ("command", "amount"),
+    [
+        (("prune", "--min-channels", "32"), "size"),
+        (("prune", "--min-channels", "32"), "params"),
+        (("factorize",), "size"),
+        (("factorize",), "macs"),
+        (("quantize",), "size"),
+        (("quantize", "--allocator", "ompq"), "size"),
+        (("binarize",), "size"),
+    ],
+)
+def test_the_lowest_that_is_told_can_be_reached_and_less_cannot(
+    intaglio: Command, tmp_path: Path, command: tuple[str, ...], amount: str
+) -> None:
+    data = samples(tmp_path, drawn(32, 48))
+    args = (perceptron(tmp_path / "m.onnx"), "-o", tmp_path / "o.onnx", "--data", data, "--no-measure", "--json")
+    ran = intaglio(*command, f"--{amount}", "0.01", *args)
+    assert ran.code == 1
+    lowest = ran.json["error"]["what"].split("lowest reachable is ")[1].rstrip(")")
+    assert f"(--{amount} {lowest})" in ran.json["error"]["fix"]
+    assert intaglio(*command, f"--{amount}", f"{0.8 * float(lowest):.3f}", *args).code == 1
+    ran = intaglio(*command, f"--{amount}", lowest, *args)
+    assert (ran.code, ran.json["kept"][amount] <= float(lowest)) == (0, True), ran.out
+
+
+def unrolled(path: Path, steps: int) -> Path:
+    """A recurrent cell, written out: its weight is read once a step."""
+    nodes, x = [], "x"
+    for k in range(steps):
+        nodes += [node("MatMul", f"{x} a", f"h{k}"), node("Tanh", f"h{k}", "y" if k == steps - 1 else f"t{k}")]
+        x = f"t{k}"
+    return write(path, nodes, ["n", 48], ["n", 48], a=drawn(48, 48))
+
+
+@pytest.mark.parametrize("data", [True, False])
+@pytest.mark.parametrize("scheme", ["w4", "dynamic", "planes"])
+def test_a_weight_that_is_read_at_every_step_is_stored_once(
+    intaglio: Command, tmp_path: Path, scheme: str, data: bool
+) -> None:
+    command = "binarize" if scheme == "planes" else "quantize"
+    more = ["--include-first-last"] if scheme == "planes" else ["--include", "MatMul"]
+    more += ["--data", str(samples(tmp_path, drawn(16, 48)))] if data else []
+    stored = []
+    for steps in (1, 6):
+        model = unrolled(tmp_path / f"{steps}.onnx", steps)
+        args = ("--scheme", scheme, *more, "--no-measure", "--force")
+        assert intaglio(command, model, "-o", tmp_path / "o.onnx", *args).code == 0
+        stored.append(sum(len(one.raw_data) for one in onnx.load(tmp_path / "o.onnx").graph.initializer if one.dims))
+    assert stored[1] <= stored[0] + 64
