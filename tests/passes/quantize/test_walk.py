@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
+from intaglio.graph.layer import Floats
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.passes import Context
@@ -26,6 +29,28 @@ def walked(network: Network, model: Model, bits: int, methods: tuple[str, ...], 
 def noise(network: Network, model: Model, rounded: Model) -> float:
     exact, near = (run_plainly(m, {"x": network.samples(256, seed=7)}, ["y"])["y"] for m in (model, rounded))
     return float(np.square(exact - near).mean() / exact.var())
+
+
+@dataclass
+class Counted:
+    """A rule that counts how often it is asked."""
+
+    asked: int = 0
+
+    def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Quantized]:
+        self.asked += 1
+        return Spec(Grid(4), ("nearest",)).solve(wanted, hessian)
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_the_rounding_of_a_shared_weight_is_searched_once(data: bool) -> None:
+    steps = "".join(f"a{k} = MatMul({'x' if k == 0 else f't{k - 1}'}, w) t{k} = Tanh(a{k}) " for k in range(5))
+    model = parsed("float[N,8] x", "float[N,8] t4", "float[8,8] w", steps)
+    counted = Counted()
+    rules = {layer.node: counted for layer in Layers(model)}
+    batches = [{"x": np.random.default_rng(1).standard_normal((64, 8)).astype(np.float32)}]
+    found = round_in_turn(model, model, batches, rules, Context()) if data else round_plainly(model, rules)
+    assert (len(found.rounded), counted.asked) == (5, 1)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
