@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from .errors import BadModel
 from .model import Model
-from .nodes import attribute
+from .nodes import attribute, display_name
 
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -33,14 +34,21 @@ class Window:
 
     @classmethod
     def of(cls, node: onnx.NodeProto, kernel: tuple[int, ...]) -> Window:
-        """The window of a Conv."""
+        """The window of a Conv. Raises BadModel where its kernel, which may be computed, has other axes than its attributes."""
         ones, zeros = (1,) * len(kernel), (0,) * (2 * len(kernel))
         auto = attribute(node, "auto_pad", "NOTSET")
         flat = zeros if auto == "VALID" else tuple(attribute(node, "pads", None) or zeros)
+        strides, dilations = (tuple(attribute(node, name, None) or ones) for name in ("strides", "dilations"))
+        if {len(strides), len(dilations), len(flat) / 2} != {len(kernel)}:
+            raise BadModel(
+                f"node {display_name(node)!r} ({node.op_type}) is wrong",
+                why=f"its kernel has {len(kernel)} axes, its strides, dilations or pads are for another number",
+                fix="the file is damaged; export it again",
+            )
         return cls(
             kernel,
-            tuple(attribute(node, "strides", None) or ones),
-            tuple(attribute(node, "dilations", None) or ones),
+            strides,
+            dilations,
             (flat[: len(kernel)], flat[len(kernel) :]) if auto in ("NOTSET", "VALID", "") else None,
             auto != "SAME_LOWER",
         )
