@@ -44,7 +44,9 @@ def telling(model: type[BaseModel], values: Mapping[str, Any], whose: str = "") 
     for key in values:
         if key not in model.model_fields:
             what = f"{whose or model.__name__} has no option {key!r}"
-            raise UsageError(what, fix=near(key, model.model_fields, "its options are"))
+            raise UsageError(
+                what, fix=near(key, model.model_fields, f"its options are {', '.join(sorted(model.model_fields))}")
+            )
     try:
         yield
     except ValidationError as error:

@@ -35,10 +35,10 @@ def spelled(spec: Spec, kind: str) -> str:
     return name + ":" * bool(values) + ",".join(f"{key}={_text(value)}" for key, value in values.items())
 
 
-def near(name: str, known: Collection[str], otherwise: str = "choose one of") -> str:
-    """How to mend a name that does not exist."""
+def near(name: str, known: Collection[str], otherwise: str = "") -> str:
+    """How to mend a name that does not exist; where none is like it, ``otherwise``, or all that are known."""
     found = get_close_matches(name, known, n=3)
-    return f"did you mean {', '.join(found)}?" if found else f"{otherwise} {', '.join(sorted(known))}"
+    return f"did you mean {', '.join(found)}?" if found else otherwise or f"choose one of {', '.join(sorted(known))}"
 
 
 def _options(text: str, spec: str, kind: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def passes(
     from ...passes.registries import REGISTRIES, registry
 
     if name is not None:
-        _show_one(name, [one for one in map(registry, REGISTRIES) if name in one])
+        _show_one(name, [one for one in map(registry, REGISTRIES) if one.get(name) is not None])
         return
     listed: dict[str, list[dict[str, Any]]] = {}
     for one in map(registry, REGISTRIES):
@@ -67,16 +67,20 @@ def _show_one(name: str, registries: list[Registry[Any]]) -> None:
     from ...passes.registries import REGISTRIES, registry
 
     if not registries:
+        for one in map(registry, REGISTRIES):
+            if name in one.broken:
+                raise UsageError(f"{one.kind} {name!r} could not be loaded", why=one.broken[name])
         known = {known for one in map(registry, REGISTRIES) for known in one}
         raise UsageError(
-            f"nothing of the name {name!r} can be plugged in", fix=near(name, known, "intaglio passes lists")
+            f"nothing of the name {name!r} can be plugged in",
+            fix=near(name, known, "intaglio passes --all lists what can"),
         )
     found = [(one, _options_model(one, name)) for one in registries]
 
     def show() -> None:
         for one, model in found:
             thing = one.entry(name).thing
-            console.line(f"{one.kind} {name}: {_about(thing)}")
+            console.line(": ".join(filter(None, (f"{one.kind} {name}", _about(thing)))))
             for text in (_rest(thing), _needs(one.entry(name).needs)):
                 if text:
                     console.line(f"\n{text}")

@@ -23,6 +23,12 @@ def test_operators_with_a_rule_are_counted_and_listed_on_request(intaglio: Comma
     assert "GroupNormalization" in intaglio("passes", "--all").out
 
 
+def test_an_operator_of_another_domain_has_a_page(intaglio: Command) -> None:
+    assert intaglio("passes", "com.microsoft:QGemm").out.startswith("operator rule com.microsoft:QGemm")
+    ran = intaglio("passes", "com.nowhere:Unheard")
+    assert (ran.code, "--all" in ran.err, "QGemm" in ran.err) == (2, True, False)
+
+
 def test_a_metric_from_another_package_is_used_and_a_broken_one_is_listed(
     intaglio: Command, classifier: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -414,6 +414,7 @@ def test_broken_commands_are_listed_with_their_reasons_and_shadow_none_of_ours(
     assert command("absent")["code"] == 2
     assert "no_such_module" in command("absent")["error"]["why"]
     assert command("unparsable", "x")["code"] == 2
+    assert "no_such_module" in command("passes", "absent")["error"]["why"]
     listed = {e["name"]: e for e in command("passes")["plugins"] if e["kind"] == "command"}
     assert "taken" in listed["prune"]["why"]
     assert command("prune", DIGITS)["code"] == 2, "ours, which wants more options"
