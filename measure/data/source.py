@@ -11,6 +11,7 @@ import numpy as np
 
 from ...graph.errors import BadData, UsageError
 from ...graph.model import Model
+from ...graph.nodes import all_nodes, is_standard
 from ..run.tensor_specs import TensorSpec, input_specs, output_specs
 from .callable_reader import read_callable
 from .fit import Feed, Form, fit, is_one_sample
@@ -127,6 +128,13 @@ def read_data(
         raise UsageError("--preprocess does not go with an ONNX test data set", why="its tensors are fed as they are")
     notes = list(reader.notes)
     bound, labels, expected = _bind(reader, inputs, outputs, notes)
+    empty = [p.name for p in inputs if 0 in reader.fields[bound[p.name]].shape]
+    if empty and any(is_standard(node) and node.op_type == "Scan" for node in all_nodes(model.graph)):
+        raise BadData(
+            f"{spec} gives {empty[0]} an axis of length 0",
+            why="the model has a Scan, and ONNX Runtime ends the process at a Scan over nothing",
+            fix="leave such samples out",
+        )
     lone = any(is_one_sample(reader.fields[bound[p.name]], p, steps[p.name]) for p in inputs)
     if lone and (labels is None or reader.fields[labels].shape == ()):  # labels show that the first axis counts samples
         reader = reader.one_sample()

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from intaglio.cli.main import main
 from intaglio.graph.errors import BadModel
 from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.layer import Window
 
 
 def convolution(**attributes: Any) -> onnx.ModelProto:
@@ -83,19 +83,10 @@ def test_lists_of_numbers_have_one_axis() -> None:
     assert "list of numbers" in caught.value.why
 
 
-def test_a_computed_kernel_of_other_axes_than_its_node_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("attributes", [{"pads": [1, 1, 1, 1]}, {"strides": [1, 1]}, {"dilations": [1, 1]}])
+def test_a_computed_kernel_of_other_axes_than_its_node_is_told(attributes: dict[str, Any]) -> None:
     """The door sees constants alone; what a Cast gives is met where layers are looked at."""
-    cast = helper.make_node("Cast", ["s"], ["w"], to=TensorProto.FLOAT)
-    node = helper.make_node("Conv", ["x", "w"], ["y"], "c", pads=[1, 1, 1, 1])
-    signs = numpy_helper.from_array(np.ones((4, 4, 9), np.int8), "s")
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "xy"]
-    graph = helper.make_graph([cast, node], "g", ends[:1], ends[1:], [signs])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
-    for command in (["binarize"], ["quantize", "--scheme", "w8"], ["prune", "--channels", "0.5"]):
-        name, *rest = command
-        request = [name, str(tmp_path / "m.onnx"), "-o", str(tmp_path / "o.onnx"), *rest, "--no-measure"]
-        assert main(request) in (1, 4)
-        assert "internal:" not in capsys.readouterr().err
-    assert not (tmp_path / "o.onnx").exists()
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "c", **attributes)
+    assert Window.of(node, (3, 3)).kernel == (3, 3)
+    with pytest.raises(BadModel, match="'c'"):
+        Window.of(node, (9,))

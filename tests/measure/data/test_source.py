@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from intaglio.graph.errors import BadData, UsageError
 from intaglio.graph.model import Model
 from intaglio.measure.data.source import DataSource, open_data
+from tests.passes.parsed import parsed
 
 from ..conftest import MakeModel
 
@@ -458,3 +459,16 @@ def test_data_that_is_not_there_is_refused(images: Model, spec: str) -> None:
 def test_an_empty_folder_is_refused(images: Model, tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no data"):
         open_data(str(tmp_path), images)
+
+
+def test_lengths_of_0_go_where_the_runtime_lives_through_them(tmp_path: Path) -> None:
+    """ONNX Runtime divides by zero in a Scan over nothing."""
+    np.savez(tmp_path / "d.npz", x=np.zeros((4, 0, 6), np.float32))
+    plain = parsed("float[N, T, 6] x", "float[N, T, 3] y", "float[6, 3] w", "y = MatMul(x, w)")
+    assert all_of(open_data(str(tmp_path / "d.npz"), plain))["x"].shape == (4, 0, 6)
+    body = "g (float[6] s, float[6] v) => (float[6] sum) { sum = Add(s, v) }"
+    text = f"first = Squeeze(w, zero) y = Scan <num_scan_inputs = 1, body = {body}> (first, x)"
+    scans = parsed("float[T, 6] x", "float[6] y", "float[1, 6] w, int64[1] zero", text, zero=np.array([0]))
+    np.savez(tmp_path / "d.npz", x=np.zeros((1, 0, 6), np.float32))
+    with pytest.raises(BadData, match="length 0"):
+        open_data(str(tmp_path / "d.npz"), scans)
