@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from .table import DEFAULT_DOMAINS, OPERATORS, data_operands, has, has_any, operator, operator_key, operators
-from .trait import Operator, Role, Trait
+from .trait import EVERYWHERE, Operator, Role, Runtime, Trait
 
 __all__ = [
     "DEFAULT_DOMAINS",
+    "EVERYWHERE",
     "OPERATORS",
     "Operator",
     "Role",
+    "Runtime",
     "Trait",
     "data_operands",
     "has",

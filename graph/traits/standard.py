@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf, pi
 
-from .trait import NONE, Operator, Role, Trait
+from .trait import EVERYWHERE, NONE, Operator, Role, Runtime, Trait
 
 BROADCAST = Trait.ELEMENTWISE | Trait.BROADCASTS
 UNARY = Trait.ELEMENTWISE | Trait.SAME_SHAPE
@@ -18,14 +18,12 @@ FOLLOWS = Trait.HOMOGENEOUS | Trait.SHIFTS | ORDERED
 MOVE = Trait.MOVES | FOLLOWS
 SELECT = Trait.SELECTS | FOLLOWS
 AVERAGE = Trait.HOMOGENEOUS | Trait.SHIFTS | Trait.RISING
-INTEGER_MOVE = MOVE | Trait.INTEGER_KERNEL
 CARRIED = Trait.IDLE | Trait.SAME_SHAPE
-PRODUCT = (
-    Trait.LAYER | Trait.MULTIPLIES | Trait.INTEGER_KERNEL | Trait.FLOAT_OUT | Trait.DYNAMIC_KERNEL | Trait.BLOCK_KERNEL
-)
+PRODUCT = Trait.LAYER | Trait.MULTIPLIES | Trait.DYNAMIC_KERNEL | Trait.BLOCK_KERNEL
 QUANTIZED = Trait.INTEGER | Trait.INTEGER_WEIGHTS
 POSITIVE = (0.0, inf)
 AXES = {1: Role.AXES}
+ORT, OPENVINO, TENSORRT = Runtime.ORT, Runtime.OPENVINO, Runtime.TENSORRT
 
 
 def _recurrent(gates: int, extra: Trait = NONE) -> Operator:
@@ -45,33 +43,41 @@ STANDARD: Mapping[str, Operator] = {
     "Abs": Operator(UNARY | Trait.HOMOGENEOUS, bounds=POSITIVE),
     "Acos": Operator(UNARY | Trait.FALLING, bounds=(0.0, pi)),
     "Acosh Exp Softplus Sqrt": Operator(UNARY | Trait.RISING, bounds=POSITIVE),
-    "Add": Operator(BROADCAST | Trait.POLYNOMIAL | Trait.HOMOGENEOUS | ORDERED | Trait.INTEGER_KERNEL, data=None),
+    "Add": Operator(BROADCAST | Trait.POLYNOMIAL | Trait.HOMOGENEOUS | ORDERED, data=None, integer=EVERYWHERE),
     "And BitShift BitwiseAnd BitwiseOr BitwiseXor Or Xor": Operator(BROADCAST | Trait.BITWISE, data=None),
     "Asin Atan": Operator(UNARY | Trait.RISING, bounds=(-pi / 2, pi / 2)),
     "Asinh Atanh Celu Log Sinh": Operator(UNARY | Trait.RISING),
-    "AveragePool GlobalAveragePool": Operator(Trait.POOLS | AVERAGE | Trait.INTEGER_KERNEL, channels=1),
+    "AveragePool GlobalAveragePool": Operator(Trait.POOLS | AVERAGE, channels=1, integer=EVERYWHERE),
     "BatchNormalization": Operator(Trait.PER_CHANNEL | Trait.STANDARDIZES | Trait.SAME_SHAPE, channels=1),
     "Bernoulli": Operator(Trait.RANDOM, bounds=(0.0, 1.0)),
     "BitCast": Operator(Trait.ELEMENTWISE | Trait.BITWISE),
     "BitwiseNot Not": Operator(UNARY | Trait.BITWISE),
     "Cast CastLike IsInf IsNaN": Operator(Trait.ELEMENTWISE),
-    "CausalConvWithState ConvTranspose": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=2),
+    "CausalConvWithState": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=2),
     "Ceil Floor Round": Operator(UNARY | ORDERED),
     "CenterCropPad": Operator(Trait.FILLS | Trait.HOMOGENEOUS | ORDERED, roles={1: Role.SHAPE}),
     "Clip": Operator(UNARY | ORDERED | Trait.RECTIFIES, saturation=_clip),
     "Col2Im": Operator(Trait.HOMOGENEOUS | Trait.RISING),
-    "Compress": Operator(MOVE),
-    "Concat": Operator(INTEGER_MOVE, data=None),
+    "Compress": Operator(MOVE, integer=OPENVINO),
+    "Concat": Operator(MOVE, data=None, integer=EVERYWHERE),
     "ConstantOfShape": Operator(roles={0: Role.SHAPE}),
-    "Conv": Operator(Trait.LAYER | Trait.CONVOLVES | Trait.INTEGER_KERNEL, channels=1, weights=(1,), bias=2),
+    "Conv": Operator(
+        Trait.LAYER | Trait.CONVOLVES,
+        channels=1,
+        weights=(1,),
+        bias=2,
+        integer=EVERYWHERE,
+        float_out=OPENVINO | TENSORRT,
+    ),
     "ConvInteger": Operator(Trait.CONVOLVES | QUANTIZED, channels=1, codes=(1,), scales=(2, 3)),
+    "ConvTranspose": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=2, integer=TENSORRT),
     "Cos Sin": Operator(UNARY, bounds=(-1.0, 1.0)),
     "Cosh": Operator(UNARY, bounds=(1.0, inf)),
     "CumProd": Operator(Trait.SAME_SHAPE, roles=AXES),
     "CumSum": Operator(Trait.SUMS | Trait.POLYNOMIAL | Trait.SAME_SHAPE | Trait.HOMOGENEOUS | Trait.RISING, roles=AXES),
     "DFT": Operator(Trait.HOMOGENEOUS, roles={2: Role.AXES}),
     "DeformConv": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=3),
-    "DepthToSpace": Operator(INTEGER_MOVE, channels=1),
+    "DepthToSpace": Operator(MOVE, channels=1, integer=ORT | OPENVINO),
     "DequantizeLinear": Operator(Trait.QUANTIZES, codes=(0,), scales=(1, 2)),
     "Div": Operator(BROADCAST | Trait.DIVIDES, data=None),
     "Dropout": Operator(CARRIED),
@@ -80,16 +86,16 @@ STANDARD: Mapping[str, Operator] = {
     "Elu Reciprocal Shrink Swish Tan": Operator(UNARY),
     "Equal Greater GreaterOrEqual Less LessOrEqual Pow": Operator(BROADCAST, data=None),
     "Erf Softsign Tanh": Operator(UNARY | Trait.RISING, bounds=(-1.0, 1.0)),
-    "Expand Reshape": Operator(INTEGER_MOVE, roles={1: Role.SHAPE}),
-    "Flatten Transpose": Operator(INTEGER_MOVE),
+    "Expand Reshape": Operator(MOVE, roles={1: Role.SHAPE}, integer=EVERYWHERE),
+    "Flatten Transpose": Operator(MOVE, integer=EVERYWHERE),
     "GRU": _recurrent(3),
-    "Gather": Operator(INTEGER_MOVE | Trait.BLOCK_KERNEL, weights=(0,), roles={1: Role.INDICES}),
+    "Gather": Operator(MOVE | Trait.BLOCK_KERNEL, weights=(0,), roles={1: Role.INDICES}, integer=EVERYWHERE),
     "GatherElements": Operator(MOVE, roles={1: Role.INDICES}),
     "GatherND": Operator(MOVE, roles={1: Role.POSITIONS}),
     "Gelu": Operator(UNARY, bounds=(-0.1701, inf)),
-    "Gemm": Operator(PRODUCT, channels=1, weights=(1, 0), bias=2),
+    "Gemm": Operator(PRODUCT, channels=1, weights=(1, 0), bias=2, integer=EVERYWHERE, float_out=EVERYWHERE),
     "GlobalLpPool LpPool": Operator(Trait.POOLS | Trait.HOMOGENEOUS, channels=1, bounds=POSITIVE),
-    "GlobalMaxPool": Operator(Trait.POOLS | SELECT, channels=1),
+    "GlobalMaxPool": Operator(Trait.POOLS | SELECT, channels=1, integer=OPENVINO),
     "GridSample": Operator(Trait.HOMOGENEOUS, channels=1),
     "GroupNormalization": Operator(Trait.NORMALIZES | Trait.SAME_SHAPE, channels=1),  # since 21: before, one a group
     "HardSigmoid": Operator(UNARY, bounds=(0.0, 1.0), saturation=_hard_sigmoid),
@@ -103,26 +109,26 @@ STANDARD: Mapping[str, Operator] = {
     "LayerNormalization RMSNormalization SimplifiedLayerNormalization": Operator(
         Trait.NORMALIZES | Trait.SAME_SHAPE, channels=-1
     ),  # the last is ONNX Runtime's
-    "LeakyRelu": Operator(UNARY | Trait.HOMOGENEOUS | Trait.INTEGER_KERNEL),
+    "LeakyRelu": Operator(UNARY | Trait.HOMOGENEOUS, integer=ORT),
     "LogSoftmax": Operator(Trait.PROBABILITIES | Trait.SAME_SHAPE, bounds=(-inf, 0.0)),
     "LpNormalization": Operator(Trait.SAME_SHAPE, bounds=(-1.0, 1.0)),
-    "MatMul": Operator(PRODUCT, channels=-1, weights=(1, 0)),
+    "MatMul": Operator(PRODUCT, channels=-1, weights=(1, 0), integer=EVERYWHERE, float_out=EVERYWHERE),
     "MatMulInteger": Operator(Trait.MULTIPLIES | QUANTIZED, channels=-1, codes=(0, 1), scales=(2, 3)),
     "Max Min": Operator(BROADCAST | SELECT, data=None),
-    "MaxPool": Operator(Trait.POOLS | SELECT | Trait.INTEGER_KERNEL, channels=1),
+    "MaxPool": Operator(Trait.POOLS | SELECT, channels=1, integer=EVERYWHERE),
     "MaxRoiPool": Operator(Trait.HOMOGENEOUS | ORDERED, channels=1),
     "MaxUnpool": Operator(Trait.FILLS | Trait.HOMOGENEOUS | ORDERED, channels=1),
-    "Mean": Operator(BROADCAST | AVERAGE, data=None),
+    "Mean": Operator(BROADCAST | AVERAGE, data=None, integer=OPENVINO),
     "MeanVarianceNormalization": Operator(Trait.SAME_SHAPE),
     "Mish": Operator(UNARY, bounds=(-0.309, inf)),
     "Mod": Operator(BROADCAST | Trait.HOMOGENEOUS | Trait.DIVIDES, data=None),
-    "Mul": Operator(BROADCAST | Trait.POLYNOMIAL | Trait.INTEGER_KERNEL, data=None),
+    "Mul": Operator(BROADCAST | Trait.POLYNOMIAL, data=None, integer=ORT | TENSORRT),
     "Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike": Operator(Trait.RANDOM),
     "Neg": Operator(UNARY | Trait.POLYNOMIAL | Trait.HOMOGENEOUS | Trait.FALLING | Trait.IN_ORDER),
     "OneHot": Operator(roles={1: Role.COUNTS}),
     "PRelu": Operator(BROADCAST | Trait.HOMOGENEOUS, changed=7),
     "Pad": Operator(
-        Trait.FILLS | ORDERED | Trait.INTEGER_KERNEL | Trait.ON_INTEGERS, roles={1: Role.EXTENTS, 3: Role.AXES}
+        Trait.FILLS | ORDERED | Trait.ON_INTEGERS, roles={1: Role.EXTENTS, 3: Role.AXES}, integer=ORT | OPENVINO
     ),
     "QLinearConv": Operator(Trait.CONVOLVES | QUANTIZED, channels=1, codes=(3, 8), scales=(1, 2, 4, 5, 6, 7)),
     "QLinearMatMul": Operator(Trait.MULTIPLIES | QUANTIZED, channels=-1, codes=(0, 3), scales=(1, 2, 4, 5, 6, 7)),
@@ -132,8 +138,8 @@ STANDARD: Mapping[str, Operator] = {
     "ReduceL1 ReduceL2": Operator(Trait.REDUCES | Trait.SUMS | Trait.HOMOGENEOUS, bounds=POSITIVE, roles=AXES),
     "ReduceLogSum": Operator(Trait.REDUCES | Trait.SUMS | Trait.RISING, roles=AXES),
     "ReduceLogSumExp": Operator(Trait.REDUCES | Trait.SHIFTS | Trait.RISING, roles=AXES),
-    "ReduceMax ReduceMin": Operator(Trait.REDUCES | SELECT, roles=AXES),
-    "ReduceMean": Operator(Trait.REDUCES | AVERAGE, roles=AXES),
+    "ReduceMax ReduceMin": Operator(Trait.REDUCES | SELECT, roles=AXES, integer=OPENVINO),
+    "ReduceMean": Operator(Trait.REDUCES | AVERAGE, roles=AXES, integer=OPENVINO),
     "ReduceProd": Operator(Trait.REDUCES | Trait.POLYNOMIAL, roles=AXES),
     "ReduceSum": Operator(Trait.REDUCES | Trait.POLYNOMIAL | Trait.SUMS | Trait.HOMOGENEOUS | Trait.RISING, roles=AXES),
     "ReduceSumSquare": Operator(Trait.REDUCES | Trait.POLYNOMIAL | Trait.SUMS, bounds=POSITIVE, roles=AXES),
@@ -141,8 +147,9 @@ STANDARD: Mapping[str, Operator] = {
         UNARY | Trait.HOMOGENEOUS | ORDERED | Trait.RECTIFIES, bounds=POSITIVE, saturation=lambda: POSITIVE
     ),
     "Resize": Operator(
-        Trait.SAMPLES | Trait.HOMOGENEOUS | Trait.SHIFTS | Trait.INTEGER_KERNEL,
+        Trait.SAMPLES | Trait.HOMOGENEOUS | Trait.SHIFTS,
         roles=dict.fromkeys((1, 2, 3), Role.EXTENTS),
+        integer=ORT | OPENVINO,
     ),
     "ReverseSequence": Operator(MOVE | Trait.SAME_SHAPE, roles={1: Role.COUNTS}),
     "RoiAlign": Operator(Trait.HOMOGENEOUS | Trait.RISING, channels=1),
@@ -154,18 +161,21 @@ STANDARD: Mapping[str, Operator] = {
     "ScatterND": Operator(Trait.SAME_SHAPE, data=(0, 2), roles={1: Role.POSITIONS}),
     "Selu": Operator(UNARY, changed=6),
     "Shape Size": Operator(Trait.SHAPE_ONLY),
-    "Sigmoid": Operator(UNARY | Trait.RISING | Trait.PROBABILITIES | Trait.INTEGER_KERNEL, bounds=(0.0, 1.0)),
+    "Sigmoid": Operator(UNARY | Trait.RISING | Trait.PROBABILITIES, bounds=(0.0, 1.0), integer=ORT),
     "Sign": Operator(UNARY | ORDERED, bounds=(-1.0, 1.0)),
-    "Slice": Operator(INTEGER_MOVE, roles={1: Role.EXTENTS, 2: Role.EXTENTS, 3: Role.AXES, 4: Role.EXTENTS}),
+    "Slice": Operator(
+        MOVE, roles={1: Role.EXTENTS, 2: Role.EXTENTS, 3: Role.AXES, 4: Role.EXTENTS}, integer=EVERYWHERE
+    ),
     "Softmax": Operator(Trait.PROBABILITIES | Trait.SAME_SHAPE, bounds=(0.0, 1.0)),
-    "SpaceToDepth": Operator(INTEGER_MOVE | Trait.ON_INTEGERS, channels=1),
-    "Split Tile": Operator(INTEGER_MOVE, roles={1: Role.COUNTS}),
-    "Squeeze Unsqueeze": Operator(INTEGER_MOVE, roles=AXES),
-    "Sub": Operator(BROADCAST | Trait.POLYNOMIAL | Trait.HOMOGENEOUS, data=None),
-    "Sum": Operator(BROADCAST | Trait.POLYNOMIAL | Trait.HOMOGENEOUS | ORDERED, data=None),
+    "SpaceToDepth": Operator(MOVE | Trait.ON_INTEGERS, channels=1, integer=ORT | OPENVINO),
+    "Split": Operator(MOVE, roles={1: Role.COUNTS}, integer=EVERYWHERE),
+    "Squeeze Unsqueeze": Operator(MOVE, roles=AXES, integer=EVERYWHERE),
+    "Sub": Operator(BROADCAST | Trait.POLYNOMIAL | Trait.HOMOGENEOUS, data=None, integer=OPENVINO),
+    "Sum": Operator(BROADCAST | Trait.POLYNOMIAL | Trait.HOMOGENEOUS | ORDERED, data=None, integer=OPENVINO),
     "SwiGLU": Operator(BROADCAST | Trait.SAME_SHAPE, data=None),  # of equal shapes, which need no stretching
     "TensorScatter": Operator(MOVE | Trait.SAME_SHAPE, data=(0, 1)),
     "ThresholdedRelu": Operator(UNARY, saturation=lambda alpha=1.0: (alpha, inf)),
+    "Tile": Operator(MOVE, roles={1: Role.COUNTS}, integer=ORT | TENSORRT),
     "TopK": Operator(SELECT, roles={1: Role.COUNTS}),
     "Trilu": Operator(Trait.FILLS | Trait.HOMOGENEOUS | ORDERED | Trait.SAME_SHAPE),
     "Upsample": Operator(Trait.SAMPLES | Trait.HOMOGENEOUS | Trait.SHIFTS, roles={1: Role.EXTENTS}),

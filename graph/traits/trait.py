@@ -94,11 +94,6 @@ class Trait(Flag):
     """Multiplies by weights that are integers, or looks them up: it was quantized before."""
     ON_BITS = auto()
     """Computes with signs packed in bytes."""
-    INTEGER_KERNEL = auto()
-    """ONNX Runtime on CPU computes it in integers where it stands between DequantizeLinear and QuantizeLinear, for
-    some attributes at least. Softmax, Where, GatherElements and ReduceMax could be too; quantization leaves them."""
-    FLOAT_OUT = auto()
-    """Its INTEGER_KERNEL can give floats: no QuantizeLinear is needed behind it."""
     ON_INTEGERS = auto()
     """MOVES or FILLS; ONNX Runtime does not take the conversions around it away, so it is written between integers."""
     DYNAMIC_KERNEL = auto()
@@ -108,6 +103,24 @@ class Trait(Flag):
 
 
 NONE = Trait(0)
+
+
+class Runtime(Flag):
+    """What can run a model, in whose terms ``Operator.integer`` and ``Operator.float_out`` speak. Sources and dates:
+    docs/targets.md."""
+
+    ORT = auto()
+    """ONNX Runtime on CPU: no conversion is left around the operator. Softmax, Where, GatherElements and ReduceMax have
+    integer kernels too; quantization leaves them."""
+    OPENVINO = auto()
+    """OpenVINO on CPU, unsigned activations: a kernel of its own reads and writes 8 bits. What it computes in floats between
+    8 bits, in generated code, or at the end of the layer in front, does not count."""
+    TENSORRT = auto()
+    """TensorRT: NVIDIA's documents name it among what is quantized, or moved through."""
+
+
+NOWHERE = Runtime(0)
+EVERYWHERE = ~NOWHERE
 
 
 @unique
@@ -137,6 +150,9 @@ class Operator:
     tells of operands that hold integers of another kind. ``changed`` is the operator set that gave it another meaning
     while onnx's version converter passes it on as it is, 0 where there is none.
 
+    The runtimes in ``integer`` compute it in integers where it stands between DequantizeLinear and QuantizeLinear, for some
+    attributes at least; those in ``float_out`` can make floats of integers there, and need no QuantizeLinear behind it.
+
     Outside the standard domain, the first output has the shape that the standard operator ``like`` makes of the operands
     ``like_of``, or of every third from there on if that is negative; and the element type of the first operand of
     ``typed`` that is there.
@@ -155,6 +171,8 @@ class Operator:
     code_bits: int | None = None
     roles: Mapping[int, Role] = field(default_factory=dict)
     changed: int = 0
+    integer: Runtime = NOWHERE
+    float_out: Runtime = NOWHERE
     like: str = ""
     like_of: tuple[int, ...] = (0,)
     typed: tuple[int, ...] = (0,)

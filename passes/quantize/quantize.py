@@ -58,7 +58,9 @@ class Quantize(QuantizeOptions, Pass):
             least=0.0 if self.include or self.exclude or self.size else WORTH,
             optimize=job.target.contrib,
         )
-        used = kernels_used(change.model) if self.verify else Used()
+        used = kernels_used(change.model) if self.verify and job.target.is_here else Used()
         details = {**change.details, "runtime": asdict(used), "accelerated": result.accelerated}
         slower = "try another --scheme" if result.accelerated else "this graph is for study, not for speed"
+        if not job.target.is_here:
+            slower = f"timed was ONNX Runtime on this machine, not what --target {self.target} stands for"
         return replace(change, details=details, advice={"slower": slower})

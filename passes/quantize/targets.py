@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...graph.registry import Registry
+from ...graph.traits import EVERYWHERE, Runtime
 from ..precision.grid import WEIGHTS8, Grid
 
 
@@ -14,7 +15,9 @@ from ..precision.grid import WEIGHTS8, Grid
 class Target:
     """``symmetric`` activations have the zero point 0. Without ``integer_bias`` biases stay float.
 
-    ``contrib`` allows operators of ONNX Runtime's own domain where they are faster; without it another runtime is meant.
+    ``runtime`` is what will run it, or several: then what all of them compute in integers becomes integers. ``contrib``
+    allows operators of ONNX Runtime's own domain where they are faster. ``machines`` are processors, as Python calls
+    them, if not all.
     """
 
     about: str
@@ -23,27 +26,52 @@ class Target:
     weight: Grid = WEIGHTS8
     integer_bias: bool = True
     contrib: bool = True
+    runtime: Runtime = EVERYWHERE
+    machines: tuple[str, ...] = ()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether what ONNX Runtime makes of a model here is what will become of it there."""
+        return self.runtime == Runtime.ORT and (not self.machines or platform.machine().lower() in self.machines)
 
 
 TARGETS: Registry[Target] = Registry("target", "intaglio.targets", of=Target)
 
 _ENTRIES = {
-    "x86": Target("ONNX Runtime on x86 with VNNI: unsigned activations, signed weights", Grid(8, signed=False)),
+    "x86": Target(
+        "ONNX Runtime on x86 with VNNI: unsigned activations, signed weights",
+        Grid(8, signed=False),
+        runtime=Runtime.ORT,
+    ),
     "x86-avx2": Target(
         "ONNX Runtime on older x86: weights in 7 bits, as two products are added in 16 bits there",
         Grid(8, signed=False),
         weight=Grid(7, narrow=True),
+        runtime=Runtime.ORT,
     ),
-    "arm": Target("ONNX Runtime on ARM: signed activations and weights", Grid(8)),
-    "openvino": Target("OpenVINO: unsigned activations, standard operators only", Grid(8, signed=False), contrib=False),
+    "arm": Target(
+        "ONNX Runtime on ARM: signed activations and weights",
+        Grid(8),
+        runtime=Runtime.ORT,
+        machines=("aarch64", "arm64"),
+    ),
+    "openvino": Target(
+        "OpenVINO: unsigned activations, standard operators only",
+        Grid(8, signed=False),
+        contrib=False,
+        runtime=Runtime.OPENVINO,
+    ),
     "tensorrt": Target(
         "TensorRT's form: everything symmetric, float biases, standard operators only",
         Grid(8, narrow=True),
         symmetric=True,
         integer_bias=False,
         contrib=False,
+        runtime=Runtime.TENSORRT,
     ),
-    "generic": Target("any runtime: standard operators only", Grid(8, signed=False), contrib=False),
+    "generic": Target(
+        "any runtime: standard operators, integers where all runtimes have them", Grid(8, signed=False), contrib=False
+    ),
 }
 for _name, _target in _ENTRIES.items():
     TARGETS.register(_name)(_target)

@@ -1,20 +1,20 @@
 """Operators that runtimes compute in integers, and what each needs for it.
 
-The table says what ONNX Runtime fuses with the QuantizeLinear and DequantizeLinear nodes around it; tests hold every
-entry to the graph that the runtime really makes.
+Which these are is told by the traits; tests hold them to the graphs that ONNX Runtime and OpenVINO really make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import onnx
 
 from ....graph.model import Model
 from ....graph.nodes import attribute
-from ....graph.traits import Trait, has, has_any, operator, operators
+from ....graph.traits import OPERATORS, Runtime, Trait, has, has_any, operator
 
 Obstacle = Callable[[onnx.NodeProto, Model], str]
 
@@ -48,7 +48,7 @@ def _matmul(node: onnx.NodeProto, model: Model) -> str:
 def _nearest(node: onnx.NodeProto, model: Model) -> str:
     if attribute(node, "mode", "nearest") != "nearest":
         return "it interpolates"
-    return "ONNX Runtime cannot lay it out anew for integers" if attribute(node, "axes") else ""
+    return "it names axes, and is not laid out anew for integers" if attribute(node, "axes") else ""
 
 
 def _zeros(node: onnx.NodeProto, model: Model) -> str:
@@ -58,7 +58,12 @@ def _zeros(node: onnx.NodeProto, model: Model) -> str:
     return "" if value is not None and not np.any(value) else "it pads with something else than zeros"
 
 
+def _transposed(node: onnx.NodeProto, model: Model) -> str:
+    return "its weights are not rounded together with activations"
+
+
 _OBSTACLES: Mapping[str, Obstacle] = {
+    "ConvTranspose": _transposed,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Resize": _nearest,
@@ -66,12 +71,15 @@ _OBSTACLES: Mapping[str, Obstacle] = {
 }
 
 
-def _kernel(op: str) -> Kernel:
-    many = operator(op).data is None
+def _kernel(op: str, runtime: Runtime) -> Kernel:
+    row = operator(op)
+    many = row.data is None
     moves = not many and has_any(op, Trait.MOVES | Trait.FILLS | Trait.SELECTS | Trait.SAMPLES)
-    return Kernel(
-        many, has(op, Trait.LAYER), moves, has(op, Trait.FLOAT_OUT), _OBSTACLES.get(op, lambda node, model: "")
-    )
+    obstacle = _OBSTACLES.get(op, lambda node, model: "")
+    return Kernel(many, has(op, Trait.LAYER), moves, runtime in row.float_out, obstacle)
 
 
-KERNELS: Mapping[str, Kernel] = {op: _kernel(op) for op in sorted(operators(Trait.INTEGER_KERNEL))}
+@cache
+def kernels(runtime: Runtime) -> Mapping[str, Kernel]:
+    """By operator, of all that the runtime, or each of several, computes in integers."""
+    return {op: _kernel(op, runtime) for op, row in OPERATORS.items() if runtime in row.integer}

@@ -16,8 +16,8 @@ from ....graph.index import index_of
 from ....graph.layers import Layers, Unused
 from ....graph.model import Model
 from ....graph.nodes import display_name, is_standard
-from ....graph.traits import Trait, has
-from .kernels import KERNELS, Kernel
+from ....graph.traits import Runtime, Trait, has
+from .kernels import Kernel, kernels
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,19 @@ class Placement:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def place(model: Model, allowed: Sequence[bool] | None = None, *, between: bool = True) -> Placement:
+def place(
+    model: Model, allowed: Sequence[bool] | None = None, *, runtime: Runtime = Runtime.ORT, between: bool = True
+) -> Placement:
     """Decide for every node of a model; ``allowed`` says which may change, all if None.
 
     Without ``between`` only what layers read becomes integers.
     """
-    return _Work(model, allowed or [True] * len(model.graph.node), between).run()
+    return _Work(model, allowed or [True] * len(model.graph.node), kernels(runtime), between).run()
 
 
 class _Work:
-    def __init__(self, model: Model, allowed: Sequence[bool], between: bool) -> None:
-        self.model, self.allowed, self.between = model, allowed, between
+    def __init__(self, model: Model, allowed: Sequence[bool], known: Mapping[str, Kernel], between: bool) -> None:
+        self.model, self.allowed, self.kernels, self.between = model, allowed, known, between
         index = index_of(model)
         self.nodes, self.types, self.uses = index.nodes, index.shapes.dtypes, index.uses
         layers = Layers(model)
@@ -98,7 +100,7 @@ class _Work:
         if layer in self.made:  # the bias of a product, which is added in floats
             self.made[node.output[0]] = self.made[layer]
             return ""
-        kernel = KERNELS.get(node.op_type) if is_standard(node) else None
+        kernel = self.kernels.get(node.op_type) if is_standard(node) else None
         if kernel is None:
             return IN_BITS if has(node, Trait.ON_BITS) else "it has no integer kernel"
         if not self.allowed[place]:
@@ -149,7 +151,7 @@ class _Work:
         kept = []
         for place in reversed(self.chosen):
             node = self.nodes[place]
-            kernel = KERNELS[node.op_type]
+            kernel = self.kernels[node.op_type]
             if kernel.starts or any(self.absorbed.get(o, o) in useful for o in node.output if o):
                 useful.update(self._data(node, kernel))
                 kept.append(place)
@@ -164,11 +166,11 @@ class _Work:
         needed: set[str] = set()
         for place in self.chosen:
             node = self.nodes[place]
-            kernel = KERNELS[node.op_type]
+            kernel = self.kernels[node.op_type]
             needed.update(self._data(node, kernel))
         for place in self.chosen if self.between else ():
             node = self.nodes[place]
-            if not KERNELS[node.op_type].float_out:
+            if not self.kernels[node.op_type].float_out:
                 needed.update(self.absorbed.get(o, o) for o in node.output if self.uses[o] and o in self.made)
         return needed
 
@@ -176,5 +178,5 @@ class _Work:
         return {
             place: [i for i, x in enumerate(self.nodes[place].input) if x in self.model.weights]
             for place in self.chosen
-            if KERNELS[self.nodes[place].op_type].many
+            if self.kernels[self.nodes[place].op_type].many
         }

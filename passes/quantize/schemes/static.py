@@ -92,7 +92,7 @@ def static(job: Job, kinds: Kinds) -> Result:
     if blind:
         placement, found = _from_statistics(job, ready, model, allowed, kinds)
     else:
-        placement = place(model, allowed, between=kinds.between)
+        placement = place(model, allowed, runtime=job.target.runtime, between=kinds.between)
         require_data(job.context, without="--scheme dynamic, or a weight-only scheme such as w8")
         found = calibrate(model, placement, kinds.activations, kinds.symmetric, options.ranges, job.context)
     layers = {one.node: one for one in Layers(model) if one.place in placement.nodes}
@@ -121,7 +121,7 @@ def _from_statistics(
     known = datafree.ranges(ready.kept, {name: (low, high) for name, low, high in job.options.input_ranges})
     allowed = list(allowed)
     while True:
-        placement = place(model, allowed, between=kinds.between)
+        placement = place(model, allowed, runtime=job.target.runtime, between=kinds.between)
         missing = {n for n in placement.tensors if n not in placement.moved and n not in known}
         if not missing:
             break

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from intaglio.graph.traits import Trait, has, operators
+from intaglio.graph.traits import Runtime, Trait, has, operator, operators
 
 BETWEEN = {
     "Pad": "y = Pad(x, pads)",
@@ -43,7 +43,7 @@ def test_conversions_go_where_there_is_an_integer_kernel_that_is_not_written_bet
     op: str, tmp_path: Path
 ) -> None:
     gone = "QuantizeLinear" not in made(BETWEEN[op], tmp_path)
-    assert gone == (has(op, Trait.INTEGER_KERNEL) and not has(op, Trait.ON_INTEGERS))
+    assert gone == (Runtime.ORT in operator(op).integer and not has(op, Trait.ON_INTEGERS))
 
 
 def test_those_that_are_written_between_integers_are_tried() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.targets import TARGETS, adds_in_16_bits
+from tests.passes.quantize.networks import NETWORKS
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="other processors add in 32 bits")
@@ -28,3 +30,15 @@ def test_where_it_cannot_be_told_nothing_is_claimed(tmp_path: Path) -> None:
 def test_every_target_says_what_it_is_for() -> None:
     assert all(TARGETS[name].about for name in TARGETS)
     assert {TARGETS[name].weight.narrow for name in TARGETS} == {True}
+
+
+def test_kernels_are_counted_where_they_are_those_of_the_target() -> None:
+    assert TARGETS["x86"].is_here
+    assert TARGETS["arm"].is_here == (platform.machine().lower() in ("arm64", "aarch64"))
+    assert not any(TARGETS[name].is_here for name in ("openvino", "tensorrt", "generic"))
+    network = NETWORKS["plain"]
+    model = network.model()
+    for name in ("x86", "openvino"):
+        done = Quantize(target=name).run(model, network.context(model))
+        assert bool(done.details["runtime"]["integer"]) == (name == "x86")
+        assert ("--target openvino" in done.advice["slower"]) == (name == "openvino")

@@ -12,10 +12,10 @@ import pytest
 
 from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
-from intaglio.graph.traits import Trait, operators
+from intaglio.graph.traits import EVERYWHERE, Runtime, Trait, operators
 from intaglio.passes import Context
 from intaglio.passes.quantize import Quantize
-from intaglio.passes.quantize.placement.kernels import KERNELS
+from intaglio.passes.quantize.placement.kernels import kernels
 from intaglio.passes.quantize.placement.placement import place
 from tests.passes.parsed import data_for, parsed, run_plainly
 
@@ -94,9 +94,21 @@ def optimized(model: Model, folder: Path, *, signed: bool = False) -> Counter[st
 
 
 def test_every_operator_between_layers_is_tried_here() -> None:
-    layers = {op for op, kernel in KERNELS.items() if kernel.starts}
+    known = kernels(Runtime.ORT)
+    layers = {op for op, kernel in known.items() if kernel.starts}
     assert layers == {"Conv", "Gemm", "MatMul"}
-    assert set(BETWEEN) == set(KERNELS) - layers
+    assert set(BETWEEN) == set(known) - layers
+
+
+def test_what_each_runtime_computes_in_integers_goes_there_and_floats_go_between_layers_where_they_may() -> None:
+    """Sigmoid and LeakyRelu have integer kernels in ONNX Runtime alone; elsewhere layers give them floats."""
+    ends = "float[N, 4, 8, 8] x", "float[N, 6, A, B] y", WEIGHTS
+    gated = parsed(*ends, f"{CONVOLVED} s = Sigmoid(c) r = GlobalMaxPool(s) m = Mul(s, r) y = Conv(m, w2)")
+    placed = {runtime: place(gated, runtime=runtime).tensors for runtime in Runtime}
+    assert placed == {Runtime.ORT: ("x", "c", "m", "y"), Runtime.OPENVINO: ("x", "m"), Runtime.TENSORRT: ("x", "m")}
+    pooled = parsed(*ends, f"{CONVOLVED} r = GlobalMaxPool(c) y = Conv(r, w2)")
+    moved = {runtime: place(pooled, runtime=runtime).moved for runtime in (*Runtime, EVERYWHERE)}
+    assert moved == {Runtime.ORT: {}, Runtime.OPENVINO: {"r": "c"}, Runtime.TENSORRT: {}, EVERYWHERE: {}}
 
 
 @pytest.mark.parametrize("target", ["x86", "arm"])
