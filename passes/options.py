@@ -130,11 +130,23 @@ class Registered:
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> Any:
         told = handler(schema)
-        names = [name for one in self.registries for name in one]
-        pattern = f"^({'|'.join([*self.also, *(f'{name}(:.+)?' for name in names)])})$"
-        mapping = {"type": "object", "properties": {"name": {"enum": names}}, "required": ["name"]}
-        kinds = [{**one, "pattern": pattern} if one["type"] == "string" else one for one in told.get("anyOf", [told])]
-        return {"anyOf": [*kinds, mapping], "examples": names}
+        found = {name: one.entry(name).options for one in self.registries for name in one}
+        words = [*self.also, *(name + "(:.+)?" * (options is not None) for name, options in found.items())]
+        text = {"pattern": f"^({'|'.join(words)})$"}
+        kinds = [{**one, **text} if one["type"] == "string" else one for one in told.get("anyOf", [told])]
+        return {"anyOf": [*kinds, *(_mapping(*one) for one in found.items())], "examples": list(found)}
+
+
+def _mapping(name: str, options: type[BaseModel] | None) -> dict[str, Any]:
+    """The schema of something registered whose options stand beside its name."""
+    told = options.model_json_schema() if options else {}
+    return {
+        **told,
+        "type": "object",
+        "properties": {"name": {"const": name}, **told.get("properties", {})},
+        "required": ["name", *told.get("required", ())],
+        "additionalProperties": False,
+    }
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,8 @@ class Entries:
 class Options(BaseModel):
     """Options of a pass, or of something registered: frozen, checked when made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # help asks for fields alone
+    # Built late, as help asks for fields alone.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     if not TYPE_CHECKING:  # which knows the fields
 

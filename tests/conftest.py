@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("repeatable", derandomize=os.environ.get("INTAGLIO_FUZZ", "1") == "1")
+settings.register_profile("repeatable", derandomize=os.environ.get("INTAGLIO_FUZZ", "1") == "1", deadline=None)
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -64,8 +65,9 @@ def test_every_field_is_in_the_schema_with_its_help_and_limits(command: str, one
     told = COMMANDS[command].model_json_schema()["properties"][one.name]
     assert (told["description"], told["panel"]) == (one.help, one.spelling.panel)
     text = json.dumps(told)
+    own = [kind for kind in told.get("anyOf", ()) if kind.get("type") != "object"]  # options of what is named have others
     for kind, key in {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}.items():
-        assert (f'"{key}"' in json.dumps({**told, "items": ""})) == (kind in one.bounds)  # entries have their own
+        assert (f'"{key}"' in json.dumps({**told, "items": "", "anyOf": own})) == (kind in one.bounds)  # entries have their own
     for choice in one.choices or (one.registered.registries[0] if one.registered else ()):
         assert f'"{choice}"' in text
 
@@ -187,6 +189,21 @@ def test_a_name_that_stands_for_two_things_shows_both(intaglio: Command) -> None
 @pytest.mark.parametrize("name", ["norm", "prune", "quantize"])
 def test_schemas_refuse_options_that_are_not_there(intaglio: Command, name: str) -> None:
     assert intaglio("passes", name, "--json").json["schema"]["additionalProperties"] is False
+
+
+def test_schemas_tell_the_options_of_what_is_named() -> None:
+    text, _, *mappings = COMMANDS["prune"].model_json_schema()["properties"]["criterion"]["anyOf"]
+    norm, plain = (next(m for m in mappings if m["properties"]["name"]["const"] == name) for name in ("norm", "l1"))
+    assert norm["properties"]["p"]["maximum"] == 64
+    assert (set(plain["properties"]), plain["additionalProperties"]) == ({"name"}, False)
+    assert re.fullmatch(text["pattern"], "norm:p=2")
+    assert not re.fullmatch(text["pattern"], "l1:p=2"), "it takes no options"
+
+
+@pytest.mark.parametrize("given", ["nan", "inf", "-inf"])
+def test_what_is_no_finite_number_is_refused(intaglio: Command, tmp_path: Path, given: str) -> None:
+    ran = intaglio("quantize", DIGITS, "-o", tmp_path / "half.onnx", "--scheme", "fp16", "--min-sqnr", given)
+    assert (ran.code, ran.err.partition("\n")[0]) == (2, f"error: --min-sqnr cannot be {given}")
 
 
 def test_a_seed_below_zero_is_wrong_usage(intaglio: Command) -> None:
