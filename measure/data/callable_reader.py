@@ -25,7 +25,7 @@ class CallableReader(Reader):
     def chunks(self, names: Sequence[str], size: int) -> Iterator[Arrays]:
         held: list[Arrays] = []
         rows = 0
-        for arrays in _yielded(self.make, self.name):
+        for arrays in _read(self.make, self.name):
             missing = [name for name in names if name not in arrays]
             if missing:
                 raise BadData(f"{self.name} yielded a dict without {', '.join(missing)}")
@@ -43,13 +43,13 @@ class CallableReader(Reader):
 def read_callable(name: str) -> Reader:
     """The reader for ``package.module:callable``. Raises BadData where it cannot be imported or yields nothing."""
     make = imported(name, BadData)
-    first = next(_yielded(make, name), None)
+    first = next(_read(make, name), None)
     if first is None:
         raise BadData(f"{name} yields nothing")
     return CallableReader(make=make, name=name, fields={n: Field(a.shape, a.dtype) for n, a in first.items()})
 
 
-def _yielded(make: Make, name: str) -> Iterator[Arrays]:
+def _read(make: Make, name: str) -> Iterator[Arrays]:
     """What the callable yields, as arrays. Its own errors become BadData that name it."""
     try:
         items = make()

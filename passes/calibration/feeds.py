@@ -42,9 +42,9 @@ def with_mirrored(batches: Sequence[Mapping[str, Floats]], model: Model) -> list
 
 def _across(model: Model) -> int | None:
     """The axis along which a model's only input runs from left to right; None if it takes no colour images."""
-    ports = input_specs(model)
-    shape = ports[0].shape or () if ports else ()
-    if len(ports) != 1 or len(shape) != 4 or ports[0].dtype.kind != "f":
+    specs = input_specs(model)
+    shape = specs[0].shape or () if specs else ()
+    if len(specs) != 1 or len(shape) != 4 or specs[0].dtype.kind != "f":
         return None
     if shape[1] == 3:
         return 3

@@ -33,34 +33,34 @@ def noise_source(model: Model, *, samples: int, preprocess: str | None = None, s
     Raises:
         UsageError: an input is no float tensor, or has open dimensions beside the batch.
     """
-    ports = input_specs(model)
-    steps = parse_preprocess(preprocess, [p.name for p in ports])
+    specs = input_specs(model)
+    steps = parse_preprocess(preprocess, [p.name for p in specs])
     fields: dict[str, Field] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for port in ports:
-        shape = shapes[port.name] = _shape(port)
-        kind = np.dtype(np.uint8) if steps[port.name].steps else np.dtype(np.float32)
+    for spec in specs:
+        shape = shapes[spec.name] = _shape(spec)
+        kind = np.dtype(np.uint8) if steps[spec.name].steps else np.dtype(np.float32)
         last = (samples, *shape[1:], shape[0])
-        moved = len(shape) > 1 and port.accepts(steps[port.name].shape_after(last))
-        fields[port.name] = Field(last if moved else (samples, *shape), kind)
+        moved = len(shape) > 1 and spec.accepts(steps[spec.name].shape_after(last))
+        fields[spec.name] = Field(last if moved else (samples, *shape), kind)
     make = partial(_blocks, fields, shapes, samples, seed)
     reader = CallableReader(make=make, name="noise", fields=fields, count=samples)
     return read_data("noise", reader, model, preprocess=preprocess)
 
 
-def _shape(port: TensorSpec) -> tuple[int, ...]:
+def _shape(spec: TensorSpec) -> tuple[int, ...]:
     """Shape of one sample, channels first."""
-    if port.dtype.kind != "f":
+    if spec.dtype.kind != "f":
         raise UsageError(
-            f"noise says nothing for the input {port.name!r}",
-            why=f"it is {port.describe()}: only float inputs such as images can be noise",
+            f"noise says nothing for the input {spec.name!r}",
+            why=f"it is {spec.describe()}: only float inputs such as images can be noise",
             fix="give calibration data with --data",
         )
-    shape = port.shape or ()
+    shape = spec.shape or ()
     if len(shape) < 2 or any(isinstance(d, str) for d in shape[1:]):
         raise UsageError(
-            f"the size of the input {port.name!r} is open: {port.describe()}",
-            fix=f"pin it, such as --shape {port.name}:-1,3,224,224",
+            f"the size of the input {spec.name!r} is open: {spec.describe()}",
+            fix=f"pin it, such as --shape {spec.name}:-1,3,224,224",
         )
     sizes = tuple(int(d) for d in shape[1:])
     if len(sizes) == 3 and sizes[-1] <= _MOST_COLOURS < sizes[0]:

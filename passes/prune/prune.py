@@ -141,10 +141,10 @@ class PruneChannels(PruneOptions, Pass):
         refitted = removal.coupling is not coupling
         return Cut(name, coupling.groups, removal, refitted, notes, details, times, latency)
 
-    def _costs(self, model: Model, tally: RemovalCost) -> tuple[float, Callable[[Removal], float]]:
+    def _costs(self, model: Model, removal_cost: RemovalCost) -> tuple[float, Callable[[Removal], float]]:
         """What a model has of what is limited, and what a removal leaves of that."""
         unit = "macs" if self.target == "channels" else self.target
-        return amounts(model).of(unit), lambda removal: tally.after(removal).of(unit)
+        return amounts(model).of(unit), lambda removal: removal_cost.after(removal).of(unit)
 
     def _repaired(self, repair: Repair, removal: Removal, context: Context) -> Repaired:
         """A repair that the user named must work; the criterion's own may be impossible for this model."""

@@ -49,7 +49,7 @@ class QuantizeOptions(LayerOptions):
         None, "Keep this fraction of the file's bytes, likewise.", "target", unit="fraction", gt=0, le=1
     )
     allocator: Annotated[str, Registered("intaglio.allocators")] = option(
-        "dp", "How --bits and --size are divided: dp, ompq.", "method"
+        "dp", "How --bits and --size are divided: dp, greedy, ompq.", "method"
     )
     max_drop: float | None = option(
         None,

@@ -77,11 +77,11 @@ def ranges(model: Model, inputs: Mapping[str, Range] | None = None) -> dict[str,
 
 def _inputs(model: Model, stated: Mapping[str, Range]) -> dict[str, Range]:
     found = {}
-    ports = {p.name: p for p in input_specs(model)}
-    for name in sorted({*stated} - {*ports}):
-        raise UsageError(f"the model has no input {name!r}", fix=f"its inputs are {', '.join(ports)}")
-    for name, port in ports.items():
-        if port.dtype.kind != "f":
+    specs = {p.name: p for p in input_specs(model)}
+    for name in sorted({*stated} - {*specs}):
+        raise UsageError(f"the model has no input {name!r}", fix=f"its inputs are {', '.join(specs)}")
+    for name, spec in specs.items():
+        if spec.dtype.kind != "f":
             continue
         if name not in stated:
             raise StatisticsMissing(

@@ -11,15 +11,15 @@ from ....measure.run.tensor_specs import input_specs
 
 def pixel_ranges(model: Model, preprocess: str | None) -> tuple[tuple[str, float, float], ...]:
     """What preprocessing makes of the darkest and the brightest pixel, for each image input it describes."""
-    ports = input_specs(model)
+    specs = input_specs(model)
     found = []
-    for port in ports:
-        steps = parse_preprocess(preprocess, [p.name for p in ports])[port.name]
-        if not steps.steps or port.dtype.kind != "f" or len(port.shape or ()) != 4:
+    for spec in specs:
+        steps = parse_preprocess(preprocess, [p.name for p in specs])[spec.name]
+        if not steps.steps or spec.dtype.kind != "f" or len(spec.shape or ()) != 4:
             continue
-        colours = min(d for d in (port.shape or ())[1::2] if isinstance(d, int))
+        colours = min(d for d in (spec.shape or ())[1::2] if isinstance(d, int))
         ends = np.zeros((2, 8, 8, colours), np.uint8)
         ends[1] = 255
         values = steps(ends, channels_last=True)
-        found.append((port.name, float(values.min()), float(values.max())))
+        found.append((spec.name, float(values.min()), float(values.max())))
     return tuple(found)
