@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from ..graph.errors import UsageError
 from .base import Context
@@ -14,23 +15,23 @@ NEEDS: Mapping[str, str] = {
     VARIANCES: "variance of each channel that a layer reads",
     SECOND_MOMENTS: "mean products of the channels that a layer reads, two at a time",
     ACTIVATIONS: "a sample of what a layer reads",
-    GRADIENTS: "gradients of the loss",
+    GRADIENTS: "gradients of the loss with respect to each weight; they take torch",
 }
-"""All but gradients are taken from calibration data."""
+"""All are taken from calibration data."""
 
 
 def check_needs(whose: str, needs: tuple[str, ...], context: Context) -> None:
-    """Raises UsageError where something is needed that the user gave no data for, or that there is no way to get."""
-    if GRADIENTS in needs:
-        raise UsageError(
-            f"{whose} needs gradients",
-            why="no pass computes gradients yet: that takes a run in a training framework",
-            fix="choose another: intaglio passes --json tells what each needs",
-        )
+    """Raises UsageError where something is needed that the user gave no data for, or torch that is not there."""
     if needs and context.data is None:
         raise UsageError(
             f"{whose} needs calibration data",
-            why=f"it looks at {', '.join(needs)} of what layers read, and no inputs are ever made up in silence",
+            why=f"it looks at {', '.join(needs)} on real inputs, and no inputs are ever made up in silence",
             fix="add --data SOURCE: an .npz whose arrays are named after the graph inputs, a folder of .npy files or "
             "images, an ONNX test_data_set folder, or package.module:callable; labels are not needed",
+        )
+    if GRADIENTS in needs and find_spec("torch") is None:
+        raise UsageError(
+            f"{whose} needs torch, which is not installed",
+            why="gradients are computed with it",
+            fix="pip install 'intaglio[torch]', or choose another: intaglio passes --json tells what each needs",
         )

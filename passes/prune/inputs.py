@@ -17,7 +17,7 @@ from ..base import Context
 from ..calibration.moments import Moments
 from ..calibration.runner import collect, require_data
 from ..calibration.statistics import NotFinite, Statistic
-from ..needs import ACTIVATIONS, MEANS, SECOND_MOMENTS, VARIANCES
+from ..needs import ACTIVATIONS, GRADIENTS, MEANS, SECOND_MOMENTS, VARIANCES
 
 Floats = NDArray[np.float64]
 _POSITIONS = 4096
@@ -61,11 +61,14 @@ class Inputs:
 
     def _of(self, need: str) -> Floats:
         if need not in self.known:
-            raise IntaglioError(
-                f"a criterion looks at {need} of what layers read, and did not say that it needs them",
-                fix=f'register it with needs=("{need}",)',
-            )
+            raise undeclared(need)
         return self.known[need]
+
+
+def undeclared(need: str) -> IntaglioError:
+    return IntaglioError(
+        f"a criterion looks at {need}, and did not say that it needs them", fix=f'register it with needs=("{need}",)'
+    )
 
 
 class Positions:
@@ -122,6 +125,7 @@ def collected(coupling: Coupling, needs: tuple[str, ...], context: Context) -> d
         UsageError: there is no calibration data.
         BadData: it does not fit, or is not finite.
     """
+    needs = tuple(need for need in needs if need != GRADIENTS)
     if not needs:
         return {}
     places = {labels: (tensor, axis) for labels, tensor, axis in _multiplied(coupling)}

@@ -10,6 +10,8 @@ import numpy as np
 from ...graph.coupling import Coupling, Removal
 from ...graph.errors import TargetUnreachable
 from ...graph.layers import Layers
+from ..calibration.gradients import gradients
+from ..needs import GRADIENTS
 from .choose import Ranking
 from .inputs import collected
 from .plan import Choice, Job
@@ -28,7 +30,10 @@ class Ranked:
 
     def __init__(self, score: Callable[[GroupWeights], Scores], job: Job) -> None:
         self.score, self.job = score, job
-        self.weights = Weights(job.coupling, collected(job.coupling, job.needs, job.context))
+        found = gradients(job.coupling.model, job.context) if GRADIENTS in job.needs else None
+        self.notes = [f"gradients are of {found.told}"] if found else []
+        inputs = collected(job.coupling, job.needs, job.context)
+        self.weights = Weights(job.coupling, inputs, found.of if found else None)
         self._last: Ranking | None = None
 
     def plan(self, limit: float) -> Removal:
@@ -48,8 +53,8 @@ class Ranked:
 
     def finish(self, removal: Removal) -> Choice:
         if self.job.asked.target == "channels" or self._last is None:
-            return Choice(removal)
-        return Choice(removal, check_reached(self.job, self._last, removal))
+            return Choice(removal, self.notes)
+        return Choice(removal, [*self.notes, *check_reached(self.job, self._last, removal)])
 
     def _scores(self, removal: Removal) -> list[Scores]:
         """Importance by group; what went in an earlier step stays gone."""

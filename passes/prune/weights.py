@@ -19,7 +19,9 @@ from ...graph.errors import IntaglioError
 from ...graph.index import index_of
 from ...graph.nodes import attribute
 from ...graph.traits import operator
-from .inputs import Inputs
+from ..calibration.gradients import Gradient
+from ..needs import GRADIENTS
+from .inputs import Inputs, undeclared
 
 Role = Literal["out", "in", "scale", "shift", "other"]
 Scores = NDArray[np.float64]
@@ -46,6 +48,7 @@ class Member:
     uses: float = 1.0
     gain: np.ndarray | None = field(default=None, repr=False)
     seen: Inputs | None = field(default=None, repr=False)
+    gradient: Gradient | None = field(default=None, repr=False)
 
     @property
     def inputs(self) -> Inputs:
@@ -64,7 +67,26 @@ class Member:
     @property
     def rows(self) -> Scores:
         """The weights by entry. Shapes: (entries, everything else)."""
-        moved = np.moveaxis(self.weight, self.axis, 0)
+        return self._by_entry(self.weight)
+
+    @property
+    def gradients(self) -> Scores:
+        """Of the loss with respect to the weights, the mean over batches; for criteria that need it. Shapes: as rows."""
+        return self._by_entry(self._gradient.mean)
+
+    @property
+    def squared_gradients(self) -> Scores:
+        """The mean over batches of squared gradients; for criteria that need gradients. Shapes: as rows."""
+        return self._by_entry(self._gradient.squares)
+
+    @property
+    def _gradient(self) -> Gradient:
+        if self.gradient is None:
+            raise undeclared(GRADIENTS)
+        return self.gradient
+
+    def _by_entry(self, values: np.ndarray) -> Scores:
+        moved = np.moveaxis(values, self.axis, 0)
         return np.asarray(moved.reshape(moved.shape[0], -1)[self.entries], dtype=np.float64)
 
     def total(self, by_entry: Scores) -> Scores:
@@ -95,9 +117,14 @@ class GroupWeights:
 class Weights:
     """Members of all groups of a coupling, found once."""
 
-    def __init__(self, coupling: Coupling, inputs: Mapping[int, Inputs] | None = None) -> None:
-        """``inputs`` are what ``collected`` gives, where a criterion needs them."""
-        self.coupling, self.inputs = coupling, inputs or {}
+    def __init__(
+        self,
+        coupling: Coupling,
+        inputs: Mapping[int, Inputs] | None = None,
+        gradients: Mapping[str, Gradient] | None = None,
+    ) -> None:
+        """``inputs`` are what ``collected`` gives, ``gradients`` those of the loss, where a criterion needs them."""
+        self.coupling, self.inputs, self.gradients = coupling, inputs or {}, gradients
         self._uses = self._count_uses()
         self._stands: dict[int, list[tuple[str, int, IntArray, IntArray]]] = defaultdict(list)
         self._place()
@@ -126,18 +153,19 @@ class Weights:
     def _member(
         self, group: Group, name: str, axis: int, entries: IntArray, atoms: IntArray, removal: Removal
     ) -> Member:
-        weight = self.coupling.model.weights[name]
-        for other, mask in removal.tensor(name).items():
-            if other != axis:
-                weight = np.compress(mask, weight, axis=other)
+        whole = self.coupling.model.weights[name]
+        weight, gradient = _left(whole, axis, removal.tensor(name)), None
+        if self.gradients is not None:
+            both = self.gradients.get(name) or Gradient(np.zeros(whole.shape), np.zeros(whole.shape))
+            gradient = Gradient(*(_left(values, axis, removal.tensor(name)) for values in both))
         channel = np.searchsorted(group.atoms, atoms)
         node, uses = self._uses[name]
         role = self._role(name, axis)
         gain = self._gain(node) if role == "out" else None
-        whole = self.coupling.model.weights[name].shape[axis]
-        gain = gain[entries] if gain is not None and len(gain) == whole else None
+        gain = gain[entries] if gain is not None and len(gain) == whole.shape[axis] else None
         seen = self._seen(name, axis, entries) if role == "in" else None
-        return Member(name, axis, role, weight, entries, channel, len(group.atoms), node, uses, gain, seen)
+        channels = len(group.atoms)
+        return Member(name, axis, role, weight, entries, channel, channels, node, uses, gain, seen, gradient)
 
     def _seen(self, name: str, axis: int, entries: IntArray) -> Inputs | None:
         labels = self.coupling.trace.axes[name][axis]
@@ -198,3 +226,11 @@ class Weights:
     def _normalized(self) -> dict[str, int]:
         nodes = enumerate(self.coupling.nodes)
         return {n.input[0]: i for i, n in nodes if n.op_type == "BatchNormalization"}
+
+
+def _left(values: np.ndarray, axis: int, removed: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Without what went along other axes."""
+    for other, mask in removed.items():
+        if other != axis:
+            values = np.compress(mask, values, axis=other)
+    return values

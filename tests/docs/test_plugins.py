@@ -183,6 +183,18 @@ def test_a_criterion_is_handed_the_moments_of_activations_and_its_options(comman
     assert "--data" in without["error"]["fix"]
 
 
+def test_a_criterion_is_handed_the_gradients_of_the_loss(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    options = ("prune", DIGITS, "-o", tmp_path / "small.onnx", "--macs", "0.6", "--no-measure", "--criterion", "slope")
+    ran = command(*options, "--data", CALIBRATION, "--samples", "64")
+    assert (ran["code"], ran["criterion"]) == (0, "slope")
+    assert ran["verified"]["exact"]
+    assert any("gradients are of the cross-entropy of 'logits'" in note for note in ran["notes"])
+    without = command(*options)
+    assert without["code"] == 2
+    assert "gradients" in without["error"]["why"]
+
+
 @pytest.mark.parametrize(
     ("criterion", "what"),
     [

@@ -21,6 +21,8 @@ ALLOWED = {
     ("graph/io/opset.py", "_rename_new"): "the names that the version converter made up",
     ("graph/nodes.py", "tensor_names"): "names in all bodies, for new ones beside them",
     ("graph/shapes.py", "_structure"): "the index asks it",
+    ("measure/autograd/network.py", "__init__"): "weights of the nodes that lead to an output",
+    ("measure/autograd/network.py", "__call__"): "when the nodes that run need a tensor no more",
     ("passes/binarize/trained/regions.py", "_session"): "nodes cut out of a graph",
     ("passes/binarize/trained/wires.py", "_computed"): "nodes cut out of a graph",
     ("passes/calibration/activation_cache.py", "part"): "nodes cut out of a graph",

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from ....graph.layer import Floats
 from ....graph.registry import Registry
 from ...calibration.walk import row_costs
-from ...needs import GRADIENTS, SECOND_MOMENTS
+from ...needs import SECOND_MOMENTS
 from .codes import Code, parts_of
 
 
@@ -96,7 +96,7 @@ BINARIZERS: Registry[Binarizer] = Registry(
     "intaglio.binarizers",
     "intaglio.passes.binarize.algorithms",
     of=Binarizer,
-    offers=(SECOND_MOMENTS, GRADIENTS),
+    offers=(SECOND_MOMENTS,),
 )
 
 

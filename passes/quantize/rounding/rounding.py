@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ....graph.registry import Registry
-from ...needs import GRADIENTS, SECOND_MOMENTS
+from ...needs import SECOND_MOMENTS
 from ...precision.grid import Floats, Grid, Quantized
 from ...rounding.problem import Problem
 
@@ -19,7 +19,7 @@ class Rounder(Protocol):
 
 
 ROUNDERS: Registry[Rounder] = Registry(
-    "rounding", "intaglio.rounders", "intaglio.passes.quantize.rounding", offers=(SECOND_MOMENTS, GRADIENTS)
+    "rounding", "intaglio.rounders", "intaglio.passes.quantize.rounding", offers=(SECOND_MOMENTS,)
 )
 
 CANDIDATES = ("nearest", "descent")

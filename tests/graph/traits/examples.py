@@ -76,25 +76,32 @@ class Example:
 
     def runs(self, operands: Sequence[np.ndarray | None], count: int) -> list[np.ndarray]:
         """The first outputs of several runs of one session."""
+        feeds = self.feeds(operands)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        text = self.model(operands).SerializeToString()
+        session = onnxruntime.InferenceSession(text, options, providers=["CPUExecutionProvider"])
+        return [np.asarray(session.run(["y"], feeds)[0]) for _ in range(count)]
+
+    def feeds(self, operands: Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
+        return {f"i{k}": value for k, value in enumerate(operands) if value is not None}
+
+    def model(self, operands: Sequence[np.ndarray | None]) -> onnx.ModelProto:
+        """The call alone in a model, its operands being inputs."""
         names = [f"i{k}" if value is not None else "" for k, value in enumerate(operands)]
         names = names if any(names) else []
-        feeds = {name: value for name, value in zip(names, operands, strict=False) if value is not None}
         domain, _, op = self.op.rpartition(":")
         outputs = ["y", *(f"y{k}" for k in range(1, {"Split": 2, "TopK": 2}.get(op, 1)))]
         node = helper.make_node(op, names, outputs, domain=domain, **self.settings)
         inputs = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-            for n, v in feeds.items()
+            for n, v in self.feeds(operands).items()
         ]
         graph = helper.make_graph([node], "one", inputs, [onnx.ValueInfoProto(name="y")])
         opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("ai.onnx.ml", 3)]
         opsets += [helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return [np.asarray(session.run(["y"], feeds)[0]) for _ in range(count)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def _ints(*values: int) -> np.ndarray:

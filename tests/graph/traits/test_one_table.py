@@ -19,6 +19,7 @@ DISPATCH = {
     "graph/layers.py": "how the weight of each is seen as a matrix",
     "graph/io/canonicalize.py": "what users are told of each kind of node that goes",
     "kernels/operators.py": "definitions of operators on bits",
+    "measure/autograd/pointwise.py": "what each computes in torch",
     "passes/binarize/trained/finder.py": "how bits go through it",
     "passes/binarize/trained/tails.py": "which scale and shift it is",
     "passes/binarize/trained/monotone.py": "where each comparison steps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from intaglio.graph.model import Model
 from intaglio.measure.data.source import DataSource, open_data
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
+from intaglio.passes.calibration.gradients import Gradient
 from intaglio.passes.needs import NEEDS, check_needs
 from intaglio.passes.prune.inputs import collected
 from intaglio.passes.prune.weights import Member, Weights
@@ -112,9 +114,30 @@ def test_without_data_nothing_can_be_handed_over(need: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_needs("criterion x", (need,), Context())
     assert caught.value.why
-    assert ("--data" in caught.value.fix) == (need != "gradients")
+    assert "--data" in caught.value.fix
 
 
-def test_gradients_are_refused_with_data_too(source: DataSource) -> None:
-    with pytest.raises(UsageError, match="needs gradients"):
+def test_without_torch_gradients_are_refused(source: DataSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UsageError, match="criterion x needs torch, which is not installed") as caught:
         check_needs("criterion x", ("gradients",), Context(data=source))
+    assert "pip install 'intaglio[torch]'" in caught.value.fix
+    check_needs("criterion x", ("means",), Context(data=source))
+
+
+def test_gradients_lie_beside_the_weights_that_stay(model: Model) -> None:
+    """Also where columns of another group went in an earlier step."""
+    random = np.random.default_rng(2)
+    both = {n: Gradient(random.normal(size=w.shape), random.random(w.shape)) for n, w in model.weights.items()}
+    weights = {name: np.asarray(gradient.mean) for name, gradient in both.items()}
+    coupling = analyse(Model(model.proto, weights))
+    removal = Removal(coupling, coupling.nothing())
+    removal.removed[coupling.groups[0].atoms[:2]] = True
+    seen = Weights(coupling, gradients=both)
+    members = [m for k in range(len(coupling.groups)) for m in seen.group(k, removal, 0).members]
+    assert members
+    for member in members:
+        assert np.array_equal(member.rows, member.gradients)
+        assert member.squared_gradients.shape == member.rows.shape
+    with pytest.raises(IntaglioError, match="did not say that it needs"):
+        _ = Weights(coupling).group(0, removal, 0).members[0].gradients

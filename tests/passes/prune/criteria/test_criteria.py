@@ -9,6 +9,7 @@ import pytest
 
 from intaglio.graph.coupling import Removal, analyse
 from intaglio.graph.model import Model
+from intaglio.passes.calibration.gradients import Gradient
 from intaglio.passes.prune.criteria.criteria import CRITERIA, Scored
 from intaglio.passes.prune.weights import GroupWeights, Weights
 
@@ -21,7 +22,12 @@ def hidden(model: Model, seed: int = 0) -> GroupWeights:
     """The one prunable group of the conv net."""
     coupling = analyse(model)
     (number,) = [k for k, g in enumerate(coupling.groups) if g.prunable]
-    return Weights(coupling).group(number, Removal(coupling, coupling.nothing()), seed)
+    return Weights(coupling, gradients=slopes(model)).group(number, Removal(coupling, coupling.nothing()), seed)
+
+
+def slopes(model: Model) -> dict[str, Gradient]:
+    """Some gradients, squares of which are powers of the weights' absolute values, so that definitions know them."""
+    return {name: Gradient(weight, np.abs(weight.astype(np.float64))) for name, weight in model.weights.items()}
 
 
 def filters(w: W) -> np.ndarray:
@@ -60,6 +66,12 @@ DEFINITIONS: dict[str, Callable[[W], np.ndarray]] = {
     "lamp": lambda w: (relative(filters(w)) + relative(readers(w))) / 2,
     "udfc": lambda w: normalized(
         np.linalg.norm(filters(w), axis=1) * np.abs(w["scale"]) / np.sqrt(w["variance"] + 1e-5)
+    ),
+    "taylor": lambda w: normalized(
+        (np.abs(filters(w)) ** 3).sum(1)
+        + (np.abs(readers(w)) ** 3).sum(1)
+        + np.abs(w["scale"].astype(np.float64)) ** 3
+        + np.abs(w["shift"].astype(np.float64)) ** 3
     ),
     "dfpc": lambda w: normalized(
         np.abs(filters(w)).sum(1) * (np.abs(w["scale"]) / np.sqrt(w["variance"] + 1e-5)) * np.abs(readers(w)).sum(1)
@@ -101,7 +113,7 @@ def test_random_scores_depend_on_the_seed_alone() -> None:
 
 def test_scores_are_per_channel_also_where_heads_and_width_cross() -> None:
     coupling = analyse(attention())
-    weights = Weights(coupling)
+    weights = Weights(coupling, gradients=slopes(coupling.model))
     for number, group in enumerate(coupling.groups):
         if group.prunable:
             view = weights.group(number, Removal(coupling, coupling.nothing()), 0)

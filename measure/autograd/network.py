@@ -1,0 +1,121 @@
+"""A model as a function in torch, of its inputs and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+
+from ...graph.errors import BadModel, IntaglioError
+from ...graph.evaluate import evaluate
+from ...graph.index import index_of
+from ...graph.model import Model
+from ...graph.nodes import display_name
+from ...graph.traits import operator_key
+from . import layers, layout, pointwise  # noqa: F401 (they fill the table)
+from .call import OPERATORS, Call, Result, Unsupported, Value, as_tensor, is_float
+
+_FIX = "choose a way that needs no gradients: intaglio passes --json tells what each needs"
+
+
+class Network:
+    """What a model computes, in one float type, with gradients of the weights that are ``trained``.
+
+    Normalizations are as in inference. Float weights and inputs are torch tensors, integers arrays.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        outputs: Sequence[str] | None = None,
+        *,
+        trained: Collection[str] = (),
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Raises IntaglioError where a node on the way to an output has an operator that is not in the table."""
+        self.outputs, self.dtype = list(outputs or (o.name for o in model.graph.output)), dtype
+        self.nodes = _leading_to(model, self.outputs)
+        for node in self.nodes:
+            if operator_key(node) not in OPERATORS:
+                raise _unsupported(node, "there is no definition of it for torch")
+        read = {*self.outputs, *(name for node in self.nodes for name in node.input)}
+        self.weights: dict[str, Value] = {
+            name: as_tensor(value, dtype) if is_float(value) else value
+            for name, value in model.weights.items()
+            if name in read
+        }
+        for name in trained:
+            if isinstance(weight := self.weights.get(name), torch.Tensor):
+                weight.requires_grad_()
+
+    @property
+    def trained(self) -> dict[str, torch.Tensor]:
+        """The weights with a gradient."""
+        tensors = ((name, v) for name, v in self.weights.items() if isinstance(v, torch.Tensor))
+        return {name: tensor for name, tensor in tensors if tensor.requires_grad}
+
+    def __call__(self, inputs: Mapping[str, Value]) -> dict[str, torch.Tensor]:
+        """The outputs. Raises IntaglioError where a node cannot be run, BadModel where it fails."""
+        fed = {name: as_tensor(v, self.dtype) if is_float(v) else v for name, v in inputs.items()}
+        known: dict[str, Value] = {**self.weights, **fed}
+        last = {name: k for k, node in enumerate(self.nodes) for name in node.input}
+        for k, node in enumerate(self.nodes):
+            made = self._run(node, [known[name] if name else None for name in node.input])
+            for position, name in enumerate(node.output):
+                if name and position < len(made):
+                    known[name] = made[position]
+                elif name in last or name in self.outputs:
+                    raise _unsupported(node, f"its output {name!r} is not computed")
+            for name in node.input:
+                if last[name] == k and name not in self.outputs:
+                    known.pop(name, None)
+        return {name: as_tensor(known[name], self.dtype) for name in self.outputs}
+
+    def _run(self, node: onnx.NodeProto, values: Sequence[Value | None]) -> Sequence[Value]:
+        arrays = [v for v in values if not isinstance(v, torch.Tensor)]
+        if len(arrays) == len(values) and (exact := evaluate(node, arrays)) is not None:
+            return exact
+        try:
+            return _listed(OPERATORS[operator_key(node)](Call(node, values, self.dtype)))
+        except Unsupported as error:
+            raise _unsupported(node, str(error)) from error
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            told = str(error).partition("\n")[0]
+            raise BadModel(f"{node.op_type} {display_name(node)!r} fails in torch", why=told, fix=_FIX) from error
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, and no threads that wait for each other over small tensors: elsewhere sessions have one, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _listed(made: Result) -> Sequence[Value]:
+    return [made] if isinstance(made, (torch.Tensor, np.ndarray)) else made
+
+
+def _unsupported(node: onnx.NodeProto, why: str) -> IntaglioError:
+    return IntaglioError(
+        f"gradients cannot pass {node.op_type} {display_name(node)!r}: the operator does not run in torch",
+        why=why,
+        fix=_FIX,
+    )
+
+
+def _leading_to(model: Model, outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that make the outputs, in graph order."""
+    place, wanted, found = index_of(model).place, list(outputs), set[int]()
+    while wanted:
+        at = place.get(wanted.pop())
+        if at is not None and at not in found:
+            found.add(at)
+            wanted += model.graph.node[at].input
+    return [model.graph.node[k] for k in sorted(found)]
