@@ -134,12 +134,16 @@ class Registered:
         words = [*self.also, *(name + "(:.+)?" * (options is not None) for name, options in found.items())]
         text = {"pattern": f"^({'|'.join(words)})$"}
         kinds = [{**one, **text} if one["type"] == "string" else one for one in told.get("anyOf", [told])]
-        return {"anyOf": [*kinds, *(_mapping(*one) for one in found.items())], "examples": list(found)}
+        mappings = [_mapping(name, options, handler) for name, options in found.items()]
+        return {"anyOf": [*kinds, *mappings], "examples": list(found)}
 
 
-def _mapping(name: str, options: type[BaseModel] | None) -> dict[str, Any]:
+def _mapping(name: str, options: type[BaseModel] | None, handler: GetJsonSchemaHandler) -> dict[str, Any]:
     """The schema of something registered whose options stand beside its name."""
-    told = options.model_json_schema() if options else {}
+    told: dict[str, Any] = {}
+    if options is not None:
+        options.model_rebuild()
+        told = handler.resolve_ref_schema(handler(options.__pydantic_core_schema__))
     return {
         **told,
         "type": "object",

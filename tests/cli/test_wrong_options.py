@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+from pydantic import BaseModel
 
 from intaglio import Binarize, Edit, Factorize, PruneChannels, Quantize
 from intaglio.cli.commands import COMMANDS
@@ -16,6 +18,7 @@ from intaglio.cli.main import load_command
 from intaglio.graph.errors import BadData, UsageError
 from intaglio.graph.lazy import imported
 from intaglio.passes.options import Options, options_of
+from intaglio.passes.prune import CRITERIA
 
 from .conftest import Command
 
@@ -133,3 +136,21 @@ def test_a_callable_has_a_module_and_a_name(name: str, tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="does not say what to call"):
         Edit(function=name).run(load(tmp_path / "m.onnx"))
+
+
+class Way(Enum):
+    UP = "up"
+    DOWN = "down"
+
+
+class Kinds(BaseModel):
+    way: Way = Way.UP
+
+
+def test_schemas_take_options_whose_types_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CRITERIA, "_found", dict(CRITERIA._found))
+    CRITERIA.register("kinds", options=Kinds)(CRITERIA["l1"])
+    told = PruneChannels.model_json_schema()
+    kinds = next(k for k in told["properties"]["criterion"]["anyOf"] if "way" in k.get("properties", ()))
+    assert kinds["properties"]["way"]["$ref"] == "#/$defs/Way"
+    assert told["$defs"]["Way"]["enum"] == ["up", "down"]
