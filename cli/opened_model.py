@@ -66,11 +66,11 @@ def open_models(paths: Sequence[Path], shape: list[str] | None, value: list[str]
     """The same for several; what ``--input`` names may be a constant already in some."""
     from ..graph.io.branches import pin_inputs
 
-    subjects, values = [open_model(path, shape) for path in paths], parse_values(value) or {}
-    inputs = [{v.name for v in one.model.graph.input} for one in subjects]
-    for one, own in zip(subjects, inputs, strict=True):
+    opened_models, values = [open_model(path, shape) for path in paths], parse_values(value) or {}
+    inputs = [{v.name for v in one.model.graph.input} for one in opened_models]
+    for one, own in zip(opened_models, inputs, strict=True):
         pin_inputs(one.model, {k: v for k, v in values.items() if k in own or not any(k in other for other in inputs)})
-    return [replace(one, pinned=bool(shape or value)) for one in subjects]
+    return [replace(one, pinned=bool(shape or value)) for one in opened_models]
 
 
 def open_source(data: str | None, model: Model, preprocess: str | None, samples: int | None) -> DataSource | None:
@@ -85,13 +85,13 @@ def open_source(data: str | None, model: Model, preprocess: str | None, samples:
     return source
 
 
-def first_batch(subject: OpenedModel, source: DataSource | None, *, size: int = 1, seed: int) -> Batch:
+def first_batch(opened: OpenedModel, source: DataSource | None, *, size: int = 1, seed: int) -> Batch:
     """What one run takes: the first of the data, or made-up inputs that the model accepts."""
     from ..measure.data.source import Batch
     from ..measure.run.inputs import runnable_inputs
 
     if source is None:
-        return Batch(runnable_inputs(subject.model, seed=seed, batches=(size, 1)), 1)
+        return Batch(runnable_inputs(opened.model, seed=seed, batches=(size, 1)), 1)
     first = next(source.batches(size), None)
     if first is None:
         raise BadData(f"{source.name} holds no samples")

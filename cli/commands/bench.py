@@ -42,16 +42,16 @@ def bench(
     """
     from ...measure.run.latency import WARM_UP_RUNS, time_sessions
 
-    subjects = open_models(models, shape, value)
-    sessions = [s.session(threads=threads, spin=len(models) == 1) for s in subjects]
+    opened_models = open_models(models, shape, value)
+    sessions = [s.session(threads=threads, spin=len(models) == 1) for s in opened_models]
     feeds = []
-    for subject in subjects:
-        source = open_source(data, subject.model, preprocess, None)
-        feeds.append(first_batch(subject, source, size=batch, seed=seed).inputs)
+    for opened in opened_models:
+        source = open_source(data, opened.model, preprocess, None)
+        feeds.append(first_batch(opened, source, size=batch, seed=seed).inputs)
     with console.progress("timing") as tick:
         timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
     result = {
-        "models": [_row(i, s, feed, timing) for i, (s, feed) in enumerate(zip(subjects, feeds, strict=True))],
+        "models": [_row(i, s, feed, timing) for i, (s, feed) in enumerate(zip(opened_models, feeds, strict=True))],
         "threads": threads,
         "warm_up_runs": WARM_UP_RUNS,
         "machine": timing.machine,
@@ -61,16 +61,16 @@ def bench(
     console.emit(result, lambda: _show(result))
 
 
-def _row(i: int, subject: OpenedModel, feed: Mapping[str, np.ndarray], timing: Timing) -> dict[str, Any]:
+def _row(i: int, opened: OpenedModel, feed: Mapping[str, np.ndarray], timing: Timing) -> dict[str, Any]:
     latency = timing.latencies[i]
     return {
-        "model": str(subject.path),
+        "model": str(opened.path),
         "inputs": told_shapes(feed),
         "median_ms": latency.median_ms,
         "p90_ms": latency.p90_ms,
         "min_ms": latency.min_ms,
         "runs": latency.runs,
-        "native": subject.native,
+        "native": opened.native,
         "speedup": timing.speedup(i),
         "verdict": timing.verdict(i) if i else "base",
     }

@@ -38,28 +38,28 @@ def check(
     """
     from ...measure.run.session import run
 
-    subject = open_model(model, shape, value)
-    source = open_source(data, subject.model, preprocess, None)
-    batch = first_batch(subject, source, size=1 if source else 2, seed=seed)
-    outputs = run(subject.session(threads=threads), batch.inputs)
+    opened = open_model(model, shape, value)
+    source = open_source(data, opened.model, preprocess, None)
+    batch = first_batch(opened, source, size=1 if source else 2, seed=seed)
+    outputs = run(opened.session(threads=threads), batch.inputs)
     wrong = _wrong(outputs, batch.expected, rtol, atol)
     described = [_describe(name, value) for name, value in outputs.items()]
     result = {
         "model": str(model),
         "ok": not wrong,
-        "opset": subject.model.opset,
+        "opset": opened.model.opset,
         "ran_on": told_shapes(batch.inputs),
         "inputs_from": data or f"random, seed {seed}",
         "outputs": described,
         "compared": sorted(batch.expected),
-        "native": subject.native,
-        "notes": list(subject.model.notes),
+        "native": opened.native,
+        "notes": list(opened.model.notes),
     }
 
     def show() -> None:
         console.line(f"{model}: loads and runs on {shape_text(told_shapes(batch.inputs))} ({result['inputs_from']})")
-        if subject.native:
-            console.line(f"operators on bits: native, {subject.native}")
+        if opened.native:
+            console.line(f"operators on bits: native, {opened.native}")
         rows = [[o["name"], o["type"], dims_text(o["shape"]), o["not_finite"]] for o in described]
         console.table("", ("output", "type", "shape", "not finite"), rows)
         if batch.expected and not wrong:

@@ -99,10 +99,10 @@ def _sides(left: OpenedModel, right: OpenedModel, timing: Timing) -> dict[str, A
     return told
 
 
-def _side(subject: OpenedModel, costs: Cost, latency: Latency, with_bits: bool) -> dict[str, Any]:
+def _side(opened: OpenedModel, costs: Cost, latency: Latency, with_bits: bool) -> dict[str, Any]:
     return {
-        "model": str(subject.path),
-        "size_bytes": subject.size_bytes,
+        "model": str(opened.path),
+        "size_bytes": opened.size_bytes,
         "params": costs.params,
         "macs": costs.macs,
         **({"bops": costs.bops, "equivalent_macs": costs.equivalent_macs} if with_bits else {}),

@@ -52,12 +52,12 @@ def evaluate(
     from ...measure.accuracy import evaluate_session
 
     gates = _gates(minimum)
-    subject = open_model(model, shape, value)
-    source = open_source(data, subject.model, preprocess, samples)
+    opened = open_model(model, shape, value)
+    source = open_source(data, opened.model, preprocess, samples)
     assert source is not None
     names = list(dict.fromkeys([*(metric or ()), *gates])) if metric else []
     with console.progress("evaluating") as tick:
-        session = subject.session(threads=threads)
+        session = opened.session(threads=threads)
         measured = evaluate_session(session, source, names=names, output=output, batch=batch, tick=tick)
     result = {
         "model": str(model),

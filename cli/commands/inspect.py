@@ -38,24 +38,24 @@ def inspect(
     """
     from ...graph.cost import cost
 
-    subject = open_model(model, shape, value)
-    costs = cost(subject.model)
-    result = _result(subject, costs)
+    opened = open_model(model, shape, value)
+    costs = cost(opened.model)
+    result = _result(opened, costs)
     if bits:
         from ...measure.bit_order import bit_orders
 
         with console.progress("ordering filters"):
-            result["bit_orders"] = [order.as_dict() for order in bit_orders(subject.model)]
+            result["bit_orders"] = [order.as_dict() for order in bit_orders(opened.model)]
     console.emit(result, lambda: _show(result, top))
 
 
-def _result(subject: OpenedModel, costs: Cost) -> dict[str, Any]:
+def _result(opened: OpenedModel, costs: Cost) -> dict[str, Any]:
     from ...measure.run.tensor_specs import input_specs, output_specs
 
-    model, proto = subject.model, subject.model.proto
+    model, proto = opened.model, opened.model.proto
     inputs, outputs = input_specs(model), output_specs(model)
     return {
-        "model": str(subject.path),
+        "model": str(opened.path),
         "opset": model.opset,
         "ir_version": proto.ir_version,
         "domains": {o.domain or "ai.onnx": o.version for o in proto.opset_import},
@@ -69,7 +69,7 @@ def _result(subject: OpenedModel, costs: Cost) -> dict[str, Any]:
         "macs": costs.macs,
         **({"bops": costs.bops, "equivalent_macs": costs.equivalent_macs} if costs.bops else {}),
         **({"bit_params": costs.bit_params} if costs.bit_params else {}),
-        "size_bytes": subject.size_bytes,
+        "size_bytes": opened.size_bytes,
         "weight_bytes": costs.weight_bytes,
         "peak_activation_bytes": costs.peak_activation_bytes,
         "layers": [
