@@ -82,10 +82,11 @@ def saves_nothing(
     if after < before and after <= (1 - least) * before:
         return None
     what = f"{after / before:.1%} of the bytes" if after < before else f"{after:,} bytes, it has {before:,} now"
-    told = [*_stored(original), *list(dict.fromkeys(reasons))[:3]]
+    beside = ["what it stores beside the numbers takes what they save"]
+    told = [*_stored(original), *(beside if after >= before else []), *list(dict.fromkeys(reasons))[:3]]
     return NothingChanged(
         f"the {done} file would have {what}; nothing was written",
-        why="; ".join(told) or "what it stores beside the numbers takes what they save",
+        why="; ".join(told or beside),
         fix="try another scheme or target, or write it all the same with --force",
     )
 

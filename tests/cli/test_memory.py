@@ -49,7 +49,16 @@ def test_a_proof_stays_within_the_memory_that_it_was_given(model: Path, tmp_path
 
 def test_calibration_stays_within_the_memory_that_it_was_given(model: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((2, 3, 384, 384)).astype(np.float32))
-    request = ["quantize", str(model), "--scheme", "int8", "--no-measure", "--data", str(tmp_path / "data.npz")]
+    request = [
+        "quantize",
+        str(model),
+        "--scheme",
+        "int8",
+        "--no-measure",
+        "--force",
+        "--data",
+        str(tmp_path / "data.npz"),
+    ]
     little = peak_bytes(*request, "-o", str(tmp_path / "a.onnx"), "--memory", "32MB")
     much = peak_bytes(*request, "-o", str(tmp_path / "b.onnx"), "--memory", "4GB")
     assert little < much - (80 << 20)
