@@ -19,15 +19,15 @@ def tell_noise(result: dict[str, Any]) -> None:
             console.line(f"noisy: {one['name']} at {decibels(one['sqnr_db'])}; {one['advice']}")
 
 
-def tell_skipped(result: dict[str, Any], *, spared: str) -> None:
+def tell_skipped(result: dict[str, Any], *, label: str) -> None:
     """What stays in float and why, and what keeps more bits than was asked for."""
     from ..graph.bits import IN_BITS
 
     for reason, names in _by_reason(result["skipped"]).items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         console.line(f"left {'as it is' if reason == IN_BITS else 'in float'}: {shown}: {reason}")
-    if result["spared"]:
-        console.line(f"{spared} {', '.join(result['spared'])}, to stay within --max-drop")
+    if result["higher_precision"]:
+        console.line(f"{label} {', '.join(result['higher_precision'])}, to stay within --max-drop")
 
 
 def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:

@@ -47,4 +47,4 @@ def _show(result: dict[str, Any]) -> None:
         console.line(f"{result['scheme']}: {bits:.2f} bits for each weight of these layers, scales and maps included")
     console.line(efficiency_text(result["bibench"]))
     tell_noise(result)
-    tell_skipped(result, spared="left in float:")
+    tell_skipped(result, label="left in float:")

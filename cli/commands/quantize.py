@@ -38,4 +38,4 @@ def _show(result: dict[str, Any]) -> None:
     if integer := result["runtime"]["integer"]:
         told = ", ".join(f"{count} {op}" for op, count in integer.items())
         console.line(f"ONNX Runtime computes in integers: {told}")
-    tell_skipped(result, spared="more bits for")
+    tell_skipped(result, label="more bits for")

@@ -55,7 +55,7 @@ class Binarize(BinarizeOptions, Pass):
         met = self.size is not None and live.meets("size", self.size)
         result, change = attempt_within_limit(
             live,
-            lambda spared: Result.none(live.model, MET) if met else scheme.run(replace(job, spared=spared)),
+            lambda higher: Result.none(live.model, MET) if met else scheme.run(replace(job, higher_precision=higher)),
             context,
             max_drop=self.max_drop,
             verify=self.verify,
@@ -64,7 +64,7 @@ class Binarize(BinarizeOptions, Pass):
             rounded=False,
             least=-1.0 if study else 0.0 if self.include or self.exclude or self.size else WORTH,
         )
-        mend = f"quantize it to 4 bits, spare layers with --max-drop{'' if context.data else ', give --data'}"
+        mend = f"quantize it to 4 bits, keep layers in higher precision with --max-drop{'' if context.data else ', give --data'}"
         notes = [*change.notes, *([] if context.eval_data else _drowned(change.details["sqnr_db"], mend))]
         bibench = efficiency(cost(live.model), cost(change.model)).as_dict()
         details = {"scheme": name, "bits": _bits(result), "bibench": bibench, **change.details}

@@ -20,7 +20,7 @@ LEAST_COLUMNS = 16
 """In shorter rows scales take as many bits as the weights."""
 
 NOT_ASKED = "left out by --include or --exclude"
-SPARED = "stays in float to keep the accuracy"
+HIGHER_PRECISION = "stays in float to keep the accuracy"
 FIRST, LAST = "the first layer, which sees the input", "the last layer, which makes the output"
 DEPTHWISE = "depthwise: a handful of weights for each channel, all of which matter"
 RECURRENT = "recurrent: errors add up over time"
@@ -39,7 +39,7 @@ def choose_layers(
     model: Model,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
-    spared: frozenset[str] = frozenset(),
+    higher_precision: frozenset[str] = frozenset(),
     *,
     edges: bool = False,
 ) -> Chosen:
@@ -55,7 +55,9 @@ def choose_layers(
     ends = {} if edges else _edges(model, known)
     for one in sorted(both, key=lambda one: one.place):
         reason = None if asked[one.place] else NOT_ASKED
-        reason = reason or (SPARED if one.name in spared else None) or ends.get(one.node) or _unfit(one)
+        reason = (
+            reason or (HIGHER_PRECISION if one.name in higher_precision else None) or ends.get(one.node) or _unfit(one)
+        )
         if reason is not None:
             found.skipped[one.name] = reason
             continue

@@ -38,7 +38,7 @@ def pack(job: Job) -> Result:
     model = from_qonnx(job.model)
     model = raise_opset(model, max(model.opset, _OPSET))
     wanted = choose_nodes(model, options.include, options.exclude)
-    chosen = [w and display_name(n) not in job.spared for w, n in zip(wanted, model.graph.node, strict=True)]
+    chosen = [w and display_name(n) not in job.higher_precision for w, n in zip(wanted, model.graph.node, strict=True)]
     found = recognize(model, zeros=options.zeros, chosen=chosen)
     third = [name for name, reason in _reasons(found).items() if reason == THIRD]
     if third and not any(layer.bits for layer in found.layers.values()):

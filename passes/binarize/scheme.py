@@ -16,13 +16,13 @@ from .options import BinarizeOptions
 
 @dataclass(frozen=True)
 class Job:
-    """One request. ``spared`` are layers, by name, that stay in float: they hurt most. ``model`` is the
+    """One request. ``higher_precision`` are layers, by name, that stay in float: they hurt most. ``model`` is the
     live part of the one that was ``given``."""
 
     model: Model
     options: BinarizeOptions
     context: Context
-    spared: frozenset[str] = frozenset()
+    higher_precision: frozenset[str] = frozenset()
     given: Model | None = None
 
     def bytes_for(self, size: float) -> float:

@@ -61,7 +61,7 @@ def w1a1(job: Job) -> Result:
             "yourself with --force",
         )
     model = with_biases(fold_batch_norm(job.model)[0])
-    found = choose_layers(model, options.include, options.exclude, job.spared, edges=options.edges)
+    found = choose_layers(model, options.include, options.exclude, job.higher_precision, edges=options.edges)
     half = {one.node: one for one in found.layers.values() if model.weights[one.weight].dtype != np.float32}
     skipped = found.skipped | {one.name: "a transposed convolution" for one in found.independent.values()}
     skipped |= {one.name: HALF for one in half.values()}
@@ -86,7 +86,7 @@ def _packed(job: Job, canonical: Model) -> Model | None:
     if job.options.stored == "dense" or "pack" not in SCHEMES:
         return None
     options = job.options.model_copy(update={"include": (), "exclude": (), "size": None, "block": None})
-    packed = SCHEMES["pack"].run(replace(job, model=canonical, options=options, spared=frozenset()))
+    packed = SCHEMES["pack"].run(replace(job, model=canonical, options=options, higher_precision=frozenset()))
     return packed.model if packed.changed else None
 
 

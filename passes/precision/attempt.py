@@ -1,4 +1,4 @@
-"""Make a model of fewer bits, see that it runs, measure its noise, and spare layers until accuracy stays within a limit."""
+"""Make a model of fewer bits, run it, measure its noise; keep layers in higher precision until accuracy holds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def attempt_within_limit(
     optimize: bool = True,
     least: float = WORTH,
 ) -> tuple[Result, Change]:
-    """What ``make`` gives, with no more layers spared than ``max_drop`` (points of accuracy) asks for.
+    """What ``make`` gives, with no more layers in higher precision than ``max_drop`` (points of accuracy) asks for.
 
     ``rounded`` says whether activations may be rounded, too: then they may be what to mend. Without ``optimize`` the
     result is run as it stands: what ONNX Runtime makes of a model for another runtime says nothing of that one. One that
@@ -57,24 +57,24 @@ def attempt_within_limit(
     if verify:
         check(model, result.model, data, done, optimize)
     noise = _noise(result, data, context.memory, optimize)
-    spared: list[str] = []
+    higher: list[str] = []
     if max_drop is not None and evaluate is not None:
         order = sorted(result.layers, key=lambda one: noise.get(one.tensor, np.inf))
-        result, spared = keep_higher_precision(model, make, result, [one.name for one in order], evaluate, max_drop)
-        if spared and not result.changed:
+        result, higher = keep_higher_precision(model, make, result, [one.name for one in order], evaluate, max_drop)
+        if higher and not result.changed:
             raise NothingChanged(
                 f"accuracy stays within {max_drop:g} points only with nothing {done}",
                 fix=f"allow a larger --max-drop, or {advice}",
             )
         noise = _noise(result, data, context.memory, optimize)
-        if verify and spared:
+        if verify and higher:
             check(model, result.model, data, done, optimize)
     details = {
         "nodes": dict(result.done),
         "skipped": {**Layers(result.reference).left(result.done), **result.skipped},
         "sqnr_db": outputs_noise(model, result.model, data, optimize) if data is not None and verify else {},
         "worst": find_worst(result.layers, noise, rounded=rounded),
-        "spared": spared,
+        "higher_precision": higher,
         **result.details,
     }
     layers = [{**one.as_dict(), "sqnr_db": noise.get(one.tensor)} for one in result.layers]

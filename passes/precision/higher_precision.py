@@ -9,7 +9,7 @@ from ...graph.model import Model
 from .result import Result
 
 Make = Callable[[frozenset[str]], Result]
-"""Makes a result in which layers of these names are spared."""
+"""Makes a result in which layers of these names stay in higher precision."""
 
 
 def keep_higher_precision(
@@ -25,7 +25,7 @@ def keep_higher_precision(
     The number is bisected: sparing more layers is taken to lose less.
 
     Raises:
-        TargetUnreachable: all spared, the loss is still larger.
+        TargetUnreachable: all in higher precision, the loss is still larger.
     """
     before = evaluate(original)
 
@@ -38,7 +38,7 @@ def keep_higher_precision(
     least = lost(best)
     if least > max_drop:
         raise TargetUnreachable(
-            f"accuracy cannot stay within {max_drop:g} points: {least:.2f} are lost with every layer spared",
+            f"accuracy cannot stay within {max_drop:g} points: {least:.2f} are lost with every layer in higher precision",
             fix="allow more, or choose another scheme",
         )
     low, high = 0, len(order)

@@ -70,7 +70,7 @@ def convert_prepared(
     ``counts`` tells which of its layers are in what was done, the other words are those of ``LayerNote``.
     """
     options, ready = job.options, prepare_model(job)
-    found = convert(ready.model, include=options.include, exclude=(*options.exclude, *job.spared))
+    found = convert(ready.model, include=options.include, exclude=(*options.exclude, *job.higher_precision))
     layers = [
         LayerNote(one.name, one.node, one.x, weights, activations, method)
         for one in Layers(ready.model).weighted

@@ -50,7 +50,7 @@ class Quantize(QuantizeOptions, Pass):
         met = self.size is not None and live.meets("size", self.size)
         result, change = attempt_within_limit(
             live,
-            lambda spared: Result.none(live.model, MET) if met else scheme(replace(job, spared=spared)),
+            lambda higher: Result.none(live.model, MET) if met else scheme(replace(job, higher_precision=higher)),
             context,
             max_drop=self.max_drop,
             verify=self.verify,

@@ -20,13 +20,13 @@ from .targets import TARGETS, Target
 
 @dataclass(frozen=True)
 class Job:
-    """One request. ``spared`` are layers, by name, that keep more bits than the scheme says: they hurt most.
+    """One request. ``higher_precision`` are layers, by name, that keep more bits than the scheme says: they hurt most.
     ``model`` is the live part of the one that was ``given``."""
 
     model: Model
     options: QuantizeOptions
     context: Context
-    spared: frozenset[str] = frozenset()
+    higher_precision: frozenset[str] = frozenset()
     given: Model | None = None
 
     def bytes_for(self, size: float) -> float:

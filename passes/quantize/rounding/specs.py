@@ -16,7 +16,7 @@ NARROW = 4
 
 
 def specs_for(layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job) -> dict[str, Spec]:
-    """The methods to choose from for each layer; spared ones keep 8 bits.
+    """The methods to choose from for each layer; those in higher precision keep 8 bits.
 
     So do the first and the last where all have the same and fewer than 4, and no limit asks for that: they hold few
     weights, and hurt most.
@@ -27,7 +27,7 @@ def specs_for(layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job) 
     for node in order:
         grid = grids[node]
         edge = alike and grid.bits < NARROW and node in (order[0], order[-1])
-        used = WEIGHTS8 if edge or layers[node].name in job.spared else grid
+        used = WEIGHTS8 if edge or layers[node].name in job.higher_precision else grid
         if chosen != "auto":
             methods: tuple[str, ...] = (chosen,)
         else:

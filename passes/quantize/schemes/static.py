@@ -86,7 +86,7 @@ def static(job: Job, kinds: Kinds) -> Result:
         model = raise_opset(model, 21)
     nodes, options = model.graph.node, job.options
     allowed = [
-        chosen and display_name(node) not in job.spared
+        chosen and display_name(node) not in job.higher_precision
         for node, chosen in zip(nodes, choose_nodes(model, options.include, options.exclude), strict=True)
     ]
     if blind:

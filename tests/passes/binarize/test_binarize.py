@@ -135,8 +135,8 @@ def test_layers_are_spared_until_accuracy_stays() -> None:
     work = Binarize(scheme="planes", max_drop=limit)
     done = work.run(model, replace(context(model), evaluate=evaluate))
     assert evaluate(done.model) >= 1 - limit / 100
-    assert done.details["spared"]
-    assert set(done.details["spared"]) < {"b", "c", "d"}
+    assert done.details["higher_precision"]
+    assert set(done.details["higher_precision"]) < {"b", "c", "d"}
     with pytest.raises(NothingChanged, match="only with nothing binarized"):
         Binarize(scheme="planes", max_drop=0.0).run(model, Context(evaluate=evaluate))
     with pytest.raises(UsageError, match="labelled data"):

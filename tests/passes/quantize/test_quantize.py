@@ -135,7 +135,7 @@ def test_layers_that_hurt_are_spared_until_accuracy_holds(scheme: str) -> None:
     assert 100 * (1 - evaluate(free.model)) > limit
     done = Quantize(scheme=scheme, max_drop=limit).run(model, replace(wide_context(), evaluate=evaluate))
     assert 100 * (1 - evaluate(done.model)) <= limit
-    assert 0 < len(done.details["spared"]) < len(free.layers)
+    assert 0 < len(done.details["higher_precision"]) < len(free.layers)
     with pytest.raises(UsageError, match="needs labelled data"):
         Quantize(scheme=scheme, max_drop=1).run(model, wide_context())
 
