@@ -67,7 +67,10 @@ class Moments:
         self._merge(self._sums(u - self._shift_u, None if t is None else t - self._shift_t))
 
     def add_all(self, pieces: Iterator[Piece], workers: int = WORKERS) -> None:
-        """Take in batches that functions give and nobody else keeps, made and summed by some threads, added in order whatever the threads do."""
+        """Take in batches that functions give, made and summed by some threads, added in order whatever the threads do.
+
+        The arrays are used up: functions give copies of what others still need.
+        """
         with ThreadPoolExecutor(workers) as pool:
             waiting: deque[Future[Sums]] = deque()
             for piece in pieces:

@@ -217,4 +217,5 @@ def test_what_goes_wrong_in_a_thread_is_heard_of() -> None:
 
 
 def _pair(pair: Pair) -> Pair:
-    return pair
+    u, t = pair
+    return u.copy(), t.copy()

@@ -204,7 +204,7 @@ class Clipped:
         for k in range(0, self.wanted.shape[1], 9):
             rows = slice(k, k + 9)
             others = self.others[:, rows] if isinstance(self.others, np.ndarray) else 0.0
-            yield partial(Sample, self.problem.u[:, rows], self.wanted[:, rows], others)
+            yield partial(Sample, self.problem.u[:, rows].copy(), self.wanted[:, rows], others)
 
     def missed(self, fit: Fit, bounds: tuple[float, float]) -> np.ndarray:
         """Squared distance to the nearest value that would do. Shapes: (groups,)."""
@@ -282,7 +282,7 @@ def test_looking_through_finds_a_layer_that_is_right_behind_the_rectifier() -> N
     moments.add(u, wanted)
 
     def samples() -> Iterator[Callable[[], Sample]]:
-        yield lambda: Sample(u, wanted)
+        yield lambda: Sample(u.copy(), wanted)
 
     def error(fit: Fit) -> float:
         return float(np.square(np.maximum(fit(u), 0) - np.maximum(wanted, 0)).mean())
