@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
@@ -137,7 +138,8 @@ def saturation(node: onnx.NodeProto, weights: Mapping[str, np.ndarray]) -> tuple
     if limits is None or any(name and name not in weights for name in names):
         return None
     operands = [float(weights[name].reshape(-1)[0]) if name else None for name in names]
-    return limits(*operands, **{a.name: attribute(node, a.name) for a in node.attribute})
+    known = signature(limits).parameters
+    return limits(*operands, **{a.name: attribute(node, a.name) for a in node.attribute if a.name in known})
 
 
 def as_ints(value: np.ndarray | Iterable[int]) -> list[int]:

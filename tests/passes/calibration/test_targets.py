@@ -15,7 +15,7 @@ from intaglio.graph.index import index_of
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
-from intaglio.graph.nodes import saturation
+from intaglio.graph.nodes import saturation, set_attribute
 from intaglio.graph.traits import OPERATORS
 from intaglio.passes.calibration.targets import ReconstructionTarget, ReconstructionTargets
 from tests.passes.parsed import parsed, run_plainly
@@ -238,3 +238,13 @@ def alone(op: str, attributes: dict[str, Any], operands: list[float]) -> Model:
     node = helper.make_node(op, ["x", *names], ["y"], **attributes)
     graph = helper.make_graph([node], "net", infos[:1], infos[1:], tensors)
     return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+
+
+@pytest.mark.parametrize("op", SATURATING)
+def test_attributes_that_the_operator_does_not_have_say_nothing(op: str) -> None:
+    """ONNX Runtime takes them, too."""
+    model = alone(op, *EXAMPLES[op][0]())
+    (node,) = model.graph.node
+    known = saturation(node, model.weights)
+    set_attribute(node, "kernel_shape", [3])
+    assert saturation(node, model.weights) == known
