@@ -13,15 +13,16 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from ..graph.errors import Exit, IntaglioError
+from ..pipeline.text import STEERING
+from ..pipeline.text import count as count
+from ..pipeline.text import harmless as harmless
+from ..pipeline.text import human as human
+from ..pipeline.text import number as number
+from ..pipeline.text import percent as percent
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 SLOW_SECONDS = 2.0
-# Control characters of both sets, and those that turn, join or break lines of text (Unicode TR 36 and 55).
-_RANGES = ((0, 10), (11, 32), (0x7F, 0xA0), (0x61C, 0x61D), (0x200E, 0x2010), (0x2028, 0x202F), (0x2066, 0x206A))
-_STEERING = [*(code for first, end in _RANGES for code in range(first, end)), 0xFEFF]
-_ESCAPED = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _STEERING}
-_ONE_LINE = {**_ESCAPED, ord("\n"): r"\x0a"}
 
 
 class Mode:
@@ -66,14 +67,6 @@ def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: Intagli
         raise Told(int(failed.exit_code))
 
 
-def harmless(text: str, *, lines: bool = True) -> str:
-    """Text with what could steer a terminal, or turn the order of letters about, escaped: names come from files.
-
-    ``lines`` lets line breaks through, which a cell of a table must not have.
-    """
-    return text.translate(_ESCAPED if lines else _ONE_LINE)
-
-
 def line(text: str = "") -> None:
     """One plain line on stdout."""
     sys.stdout.write(harmless(text) + "\n")
@@ -96,37 +89,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         _plain_table(title, columns, cells, right)
 
 
-def human(number: float | None, unit: str = "") -> str:
-    """A number short enough to read: ``41.2 M``, ``1.3 MB`` (powers of 1000)."""
-    if number is None or not math.isfinite(number):
-        return "-"
-    for power, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= power * 0.9995:
-            form = ".3g" if abs(number) < power * 999.5 else ".0f"
-            return f"{number / power:{form}} {prefix}{unit}"
-    return f"{number:.4g} {unit}".rstrip()
-
-
-def number(value: float | None, digits: int = 2, unit: str = "") -> str:
-    """A number with so many decimals; ``-`` where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}{unit}"
-
-
-def count(number: int, thing: str) -> str:
-    """``1 thread``, ``2 threads``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def facts(rows: Sequence[tuple[str, object]]) -> None:
     """Names and what they stand for, one pair a line on stdout."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         line(f"{name.ljust(width)}  {value}")
-
-
-def percent(fraction: float | None, digits: int = 2) -> str:
-    """A fraction as ``91.55 %``."""
-    return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
 @contextmanager
@@ -200,7 +167,7 @@ def _print_json(result: Mapping[str, Any]) -> None:
     mode.spoken = True
     text = json.dumps(plain(result), indent=2, allow_nan=False, ensure_ascii=False)
     # In JSON these stand in strings alone, where an escape is the same text.
-    (mode.out or sys.stdout).write(text.translate({code: f"\\u{code:04x}" for code in _STEERING}) + "\n")
+    (mode.out or sys.stdout).write(text.translate({code: f"\\u{code:04x}" for code in STEERING}) + "\n")
 
 
 def _error_dict(error: IntaglioError) -> dict[str, str]:
