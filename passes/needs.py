@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-from ..graph.errors import UsageError
+from ..graph.errors import IntaglioError, UsageError
 from .base import Context
 
 MEANS, VARIANCES, SECOND_MOMENTS = "means", "variances", "second_moments"
@@ -18,6 +18,13 @@ NEEDS: Mapping[str, str] = {
     GRADIENTS: "gradients of the loss with respect to each weight; they take torch",
 }
 """All are taken from calibration data."""
+
+
+def undeclared(what: str, need: str) -> IntaglioError:
+    """For one that looks at what it did not ask for."""
+    return IntaglioError(
+        f"a {what} looks at {need}, and did not say that it needs them", fix=f'register it with needs=("{need}",)'
+    )
 
 
 def check_needs(whose: str, needs: tuple[str, ...], context: Context) -> None:

@@ -14,7 +14,9 @@ from ...graph.errors import UsageError
 from ...graph.index import index_of
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
+from ..calibration.gradients import gradients
 from ..calibration.walk import Rounded, round_layers
+from ..needs import GRADIENTS
 from ..precision.result import Result
 from ..simplify import fold_batch_norm, with_biases
 from .algorithms.binarizer import BINARIZERS, BitRule
@@ -34,17 +36,17 @@ def weight_only(name: str, job: Job) -> Result:
         raise UsageError(f"scheme {name} has one scale for each row and column", fix="leave out --block")
     model = with_biases(fold_batch_norm(job.model)[0])
     layers = choose_layers(model, options.include, options.exclude, job.higher_precision, edges=options.edges)
+    rules, notes = rules_for(name, job, model, {**layers.layers, **layers.independent})
     if options.size is None:
-        return binarize_layers(name, job, model, layers)
-    rules = rules_for(name, job, model, layers.layers)
-    return within_size(job, model, layers, rules, lambda job, few: binarize_layers(name, job, model, few))
+        return binarize_layers(name, job, model, layers, rules).noted(*notes)
+    result = within_size(job, model, layers, rules, lambda job, few: binarize_layers(name, job, model, few, rules))
+    return result.noted(*notes)
 
 
-def binarize_layers(name: str, job: Job, model: Model, layers: Chosen) -> Result:
+def binarize_layers(name: str, job: Job, model: Model, layers: Chosen, rules: Mapping[str, BitRule]) -> Result:
     """All chosen layers in bits."""
     if not layers.layers and not layers.independent:
         return Result(job.model, {}, layers.skipped, reference=job.model)
-    rules = rules_for(name, job, model, {**layers.layers, **layers.independent})
     walked = round_layers(model, {node: rules[node] for node in layers.layers}, job.context)
     coded = {
         node: Bits(one.layer, one.quantized, model.weights[one.layer.weight], multiplied=not rules[node].half)
@@ -64,7 +66,10 @@ def binarize_layers(name: str, job: Job, model: Model, layers: Chosen) -> Result
     return result
 
 
-def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer]) -> dict[str, BitRule]:
+def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer]) -> tuple[dict[str, BitRule], list[str]]:
+    """What becomes of each layer, and what to tell of it."""
+    asked = layers and GRADIENTS in BINARIZERS.entry(name).needs
+    slopes = gradients(model, job.context) if asked else None
     block = BINARIZERS[name].block or 0
     if job.options.block is not None:
         block = job.options.block
@@ -75,7 +80,11 @@ def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer]) ->
             return True
         return not pays(dims.get(one.x), model.weights[one.weight].size, rounded=job.options.activations == "int8")
 
-    return {node: BitRule(name, block, job.options.salient, half=decoded(one)) for node, one in layers.items()}
+    rules = {
+        node: BitRule(name, block, job.options.salient, decoded(one), slopes.matrices(one) if slopes else None)
+        for node, one in layers.items()
+    }
+    return rules, [slopes.note] if slopes else []
 
 
 def _note(scheme: str, one: Bits, rounded: Rounded[Code] | None, options: BinarizeOptions) -> BitNote:

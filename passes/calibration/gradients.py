@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...graph.errors import IntaglioError
 from ...graph.index import index_of
+from ...graph.layer import Layer
 from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ..base import Context
@@ -27,6 +28,11 @@ class Gradient(NamedTuple):
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
 
+    @classmethod
+    def none(cls, shape: tuple[int, ...]) -> Gradient:
+        """Of a weight that the loss does not depend on."""
+        return cls(np.zeros(shape), np.zeros(shape))
+
 
 @dataclass(frozen=True)
 class Gradients:
@@ -34,6 +40,15 @@ class Gradients:
 
     of: Mapping[str, Gradient]
     told: str
+
+    @property
+    def note(self) -> str:
+        return f"gradients are of {self.told}"
+
+    def matrices(self, layer: Layer) -> Gradient:
+        """With respect to a layer's matrices. Shapes: (groups, outputs, columns)."""
+        mean, squares = (layer.folded(values) for values in self.of.get(layer.weight) or Gradient.none(layer.shape))
+        return Gradient(mean / layer.alpha, squares / layer.alpha**2)
 
 
 def gradients(model: Model, context: Context) -> Gradients:

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from ...graph.coupling import Coupling
 from ...graph.coupling.labels import Axes, IntArray, Why
-from ...graph.errors import IntaglioError
 from ...graph.index import index_of
 from ..base import Context
 from ..calibration.moments import Moments
 from ..calibration.runner import collect, require_data
 from ..calibration.statistics import NotFinite, Statistic
-from ..needs import ACTIVATIONS, GRADIENTS, MEANS, SECOND_MOMENTS, VARIANCES
+from ..needs import ACTIVATIONS, GRADIENTS, MEANS, SECOND_MOMENTS, VARIANCES, undeclared
 
 Floats = NDArray[np.float64]
 _POSITIONS = 4096
@@ -61,14 +60,8 @@ class Inputs:
 
     def _of(self, need: str) -> Floats:
         if need not in self.known:
-            raise undeclared(need)
+            raise undeclared("criterion", need)
         return self.known[need]
-
-
-def undeclared(need: str) -> IntaglioError:
-    return IntaglioError(
-        f"a criterion looks at {need}, and did not say that it needs them", fix=f'register it with needs=("{need}",)'
-    )
 
 
 class Positions:

@@ -31,7 +31,7 @@ class Ranked:
     def __init__(self, score: Callable[[GroupWeights], Scores], job: Job) -> None:
         self.score, self.job = score, job
         found = gradients(job.coupling.model, job.context) if GRADIENTS in job.needs else None
-        self.notes = [f"gradients are of {found.told}"] if found else []
+        self.notes = [found.note] if found else []
         inputs = collected(job.coupling, job.needs, job.context)
         self.weights = Weights(job.coupling, inputs, found.of if found else None)
         self._last: Ranking | None = None

@@ -20,8 +20,8 @@ from ...graph.index import index_of
 from ...graph.nodes import attribute
 from ...graph.traits import operator
 from ..calibration.gradients import Gradient
-from ..needs import GRADIENTS
-from .inputs import Inputs, undeclared
+from ..needs import GRADIENTS, undeclared
+from .inputs import Inputs
 
 Role = Literal["out", "in", "scale", "shift", "other"]
 Scores = NDArray[np.float64]
@@ -82,7 +82,7 @@ class Member:
     @property
     def _gradient(self) -> Gradient:
         if self.gradient is None:
-            raise undeclared(GRADIENTS)
+            raise undeclared("criterion", GRADIENTS)
         return self.gradient
 
     def _by_entry(self, values: np.ndarray) -> Scores:
@@ -156,7 +156,7 @@ class Weights:
         whole = self.coupling.model.weights[name]
         weight, gradient = _left(whole, axis, removal.tensor(name)), None
         if self.gradients is not None:
-            both = self.gradients.get(name) or Gradient(np.zeros(whole.shape), np.zeros(whole.shape))
+            both = self.gradients.get(name) or Gradient.none(whole.shape)
             gradient = Gradient(*(_left(values, axis, removal.tensor(name)) for values in both))
         channel = np.searchsorted(group.atoms, atoms)
         node, uses = self._uses[name]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from ...graph.errors import UsageError
 from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ...graph.traits import Trait, has
+from ..base import Context
+from ..calibration.gradients import Gradients, gradients
 from ..precision.result import LayerNote, Result
 from ..rewrite.edit import Outcome
 from ..simplify import fold_batch_norm, with_biases
@@ -25,7 +28,15 @@ class Prepared:
 
     kept: Model
     model: Model
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
+    context: Context
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """Of the loss with respect to the weights, for roundings that need them; a note tells of which loss."""
+        found = gradients(self.model, self.context)
+        self.notes.append(found.note)
+        return found
 
 
 def prepare_model(job: Job, *, level: bool = False, absorb: bool = False) -> Prepared:
@@ -50,7 +61,7 @@ def prepare_model(job: Job, *, level: bool = False, absorb: bool = False) -> Pre
         smoothed = smooth(model, job.context.data, alpha=options.smooth)
         model = smoothed.model
         notes.append(_told("smoothed what goes into", len(smoothed.done)))
-    return Prepared(kept, model, notes)
+    return Prepared(kept, model, notes, job.context)
 
 
 def _told(what: str, count: int) -> str:

@@ -253,6 +253,77 @@ def test_a_rounding_that_needs_data_says_so(command: Command, tmp_path: Path) ->
     assert ran["error"]["what"] == "rounding stochastic needs calibration data"
 
 
+@pytest.fixture
+def one_product(tmp_path: Path) -> tuple[Path, Path, np.ndarray, np.ndarray]:
+    """A model of one product and its data; the weight, outputs first, and the mean squared gradients of the
+    cross-entropy with the class that the model takes, by the formula, over batches of 16."""
+    random = np.random.default_rng(3)
+    weight, x = random.normal(size=(32, 64)).astype(np.float32), random.normal(size=(40, 32)).astype(np.float32)
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    ends = [onnx.helper.make_tensor_value_info(name, 1, ["N", n]) for name, n in (("x", 32), ("y", 64))]
+    graph = onnx.helper.make_graph([node], "one", ends[:1], ends[1:], [onnx.numpy_helper.from_array(weight, "w")])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10),
+        tmp_path / "one.onnx",
+    )
+    np.savez(tmp_path / "x.npz", x=x)
+    squares = np.zeros((64, 32))
+    for rows in (x[:16], x[16:32], x[32:]):
+        scores = (rows @ weight).astype(np.float64)
+        chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+        chances /= chances.sum(axis=1, keepdims=True)
+        gaps = chances - np.eye(64)[scores.argmax(axis=1)]
+        squares += len(rows) * np.square(gaps.T @ rows / len(rows))
+    return tmp_path / "one.onnx", tmp_path / "x.npz", weight.T.astype(np.float64), squares / len(x)
+
+
+GRADIENTS = "gradients are of the cross-entropy of 'y' with the classes that the network itself takes (no labels)"
+
+
+def test_a_rounding_is_handed_gradients(
+    command: Command, tmp_path: Path, one_product: tuple[Path, Path, np.ndarray, np.ndarray]
+) -> None:
+    pytest.importorskip("torch")
+    model, data, weight, counts = one_product
+    options = ("--scheme", "w4", "--method", "fisher", "--target", "openvino", "--no-measure", "--force")
+    ran = command("quantize", model, "-o", tmp_path / "w4.onnx", "--data", data, *options)
+    assert ran["code"] == 0, ran
+    assert GRADIENTS in ran["notes"]
+    codes = np.rint(weight / (np.maximum(weight.max(axis=1) / 7, -weight.min(axis=1) / 8)[:, None]))
+    wanted = (counts * codes * weight).sum(axis=1) / (counts * codes**2).sum(axis=1)
+    held = [onnx.numpy_helper.to_array(i) for i in onnx.load(tmp_path / "w4.onnx").graph.initializer]
+    (scale,) = [value for value in held if value.dtype == np.float32 and value.size == 64]
+    np.testing.assert_allclose(scale.reshape(-1), wanted, rtol=1e-3)
+
+
+def test_a_binarizer_is_handed_gradients(
+    command: Command, tmp_path: Path, one_product: tuple[Path, Path, np.ndarray, np.ndarray]
+) -> None:
+    pytest.importorskip("torch")
+    model, data, weight, counts = one_product
+    options = ("--scheme", "felt", "--include-first-last", "--form", "dense", "--no-measure")
+    ran = command("binarize", model, "-o", tmp_path / "bits.onnx", "--data", data, *options)
+    assert ran["code"] == 0, ran
+    assert GRADIENTS in ran["notes"]
+    held = [onnx.numpy_helper.to_array(i) for i in onnx.load(tmp_path / "bits.onnx").graph.initializer]
+    (dense,) = [value for value in held if value.shape == (32, 64)]
+    wanted = (counts * np.abs(weight)).sum(axis=1) / counts.sum(axis=1)
+    np.testing.assert_allclose(dense.T, np.sign(weight) * wanted[:, None], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "whose"),
+    [
+        (("binarize", "--scheme", "felt"), "binarization felt"),
+        (("quantize", "--scheme", "w4", "--method", "fisher"), "rounding fisher"),
+    ],
+)
+def test_gradients_take_data(command: Command, tmp_path: Path, words: tuple[str, ...], whose: str) -> None:
+    ran = command(words[0], DIGITS, "-o", tmp_path / "few.onnx", *words[1:])
+    assert (ran["code"], ran["error"]["what"]) == (2, f"{whose} needs calibration data")
+    assert "gradients" in ran["error"]["why"]
+
+
 def test_the_target_says_what_kernels_want(command: Command, tmp_path: Path) -> None:
     data = ("--data", CALIBRATION, "--samples", "64", "--no-measure")
     assert command("quantize", DIGITS, "-o", tmp_path / "int8.onnx", "--target", "dsp", *data)["code"] == 0

@@ -12,13 +12,14 @@ from pydantic import BaseModel
 
 from ....graph.layer import Floats
 from ....graph.registry import Registry
-from ...calibration.walk import row_costs
-from ...needs import SECOND_MOMENTS
+from ...calibration.gradients import Gradient
+from ...needs import GRADIENTS, SECOND_MOMENTS
+from ...rounding.problem import Question
 from .codes import Code, parts_of
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Question):
     """One layer: the matrices that are wanted, and the second moments of what they multiply, None without data.
 
     ``block`` columns share scales, 0 for whole rows; ``salient`` is the fraction of weights that keep eight bits, in
@@ -29,10 +30,7 @@ class Problem:
     hessian: Floats | None = None
     block: int = 0
     salient: float = 0.1
-
-    def cost(self, matrices: Floats) -> Floats:
-        """Of each row: see ``row_costs``. Shapes: (groups, outputs)."""
-        return row_costs(matrices - self.wanted, self.hessian)
+    gradient: Gradient | None = None
 
     @property
     def columns(self) -> int:
@@ -96,7 +94,7 @@ BINARIZERS: Registry[Binarizer] = Registry(
     "intaglio.binarizers",
     "intaglio.passes.binarize.algorithms",
     of=Binarizer,
-    offers=(SECOND_MOMENTS,),
+    offers=(SECOND_MOMENTS, GRADIENTS),
 )
 
 
@@ -125,7 +123,11 @@ class BitRule:
     block: int = 0
     salient: float = 0.1
     half: bool = False
+    gradient: Gradient | None = None
 
     def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Code]:
-        found = BINARIZERS[self.name].solve(Problem(wanted, hessian, self.block, self.salient))
+        if hessian is None and SECOND_MOMENTS in BINARIZERS.entry(self.name).needs:  # not measured: all count alike
+            hessian = np.broadcast_to(np.eye(wanted.shape[-1]), (len(wanted), *[wanted.shape[-1]] * 2))
+        problem = Problem(wanted, hessian, self.block, self.salient, self.gradient)
+        found = BINARIZERS[self.name].solve(problem)
         return self.name, found.stored(half=self.half or not found.plain)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ....graph.registry import Registry
-from ...needs import SECOND_MOMENTS
+from ...calibration.gradients import Gradient
+from ...needs import GRADIENTS, SECOND_MOMENTS
 from ...precision.grid import Floats, Grid, Quantized
 from ...rounding.problem import Problem
 
@@ -19,7 +20,7 @@ class Rounder(Protocol):
 
 
 ROUNDERS: Registry[Rounder] = Registry(
-    "rounding", "intaglio.rounders", "intaglio.passes.quantize.rounding", offers=(SECOND_MOMENTS,)
+    "rounding", "intaglio.rounders", "intaglio.passes.quantize.rounding", offers=(SECOND_MOMENTS, GRADIENTS)
 )
 
 CANDIDATES = ("nearest", "descent")
@@ -53,6 +54,8 @@ class Spec:
     methods: tuple[str, ...]
     block: int = 0
     symmetric: bool = True
+    gradient: Gradient | None = None
 
     def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Quantized]:
-        return cheapest(Problem(wanted, self.grid, hessian, self.block, self.symmetric), self.methods)
+        problem = Problem(wanted, self.grid, hessian, self.block, self.symmetric, self.gradient)
+        return cheapest(problem, self.methods)

@@ -99,7 +99,9 @@ def static(job: Job, kinds: Kinds) -> Result:
     if not layers:
         return Result(job.model, {}, placement.skipped, reference=job.model)
     running = insert(model, placement, found.affines, kinds.activations, symmetric=kinds.symmetric)
-    walked = _blindly(job, ready, model, layers, kinds) if blind else _rounded(job, model, running, layers, kinds)
+    walked = (
+        _blindly(job, ready, model, layers, kinds) if blind else _rounded(job, ready, model, running, layers, kinds)
+    )
     return Result(
         _stored(job, model, running, walked, found),
         _done(model, placement, walked),
@@ -136,7 +138,7 @@ def _from_statistics(
 
 def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
     """Weights by themselves, biases by what BatchNormalization says of the means."""
-    walked = round_plainly(model, specs_for(layers, dict.fromkeys(layers, kinds.weights), job))
+    walked = round_plainly(model, specs_for(ready, layers, dict.fromkeys(layers, kinds.weights), job))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
     walked.biases.update(datafree.bias_correction(model, changed, datafree.statistics(ready.kept)))
     return walked
@@ -151,11 +153,13 @@ def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict
     }
 
 
-def _rounded(job: Job, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
+def _rounded(
+    job: Job, ready: Prepared, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds
+) -> Walked[Quantized]:
     wide = kinds.weights.bits >= WIDE
     batches, _ = calibration_inputs(model, job.context, _FEW_SAMPLES if wide else None)
     batches = batches if wide else with_mirrored(batches, model)
-    specs = specs_for(layers, dict.fromkeys(layers, kinds.weights), job)
+    specs = specs_for(ready, layers, dict.fromkeys(layers, kinds.weights), job)
     most = _FEW_PATCHES if wide else PATCHES
     return round_in_turn(model, running, batches, specs, job.context, refit=not wide, most=most)
 

@@ -56,7 +56,8 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
     layers = {one.node: one for one in Layers(model) if chosen[one.place]}
     found = grids(model, layers)
     specs = {
-        node: replace(spec, block=block_of(job, layers[node])) for node, spec in specs_for(layers, found, job).items()
+        node: replace(spec, block=block_of(job, layers[node]))
+        for node, spec in specs_for(ready, layers, found, job).items()
     }
     walked = round_layers(model, specs, job.context)
     alone = [_alone(job, layer, model, least) for layer in independent(model) if chosen[layer.place]]
