@@ -62,18 +62,38 @@ def emit(report: Report, show: Callable[[dict[str, Any]], None]) -> None:
     result = report.as_dict()
 
     def told() -> None:
-        if not report.change.changed:
-            for note in report.notes:
-                console.line(f"note: {note}")
-            return
-        show(result)
-        if "accuracy" not in result:
-            console.line("accuracy not measured: give --eval-data to see what it cost")
+        if report.change.changed:
+            show(result)
+            tell_drops(result)
         for note in report.notes:
             console.line(f"note: {note}")
-        console.line(f"wrote {report.out} in {report.change.seconds:.1f} s")
+        tell_gates(result)
+        if report.change.changed:
+            console.line(f"wrote {report.out} in {report.change.seconds:.1f} s")
 
-    console.emit(result, told)
+    console.emit(result, told, failed=report.failed)
+
+
+def tell_drops(result: Mapping[str, Any]) -> None:
+    """What accuracy was lost, and how sure that is."""
+    from ..measure.paired import Drop, told
+
+    if "accuracy" not in result:
+        console.line("accuracy not measured: give --eval-data to see what it cost")
+    for name, one in list(result.get("accuracy", {}).get("drop", {}).items())[:1]:
+        console.line(told(name, Drop.of(one)))
+
+
+def tell_gates(result: Mapping[str, Any]) -> None:
+    """Each gate with its value."""
+    from ..pipeline.gates import shown
+
+    rows = [
+        (one["gate"], shown(one["value"], one["unit"]), "passed" if one["passed"] else "MISSED")
+        for one in result["gates"]
+    ]
+    if rows:
+        console.table("gates", ("gate", "value", ""), rows)
 
 
 def amounts_table(result: dict[str, Any]) -> None:

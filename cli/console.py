@@ -30,6 +30,7 @@ class Mode:
 
     json: bool = False
     debug: bool = False
+    command: str = ""
     spoken: bool = False  # the one JSON object is out
     out: TextIO | None = None  # where that goes, whatever is done to stdout while a command runs
 
@@ -49,6 +50,7 @@ def begin(argv: Sequence[str]) -> None:
     """Read ``--json`` and ``--debug`` off the raw command line, so that even a usage error obeys them."""
     options = argv[: argv.index("--")] if "--" in argv else argv
     mode.json, mode.debug, mode.spoken, mode.out = "--json" in options, "--debug" in options, False, sys.stdout
+    mode.command = ""
 
 
 def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: IntaglioError | None = None) -> None:
@@ -77,6 +79,13 @@ def notes(sentences: Sequence[str]) -> None:
     if not mode.json:
         for sentence in sentences:
             sys.stderr.write(f"note: {harmless(sentence, lines=False)}\n")
+
+
+def warnings(sentences: Sequence[str]) -> None:
+    """The same for what nobody should overlook."""
+    bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    for sentence in () if mode.json else sentences:
+        sys.stderr.write(f"{bold}warning: {harmless(sentence, lines=False)}{plain}\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -164,8 +173,10 @@ def _tell(error: IntaglioError, code: int) -> int:
 def _print_json(result: Mapping[str, Any]) -> None:
     import json
 
+    from ..pipeline.envelope import envelope
+
     mode.spoken = True
-    text = json.dumps(plain(result), indent=2, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(plain({**envelope(mode.command), **result}), indent=2, allow_nan=False, ensure_ascii=False)
     # In JSON these stand in strings alone, where an escape is the same text.
     (mode.out or sys.stdout).write(text.translate({code: f"\\u{code:04x}" for code in STEERING}) + "\n")
 

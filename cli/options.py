@@ -86,6 +86,17 @@ Seed = Annotated[
 ]
 
 
+Gates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gate",
+        metavar="LIMIT",
+        help='Exit with 3 unless this holds, such as "drop <= 1.0" (points), "accuracy >= 0.9", "size <= 500KB", '
+        '"latency <= 0.8x", "macs <= 0.5x", "params <= 200k", "agreement >= 0.98", "sqnr >= 20dB", or a metric; what '
+        "misses it is kept aside as NAME.gate-failed.onnx. Repeatable.",
+        rich_help_panel="accuracy",
+    ),
+]
 Memory = Annotated[
     str,
     typer.Option(

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..graph.errors import GateFailed
 from . import console
 from .options import (
     Debug,
+    Gates,
     Json,
     Memory,
     ModelPath,
@@ -83,13 +85,22 @@ class Run:
             rich_help_panel="output",
         ),
     ] = False
+    gate: Gates = None
     memory: Memory = "512MB"
     seed: Seed = 0
     json: Json = False
     debug: Debug = False
 
     def report(self, one: Pass, *, proof: Path | None = None) -> Report:
-        """What one pass made of the model; the file is written."""
+        """What one pass made of the model; the file is written, aside where the report has failed."""
+        try:
+            return self._run(one, proof)
+        except GateFailed as error:
+            if error.report is None:
+                raise
+            return error.report
+
+    def _run(self, one: Pass, proof: Path | None) -> Report:
         from ..pipeline.run import run
 
         memory = parse_size(self.memory)
@@ -104,6 +115,7 @@ class Run:
             out=self.out,
             proof=proof,
             measure=self.measure,
+            gates=self.gate or (),
             force=self.force,
             memory=memory,
             view=console,

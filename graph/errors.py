@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -45,9 +46,10 @@ class UsageError(IntaglioError):
 
 
 class GateFailed(IntaglioError):
-    """A limit that the user set was exceeded."""
+    """A limit that the user set was exceeded. ``report`` tells of a run what it measured."""
 
     exit_code = Exit.GATE_FAILED
+    report: Any = None
 
 
 class NothingChanged(IntaglioError):

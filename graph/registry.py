@@ -141,6 +141,11 @@ class Registry(Generic[T]):
         return sorted(name for name, entry in self._found.items() if entry.builtin)
 
     @property
+    def joined(self) -> list[str]:
+        """Names of other packages' things that something has asked for by now."""
+        return sorted(name for name, entry in self._found.items() if not entry.builtin)
+
+    @property
     def broken(self) -> dict[str, str]:
         """Why plug-ins cannot be used, by their names."""
         self._load(None)

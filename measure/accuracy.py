@@ -1,14 +1,15 @@
 """How often a model is right: metrics on labelled data.
 
 A metric is a class that is filled batch by batch and then read. Third parties add one through the entry point group
-``intaglio.metrics``.
+``intaglio.metrics``. One with a method ``scores`` also tells the score of each sample, whose mean is the result: then
+reports say how sure a loss is.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,8 +43,7 @@ class TopK:
     """
 
     k: int
-    right: int = 0
-    seen: int = 0
+    right: list[np.ndarray] = field(default_factory=list)
 
     def add(self, outputs: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
         scores = class_scores(outputs)
@@ -52,11 +52,15 @@ class TopK:
         with np.errstate(invalid="ignore"):
             ahead = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < classes[:, None]))
             ahead |= np.isnan(scores) & ~np.isnan(own)  # argmax prefers NaN: such a model is no better for hiding it
-        self.right += int(((ahead.sum(axis=1) < self.k) & ~np.isnan(own[:, 0])).sum())
-        self.seen += len(classes)
+        self.right.append((ahead.sum(axis=1) < self.k) & ~np.isnan(own[:, 0]))
 
     def result(self) -> float:
-        return self.right / self.seen if self.seen else float("nan")
+        right = self.scores()
+        return int(right.sum()) / len(right) if len(right) else float("nan")
+
+    def scores(self) -> np.ndarray:
+        """1 where the label is among the highest, else 0. Shapes: (samples,)."""
+        return np.concatenate([np.zeros(0), *self.right])
 
 
 @METRICS.register("top1")
@@ -85,18 +89,24 @@ def topk(options: HighestScores) -> Metric:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured: ``values`` by metric, on so many ``samples``."""
+    """What was measured: ``values`` by metric, on so many ``samples``, and the ``scores`` of each where a metric has them."""
 
     samples: int
     values: dict[str, float]
     seconds: float
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def evaluate_model(
-    model: Model | Path | str, source: DataSource, *, names: Sequence[str] = (), tick: Tick | None = None
+    model: Model | Path | str,
+    source: DataSource,
+    *,
+    names: Sequence[str] = (),
+    usual: bool = False,
+    tick: Tick | None = None,
 ) -> Evaluation:
     """``evaluate_session`` on a model that is opened for it."""
-    return evaluate_session(open_session(model), source, names=names, tick=tick)
+    return evaluate_session(open_session(model), source, names=names, usual=usual, tick=tick)
 
 
 def evaluate_session(
@@ -104,14 +114,15 @@ def evaluate_session(
     source: DataSource,
     *,
     names: Sequence[str] = (),
+    usual: bool = False,
     output: str | None = None,
     batch: int = 64,
     tick: Tick | None = None,
 ) -> Evaluation:
     """Run the data through the model and score it.
 
-    ``names`` are metrics; by default top1, and top5 where there are more than five classes. ``output`` names the
-    output to score where there are several.
+    ``names`` are metrics; by default, and with ``usual`` beside others where the outputs score classes, top1, and top5
+    where there are more than five. ``output`` names the output to score where there are several.
 
     Raises:
         BadData: the data has no labels, or they do not go with the outputs.
@@ -123,13 +134,13 @@ def evaluate_session(
             fix="add an array named labels; without labels, intaglio compare A B --data shows how two models differ",
         )
     wanted = _outputs(session, output)
-    chosen = {name: METRICS[name]() for name in names}
+    chosen: dict[str, Metric] = {}
     started, samples = time.perf_counter(), 0
     for piece, outputs in run_batches(session, source, batch=batch, tick=tick):
         assert piece.labels is not None
         kept = {name: outputs[name] for name in wanted}
         if not chosen:
-            chosen = _default_metrics(kept)
+            chosen = _metrics(names, kept, usual=usual)
         for name, value in kept.items():
             if isinstance(value, np.ndarray):
                 check_rows(name, value, piece.count)
@@ -139,7 +150,8 @@ def evaluate_session(
     if not samples:
         raise BadData(f"{source.name} holds no samples")
     values = {name: float(metric.result()) for name, metric in chosen.items()}
-    return Evaluation(samples, values, time.perf_counter() - started)
+    scores = {name: one.scores() for name, one in chosen.items() if hasattr(one, "scores")}
+    return Evaluation(samples, values, time.perf_counter() - started, scores)
 
 
 def class_scores(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -205,6 +217,14 @@ def _outputs(session: Any, output: str | None) -> list[str]:
     return [output] if output is not None else names
 
 
-def _default_metrics(outputs: Mapping[str, np.ndarray]) -> dict[str, Metric]:
-    names = ("top1", "top5") if class_scores(outputs).shape[1] > 5 else ("top1",)
-    return {name: METRICS[name]() for name in names}
+def _metrics(names: Sequence[str], outputs: Mapping[str, np.ndarray], *, usual: bool) -> dict[str, Metric]:
+    chosen = {name: METRICS[name]() for name in names}
+    if chosen and not usual:
+        return chosen
+    try:
+        classes = class_scores(outputs).shape[1]
+    except (BadData, UsageError):
+        if chosen:
+            return chosen
+        raise
+    return {**{name: METRICS[name]() for name in (("top1", "top5") if classes > 5 else ("top1",))}, **chosen}

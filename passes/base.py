@@ -80,6 +80,12 @@ class Pass(Options, ABC):
         """Whether calibration data is to be made up, because the user asked for that."""
         return False
 
+    @property
+    def allowed_drop(self) -> float | None:
+        """Points of accuracy that it may lose, where the user said so."""
+        most: float | None = getattr(self, "max_drop", None)
+        return getattr(self, "keep", None) if getattr(self, "target", None) == "drop" else most
+
     def for_inputs(self, model: Model, preprocess: str | None) -> Pass:
         """The pass as it is without data, told how the model's inputs are preprocessed."""
         return self

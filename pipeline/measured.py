@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..graph.model import Model
-from ..measure.accuracy import evaluate_model
+from ..measure.accuracy import Evaluation, evaluate_model
 from ..measure.data.source import DataSource
+from ..measure.paired import drops
 from ..measure.run.inputs import runnable_inputs, sizes_of
 from ..measure.run.latency import time_pair
+from ..measure.run.pairing import output_differences, pair_models
+from ..measure.run.session import open_session
 from ..measure.run.tensor_specs import free_sizes, input_specs
 
 if TYPE_CHECKING:
     from ..passes.budget.latency_target import LatencyReport
 
 Tick = Callable[[int, int | None], None]
+_BATCH = 64
 
 
-def accuracies(before: Model, after: Model, source: DataSource, tick: Tick) -> dict[str, dict[str, float]]:
-    """Every metric of both models."""
-    old = evaluate_model(before, source, tick=tick).values
-    return {"before": old, "after": evaluate_model(after, source, tick=tick).values}
+def evaluations(
+    models: Iterable[Model], source: DataSource, tick: Tick, metrics: Sequence[str] = ()
+) -> list[Evaluation]:
+    """The usual metrics and ``metrics`` of each model."""
+    return [evaluate_model(one, source, names=metrics, usual=True, tick=tick) for one in models]
+
+
+def accuracy(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Any]]:
+    """Every metric of both models, and by metric what was lost and how sure that is."""
+    lost = {name: drop.as_dict() for name, drop in drops(before, after).items()}
+    return {"before": before.values, "after": after.values, "drop": lost}
+
+
+def differences(before: Model, after: Model, source: DataSource, tick: Tick) -> dict[str, dict[str, Any]]:
+    """How far the outputs lie apart on the data, by the names that they have in the first model."""
+    sessions = [open_session(one) for one in (before, after)]
+    pair, total = pair_models(before, after), source.samples
+    found, _ = output_differences(sessions, pair, source.batches(_BATCH), tick=lambda done: tick(done, total))
+    return {name: difference.as_dict() for name, difference in found.items()}
 
 
 def with_sizes(model: Model, source: DataSource | None) -> Model:

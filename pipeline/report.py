@@ -7,55 +7,83 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..graph.errors import GateFailed
 from ..graph.model import Model
 from ..passes.change import Change
+from .envelope import envelope
+from .gates import missed
 
 
 @dataclass(frozen=True)
 class Report:
     """The outcome of a run. ``change`` is what all passes together made of the original, ``notes`` are to be told,
-    ``recipe`` says how it was made.
+    ``warnings`` loudly, ``recipe`` says how it was made, ``plugins`` which other packages took part.
 
-    ``accuracy`` has every metric of both models, None without labelled data; ``latency_ms`` both models' times, None
-    where they were not measured. ``out`` is the file that was written, if any.
+    ``accuracy`` has every metric of both models and what was lost, None without labelled data; ``latency_ms`` both
+    models' times, ``outputs`` how far their outputs lie apart, each None where that was not measured. ``gates`` says
+    of each gate whether it passed. ``out`` is the file that was written, if any: under another name than asked for where
+    a gate was missed.
     """
 
     change: Change
     notes: Sequence[str]
     recipe: Mapping[str, Any]
-    accuracy: dict[str, dict[str, float]] | None = None
+    accuracy: dict[str, dict[str, Any]] | None = None
     latency_ms: dict[str, Any] | None = None
     out: Path | None = None
+    outputs: dict[str, dict[str, Any]] | None = None
+    gates: Sequence[Mapping[str, Any]] = ()
+    warnings: Sequence[str] = ()
+    plugins: Sequence[Mapping[str, str]] = ()
+    command: str = "run"
 
     @property
     def model(self) -> Model:
         """The new model."""
         return self.change.model
 
+    @property
+    def failed(self) -> GateFailed | None:
+        """What to say of gates that were missed; None where none was."""
+        error = missed(self.gates)
+        if error is not None:
+            error.report = self
+            error.fix = "ask for less, or allow more"
+            error.why = f"the result is kept aside as {self.out}" if self.out else ""
+        return error
+
     def as_dict(self) -> dict[str, Any]:
-        """As plain data: what commands print with ``--json``."""
+        """As plain data: what commands print with ``--json``, and what reports in other forms are made of."""
         original = self.change.original
-        told: dict[str, Any] = {
+        told = {
+            **envelope(self.command),
             "model": str(original.source) if original.source else None,
             "out": str(self.out) if self.out else None,
+            "changed": self.change.changed,
+            "passed": all(one["passed"] for one in self.gates),
+            **self.change.as_dict(),
+            "gates": list(self.gates),
+            "recipe": dict(self.recipe),
+            "plugins": list(self.plugins),
+            "notes": [*original.notes, *self.notes],
+            "warnings": list(self.warnings),
         }
-        notes = [*original.notes, *self.notes]
-        if not self.change.changed:
-            return {**told, "changed": False, "notes": notes}
-        told |= {**self.change.as_dict(), "notes": notes}
-        measured = {"accuracy": self.accuracy, "latency_ms": self.latency_ms}
+        measured = {"accuracy": self.accuracy, "latency_ms": self.latency_ms, "outputs": self.outputs}
         return {**told, **{name: values for name, values in measured.items() if values}}
 
 
 def in_a_row(original: Model, names: Sequence[str], changes: Sequence[Change]) -> Change:
-    """Several changes, each of what the one before it made, as one."""
+    """Several changes, each of what the one before it made, as one that says what was left after each step."""
     if len(changes) == 1:
         return changes[0]
     return Change(
         original,
         changes[-1].model,
-        [{"name": name, **change.as_dict()} for name, change in zip(names, changes, strict=True)],
-        units="passes",
+        [
+            {"pass": name, **change.after.as_dict(), "seconds": change.seconds, "details": change.as_dict()}
+            for name, change in zip(names, changes, strict=True)
+        ],
+        units="steps",
         notes=[note for change in changes for note in change.notes],
         advice={key: text for change in changes for key, text in change.advice.items()},
         refusal=next((change.refusal for change in changes if change.refusal), None),

@@ -16,23 +16,24 @@ from ..graph.errors import NothingChanged, UsageError
 from ..graph.io.load import load
 from ..graph.io.save import File, check_target, save_all
 from ..graph.model import Model
+from ..measure.accuracy import Evaluation
 from ..measure.data.source import DataSource
 from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
 from .data import Data, Named
-from .gates import Gate
-from .measured import accuracies, known_latencies, latencies, told_sizes, with_sizes
+from .gates import Gate, limit_accuracy, metrics_of, read_gates, require
+from .measured import accuracy, differences, evaluations, known_latencies, latencies, told_sizes, with_sizes
+from .plugins import plugins_of
 from .report import Report, in_a_row
-
-_COLLAPSED = 0.1
-"""Accuracy that is lost, as a fraction, from which on a model counts as ruined."""
+from .warnings import warnings_of
 
 
 class View(Protocol):
-    """Where a run tells what it does: ``notes`` as soon as they are known, and how far it is."""
+    """Where a run tells what it does: ``notes`` as soon as they are known, ``warnings``, and how far it is."""
 
     def notes(self, sentences: Sequence[str]) -> None: ...
+    def warnings(self, sentences: Sequence[str]) -> None: ...
     def progress(self, title: str) -> AbstractContextManager[Callable[[int, int | None], None]]: ...
 
 
@@ -42,6 +43,10 @@ class Logged:
     def notes(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:
             logging.getLogger("intaglio").info(sentence)
+
+    def warnings(self, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            logging.getLogger("intaglio").warning(sentence)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[int, int | None], None]]:
@@ -60,7 +65,7 @@ def run(
     out: str | PathLike[str] | None = None,
     proof: str | PathLike[str] | None = None,
     measure: bool = True,
-    gates: Sequence[Gate] = (),
+    gates: Sequence[str | Gate] = (),
     force: bool = False,
     memory: int = MEMORY,
     view: View | None = None,
@@ -69,13 +74,16 @@ def run(
 
     ``data`` is calibration data, ``eval_data`` labelled data that accuracy is measured on, both as ``--data`` takes
     them. ``out`` is the file to write, ``proof`` one for the model that the result was proved to equal; both appear
-    together, last. With ``measure`` both models are timed in turn. ``gates`` say what must not be written; ``force``
+    together, last. With ``measure`` both models are timed in turn. ``gates`` are limits such as
+    ``"drop <= 1.0"``: a result that misses one is written as ``NAME.gate-failed.onnx``, never as ``out``. ``force``
     writes what a pass itself advises against, such as a result that is slower than the original, and takes a pass that
     can change nothing for no error. ``memory`` is how many bytes of tensors are held at once, beside the models.
 
     Raises:
-        IntaglioError: what a pass, the data or a gate says; nothing was written.
+        GateFailed: a gate was missed; ``report`` of the error is what would have been returned.
+        IntaglioError: what a pass or the data says; nothing was written.
     """
+    held = read_gates(gates)
     steps = _in_order(passes)
     if proof is not None and len(steps) > 1:
         raise UsageError("a proof is of one pass", fix="run the passes one by one, or leave out the proof")
@@ -84,17 +92,19 @@ def run(
     if data is None:
         steps = tuple(one.for_inputs(read, preprocess) for one in steps)
     named = Data(data, eval_data, preprocess, samples, seed)
-    job = Run(steps, named, seed, measure, force, memory, view or Logged())
-    outputs.check(read)
+    job = Run(steps, named, seed, measure, force, memory, view or Logged(), held)
+    outputs.check(read, aside=bool(held))
     report = job.on(read, outputs.model)
     if proof is not None and report.change.changed and report.change.reference is None:
         raise UsageError(f"{steps[0].name} makes no model to compare its result with", fix="leave out the proof")
     if report.change.refusal and not force:
         raise report.change.refusal
-    for gate in gates:
-        if error := gate(report):
-            raise error
+    if report.failed:
+        outputs = Outputs(outputs.aside, None)
+        report = replace(report, out=outputs.model)
     outputs.write(report, steps[-1])
+    if error := report.failed:
+        raise error
     return report
 
 
@@ -128,11 +138,16 @@ class Outputs:
     model: Path | None
     proof: Path | None
 
-    def check(self, original: Model) -> None:
+    @property
+    def aside(self) -> Path | None:
+        """Where the result goes that missed a gate."""
+        return self.model and self.model.with_name(f"{self.model.stem}.gate-failed{self.model.suffix}")
+
+    def check(self, original: Model, *, aside: bool) -> None:
         """Find out before long work whether they could be written. Raises CannotWrite and UsageError."""
         if self.model is not None and self.proof is not None and _are_one(self.model, self.proof):
             raise UsageError(f"the result and its proof would both be {self.model}", fix="choose two names")
-        for path in (self.model, self.proof):
+        for path in (self.model, self.proof, *([self.aside] if aside else ())):
             if path is not None:
                 check_target(original, path)
 
@@ -151,6 +166,18 @@ def _are_one(a: Path, b: Path) -> bool:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a model is worth, each None where that was not measured: its accuracy, and its outputs beside the original's."""
+
+    evaluation: Evaluation | None
+    outputs: dict[str, dict[str, Any]] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        noise = [one["sqnr_db"] for one in (self.outputs or {}).values()]
+        return {"accuracy": self.evaluation and self.evaluation.values, "sqnr_db": min(noise, default=None)}
+
+
+@dataclass(frozen=True)
 class Run:
     """Passes in order, the data that they get, and what is told on the way."""
 
@@ -161,6 +188,7 @@ class Run:
     force: bool
     memory: int
     view: View
+    gates: Sequence[Gate] = ()
 
     def on(self, original: Model, out: Path | None = None) -> Report:
         """Everything but the writing."""
@@ -168,19 +196,39 @@ class Run:
         opened, close = self.data.for_many_samples(original, self.passes)
         labelled = self._told(self.data.open_labelled(opened, self.passes))
         context = Context(self._told(self.data.open_calibration(opened)), labelled, seed=self.seed, memory=self.memory)
+        self._require(context)
         opened = with_sizes(opened, context.inputs)
         changes = self._changes(opened, context)
-        change = _closing(in_a_row(opened, [one.name for one in self.passes], changes), close)
-        recipe = self._recipe(changes)
-        if not change.changed:
+        change = in_a_row(opened, [one.name for one in self.passes], changes)
+        recipe, plugins = self._recipe(changes), plugins_of(self.passes)
+        command = self.passes[0].name if len(self.passes) == 1 else "run"
+        unchanged = [] if change.changed else self._unchanged(change, out)
+        if unchanged and not self.gates:
             close(opened)
-            return Report(change, self._unchanged(change, out), recipe, out=out)
-        accuracy = self._accuracy(change, labelled)
+            return Report(change, unchanged, recipe, out=out, plugins=plugins, command=command)
+        found = self._measured([opened, *(one.model for one in changes)], labelled, context.inputs)
+        change = _closing(_with_steps(change, found), close)
         _ = change.before, change.after  # what they cost as the passes saw them
-        for model in (opened, change.model):
+        for model in (opened, change.model) if change.changed else (opened,):
             close(model)
+        rates = [one.evaluation for one in found if one.evaluation]
+        told = accuracy(rates[0], rates[-1]) if rates else None
         times = self._latency(change, context.inputs)
-        return Report(change, [*change.notes, *_remarks(change, accuracy, times)], recipe, accuracy, times, out)
+        notes = unchanged or [*change.notes, *_remarks(change, times)]
+        apart = found[-1].outputs
+        return self._judged(Report(change, notes, recipe, told, times, out, apart, plugins=plugins, command=command))
+
+    def _judged(self, report: Report) -> Report:
+        report = replace(report, gates=[gate.judged(report.as_dict()) for gate in self.gates])
+        warnings = warnings_of(report, self.passes, gated=limit_accuracy(self.gates))
+        self.view.warnings(warnings)
+        return replace(report, warnings=warnings)
+
+    def _require(self, context: Context) -> None:
+        labelled = context.eval_data
+        labels = None if labelled and labelled.labelled else "add --eval-data SOURCE, data with labels"
+        data = None if context.inputs else "add --data SOURCE"
+        require(self.gates, labels=labels, data=data, times=None if self.measure else "leave out --no-measure")
 
     def _recipe(self, changes: Sequence[Change]) -> dict[str, Any]:
         told = [{"pass": p.name, "seed": self.seed, **p.recipe(c)} for p, c in zip(self.passes, changes, strict=True)]
@@ -217,11 +265,19 @@ class Run:
             told = f"{error.what}: {error.why}" if error.why else error.what
             return Change(model, model, notes=[told])
 
-    def _accuracy(self, change: Change, labelled: DataSource | None) -> dict[str, dict[str, float]] | None:
-        if labelled is None:
-            return None
-        with self.view.progress("evaluating") as tick:
-            return accuracies(change.original, change.model, labelled, tick)
+    def _measured(
+        self, models: Sequence[Model], labelled: DataSource | None, data: DataSource | None
+    ) -> list[Measured]:
+        """Of the original and of what each pass made; outputs only where something asks for them."""
+        rated: list[Any] = [None] * len(models)
+        if labelled is not None:
+            with self.view.progress("evaluating") as tick:
+                rated = evaluations(models, labelled, tick, metrics_of(self.gates))
+        apart: list[Any] = [None] * len(models)
+        if data is not None and (len(models) > 2 or any(gate.figure.needs == "data" for gate in self.gates)):
+            with self.view.progress("comparing outputs") as tick:
+                apart = [None, *(differences(models[0], one, data, tick) for one in models[1:])]
+        return list(map(Measured, rated, apart))
 
     def _latency(self, change: Change, source: DataSource | None) -> dict[str, Any] | None:
         if not self.measure:
@@ -246,7 +302,16 @@ def _closing(change: Change, close: Callable[[Model], None]) -> Change:
     return replace(change, reference=closed)
 
 
-def _remarks(change: Change, accuracy: dict[str, Any] | None, times: dict[str, Any] | None) -> Iterator[str]:
+def _with_steps(change: Change, found: Sequence[Measured]) -> Change:
+    """Of several passes, what the model that each left is worth."""
+    if change.units != "steps":
+        return change
+    return replace(
+        change, layers=[{**step, **one.as_dict()} for step, one in zip(change.layers, found[1:], strict=True)]
+    )
+
+
+def _remarks(change: Change, times: dict[str, Any] | None) -> Iterator[str]:
     """What nobody should overlook."""
     if told := told_sizes(change.original, times):
         yield told
@@ -255,7 +320,3 @@ def _remarks(change: Change, accuracy: dict[str, Any] | None, times: dict[str, A
     if times and not change.latency and times["verdict"] == "slower":
         told = f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms"
         yield "; ".join(filter(None, (told, change.advice.get("slower"))))
-    if accuracy and "collapsed" in change.advice and "top1" in accuracy["before"]:
-        before, after = accuracy["before"]["top1"], accuracy["after"]["top1"]
-        if before - after > _COLLAPSED:
-            yield f"accuracy collapsed from {before:.1%} to {after:.1%}: {change.advice['collapsed']}"

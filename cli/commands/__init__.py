@@ -38,6 +38,7 @@ def function_of(name: str) -> Callable[..., Any]:
 
     @wraps(function)
     def run(*given: Any, **named: Any) -> Any:
+        console.mode.command = name
         with redirect_stdout(sys.stderr) if console.mode.json else nullcontext():
             return function(*given, **named) if ours else _foreign(name, function, *given, **named)
 

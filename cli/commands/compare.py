@@ -93,7 +93,7 @@ def _sides(left: OpenedModel, right: OpenedModel, timing: Timing) -> dict[str, A
     with_bits = any(c.bops for c in costs)
     a, b = (_side(*side, with_bits) for side in zip((left, right), costs, timing.latencies, strict=True))
     told: dict[str, Any] = {"a": a, "b": b, "speedup": timing.speedup(1), "verdict": timing.verdict(1)}
-    told["kept"] = {key.removesuffix("_bytes"): _ratio(a[key], b[key]) for key in _FIGURES if key in a}
+    told["kept"] = {key: _ratio(a[key], b[key]) for key in _FIGURES if key in a}
     if any(c.bit_params for c in costs):
         told["bibench"] = efficiency(*costs).as_dict()
     return told
@@ -126,7 +126,7 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
     told = [
         f"B has more {_words(key)}: {console.percent(kept, 1)} of A's"
         for key in _FIGURES
-        if (kept := result["kept"].get(key.removesuffix("_bytes"))) is not None and kept > 1
+        if (kept := result["kept"].get(key)) is not None and kept > 1
     ]
     if result["verdict"] == "slower":
         told.append(f"B is slower: it takes {1 / result['speedup']:.2f} times as long as A")

@@ -29,6 +29,6 @@ class Amounts:
         return float(getattr(self, target))
 
     def kept(self, after: Amounts) -> dict[str, float]:
-        """The fraction that is left of each, by the targets' names; of operations on bits only where there were some."""
-        names = ("macs", "params", "size", *(("bops",) if self.bops else ()))
-        return {name: after.of(name) / self.of(name) if self.of(name) else 1.0 for name in names}
+        """The fraction that is left of each, by the names in ``as_dict``; of operations on bits only where there were some."""
+        names = {"macs": "macs", "params": "params", "size_bytes": "size", **({"bops": "bops"} if self.bops else {})}
+        return {key: after.of(name) / self.of(name) if self.of(name) else 1.0 for key, name in names.items()}

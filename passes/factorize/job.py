@@ -305,7 +305,7 @@ class Job:
         return "the target is met without it"
 
     def details(self, done: Done) -> dict[str, Any]:
-        told: dict[str, Any] = {"target": self.asked.target, "keep": self.asked.keep, "align": self.asked.align}
+        told: dict[str, Any] = {}
         if self.context.data is not None:
             samples = sum(len(next(iter(b.values()))) for b in self.batches)
             mirrored = len(self._walked) > len(self.batches)

@@ -57,7 +57,7 @@ def test_a_broken_model_is_one_clear_error(
     assert sorted(classifier.parent.rglob("*")) == before
     as_json = intaglio(*arguments(command, classifier), "--json")
     assert (as_json.code, as_json.err) == (1, "")
-    assert set(as_json.json) == {"error"}
+    assert set(as_json.json) == {"schema", "version", "command", "error"}
 
 
 @pytest.mark.parametrize("command", ["check", "bench", "evaluate"])

@@ -27,7 +27,7 @@ def test_a_model_and_itself_are_identical(intaglio: Command, classifier: Path, l
     output = ran.json["outputs"]["y"]
     assert ran.code == 0
     assert (output["identical"], output["max_abs"], output["sqnr_db"], output["top1_agreement"]) == (True, 0, None, 1)
-    assert ran.json["kept"] == {"size": 1, "params": 1, "macs": ran.json["kept"]["macs"]}
+    assert ran.json["kept"] == {"size_bytes": 1, "params": 1, "macs": ran.json["kept"]["macs"]}
     assert ran.json["samples"] == 8
 
 

@@ -187,7 +187,7 @@ def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
         assert not set("\x1b\x9b\u202e\r\x00\t") & set(out + err)
         assert "\nerror: all" not in err
         if args == ["--json"]:
-            assert json.JSONDecoder().raw_decode(out[out.index("}\n}") + 4 :])[0] == {STEERING: STEERING}
+            assert json.JSONDecoder().raw_decode(out[out.index("}\n}") + 4 :])[0][STEERING] == STEERING
 
 
 def test_model_names_with_escapes_are_shown_escaped(intaglio: Command, tmp_path: Path) -> None:

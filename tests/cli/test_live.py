@@ -217,10 +217,10 @@ def test_a_weight_used_in_two_ways_is_not_stored_twice(
     more = ("--include-first-last",) if scheme == "planes" else ()
     ran = intaglio(command, model, "-o", tmp_path / "o.onnx", *args, *more)
     assert ran.code == 0, ran.err
-    assert ran.json["kept"]["size"] < 0.97
+    assert ran.json["kept"]["size_bytes"] < 0.97
     exact, near = outputs(model, x), outputs(tmp_path / "o.onnx", x)
     assert np.square(near - exact).sum() < 0.2 * np.square(exact).sum()
-    if ran.json["kept"]["size"] > 0.8:  # the table stayed as it is, and that is said
+    if ran.json["kept"]["size_bytes"] > 0.8:  # the table stayed as it is, and that is said
         assert any("'turned'" in told or "also read by" in told for told in ran.json["skipped"].values())
 
 
@@ -264,7 +264,7 @@ def test_sizes_that_do_not_fit_hide_no_types(intaglio: Command, tmp_path: Path, 
     model, x = pyramid(tmp_path / "m.onnx"), drawn(8, 3, 16, 16)
     args = ("--scheme", scheme, "--data", samples(tmp_path, x), "--no-measure", "--json")
     ran = intaglio("quantize", model, "-o", tmp_path / "o.onnx", *args)
-    assert (ran.code, ran.json["kept"]["size"] < kept) == (0, True), ran.out
+    assert (ran.code, ran.json["kept"]["size_bytes"] < kept) == (0, True), ran.out
     exact, near = outputs(model, x), outputs(tmp_path / "o.onnx", x)
     assert np.square(near - exact).sum() < 1e-2 * np.square(exact).sum()
 

@@ -84,5 +84,5 @@ def test_what_a_function_does_wrong_is_told() -> None:
 
 def test_it_stands_between_passes() -> None:
     report = run(DIGITS, [named(halved), Quantize(scheme="w8")], measure=False)
-    assert [one["name"] for one in report.as_dict()["passes"]] == ["edit", "quantize"]
+    assert [one["pass"] for one in report.as_dict()["steps"]] == ["edit", "quantize"]
     assert report.recipe["passes"][0]["function"] == f"{__name__}:halved"

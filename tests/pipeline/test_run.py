@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from intaglio.measure.data.source import open_data
 from intaglio.passes import Change, Context, Pass
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.factorize import Factorize
-from intaglio.pipeline.gates import accuracy_drop
-from intaglio.pipeline.report import Report
+from intaglio.pipeline.run import Logged
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DIGITS, CALIBRATION, LABELLED = (str(EXAMPLES / n) for n in ("digits.onnx", "digits_calib.npz", "digits_test.npz"))
@@ -63,13 +63,15 @@ def test_passes_in_a_row_are_those_one_by_one(tmp_path: Path) -> None:
     assert to_bytes(report.model) == to_bytes(second.model)
     told = report.as_dict()
     assert told["before"] == first.before.as_dict()
-    assert told["after"] == told["passes"][1]["after"] == second.after.as_dict()
-    assert [one["name"] for one in told["passes"]] == ["prune", "quantize"]
+    assert told["after"] == told["steps"][1]["details"]["after"] == second.after.as_dict()
+    assert [one["pass"] for one in told["steps"]] == ["prune", "quantize"]
     labelled = open_data(LABELLED, model)
-    assert report.accuracy == {
-        "before": evaluate_model(model, labelled).values,
-        "after": evaluate_model(second.model, labelled).values,
-    }
+    assert report.accuracy is not None
+    assert report.accuracy["before"] == evaluate_model(model, labelled).values
+    assert report.accuracy["after"] == told["steps"][1]["accuracy"] == evaluate_model(second.model, labelled).values
+    assert told["steps"][0]["accuracy"] == evaluate_model(first.model, labelled).values
+    assert told["steps"][0]["size_bytes"] == first.after.size > told["steps"][1]["size_bytes"]
+    assert told["steps"][0]["sqnr_db"] > told["steps"][1]["sqnr_db"] > 0
     assert report.latency_ms is not None
     written = {p.key: p.value for p in onnx.load(tmp_path / "two.onnx").metadata_props}
     recipe = json.loads(written["intaglio.recipe"])
@@ -77,16 +79,25 @@ def test_passes_in_a_row_are_those_one_by_one(tmp_path: Path) -> None:
     assert recipe["passes"][0]["criterion"] == "obspa"
 
 
-def test_a_gate_that_is_missed_leaves_no_file(tmp_path: Path) -> None:
+def test_a_result_that_misses_a_gate_is_kept_aside(tmp_path: Path) -> None:
     hard = PruneChannels(target="macs", keep=0.1, criterion="l2")
-    with pytest.raises(GateFailed, match=r"top1 fell by .* points, 1 were allowed"):
-        run(DIGITS, hard, eval_data=LABELLED, out=tmp_path / "a.onnx", gates=[accuracy_drop(1)], measure=False)
-    with pytest.raises(UsageError, match="needs labelled data"):
-        run(DIGITS, hard, out=tmp_path / "a.onnx", gates=[accuracy_drop(1)], measure=False)
+    with pytest.raises(UsageError, match="gate 'drop <= 1' needs labelled data"):
+        run(DIGITS, hard, out=tmp_path / "a.onnx", gates=["drop <= 1"], measure=False)
     assert list(tmp_path.iterdir()) == []
-    report = run(DIGITS, hard, eval_data=LABELLED, out=tmp_path / "a.onnx", gates=[accuracy_drop(99)], measure=False)
-    assert report.out == tmp_path / "a.onnx"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
+    limits = ["size <= 0.9x", "drop <= 1"]
+    with pytest.raises(GateFailed, match=r"1 of 2 gates missed: drop <= 1 \(it is .* points\)") as caught:
+        run(DIGITS, hard, eval_data=LABELLED, out=tmp_path / "a.onnx", gates=limits, measure=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gate-failed.onnx"]
+    told = caught.value.report.as_dict()
+    assert (told["out"], told["passed"]) == (str(tmp_path / "a.gate-failed.onnx"), False)
+    lost = 100 * (told["accuracy"]["before"]["top1"] - told["accuracy"]["after"]["top1"])
+    assert [(one["gate"], one["passed"]) for one in told["gates"]] == [("size <= 0.9x", True), ("drop <= 1", False)]
+    assert told["gates"][1]["value"] == pytest.approx(lost)
+    assert told["gates"][0]["value"] == pytest.approx(told["kept"]["size_bytes"])
+    assert to_bytes(load(tmp_path / "a.gate-failed.onnx")) == to_bytes(load(caught.value.report.out))
+    report = run(DIGITS, hard, eval_data=LABELLED, out=tmp_path / "b.onnx", gates=["drop <= 99"], measure=False)
+    assert report.out == tmp_path / "b.onnx"
+    assert report.out.is_file()
 
 
 class Refusing(Pass):
@@ -112,9 +123,9 @@ def test_model_and_proof_appear_together_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "proof.onnx"]
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
-    def spoiled(report: Report) -> IntaglioError | None:
-        (tmp_path / "gone").rmdir()
-        return None
+    class Spoiling(Logged):
+        def warnings(self, sentences: Sequence[str]) -> None:
+            (tmp_path / "gone").rmdir()
 
     (tmp_path / "gone").mkdir()
     with pytest.raises(IntaglioError, match="no folder"):
@@ -124,7 +135,7 @@ def test_model_and_proof_appear_together_or_not_at_all(tmp_path: Path) -> None:
             out=tmp_path / "a.onnx",
             proof=tmp_path / "gone" / "proof.onnx",
             measure=False,
-            gates=[spoiled],
+            view=Spoiling(),
         )
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
@@ -195,4 +206,4 @@ def test_what_preprocessing_says_of_pixels_is_known_without_data(
     report = run(DIGITS, Quantize(), preprocess="unit", out=tmp_path / "b.onnx", measure=False)
     assert (tmp_path / "b.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
     assert report.recipe["input_ranges"] == (("image", 0.0, 1.0),)
-    assert set(told["kept"]) == {"macs", "params", "size"}
+    assert set(told["kept"]) == {"macs", "params", "size_bytes"}
