@@ -46,7 +46,12 @@ class QuantizeOptions(LayerOptions):
         None, "Bits per weight on average: layers get different numbers.", "target", unit="bits", ge=2, le=8
     )
     size: float | None = option(
-        None, "Keep this fraction of the file's bytes, likewise.", "target", unit="fraction", gt=0, le=1
+        None,
+        "Keep this fraction of the file's bytes, likewise; with int8 they are computed in 8 bits all the same.",
+        "target",
+        unit="fraction",
+        gt=0,
+        le=1,
     )
     allocator: Annotated[str, Registered("intaglio.allocators")] = option(
         "dp", "How --bits and --size are divided: dp, greedy, ompq.", "method"

@@ -9,21 +9,22 @@ from functools import partial
 import numpy as np
 
 from ....graph.errors import UsageError
+from ....graph.io.save import file_bytes
 from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
-from ...budget.file_size import fit_file_size, room_for
+from ...budget.file_size import fit_file_size
 from ...calibration.activation_cache import ActivationCache, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...calibration.runner import require_data
 from ...precision.grid import Grid
-from ...precision.layout import independent, weight_bytes
+from ...precision.layout import weight_bytes
 from ...precision.result import Result
 from ...precision.sensitivity import sensitivity
 from ..prepare import Prepared, prepare_model
 from ..rounding.rounding import Spec
 from ..scheme import SCHEMES, Job
-from ..schemes.weight_only import block_of, independent_grid, round_to_grids
+from ..schemes.weight_only import Grids, block_of, round_to_grids
 from .allocate import ALLOCATORS, Choices
 from .ompq import SAMPLES, grams
 
@@ -46,27 +47,33 @@ def mixed_precision(job: Job) -> Result:
     options = job.options
     if options.bits is None and options.size is None:
         raise UsageError("scheme mixed needs a limit", fix="give --bits, an average, or --size, a fraction of the file")
-    require_data(job.context, without="a scheme with one number of bits, such as w4")
     ready = prepare_model(job)
     if options.bits is not None:
+        require_data(job.context, without="a scheme with one number of bits, such as w4")
         return round_to_grids(job, ready, partial(_averaged, job, options.bits), _ALONE)
     return _within_size(job, ready, options.size or 0)
 
 
 def _within_size(job: Job, ready: Prepared, size: float) -> Result:
+    def made(job: Job, grids: Grids) -> Result:
+        return round_to_grids(job, ready, grids, _ALONE)
+
+    return within_size(job, size, made)
+
+
+def within_size(job: Job, size: float, make: Callable[[Job, Grids], Result]) -> Result:
+    """What ``make`` gives for the grids with which the file keeps the fraction ``size`` of its bytes.
+
+    Raises:
+        TargetUnreachable: the fewest bits are more than that.
+    """
+    require_data(job.context, without="a scheme without a limit, such as w4")
     plainly = job.options.model_copy(update={"method": "nearest"})
     blind = replace(job, options=plainly, context=replace(job.context, data=None))
-    smallest = round_to_grids(blind, ready, lambda _, layers: dict.fromkeys(layers, Grid(STORED[0])), _ALONE)
-    shared = {one.weight for one in Layers(ready.model)}
-    alone = sum(
-        (one.weight not in shared) * ready.model.weights[one.weight].nbytes
-        - _stored(job, one, independent_grid(one, _ALONE))
-        for one in independent(ready.model)
-        if one.name in smallest.done
-    )
+    smallest = make(blind, lambda _, layers: dict.fromkeys(layers, Grid(STORED[0])))
 
     def sized(file: float) -> Result:
-        return round_to_grids(job, ready, partial(_sized, job, file + alone), _ALONE)
+        return make(job, partial(_sized, job, file - file_bytes(smallest.model)))
 
     return fit_file_size(job.bytes_for(1), size, smallest, sized)
 
@@ -76,11 +83,11 @@ def _averaged(job: Job, bits: float, model: Model, layers: Mapping[str, Layer]) 
     return _allocated(job, model, layers, CHOICES, limit, weight_bits)
 
 
-def _sized(job: Job, file: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
-    """Grids with which a file of so many bytes comes out, if all but the layers stays as large as it is."""
+def _sized(job: Job, more: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
+    """Grids that together take so many bytes more than the smallest ones."""
     stored = partial(_stored, job)
-    least = sum(min(stored(one, Grid(bits)) for bits in STORED) for one in layers.values())
-    return _allocated(job, model, layers, STORED, max(least, room_for(layers, model, file)), stored)
+    least = sum(stored(one, Grid(STORED[0])) for one in layers.values())
+    return _allocated(job, model, layers, STORED, least + max(0.0, more), stored)
 
 
 def _stored(job: Job, layer: Layer, grid: Grid) -> float:

@@ -26,6 +26,7 @@ from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ...patterns import choose_nodes
 from ...precision.grid import Affine, Grid, Quantized
 from ...precision.result import Result
+from ..allocation.budgeted import within_size
 from ..balance.biases import roomy, store_biases
 from ..placement.insert import insert
 from ..placement.placement import Placement, place
@@ -36,7 +37,7 @@ from ..rounding.specs import WIDE, specs_for
 from ..scheme import SCHEMES, Job, study
 from ..storage.storage import store
 from ..targets import adds_in_16_bits
-from .weight_only import layer_note
+from .weight_only import Grids, layer_note
 
 _FEW_PATCHES, _FEW_SAMPLES = 1 << 13, 256
 """What means are taken over where only biases follow the data."""
@@ -99,21 +100,30 @@ def static(job: Job, kinds: Kinds) -> Result:
     if not layers:
         return Result(job.model, {}, placement.skipped, reference=job.model)
     running = insert(model, placement, found.affines, kinds.activations, symmetric=kinds.symmetric)
-    walked = (
-        _blindly(job, ready, model, layers, kinds) if blind else _rounded(job, ready, model, running, layers, kinds)
-    )
-    return Result(
-        _stored(job, model, running, walked, found),
-        _done(model, placement, walked),
-        placement.skipped,
-        ready.notes,
-        reference=model,
-        layers=[
-            layer_note(one, placement.absorbed.get(node, node), kinds.activations.name)
-            for node, one in walked.rounded.items()
-        ],
-        details={"ranges": found.methods},
-    )
+
+    def made(job: Job, grids: Grids) -> Result:
+        chosen = grids(model, layers)
+        walked = (
+            _blindly(job, ready, model, layers, chosen)
+            if blind
+            else _rounded(job, ready, model, running, layers, chosen)
+        )
+        return Result(
+            _stored(job, model, running, walked, found),
+            _done(model, placement, walked),
+            placement.skipped,
+            ready.notes,
+            reference=model,
+            layers=[
+                layer_note(one, placement.absorbed.get(node, node), kinds.activations.name)
+                for node, one in walked.rounded.items()
+            ],
+            details={"ranges": found.methods},
+        )
+
+    if options.size is not None:
+        return within_size(job, options.size, made)
+    return made(job, lambda _, layers: dict.fromkeys(layers, kinds.weights))
 
 
 def _from_statistics(
@@ -136,9 +146,11 @@ def _from_statistics(
     )
 
 
-def _blindly(job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], kinds: Kinds) -> Walked[Quantized]:
+def _blindly(
+    job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], grids: Mapping[str, Grid]
+) -> Walked[Quantized]:
     """Weights by themselves, biases by what BatchNormalization says of the means."""
-    walked = round_plainly(model, specs_for(ready, layers, dict.fromkeys(layers, kinds.weights), job))
+    walked = round_plainly(model, specs_for(ready, layers, grids, job))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
     walked.biases.update(datafree.bias_correction(model, changed, datafree.statistics(ready.kept)))
     return walked
@@ -154,12 +166,14 @@ def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict
 
 
 def _rounded(
-    job: Job, ready: Prepared, model: Model, running: Model, layers: Mapping[str, Layer], kinds: Kinds
+    job: Job, ready: Prepared, model: Model, running: Model, layers: Mapping[str, Layer], grids: Mapping[str, Grid]
 ) -> Walked[Quantized]:
-    wide = kinds.weights.bits >= WIDE
+    if job.context.data is None:
+        return round_plainly(model, specs_for(ready, layers, grids, job))
+    wide = all(grid.bits >= WIDE for grid in grids.values())
     batches, _ = calibration_inputs(model, job.context, _FEW_SAMPLES if wide else None)
     batches = batches if wide else with_mirrored(batches, model)
-    specs = specs_for(ready, layers, dict.fromkeys(layers, kinds.weights), job)
+    specs = specs_for(ready, layers, grids, job)
     most = _FEW_PATCHES if wide else PATCHES
     return round_in_turn(model, running, batches, specs, job.context, refit=not wide, most=most)
 
@@ -187,4 +201,4 @@ def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], f
             stored[now.output] = (now, quantized, x)
     if job.target.integer_bias:
         changed = store_biases(changed, stored)
-    return store(changed, rounded)
+    return store(changed, rounded, form="bytes")

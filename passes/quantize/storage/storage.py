@@ -22,13 +22,13 @@ from ....graph.index import index_of
 from ....graph.io.opset import raise_opset
 from ....graph.model import Model
 from ...calibration.walk import Rounded
-from ...precision.grid import Quantized
+from ...precision.grid import CARRIERS, Quantized
 from ...precision.layout import Laid, laid
 from ...rewrite.weights import Decoder, Work
 from .nbits import fits_nbits, write_nbits
 from .tables import row_writer
 
-Form = Literal["dq", "nbits"]
+Form = Literal["dq", "bytes", "nbits"]
 _OPSETS = {2: 25, 4: 21, 8: 13, 16: 21}
 """By bits of the stored type: the first operator set in which DequantizeLinear takes it along an axis."""
 _BLOCKED, _HALF = 21, 19
@@ -38,7 +38,8 @@ _BLOCKED, _HALF = 21, 19
 def store(model: Model, rounded: Collection[Rounded[Quantized]], *, form: Form = "dq") -> Model:
     """A copy of the model that holds these weights in integers, its operator set raised as far as they need.
 
-    ``dq`` writes DequantizeLinear, which all runtimes know. ``nbits`` is for ONNX Runtime: MatMulNBits in the place of
+    ``dq`` writes DequantizeLinear, which all runtimes know; with ``bytes`` it reads integers of 8 bits, which kernels that
+    compute in integers want, made once of fewer. ``nbits`` is for ONNX Runtime: MatMulNBits in the place of
     each MatMul and Gemm that it can do, floats that are made once for all else.
 
     Raises:
@@ -72,10 +73,10 @@ def _writer(one: Rounded[Quantized], weight: np.ndarray, form: Form) -> tuple[in
     if form == "nbits" and fits_nbits(layer, quantized, weight):
         return 0, partial(write_nbits, layer=layer, quantized=quantized)
     found = laid(layer, quantized, weight)
-    rows = row_writer(layer, found, weight, standard=form == "dq")
+    rows = row_writer(layer, found, weight, standard=form != "nbits")
     if rows is not None:
         return 0, partial(rows, layer=layer, form=found)
-    return _opset(found), partial(Work.decode, layer=layer, form=Dequantized(found, form == "nbits"))
+    return _opset(found), partial(Work.decode, layer=layer, form=Dequantized(found, form == "nbits", form == "bytes"))
 
 
 def _opset(one: Laid) -> int:
@@ -85,13 +86,22 @@ def _opset(one: Laid) -> int:
 
 @dataclass(frozen=True)
 class Dequantized:
-    """DequantizeLinear in every run, or with ``once`` nodes that a runtime computes when it opens the file."""
+    """DequantizeLinear in every run, or with ``once`` nodes that a runtime computes when it opens the file.
+
+    ``widened`` integers have 8 bits, of which those of fewer are made when the file is opened.
+    """
 
     form: Laid
     once: bool
+    widened: bool = False
 
     def same(self, other: Decoder) -> bool:
-        return isinstance(other, Dequantized) and self.once == other.once and self.form.same(other.form)
+        return (
+            isinstance(other, Dequantized)
+            and self.once == other.once
+            and self.widened == other.widened
+            and self.form.same(other.form)
+        )
 
     def nodes(self, work: Work, weight: str, out: str) -> list[onnx.NodeProto]:
         form, kind = self.form, work.original.weights[weight].dtype
@@ -104,15 +114,22 @@ class Dequantized:
         return nodes
 
     def _every_run(self, work: Work, weight: str, out: str) -> list[onnx.NodeProto]:
-        form = self.form
-        operands = [work.constant(f"{weight}/q", form.integers), work.constant(f"{weight}/scale", form.scale)]
-        if form.zero is not None:
-            operands.append(work.constant(f"{weight}/zero", form.zero))
+        form, nodes = self.form, list[onnx.NodeProto]()
+        integers, zero = work.constant(f"{weight}/q", form.integers), form.zero
+        if self.widened and form.bits < 8:
+            kind = CARRIERS[8, form.integers.dtype.name.startswith("int")]
+            wide, title = work.names.fresh(f"{weight}/q8"), work.names.fresh(f"{weight}/Widen")
+            to = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+            nodes.append(helper.make_node("Cast", [integers], [wide], title, to=to))
+            integers, zero = wide, None if zero is None else zero.astype(kind)
+        operands = [integers, work.constant(f"{weight}/scale", form.scale)]
+        if zero is not None:
+            operands.append(work.constant(f"{weight}/zero", zero))
         title = work.names.fresh(f"{weight}/Dequantize")
         node = helper.make_node("DequantizeLinear", operands, [out], title, axis=form.axis)
         if form.block:
             node.attribute.append(helper.make_attribute("block_size", form.block))
-        return [node]
+        return [*nodes, node]
 
     def _once(
         self, work: Work, weight: str, out: str, integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from intaglio.graph.errors import NothingChanged, UsageError
+from intaglio.graph.errors import NothingChanged, TargetUnreachable, UsageError
+from intaglio.graph.io.load import load
 from intaglio.graph.io.save import to_bytes
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import attribute
+from intaglio.measure.data.source import open_data
 from intaglio.passes import Context
 from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.targets import TARGETS
@@ -19,6 +22,7 @@ from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import data_for, parsed, run_plainly
 from tests.passes.quantize.networks import NETWORKS, Network
 
+EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 BATCH_NORM = (
     "float[N, 3, 8, 8] x",
     "float[N, 4, 8, 8] y",
@@ -224,6 +228,21 @@ def test_bits_of_choice_are_for_study() -> None:
     assert len(np.unique(rectified)) <= 16
     with pytest.raises(UsageError, match="cannot be stored"):
         Quantize(scheme="w1a8")
+
+
+def test_under_a_limit_of_bytes_integers_of_fewer_bits_are_computed_in_eight() -> None:
+    model = load(EXAMPLES / "digits.onnx")
+    context = Context(data=open_data(str(EXAMPLES / "digits_calib.npz"), model, samples=128))
+    plain, small = (Quantize(scheme="int8", size=size).run(model, context) for size in (None, 0.2))
+    assert small.details["runtime"]["integer"] == plain.details["runtime"]["integer"]
+    assert small.details["runtime"]["conversions"] == plain.details["runtime"]["conversions"]
+    assert small.after.size <= 0.2 * small.before.size < plain.after.size
+    assert {"int2", "int4"} & {one["weights"] for one in small.layers}
+    assert small.details["sqnr_db"]["logits"] > 10
+    with pytest.raises(UsageError, match="calibration data"):
+        Quantize(scheme="int8", size=0.2).run(model, Context())
+    with pytest.raises(TargetUnreachable, match="lowest reachable is 0"):
+        Quantize(scheme="int8", size=0.02).run(model, context)
 
 
 def test_biases_follow_the_means_that_rounding_moves() -> None:
