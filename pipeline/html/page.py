@@ -1,0 +1,76 @@
+"""The page: what a report tells, put into templates that escape whatever they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...graph.version import VERSION
+from .figures import amount, block, figure, label, shown
+from .plot import plots
+from .steps import steps
+from .summary import cards, verdict
+from .tables import parts, points_table
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """A report, as ``Report.as_dict()`` gives it, as one HTML file. The same report makes the same bytes.
+
+    The page runs no script and loads nothing; its policy forbids both, whatever a name in it holds.
+    """
+    template = _environment().get_template("page.html")
+    return template.render(
+        report=report,
+        version=VERSION,
+        verdict=verdict(report),
+        cards=list(cards(report)),
+        plots=list(plots(report)),
+        points=points_table(report),
+        steps=list(steps(report)),
+        parts=list(parts(report)),
+        recipe=_recipe(report.get("recipe")),
+        surroundings=list(_surroundings(report)),
+        notes=list(dict.fromkeys([*(report.get("warnings") or ()), *(report.get("notes") or ())])),
+    )
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    def told(value: Any) -> Any:
+        """What stands in the page: text that steers nothing. It is escaped after this."""
+        return shown(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    options: dict[str, Any] = {"autoescape": True, "finalize": told, "undefined": jinja2.StrictUndefined}
+    made = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, **options)
+    made.filters |= {"amount": amount}
+    return made
+
+
+def _recipe(recipe: Any) -> str:
+    """As YAML, to be copied."""
+    if not recipe:
+        return ""
+    import yaml
+    from markupsafe import escape
+
+    text = recipe if isinstance(recipe, str) else yaml.safe_dump(dict(recipe), sort_keys=False, width=100)
+    return escape(block(text))
+
+
+def _surroundings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where and with what it was made."""
+    for key in ("target", "version", "tool", "schema"):
+        if report.get(key):
+            yield label(key), figure(key, report[key])
+    if machine := (report.get("latency_ms") or {}).get("machine"):
+        yield "timed on", machine
+    for key in ("environment", "plugins"):
+        value = report.get(key) or {}
+        rows = value.items() if isinstance(value, Mapping) else [(key, value)]
+        yield from ((label(name), figure(name, one)) for name, one in rows)
