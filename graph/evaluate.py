@@ -29,16 +29,23 @@ def evaluates(node: onnx.NodeProto) -> bool:
 
 def evaluate(node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
     """Outputs of a node whose inputs are all known, or None where it has no evaluator or the result is large."""
+    results = moved(node, inputs)
+    if results is None or any(r.size > LARGEST for r in results):
+        return None
+    return [np.array(r, order="C") for r in results]
+
+
+def moved(node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+    """The same for tensors of any size, as views where numpy can."""
     function = _EVALUATORS.get(node.op_type)
     if function is None:
         return None
     try:
         with np.errstate(all="ignore"):
             made = function(node, inputs)
-            results = [np.array(r, order="C") for r in (made if isinstance(made, list) else [made])]
+            return [np.asarray(r) for r in (made if isinstance(made, list) else [made])]
     except (AttributeError, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError):
         return None
-    return results if all(r.size <= LARGEST for r in results) else None
 
 
 def operand(node: onnx.NodeProto, inputs: Sequence[Any], position: int, name: str) -> Any:
@@ -85,6 +92,11 @@ def _unsqueeze(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
 def _squeeze(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
     axes = operand(node, x, 1, "axes")
     return np.squeeze(x[0], axis=None if axes is None else tuple(as_ints(axes)))
+
+
+def _flatten(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
+    axis, dims = attribute(node, "axis", 1), x[0].shape
+    return np.reshape(x[0], (math.prod(dims[:axis]), math.prod(dims[axis:])))
 
 
 def _reshape(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
@@ -196,6 +208,7 @@ _EVALUATORS: dict[str, Evaluator] = {
     "Concat": lambda node, x: np.concatenate(list(x), axis=attribute(node, "axis", 0)),
     "ConstantOfShape": _constant_of_shape,
     "CumSum": _cum_sum,
+    "Flatten": _flatten,
     "Gather": lambda node, x: np.take(x[0], x[1], axis=attribute(node, "axis", 0)),
     "Mod": lambda node, x: (np.fmod if attribute(node, "fmod", 0) else np.mod)(x[0], x[1]),
     "Reshape": _reshape,

@@ -188,6 +188,8 @@ def _inside(outer: onnx.NodeProto, known: Collection[str]) -> Iterator[Unused]:
         for node in body.node:
             if has(node, Trait.BODIES):
                 yield from _inside(node, here)
+            elif node.input and here.issuperset(filter(None, node.input)):
+                here.update(filter(None, node.output))
             if _RULES.get(operator_key(node), _OTHER).multiplies and here.intersection(_weights(node)):
                 decides = ", whose branch --input or --shape may decide" if outer.op_type == "If" else ""
                 yield unused(node, "inside", f"it is inside {outer.op_type} {display_name(outer)!r}{decides}")

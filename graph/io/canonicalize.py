@@ -13,6 +13,7 @@ from ..index import index_of
 from ..model import Model
 from ..nodes import attribute, is_standard, refill
 from ..traits import Trait, has
+from .chains import fold_chains
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
 # Elementwise operators broadcast as numpy does from operator set 7 on.
@@ -24,14 +25,15 @@ _NOTES = {
     "Identity": "Identity {} dropped",
     "Dropout": "Dropout {} dropped, idle at inference",
     "folded": "{} of integer arithmetic on constants computed",
+    "moved": "{} between weights and their readers carried out",
 }
 
 
 def canonicalize(model: Model) -> None:
     """Turn ``Constant`` nodes into weights, drop ``Identity`` and inference ``Dropout``, compute integer constants.
 
-    Float weights are never computed with: a transposed copy would hide that two layers share one weight. Graph
-    outputs stay as they are made, and tensors that subgraphs capture keep their names. Weights that lose their last use go.
+    Floats are moved and converted, see ``fold_chains``, not computed with. Graph outputs stay as they are made, and
+    tensors that subgraphs capture keep their names. Weights that lose their last use go.
     """
     index = index_of(model)
     fixed, before, there = set(index.outputs), index.uses, index.place.keys()
@@ -59,7 +61,8 @@ def canonicalize(model: Model) -> None:
         refill(graph.value_info, [v for v in graph.value_info if v.name not in gone])
         for name in unused:
             del model.weights[name]
-        model.notes += _notes(done)
+    done["moved"] = fold_chains(model)
+    model.notes += _notes(done)
 
 
 def _absorb(node: onnx.NodeProto, model: Model, renamed: dict[str, str], made: set[str], uses: Counter[str]) -> bool:
