@@ -83,3 +83,8 @@ def is_float(value: Value) -> bool:
 OPERATORS: dict[str, Callable[[Call], Result]] = {}
 """What each operator computes, by its key."""
 runs = registers(OPERATORS)
+
+
+def made_of(function: Callable[..., torch.Tensor], **defaults: Any) -> Callable[[Call], torch.Tensor]:
+    """An operator that is a function of all its operands, and of these attributes by their names."""
+    return lambda c: function(*c.tensors, **{name: c.attr(name, default) for name, default in defaults.items()})

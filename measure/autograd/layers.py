@@ -129,16 +129,6 @@ def average_pool(c: Call) -> Tensor:
     return sums / counts
 
 
-@runs("GlobalAveragePool")
-def global_average_pool(c: Call) -> Tensor:
-    return c.tensor().mean(list(range(2, c.tensor().ndim)), keepdim=True)
-
-
-@runs("GlobalMaxPool")
-def global_max_pool(c: Call) -> Tensor:
-    return c.tensor().amax(list(range(2, c.tensor().ndim)), keepdim=True)
-
-
 @runs("DepthToSpace")
 def depth_to_space(c: Call) -> Tensor:
     x, block = c.tensor(), c.attr("blocksize")

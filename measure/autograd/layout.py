@@ -11,9 +11,19 @@ import torch
 import torch.nn.functional as F
 
 from ...graph.evaluate import slices
-from .call import Call, Unsupported, Value, as_tensor, runs
+from .call import OPERATORS, Call, Unsupported, Value, as_tensor, made_of, runs
 
 Tensor = torch.Tensor
+
+
+OPERATORS.update(
+    {
+        "Concat": made_of(lambda *tensors, axis: torch.cat(tensors, axis), axis=None),
+        "Size": lambda c: np.array(c.tensor().numel(), np.int64),
+        "Tile": lambda c: c.tensor().tile(_required(c.ints(1))),
+        "Transpose": made_of(lambda x, perm: x.permute(perm or list(range(x.ndim))[::-1]), perm=None),
+    }
+)
 
 
 def _required(found: list[int] | None) -> list[int]:
@@ -24,11 +34,6 @@ def _required(found: list[int] | None) -> list[int]:
 @runs("Shape")
 def shape(c: Call) -> Value:
     return np.array(c.tensor().shape[c.attr("start", 0) : c.attr("end")], np.int64)
-
-
-@runs("Size")
-def size(c: Call) -> Value:
-    return np.array(c.tensor().numel(), np.int64)
 
 
 @runs("Constant")
@@ -56,11 +61,6 @@ def flatten(c: Call) -> Tensor:
     return x.reshape(int(np.prod(x.shape[: axis if axis >= 0 else axis + x.ndim], dtype=np.int64)), -1)
 
 
-@runs("Transpose")
-def transpose(c: Call) -> Tensor:
-    return c.tensor().permute(c.attr("perm", list(range(c.tensor().ndim))[::-1]))
-
-
 @runs("Squeeze")
 def squeeze(c: Call) -> Tensor:
     axes = c.ints(1, "axes")
@@ -79,16 +79,6 @@ def unsqueeze(c: Call) -> Tensor:
 @runs("Expand")
 def expand(c: Call) -> Tensor:
     return c.tensor().expand(np.broadcast_shapes(c.tensor().shape, tuple(_required(c.ints(1)))))
-
-
-@runs("Tile")
-def tile(c: Call) -> Tensor:
-    return c.tensor().tile(_required(c.ints(1)))
-
-
-@runs("Concat")
-def concat(c: Call) -> Tensor:
-    return torch.cat(c.tensors, c.attr("axis"))
 
 
 @runs("Split")

@@ -12,96 +12,53 @@ import onnx
 import torch
 import torch.nn.functional as F
 
-from .call import OPERATORS, Call, Unsupported, runs
+from .call import OPERATORS, Call, Unsupported, made_of, runs
 
 Tensor = torch.Tensor
-_ALIKE: dict[str, Callable[..., Tensor]] = {
-    "Abs": torch.abs,
-    "Acos": torch.acos,
-    "Acosh": torch.acosh,
-    "And": torch.logical_and,
-    "Asin": torch.asin,
-    "Asinh": torch.asinh,
-    "Atan": torch.atan,
-    "Atanh": torch.atanh,
-    "Add": torch.add,
-    "Ceil": torch.ceil,
-    "Cos": torch.cos,
-    "Cosh": torch.cosh,
-    "Equal": torch.eq,
-    "Erf": torch.erf,
-    "Exp": torch.exp,
-    "Floor": torch.floor,
-    "Greater": torch.gt,
-    "GreaterOrEqual": torch.ge,
-    "HardSwish": F.hardswish,
-    "Identity": torch.clone,
-    "IsNaN": torch.isnan,
-    "Less": torch.lt,
-    "LessOrEqual": torch.le,
-    "Log": torch.log,
-    "MatMul": torch.matmul,
-    "Mish": F.mish,
-    "Mul": torch.mul,
-    "Neg": torch.neg,
-    "Not": torch.logical_not,
-    "Or": torch.logical_or,
-    "Reciprocal": torch.reciprocal,
-    "Relu": torch.relu,
-    "Round": torch.round,
-    "Sigmoid": torch.sigmoid,
-    "Sign": torch.sign,
-    "Sin": torch.sin,
-    "Sinh": torch.sinh,
-    "Softplus": F.softplus,
-    "Softsign": F.softsign,
-    "Sqrt": torch.sqrt,
-    "Sub": torch.sub,
-    "Tan": torch.tan,
-    "Tanh": torch.tanh,
-    "Where": torch.where,
-    "Xor": torch.logical_xor,
-}
-"""Those that torch has under the same definition."""
-
-
-def _alike(function: Callable[..., Tensor]) -> Callable[[Call], Tensor]:
-    return lambda c: function(*c.tensors)
-
-
-def _folding(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Call], Tensor]:
-    return lambda c: reduce(function, c.tensors)
-
-
-OPERATORS.update({name: _alike(function) for name, function in _ALIKE.items()})
-_FOLDED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "Max": torch.maximum,
-    "Min": torch.minimum,
-    "Sum": torch.add,
-}
-OPERATORS.update({name: _folding(function) for name, function in _FOLDED.items()})
-
-
-@runs("Mean")
-def mean(c: Call) -> Tensor:
-    return reduce(torch.add, c.tensors) / len(c.tensors)
+_NAMED = """
+Abs Acos Acosh Add Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Greater IsNaN Less Log MatMul Mul Neg Reciprocal Relu
+Round Sigmoid Sign Sin Sinh Sqrt Sub Tan Tanh Where
+"""
+"""Those that torch has under the same name and with the same definition."""
+OPERATORS.update(
+    {
+        **{name: made_of(getattr(torch, name.lower())) for name in _NAMED.split()},
+        **{name: made_of(getattr(torch, f"logical_{name.lower()}")) for name in ("And", "Not", "Or", "Xor")},
+        "Celu": made_of(F.celu, alpha=1.0),
+        "Elu": made_of(F.elu, alpha=1.0),
+        "Equal": made_of(torch.eq),
+        "Gelu": made_of(F.gelu, approximate="none"),
+        "GlobalAveragePool": made_of(lambda x: x.mean(list(range(2, x.ndim)), keepdim=True)),
+        "GlobalMaxPool": made_of(lambda x: x.amax(list(range(2, x.ndim)), keepdim=True)),
+        "GreaterOrEqual": made_of(torch.ge),
+        "HardSigmoid": made_of(lambda x, alpha, beta: torch.clamp(alpha * x + beta, 0, 1), alpha=0.2, beta=0.5),
+        "HardSwish": made_of(F.hardswish),
+        "Identity": made_of(torch.clone),
+        "LeakyRelu": made_of(lambda x, alpha: F.leaky_relu(x, alpha), alpha=0.01),
+        "LessOrEqual": made_of(torch.le),
+        "LogSoftmax": made_of(lambda x, axis: torch.log_softmax(x, axis), axis=-1),
+        "Max": made_of(lambda *tensors: reduce(torch.maximum, tensors)),
+        "Mean": made_of(lambda *tensors: reduce(torch.add, tensors) / len(tensors)),
+        "Min": made_of(lambda *tensors: reduce(torch.minimum, tensors)),
+        "Mish": made_of(F.mish),
+        "Mod": made_of(lambda a, b, fmod: torch.fmod(a, b) if fmod else torch.remainder(a, b), fmod=0),
+        "PRelu": made_of(lambda x, slope: torch.where(x < 0, x * slope, x)),
+        "Pow": made_of(lambda base, exponent: torch.pow(base, exponent).to(base.dtype)),
+        "Softmax": made_of(lambda x, axis: torch.softmax(x, axis), axis=-1),
+        "Softplus": made_of(F.softplus),
+        "Softsign": made_of(F.softsign),
+        "Sum": made_of(lambda *tensors: reduce(torch.add, tensors)),
+        "Swish": made_of(lambda x, alpha: x * torch.sigmoid(alpha * x), alpha=1.0),
+        "ThresholdedRelu": made_of(lambda x, alpha: F.threshold(x, alpha, 0.0), alpha=1.0),
+        "com.microsoft:Gelu": made_of(F.gelu, approximate="none"),
+    }
+)
 
 
 @runs("Div")
 def div(c: Call) -> Tensor:
     a, b = c.tensors
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
-
-
-@runs("Mod")
-def mod(c: Call) -> Tensor:
-    return (torch.fmod if c.attr("fmod", 0) else torch.remainder)(*c.tensors)
-
-
-@runs("Pow")
-def power(c: Call) -> Tensor:
-    base, exponent = c.tensors
-    return torch.pow(base, exponent).to(base.dtype)
 
 
 @runs("Clip")
@@ -117,61 +74,10 @@ def dropout(c: Call) -> Tensor:
     return c.tensor().clone()
 
 
-@runs("Elu")
-def elu(c: Call) -> Tensor:
-    return F.elu(c.tensor(), c.attr("alpha", 1.0))
-
-
-@runs("Celu")
-def celu(c: Call) -> Tensor:
-    return F.celu(c.tensor(), c.attr("alpha", 1.0))
-
-
 @runs("Selu")
 def selu(c: Call) -> Tensor:
     x, alpha = c.tensor(), c.attr("alpha", 1.6732632423543772)
     return c.attr("gamma", 1.0507009873554805) * torch.where(x > 0, x, alpha * torch.expm1(x))
-
-
-@runs("LeakyRelu")
-def leaky_relu(c: Call) -> Tensor:
-    return F.leaky_relu(c.tensor(), c.attr("alpha", 0.01))
-
-
-@runs("PRelu")
-def prelu(c: Call) -> Tensor:
-    x, slope = c.tensors
-    return torch.where(x < 0, x * slope, x)
-
-
-@runs("ThresholdedRelu")
-def thresholded_relu(c: Call) -> Tensor:
-    return F.threshold(c.tensor(), c.attr("alpha", 1.0), 0.0)
-
-
-@runs("HardSigmoid")
-def hard_sigmoid(c: Call) -> Tensor:
-    return torch.clamp(c.attr("alpha", 0.2) * c.tensor() + c.attr("beta", 0.5), 0, 1)
-
-
-@runs("Gelu", "com.microsoft:Gelu")
-def gelu(c: Call) -> Tensor:
-    return F.gelu(c.tensor(), approximate=c.attr("approximate", "none"))
-
-
-@runs("Swish")
-def swish(c: Call) -> Tensor:
-    return c.tensor() * torch.sigmoid(c.attr("alpha", 1.0) * c.tensor())
-
-
-@runs("Softmax")
-def softmax(c: Call) -> Tensor:
-    return torch.softmax(c.tensor(), c.attr("axis", -1))
-
-
-@runs("LogSoftmax")
-def log_softmax(c: Call) -> Tensor:
-    return torch.log_softmax(c.tensor(), c.attr("axis", -1))
 
 
 @runs("Cast", "CastLike")
@@ -195,29 +101,19 @@ _REDUCERS: dict[str, Callable[[Tensor, list[int], bool], Tensor]] = {
     "ReduceMax": lambda x, axes, keep: x.amax(axes, keep),
     "ReduceMean": lambda x, axes, keep: x.mean(axes, keep),
     "ReduceMin": lambda x, axes, keep: x.amin(axes, keep),
-    "ReduceProd": lambda x, axes, keep: _product(x, axes, keep),
+    "ReduceProd": lambda x, axes, keep: reduce(lambda y, a: y.prod(a, keepdim=keep), sorted(axes, reverse=True), x),
     "ReduceSum": lambda x, axes, keep: x.sum(axes, keep),
     "ReduceSumSquare": lambda x, axes, keep: x.square().sum(axes, keep),
 }
 
 
-def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    for axis in sorted((a % x.ndim for a in axes), reverse=True):
-        x = x.prod(axis, keepdim=keep)
-    return x
-
-
-def reducing(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[[Call], Tensor]:
-    def over(c: Call) -> Tensor:
-        x, axes = c.tensor(), c.ints(1, "axes")
-        if not axes and c.attr("noop_with_empty_axes", 0):
-            return x.clone()
-        return function(x, axes or list(range(x.ndim)), bool(c.attr("keepdims", 1)))
-
-    return over
-
-
-OPERATORS.update({name: reducing(function) for name, function in _REDUCERS.items()})
+@runs(*_REDUCERS)
+def reducing(c: Call) -> Tensor:
+    x, axes = c.tensor(), c.ints(1, "axes")
+    if not axes and c.attr("noop_with_empty_axes", 0):
+        return x.clone()
+    over = [a % x.ndim for a in axes or range(x.ndim)]
+    return _REDUCERS[c.node.op_type](x, over, bool(c.attr("keepdims", 1)))
 
 
 @runs("ArgMax", "ArgMin")

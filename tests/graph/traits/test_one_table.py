@@ -19,6 +19,7 @@ DISPATCH = {
     "graph/layers.py": "how the weight of each is seen as a matrix",
     "graph/io/canonicalize.py": "what users are told of each kind of node that goes",
     "kernels/operators.py": "definitions of operators on bits",
+    "measure/autograd/layout.py": "what each computes in torch",
     "measure/autograd/pointwise.py": "what each computes in torch",
     "passes/binarize/trained/finder.py": "how bits go through it",
     "passes/binarize/trained/tails.py": "which scale and shift it is",
@@ -34,6 +35,10 @@ DISPATCH = {
 }
 """Modules with dictionaries that say what is done with each operator, and what that is."""
 LISTS = {
+    (
+        "measure/autograd/pointwise.py",
+        "",
+    ): "what torch computes under the same name, or under that of a logical function",
     ("graph/cost.py", "_roles"): "how other tools write integers times a scale in plain operators",
     ("passes/simplify/fold.py", "_fold_one"): "a MatMul and the Add of its bias are one layer",
 }
