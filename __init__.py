@@ -12,20 +12,21 @@ from .graph.lazy import lazily
 from .graph.version import VERSION
 
 if TYPE_CHECKING:
-    from .graph.errors import IntaglioError
-    from .graph.io.load import load
-    from .graph.io.save import save
-    from .graph.model import Model
-    from .kernels.register import ops_library, register
-    from .passes.binarize import Binarize
-    from .passes.edit import Edit
-    from .passes.factorize import Factorize
-    from .passes.prune import PruneChannels
-    from .passes.quantize import Quantize
-    from .pipeline.run import run
+    from .graph.errors import IntaglioError as IntaglioError
+    from .graph.io.load import load as load
+    from .graph.io.save import save as save
+    from .graph.model import Model as Model
+    from .kernels.register import ops_library as ops_library
+    from .kernels.register import register as register
+    from .passes.binarize import Binarize as Binarize
+    from .passes.edit import Edit as Edit
+    from .passes.factorize import Factorize as Factorize
+    from .passes.prune import PruneChannels as PruneChannels
+    from .passes.quantize import Quantize as Quantize
+    from .pipeline.run import run as run
 
 __version__ = VERSION
-__getattr__ = lazily(
+__getattr__, __all__ = lazily(
     __name__,
     {
         ".graph.errors": "IntaglioError",
@@ -41,18 +42,3 @@ __getattr__ = lazily(
         ".pipeline.run": "run",
     },
 )
-__all__ = [
-    "Binarize",
-    "Edit",
-    "Factorize",
-    "IntaglioError",
-    "Model",
-    "PruneChannels",
-    "Quantize",
-    "__version__",
-    "load",
-    "ops_library",
-    "register",
-    "run",
-    "save",
-]

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from .errors import IntaglioError
 
 
-def lazily(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
-    """For a package's ``__getattr__``: ``where`` maps modules, relative to the package, to the names they define."""
+def lazily(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], list[str]]:
+    """A package's ``__getattr__`` and ``__all__``: ``where`` maps modules, relative to it, to the names they define."""
     modules = {name: module for module, names in where.items() for name in names.split()}
 
     def find(name: str) -> Any:
@@ -19,7 +19,7 @@ def lazily(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(modules[name], package), name)
 
-    return find
+    return find, list(modules)
 
 
 def imported(name: str, error: type[IntaglioError]) -> Any:

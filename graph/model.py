@@ -15,7 +15,7 @@ import onnx
 from .lazy import lazily
 from .traits import DEFAULT_DOMAINS
 
-_surgeon = lazily(__name__, {"..surgeon": "to_graphsurgeon from_graphsurgeon"})
+_surgeon, _ = lazily(__name__, {"..surgeon": "to_graphsurgeon from_graphsurgeon"})
 """It loads and saves models, so it stands above them."""
 
 

@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING
 from ..graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .base import PASSES, Context, Pass
-    from .change import Change
+    from .base import PASSES as PASSES
+    from .base import Context as Context
+    from .base import Pass as Pass
+    from .change import Change as Change
 
-__getattr__ = lazily(
-    __name__,
-    {
-        ".base": "Context PASSES Pass",
-        ".change": "Change",
-    },
-)
-__all__ = ["PASSES", "Change", "Context", "Pass"]
+__getattr__, __all__ = lazily(__name__, {".base": "Context PASSES Pass", ".change": "Change"})

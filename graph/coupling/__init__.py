@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
-    from .analysis import analyse
-    from .coupling import Coupling
-    from .groups import Group
-    from .mask import mask_removed
-    from .surgery import Removal, remove
+    from .analysis import analyse as analyse
+    from .coupling import Coupling as Coupling
+    from .groups import Group as Group
+    from .mask import mask_removed as mask_removed
+    from .surgery import Removal as Removal
+    from .surgery import remove as remove
 
-__getattr__ = lazily(
+__getattr__, __all__ = lazily(
     __name__,
     {
         ".analysis": "analyse",
@@ -23,4 +24,3 @@ __getattr__ = lazily(
         ".surgery": "Removal remove",
     },
 )
-__all__ = ["Coupling", "Group", "Removal", "analyse", "mask_removed", "remove"]

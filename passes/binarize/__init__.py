@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .binarize import Binarize
+    from .binarize import Binarize as Binarize
 
-__getattr__ = lazily(__name__, {".binarize": "Binarize"})
-__all__ = ["Binarize"]
+__getattr__, __all__ = lazily(__name__, {".binarize": "Binarize"})

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .factorize import Factorize
-    from .factors import Factors
-    from .schemes.scheme import SCHEMES, Scheme, TwoFactors
-    from .sites import Site
+    from .factorize import Factorize as Factorize
+    from .factors import Factors as Factors
+    from .schemes.scheme import SCHEMES as SCHEMES
+    from .schemes.scheme import Scheme as Scheme
+    from .schemes.scheme import TwoFactors as TwoFactors
+    from .sites import Site as Site
 
-__getattr__ = lazily(
+__getattr__, __all__ = lazily(
     __name__,
     {
         ".factorize": "Factorize",
@@ -21,4 +23,3 @@ __getattr__ = lazily(
         ".sites": "Site",
     },
 )
-__all__ = ["SCHEMES", "Factorize", "Factors", "Scheme", "Site", "TwoFactors"]

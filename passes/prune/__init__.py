@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .criteria.criteria import CRITERIA, Criterion, Scored, criterion
-    from .prune import PruneChannels
-    from .repair.repair import REPAIRS, Repaired
-    from .weights import GroupWeights, Member
+    from .criteria.criteria import CRITERIA as CRITERIA
+    from .criteria.criteria import Criterion as Criterion
+    from .criteria.criteria import Scored as Scored
+    from .criteria.criteria import criterion as criterion
+    from .prune import PruneChannels as PruneChannels
+    from .repair.repair import REPAIRS as REPAIRS
+    from .repair.repair import Repaired as Repaired
+    from .weights import GroupWeights as GroupWeights
+    from .weights import Member as Member
 
-__getattr__ = lazily(
+__getattr__, __all__ = lazily(
     __name__,
     {
         ".criteria.criteria": "CRITERIA Criterion Scored criterion",
@@ -21,14 +26,3 @@ __getattr__ = lazily(
         ".weights": "GroupWeights Member",
     },
 )
-__all__ = [
-    "CRITERIA",
-    "REPAIRS",
-    "Criterion",
-    "GroupWeights",
-    "Member",
-    "PruneChannels",
-    "Repaired",
-    "Scored",
-    "criterion",
-]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
-    from .quantize import Quantize
+    from .quantize import Quantize as Quantize
 
-__getattr__ = lazily(__name__, {".quantize": "Quantize"})
-__all__ = ["Quantize"]
+__getattr__, __all__ = lazily(__name__, {".quantize": "Quantize"})
