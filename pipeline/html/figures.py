@@ -112,15 +112,6 @@ def milliseconds(value: float | None) -> str:
     return NONE if value is None or not math.isfinite(value) else f"{value:.3g} ms"
 
 
-def amount(value: float | None, unit: str = "") -> str:
-    """A value of a gate, in its unit."""
-    if value is None or not math.isfinite(value):
-        return "not measured"
-    if unit == "B":
-        return human(value, "B")
-    return f"{_number('', value)}{' ' * (len(unit) > 1)}{unit}"
-
-
 def seconds(value: float | None) -> str:
     """``0.6 s``, ``4 min 10 s``."""
     if value is None or not math.isfinite(value):

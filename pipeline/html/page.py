@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...graph.version import VERSION
-from .figures import amount, block, figure, label, shown
+from .. import gates
+from .figures import block, figure, label, shown
 from .plot import plots
 from .steps import steps
 from .summary import cards, verdict
@@ -34,7 +35,7 @@ def render(report: Mapping[str, Any]) -> str:
         parts=list(parts(report)),
         recipe=_recipe(report.get("recipe")),
         surroundings=list(_surroundings(report)),
-        notes=list(dict.fromkeys([*(report.get("warnings") or ()), *(report.get("notes") or ())])),
+        notes=list(dict.fromkeys(report.get("notes") or ())),
     )
 
 
@@ -48,7 +49,7 @@ def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     options: dict[str, Any] = {"autoescape": True, "finalize": told, "undefined": jinja2.StrictUndefined}
     made = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, **options)
-    made.filters |= {"amount": amount}
+    made.filters |= {"in_unit": gates.shown}
     return made
 
 
@@ -65,12 +66,12 @@ def _recipe(recipe: Any) -> str:
 
 def _surroundings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Where and with what it was made."""
-    for key in ("target", "version", "tool", "schema"):
+    for key in ("command", "target"):
         if report.get(key):
             yield label(key), figure(key, report[key])
+    yield "intaglio", str(report.get("version") or VERSION)
     if machine := (report.get("latency_ms") or {}).get("machine"):
         yield "timed on", machine
-    for key in ("environment", "plugins"):
-        value = report.get(key) or {}
-        rows = value.items() if isinstance(value, Mapping) else [(key, value)]
-        yield from ((label(name), figure(name, one)) for name, one in rows)
+    yield from ((label(name), figure(name, one)) for name, one in (report.get("environment") or {}).items())
+    for one in report.get("plugins") or ():
+        yield f"{one['kind']} {one['name']}", f"{one['package']} {one['version']}"

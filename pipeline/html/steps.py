@@ -8,7 +8,8 @@ from typing import Any
 
 from ..text import percent
 from .figures import figure, seconds
-from .summary import accuracies
+
+_AMOUNTS = (("size_bytes", "file"), ("macs", "MACs"))
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Step:
 
 def steps(report: Mapping[str, Any]) -> Iterator[Step]:
     """The steps of a run; before them the search that found these."""
-    done = [one for one in report.get("steps") or report.get("passes") or () if isinstance(one, Mapping)]
-    timed = [(str(one.get("name") or one.get("pass") or ""), one.get("seconds") or 0.0, _left(one)) for one in done]
+    before = report.get("before") or {}
+    timed = [(step["pass"], step.get("seconds") or 0.0, _left(step, before)) for step in report.get("steps") or ()]
     if search := report.get("search_seconds"):
         timed.insert(0, ("search", search, ""))
     whole, at = sum(took for _, took, _ in timed), 0.0
@@ -35,10 +36,11 @@ def steps(report: Mapping[str, Any]) -> Iterator[Step]:
         at += share
 
 
-def _left(step: Mapping[str, Any]) -> str:
-    kept, after = step.get("kept") or {}, step.get("after") or {}
-    told = [figure("size_bytes", after["size_bytes"])] if after.get("size_bytes") else []
-    told += [
-        f"{percent(kept[key], 1)} of the {word}" for key, word in (("size", "file"), ("macs", "MACs")) if key in kept
+def _left(step: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """What there is after a step, as fractions of what there was before all."""
+    left = [
+        f"{figure(key, step[key])} ({percent(step[key] / before[key], 1)}) {word}"
+        for key, word in _AMOUNTS
+        if before.get(key) and key in step
     ]
-    return ", ".join([*told, *(f"{name} {percent(new)}" for name, _, new in accuracies(step))])
+    return ", ".join([*left, *(f"{name} {percent(value)}" for name, value in (step.get("accuracy") or {}).items())])

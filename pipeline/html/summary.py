@@ -9,8 +9,6 @@ from typing import Any
 from ..text import count, human, percent
 from .figures import NONE, label, milliseconds, points
 
-_COLLAPSED = 0.05
-"""Accuracy lost, as a fraction, from which on a result without a gate is warned of."""
 _CARDS = (("size_bytes", "B"), ("macs", ""), ("bops", ""), ("params", ""))
 _NO_CHANGE = 0.005
 
@@ -50,10 +48,10 @@ def verdict(report: Mapping[str, Any]) -> Verdict:
         return Verdict("plain", "Nothing was changed")
     if chosen and not chosen.get("meets", True):
         return Verdict("bad", "The limits are not met: this is the nearest that was found", [what])
-    if not gates and (lost := max((old - new for _, old, new in accuracies(report)), default=0.0)) > _COLLAPSED:
-        return Verdict("warn", what, [f"It lost {100 * lost:.1f} points of accuracy, and no gate was set."])
     told = [f"All {len(gates)} gates passed." if len(gates) > 1 else "The gate passed."] if gates else []
     told += ["Within all limits that were asked for."] if chosen and report.get("limits") else []
+    if warnings := report.get("warnings"):
+        return Verdict("warn", what, [*told, *warnings])
     return Verdict("good" if told else "plain", what, told)
 
 

@@ -17,11 +17,36 @@ MOST = 1000
 _PAIR = ("before", "after")
 _BARS = {"sqnr_db", "seconds", "bytes", "macs", "ms", "bits", "removed"}
 """Figures that start at nothing, so that their length says something."""
-_TOLD_ELSEWHERE = {
-    *("accuracy", "after", "before", "changed", "gates", "kept", "latency_ms", "model", "name", "notes", "out"),
-    *("passes", "points", "limits", "recipe", "seconds", "steps", "warnings", "environment", "error", "plugins"),
-    *("search_seconds", "schema", "version", "tool", "target"),
-}
+_TOLD_ELSEWHERE = set(
+    [
+        "accuracy",
+        "after",
+        "before",
+        "changed",
+        "command",
+        "environment",
+        "error",
+        "gates",
+        "kept",
+        "latency_ms",
+        "limits",
+        "model",
+        "name",
+        "notes",
+        "out",
+        "passed",
+        "plugins",
+        "points",
+        "recipe",
+        "schema",
+        "search_seconds",
+        "seconds",
+        "steps",
+        "target",
+        "version",
+        "warnings",
+    ]
+)
 Row = Mapping[str, Any]
 _FIRST_TABLES = ("by_layer", "groups", "chosen_layers", "layers", "skipped", "higher_precision", "worst")
 
@@ -66,8 +91,8 @@ class Part:
 
 def parts(report: Mapping[str, Any]) -> Iterator[Part]:
     """The report itself, and each pass of several."""
-    several = [one for one in report.get("passes") or () if isinstance(one, Mapping)]
-    named = [(f"{step}. {one.get('name', '')}", one) for step, one in enumerate(several, 1)]
+    steps = enumerate(report.get("steps") or (), 1)
+    named = [(f"{number}. {step['pass']}", step.get("details") or {}) for number, step in steps]
     for title, told in (("", report), *named):
         part = Part(title, list(_facts(told)), list(_tables(told)))
         if part.facts or part.tables:

@@ -71,14 +71,24 @@ def searched(names: Sequence[str] = NAMES, points: int = 40) -> dict[str, Any]:
             }
             for i, name in enumerate(names)
         ],
-        "passes": [
-            {"name": "prune", "kept": {"size": 0.5}, "groups": groups, "seconds": 9.4, "verified": {"worst": names[0]}},
+        "steps": [
             {
-                "name": "quantize",
-                "layers": layers(names),
-                "skipped": dict.fromkeys(names, "tiny: fewer than 1024 weights"),
-                "runtime": {"integer": {name: 1 for name in names[:2]}},
+                "pass": "prune-channels",
+                "size_bytes": 500_000,
+                "macs": 20_300_000,
+                "params": 136_000,
+                "seconds": 9.4,
+                "details": {"groups": groups, "verified": {"worst": names[0]}},
+            },
+            {
+                "pass": "quantize",
+                **after,
                 "seconds": 2.7,
+                "details": {
+                    "layers": layers(names),
+                    "skipped": dict.fromkeys(names, "tiny: fewer than 1024 weights"),
+                    "runtime": {"integer": {name: 1 for name in names[:2]}},
+                },
             },
         ],
         "accuracy": {
@@ -99,6 +109,7 @@ def searched(names: Sequence[str] = NAMES, points: int = 40) -> dict[str, Any]:
             {"gate": "size <= 500KB", "limit": 512_000, "unit": "B", "value": 218_922, "passed": True},
         ],
         "recipe": {"passes": [{"pass": "prune", "include": [names[0]]}, {"pass": "quantize", "scheme": "mixed"}]},
+        "plugins": [{"kind": "pass", "name": names[0], "package": "third", "version": "1.2"}],
         "environment": {"python": "3.11.7", "onnxruntime": "1.31.1"},
         "notes": ["9 BatchNormalization nodes folded into the layers before them", names[0]],
         "warnings": [],

@@ -174,12 +174,11 @@ def test_the_verdict_comes_first_and_says_what_matters() -> None:
     assert _state({}) == ("plain", "Done")
 
 
-def test_a_great_loss_without_a_gate_is_warned_of() -> None:
-    report = {**searched(), "gates": []}
-    report["accuracy"]["after"]["top1"] = 0.3
-    state, _ = _state(report)
-    assert state == "warn"
-    assert "It lost 61.5 points of accuracy" in render(report)
+def test_warnings_stand_under_the_verdict() -> None:
+    state, told = _state({**searched(), "warnings": ["top1 fell by 61.0 points"]})
+    assert (state, told[:9]) == ("warn", "5.0 times")
+    page = cells(render({**searched(), "warnings": ["top1 fell by 61.0 points"]}))
+    assert page.index("top1 fell by 61.0 points") < page.index("Gates")
 
 
 def test_a_result_outside_its_limits_says_so() -> None:
@@ -198,7 +197,7 @@ def test_cards_have_both_sides_and_the_interval() -> None:
 def test_numbers_that_are_none_are_dashes() -> None:
     report = searched()
     report["accuracy"]["drop"] = {}
-    report["passes"][1]["layers"][0]["weight_error"] = math.nan
+    report["steps"][1]["details"]["layers"][0]["weight_error"] = math.nan
     report["points"][3]["latency_ms"] = math.inf
     page = render(report)
     assert "nan" not in page.lower().replace("onnan", "")
@@ -219,11 +218,11 @@ def test_a_run_of_two_passes_is_told_whole(tmp_path: Path) -> None:
     report = run(
         EXAMPLES / "digits.onnx", passes, data=data, eval_data=labelled, samples=64, out=tmp_path / "small.onnx"
     )
-    told = {**report.as_dict(), "recipe": report.recipe}
+    told = report.as_dict()
     page = cells(render(told))
-    assert {"1. prune-channels", "2. quantize"} <= set(page) or {"1. prune", "2. quantize"} <= set(page)
-    for one in told["passes"][0]["groups"]:
+    assert {"1. prune", "2. quantize"} <= set(page)
+    for one in told["steps"][0]["details"]["groups"]:
         assert one["name"] in page
-    for one in told["passes"][1]["layers"]:
+    for one in told["steps"][1]["details"]["layers"]:
         assert one["name"] in page
     assert len(render(told)) < 60_000
