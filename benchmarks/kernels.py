@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from intaglio.kernels import abi, loader
-from intaglio.kernels.calls import Conv, Gemm
-from intaglio.kernels.onebit import OneBit
+from intaglio.kernels import loader
 from intaglio.kernels.packing import pack, packed_length
 from intaglio.kernels.window import ConvWindow
+from tests.kernels import library
+from tests.kernels.calls import Conv, Gemm, OneBit
 
 from .runtime_runs import FLOATS, INT8, OURS, conv_runs, gemm_runs, row_runs
 from .trials import setting
@@ -45,7 +45,7 @@ PRODUCTS = ((1024, 1024, 1024), (128, 768, 3072), (128, 3072, 768))
 ROWS = ((768, 3072), (4096, 4096), (4096, 11008))
 """Length and columns of products of one row."""
 KINDS = ("conv", "gemm", "gemv")
-ACTIVATIONS = {"exact": abi.ACTIVATION_FLOAT, "rounded": abi.ACTIVATION_INT8}
+ACTIVATIONS = {"exact": library.ACTIVATION_FLOAT, "rounded": library.ACTIVATION_INT8}
 PEAK_ROUNDS = 20_000
 _LINE = 64
 
@@ -53,7 +53,9 @@ _LINE = 64
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", choices=KINDS, action="append", help="kinds of products; by default all")
-    parser.add_argument("--isa", action="append", choices=abi.ISAS, help="instruction sets; by default all there are")
+    parser.add_argument(
+        "--isa", action="append", choices=loader.ISAS, help="instruction sets; by default all there are"
+    )
     parser.add_argument("--rounds", type=int, default=60, help="how often everything runs in turn")
     options = parser.parse_args()
     why = loader.why_absent()
@@ -97,7 +99,7 @@ def show_product(name: str, macs: int, times: Times, isas: Sequence[str]) -> Non
     line(FLOATS, FLOATS, "")
     line(INT8, INT8, "")
     for isa in isas:
-        peak = loader.peak(isa, PEAK_ROUNDS) / times.median_s(f"{isa} peak") / 1e9
+        peak = library.peak(isa, PEAK_ROUNDS) / times.median_s(f"{isa} peak") / 1e9
         share = 100 * rate(isa) / peak
         line(isa, isa, f"{isa} whole", f"{share:.0f} % of {peak:.0f}")
     line(OURS, "", OURS)
@@ -189,13 +191,13 @@ def _runs(isa: str, packing: Run, multiplying: Run) -> dict[str, Run]:
         multiplying()
 
     whole()
-    return {isa: multiplying, f"{isa} whole": whole, f"{isa} peak": lambda: loader.peak(isa, PEAK_ROUNDS)}
+    return {isa: multiplying, f"{isa} whole": whole, f"{isa} peak": lambda: library.peak(isa, PEAK_ROUNDS)}
 
 
 def _packing(function: str, isa: str, sizes: tuple[int, ...], x: np.ndarray, bits: np.ndarray) -> Run:
     zero = np.zeros(1, np.float32)
-    numbers = abi.Numbers(abi.FLOAT32, *_memory(x), zero.ctypes.data, 1)
-    number = loader.number(isa)
+    numbers = library.Numbers(library.FLOAT32, *_memory(x), zero.ctypes.data, 1)
+    number = library.number(isa)
     return _call(function, number, *sizes, ctypes.byref(numbers), *_memory(bits), keep=(x, zero, bits, numbers))
 
 
@@ -203,14 +205,14 @@ def _multiplying(
     function: str, weights: Any, sizes: tuple[int, ...], bits: np.ndarray, out: np.ndarray, affine: np.ndarray
 ) -> Run:
     """Bits to scaled and shifted floats."""
-    output = abi.Output(abi.FLOAT, *_memory(out), affine[0].ctypes.data, affine[1].ctypes.data, None)
+    output = library.Output(library.FLOAT, *_memory(out), affine[0].ctypes.data, affine[1].ctypes.data, None)
     arguments = (weights._handle, *sizes, *_memory(bits), ctypes.byref(output))
     return _call(function, *arguments, keep=(weights, bits, out, affine, output))
 
 
 def _call(function: str, *arguments: Any, keep: Any) -> Run:
     """The library's function with arguments made ready, as a program in C calls it. ``keep`` must not be collected."""
-    run, one = getattr(loader.load_library(), function), (abi.Threads * 1)(abi.Threads(1, None, None))
+    run, one = getattr(library.load_library(), function), (library.Threads * 1)(library.Threads(1, None, None))
 
     def call(kept: Any = keep) -> None:
         loader.check(run(*arguments, one))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import NamedTuple
 
-from .abi import AUTO, ISAS, VERSION, declare
+VERSION = 1
+ISAS = ("portable", "neon", "avx2", "avx512")
+"""Names of the instruction sets, at their numbers in ``cpu.h``."""
 
 
 class KernelError(ValueError):
@@ -19,15 +18,6 @@ class KernelError(ValueError):
 
 class KernelsAbsent(RuntimeError):
     """There is no library of kernels to call. The message tells how to get it."""
-
-
-class Variant(NamedTuple):
-    """An operation that has code of its own for an instruction set."""
-
-    operation: str
-    isa: str
-    present: bool
-    """Whether this processor can run it."""
 
 
 def path() -> Path | None:
@@ -48,7 +38,9 @@ def _load() -> ctypes.CDLL | str:
         )
     try:
         library = ctypes.CDLL(str(file))
-        declare(library)
+        library.ib_message.restype = ctypes.c_char_p
+        library.ib_isa_present.argtypes = library.ib_message.argtypes = (ctypes.c_int,)
+        library.ib_isa_now.argtypes = (ctypes.POINTER(ctypes.c_int),)
     except (OSError, AttributeError) as error:
         return f"{file.name} cannot be used, it may be from another version or machine: {error}; install intaglio again"
     if library.ib_version() != VERSION:
@@ -85,31 +77,9 @@ def check(status: int) -> None:
         raise KernelError(load_library().ib_message(status).decode())
 
 
-def number(isa: str | None) -> int:
-    """The library's number for an instruction set; None is whichever is in force.
-
-    Raises:
-        KernelError: there is no such name.
-    """
-    if isa is None:
-        return AUTO
-    if isa not in ISAS:
-        raise KernelError(f"no instruction set is called {isa!r}: choose {', '.join(ISAS)}")
-    return ISAS.index(isa)
-
-
 def cpu_features() -> list[str]:
     """The instruction sets that kernels can use on this processor, slowest first; empty without the library."""
     return [isa for index, isa in enumerate(ISAS) if available() and load_library().ib_isa_present(index)]
-
-
-def variants() -> list[Variant]:
-    """Every operation and instruction set that the library holds code for."""
-    found: list[Variant] = []
-    while entry := load_library().ib_variant_at(len(found)):
-        isa = entry.contents.isa
-        found.append(Variant(entry.contents.operation.decode(), ISAS[isa], bool(load_library().ib_isa_present(isa))))
-    return found
 
 
 def isa() -> str:
@@ -121,31 +91,3 @@ def isa() -> str:
     now = ctypes.c_int()
     check(load_library().ib_isa_now(ctypes.byref(now)))
     return ISAS[now.value]
-
-
-def force(isa: str | None) -> None:
-    """Use one instruction set from now on, in every thread; None takes it back.
-
-    Weights prepared before keep the one they were prepared for.
-
-    Raises:
-        KernelError: the name is unknown, or the processor lacks it.
-    """
-    check(load_library().ib_force(number(isa)))
-
-
-@contextmanager
-def forced(isa: str | None) -> Iterator[None]:
-    """Use one instruction set within a block, then the best again."""
-    force(isa)
-    try:
-        yield
-    finally:
-        force(None)
-
-
-def peak(isa: str | None = None, rounds: int = 1000) -> float:
-    """Run the instructions of a product on registers alone, and say how many 1-bit multiplications that stood for."""
-    macs = ctypes.c_double()
-    check(load_library().ib_peak(number(isa), rounds, ctypes.byref(macs)))
-    return macs.value

@@ -1,4 +1,4 @@
-"""Products of 1-bit weights with real activations, as numpy functions: the library, or numpy where there is none.
+"""Products of 1-bit weights with real activations, in numpy: the definition that the library must equal bit for bit.
 
 ``y[n] = sum over blocks g, then planes p, of scale[p, n, g] * inner(p, n, g)``, one float32 multiplication and one
 addition each, where ``inner`` sums sign * x over the channels of the block. With float activations it is
@@ -11,56 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import abi
-from .calls import _at, _threads, prepare
-from .loader import check, load_library
-from .packing import packed_length
-
 LEVELS = np.float32(127)
-
-
-class OneBit:
-    """Weights of one bit or several planes of it: x (..., channels) to y (..., outputs).
-
-    Shapes: planes uint8 (P, outputs, ceil(channels / 8)); scale float32 (P, outputs, ceil(channels / block)).
-
-    Raises:
-        ValueError: the shapes do not fit.
-    """
-
-    def __init__(
-        self, planes: np.ndarray, scale: np.ndarray, channels: int, block: int, *, isa: str | None = None
-    ) -> None:
-        if min(channels, block) < 1:
-            raise ValueError(f"channels and block are positive, not {channels} and {block}")
-        wanted = (*planes.shape[:2], packed_length(channels))
-        if planes.dtype != np.uint8 or planes.ndim != 3 or planes.shape != wanted:
-            raise ValueError(f"weights are uint8 (P, outputs, {wanted[-1]}), not {planes.dtype} {planes.shape}")
-        if scale.shape != (*planes.shape[:2], -(-channels // block)):
-            raise ValueError(f"scale is {(*planes.shape[:2], -(-channels // block))}, not {scale.shape}")
-        self.planes = np.ascontiguousarray(planes)
-        self.scale = np.ascontiguousarray(scale, np.float32)
-        self.channels, self.block = channels, min(block, channels)
-        sizes = (*self.planes.shape[:2], self.channels, self.block)
-        weights = (_at(self.planes), self.planes.nbytes, _at(self.scale), self.scale.size)
-        self._handle = prepare(self, "wgemv", isa, *sizes, *weights)
-
-    def __call__(self, x: np.ndarray, *, int8: bool = False, threads: int = 1) -> np.ndarray:
-        """The product. ``int8`` quantizes each row of x first.
-
-        Raises:
-            ValueError: x has rows of another length.
-        """
-        x = np.ascontiguousarray(x, np.float32)
-        if not x.ndim or x.shape[-1] != self.channels:
-            raise ValueError(f"rows have {self.channels} numbers, not {x.shape}")
-        if self._handle is None:
-            return reference(x, self.planes, self.scale, self.channels, self.block, int8=int8)
-        y = np.empty((*x.shape[:-1], self.planes.shape[1]), np.float32)
-        activation = abi.ACTIVATION_INT8 if int8 else abi.ACTIVATION_FLOAT
-        sizes = (x.size // self.channels, _at(x), x.size, _at(y), y.size)
-        check(load_library().ib_wgemv_run(self._handle, activation, *sizes, _threads(threads)))
-        return y
 
 
 def reference(

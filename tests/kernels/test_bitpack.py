@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.kernels import reference
-from intaglio.kernels.calls import bit_pack
 from intaglio.kernels.packing import pack, unpack
 
+from .calls import bit_pack
 from .signs import EVERY_ISA, LENGTHS
 
 ODD = np.array([0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, -1e-45, 3e38, -3e38], np.float32)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.kernels import reference
-from intaglio.kernels.calls import Conv
 from intaglio.kernels.packing import unpack
 from intaglio.kernels.window import ConvWindow
 
+from .calls import Conv
 from .signs import EVERY_ISA, LENGTHS, OUTPUTS, bits, scales
 from .test_products import assert_same
 

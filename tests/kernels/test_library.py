@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from intaglio.kernels import loader, reference
-from intaglio.kernels.abi import ISAS
-from intaglio.kernels.calls import Gemm
+from intaglio.kernels.loader import ISAS
 
+from . import library
+from .calls import Gemm
 from .signs import EVERY_ISA, bits, needs_library
 
 KERNELS = Path(loader.__file__).parent
+CALLS = Path(__file__).parent
 
 
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -29,9 +31,9 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @needs_library
 def test_every_instruction_set_has_every_operation() -> None:
-    operations = {variant.operation for variant in loader.variants()}
+    operations = {variant.operation for variant in library.variants()}
     assert {"bitpack", "tile", "wgemv"} <= operations
-    assert {(v.operation, v.isa) for v in loader.variants() if v.present} == {
+    assert {(v.operation, v.isa) for v in library.variants() if v.present} == {
         (operation, isa) for operation in operations for isa in loader.cpu_features()
     }
 
@@ -41,7 +43,7 @@ def test_what_is_forced_is_in_force() -> None:
     best = loader.isa()
     assert best == os.environ.get("INTAGLIO_KERNELS", loader.cpu_features()[-1])
     for isa in EVERY_ISA:
-        with loader.forced(isa):
+        with library.forced(isa):
             assert loader.isa() == isa
     assert loader.isa() == best
 
@@ -50,11 +52,11 @@ def test_what_is_forced_is_in_force() -> None:
 def test_what_the_processor_lacks_cannot_be_forced() -> None:
     for isa in set(ISAS) - set(loader.cpu_features()):
         with pytest.raises(loader.KernelError, match="lacks the instruction set"):
-            loader.force(isa)
+            library.force(isa)
         with pytest.raises(loader.KernelError, match="lacks the instruction set"):
             Gemm(np.zeros((1, 1, 1), np.uint8), 8, isa=isa)
     with pytest.raises(loader.KernelError, match="called 'mmx': choose portable"):
-        loader.force("mmx")
+        library.force("mmx")
 
 
 @needs_library
@@ -69,14 +71,16 @@ def test_a_variable_forces_an_instruction_set() -> None:
 @needs_library
 def test_a_peak_counts_what_it_ran() -> None:
     for isa in EVERY_ISA:
-        assert loader.peak(isa, 20) == 2 * loader.peak(isa, 10) > 0
+        assert library.peak(isa, 20) == 2 * library.peak(isa, 10) > 0
 
 
 def copy_without_library(folder: Path) -> None:
-    """The Python files of the kernels alone, as a package of another name."""
+    """The Python files of the kernels alone, as a package of another name, and the calls of these tests beside them."""
     (folder / "bare").mkdir()
     for file in KERNELS.glob("*.py"):
         shutil.copy(file, folder / "bare")
+    for name in ("calls.py", "library.py"):
+        (folder / "bare" / name).write_text((CALLS / name).read_text().replace("intaglio.kernels", "bare"))
 
 
 USE_BARE = """

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.kernels import reference
-from intaglio.kernels.calls import max_pool
 from intaglio.kernels.packing import unpack
 from intaglio.kernels.window import Window
 
+from .calls import max_pool
 from .signs import bits
 
 

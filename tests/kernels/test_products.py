@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.kernels import reference
-from intaglio.kernels.calls import Gemm
 
+from .calls import Gemm
 from .signs import EVERY_ISA, LENGTHS, OUTPUTS, bits, scales
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from intaglio.kernels import abi, loader
-from intaglio.kernels.calls import Conv, Gemm, bit_pack, max_pool
 from intaglio.kernels.window import ConvWindow, Window
 
+from . import library
+from .calls import Conv, Gemm, bit_pack, max_pool
 from .signs import needs_library
 
 SIZES = st.sampled_from([-(2**63), -1, 0, 1, 2, 3, 7, 8, 9, 64, 2**16, 2**31 - 1, 2**31, 2**32 + 1, 2**62, 2**63 - 1])
@@ -31,7 +31,7 @@ def room() -> Any:
 def test_products_of_any_size_are_computed_or_refused(
     planes: int, outputs: int, length: int, given_bytes: int, rows: int
 ) -> None:
-    lib, handle = loader.load_library(), ctypes.c_void_p()
+    lib, handle = library.load_library(), ctypes.c_void_p()
     status = lib.ib_bgemm_prepare(-1, planes, outputs, length, room(), given_bytes, ctypes.byref(handle))
     fits = planes in (1, 2) and 0 < outputs < 2**31 and 0 < length < 2**31
     assert (status == 0) == (fits and planes * outputs * -(-length // 8) == given_bytes)
@@ -39,7 +39,7 @@ def test_products_of_any_size_are_computed_or_refused(
         assert handle.value is None
         return
     out = room()
-    output = abi.Output(abi.INT32, ctypes.addressof(out), BYTES)
+    output = library.Output(library.INT32, ctypes.addressof(out), BYTES)
     status = lib.ib_bgemm_run(handle, rows, room(), given_bytes, ctypes.byref(output), None)
     assert (status == 0) == (rows * -(-length // 8) == given_bytes and rows * outputs * 4 == BYTES)
     lib.ib_bgemm_free(handle)
@@ -56,7 +56,7 @@ def test_convolutions_of_any_size_are_computed_or_refused(
     numbers: list[int], sizes: tuple[int, int, int], usual: int
 ) -> None:
     """Most numbers are 1, so that what is drawn gets past the first check."""
-    shape, handle, lib = abi.ConvShape(), ctypes.c_void_p(), loader.load_library()
+    shape, handle, lib = library.ConvShape(), ctypes.c_void_p(), library.load_library()
     mixed = [1 if usual >> i & 1 else n for i, n in enumerate((*numbers, *sizes))]
     shape.planes, shape.channels, shape.outputs, shape.groups = mixed[:4]
     for name, start in (("kernel", 4), ("strides", 6), ("dilations", 8)):
@@ -67,7 +67,7 @@ def test_convolutions_of_any_size_are_computed_or_refused(
         assert handle.value is None
         return
     out = room()
-    output = abi.Output(abi.INT32, ctypes.addressof(out), BYTES)
+    output = library.Output(library.INT32, ctypes.addressof(out), BYTES)
     bits_bytes = max(min(mixed[15] * mixed[16] * mixed[17] * -(-mixed[1] // 8), BYTES), 0)
     lib.ib_bconv_run(handle, *mixed[15:], room(), bits_bytes, ctypes.byref(output), None)
     lib.ib_bconv_free(handle)
@@ -79,8 +79,8 @@ def test_convolutions_of_any_size_are_computed_or_refused(
 def test_packing_of_any_size_is_done_or_refused(
     sizes: tuple[int, int, int], thresholds: int, dtype: int, length: int
 ) -> None:
-    lib, x, limits = loader.load_library(), room(), room()
-    numbers = abi.Numbers(dtype, ctypes.addressof(x), length, ctypes.addressof(limits), min(thresholds, BYTES // 4))
+    lib, x, limits = library.load_library(), room(), room()
+    numbers = library.Numbers(dtype, ctypes.addressof(x), length, ctypes.addressof(limits), min(thresholds, BYTES // 4))
     lib.ib_bitpack_planes(-1, *sizes, ctypes.byref(numbers), room(), length, None)
     lib.ib_bitpack_rows(-1, *sizes[:2], ctypes.byref(numbers), room(), length, None)
 
@@ -91,9 +91,9 @@ def test_packing_of_any_size_is_done_or_refused(
 )
 @settings(max_examples=200, deadline=None)
 def test_pooling_of_any_size_is_done_or_refused(numbers: list[int], sizes: tuple[int, int, int], length: int) -> None:
-    shape = abi.PoolShape(numbers[0])
+    shape = library.PoolShape(numbers[0])
     shape.kernel[:], shape.strides[:], shape.pads[:] = numbers[1:3], numbers[3:5], numbers[5:9]
-    loader.load_library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, room(), length, room(), length, None)
+    library.load_library().ib_bmaxpool_run(ctypes.byref(shape), *sizes, room(), length, room(), length, None)
 
 
 @needs_library
@@ -111,7 +111,7 @@ def test_pooling_of_any_size_is_done_or_refused(numbers: list[int], sizes: tuple
 def test_products_with_real_numbers_of_any_size_are_computed_or_refused(
     planes: int, outputs: int, channels: int, block: int, given_bytes: int, scales: int, rows: int, activation: int
 ) -> None:
-    lib, handle = loader.load_library(), ctypes.c_void_p()
+    lib, handle = library.load_library(), ctypes.c_void_p()
     weights = (room(), given_bytes, room(), scales)
     status = lib.ib_wgemv_prepare(-1, planes, outputs, channels, block, *weights, ctypes.byref(handle))
     fits = min(planes, outputs, channels, block) > 0 and max(planes, outputs, block) < 2**31 and channels <= 2**24
@@ -133,10 +133,10 @@ def test_products_with_real_numbers_of_any_size_are_computed_or_refused(
 
 @needs_library
 def test_sizes_too_large_for_memory_are_refused_before_memory_is_asked_for() -> None:
-    lib, handle, most = loader.load_library(), ctypes.c_void_p(), 2**31 - 1
+    lib, handle, most = library.load_library(), ctypes.c_void_p(), 2**31 - 1
     claimed = most * -(-most // 8)
     assert lib.ib_bgemm_prepare(-1, 1, most, most, room(), claimed, ctypes.byref(handle)) != 0
-    shape = abi.ConvShape(1, most, most, 1, (most, most), (1, 1), (1, 1), (0, 0, 0, 0), 1)
+    shape = library.ConvShape(1, most, most, 1, (most, most), (1, 1), (1, 1), (0, 0, 0, 0), 1)
     status = lib.ib_bconv_prepare(-1, ctypes.byref(shape), room(), 2**62, ctypes.byref(handle))
     assert b"more than memory can address" in lib.ib_message(status)
 
@@ -144,11 +144,11 @@ def test_sizes_too_large_for_memory_are_refused_before_memory_is_asked_for() -> 
 @needs_library
 def test_sizes_whose_product_is_0_again_are_refused() -> None:
     """Each product is 2 ** 64, which 64 bits cannot hold: what is left of it is 0, the very size that the buffers have."""
-    lib, handle = loader.load_library(), ctypes.c_void_p()
-    conv = abi.ConvShape(1, 16, 1, 1, (2**30, 2**30), (1, 1), (1, 1), (0, 0, 0, 0), 1)
+    lib, handle = library.load_library(), ctypes.c_void_p()
+    conv = library.ConvShape(1, 16, 1, 1, (2**30, 2**30), (1, 1), (1, 1), (0, 0, 0, 0), 1)
     limit = room()
-    numbers = abi.Numbers(abi.INT8, ctypes.addressof(room()), 0, ctypes.addressof(limit), 1)
-    pool = abi.PoolShape(1, (1, 1), (1, 1), (0, 0, 0, 0))
+    numbers = library.Numbers(library.INT8, ctypes.addressof(room()), 0, ctypes.addressof(limit), 1)
+    pool = library.PoolShape(1, (1, 1), (1, 1), (0, 0, 0, 0))
     for status in (
         lib.ib_bconv_prepare(-1, ctypes.byref(conv), room(), 0, ctypes.byref(handle)),
         lib.ib_bitpack_planes(-1, 2**30, 1, 2**34, ctypes.byref(numbers), room(), 0, None),
@@ -159,12 +159,12 @@ def test_sizes_whose_product_is_0_again_are_refused() -> None:
 
 @needs_library
 def test_null_pointers_are_refused() -> None:
-    lib, handle = loader.load_library(), ctypes.c_void_p()
+    lib, handle = library.load_library(), ctypes.c_void_p()
     for status in (
         lib.ib_bgemm_prepare(-1, 1, 1, 1, None, 1, ctypes.byref(handle)),
-        lib.ib_bgemm_run(None, 1, room(), 1, ctypes.byref(abi.Output(1)), None),
+        lib.ib_bgemm_run(None, 1, room(), 1, ctypes.byref(library.Output(1)), None),
         lib.ib_bconv_prepare(-1, None, room(), 1, ctypes.byref(handle)),
-        lib.ib_bconv_run(None, 1, 1, 1, room(), 1, ctypes.byref(abi.Output(1)), None),
+        lib.ib_bconv_run(None, 1, 1, 1, room(), 1, ctypes.byref(library.Output(1)), None),
         lib.ib_bitpack_rows(-1, 1, 1, None, room(), 1, None),
         lib.ib_bmaxpool_run(None, 1, 1, 1, room(), 1, room(), 1, None),
         lib.ib_wgemv_prepare(-1, 1, 1, 1, 1, room(), 1, None, 1, ctypes.byref(handle)),
@@ -178,7 +178,7 @@ def test_null_pointers_are_refused() -> None:
 
 @needs_library
 def test_every_status_has_a_message_of_its_own() -> None:
-    lib = loader.load_library()
+    lib = library.load_library()
     messages = [lib.ib_message(status) for status in range(10)]
     assert len(set(messages)) == 10
     assert {lib.ib_message(-1), lib.ib_message(1000)} == {b"unknown status"}

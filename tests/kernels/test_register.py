@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 import intaglio
-from intaglio.kernels import loader
 from intaglio.kernels.operators import DOMAIN, OPERATORS, attach
 from intaglio.kernels.packing import pack
 
+from . import library
 from .cases import Case, cases, run, session
 from .signs import EVERY_ISA, needs_library
 
@@ -43,7 +43,7 @@ def test_native_code_computes_the_definition(
 ) -> None:
     case: Case = data.draw(cases(op))
     model = case.model(opset)
-    with loader.forced(isa):
+    with library.forced(isa):
         case.check(run(model, case.feed(), file, threads=threads, optimize=optimize))
     case.check(run(model, case.feed(), threads=threads, optimize=optimize))
 

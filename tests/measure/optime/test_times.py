@@ -20,6 +20,7 @@ from intaglio.measure.optime.cache import LARGEST, add_numbers, cache_folder, re
 from intaglio.measure.optime.probe import Layer, Operand, describe, time_layers
 from intaglio.measure.optime.times import LayerTimes
 from intaglio.measure.run.rounds import typical_times
+from tests.kernels import library
 
 FLOAT = TensorProto.FLOAT
 
@@ -185,9 +186,9 @@ def test_operators_on_bits_take_another_time_with_other_kernels() -> None:
         pytest.skip(str(loader.why_absent()))
     bits = replace(conv(), opsets=(("", 17), (DOMAIN, 1)))
     times = LayerTimes()
-    with loader.forced("portable"):
+    with library.forced("portable"):
         slow = [times.key(layer) for layer in (bits, conv())]
-    with loader.forced(None):
+    with library.forced(None):
         fast = [times.key(layer) for layer in (bits, conv())]
     assert slow[1] == fast[1]
     assert (slow[0] == fast[0]) == (loader.isa() == "portable")

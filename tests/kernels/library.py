@@ -1,15 +1,18 @@
-"""The structures and functions of the library as its headers declare them."""
+"""The structures and functions of the library as its headers declare them, for tests and benchmarks to call."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
-VERSION = 1
+from intaglio.kernels import loader
+from intaglio.kernels.loader import ISAS, KernelError, check
+
 AUTO = -1
-ISAS = ("portable", "neon", "avx2", "avx512")
-"""Names of the instruction sets, at their numbers in ``cpu.h``."""
 
 FLOAT, INT32, BITS = range(3)
 FLOAT32, INT8 = range(2)
@@ -74,7 +77,7 @@ class PoolShape(ctypes.Structure):
     )
 
 
-class Variant(ctypes.Structure):
+class _Variant(ctypes.Structure):
     """``ib_variant``: an operation that has code for an instruction set."""
 
     _fields_ = (("operation", c_char_p), ("isa", c_int))
@@ -87,7 +90,7 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ib_isa_present": (c_int, (c_int,)),
     "ib_force": (_STATUS, (c_int,)),
     "ib_isa_now": (_STATUS, (POINTER(c_int),)),
-    "ib_variant_at": (POINTER(Variant), (c_size_t,)),
+    "ib_variant_at": (POINTER(_Variant), (c_size_t,)),
     "ib_peak": (_STATUS, (c_int, c_int64, POINTER(c_double))),
     "ib_bitpack_rows": (
         _STATUS,
@@ -120,8 +123,70 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 """What each function returns (``_STATUS``: a value of ``status.h``) and takes."""
 
 
-def declare(library: ctypes.CDLL) -> None:
-    """Tell ctypes the types of every function. Raises AttributeError where the library lacks one."""
+@cache
+def load_library() -> ctypes.CDLL:
+    """The loaded library, its functions declared. Raises KernelsAbsent where there is none."""
+    library = loader.load_library()
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
+    return library
+
+
+class Variant(NamedTuple):
+    """An operation that has code of its own for an instruction set."""
+
+    operation: str
+    isa: str
+    present: bool
+    """Whether this processor can run it."""
+
+
+def number(isa: str | None) -> int:
+    """The library's number for an instruction set; None is whichever is in force.
+
+    Raises:
+        KernelError: there is no such name.
+    """
+    if isa is None:
+        return AUTO
+    if isa not in ISAS:
+        raise KernelError(f"no instruction set is called {isa!r}: choose {', '.join(ISAS)}")
+    return ISAS.index(isa)
+
+
+def variants() -> list[Variant]:
+    """Every operation and instruction set that the library holds code for."""
+    found: list[Variant] = []
+    while entry := load_library().ib_variant_at(len(found)):
+        isa = entry.contents.isa
+        found.append(Variant(entry.contents.operation.decode(), ISAS[isa], bool(load_library().ib_isa_present(isa))))
+    return found
+
+
+def force(isa: str | None) -> None:
+    """Use one instruction set from now on, in every thread; None takes it back.
+
+    Weights prepared before keep the one they were prepared for.
+
+    Raises:
+        KernelError: the name is unknown, or the processor lacks it.
+    """
+    check(load_library().ib_force(number(isa)))
+
+
+@contextmanager
+def forced(isa: str | None) -> Iterator[None]:
+    """Use one instruction set within a block, then the best again."""
+    force(isa)
+    try:
+        yield
+    finally:
+        force(None)
+
+
+def peak(isa: str | None = None, rounds: int = 1000) -> float:
+    """Run the instructions of a product on registers alone, and say how many 1-bit multiplications that stood for."""
+    macs = ctypes.c_double()
+    check(load_library().ib_peak(number(isa), rounds, ctypes.byref(macs)))
+    return macs.value
