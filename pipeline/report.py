@@ -10,6 +10,7 @@ from typing import Any
 from ..graph.errors import GateFailed
 from ..graph.model import Model
 from ..passes.change import Change
+from .by_layer import by_layer
 from .envelope import envelope
 from .gates import missed
 
@@ -68,6 +69,8 @@ class Report:
             "notes": [*original.notes, *self.notes],
             "warnings": list(self.warnings),
         }
+        if self.change.changed:
+            told["by_layer"] = list(by_layer(original, self.model))
         measured = {"accuracy": self.accuracy, "latency_ms": self.latency_ms, "outputs": self.outputs}
         return {**told, **{name: values for name, values in measured.items() if values}}
 

@@ -16,6 +16,7 @@ NONE = "\N{EN DASH}"
 LABELS = {
     "accuracy": "accuracy",
     "bibench": "BiBench",
+    "by_layer": "What each layer cost and costs",
     "bops": "MACs of bits",
     "chosen_layers": "What was chosen for each layer, and why",
     "expected_error": "error expected",

@@ -71,6 +71,15 @@ def searched(names: Sequence[str] = NAMES, points: int = 40) -> dict[str, Any]:
             }
             for i, name in enumerate(names)
         ],
+        "by_layer": [
+            {
+                "name": name,
+                "op": "Conv",
+                "bytes": {"before": 9216 * (i + 1), "after": None if i == 3 else 1152 * (i + 1)},
+                "macs": {"before": 147_456, "after": 73_728},
+            }
+            for i, name in enumerate(names)
+        ],
         "steps": [
             {
                 "pass": "prune-channels",
