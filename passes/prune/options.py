@@ -47,8 +47,14 @@ class PruneOptions(CalibratedOptions):
         None,
         "Keep multiples of this many channels.",
         "target",
-        shown="1; with --latency what the runtime works on at once",
+        shown="1; with --latency or --followed-by what the runtime works on at once",
         ge=1,
+    )
+    followed_by: Literal["int8"] | None = option(
+        None,
+        "What comes after: int8 likes other widths than float, and --latency then means the time of the int8 model.",
+        "target",
+        shown="nothing",
     )
     exact_only: bool = option(False, "Leave groups whole that a normalization or a mean runs over.", "accuracy")
     verify: bool = option(True, "Prove that the result equals the masked original.", "accuracy")

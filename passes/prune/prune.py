@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ...graph.coupling import Group, Removal, analyse, mask_removed, remove
 from ...graph.errors import NothingChanged
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
-from ...measure.run.latency import time_pair
+from ...measure.optime.block import INTEGER_BLOCK
 from ..base import PASSES, Context, Pass
 from ..budget.latency_target import LatencyReport, report
 from ..change import Change, amounts
@@ -19,7 +19,7 @@ from ..needs import check_needs
 from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
-from .latency.model import LatencyModel, meet_target
+from .latency.model import Follow, LatencyModel, meet_target
 from .options import PruneOptions
 from .plan import Job
 from .proof import prove
@@ -48,6 +48,8 @@ class Cut:
     latency: LatencyReport | None = None
 
 
+_FEW = 32
+"""Samples that ranges are taken from where only times are looked at."""
 _SLOW = "narrower layers can miss the widths that the runtime is fast at"
 
 
@@ -79,8 +81,7 @@ class PruneChannels(PruneOptions, Pass):
         small = remove(cut.removal)
         latency = cut.latency
         if cut.times and latency:
-            timed = time_pair(model, small, cut.times.threads, inputs=cut.times.inputs)
-            latency = report(self.keep, latency.predicted, timed, rounds=latency.rounds)
+            latency = report(self.keep, latency.predicted, cut.times.time(small, model), rounds=latency.rounds)
         feeds = real_inputs(context.inputs)
         proof = prove(cut.removal, small, feeds, context.seed, context.memory) if self.verify else None
         return Change(
@@ -115,8 +116,10 @@ class PruneChannels(PruneOptions, Pass):
             why = "--include and --exclude leave out all that could be pruned" if left_out else frozen_summary(coupling)
             raise NothingChanged("no channel can be removed", why=why, fix=SEE_GROUPS)
         numbers = one_direction(coupling, numbers, self.axis)
-        times = LatencyModel(coupling, seed=context.seed) if self.target == "latency" else None
-        limits = Limits(self.min_channels, self.round_to or (times.block if times else 1))
+        follow = self._follow(context)
+        times = LatencyModel(coupling, seed=context.seed, follow=follow) if self.target == "latency" else None
+        block = INTEGER_BLOCK if self.followed_by else times.block if times else 1
+        limits = Limits(self.min_channels, self.round_to or block)
         whole, left = (
             (times.full, times.after) if times else self._costs(live.given, RemovalCost(coupling, file_bytes(equal)))
         )
@@ -145,6 +148,15 @@ class PruneChannels(PruneOptions, Pass):
         """What a model has of what is limited, and what a removal leaves of that."""
         unit = "macs" if self.target == "channels" else self.target
         return amounts(model).of(unit), lambda removal: removal_cost.after(removal).of(unit)
+
+    def _follow(self, context: Context) -> Follow | None:
+        """What comes after, done quickly: only times are looked at."""
+        if self.followed_by is None:
+            return None
+        data = context.data and replace(context.data, limit=_FEW)
+        options = {"scheme": self.followed_by, "ranges": "minmax", "method": "nearest", "verify": False}
+        later = PASSES["quantize"].model_validate(options)
+        return lambda model: later.run(model, Context(data=data, seed=context.seed)).model
 
     def _repaired(self, repair: Repair, removal: Removal, context: Context) -> Repaired:
         """A repair that the user named must work; the criterion's own may be impossible for this model."""

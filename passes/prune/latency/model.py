@@ -15,7 +15,7 @@ from ....graph.errors import IntaglioError
 from ....graph.index import index_of
 from ....graph.model import Model
 from ....graph.shapes import Shapes
-from ....measure.optime.block import channel_block
+from ....measure.optime.block import INTEGER_BLOCK, channel_block
 from ....measure.optime.cache import cache_folder
 from ....measure.optime.times import LayerTimes
 from ....measure.optime.wholes import Inputs, Wholes, time_wholes
@@ -28,6 +28,7 @@ from ..weights import Scores
 from .shape import shape_of
 from .surface import Surface, surfaces
 
+Follow = Callable[[Model], Model]
 WholeTimer = Callable[[Sequence[Model], Inputs, int], Wholes]
 _ANCHORS = (0.5, 0.25)
 """Uniform widths at which the whole model is measured too, beside its full one."""
@@ -48,7 +49,9 @@ class LatencyModel:
     original and of two uniformly narrowed ones. The original's own time is met exactly.
 
     ``inputs`` are what it runs on, made up if none are given. ``full`` is the measured time of one run of the
-    original, ``block`` the number of channels of which multiples run best. Units: milliseconds.
+    original, ``block`` the number of channels of which multiples run best. Units: milliseconds. ``follow`` makes of a
+    model what passes that come later will make of it, in integers: then the times are those of its results, ``full``
+    aside.
 
     Raises:
         BadModel: the original does not run.
@@ -65,11 +68,12 @@ class LatencyModel:
         inputs: Inputs | None = None,
         times: LayerTimes | None = None,
         whole: WholeTimer = time_wholes,
+        follow: Follow | None = None,
     ) -> None:
         self.coupling, self.threads = coupling, threads
         self.inputs = inputs or runnable_inputs(coupling.original, seed=seed, batches=(1, 2))
         self.times = times or LayerTimes(threads, folder=cache_folder())
-        self.block = channel_block()
+        self.follow, self.block = follow, INTEGER_BLOCK if follow else channel_block()
         index = index_of(coupling.model)
         shapes, self._fixed = index.shapes_at(sizes_of(self.inputs, coupling.original)), index.constant
         self._surfaces = self._measure(shapes)
@@ -82,7 +86,10 @@ class LatencyModel:
 
     def _measure(self, shapes: Shapes) -> dict[int, Surface]:
         coupling = self.coupling
-        found = ((k, shape_of(coupling, k, shapes, self._fixed)) for k in coupling.trace.shares)
+        found = (
+            (k, shape_of(coupling, k, shapes, self._fixed, integers=self.follow is not None))
+            for k in coupling.trace.shares
+        )
         known = {k: s for k, s in found if s is not None}
         distinct = {s.at(s.lengths): coupling.macs(k) for k, s in known.items()}
         coarse = len(distinct) > _MANY or sum(distinct.values()) > _LARGE_MACS
@@ -105,11 +112,17 @@ class LatencyModel:
             except IntaglioError:
                 continue
             removals.append(removal)
-        timed = whole(models, self.inputs, self.threads)
+        later = [self.follow(one) for one in models] if self.follow else []
+        timed = whole([models[0], *later] if later else models, self.inputs, self.threads)
         parts = np.array([self._parts(r.goes) for r in removals])
-        weights = _weights(parts, np.array(timed.relative), timed.empty)
+        weights = _weights(parts, np.array(timed.relative[-len(parts) :]), timed.empty)
         self._weights = weights * timed.reference_ms
         self.full = timed.relative[0] * timed.reference_ms
+
+    def time(self, small: Model, original: Model | None = None) -> Timing:
+        """The original and what is left, what follows done to the latter, in turn."""
+        after = self.follow(small) if self.follow else small
+        return time_pair(original or self.coupling.original, after, self.threads, inputs=self.inputs)
 
     def _anchors(self) -> list[Removal]:
         """The original with every width cut alike, to whole blocks where there are any."""
@@ -141,7 +154,7 @@ def meet_target(
         return Planned(removal, model.after(removal) / model.full, removal.removed.tobytes())
 
     def timed(removal: Removal) -> Timing:
-        return time_pair(model.coupling.original, remove(removal), model.threads, inputs=model.inputs)
+        return model.time(remove(removal))
 
     return meet_latency(planned, time or timed, keep)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from ....graph.coupling import Coupling
 from ....graph.coupling.labels import Axis, Why
@@ -42,6 +43,7 @@ class Shape:
 
     ``lengths`` are their full lengths, ``places`` where they are in the coupling's axis table. ``blocked`` says that
     the runtime fills widths up to whole blocks, ``channels`` which axis must suit for that, None if it is fixed.
+    ``integers`` says that it will be computed in integers of 8 bits.
     """
 
     node: onnx.NodeProto
@@ -51,6 +53,7 @@ class Shape:
     places: tuple[int, ...]
     blocked: bool = False
     channels: int | None = None
+    integers: bool = False
 
     def at(self, widths: Sequence[int]) -> Layer:
         """The node with its axes that long."""
@@ -59,11 +62,16 @@ class Shape:
         if attribute(node, "group", 1) > 1 and data and weight:
             node = copied(self.node)
             set_attribute(node, "group", data.dims[1] // weight.dims[1])
-        return describe(node, operands, self.opsets)
+        return _in_integers(node, operands, self.opsets) if self.integers else describe(node, operands, self.opsets)
 
 
-def shape_of(coupling: Coupling, index: int, shapes: Shapes, constant: frozenset[str]) -> Shape | None:
-    """A node that can be measured at any width; None for others. ``constant`` names tensors that no input changes."""
+def shape_of(
+    coupling: Coupling, index: int, shapes: Shapes, constant: frozenset[str], *, integers: bool = False
+) -> Shape | None:
+    """A node that can be measured at any width; None for others. ``constant`` names tensors that no input changes.
+
+    With ``integers`` convolutions by constants are what they will be in 8 bits.
+    """
     node = coupling.nodes[index]
     if not has_any(node, RESIZABLE) or not is_standard(node) or any(i and i not in shapes.dims for i in node.input):
         return None
@@ -83,8 +91,25 @@ def shape_of(coupling: Coupling, index: int, shapes: Shapes, constant: frozenset
     if len(keys) > MOST_AXES or not _groups_follow(node, operands):
         return None
     opsets = {o.domain: o.version for o in coupling.model.proto.opset_import}
-    blocked, channels = _blocking(node, operands)
-    return Shape(node, tuple(operands), opsets, tuple(lengths.values()), tuple(places.values()), blocked, channels)
+    integers = integers and node.op_type == "Conv" and operands[1] is not None and operands[1].constant
+    blocked, channels = (False, None) if integers else _blocking(node, operands)
+    axes = tuple(lengths.values()), tuple(places.values())
+    return Shape(node, tuple(operands), opsets, *axes, blocked, channels, integers)
+
+
+def _in_integers(node: onnx.NodeProto, operands: Sequence[Operand | None], opsets: dict[str, int]) -> Layer:
+    """A Conv as QLinearConv, every tensor with a scale and a zero point."""
+    data, weight, *biases = operands
+    assert data is not None
+    assert weight is not None
+    scale, zero = Operand((), TensorProto.FLOAT, True), Operand((), TensorProto.UINT8, True)
+    rows = Operand((weight.dims[0],), TensorProto.FLOAT, True), Operand((weight.dims[0],), TensorProto.INT8, True)
+    whole = Operand(weight.dims, TensorProto.INT8, True)
+    bias = [Operand(one.dims, TensorProto.INT32, True) for one in biases if one]
+    made = onnx.helper.make_node("QLinearConv", ["x"] * (8 + len(bias)), ["y"])
+    made.attribute.extend(node.attribute)
+    inputs = Operand(data.dims, TensorProto.UINT8, data.constant)
+    return describe(made, [inputs, scale, zero, whole, *rows, scale, zero, *bias], opsets)
 
 
 def _key(coupling: Coupling, axis: Axis | None) -> bytes | None:

@@ -101,7 +101,7 @@ def plan(shape: Shape, block: int, *, coarse: bool) -> Plan:
     """Choose widths: the full one, a half, a quarter, a block, half a block; of widths that do not suit fewer."""
     suiting = tuple(_suiting(n, block, coarse) for n in shape.lengths)
     odd = tuple(_odd(n, block, coarse) for n in shape.lengths)
-    told_apart = bool(odd) and all(map(len, odd)) and not (shape.blocked and shape.channels is None)
+    told_apart = bool(odd) and all(map(len, odd)) and not ((shape.blocked and shape.channels is None) or shape.integers)
     return Plan(shape, suiting, odd if told_apart else None)
 
 

@@ -23,11 +23,12 @@ from intaglio.graph.index import index_of
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import attribute
 from intaglio.measure.optime.block import UNIT, channel_block
-from intaglio.measure.optime.probe import Layer
+from intaglio.measure.optime.probe import Layer, feeds_of, open_layer, time_runs
 from intaglio.measure.optime.times import LayerTimes
 from intaglio.measure.optime.wholes import Wholes
 from intaglio.measure.run.latency import Timing, time_pair
 from intaglio.passes.budget.latency_target import report
+from intaglio.passes.prune import PruneChannels
 from intaglio.passes.prune.choose import Limits, Ranking, eligible, one_direction
 from intaglio.passes.prune.latency.model import LatencyModel, meet_target
 from tests.passes.parsed import parsed
@@ -184,6 +185,37 @@ def test_depthwise_nodes_stay_depthwise_at_every_width() -> None:
     found = {(group, x.dims[1], w.dims[0]) for group, (x, w, *_) in grouped if group > 1 and x and w}
     assert len(found) > 3
     assert all(group == channels == filters for group, channels, filters in found)
+
+
+def test_before_integers_convolutions_are_timed_in_integers_and_what_follows_is_in_the_whole() -> None:
+    asked, followed = list[Layer](), list[Model]()
+
+    def timer(layers: Sequence[Layer], threads: int) -> list[float | None]:
+        asked.extend(layers)
+        return [1.0] * len(layers)
+
+    def follow(model: Model) -> Model:
+        followed.append(model)
+        return model
+
+    model = LatencyModel(digits(), times=LayerTimes(timer=timer), whole=Machine().wholes, follow=follow)
+    ops = {onnx.NodeProto.FromString(layer.node).op_type for layer in asked}
+    assert "QLinearConv" in ops
+    assert "Conv" not in ops
+    for layer in asked[::5]:
+        assert np.isfinite(
+            time_runs([open_layer(layer, 1, 1)], [feeds_of(layer, 1)], 1, budget_s=0, rounds=(1, 1)).relative
+        )
+    assert model.block == 16
+    assert followed[0] is digits().original
+    assert len(followed) == 3
+
+
+def test_widths_that_integers_follow_are_whole_blocks() -> None:
+    done = PruneChannels(target="macs", keep=0.6, criterion="l2", followed_by="int8").run(digits().original)
+    left = {one["after"] for one in done.layers if one["after"] != one["before"]}
+    assert left
+    assert all(width % 16 == 0 for width in left)
 
 
 def test_nodes_that_cannot_be_measured_count_by_what_they_compute() -> None:
