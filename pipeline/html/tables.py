@@ -12,7 +12,7 @@ from .figures import NONE, figure, label
 
 FIRST = 20
 """Rows that are shown at once; the others are folded away."""
-MOST = 1000
+MOST = 750
 """Rows of one table; the report as JSON has all."""
 _PAIR = ("before", "after")
 _BARS = {"sqnr_db", "seconds", "bytes", "macs", "ms", "bits", "removed"}

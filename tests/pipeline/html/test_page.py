@@ -209,7 +209,7 @@ def test_a_huge_model_makes_a_small_page() -> None:
     page = render(searched(names, points=300))
     assert len(page.encode()) < LARGEST
     assert "the 20 of 2,000 with the lowest SQNR" in page
-    assert "1000 more are in the report as JSON." in page
+    assert "1,250 more are in the report as JSON." in page
 
 
 def test_a_run_of_two_passes_is_told_whole(tmp_path: Path) -> None:
