@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -23,7 +23,8 @@ from ..measure.efficiency import efficiency
 from ..measure.run.session import open_session, run
 from .base import Context, Pass
 from .calibration.activation_cache import part
-from .change import Change, amounts
+from .change import Change, amounts, saves_nothing
+from .derived import seen_through
 from .patterns import choose_nodes
 from .precision.attempt import check
 from .precision.noise import outputs_noise
@@ -51,6 +52,23 @@ def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
     A branch is given what reaches it on the data, other bodies none. Of a target in MACs, parameters or bytes each body keeps the fraction; what is left to do,
     or was done too much, the graph around them makes up for.
     """
+    if one.sees_through:
+        seen, give_back = seen_through(model)
+        change = _with_bodies(one, seen, context)
+        return change if seen is model else _of_given(change, model, give_back, one.doing)
+    return _with_bodies(one, model, context)
+
+
+def _of_given(change: Change, model: Model, give_back: Callable[[Model], Model], doing: str) -> Change:
+    """The change of a model of which the pass saw computed weights as values."""
+    if not change.changed:
+        return replace(change, original=model, model=model)
+    result = give_back(change.model)
+    refusal = change.refusal or saves_nothing(model, result, doing)
+    return replace(change, original=model, model=result, refusal=refusal)
+
+
+def _with_bodies(one: Pass, model: Model, context: Context) -> Change:
     found = bodies(model) if one.in_bodies else []
     if not found:
         return one.run(model, context)

@@ -37,6 +37,7 @@ class Binarize(BinarizeOptions, Pass):
     name: ClassVar[str] = "binarize"
     doing: ClassVar[str] = "binarizing"
     in_bodies: ClassVar[bool] = True
+    sees_through: ClassVar[bool] = True
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Binarize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel, TargetUnreachable."""

@@ -28,6 +28,7 @@ class Quantize(QuantizeOptions, Pass):
     name: ClassVar[str] = "quantize"
     doing: ClassVar[str] = "quantizing"
     in_bodies: ClassVar[bool] = True
+    sees_through: ClassVar[bool] = True
 
     @field_validator("scheme")
     @classmethod
