@@ -8,7 +8,7 @@ and however, has a new index the next time that he asks; one that was asked for 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from hashlib import blake2b
 from operator import is_
@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
+from .errors import BadModel
+from .io.schemas import misfits, wrong
 from .model import Model
 from .nodes import captured_names, display_name, reads
 from .shapes import Shapes, SymbolValue, all_symbols, infer_shapes, is_operand
@@ -25,6 +27,9 @@ CAPTURE = -1
 """The operand of a read that a subgraph of the node does."""
 _REMEMBERED = 16
 """Results of shape inference that are kept, whatever models they were asked for."""
+
+_ELSEWHERE = 9973
+"""Another size for free dimensions: what fits at neither fits at none."""
 
 _Content = tuple[bytes, tuple[tuple[object, ...], ...]]
 _inferred: OrderedDict[tuple[_Content, tuple[int, ...]], Shapes] = OrderedDict()
@@ -123,9 +128,21 @@ class Index:
         """Shapes with every symbolic dimension as the model's ``sizes`` say, else 1.
 
         Raises:
-            BadModel: shape inference finds the graph contradictory.
+            BadModel: shape inference finds the graph contradictory, or operands do not fit at any size.
         """
-        return self.shapes_at(lambda name: self._sizes.get(name, 1))
+        found = self.shapes_at(lambda name: self._sizes.get(name, 1))
+        if misfit := misfits(self.nodes, found.dims):
+            place = min(misfit.items() & self._misfits_elsewhere(), default=None)
+            if place is not None:
+                raise wrong(self.nodes[place[0]], place[1])
+        return found
+
+    def _misfits_elsewhere(self) -> Set[tuple[int, str]]:
+        """What does not fit where sizes are free and large, too."""
+        try:
+            return misfits(self.nodes, self.shapes_at(_ELSEWHERE).dims).items()
+        except BadModel:
+            return set()
 
     def shapes_at(self, symbol_value: SymbolValue | int) -> Shapes:
         """The same with other numbers; ``symbol_value`` maps the name of a symbol to one, or is one for all."""

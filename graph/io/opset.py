@@ -27,6 +27,7 @@ from ..nodes import (
 from ..traits import DEFAULT_DOMAINS, operator
 from .canonicalize import canonicalize
 from .check import check_graph
+from .schemas import schema_of
 
 OLDEST = 13
 """Operator set that loading raises older models to."""
@@ -149,6 +150,8 @@ def _obstacles(model: Model, version: int) -> Iterator[str]:
     for node in all_nodes(model.graph):
         if not is_standard(node):
             continue
+        if schema_of(node.op_type, version) and not schema_of(node.op_type, model.opset):
+            yield f"the operator set has no {node.op_type}, which {display_name(node)!r} is"
         if model.opset < operator(node).changed <= version:
             yield f"the converter changes what {node.op_type} {display_name(node)!r} computes"
         if node.op_type == "Resize" and model.opset < _RESIZE_CHANGED <= version:

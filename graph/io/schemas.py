@@ -14,7 +14,7 @@ from onnx import AttributeProto
 from ..dtypes import is_known
 from ..errors import BadModel
 from ..nodes import attribute, display_name, is_standard
-from ..traits import Role, Trait, has, operator
+from ..traits import Role, Trait, has, has_any, operator
 
 MOST_AXES = 32
 """Axes that a tensor may have; NumPy knows no more in all its versions."""
@@ -38,6 +38,8 @@ _TYPED = {"to", "dtype"}
 _SHORT = {"FLOAT": "f", "INT": "i", "STRING": "s", "TENSOR": "t", "GRAPH": "g", "TYPE_PROTO": "tp"}
 _FIELDS = {kind: _SHORT.get(name, name.lower()) for name, kind in AttributeProto.AttributeType.items() if kind}
 """Where an attribute of each type has its value."""
+_FITTED = Trait.STANDARDIZES | Trait.CONVOLVES | Trait.MULTIPLIES | Trait.RECURRENT | Trait.MOVES
+"""Operators whose operands have to fit one another."""
 _HOLDERS = {"t", "g", "sparse_tensor", "tensors", "graphs", "sparse_tensors"}
 """Fields that can hold tensors, and with them paths of files."""
 
@@ -128,6 +130,8 @@ def _check_value(node: onnx.NodeProto, a: AttributeProto) -> None:
             raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, not {limits[0]} to {limits[1]}")
         if a.name == "kernel_shape" and math.prod(values) > MOST_NUMBERS:
             raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, which is absurd")
+        if a.name == "perm" and sorted(values) != [*range(len(values))]:
+            raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, which is no order of axes")
     elif a.name in _TYPED and a.type == AttributeProto.INT and not is_known(a.i):
         raise wrong(node, f"its attribute {a.name!r} is {a.i}, which the installed onnx knows no element type by")
 
@@ -151,7 +155,7 @@ def check_constants(nodes: Iterable[onnx.NodeProto], opset: int, weights: Mappin
         shapes = {k: weight.shape for k, weight in constants}
         known = None if key is None else (*key, *shapes.items())
         if known not in right:
-            if why := _misfit(node, shapes):
+            if why := misfit(node, shapes):
                 raise wrong(node, why)
             if known is not None:
                 right.add(known)
@@ -174,26 +178,50 @@ def _dtypes(texts: Iterable[str]) -> frozenset[np.dtype]:
     return frozenset(onnx.helper.tensor_dtype_to_np_dtype(number) for name, number in kinds if name in names)
 
 
-def _misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
-    """Why the shapes of a node's constants cannot be; empty where they can."""
+def misfits(nodes: Iterable[onnx.NodeProto], dims: Mapping[str, tuple[int, ...]]) -> dict[int, str]:
+    """Why the shapes of standard nodes' operands, as far as ``dims`` has them, cannot be; by the node's place."""
+    told = {}
+    for place, node in enumerate(nodes):
+        if is_standard(node) and has_any(node, _FITTED):
+            why = misfit(node, {k: dims[name] for k, name in enumerate(node.input) if name in dims})
+            if why:
+                told[place] = why
+    return told
+
+
+def misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    """Why operands cannot have these shapes; empty where they can. Inference looks at little of that."""
     lists = [k for k, role in operator(node).roles.items() if role not in (Role.INDICES, Role.POSITIONS)]
     if wide := [k for k in lists if len(shapes.get(k, ())) > 1]:
         return f"its operand {wide[0]} has shape {list(shapes[wide[0]])}, not that of a list of numbers"
+    if node.op_type == "Transpose":
+        axes, rank = len(attribute(node, "perm") or shapes.get(0, ())), len(shapes.get(0, ()))
+        return f"its attribute 'perm' names {axes} axes of {rank}" if 0 in shapes and axes != rank else ""
     if has(node, Trait.STANDARDIZES):
-        return _vectors(shapes, range(1, 5))
+        return _vectors(shapes, range(1, 5)) or _unlike(shapes, 1, shapes.get(1, (None,))[0])
     if has(node, Trait.RECURRENT):
         return _recurrent(node, shapes)
     if has(node, Trait.CONVOLVES):
         return _kernel(node, shapes)
     if node.op_type == "Gemm":
         bad = [k for k in (0, 1) if len(shapes.get(k, (0, 0))) != 2] + [2] * (len(shapes.get(2, ())) > 2)
-        return f"its operand {bad[0]} has shape {list(shapes[bad[0]])}, not that of a matrix" if bad else ""
+        if bad:
+            return f"its operand {bad[0]} has {len(shapes[bad[0]])} axes, which is not the rank of a matrix"
+        rows = shapes.get(1, (None, None))[attribute(node, "transB", 0)]
+        return _unlike(shapes, 1 - attribute(node, "transA", 0), rows)
     if has(node, Trait.MULTIPLIES):
         bad = [k for k, shape in shapes.items() if not shape and node.op_type == "MatMul"]
         return f"its operand {bad[0]} is a single number, not a matrix" if bad else ""
     if has(node, Trait.QUANTIZES) and 1 in shapes and 2 in shapes and math.prod(shapes[1]) != math.prod(shapes[2]):
         return f"its scales have shape {list(shapes[1])}, its zero points {list(shapes[2])}"
     return ""
+
+
+def _unlike(shapes: Mapping[int, tuple[int, ...]], axis: int, wanted: int | None) -> str:
+    """Why weights for so many channels do not fit the first operand, whose channels are this axis."""
+    length = shapes.get(0, ())[axis : axis + 1]
+    unlike = wanted is not None and length and length[0] != wanted
+    return f"its input has {length[0]} channels, its weights are for {wanted}" if unlike else ""
 
 
 def _vectors(shapes: Mapping[int, tuple[int, ...]], operands: range) -> str:
@@ -222,7 +250,10 @@ def _kernel(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
     made = shape[1] * group if node.op_type == "ConvTranspose" else shape[0]
     if bias is not None and bias[0] != made:
         return f"its bias has {bias[0]} numbers for {made} channels"
-    return _windows(said, shape[2:])
+    if len(shapes.get(0, shape)) != len(shape):
+        return f"its input has {len(shapes[0])} axes, its weight {len(shape)}"
+    read = shape[0] if node.op_type == "ConvTranspose" else shape[1] * group
+    return _windows(said, shape[2:]) or _unlike(shapes, 1, read)
 
 
 def _windows(said: Mapping[str, Any], kernel: tuple[int, ...]) -> str:
@@ -255,4 +286,4 @@ def _recurrent(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> s
         shape = shapes.get(position)
         if shape is not None and shape[: len(dims)] != dims:
             return f"its operand {position} has shape {list(shape)}, {list(dims)} is what {hidden} hidden units need"
-    return ""
+    return _unlike(shapes, 2, shapes[1][2]) if 1 in shapes else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from intaglio.graph.errors import BadModel
+from intaglio.graph.index import index_of
 from intaglio.graph.io.load import from_proto, load
 from intaglio.graph.layer import Window
 
@@ -90,3 +92,51 @@ def test_a_computed_kernel_of_other_axes_than_its_node_is_told(attributes: dict[
     assert Window.of(node, (3, 3)).kernel == (3, 3)
     with pytest.raises(BadModel, match="'c'"):
         Window.of(node, (9,))
+
+
+def network(*nodes: onnx.NodeProto, opset: int = 17, x: tuple[int | str, ...] = ("N", 4, 8, 8)) -> onnx.ModelProto:
+    """Nodes from x to y, and weights for 4 channels."""
+    held = {"w": (6, 4, 3, 3), "m": (4, 5), "v": (4,), "r": (1, 12, 4), "h": (1, 12, 3)}
+    weights = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in held.items()]
+    ends = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x), helper.make_empty_tensor_value_info("y")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+MISFITS: dict[str, tuple[onnx.NodeProto, tuple[int | str, ...], str]] = {
+    "Conv": (helper.make_node("Conv", ["x", "w"], ["y"]), ("N", 3, 8, 8), "3 channels, its weights are for 4"),
+    "rank": (helper.make_node("Conv", ["x", "w"], ["y"]), ("N", 4, 8), "3 axes, its weight 4"),
+    "ConvTranspose": (helper.make_node("ConvTranspose", ["x", "w"], ["y"]), ("N", 4, 8, 8), "for 6"),
+    "matrix": (helper.make_node("Gemm", ["x", "m"], ["y"]), ("N", 2, 4), "operand 0 has 3 axes"),
+    "Gemm": (helper.make_node("Gemm", ["x", "m"], ["y"]), ("N", 5), "5 channels, its weights are for 4"),
+    "transposed": (helper.make_node("Gemm", ["x", "m"], ["y"], transA=1), (5, "N"), "5 channels"),
+    "normalization": (helper.make_node("BatchNormalization", ["x", *"vvvv"], ["y"]), ("N", 6, 2), "6 channels"),
+    "LSTM": (helper.make_node("LSTM", ["x", "r", "h"], ["y"], hidden_size=3), ("T", "N", 6), "6 channels"),
+    "order": (helper.make_node("Transpose", ["x"], ["y"], perm=[0]), ("N", 4), "1 axes of 2"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_operands_that_fit_at_no_size_are_told(name: str) -> None:
+    node, x, words = MISFITS[name]
+    with pytest.raises(BadModel) as caught:
+        _ = index_of(from_proto(network(node, x=x))).shapes
+    assert re.search(words, caught.value.why or ""), caught.value.why
+
+
+@pytest.mark.parametrize("name", ["Conv", "ConvTranspose", "Gemm", "transposed", "normalization", "LSTM"])
+def test_lengths_that_callers_may_choose_fit(name: str) -> None:
+    node, x, _ = MISFITS[name]
+    assert index_of(from_proto(network(node, x=tuple(f"{name}{a}" for a in range(len(x)))))).shapes
+
+
+def test_an_order_of_axes_names_each_once() -> None:
+    with pytest.raises(BadModel, match="is wrong") as caught:
+        from_proto(network(helper.make_node("Transpose", ["x"], ["y"], perm=[0, 1, 1, 3])))
+    assert "no order of axes" in (caught.value.why or "")
+
+
+def test_operators_that_a_set_does_not_have_keep_it_old() -> None:
+    model = from_proto(network(helper.make_node("Resize", ["x"], ["y"]), opset=9))
+    assert model.opset == 9
+    assert any("the operator set has no Resize" in note for note in model.notes)
