@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..graph.errors import UsageError
@@ -10,14 +10,6 @@ from . import console
 
 if TYPE_CHECKING:
     from ..pipeline.report import Report
-
-
-_AMOUNTS = (
-    ("MACs", "macs", ""),
-    ("MACs of bits", "bops", ""),
-    ("parameters", "params", ""),
-    ("file", "size_bytes", "B"),
-)
 
 
 def needs_data(preprocess: str | None, samples: int | None) -> None:
@@ -39,22 +31,6 @@ def efficiency_text(figures: Mapping[str, float]) -> str:
         f"BiBench: theoretical speed-up {figures['speedup']:.2f} x, weights {figures['storage']:.2f} x smaller, "
         f"overall {figures['overall']:.2f}"
     )
-
-
-def amount_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Rows of a table: what was measured of both models, and what is left of it."""
-    before, after = result["before"], result["after"]
-    for label, key, unit in _AMOUNTS:
-        if key in before or key in after:
-            old, new = before.get(key, 0), after.get(key, 0)
-            kept = console.percent(new / old if old else None if new else 1.0, 1)
-            yield label, console.human(old, unit), console.human(new, unit), kept
-    if latency := result.get("latency_ms"):
-        ratio = 1 / latency["speedup"]
-        yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", console.percent(ratio, 1)
-    for name, old in result.get("accuracy", {}).get("before", {}).items():
-        new = result["accuracy"]["after"][name]
-        yield name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"
 
 
 def emit(report: Report, show: Callable[[dict[str, Any]], None]) -> None:
@@ -86,17 +62,15 @@ def tell_drops(result: Mapping[str, Any]) -> None:
 
 def tell_gates(result: Mapping[str, Any]) -> None:
     """Each gate with its value."""
-    from ..pipeline.gates import shown
+    from ..pipeline.formats.rows import gates
 
-    rows = [
-        (one["gate"], shown(one["value"], one["unit"]), "passed" if one["passed"] else "MISSED")
-        for one in result["gates"]
-    ]
-    if rows:
+    if rows := gates(result):
         console.table("gates", ("gate", "value", ""), rows)
 
 
 def amounts_table(result: dict[str, Any]) -> None:
     """Both models side by side."""
-    console.table(result["out"], ("", "before", "after", "kept"), list(amount_rows(result)))
+    from ..pipeline.formats.rows import amounts
+
+    console.table(result["out"], ("", "before", "after", "kept"), list(amounts(result)))
     console.line()

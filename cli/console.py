@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import sys
 import threading
 import traceback
@@ -64,14 +65,21 @@ def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: Intagli
         if failed:
             raise failed
         return
-    _print_json({**result, **({"error": _error_dict(failed)} if failed else {})})
+    _print_json({**result, **({"error": error_dict(failed)} if failed else {})})
     if failed:
         raise Told(int(failed.exit_code))
 
 
 def line(text: str = "") -> None:
-    """One plain line on stdout."""
+    """One plain line on stdout. On GitHub no name at its start is taken for a command to the runner."""
+    if "GITHUB_ACTIONS" in os.environ:
+        text = re.sub(r"^(\s*)(::|##\[)", r"\1\\\2", text, flags=re.MULTILINE)
     sys.stdout.write(harmless(text) + "\n")
+
+
+def raw(text: str) -> None:
+    """Lines for programs that read what is printed, on stderr: stdout holds the result."""
+    sys.stderr.write(text)
 
 
 def notes(sentences: Sequence[str]) -> None:
@@ -164,7 +172,7 @@ def plain(value: Any) -> Any:
 
 def _tell(error: IntaglioError, code: int) -> int:
     if mode.json and not mode.spoken:
-        _print_json({"error": _error_dict(error)})
+        _print_json({"error": error_dict(error)})
     else:
         sys.stderr.write(f"error: {harmless(str(error))}\n")
     return code
@@ -181,7 +189,8 @@ def _print_json(result: Mapping[str, Any]) -> None:
     (mode.out or sys.stdout).write(text.translate({code: f"\\u{code:04x}" for code in STEERING}) + "\n")
 
 
-def _error_dict(error: IntaglioError) -> dict[str, str]:
+def error_dict(error: IntaglioError) -> dict[str, str]:
+    """As JSON tells it."""
     return {"what": error.what, "why": error.why, "fix": error.fix}
 
 

@@ -50,6 +50,7 @@ Data = Annotated[
         metavar="SOURCE",
         help="Real inputs: an .npz named after the graph inputs (plus labels), a folder of .npy or images, "
         "an ONNX test_data_set folder, or package.module:callable.",
+        rich_help_panel="data",
     ),
 ]
 Preprocess = Annotated[
@@ -74,13 +75,31 @@ Samples = Annotated[
     ),
 ]
 Runs = Annotated[
-    int | None, typer.Option("--runs", min=1, metavar="N", help="Timed runs of each model, instead of --seconds.")
+    int | None,
+    typer.Option(
+        "--runs",
+        min=1,
+        metavar="N",
+        help="Timed runs of each model, instead of --seconds.",
+        rich_help_panel="method",
+    ),
 ]
 Seconds = Annotated[
-    float, typer.Option("--seconds", min=0.0, metavar="S", help="Time to spend on each model; 20 runs at least.")
+    float,
+    typer.Option(
+        "--seconds",
+        min=0.0,
+        metavar="S",
+        help="Time to spend on each model; 20 runs at least.",
+        rich_help_panel="method",
+    ),
 ]
-Batch = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads one model may use.")]
+Batch = Annotated[
+    int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once.", rich_help_panel="method")
+]
+Threads = Annotated[
+    int, typer.Option("--threads", min=1, metavar="N", help="Threads one model may use.", rich_help_panel="method")
+]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything random.", rich_help_panel="output")
 ]
@@ -95,6 +114,35 @@ Gates = Annotated[
         '"latency <= 0.8x", "macs <= 0.5x", "params <= 200k", "agreement >= 0.98", "sqnr >= 20dB", or a metric; what '
         "misses it is kept aside as NAME.gate-failed.onnx. Repeatable.",
         rich_help_panel="accuracy",
+    ),
+]
+JUnit = Annotated[
+    Path | None,
+    typer.Option(
+        "--junit",
+        metavar="FILE",
+        help="Also write the gates as test cases, in JUnit XML.",
+        show_default=False,
+        rich_help_panel="output",
+    ),
+]
+Markdown = Annotated[
+    Path | None,
+    typer.Option(
+        "--markdown",
+        metavar="FILE",
+        help="Also write the report as Markdown, for a pull request's comment.",
+        show_default=False,
+        rich_help_panel="output",
+    ),
+]
+GitHub = Annotated[
+    bool | None,
+    typer.Option(
+        "--github/--no-github",
+        help="Annotate the job on GitHub, and write its summary and outputs; by itself where GITHUB_ACTIONS is set.",
+        show_default=False,
+        rich_help_panel="output",
     ),
 ]
 Memory = Annotated[

@@ -1,19 +1,26 @@
-"""What the commands that change a model take beside the options of their pass, and how they carry out a run."""
+"""What the commands that change a model take beside the options of their pass, how they carry out a run, and where
+they tell of it: gates and reports are those of all commands that judge a model."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..graph.errors import GateFailed
+from ..graph.errors import GateFailed, IntaglioError, UsageError
 from . import console
 from .options import (
     Debug,
     Gates,
+    GitHub,
     Json,
+    JUnit,
+    Markdown,
     Memory,
     ModelPath,
     Out,
@@ -42,8 +49,44 @@ Proof = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Outlets:
+    """Limits of a result, and the files that tell of it."""
+
+    gate: Gates = None
+    junit: JUnit = None
+    markdown: Markdown = None
+    github: GitHub = None
+
+    @contextmanager
+    def telling(self, model: Path) -> Iterator[None]:
+        """Look first whether files can be written; an error on the way is told in them, too."""
+        for path in filter(None, (self.junit, self.markdown)):
+            if not path.absolute().parent.is_dir() or path.is_dir():
+                raise UsageError(f"cannot write {path}", why="there is no such folder, or it is a folder itself")
+        try:
+            yield
+        except IntaglioError as error:
+            self.tell({"model": str(model), "error": console.error_dict(error)})
+            raise
+
+    def tell(self, result: Mapping[str, Any]) -> None:
+        """Write what was asked for."""
+        from ..pipeline.envelope import envelope
+        from ..pipeline.formats import github, junit, markdown
+
+        told = console.plain({**envelope(console.mode.command), **result})
+        for path, render in ((self.junit, junit.render), (self.markdown, markdown.render)):
+            if path is not None:
+                _write(path, render(told))
+        if self.github or (self.github is None and os.environ.get("GITHUB_ACTIONS") == "true"):
+            console.raw(github.render(told))
+            _append("GITHUB_STEP_SUMMARY", lambda: markdown.render(told))
+            _append("GITHUB_OUTPUT", lambda: github.outputs(told))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Outlets):
     """A model, where the result goes, and the data of a run."""
 
     model: ModelPath
@@ -85,7 +128,6 @@ class Run:
             rich_help_panel="output",
         ),
     ] = False
-    gate: Gates = None
     memory: Memory = "512MB"
     seed: Seed = 0
     json: Json = False
@@ -93,30 +135,47 @@ class Run:
 
     def report(self, one: Pass, *, proof: Path | None = None) -> Report:
         """What one pass made of the model; the file is written, aside where the report has failed."""
-        try:
-            return self._run(one, proof)
-        except GateFailed as error:
-            if error.report is None:
-                raise
-            return error.report
+        with self.telling(self.model):
+            report = self._run(one, proof)
+            self.tell(report.as_dict())
+            return report
 
     def _run(self, one: Pass, proof: Path | None) -> Report:
         from ..pipeline.run import run
 
-        memory = parse_size(self.memory)
-        return run(
-            read_model(self.model, self.shape, self.value),
-            one,
-            data=self.data,
-            eval_data=self.eval_data,
-            preprocess=self.preprocess,
-            samples=self.samples,
-            seed=self.seed,
-            out=self.out,
-            proof=proof,
-            measure=self.measure,
-            gates=self.gate or (),
-            force=self.force,
-            memory=memory,
-            view=console,
-        )
+        try:
+            return run(
+                read_model(self.model, self.shape, self.value),
+                one,
+                data=self.data,
+                eval_data=self.eval_data,
+                preprocess=self.preprocess,
+                samples=self.samples,
+                seed=self.seed,
+                out=self.out,
+                proof=proof,
+                measure=self.measure,
+                gates=self.gate or (),
+                force=self.force,
+                memory=parse_size(self.memory),
+                view=console,
+            )
+        except GateFailed as error:
+            failed: Report = error.report
+            return failed
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    from ..graph.io.place import temporary
+
+    with temporary(path.absolute().parent) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+        file.flush()
+        os.replace(file.name, path)
+
+
+def _append(variable: str, text: Callable[[], str]) -> None:
+    if name := os.environ.get(variable):
+        with open(name, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text())

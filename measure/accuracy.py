@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from ..graph.errors import BadData, UsageError
 from ..graph.model import Model
 from ..graph.registry import Registry
-from .data.source import DataSource
+from .data.source import Batch, DataSource
 from .run.running import Tick, check_rows, run_batches
 from .run.session import open_session
 
@@ -128,30 +128,48 @@ def evaluate_session(
         BadData: the data has no labels, or they do not go with the outputs.
         UsageError: a metric or output does not exist.
     """
+    require_labels(source)
+    wanted = _outputs(session, output)
+    scoring = Scoring(names, usual=usual)
+    for piece, outputs in run_batches(session, source, batch=batch, tick=tick):
+        scoring.add(piece, {name: outputs[name] for name in wanted})
+    return scoring.evaluation(source)
+
+
+def require_labels(source: DataSource) -> None:
+    """Raises BadData where nothing tells right from wrong."""
     if not source.labelled:
         raise BadData(
             f"{source.name} has no labels, so nothing tells right from wrong",
             fix="add an array named labels; without labels, intaglio compare A B --data shows how two models differ",
         )
-    wanted = _outputs(session, output)
-    chosen: dict[str, Metric] = {}
-    started, samples = time.perf_counter(), 0
-    for piece, outputs in run_batches(session, source, batch=batch, tick=tick):
+
+
+class Scoring:
+    """An evaluation in the making, filled batch by batch."""
+
+    def __init__(self, names: Sequence[str] = (), *, usual: bool = False) -> None:
+        self._names, self._usual = names, usual
+        self._chosen: dict[str, Metric] = {}
+        self._started, self._samples = time.perf_counter(), 0
+
+    def add(self, piece: Batch, outputs: Mapping[str, Any]) -> None:
+        """Raises BadData, BadModel, UsageError: see ``evaluate_session``."""
         assert piece.labels is not None
-        kept = {name: outputs[name] for name in wanted}
-        if not chosen:
-            chosen = _metrics(names, kept, usual=usual)
-        for name, value in kept.items():
+        self._chosen = self._chosen or _metrics(self._names, outputs, usual=self._usual)
+        for name, value in outputs.items():
             if isinstance(value, np.ndarray):
                 check_rows(name, value, piece.count)
-        for metric in chosen.values():
-            metric.add(kept, piece.labels)
-        samples += piece.count
-    if not samples:
-        raise BadData(f"{source.name} holds no samples")
-    values = {name: float(metric.result()) for name, metric in chosen.items()}
-    scores = {name: one.scores() for name, one in chosen.items() if hasattr(one, "scores")}
-    return Evaluation(samples, values, time.perf_counter() - started, scores)
+        for metric in self._chosen.values():
+            metric.add(outputs, piece.labels)
+        self._samples += piece.count
+
+    def evaluation(self, source: DataSource) -> Evaluation:
+        if not self._samples:
+            raise BadData(f"{source.name} holds no samples")
+        values = {name: float(metric.result()) for name, metric in self._chosen.items()}
+        scores = {name: one.scores() for name, one in self._chosen.items() if hasattr(one, "scores")}
+        return Evaluation(self._samples, values, time.perf_counter() - self._started, scores)
 
 
 def class_scores(outputs: Mapping[str, np.ndarray]) -> np.ndarray:

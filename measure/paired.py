@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from .accuracy import Evaluation
+from ..graph.errors import BadData, BadModel, UsageError
+from .accuracy import Evaluation, Scoring
+from .data.source import Batch, DataSource
 
 CONFIDENCE = 0.95
 _Z = 1.959964
@@ -52,6 +54,28 @@ class Drop:
             return None
         away = max(abs(limit - self.points), 0.1)
         return math.ceil(self.samples * ((self.high - self.low) / 2 / away) ** 2)
+
+
+class PairedScoring:
+    """Both models' accuracy in the making. Where nothing can be scored, ``why`` says so and the rest goes on."""
+
+    def __init__(self, names: Sequence[str] = (), *, must: bool = False) -> None:
+        """``must`` raises what speaks against scoring."""
+        self._both, self._must, self.why = (Scoring(names, usual=True), Scoring(names, usual=True)), must, ""
+
+    def add(self, piece: Batch, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+        if self.why or (piece.labels is None and not self._must):
+            return
+        try:
+            for scoring, outputs in zip(self._both, (a, b), strict=True):
+                scoring.add(piece, outputs)
+        except (BadData, BadModel, UsageError) as error:
+            if self._must:
+                raise
+            self.why = f"accuracy is not measured: {error.what}"
+
+    def evaluations(self, source: DataSource) -> list[Evaluation]:
+        return [] if self.why else [scoring.evaluation(source) for scoring in self._both]
 
 
 def drops(before: Evaluation, after: Evaluation, *, seed: int = 0) -> dict[str, Drop]:

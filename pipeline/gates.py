@@ -133,7 +133,8 @@ class Gate:
         """As reports tell it. What could not be measured does not pass."""
         value = self._value(told)
         passed = value is not None and SIGNS[self.sign](value, self.limit)
-        return {"gate": self.text, "limit": self.limit, "unit": self.unit, "value": value, "passed": passed}
+        told = {"gate": self.text, "figure": self.name, "limit": self.limit, "unit": self.unit}
+        return {**told, "value": value, "passed": passed, "of_accuracy": self.figure.needs == "labels"}
 
     def _value(self, told: Told) -> float | None:
         value, original = self.figure.value(told), self.figure.original

@@ -22,11 +22,11 @@ from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
 from .data import Data, Named
-from .gates import Gate, limit_accuracy, metrics_of, read_gates, require
+from .gates import Gate, metrics_of, read_gates, require
 from .measured import accuracy, differences, evaluations, known_latencies, latencies, told_sizes, with_sizes
 from .plugins import plugins_of
 from .report import Report, in_a_row
-from .warnings import warnings_of
+from .warnings import drop_warnings
 
 
 class View(Protocol):
@@ -220,7 +220,9 @@ class Run:
 
     def _judged(self, report: Report) -> Report:
         report = replace(report, gates=[gate.judged(report.as_dict()) for gate in self.gates])
-        warnings = warnings_of(report, self.passes, gated=limit_accuracy(self.gates))
+        limit = next((drop for one in self.passes if (drop := one.allowed_drop) is not None), None)
+        advice = report.change.advice.get("collapsed", "")
+        warnings = drop_warnings(report.as_dict(), limit=limit, advice=advice)
         self.view.warnings(warnings)
         return replace(report, warnings=warnings)
 

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ..measure.paired import Drop, told
-from ..passes.base import Pass
-from .report import Report
 
 LARGE_DROP = 5.0
 """Points of accuracy."""
 
 
-def warnings_of(report: Report, passes: Sequence[Pass], *, gated: bool) -> list[str]:
-    """Of the accuracy. ``gated`` says that a gate limits it."""
-    limit = next((drop for one in passes if (drop := one.allowed_drop) is not None), None)
-    return [*_losses(report, gated or limit is not None), *_doubts(report, limit)]
+def drop_warnings(report: Mapping[str, Any], *, limit: float | None = None, advice: str = "") -> list[str]:
+    """Of the accuracy that a report tells. ``limit`` is how many points a pass was allowed to lose."""
+    return [*_losses(report, limit, advice), *_doubts(report, limit)]
 
 
-def _losses(report: Report, limited: bool) -> Iterator[str]:
-    found = report.accuracy or {}
+def _losses(report: Mapping[str, Any], limit: float | None, advice: str) -> Iterator[str]:
+    found = report.get("accuracy") or {}
     before, after = found.get("before", {}), found.get("after", {})
     lost = {name: 100 * (old - after[name]) for name, old in before.items()}
     worst = max(lost, key=lambda name: lost[name], default="")
+    limited = limit is not None or any(one["of_accuracy"] for one in report.get("gates", ()))
     if worst and not limited and lost[worst] > LARGE_DROP:
-        advice = report.change.advice.get("collapsed", "")
-        told = f"{worst} fell by {lost[worst]:.1f} points, from {before[worst]:.1%} to {after[worst]:.1%}, and no gate says how much may go"
-        yield "; ".join(filter(None, (told, '--gate "drop <= 1.0" keeps such a result back', advice)))
+        fell = f"{worst} fell by {lost[worst]:.1f} points, from {before[worst]:.1%} to {after[worst]:.1%}"
+        gate = 'no gate says how much may go: --gate "drop <= 1.0" keeps such a result back'
+        yield "; ".join(filter(None, (f"{fell}, and {gate}", advice)))
 
 
-def _doubts(report: Report, limit: float | None) -> Iterator[str]:
+def _doubts(report: Mapping[str, Any], limit: float | None) -> Iterator[str]:
     """Whether the samples can tell that a loss is within what was allowed."""
-    for name, one in ((report.accuracy or {}).get("drop") or {}).items():
-        drop = Drop.of(one)
-        limits = [limit, *(g["limit"] for g in report.gates if g["unit"] == "points")]
-        for most in (m for m in limits if m is not None and drop.enough_for(m)):
-            yield told(name, drop, most)
+    limits = [limit, *(one["limit"] for one in report.get("gates", ()) if one["unit"] == "points")]
+    for name, one in ((report.get("accuracy") or {}).get("drop") or {}).items():
+        for most in {m for m in limits if m is not None}:
+            if Drop.of(one).enough_for(most):
+                yield told(name, Drop.of(one), most)

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import console
-from ..before_after import efficiency_text
+from ..before_after import efficiency_text, tell_drops, tell_gates
 from ..opened_model import OpenedModel, first_batch, open_models, open_source, shape_text, told_shapes
-from ..options import Batch, Data, Debug, Json, Preprocess, Runs, Samples, Seconds, Seed, Shapes, Threads, Values
+from ..options import (
+    Batch,
+    Data,
+    Debug,
+    Gates,
+    GitHub,
+    Json,
+    JUnit,
+    Markdown,
+    Preprocess,
+    Runs,
+    Samples,
+    Seconds,
+    Seed,
+    Shapes,
+    Threads,
+    Values,
+)
+from ..run import Outlets
 
 if TYPE_CHECKING:
     from ...graph.cost import Cost
-    from ...measure.run.latency import Latency, Timing
+    from ...measure.data.source import Batch as Batches
+    from ...measure.data.source import DataSource
+    from ...measure.run.latency import Timing
+    from ...measure.run.pairing import Pair
+    from ...pipeline.gates import Gate
 
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
 _FIGURES = {
@@ -40,74 +62,114 @@ def compare(
     threads: Threads = 1,
     shape: Shapes = None,
     value: Values = None,
+    gate: Gates = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    github: GitHub = None,
     seed: Seed = 0,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Set two models side by side: size, MACs, latency, outputs.
+    """Set two models side by side: size, MACs, latency, outputs, and accuracy where the data have labels.
 
     Latency is that of one sample, both models run in turn. Without --data the outputs are compared on random inputs.
 
-    Example: intaglio compare model.onnx small.onnx --data test.npz --preprocess unit
+    Example: intaglio compare model.onnx small.onnx --data test.npz --gate "drop <= 1.0" --gate "size <= 0.5x"
     """
     from ...measure.run.latency import time_sessions
-    from ...measure.run.pairing import output_differences, pair_models
+    from ...measure.run.pairing import pair_models
+    from ...pipeline.gates import missed, read_gates
 
-    left, right = open_models((a, b), shape, value)
-    pair = pair_models(left.model, right.model)
-    source = open_source(data, left.model, preprocess, samples)
-    one = first_batch(left, source, seed=seed)
-    sessions = [s.session(threads=threads, spin=False) for s in (left, right)]
+    gates, outlets = read_gates(gate or ()), Outlets(junit=junit, markdown=markdown, github=github)
+    with outlets.telling(a):
+        left, right = open_models((a, b), shape, value)
+        pair = pair_models(left.model, right.model)
+        source = open_source(data, left.model, preprocess, samples)
+        _require(gates, source)
+        one = first_batch(left, source, seed=seed)
+        sessions = [s.session(threads=threads, spin=False) for s in (left, right)]
+        outputs = _outputs(sessions, pair, source, source.batches(batch) if source else [one], gates)
+        with console.progress("timing") as tick:
+            feeds = (one.inputs, pair.for_b(one.inputs))
+            timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
+        result = {
+            "model": str(a),
+            "out": str(b),
+            **_sides(left, right),
+            "latency_ms": {**_latency(timing), "inputs": told_shapes(one.inputs)},
+            **outputs,
+            "data": data or f"random, seed {seed}",
+        }
+        result["gates"] = [limit.judged(result) for limit in gates]
+        result["passed"] = all(one["passed"] for one in result["gates"])
+        result["warnings"] = _warnings(result)
+        outlets.tell(result)
+    console.notes([note for note in result["notes"] if source is None or note not in source.notes])
+    console.emit(result, lambda: _show(result), failed=missed(result["gates"]))
+
+
+def _outputs(
+    sessions: Sequence[Any], pair: Pair, source: DataSource | None, batches: Iterable[Batches], gates: Sequence[Gate]
+) -> dict[str, Any]:
+    """How far the outputs lie apart, and accuracy where there are labels."""
+    from ...measure.paired import PairedScoring
+    from ...measure.run.pairing import output_differences
+    from ...pipeline.gates import limit_accuracy, metrics_of
+    from ...pipeline.measured import accuracy
+
+    scoring, total = PairedScoring(metrics_of(gates), must=limit_accuracy(gates)), source.samples if source else 1
     with console.progress("comparing outputs") as tick:
-        batches = source.batches(batch) if source else [one]
-        total = source.samples if source else 1
-        outputs, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total))
-    with console.progress("timing") as tick:
-        feeds = (one.inputs, pair.for_b(one.inputs))
-        timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
-    notes = [*pair.notes, *(source.notes if source else [RANDOM_NOTE])]
-    result = {
-        **_sides(left, right, timing),
-        "outputs": {name: difference.as_dict() for name, difference in outputs.items()},
-        "inputs": told_shapes(one.inputs),
-        "data": data or f"random, seed {seed}",
-        "samples": seen,
-        "threads": threads,
-        "machine": timing.machine,
-        "notes": notes,
-    }
+        found, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total), seen=scoring.add)
+    apart = {name: difference.as_dict() for name, difference in found.items()}
     if source is None:
-        for output in result["outputs"].values():
+        for output in apart.values():
             output["top1_agreement"] = None  # on noise it says nothing, however high
-    result["warnings"] = _warnings(result)
-    console.notes(pair.notes if source else notes)
-    console.emit(result, lambda: _show(result))
+    rated = scoring.evaluations(source) if source and source.labelled else []
+    notes = [*pair.notes, *filter(None, [scoring.why]), *(source.notes if source else [RANDOM_NOTE])]
+    return {"outputs": apart, "samples": seen, "notes": notes, **({"accuracy": accuracy(*rated)} if rated else {})}
 
 
-def _sides(left: OpenedModel, right: OpenedModel, timing: Timing) -> dict[str, Any]:
+def _require(gates: Sequence[Gate], source: DataSource | None) -> None:
+    from ...pipeline.gates import require
+
+    labels = None if source and source.labelled else "add --data SOURCE, data with labels"
+    require(gates, labels=labels, data=None if source else "add --data SOURCE", times=None)
+
+
+def _sides(left: OpenedModel, right: OpenedModel) -> dict[str, Any]:
     """What both models cost, and what is left of A's costs in B."""
     from ...graph.cost import cost
     from ...measure.efficiency import efficiency
 
     costs = cost(left.model), cost(right.model)
     with_bits = any(c.bops for c in costs)
-    a, b = (_side(*side, with_bits) for side in zip((left, right), costs, timing.latencies, strict=True))
-    told: dict[str, Any] = {"a": a, "b": b, "speedup": timing.speedup(1), "verdict": timing.verdict(1)}
-    told["kept"] = {key: _ratio(a[key], b[key]) for key in _FIGURES if key in a}
-    if any(c.bit_params for c in costs):
-        told["bibench"] = efficiency(*costs).as_dict()
-    return told
+    a, b = (_side(*side, with_bits) for side in zip((left, right), costs, strict=True))
+    told = {"before": a, "after": b, "kept": {key: _ratio(a[key], b[key]) for key in _FIGURES if key in a}}
+    return {**told, **({"bibench": efficiency(*costs).as_dict()} if any(c.bit_params for c in costs) else {})}
 
 
-def _side(opened: OpenedModel, costs: Cost, latency: Latency, with_bits: bool) -> dict[str, Any]:
+def _side(opened: OpenedModel, costs: Cost, with_bits: bool) -> dict[str, Any]:
     return {
-        "model": str(opened.path),
-        "size_bytes": opened.size_bytes,
-        "params": costs.params,
         "macs": costs.macs,
+        "params": costs.params,
+        "size_bytes": opened.size_bytes,
         **({"bops": costs.bops, "equivalent_macs": costs.equivalent_macs} if with_bits else {}),
-        "latency_ms": {"median": latency.median_ms, "p90": latency.p90_ms, "min": latency.min_ms},
-        "runs": latency.runs,
+    }
+
+
+def _latency(timing: Timing) -> dict[str, Any]:
+    """Medians as ``before`` and ``after``, as in every report; further figures likewise."""
+    a, b = timing.latencies
+    return {
+        "before": a.median_ms,
+        "after": b.median_ms,
+        "speedup": timing.speedup(1),
+        "verdict": timing.verdict(1),
+        "threads": timing.threads,
+        "machine": timing.machine,
+        "p90": {"before": a.p90_ms, "after": b.p90_ms},
+        "least": {"before": a.min_ms, "after": b.min_ms},
+        "runs": a.runs,
     }
 
 
@@ -128,20 +190,27 @@ def _warnings(result: Mapping[str, Any]) -> list[str]:
         for key in _FIGURES
         if (kept := result["kept"].get(key)) is not None and kept > 1
     ]
-    if result["verdict"] == "slower":
-        told.append(f"B is slower: it takes {1 / result['speedup']:.2f} times as long as A")
+    if result["latency_ms"]["verdict"] == "slower":
+        told.append(f"B is slower: it takes {1 / result['latency_ms']['speedup']:.2f} times as long as A")
     broken = {name: o["not_finite"] for name, o in result["outputs"].items() if o["not_finite"]}
-    return told + [f"output {name!r}: {count} values are finite in one model only" for name, count in broken.items()]
+    told += [f"output {name!r}: {count} values are finite in one model only" for name, count in broken.items()]
+    return [*told, *_drop_warnings(result)]
+
+
+def _drop_warnings(result: Mapping[str, Any]) -> list[str]:
+    from ...pipeline.warnings import drop_warnings
+
+    return drop_warnings(result)
 
 
 def _show(result: dict[str, Any]) -> None:
-    a, b = result["a"], result["b"]
-    console.line(f"A  {a['model']}")
-    console.line(f"B  {b['model']}")
-    console.table("", ("", "A", "B", "B / A"), _figures(a, b))
+    latency = result["latency_ms"]
+    console.line(f"A  {result['model']}")
+    console.line(f"B  {result['out']}")
+    console.table("", ("", "A", "B", "B / A"), _figures(result))
     words = {"faster": "B is faster", "slower": "B is slower", "same": "no real difference in speed"}
-    console.line(f"{words[result['verdict']]} ({result['speedup']:.2f} x) on {shape_text(result['inputs'])}")
-    console.line(f"{console.count(result['threads'], 'thread')}; {result['machine']}")
+    console.line(f"{words[latency['verdict']]} ({latency['speedup']:.2f} x) on {shape_text(latency['inputs'])}")
+    console.line(f"{console.count(latency['threads'], 'thread')}; {latency['machine']}")
     if "bibench" in result:
         console.line(efficiency_text(result["bibench"]))
     console.line()
@@ -149,18 +218,25 @@ def _show(result: dict[str, Any]) -> None:
     columns = ("output", "max diff", "mean diff", "max / largest", "SQNR dB", "top-1 agreement")
     rows = [_output(name, o) for name, o in result["outputs"].items()]
     console.table(f"Outputs on {several}{result['data']}", columns, rows)
+    if "accuracy" in result:
+        tell_drops(result)
+    tell_gates(result)
     for warning in result["warnings"]:
         console.line(f"warning: {warning}")
 
 
-def _figures(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[object]]:
-    rows: list[list[object]] = []
+def _figures(result: Mapping[str, Any]) -> list[list[object]]:
+    a, b, rows = result["before"], result["after"], list[list[object]]()
     for key in filter(a.__contains__, _FIGURES):
         unit = "B" if key == "size_bytes" else ""
         rows.append([_words(key), console.human(a[key], unit), console.human(b[key], unit), _percent(a[key], b[key])])
-    for what in ("median", "p90"):
-        times = a["latency_ms"][what], b["latency_ms"][what]
-        rows.append([f"latency, {what}", *(f"{t:.3f} ms" for t in times), _percent(*times)])
+    times = {"median": result["latency_ms"], "p90": result["latency_ms"]["p90"]}
+    for what, one in times.items():
+        both = one["before"], one["after"]
+        rows.append([f"latency, {what}", *(f"{t:.3f} ms" for t in both), _percent(*both)])
+    for name, old in result.get("accuracy", {}).get("before", {}).items():
+        new = result["accuracy"]["after"][name]
+        rows.append([name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"])
     return rows
 
 

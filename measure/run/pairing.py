@@ -61,9 +61,16 @@ def pair_ports(a: Sequence[TensorSpec], b: Sequence[TensorSpec], kind: str) -> d
 
 
 def output_differences(
-    sessions: Sequence[Any], pair: Pair, batches: Iterable[Batch], *, tick: Callable[[int], None] | None = None
+    sessions: Sequence[Any],
+    pair: Pair,
+    batches: Iterable[Batch],
+    *,
+    tick: Callable[[int], None] | None = None,
+    seen: Callable[[Batch, dict[str, Any], dict[str, Any]], None] = lambda piece, a, b: None,
 ) -> tuple[dict[str, Difference], int]:
     """Run both on each batch of A's inputs: the differences of every output by A's names, and how many samples.
+
+    ``seen`` is handed each batch with the outputs of both.
 
     Raises:
         BadModel: one of them fails; says which.
@@ -75,6 +82,7 @@ def output_differences(
         a = _run(sessions[0], piece, list(pair.outputs), "A")
         b = _run(sessions[1], replace(piece, inputs=pair.for_b(piece.inputs)), list(pair.outputs.values()), "B")
         add_outputs(found, a, b)
+        seen(piece, a, b)
         samples += piece.count
         if tick:
             tick(samples)

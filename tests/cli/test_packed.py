@@ -66,9 +66,9 @@ def test_weights_in_bits_alone_make_no_operations_on_bits(intaglio: Command, one
 
 def test_compare_shows_operations_on_bits_and_what_they_save(intaglio: Command, binary: Path, one_bit: Path) -> None:
     found = intaglio("compare", one_bit, binary, "--runs", 1, "--json").json
-    assert found["a"]["bops"] == 0
+    assert found["before"]["bops"] == 0
     kept = found["kept"]["equivalent_macs"]
-    assert kept == found["b"]["equivalent_macs"] / found["a"]["macs"]
+    assert kept == found["after"]["equivalent_macs"] / found["before"]["macs"]
     assert found["bibench"]["speedup"] == pytest.approx(1 / kept)
     told = intaglio("compare", one_bit, binary, "--runs", 1).out
     assert "MACs of bits" in told

@@ -1,0 +1,75 @@
+"""Rows of the tables that every form of a report has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..gates import shown
+from ..text import human, number, percent
+
+Told = Mapping[str, Any]
+AMOUNTS = (
+    ("MACs", "macs", ""),
+    ("MACs of bits", "bops", ""),
+    ("parameters", "params", ""),
+    ("file", "size_bytes", "B"),
+)
+
+
+def amounts(report: Told) -> Iterator[tuple[str, str, str, str]]:
+    """What was measured of both models, and what is left of it."""
+    before, after = report.get("before", {}), report.get("after", {})
+    for label, key, unit in AMOUNTS:
+        if key in before or key in after:
+            old, new = before.get(key, 0), after.get(key, 0)
+            kept = percent(new / old if old else None if new else 1.0, 1)
+            yield label, human(old, unit), human(new, unit), kept
+    if latency := report.get("latency_ms"):
+        ratio = 1 / latency["speedup"]
+        yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", percent(ratio, 1)
+    accuracy = report.get("accuracy") or {}
+    for name, old in accuracy.get("before", {}).items():
+        new = accuracy["after"][name]
+        yield name, percent(old), percent(new), f"{100 * (new - old):+.2f} points"
+
+
+def gates(report: Told) -> list[tuple[str, str, str]]:
+    """Each gate with its value."""
+    return [
+        (one["gate"], shown(one["value"], one["unit"]), "passed" if one["passed"] else "MISSED")
+        for one in report.get("gates", ())
+    ]
+
+
+def steps(report: Told) -> list[tuple[str, ...]]:
+    """What each of several passes left: bytes, MACs, accuracy, noise, seconds."""
+    return [
+        (
+            one["pass"],
+            human(one["size_bytes"], "B"),
+            human(one["macs"]),
+            percent(next(iter((one["accuracy"] or {}).values()), None)),
+            number(one["sqnr_db"], 1, " dB"),
+            f"{one['seconds']:.1f} s",
+        )
+        for one in report.get("steps", ())
+    ]
+
+
+STEPS = ("pass", "file", "MACs", "accuracy", "SQNR", "took")
+
+
+def verdict(report: Told) -> str:
+    """In a few words: an error, gates missed or passed, or what was done."""
+    if "error" in report and not report.get("gates"):
+        return f"failed: {report['error']['what']}"
+    judged = report.get("gates", ())
+    missed = sum(not one["passed"] for one in judged)
+    if judged:
+        return f"{missed} of {len(judged)} gates missed" if missed else f"all gates passed, {len(judged)} in all"
+    return "done" if report.get("changed", True) else "nothing changed"
+
+
+def failed(report: Told) -> bool:
+    return "error" in report or not report.get("passed", True)
