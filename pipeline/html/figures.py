@@ -50,6 +50,7 @@ LABELS = {
 }
 _FRACTIONS = {"kept", "keep", "latency_ratio", "macs_ratio", "size_ratio", "top1_agreement", "agreement"}
 _ACCURACY = "_accuracy"
+_COUNTS = {"macs", "bops", "params"}
 _TIMES = {"gain", "speedup", "storage", "overall"}
 
 
@@ -91,6 +92,8 @@ def figure(key: str, value: Any) -> str:
 def _number(key: str, value: float) -> str:
     if key.endswith("bytes"):
         return human(value, "B")
+    if key in _COUNTS:
+        return human(value)
     if key.endswith("_ms"):
         return milliseconds(value)
     if key.endswith("seconds"):

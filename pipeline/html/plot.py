@@ -157,7 +157,7 @@ def _plot(report: Mapping[str, Any], name: str, key: str, placed: list[Any], qua
         marks.insert(
             0, Mark(x.at(1.0), y.at(quality.original), "original", f"original: {quality.text(quality.original)}")
         )
-    lines = [Line(x.at(limit), f"at most {percent(limit, 1)}", True)] if limit else []
+    lines = [Line(x.at(limit), f"at most {percent(limit, 1)} of the {label(key)}", True)] if limit else []
     lines += (
         [Line(round(100 - y.at(floor), 2), f"at most {lost:g} points lost", False)]
         if floor is not None and y.inside(floor)

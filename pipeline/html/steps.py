@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..text import percent
-from .figures import figure, seconds
+from .figures import figure, label, seconds
 
-_AMOUNTS = (("size_bytes", "file"), ("macs", "MACs"))
+_AMOUNTS = ("size_bytes", "macs")
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,6 @@ def steps(report: Mapping[str, Any]) -> Iterator[Step]:
 
 def _left(step: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """What there is after a step, as fractions of what there was before all."""
-    left = [
-        f"{figure(key, step[key])} ({percent(step[key] / before[key], 1)}) {word}"
-        for key, word in _AMOUNTS
-        if before.get(key) and key in step
-    ]
+    keys = [key for key in _AMOUNTS if before.get(key) and key in step]
+    left = [f"{label(key)} {figure(key, step[key])} ({percent(step[key] / before[key], 1)})" for key in keys]
     return ", ".join([*left, *(f"{name} {percent(value)}" for name, value in (step.get("accuracy") or {}).items())])

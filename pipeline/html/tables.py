@@ -14,6 +14,7 @@ FIRST = 20
 """Rows that are shown at once; the others are folded away."""
 MOST = 750
 """Rows of one table; the report as JSON has all."""
+_LONG = 30
 _PAIR = ("before", "after")
 _BARS = {"sqnr_db", "seconds", "bytes", "macs", "ms", "bits", "removed"}
 """Figures that start at nothing, so that their length says something."""
@@ -62,8 +63,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
+    """``kind`` is ``r`` of numbers, which stand to the right, ``long`` of sentences."""
+
     title: str
-    right: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,14 +177,18 @@ def _cells(rows: Sequence[Row]) -> tuple[list[Column], list[Sequence[Cell]]]:
         values = [row.get(key) for row in rows]
         if key in _PAIR and _paired(rows):
             if key == "before":
-                columns.append(Column("before → after", right=True))
+                columns.append(Column("before → after", "r"))
                 cells.append(_pairs(rows))
             continue
-        columns.append(
-            Column(label(key), right=all(_is_number(one) for one in values if _stands(one)) or _before_after(values))
-        )
+        columns.append(Column(label(key), _kind(values) if columns else ""))
         cells.append(list(_column(key, values)))
     return columns, list(zip(*cells, strict=True))
+
+
+def _kind(values: Sequence[Any]) -> str:
+    if all(_is_number(one) for one in values if _stands(one)) or _before_after(values):
+        return "r"
+    return "long" if any(isinstance(one, str) and len(one) > _LONG for one in values) else ""
 
 
 def _column(key: str, values: Sequence[Any]) -> Iterator[Cell]:
