@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
+    from .pipeline.compress import compress as compress
     from .pipeline.run import run as run
 
 __version__ = VERSION
@@ -39,6 +40,7 @@ __getattr__, __all__ = lazily(
         ".passes.factorize": "Factorize",
         ".passes.prune": "PruneChannels",
         ".passes.quantize": "Quantize",
+        ".pipeline.compress": "compress",
         ".pipeline.run": "run",
     },
 )

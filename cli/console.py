@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import re
 import sys
@@ -20,6 +19,7 @@ from ..pipeline.text import harmless as harmless
 from ..pipeline.text import human as human
 from ..pipeline.text import number as number
 from ..pipeline.text import percent as percent
+from ..pipeline.text import plain as plain
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -153,21 +153,6 @@ def report(error: BaseException) -> int:
 def usage(message: str, command: str) -> int:
     """Tell the user about a command line that cannot be parsed."""
     return _tell(IntaglioError(message[:1].lower() + message[1:].rstrip("."), fix=f"see {command} --help"), Exit.USAGE)
-
-
-def plain(value: Any) -> Any:
-    """The same data with only what JSON knows: NumPy scalars and arrays unwrapped, NaN and infinity as null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, (str, int, type(None))):  # bool is an int
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return str(value)
 
 
 def _tell(error: IntaglioError, code: int) -> int:

@@ -136,33 +136,38 @@ class Run(Outlets):
     def report(self, one: Pass, *, proof: Path | None = None) -> Report:
         """What one pass made of the model; the file is written, aside where the report has failed."""
         with self.telling(self.model):
-            report = self._run(one, proof)
+            report = judged(lambda: self._run(one, proof))
             self.tell(report.as_dict())
             return report
 
     def _run(self, one: Pass, proof: Path | None) -> Report:
         from ..pipeline.run import run
 
-        try:
-            return run(
-                read_model(self.model, self.shape, self.value),
-                one,
-                data=self.data,
-                eval_data=self.eval_data,
-                preprocess=self.preprocess,
-                samples=self.samples,
-                seed=self.seed,
-                out=self.out,
-                proof=proof,
-                measure=self.measure,
-                gates=self.gate or (),
-                force=self.force,
-                memory=parse_size(self.memory),
-                view=console,
-            )
-        except GateFailed as error:
-            failed: Report = error.report
-            return failed
+        return run(
+            read_model(self.model, self.shape, self.value),
+            one,
+            data=self.data,
+            eval_data=self.eval_data,
+            preprocess=self.preprocess,
+            samples=self.samples,
+            seed=self.seed,
+            out=self.out,
+            proof=proof,
+            measure=self.measure,
+            gates=self.gate or (),
+            force=self.force,
+            memory=parse_size(self.memory),
+            view=console,
+        )
+
+
+def judged(do: Callable[[], Report]) -> Report:
+    """What a run tells, also where it missed a gate."""
+    try:
+        return do()
+    except GateFailed as error:
+        failed: Report = error.report
+        return failed
 
 
 def _write(path: Path, text: str) -> None:

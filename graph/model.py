@@ -21,11 +21,13 @@ _surgeon, _ = lazily(__name__, {"..surgeon": "to_graphsurgeon from_graphsurgeon"
 
 @dataclass(frozen=True)
 class Source:
-    """The file a model was read from, mapped into memory, and the files of its external data."""
+    """The file a model was read from, mapped into memory, the files of its external data, and how inputs were pinned."""
 
     path: Path
     content: memoryview = field(repr=False)
     data_files: tuple[Path, ...] = ()
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:

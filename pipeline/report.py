@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..graph.errors import GateFailed
 from ..graph.model import Model
+from ..passes.base import Pass
 from ..passes.change import Change
 from .by_layer import by_layer
 from .envelope import envelope
@@ -23,7 +24,7 @@ class Report:
     ``accuracy`` has every metric of both models and what was lost, None without labelled data; ``latency_ms`` both
     models' times, ``outputs`` how far their outputs lie apart, each None where that was not measured. ``gates`` says
     of each gate whether it passed. ``out`` is the file that was written, if any: under another name than asked for where
-    a gate was missed.
+    a gate was missed. ``last`` is the pass that made the result, ``found`` what a search tells.
     """
 
     change: Change
@@ -37,6 +38,8 @@ class Report:
     warnings: Sequence[str] = ()
     plugins: Sequence[Mapping[str, str]] = ()
     command: str = "run"
+    last: Pass | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> Model:
@@ -72,7 +75,7 @@ class Report:
         if self.change.changed:
             told["by_layer"] = list(by_layer(original, self.model))
         measured = {"accuracy": self.accuracy, "latency_ms": self.latency_ms, "outputs": self.outputs}
-        return {**told, **{name: values for name, values in measured.items() if values}}
+        return {**told, **{name: values for name, values in measured.items() if values}, **self.found}
 
 
 def in_a_row(original: Model, names: Sequence[str], changes: Sequence[Change]) -> Change:

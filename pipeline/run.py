@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..graph.errors import NothingChanged, UsageError
 from ..graph.io.load import load
-from ..graph.io.save import File, check_target, save_all
 from ..graph.model import Model
 from ..measure.accuracy import Evaluation
 from ..measure.data.source import DataSource
@@ -24,9 +23,17 @@ from ..passes.change import Change
 from .data import Data, Named
 from .gates import Gate, metrics_of, read_gates, require
 from .measured import accuracy, differences, evaluations, known_latencies, latencies, told_sizes, with_sizes
+from .outputs import Outputs
 from .plugins import plugins_of
+from .recipe.write import recorded
 from .report import Report, in_a_row
 from .warnings import drop_warnings
+
+if TYPE_CHECKING:
+    from .search.result import SearchResult
+
+Each = Callable[[int, Pass, Model, Callable[[], Change]], Change]
+"""Does a step by what it is handed last; its place in order, the pass and the model tell what it is."""
 
 
 class View(Protocol):
@@ -64,6 +71,7 @@ def run(
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     proof: str | PathLike[str] | None = None,
+    save_recipe: str | PathLike[str] | None = None,
     measure: bool = True,
     gates: Sequence[str | Gate] = (),
     force: bool = False,
@@ -74,7 +82,8 @@ def run(
 
     ``data`` is calibration data, ``eval_data`` labelled data that accuracy is measured on, both as ``--data`` takes
     them. ``out`` is the file to write, ``proof`` one for the model that the result was proved to equal; both appear
-    together, last. With ``measure`` both models are timed in turn. ``gates`` are limits such as
+    together, last, with ``save_recipe``, a recipe that does the same again. With ``measure`` both models are timed in
+    turn. ``gates`` are limits such as
     ``"drop <= 1.0"``: a result that misses one is written as ``NAME.gate-failed.onnx``, never as ``out``. ``force``
     writes what a pass itself advises against, such as a result that is slower than the original, and takes a pass that
     can change nothing for no error. ``memory`` is how many bytes of tensors are held at once, beside the models.
@@ -87,22 +96,33 @@ def run(
     steps = _in_order(passes)
     if proof is not None and len(steps) > 1:
         raise UsageError("a proof is of one pass", fix="run the passes one by one, or leave out the proof")
-    outputs = Outputs(None if out is None else Path(out), None if proof is None else Path(proof))
-    read = steps[0].read(_loaded(model))
-    if data is None:
-        steps = tuple(one.for_inputs(read, preprocess) for one in steps)
+    model_path, proof_path, recipe_path = (None if one is None else Path(one) for one in (out, proof, save_recipe))
     named = Data(data, eval_data, preprocess, samples, seed)
-    job = Run(steps, named, seed, measure, force, memory, view or Logged(), held)
-    outputs.check(read, aside=bool(held))
-    report = job.on(read, outputs.model)
-    if proof is not None and report.change.changed and report.change.reference is None:
-        raise UsageError(f"{steps[0].name} makes no model to compare its result with", fix="leave out the proof")
-    if report.change.refusal and not force:
+    read, steps = ready(loaded(model), steps, named)
+    job = Run(steps, named, measure, force, memory, view or Logged(), held)
+    return carried_out(job, read, Outputs(model_path, proof_path, recipe_path))
+
+
+def ready(model: Model, steps: tuple[Pass, ...], named: Data) -> tuple[Model, tuple[Pass, ...]]:
+    """The model as the first pass reads it, and the passes as they are for its inputs."""
+    read = steps[0].read(model) if steps else model
+    if named.calibration is None:
+        steps = tuple(one.for_inputs(read, named.preprocess) for one in steps)
+    return read, steps
+
+
+def carried_out(job: Run, model: Model, outputs: Outputs) -> Report:
+    """Do a run and write its files. Raises as ``run`` does."""
+    outputs.check(model, aside=bool(job.gates))
+    report = job.on(model, outputs.model)
+    if outputs.proof is not None and report.change.changed and report.change.reference is None:
+        raise UsageError(f"{job.passes[0].name} makes no model to compare its result with", fix="leave out the proof")
+    if report.change.refusal and not job.force:
         raise report.change.refusal
     if report.failed:
-        outputs = Outputs(outputs.aside, None)
+        outputs = outputs.aside
         report = replace(report, out=outputs.model)
-    outputs.write(report, steps[-1])
+    outputs.write(report, report.last)
     if error := report.failed:
         raise error
     return report
@@ -121,7 +141,7 @@ def _in_order(passes: Pass | Sequence[Pass]) -> tuple[Pass, ...]:
     return steps
 
 
-def _loaded(model: Model | str | PathLike[str]) -> Model:
+def loaded(model: Model | str | PathLike[str]) -> Model:
     if isinstance(model, Model):
         return model
     if not isinstance(model, (str, PathLike)):
@@ -129,40 +149,6 @@ def _loaded(model: Model | str | PathLike[str]) -> Model:
             f"a {type(model).__name__} is no model to run on", fix="give a path, or what intaglio.load returns"
         )
     return load(model)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The files of a run, put in place together."""
-
-    model: Path | None
-    proof: Path | None
-
-    @property
-    def aside(self) -> Path | None:
-        """Where the result goes that missed a gate."""
-        return self.model and self.model.with_name(f"{self.model.stem}.gate-failed{self.model.suffix}")
-
-    def check(self, original: Model, *, aside: bool) -> None:
-        """Find out before long work whether they could be written. Raises CannotWrite and UsageError."""
-        if self.model is not None and self.proof is not None and _are_one(self.model, self.proof):
-            raise UsageError(f"the result and its proof would both be {self.model}", fix="choose two names")
-        for path in (self.model, self.proof, *([self.aside] if aside else ())):
-            if path is not None:
-                check_target(original, path)
-
-    def write(self, report: Report, last: Pass) -> None:
-        files, reference = [], report.change.reference
-        if self.model is not None:
-            model = last.written(report.model) if report.change.changed else report.model
-            files.append(File(model, self.model, report.recipe))
-        if self.proof is not None and reference is not None:
-            files.append(File(reference(), self.proof))
-        save_all(files)
-
-
-def _are_one(a: Path, b: Path) -> bool:
-    return os.path.realpath(a) == os.path.realpath(b) or (a.exists() and b.exists() and a.samefile(b))
 
 
 @dataclass(frozen=True)
@@ -179,44 +165,57 @@ class Measured:
 
 @dataclass(frozen=True)
 class Run:
-    """Passes in order, the data that they get, and what is told on the way."""
+    """Passes in order, the data that they get, and what is told on the way.
+
+    Where ``search`` is given, it finds the passes. ``each`` does a step, or knows what came of it before.
+    """
 
     passes: Sequence[Pass]
     data: Data
-    seed: int
     measure: bool
     force: bool
     memory: int
     view: View
     gates: Sequence[Gate] = ()
+    each: Each = lambda place, one, model, do: do()
+    search: Callable[[Model, Context], SearchResult] | None = None
+    command: str = ""
 
     def on(self, original: Model, out: Path | None = None) -> Report:
         """Everything but the writing."""
         self.view.notes(original.notes)
         opened, close = self.data.for_many_samples(original, self.passes)
         labelled = self._told(self.data.open_labelled(opened, self.passes))
-        context = Context(self._told(self.data.open_calibration(opened)), labelled, seed=self.seed, memory=self.memory)
+        context = Context(
+            self._told(self.data.open_calibration(opened)), labelled, seed=self.data.seed, memory=self.memory
+        )
         self._require(context)
         opened = with_sizes(opened, context.inputs)
-        changes = self._changes(opened, context)
-        change = in_a_row(opened, [one.name for one in self.passes], changes)
-        recipe, plugins = self._recipe(changes), plugins_of(self.passes)
-        command = self.passes[0].name if len(self.passes) == 1 else "run"
+        searched = self.search(opened, context) if self.search else None
+        passes = searched.passes if searched else self.passes
+        changes = self._changes(passes, opened, context, searched)
+        change = in_a_row(opened, [one.name for one in passes], changes)
+        if searched:
+            change = replace(change, refusal=searched.refusal or change.refusal, notes=[*change.notes, *searched.notes])
+        recipe = recorded(original, passes, changes, self.data, self.memory, self.force)
+        command = self.command or (passes[0].name if len(passes) == 1 else "run")
+        told: dict[str, Any] = {"plugins": plugins_of(passes), "command": command, "last": passes[-1]}
+        told["found"] = searched.as_dict() if searched else {}
         unchanged = [] if change.changed else self._unchanged(change, out)
         if unchanged and not self.gates:
             close(opened)
-            return Report(change, unchanged, recipe, out=out, plugins=plugins, command=command)
+            return Report(change, unchanged, recipe, out=out, **told)
         found = self._measured([opened, *(one.model for one in changes)], labelled, context.inputs)
         change = _closing(_with_steps(change, found), close)
         _ = change.before, change.after  # what they cost as the passes saw them
         for model in (opened, change.model) if change.changed else (opened,):
             close(model)
         rates = [one.evaluation for one in found if one.evaluation]
-        told = accuracy(rates[0], rates[-1]) if rates else None
+        rated = accuracy(rates[0], rates[-1]) if rates else None
         times = self._latency(change, context.inputs)
         notes = unchanged or [*change.notes, *_remarks(change, times)]
         apart = found[-1].outputs
-        return self._judged(Report(change, notes, recipe, told, times, out, apart, plugins=plugins, command=command))
+        return replace(self, passes=passes)._judged(Report(change, notes, recipe, rated, times, out, apart, **told))
 
     def _judged(self, report: Report) -> Report:
         report = replace(report, gates=[gate.judged(report.as_dict()) for gate in self.gates])
@@ -232,10 +231,6 @@ class Run:
         data = None if context.inputs else "add --data SOURCE"
         require(self.gates, labels=labels, data=data, times=None if self.measure else "leave out --no-measure")
 
-    def _recipe(self, changes: Sequence[Change]) -> dict[str, Any]:
-        told = [{"pass": p.name, "seed": self.seed, **p.recipe(c)} for p, c in zip(self.passes, changes, strict=True)]
-        return told[0] if len(told) == 1 else {"passes": told}
-
     def _unchanged(self, change: Change, out: Path | None) -> list[str]:
         why = "; ".join(change.notes)
         if not self.force:
@@ -247,16 +242,24 @@ class Run:
             self.view.notes(source.notes)
         return source
 
-    def _changes(self, model: Model, context: Context) -> list[Change]:
-        changes = []
-        for one in self.passes:
-            started = time.perf_counter()
-            data = self.data.noise(model) if one.makes_noise else context.data
-            with self.view.progress(one.doing) as tick:
-                change = self._change(one, model, replace(context, data=data, tick=tick))
-            changes.append(replace(change, seconds=time.perf_counter() - started))
-            model = change.model
+    def _changes(
+        self, passes: Sequence[Pass], model: Model, context: Context, found: SearchResult | None
+    ) -> list[Change]:
+        changes: list[Change] = []
+        for place, one in enumerate(passes):
+            known = found.changes[place] if found and place < len(found.changes) else None
+            changes.append(self.each(place, one, model, partial(self._done, one, model, context, known)))
+            model = changes[-1].model
         return changes
+
+    def _done(self, one: Pass, model: Model, context: Context, known: Change | None) -> Change:
+        if known is not None:
+            return known
+        started = time.perf_counter()
+        data = self.data.noise(model) if one.makes_noise else context.data
+        with self.view.progress(one.doing) as tick:
+            change = self._change(one, model, replace(context, data=data, tick=tick))
+        return replace(change, seconds=time.perf_counter() - started)
 
     def _change(self, one: Pass, model: Model, context: Context) -> Change:
         try:
@@ -287,7 +290,7 @@ class Run:
         if change.latency is not None:
             return known_latencies(change.latency)
         with self.view.progress("timing"):
-            return latencies(change.original, change.model, self.seed, source)
+            return latencies(change.original, change.model, self.data.seed, source)
 
 
 def _closing(change: Change, close: Callable[[Model], None]) -> Change:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 # Control characters of both sets, and those that turn, join or break lines of text (Unicode TR 36 and 55).
 _RANGES = ((0, 10), (11, 32), (0x7F, 0xA0), (0x61C, 0x61D), (0x200E, 0x2010), (0x2028, 0x202F), (0x2066, 0x206A))
@@ -44,3 +46,18 @@ def count(number: int, thing: str) -> str:
 def percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction as ``91.55 %``."""
     return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
+
+
+def plain(value: Any) -> Any:
+    """The same data with only what JSON knows: NumPy scalars and arrays unwrapped, NaN and infinity as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, (str, int, type(None))):  # bool is an int
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)

@@ -68,7 +68,7 @@ def load(
         model = _standardize(proto, _take_weights(proto.graph, spans, content, external), external, shapes, values)
     except BadModel as error:
         raise BadModel(f"{path}: {error.what}", why=error.why, fix=error.fix) from error
-    model.file = Source(path, content, tuple(external.mapped))
+    model.file = Source(path, content, tuple(external.mapped), shapes or {}, values or {})
     return model
 
 

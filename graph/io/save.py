@@ -89,17 +89,26 @@ class File:
     external_data: bool | None = None
 
 
-def save_all(files: Sequence[File]) -> None:
-    """Write several models; none takes its place before all of them are on the disk.
+@dataclass(frozen=True)
+class Document:
+    """A text to write beside models."""
+
+    path: str | PathLike[str]
+    text: str
+
+
+def save_all(files: Sequence[File | Document]) -> None:
+    """Write several files; none takes its place before all of them are on the disk.
 
     Raises:
         CannotWrite: the folder, the disk or the size does not allow it.
     """
     targets = [os.path.realpath(file.path) for file in files]
     if len(set(targets)) < len(targets):
-        raise CannotWrite("two models would be written to one file", fix="choose two names")
+        raise CannotWrite("two files would have one name", fix="choose two names")
     with ExitStack() as stack:
-        for written in [stack.enter_context(_written(file)) for file in files]:
+        writers = [_written(file) if isinstance(file, File) else _text_written(file) for file in files]
+        for written in [stack.enter_context(one) for one in writers]:
             with _explaining(written.target):
                 written.place()
 
@@ -116,7 +125,7 @@ def _explaining(target: Path) -> Iterator[None]:
 def _written(file: File) -> Iterator[Written]:
     """The file is on the disk under a temporary name until it is placed or given up."""
     with _explaining(Path(file.path)):
-        target = check_target(file.model, file.path)
+        target = check_target(file.path, file.model)
     tensors = [_tensor(name, weight) for name, weight in file.model.weights.items()]
     rest, graph = _structure(file.model, file.recipe)
     external = file.external_data
@@ -137,6 +146,18 @@ def _written(file: File) -> Iterator[Written]:
             content.writelines(_pieces(rest, graph, tensors))
             flush(content)
         yield Written(target, content, data, digest)
+
+
+@contextmanager
+def _text_written(document: Document) -> Iterator[Written]:
+    target = Path(os.path.realpath(document.path))
+    with ExitStack() as stack:
+        with _explaining(target):
+            sweep(target.parent)
+            content = stack.enter_context(temporary(target.parent))
+            content.write(document.text.encode(errors="surrogateescape"))
+            flush(content)
+        yield Written(target, content)
 
 
 def to_bytes(model: Model) -> bytes:
@@ -271,7 +292,7 @@ def _write_aligned(file: BinaryIO, arrays: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()[:DIGEST_SIZE]
 
 
-def check_target(model: Model, path: str | PathLike[str]) -> Path:
+def check_target(path: str | PathLike[str], model: Model | None = None) -> Path:
     """Where the file goes: a link is written through, as every other program does.
 
     Raises:
@@ -287,7 +308,7 @@ def check_target(model: Model, path: str | PathLike[str]) -> Path:
         raise CannotWrite(what, why=f"the folder {target.parent} is read-only", fix="choose another")
     if target.exists() and not target.is_file():
         raise CannotWrite(what, why=f"{target} is no regular file", fix="choose another name")
-    if model.file and target in [p.resolve() for p in model.file.data_files]:
+    if model and model.file and target in [p.resolve() for p in model.file.data_files]:
         why = f"that would overwrite the weights that {model.file.path} refers to"
         raise CannotWrite(what, why=why, fix="choose another name")
     return target

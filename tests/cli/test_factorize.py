@@ -25,7 +25,8 @@ def test_it_tells_what_was_split_what_stays_whole_and_what_it_cost(intaglio: Com
     for text in ("tucker", "no rank pays", "MACs", "top1", "verified: equals", "fitted", f"wrote {out}"):
         assert text in ran.out
     recipe = json.loads(intaglio("inspect", out, "--json").json["metadata"]["intaglio.recipe"])
-    assert (recipe["pass"], recipe["target"], recipe["keep"]) == ("factorize", "macs", 0.5)
+    (done,) = recipe["passes"]
+    assert (done["pass"], done["target"], done["keep"]) == ("factorize", "macs", 0.5)
 
 
 def test_json_is_one_object_with_every_layer(intaglio: Command, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def test_a_network_trained_with_bits_keeps_every_prediction(intaglio: Command, t
     assert result["proof"]["max_rel_diff"] < 1e-6
     np.testing.assert_array_equal(stock(out).argmax(1), stock(BINARY).argmax(1))
     recipe = json.loads(next(p.value for p in onnx.load(out).metadata_props if p.key == "intaglio.recipe"))
-    assert (recipe["pass"], recipe["scheme"], recipe["form"]) == ("binarize", "auto", "packed")
+    (done,) = recipe["passes"]
+    assert (done["pass"], done["scheme"], done["form"]) == ("binarize", "auto", "packed")
 
 
 def test_the_library_gives_the_same_numbers_as_the_definitions(intaglio: Command, tmp_path: Path) -> None:

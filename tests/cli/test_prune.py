@@ -113,7 +113,7 @@ def test_the_file_tells_how_it_was_made(intaglio: Command, tmp_path: Path) -> No
     out = tmp_path / "small.onnx"
     assert intaglio("prune", DIGITS, "-o", out, "--macs", "0.5", "--no-measure").code == 0
     told = {p.key: p.value for p in onnx.load(out).metadata_props}
-    assert json.loads(told["intaglio.recipe"])["criterion"] == "l2"
+    assert json.loads(told["intaglio.recipe"])["passes"][0]["criterion"] == "l2"
 
 
 @pytest.mark.parametrize(

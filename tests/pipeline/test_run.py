@@ -205,5 +205,5 @@ def test_what_preprocessing_says_of_pixels_is_known_without_data(
     told = json.loads(capsys.readouterr().out)
     report = run(DIGITS, Quantize(), preprocess="unit", out=tmp_path / "b.onnx", measure=False)
     assert (tmp_path / "b.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
-    assert report.recipe["input_ranges"] == (("image", 0.0, 1.0),)
+    assert report.recipe["passes"][0]["input_ranges"] == [["image", 0.0, 1.0]]
     assert set(told["kept"]) == {"macs", "params", "size_bytes"}

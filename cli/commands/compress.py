@@ -1,0 +1,171 @@
+"""``intaglio compress``: a recipe, or limits to search within, carried out into a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...graph.errors import UsageError
+from ...passes.options import reworded
+from .. import console
+from ..before_after import amounts_table, emit, needs_data
+from ..options import Debug, Json, Preprocess, Samples, Shapes, Values, parse_size, read_model
+from ..parameters import takes
+from ..run import Outlets, judged
+
+_LIMIT = "fraction|amount".upper()
+
+
+@dataclass(frozen=True)
+class _What:
+    """What is to be done: a recipe, or limits."""
+
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|PRESET",
+            help="What to do: a YAML file, a preset (see --presets), or a model that intaglio wrote.",
+            rich_help_panel="method",
+        ),
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Value of a variable of the recipe. Repeatable.",
+            rich_help_panel="method",
+        ),
+    ] = None
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar=_LIMIT, help="Search: keep this many bytes of the file, 0.25 or 500KB.", rich_help_panel="target"
+        ),
+    ] = None
+    macs: Annotated[
+        str | None, typer.Option(metavar=_LIMIT, help="Keep this many MACs, 0.5 or 30M.", rich_help_panel="target")
+    ] = None
+    params: Annotated[
+        str | None,
+        typer.Option(metavar=_LIMIT, help="Keep this many parameters, 0.5 or 200K.", rich_help_panel="target"),
+    ] = None
+    latency: Annotated[
+        str | None,
+        typer.Option(metavar=_LIMIT, help="Take this much of the time of a run, 0.5 or 5ms.", rich_help_panel="target"),
+    ] = None
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS", min=0, help="Lose no more accuracy. Needs labelled data.", rich_help_panel="target"
+        ),
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What will run it: x86, arm, openvino, tensorrt, generic.", rich_help_panel="target"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job(Outlets):
+    """The data, and how it is done. What the recipe says counts where nothing is given."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Real inputs, unlabelled: see intaglio quantize.", rich_help_panel="data"),
+    ] = None
+    preprocess: Preprocess = None
+    samples: Samples = None
+    shape: Shapes = None
+    value: Values = None
+    eval_data: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Labelled data: measure the accuracy.", rich_help_panel="accuracy"),
+    ] = None
+    keep_steps: Annotated[
+        bool,
+        typer.Option(
+            "--keep-steps/--no-keep-steps",
+            help="Keep each step's model: a run goes on where one stopped, and does anew only what changed.",
+            rich_help_panel="output",
+        ),
+    ] = True
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Time both models here, in turn.", rich_help_panel="output")
+    ] = True
+    force: Annotated[
+        bool, typer.Option("--force", help="Write what a pass advises against.", rich_help_panel="output")
+    ] = False
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Tensors held at once, such as 256MB.", rich_help_panel="advanced"),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Seed of everything random.", rich_help_panel="output")
+    ] = None
+    json: Json = False
+    debug: Debug = False
+
+
+@takes
+def compress(
+    what: _What,
+    job: _Job,
+    model: Annotated[
+        Path | None,
+        typer.Argument(metavar="MODEL", help="ONNX file to read; a recipe may name it.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", rich_help_panel="output"),
+    ] = None,
+    presets: Annotated[
+        bool,
+        typer.Option("--presets", help="List the recipes that come with intaglio, and stop.", rich_help_panel="method"),
+    ] = False,
+) -> None:
+    """Make a model small and fast, by a recipe or within limits: measured, gated, reported.
+
+    Example: intaglio compress model.onnx -o out --size 0.25 --data images.npz
+    """
+    if presets:
+        _list_presets()
+        return
+    from ...pipeline.compress import compress
+    from ...pipeline.recipe.load import parse_settings
+
+    if out is None:
+        raise UsageError("no folder to write is named", fix="add -o DIR")
+    if not (job.data or job.eval_data or what.recipe):
+        needs_data(job.preprocess, job.samples)
+    given = {**vars(what), **{key: value for key, value in vars(job).items() if key not in _HERE}}
+    named = read_model(model, job.shape, job.value) if model and (job.shape or job.value) else model
+    more = {
+        "settings": parse_settings(what.settings),
+        "gates": job.gate or (),
+        "memory": parse_size(job.memory) if job.memory else None,
+    }
+    try:
+        with job.telling(model or Path(what.recipe or "")):
+            report = judged(lambda: compress(named, out, **{**given, **more}, view=console))
+            job.tell(report.as_dict())
+    except UsageError as error:
+        raise reworded(error, lambda name: f"--{name.replace('_', '-')}") from error
+    emit(report, amounts_table)
+
+
+_HERE = ("shape", "value", "memory", "gate", "junit", "markdown", "github", "json", "debug")
+"""What is read on the command line alone."""
+
+
+def _list_presets() -> None:
+    from ...pipeline.recipe.load import load_recipe
+    from ...pipeline.recipe.presets import presets
+
+    found = {name: load_recipe(name).about for name in presets()}
+    console.emit({"presets": found}, lambda: console.table("", ("preset", "what it does"), list(found.items())))

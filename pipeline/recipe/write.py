@@ -1,0 +1,87 @@
+"""Write down what was done, as a recipe that does it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from ...graph.model import Model
+from ...graph.version import VERSION
+from ...passes.base import MEMORY, PASSES, Pass
+from ...passes.change import Change
+from ...passes.options import Option, options_of
+from ..data import Data, Named
+from ..plugins import plugins_of
+from .text import scalar
+
+
+def recorded(
+    original: Model, passes: Sequence[Pass], changes: Sequence[Change], data: Data, memory: int, force: bool
+) -> dict[str, Any]:
+    """All that decides the bytes of a result, with every option: what a file says of how it was made."""
+    named = {
+        "calibration": _name(data.calibration),
+        "evaluation": _name(data.labelled),
+        "preprocess": data.preprocess,
+        "samples": data.samples,
+    }
+    pins = {"shapes": original.file.shapes, "inputs": original.file.values} if original.file else {}
+    plugins = {one["package"]: one["version"] for one in plugins_of(passes)}
+    told: dict[str, Any] = {
+        **pins,
+        "data": {key: value for key, value in named.items() if value is not None},
+        "passes": [{"pass": p.name, **p.recipe(change)} for p, change in zip(passes, changes, strict=True)],
+        "seed": data.seed,
+        "memory": f"{memory >> 20}MB" if memory != MEMORY else None,
+        "force": force or None,
+        "made_by": {"intaglio": VERSION, **({"plugins": plugins} if plugins else {})},
+    }
+    return _plain({key: value for key, value in told.items() if value not in (None, {})})
+
+
+def portable(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a file that travels: names of data without the folders of this machine."""
+    data = dict(recipe.get("data", {}))
+    for key in ("calibration", "evaluation"):
+        if key in data:
+            data[key] = PurePath(data[key]).name
+    return {**recipe, **({"data": data} if data else {})}
+
+
+def as_yaml(recipe: Mapping[str, Any]) -> str:
+    """As a file to read and run: options that every pass of its kind has by default are left out."""
+    import yaml
+
+    def text(dumper: Any, value: str) -> Any:
+        """Words that recipes would read as numbers stand in quotes."""
+        plain = isinstance(scalar(value), str)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value.replace("$", "$$"), None if plain else "'")
+
+    dumper: Any = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
+    dumper.add_representer(str, text)
+    told = {**recipe, "passes": [_short(one) for one in recipe["passes"]]}
+    return yaml.dump(told, Dumper=dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _short(told: Mapping[str, Any]) -> dict[str, Any]:
+    kind = PASSES.get(told["pass"])
+    fields = {one.name: one for one in options_of(kind)} if kind else {}
+    return {key: value for key, value in told.items() if key not in fields or _worth_telling(fields[key], value)}
+
+
+def _worth_telling(one: Option, value: Any) -> bool:
+    """What is to be reached always is."""
+    return value != _plain(one.field.get_default()) or (one.spelling.panel == "target" and bool(value))
+
+
+def _name(named: Named | None) -> str | None:
+    return None if named is None else getattr(named, "name", None) or str(named)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value
