@@ -136,6 +136,16 @@ Markdown = Annotated[
         rich_help_panel="output",
     ),
 ]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Also write the report as one HTML page that needs nothing else.",
+        show_default=False,
+        rich_help_panel="output",
+    ),
+]
 GitHub = Annotated[
     bool | None,
     typer.Option(

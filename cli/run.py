@@ -18,6 +18,7 @@ from .options import (
     Debug,
     Gates,
     GitHub,
+    Html,
     Json,
     JUnit,
     Markdown,
@@ -56,12 +57,13 @@ class Outlets:
     gate: Gates = None
     junit: JUnit = None
     markdown: Markdown = None
+    html: Html = None
     github: GitHub = None
 
     @contextmanager
     def telling(self, model: Path) -> Iterator[None]:
         """Look first whether files can be written; an error on the way is told in them, too."""
-        for path in filter(None, (self.junit, self.markdown)):
+        for path in filter(None, (self.junit, self.markdown, self.html)):
             if not path.absolute().parent.is_dir() or path.is_dir():
                 raise UsageError(f"cannot write {path}", why="there is no such folder, or it is a folder itself")
         try:
@@ -72,13 +74,14 @@ class Outlets:
 
     def tell(self, result: Mapping[str, Any]) -> None:
         """Write what was asked for."""
+        from ..pipeline import html
         from ..pipeline.envelope import envelope
         from ..pipeline.formats import github, junit, markdown
 
         told = console.plain({**envelope(console.mode.command), **result})
-        for path, render in ((self.junit, junit.render), (self.markdown, markdown.render)):
+        for path, form in ((self.junit, junit), (self.markdown, markdown), (self.html, html)):
             if path is not None:
-                _write(path, render(told))
+                _write(path, form.render(told))
         if self.github or (self.github is None and os.environ.get("GITHUB_ACTIONS") == "true"):
             console.raw(github.render(told))
             _append("GITHUB_STEP_SUMMARY", lambda: markdown.render(told))

@@ -17,6 +17,7 @@ from ..options import (
     Debug,
     Gates,
     GitHub,
+    Html,
     Json,
     JUnit,
     Markdown,
@@ -65,6 +66,7 @@ def compare(
     gate: Gates = None,
     junit: JUnit = None,
     markdown: Markdown = None,
+    html: Html = None,
     github: GitHub = None,
     seed: Seed = 0,
     json: Json = False,
@@ -78,9 +80,10 @@ def compare(
     """
     from ...measure.run.latency import time_sessions
     from ...measure.run.pairing import pair_models
+    from ...pipeline.by_layer import by_layer
     from ...pipeline.gates import missed, read_gates
 
-    gates, outlets = read_gates(gate or ()), Outlets(junit=junit, markdown=markdown, github=github)
+    gates, outlets = read_gates(gate or ()), Outlets(junit=junit, markdown=markdown, html=html, github=github)
     with outlets.telling(a):
         left, right = open_models((a, b), shape, value)
         pair = pair_models(left.model, right.model)
@@ -98,6 +101,7 @@ def compare(
             **_sides(left, right),
             "latency_ms": {**_latency(timing), "inputs": told_shapes(one.inputs)},
             **outputs,
+            "by_layer": list(by_layer(left.model, right.model)),
             "data": data or f"random, seed {seed}",
         }
         result["gates"] = [limit.judged(result) for limit in gates]
