@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -159,7 +159,7 @@ def compress(
     emit(report, amounts_table)
 
 
-_HERE = ("shape", "value", "memory", "gate", "junit", "markdown", "github", "json", "debug")
+_HERE = {"shape", "value", "memory", "json", "debug", *(one.name for one in fields(Outlets))}
 """What is read on the command line alone."""
 
 
