@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -26,6 +27,7 @@ from .recipe.recipe import Recipe, RecipeLimits, has_target
 from .recipe.write import as_yaml
 from .report import Report
 from .run import Logged, Run, View, carried_out, loaded, ready
+from .steps import Steps, starting_key
 from .text import plain
 
 MODEL, RECIPE, REPORT, PAGE, WORDS = "model.onnx", "recipe.yaml", "report.json", "report.html", "report.md"
@@ -76,11 +78,19 @@ def compress(
     )
     held = read_gates([*asked.gates, *gates])
     read, steps = ready(original, _steps(asked, target), named)
-    job = Run(steps, named, measure, force or asked.force, memory or MEMORY, view or Logged(), held, command="compress")
+    view, forced, held_bytes = view or Logged(), force or asked.force, memory or MEMORY
+    job = Run(steps, named, measure, forced, held_bytes, view, held, command="compress")
     folder = Path(out)
     with _prepared(folder):
+        kept = Steps(folder / "steps", "", view.notes)
+        if keep_steps:
+            kept.key = starting_key(read, named, held_bytes, forced)
+            job = replace(job, each=kept)
         outputs = Outputs(folder / MODEL, beside=partial(_beside, folder, asked, [one.text for one in held]))
-        return carried_out(job, read, outputs)
+        report = carried_out(job, read, outputs)
+        if keep_steps:
+            kept.sweep()
+        return report
 
 
 def _asked(recipe: Any, settings: Mapping[str, Any] | None, limits: RecipeLimits) -> Recipe:

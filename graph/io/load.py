@@ -72,6 +72,15 @@ def load(
     return model
 
 
+def load_exact(path: Path, original: Model) -> Model:
+    """A model that was made of ``original`` and saved, as it was: nothing is standardized. Raises BadModel."""
+    content = map_file(path)
+    proto, spans = _parse(path, content)
+    model = Model(proto, _take_weights(proto.graph, spans, content, ExternalData(path.parent)))
+    model.file, model.sizes = original.file, dict(original.sizes)
+    return model
+
+
 def from_proto(
     proto: onnx.ModelProto,
     *,

@@ -173,6 +173,12 @@ def to_bytes(model: Model) -> bytes:
     return b"".join(_pieces(rest, graph, tensors))
 
 
+def pieces(model: Model) -> Iterator[bytes | memoryview]:
+    """The same piece by piece, of any size."""
+    tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
+    return _pieces(*_structure(model, None), tensors)
+
+
 def file_bytes(model: Model) -> int:
     """Bytes of the model in one file, counted without writing or copying it."""
     tensors = [_tensor(name, weight) for name, weight in model.weights.items()]

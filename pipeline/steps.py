@@ -1,0 +1,175 @@
+"""What each step of a run made, kept in a folder: a run goes on where one stopped, and does anew only what changed.
+
+A step is known by a hash of all that decides its bytes: the model, the data, the options of the passes up to it, and the
+versions of what computes. Its figures are written last, with the hash of its model, so a step is whole or counts as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..graph import errors
+from ..graph.errors import BadModel, IntaglioError
+from ..graph.io.load import load_exact
+from ..graph.io.save import Document, File, pieces, save_all
+from ..graph.model import Model
+from ..graph.version import VERSION
+from ..measure.data.source import DataSource, open_data
+from ..passes.base import Pass
+from ..passes.change import Change
+from .data import Data, Named
+from .plugins import plugins_of
+from .text import plain
+
+MODEL, FIGURES = "model.onnx", "figures.json"
+_KEPT = ("units", "layers", "details", "notes", "proved", "advice", "seconds")
+"""What is told of a change, and kept with its step."""
+
+
+@dataclass(frozen=True)
+class Known(Change):
+    """A change that was done by an earlier run, or is held as one by this."""
+
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **super().as_dict(),
+            **{key: self.told[key] for key in ("verified", "latency_target") if key in self.told},
+        }
+
+
+@dataclass
+class Steps:
+    """The folder of the steps, and the hash of all that was done so far, which starts with what a run is given."""
+
+    folder: Path
+    key: str
+    tell: Callable[[list[str]], None]
+    used: list[str] = field(default_factory=list)
+
+    def __call__(self, place: int, one: Pass, model: Model, do: Callable[[], Change]) -> Change:
+        """What the step makes: read again where it is there, so that a run that goes on and one at a stretch are alike."""
+        self.key = _hash(self.key, one.name, one.model_dump(mode="json"), plugins_of([one]), _code(one))
+        folder = self.folder / f"{place + 1:02}-{one.name}"
+        self.used.append(folder.name)
+        known = self._known(folder, model)
+        if known is not None:
+            self.tell([f"{folder.name} was done before and is taken as it is"])
+            return known
+        change = do()
+        self._keep(folder, one, change)
+        return self._known(folder, model) or change
+
+    def sweep(self) -> None:
+        """Steps of other runs go."""
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            if (folder / FIGURES).is_file() and folder.name not in self.used:
+                for file in folder.iterdir():
+                    if file.name == FIGURES or file.name.startswith(MODEL):
+                        file.unlink()
+                with suppress(OSError):  # it holds files of others
+                    folder.rmdir()
+
+    def _known(self, folder: Path, model: Model) -> Change | None:
+        try:
+            told = json.loads((folder / FIGURES).read_text())
+            if told["key"] != self.key or told["sha256"] != _file_hash(folder / MODEL):
+                return None
+            made = load_exact(folder / MODEL, model) if told["changed"] else model
+            refusal = told["refusal"] and getattr(errors, told["refusal"].pop("kind"))(**told["refusal"])
+            kept = {name: told["change"][name] for name in _KEPT}
+            return Known(model, made, **kept, refusal=refusal, told=told["figures"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadModel):  # not whole, or somebody else's
+            return None
+
+    def _keep(self, folder: Path, one: Pass, change: Change) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FIGURES).unlink(missing_ok=True)
+        save_all([File(change.model, folder / MODEL)])
+        told = {
+            "key": self.key,
+            "sha256": _file_hash(folder / MODEL),
+            "pass": {"pass": one.name, **one.recipe(change)},
+            "changed": change.changed,
+            "refusal": change.refusal and _refusal(change.refusal),
+            "change": {name: getattr(change, name) for name in _KEPT},
+            "figures": change.as_dict(),
+        }
+        save_all([Document(folder / FIGURES, json.dumps(plain(told), indent=1) + "\n")])
+
+
+def starting_key(model: Model, data: Data, memory: int, force: bool) -> str:
+    """A hash of all that a run is given, beside its passes."""
+    import numpy
+    import onnxruntime
+
+    digest = hashlib.sha256()
+    for piece in pieces(model):
+        digest.update(piece)
+    versions = VERSION, numpy.__version__, onnxruntime.__version__
+    named = [_data_hash(one, model, data) for one in (data.calibration, data.labelled)]
+    return _hash(digest.hexdigest(), versions, named, data.preprocess, data.samples, data.seed, memory, force)
+
+
+def _data_hash(named: Named | None, model: Model, data: Data) -> str:
+    """Of a file its content, of a folder names, sizes and times, of all else what it gives."""
+    if named is None:
+        return ""
+    path = "" if isinstance(named, DataSource) else str(named)
+    if os.path.isfile(path):
+        return _file_hash(Path(path))
+    if os.path.isdir(path):
+        return _hash(sorted(_stamps(path)))
+    source = named if isinstance(named, DataSource) else open_data(path, model, preprocess=data.preprocess)
+    digest = hashlib.sha256()
+    for batch in source.batches():
+        for name, array in [*sorted(batch.inputs.items()), ("", batch.labels)]:
+            digest.update(f"{name} {getattr(array, 'shape', None)}".encode())
+            digest.update(b"" if array is None else array.tobytes())
+    return digest.hexdigest()
+
+
+def _stamps(folder: str) -> Iterator[tuple[str, int, int]]:
+    for where, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            with suppress(OSError):
+                found = os.stat(os.path.join(where, name))
+                yield os.path.relpath(os.path.join(where, name), folder), found.st_size, found.st_mtime_ns
+
+
+def _code(one: Pass) -> str:
+    """Of a pass that calls a function of the user's, the file with it; what cannot be found is new every time."""
+    function = getattr(one, "function", None)
+    if function is None:
+        return ""
+    with suppress(ImportError, AttributeError, ValueError, OSError):
+        spec = find_spec(str(function).partition(":")[0])
+        if spec and spec.origin:
+            return _file_hash(Path(spec.origin))
+    return secrets.token_hex()
+
+
+def _refusal(error: IntaglioError) -> dict[str, str]:
+    return {"kind": type(error).__name__, "what": error.what, "why": error.why, "fix": error.fix}
+
+
+def _file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode(errors="surrogatepass")).hexdigest()
