@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from ..graph.bodies import Body, bodies, put_back, told_inside
 from ..graph.cost import cost
 from ..graph.errors import IntaglioError, NothingChanged, ProofFailed, TargetUnreachable, UsageError
-from ..graph.index import index_of
 from ..graph.io.opset import raise_opset
 from ..graph.layers import Layers
 from ..graph.model import Model
-from ..measure.data.readers import Field, Reader
-from ..measure.data.source import DataSource, read_data
 from ..measure.difference import Difference, add_outputs
 from ..measure.efficiency import efficiency
 from ..measure.run.session import open_session, run
-from .base import Context, Pass
-from .calibration.activation_cache import part
+from .base import Context, Evaluate, Pass
 from .change import Change, amounts, saves_nothing
 from .derived import seen_through
 from .patterns import choose_nodes
 from .precision.attempt import check
 from .precision.noise import outputs_noise
 from .proof import proof_inputs, real_inputs
+from .reaching import reaching
 
 _ADDITIVE = ("macs", "params", "size")
 """Targets that bodies and the graph around them meet by themselves."""
 _SAME, _NEAR = 1e-3, 0.02
-_ROWS, _MOST_RUNS = 16, 16
-"""Samples in a run, and runs, of which a branch is given what it captures."""
-_WHOLE = "its body is left: {} looks at the network as a whole"
 
 
 @dataclass
@@ -49,8 +41,8 @@ class _Done:
 def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
     """What the pass makes of the graph and of the bodies in it. Raises what the pass raises where nothing changes.
 
-    A branch is given what reaches it on the data, other bodies none. Of a target in MACs, parameters or bytes each body keeps the fraction; what is left to do,
-    or was done too much, the graph around them makes up for.
+    Each body is given what reaches it on the data. Of a target in MACs, parameters or bytes it keeps the fraction; what is
+    left to do, or was done too much, the graph around them makes up for.
     """
     if one.sees_through:
         seen, give_back = seen_through(model)
@@ -72,70 +64,76 @@ def _with_bodies(one: Pass, model: Model, context: Context) -> Change:
     found = bodies(model) if one.in_bodies else []
     if not found:
         return one.run(model, context)
-    done = _Done()
-    for body in found:
-        inner_data = None
-        try:
-            inner_data = _reaching(model, body, context.data)
-            inner_context = replace(context, data=inner_data, eval_data=None)
-            change = run_with_bodies(_for_body(one, body), body.model, inner_context)
-        except IntaglioError as error:
-            unseen = "no data reach it" if context.data is not None and inner_data is None else ""
-            done.left[body.name] = told_inside("; ".join(filter(None, (unseen, error.what, error.why))))
-            continue
-        if change.changed:
-            done.changes[body.name] = change
-    newest = max((change.model.opset for change in done.changes.values()), default=0)
-    if newest > model.opset:
-        raised = run_with_bodies(one, raise_opset(model, newest), context)
+    done, inside = _Done(), _Inside(model, found, context)
+    try:
+        for body in found:
+            inside.change(one, body, done)
+        newest = max((change.model.opset for change in done.changes.values()), default=0)
+        if newest > model.opset:
+            raise _TooNew(newest)
+    except _TooNew as error:
+        raised = run_with_bodies(one, raise_opset(model, error.opset), context)
         return replace(raised, original=model)
-    inner = put_back(model, found, {name: change.model for name, change in done.changes.items()})
-    joined = _joined(model, found, done, _around(one, model, inner, found, done, context))
+    inner = inside.whole(done)
+    joined = _joined(model, found, done, _around(inside.left_of(one, inner), model, inner, found, done, context))
     return _verified(joined, context) if done.changes and getattr(one, "verify", True) else joined
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Runs(Reader):
-    """Arrays of whole runs."""
+class _TooNew(Exception):
+    """What a pass made of a body needs a newer operator set than the graph around it has."""
 
-    runs: Sequence[Mapping[str, np.ndarray]]
-
-    def chunks(self, names: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
-        for start in range(0, len(self.runs), size):
-            yield {name: np.stack([run[name] for run in self.runs[start : start + size]]) for name in names}
+    def __init__(self, opset: int) -> None:
+        super().__init__(opset)
+        self.opset = opset
 
 
-def _reaching(model: Model, body: Body, data: DataSource | None) -> DataSource | None:
-    """What a branch captures in the runs that take it; None without data, for other bodies, or where no run takes it."""
-    node = index_of(model).makers[body.output]
-    if data is None or node.op_type != "If":
-        return None
-    wanted, known = [v.name for v in body.model.graph.input], index_of(model).place
-    computed = [name for name in (node.input[0], *wanted) if name in known]
-    small, sources = part(model, computed, [v.name for v in model.graph.input])
-    session, runs = open_session(small), list[dict[str, np.ndarray]]()
-    for batch in islice(data.batches(_ROWS), _MOST_RUNS):
-        found = {**model.weights, **batch.inputs, **run(session, {n: batch.inputs[n] for n in sources}, computed)}
-        one = {name: found[name] for name in wanted}
-        alike = not runs or all(one[name].shape == runs[0][name].shape for name in wanted)
-        if bool(found[node.input[0]].all()) == body.name.endswith("then_branch") and alike:
-            runs.append(one)
-    if not runs or not wanted:
-        return None
-    fields = {name: Field((len(runs), *value.shape), value.dtype) for name, value in runs[0].items()}
-    reader = _Runs(runs=runs, fields=fields, count=len(runs), whole_runs=True)
-    return read_data(f"what reaches {body.name}", reader, body.model)
+@dataclass(frozen=True)
+class _Inside:
+    """The bodies of a model, changed one after the other. A drop of accuracy is that of the whole, of which each has what is left."""
+
+    model: Model
+    found: Sequence[Body]
+    context: Context
+
+    def change(self, one: Pass, body: Body, done: _Done) -> None:
+        data, evaluate = None, self.context.accuracy()
+        made = {name: change.model for name, change in done.changes.items()}
+        inner = None if evaluate is None else partial(self._accuracy, evaluate, made, body)
+        try:
+            data = reaching(self.model, body, self.context.data)
+            asked = self.left_of(_for_body(one, body), self.whole(done))
+            context = replace(self.context, data=data, eval_data=None, evaluate=inner)
+            change = run_with_bodies(asked, body.model, context)
+        except IntaglioError as error:
+            unseen = "no data reach it" if self.context.data is not None and data is None else ""
+            done.left[body.name] = told_inside("; ".join(filter(None, (unseen, error.what, error.why))))
+            return
+        if change.changed:
+            done.changes[body.name] = change
+
+    def whole(self, done: _Done) -> Model:
+        return put_back(self.model, self.found, {name: change.model for name, change in done.changes.items()})
+
+    def left_of(self, one: Pass, whole: Model) -> Pass:
+        """The pass with what is left of the points that it may lose."""
+        name = "keep" if getattr(one, "target", None) == "drop" else "max_drop"
+        most, evaluate = getattr(one, name, None), self.context.accuracy()
+        if most is None or evaluate is None or whole is self.model:
+            return one
+        lost = 100 * (evaluate(self.model) - evaluate(whole))
+        return one.model_copy(update={name: max(0.0, most - lost)})
+
+    def _accuracy(self, evaluate: Evaluate, made: Mapping[str, Model], body: Body, inner: Model) -> float:
+        if inner.opset > self.model.opset:
+            raise _TooNew(inner.opset)
+        return evaluate(put_back(self.model, self.found, {**made, body.name: inner}))
 
 
 def _for_body(one: Pass, body: Body) -> Pass:
     """The pass with the patterns that are meant for a body. Raises UsageError where it cannot work on one alone."""
     fields = type(one).model_fields
-    for name in ("max_drop", "dialect"):
-        if getattr(one, name, None) is not None:
-            raise UsageError(_WHOLE.format("--" + name.replace("_", "-")))
-    target = getattr(one, "target", None)
-    if target in ("latency", "drop"):
-        raise UsageError(_WHOLE.format("this target"))
+    if getattr(one, "target", None) == "latency":
+        raise UsageError("its body is left: --latency times the whole network, of which a body is one node")
     told: dict[str, Any] = {"keep_io": True} if "keep_io" in fields else {}
     for name in ("include", "exclude"):
         asked: tuple[str, ...] = getattr(one, name, ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 
 import numpy as np
 import onnx
@@ -11,11 +12,12 @@ from onnx import AttributeProto, TensorProto
 from ..evaluate import LARGEST, evaluate
 from ..index import index_of
 from ..model import Model
-from ..nodes import attribute, is_standard, refill
+from ..nodes import all_nodes, attribute, display_name, is_standard, refill, subgraphs, tensor_names
 from ..traits import Trait, has
 from .chains import fold_chains
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
+NAMED = "outputs that an If, Loop or Scan leaves out got names: ONNX Runtime ends the process without"
 # Elementwise operators broadcast as numpy does from operator set 7 on.
 _NUMPY_BROADCASTING = 7
 # Dropout has no training mode of its own from operator set 7 on; before, it is one unless is_test says otherwise.
@@ -35,6 +37,8 @@ def canonicalize(model: Model) -> None:
     Floats are moved and converted, see ``fold_chains``, not computed with. Graph outputs stay as they are made, and
     tensors that subgraphs capture keep their names. Weights that lose their last use go.
     """
+    if _name_all(model.graph):
+        model.notes.append(NAMED)
     index = index_of(model)
     fixed, before, there = set(index.outputs), index.uses, index.place.keys()
     renamed: dict[str, str] = {}
@@ -63,6 +67,23 @@ def canonicalize(model: Model) -> None:
             del model.weights[name]
     done["moved"] = fold_chains(model)
     model.notes += _notes(done)
+
+
+def _name_all(graph: onnx.GraphProto) -> bool:
+    """Give names to outputs of If, Loop and Scan that are left out. Tells whether there were such."""
+    held = [node for node in all_nodes(graph) if has(node, Trait.BODIES)]
+    taken, before = {*tensor_names(graph)} if held else set(), sum(map(_named, held))
+    for node in held:
+        made = max((len(body.output) for body in subgraphs(node)), default=0) - (node.op_type == "Loop")
+        node.output.extend([""] * (made - len(node.output)))
+        names = (name for k in count() if (name := f"{display_name(node)}/output{k}") not in taken)
+        node.output[:] = [name or next(names) for name in node.output]
+        taken.update(node.output)
+    return before < sum(map(_named, held))
+
+
+def _named(node: onnx.NodeProto) -> int:
+    return sum(map(bool, node.output))
 
 
 def _absorb(node: onnx.NodeProto, model: Model, renamed: dict[str, str], made: set[str], uses: Counter[str]) -> bool:

@@ -82,7 +82,7 @@ class Inputs:
             self.keys.append(_keys(batch))
             for name, value in batch.items():
                 self.tickets.setdefault(name, []).append(store.put(value))
-            self.samples += len(next(iter(batch.values())))
+            self.samples += len(counting(batch))
             self.batch_count += 1
 
     def first(self, samples: int) -> Inputs:
@@ -91,16 +91,21 @@ class Inputs:
         for k in range(self.batch_count):
             if fewer.samples >= samples:
                 break
-            fewer.samples += len(self.store.get(next(iter(self.tickets.values()))[k]))
+            fewer.samples += len(self.keys[k])
             fewer.batch_count += 1
         fewer.keys = self.keys[: fewer.batch_count]
         fewer.tickets = {name: tickets[: fewer.batch_count] for name, tickets in self.tickets.items()}
         return fewer
 
 
+def counting(batch: Mapping[str, Floats]) -> Floats:
+    """What counts the samples of a batch: the first input with an axis. The body of a loop is handed numbers besides."""
+    return next((value for value in batch.values() if value.ndim), np.zeros(1))
+
+
 def _keys(batch: Mapping[str, Floats]) -> Ints:
     """A number for each sample that depends on its content alone."""
-    first = np.ascontiguousarray(next(iter(batch.values())))
+    first = np.ascontiguousarray(counting(batch))
     return np.array([crc32(row.tobytes()) for row in first], dtype=np.int64)
 
 

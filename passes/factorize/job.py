@@ -18,7 +18,7 @@ from ...measure.run.inputs import runnable_inputs, sizes_of
 from ...measure.run.tensor_specs import input_specs
 from ..base import Context
 from ..budget.latency_target import LatencyReport
-from ..calibration.activation_cache import Inputs, Store
+from ..calibration.activation_cache import Inputs, Store, counting
 from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.noise import normalized_on_noise
 from ..change import amounts
@@ -307,7 +307,7 @@ class Job:
     def details(self, done: Done) -> dict[str, Any]:
         told: dict[str, Any] = {}
         if self.context.data is not None:
-            samples = sum(len(next(iter(b.values()))) for b in self.batches)
+            samples = sum(len(counting(b)) for b in self.batches)
             mirrored = len(self._walked) > len(self.batches)
             told |= {"dialect": self.asked.dialect or "id"}
             told |= {"samples": samples, "mirrored": mirrored, "fitted": done.fitted, "refitted": done.refitted}
@@ -321,7 +321,7 @@ class Job:
     def _one_run(self) -> Mapping[str, np.ndarray]:
         """One real sample, or an input that the model runs on; nothing where none was found."""
         if real := real_inputs(self.context.data):
-            return {name: value[:1] for name, value in real[0].items()}
+            return {name: value[:1] if value.ndim else value for name, value in real[0].items()}
         try:
             return runnable_inputs(self.source, batches=(1, 2))
         except BadModel:

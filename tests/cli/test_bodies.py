@@ -13,6 +13,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
+from intaglio.graph.io.load import load
+from intaglio.graph.io.save import save
+
 from .conftest import Command
 
 FLOAT = TensorProto.FLOAT
@@ -302,7 +305,7 @@ INSIDE = [
 DECIBELS = {"w8": 30, "w4": 9, "dynamic": 25, "fp16": 45, "--edges": 2}
 
 
-def looped(path: Path, op: str) -> Path:
+def looped(path: Path, op: str, turns: int = 3, wide: int = 80) -> Path:
     """A perceptron in the body of a Loop or a Scan, with weights of the graph and of the body, between two layers."""
     held = [numpy_helper.from_array(drawn(64, 96), "inner1")]
     step = [
@@ -329,8 +332,8 @@ def looped(path: Path, op: str) -> Path:
         middle,
         make_node("MatMul", ["last", "v"], ["y"], "first"),
     ]
-    weights = {"w": drawn(32, 80), "u": drawn(80, 64), "v": drawn(64, 16), "inner2": drawn(96, 64)}
-    weights |= {"times": np.array(3), "true": np.array(True), "frames": drawn(4, 1, 64)}
+    weights = {"w": drawn(32, wide), "u": drawn(wide, 64), "v": drawn(64, 16), "inner2": drawn(96, 64)}
+    weights |= {"times": np.array(turns), "true": np.array(True), "frames": drawn(turns + 1, 1, 64)}
     return write(path, nodes, [port("x", ["N", 32])], [port("y", ["N", 16])], weights)
 
 
@@ -385,13 +388,107 @@ def test_branches_are_calibrated_on_what_reaches_them(intaglio: Command, tmp_pat
     assert ran.json["sqnr_db"]["a2"] > 25
 
 
+@pytest.mark.parametrize(("op", "turns"), [("Loop", 1), ("Loop", 6), ("Scan", 1), ("Scan", 6)])
+def test_loops_are_calibrated_on_what_reaches_them(intaglio: Command, tmp_path: Path, op: str, turns: int) -> None:
+    model, out = looped(tmp_path / "loop.onnx", op, turns), tmp_path / "out.onnx"
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(9).standard_normal((512, 32)).astype(np.float32))
+    for command, least in ((("quantize", "-s", "int8"), 20), (("binarize", "--edges"), 6)):
+        ran = intaglio(command[0], model, "-o", out, *command[1:], "--data", tmp_path / "x.npz", *QUIET)
+        assert ran.code == 0, ran.err
+        names = {one["name"] for one in ran.json["layers"]}
+        assert names == {"outer", "outer2", "first", "last/body/first", "last/body/second"}
+        for rows in (8, 64):
+            x = np.random.default_rng(rows).standard_normal((rows, 32)).astype(np.float32)
+            assert decibels(outputs(model, {"x": x})[0], outputs(out, {"x": x})[0]) > least
+
+
+def test_channels_and_factors_in_loops_fit_what_reaches_them(intaglio: Command, tmp_path: Path) -> None:
+    """The state has four directions only, which weights alone do not tell."""
+    model, out = looped(tmp_path / "loop.onnx", "Loop", 4, wide=4), tmp_path / "out.onnx"
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(9).standard_normal((256, 32)).astype(np.float32))
+    x = np.random.default_rng(5).standard_normal((5, 32)).astype(np.float32)
+    for command in ("prune", "factorize"):
+        noise = []
+        for data in ([], ["--data", tmp_path / "x.npz"]):
+            ran = intaglio(command, model, "-o", out, "--params", "0.6", *data, *QUIET)
+            assert ran.code == 0, ran.err
+            noise.append(decibels(outputs(model, {"x": x})[0], outputs(out, {"x": x})[0]))
+        assert noise[1] > noise[0] + 3, (command, noise)
+
+
 def test_what_is_not_done_in_bodies_is_told(intaglio: Command, tmp_path: Path) -> None:
-    model, out = looped(tmp_path / "loop.onnx", "Loop"), tmp_path / "out.onnx"
+    model, out = looped(tmp_path / "loop.onnx", "Loop", 0), tmp_path / "out.onnx"
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(9).standard_normal((32, 32)).astype(np.float32))
     ran = intaglio("quantize", model, "-o", out, "-s", "int8", "--data", tmp_path / "x.npz", *QUIET)
     assert ran.code == 0, ran.err
     assert {one["name"] for one in ran.json["layers"]} == {"outer", "outer2", "first"}
     assert any("last/body stays as it is: no data reach it" in note for note in ran.json["notes"])
+    ran = intaglio("prune", model, "-o", out, "--latency", "0.95", "--force", "--json")
+    assert "its body is left: --latency times the whole network" in ran.out
+
+
+def detector(path: Path, turns: int) -> Path:
+    """A Loop over pieces of a sound: a convolution, an LSTM whose states the loop carries, and a layer on top."""
+    body = make_graph(
+        [
+            make_node("Gather", ["pieces", "k"], ["piece"], axis=1),
+            make_node("Unsqueeze", ["piece", "one"], ["row"]),
+            make_node("Conv", ["row", "filters"], ["c"], "encoder", strides=[4]),
+            make_node("Relu", ["c"], ["r"]),
+            make_node("Transpose", ["r"], ["steps"], perm=[2, 0, 1]),
+            make_node("LSTM", ["steps", "w", "rec", "", "", "h", "c0"], ["", "h2", "c2"], "lstm", hidden_size=24),
+            make_node("Squeeze", ["h2", "zero"], ["last"]),
+            make_node("MatMul", ["last", "m"], ["s"], "decoder"),
+            make_node("Sigmoid", ["s"], ["score"]),
+            make_node("Identity", ["on"], ["again"]),
+        ],
+        "b",
+        [port("k", [], TensorProto.INT64), port("on", [], TensorProto.BOOL), port("h", None), port("c0", None)],
+        [port("again", [], TensorProto.BOOL), port("h2", None), port("c2", None), port("score", None)],
+        [numpy_helper.from_array(drawn(64, 1, 16), "filters"), numpy_helper.from_array(drawn(24, 8), "m")]
+        + [numpy_helper.from_array(2 * drawn(1, 96, n), name) for n, name in ((64, "w"), (24, "rec"))],
+    )
+    nodes = [
+        make_node("Reshape", ["x", "cut"], ["pieces"]),
+        make_node("Expand", ["state", "state_shape"], ["h0"]),
+        make_node("Loop", ["turns", "true", "h0", "h0"], ["", "", "scores"], "loop", body=body),
+    ]
+    weights = {"cut": np.array([0, turns, 64]), "turns": np.array(turns), "true": np.array(True)}
+    weights |= {"one": np.array([1]), "zero": np.array([0]), "state": np.zeros((1, 1, 1), np.float32)}
+    weights["state_shape"] = np.array([1, 2, 24])
+    return write(path, nodes, [port("x", [2, 64 * turns])], [port("scores", None)], weights)
+
+
+@pytest.mark.parametrize("turns", [1, 9])
+def test_recurrent_layers_in_loops(intaglio: Command, tmp_path: Path, turns: int) -> None:
+    """The Loop leaves its first outputs out, at which ONNX Runtime ends the process unless they are named."""
+    model, out = detector(tmp_path / "m.onnx", turns), tmp_path / "out.onnx"
+    x = np.random.default_rng(11).standard_normal((16, 2, 64 * turns)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    ran = intaglio("check", model, "--json")
+    assert ran.code == 0, ran.err
+    named = tmp_path / "named.onnx"
+    save(load(model), named)
+    for command in [("quantize", "-s", "int8"), ("quantize", "-s", "w8"), ("prune", "--params", "0.7")]:
+        ran = intaglio(command[0], model, "-o", out, *command[1:], "--data", tmp_path / "x.npz", *QUIET)
+        assert ran.code == 0, ran.err
+        told = {one["name"] for one in ran.json["groups" if command[0] == "prune" else "layers"]}
+        assert "loop/body/encoder" in told
+        least = 5 if command[0] == "prune" else 20
+        assert decibels(outputs(named, {"x": x[0]})[0], outputs(out, {"x": x[0]})[0]) > least
+
+
+@pytest.mark.parametrize("command", [("quantize", "-s", "w2"), ("factorize",)])
+def test_a_drop_of_accuracy_is_that_of_the_whole(intaglio: Command, tmp_path: Path, command: tuple[str, ...]) -> None:
+    model, out = looped(tmp_path / "loop.onnx", "Loop", 3, wide=4), tmp_path / "out.onnx"
+    x = np.random.default_rng(9).standard_normal((256, 32)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    np.savez(tmp_path / "t.npz", x=x, labels=outputs(model, {"x": x})[0].argmax(1))
+    given = ["--data", tmp_path / "x.npz", "--eval-data", tmp_path / "t.npz", "--max-drop", "12"]
+    ran = intaglio(command[0], model, "-o", out, *command[1:], *given, "--no-measure", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["accuracy"]["after"]["top1"] >= 0.88
+    assert any("body/" in one["name"] and not one.get("reason") for one in ran.json["layers"])
 
 
 def test_patterns_choose_bodies(intaglio: Command, tmp_path: Path) -> None:

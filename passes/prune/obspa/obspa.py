@@ -14,7 +14,7 @@ from ....graph.coupling import Removal, remove
 from ....graph.errors import UsageError
 from ....graph.layer import Floats, Layer
 from ....graph.model import Model
-from ...calibration.activation_cache import ActivationCache, Inputs, Store
+from ...calibration.activation_cache import ActivationCache, Inputs, Store, counting
 from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.moments import Moments, one_blas_thread
@@ -162,7 +162,7 @@ class Obspa:
         return mask[layer.column_channels]
 
     def _details(self, removal: Removal) -> dict[str, Any]:
-        samples = sum(len(next(iter(b.values()))) for b in self._batches)
+        samples = sum(len(counting(b)) for b in self._batches)
         mirrored = not self._noise and len(self._mirrored) > len(self._batches)
         told = {"dialect": self.job.asked.dialect or "id", "samples": samples, "mirrored": mirrored}
         return {**told, "solver": self.job.asked.solver}
