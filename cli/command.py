@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
+from functools import wraps
+from importlib import import_module
 from typing import Any
 
 from typer.core import TyperCommand
 
 from ..graph.errors import UsageError
+from .commands import COMMANDS
+from .mode import mode
 
 
 class Command(TyperCommand):
@@ -25,3 +32,25 @@ class Command(TyperCommand):
             if not one.is_flag:
                 raise UsageError(f"{one.opts[0]} is given more than once", fix="give it once")
         return super().parse_args(ctx, args)
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    """What a command runs. With ``--json`` whatever it prints by itself goes to stderr.
+
+    Raises:
+        UsageError: it belongs to another package, and could not be loaded.
+    """
+    if name in COMMANDS:
+        function = getattr(import_module(f".commands.{name}", __package__), name)
+    else:
+        from .plugged import function_of as foreign
+
+        function = foreign(name)
+
+    @wraps(function)
+    def run(*given: Any, **named: Any) -> Any:
+        mode.command = name
+        with redirect_stdout(sys.stderr) if mode.json else nullcontext():
+            return function(*given, **named)
+
+    return run

@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import Any
 
 from ..graph.errors import Exit, IntaglioError
 from ..pipeline.text import STEERING
@@ -20,38 +20,13 @@ from ..pipeline.text import human as human
 from ..pipeline.text import number as number
 from ..pipeline.text import percent as percent
 from ..pipeline.text import plain as plain
+from .mode import BROKEN_PIPE as BROKEN_PIPE
+from .mode import INTERRUPTED
+from .mode import Told as Told
+from .mode import begin as begin
+from .mode import mode as mode
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-BROKEN_PIPE = 141  # 128 + SIGPIPE
 SLOW_SECONDS = 2.0
-
-
-class Mode:
-    """How this run speaks: set once from the command line, before it is parsed."""
-
-    json: bool = False
-    debug: bool = False
-    command: str = ""
-    spoken: bool = False  # the one JSON object is out
-    out: TextIO | None = None  # where that goes, whatever is done to stdout while a command runs
-
-
-mode = Mode()
-
-
-class Told(Exception):
-    """The user has been told already; only the exit code is left."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-def begin(argv: Sequence[str]) -> None:
-    """Read ``--json`` and ``--debug`` off the raw command line, so that even a usage error obeys them."""
-    options = argv[: argv.index("--")] if "--" in argv else argv
-    mode.json, mode.debug, mode.spoken, mode.out = "--json" in options, "--debug" in options, False, sys.stdout
-    mode.command = ""
 
 
 def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: IntaglioError | None = None) -> None:

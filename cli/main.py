@@ -6,17 +6,16 @@ import io
 import sys
 import warnings
 from collections.abc import Sequence
-from traceback import walk_tb
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..graph.errors import Exit, IntaglioError
+from ..graph.errors import Exit
+from ..graph.lazy import entry_points
 from ..graph.version import VERSION
-from . import console
-from .command import Command
-from .commands import COMMANDS, about, broken, function_of, known, listed
+from .commands import COMMANDS, about
+from .mode import INTERRUPTED, begin, mode
 
 
 class LazyGroup(TyperGroup):
@@ -38,17 +37,30 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, name: str) -> Any:
         if name in COMMANDS:
             return TyperCommand(name, help=about(name))
+        from .plugged import known
+
         return load_command(name) if known(name) else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        for title, rows in listed().items():
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about(name)) for name in COMMANDS])
+        if others := _others():
+            with formatter.section("Commands of other packages"):
+                formatter.write_dl(others)
+
+
+def _others() -> list[tuple[str, str]]:
+    if f"{__package__}.plugged" in sys.modules or entry_points("intaglio.commands", tuple(sys.path)):
+        from .plugged import listed
+
+        return listed()
+    return []  # without the registry, which takes long to import
 
 
 def load_command(name: str) -> Any:
     """The real command of that name, its options included."""
+    from .command import Command, function_of
+
     single = typer.Typer(add_completion=False, rich_markup_mode=None)
     function = function_of(name)
     single.command(name, cls=getattr(function, "shown_as", Command))(function)
@@ -57,12 +69,14 @@ def load_command(name: str) -> Any:
     except Exception as error:
         if name in COMMANDS:
             raise
+        from .plugged import broken
+
         raise broken(name, error) from error
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.line(f"intaglio {VERSION}")
+        sys.stdout.write(f"intaglio {VERSION}\n")
         raise typer.Exit
 
 
@@ -91,34 +105,21 @@ app = _build()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Whatever goes wrong is told in one place."""
     args = list(sys.argv[1:] if argv is None else argv)
-    console.begin(args)
+    begin(args)
     _tolerate_odd_names()
     with warnings.catch_warnings():
-        if not console.mode.debug:
+        if not mode.debug:
             warnings.simplefilter("ignore")  # other packages' deprecations are no news to a user
         try:
             code = app(args=args, prog_name="intaglio", standalone_mode=False)
+            if code == INTERRUPTED:  # newer typer swallows the interrupt and gives only the code
+                raise KeyboardInterrupt
             sys.stdout.flush()
-        except SystemExit as stop:
-            return _ended(stop)
         except BaseException as error:
-            return _failed(error)
-    if code == console.INTERRUPTED:  # newer typer swallows the interrupt and gives only the code
-        return console.report(KeyboardInterrupt())
+            from .failed import told
+
+            return told(error)
     return code if isinstance(code, int) else Exit.DONE
-
-
-def _ended(stop: SystemExit) -> int:
-    *_, (frame, _) = walk_tb(stop.__traceback__)
-    if frame.f_globals["__name__"].partition(".")[0] in ("click", "typer"):  # completions, and pipes that broke
-        return console.BROKEN_PIPE if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or Exit.DONE)
-    error = IntaglioError(
-        f"something ended the program with {stop.code!r}",
-        why="code of another package, a plug-in or a reader of data, called sys.exit: nothing is known to be done",
-        fix="run again with --debug to see where",
-    )
-    error.__cause__ = stop
-    return console.report(error)
 
 
 def _tolerate_odd_names() -> None:
@@ -126,21 +127,3 @@ def _tolerate_odd_names() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _failed(error: BaseException) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError" and not console.mode.json:
-        sys.stderr.write(f"{error}\n")
-        return Exit.USAGE
-    if type(error).__name__ == "Abort":
-        return console.report(KeyboardInterrupt())
-    if hasattr(error, "format_message"):  # click's own base class, which typer vendors or not by version
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "intaglio"
-        cause: Any = error.__cause__
-        if type(cause).__name__ == "ValidationError":  # of pydantic, which typer converts values with
-            from ..graph.options import unusable
-
-            return console.report(unusable(vars(error)["param"].opts[0], cause, None, f"see {command} --help"))
-        return console.usage(error.format_message(), command)
-    return console.report(error)

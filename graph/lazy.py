@@ -1,12 +1,18 @@
-"""Names that are imported when they are first asked for: of a package, so that importing it is light, and of users."""
+"""Names that are imported when they are first asked for: of a package, so that it is light, of users, and of plug-ins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib import import_module
+from os import scandir
+from os.path import join
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from .errors import IntaglioError
 
 
@@ -35,3 +41,26 @@ def imported(name: str, error: type[IntaglioError]) -> Any:
             why=f"{type(problem).__name__}: {problem}",
             fix="the module must be importable from here: install it, or set PYTHONPATH",
         ) from problem
+
+
+@cache
+def entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Of all that is installed on ``path``, which is the interpreter's: a path that has changed is read anew."""
+    if not any(f"[{group}]".encode() in text for text in _declared(path)):
+        return ()  # asking importlib takes longer than the rest of --help
+    from importlib import metadata
+
+    return tuple(metadata.entry_points(group=group))
+
+
+@cache
+def _declared(path: tuple[str, ...]) -> tuple[bytes, ...]:
+    """What installed packages declare, as it stands in their files."""
+    found: list[bytes] = []
+    for folder in path:
+        with suppress(OSError):  # no such folder, or an archive, which holds no plug-in that could be looked into
+            infos = [entry.path for entry in scandir(folder or ".") if entry.name.endswith("-info")]
+            for info in sorted(infos):
+                with suppress(OSError), open(join(info, "entry_points.txt"), "rb") as file:
+                    found.append(file.read())
+    return tuple(found)

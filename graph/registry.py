@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import redirect_stdout, suppress
-from functools import cache, partial, update_wrapper
+from contextlib import redirect_stdout
+from functools import partial, update_wrapper
 from importlib import import_module
-from os import scandir
-from os.path import join
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .errors import UsageError
+from .lazy import entry_points
 from .spec import Spec, near, split
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class Registry(Generic[T]):
             self._waiting = []  # modules of the home may look here while they are imported
             if self.home:
                 import_all(self.home)
-            self._waiting = list(_entry_points(self.group, tuple(sys.path)))
+            self._waiting = list(entry_points(self.group, tuple(sys.path)))
         return self._waiting
 
     def _load(self, name: str | None) -> None:
@@ -214,29 +213,6 @@ def import_all(package: str) -> None:
 
     for module in iter_modules(import_module(package).__path__, f"{package}."):
         import_all(module.name) if module.ispkg else import_module(module.name)
-
-
-@cache
-def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Of all that is installed on ``path``, which is the interpreter's: a path that has changed is read anew."""
-    if not any(f"[{group}]".encode() in text for text in _entry_point_files(path)):
-        return ()  # asking importlib takes longer than the rest of --help
-    from importlib.metadata import entry_points
-
-    return tuple(entry_points(group=group))
-
-
-@cache
-def _entry_point_files(path: tuple[str, ...]) -> tuple[bytes, ...]:
-    """What installed packages declare, as it stands in their files."""
-    found: list[bytes] = []
-    for folder in path:
-        with suppress(OSError):  # no such folder, or an archive, which holds no plug-in that could be looked into
-            infos = [entry.path for entry in scandir(folder or ".") if entry.name.endswith("-info")]
-            for info in sorted(infos):
-                with suppress(OSError), open(join(info, "entry_points.txt"), "rb") as file:
-                    found.append(file.read())
-    return tuple(found)
 
 
 def _bound(entry: Entry, values: Mapping[str, Any], whose: str) -> Any:

@@ -25,7 +25,7 @@ REGISTRIES = {
     "intaglio.importers": "importers.base:IMPORTERS",
     "intaglio.exporters": "exporters.base:EXPORTERS",
     "intaglio.rules": "graph.coupling.node:RULES",
-    "intaglio.commands": "cli.commands:PLUGGED",
+    "intaglio.commands": "cli.plugged:PLUGGED",
 }
 
 

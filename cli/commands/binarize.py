@@ -6,9 +6,8 @@ from typing import Any
 
 from ...passes.binarize.options import BinarizeOptions
 from .. import console
-from ..before_after import amounts_table, efficiency_text, emit, needs_data
+from ..before_after import amounts_table, decibels, efficiency_text, emit, needs_data, tell_noise, tell_skipped
 from ..parameters import takes
-from ..precision import decibels, tell_noise, tell_skipped
 from ..run import Run
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 from ...passes.quantize.options import QuantizeOptions
 from .. import console
-from ..before_after import amounts_table, emit, needs_data
+from ..before_after import amounts_table, decibels, emit, needs_data, tell_noise, tell_skipped
 from ..parameters import takes
-from ..precision import decibels, tell_noise, tell_skipped
 from ..run import Run
 
 
