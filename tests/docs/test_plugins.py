@@ -17,6 +17,7 @@ import pytest
 from onnx.parser import parse_model
 
 from intaglio.passes.registries import REGISTRIES, registry
+from intaglio.pipeline.envelope import envelope
 
 from .conftest import ROOT, Python, Terminal, install
 
@@ -506,7 +507,7 @@ def test_broken_commands_are_listed_with_their_reasons_and_shadow_none_of_ours(
 @pytest.mark.usefixtures("bad_commands")
 def test_no_plugin_can_break_the_exit_code_or_the_json(command: Command, terminal: Terminal) -> None:
     chatty = terminal("chatty", "--json")
-    assert (chatty.returncode, json.loads(chatty.stdout)) == (0, {"said": 1})
+    assert (chatty.returncode, json.loads(chatty.stdout)) == (0, {**envelope("chatty"), "said": 1})
     assert "noise" in chatty.stderr
     for name, code, said in (("leaves", 1, "sys.exit"), ("fails", 1, "bad_commands"), ("gate", 3, "")):
         ran = terminal(name, "--json")
