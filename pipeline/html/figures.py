@@ -11,7 +11,6 @@ from ..text import harmless, human, percent
 
 LONGEST = 400
 """Characters of a name that are shown; of a longer one its two ends."""
-_LONGEST_BLOCK = 100_000
 NONE = "\N{EN DASH}"
 LABELS = {
     "accuracy": "accuracy",
@@ -61,17 +60,9 @@ def label(key: str) -> str:
 
 def shown(text: str, longest: int = 4000) -> str:
     """Text from files and models as it may stand in a page: on one line, steering nothing, of bounded length."""
-    return harmless(_within(text, longest), lines=False)
-
-
-def block(text: str) -> str:
-    """Lines of text, steering nothing."""
-    return harmless(_within(text, _LONGEST_BLOCK))
-
-
-def _within(text: str, longest: int) -> str:
     whole = text.encode("utf-8", "backslashreplace").decode()
-    return whole if len(whole) <= longest else f"{whole[: longest // 2]} … {whole[-longest // 2 :]}"
+    part = whole if len(whole) <= longest else f"{whole[: longest // 2]} … {whole[-longest // 2 :]}"
+    return harmless(part, lines=False)
 
 
 def figure(key: str, value: Any) -> str:

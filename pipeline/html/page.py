@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...graph.version import VERSION
 from .. import gates
-from .figures import block, figure, label, shown
+from ..recipe.write import as_yaml
+from .figures import figure, label, shown
 from .plot import plots
 from .steps import steps
 from .summary import cards, verdict
@@ -16,6 +17,9 @@ from .tables import parts, points_table
 
 if TYPE_CHECKING:
     import jinja2
+
+_LONGEST = 200_000
+_TOO_LONG = "# Too long for a page. The metadata of the model that was written have it."
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -53,15 +57,14 @@ def _environment() -> jinja2.Environment:
     return made
 
 
-def _recipe(recipe: Any) -> str:
-    """As YAML, to be copied."""
+def _recipe(recipe: Mapping[str, Any] | None) -> str:
+    """As a file that can be copied and run."""
     if not recipe:
         return ""
-    import yaml
-    from markupsafe import escape
+    from markupsafe import Markup
 
-    text = recipe if isinstance(recipe, str) else yaml.safe_dump(dict(recipe), sort_keys=False, width=100)
-    return escape(block(text))
+    text = as_yaml(recipe)
+    return Markup.escape(text if len(text) <= _LONGEST else _TOO_LONG)
 
 
 def _surroundings(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from ...passes.change import Change
 from ...passes.options import Option, options_of
 from ..data import Data, Named
 from ..plugins import plugins_of
+from ..text import harmless
 from .text import scalar
 
 
@@ -50,7 +51,10 @@ def portable(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_yaml(recipe: Mapping[str, Any]) -> str:
-    """As a file to read and run: options that every pass of its kind has by default are left out."""
+    """As a file to read and run: options that every pass of its kind has by default are left out.
+
+    Where a name would steer a terminal or a reader, all but ASCII is escaped.
+    """
     import yaml
 
     def text(dumper: Any, value: str) -> Any:
@@ -61,7 +65,11 @@ def as_yaml(recipe: Mapping[str, Any]) -> str:
     dumper: Any = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
     dumper.add_representer(str, text)
     told = {**recipe, "passes": [_short(one) for one in recipe["passes"]]}
-    return yaml.dump(told, Dumper=dumper, sort_keys=False, allow_unicode=True, width=100)
+    written, escaped = (
+        str(yaml.dump(told, Dumper=dumper, sort_keys=False, allow_unicode=unicode, width=100))
+        for unicode in (True, False)
+    )
+    return written if harmless(written) == written else escaped
 
 
 def _short(told: Mapping[str, Any]) -> dict[str, Any]:

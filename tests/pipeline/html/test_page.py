@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +45,7 @@ STATES = ("good", "bad", "warn", "plain")
 
 
 class Skeleton(HTMLParser):
-    """Tags with the names of their attributes; the values of attributes, and the text."""
+    """Tags with the names of their attributes, but for classes; the values of attributes, and the text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ class Skeleton(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, tuple(name for name, _ in attrs)))
+        self.tags.append((tag, tuple(name for name, _ in attrs if name != "class")))  # long text has one
         self.values += [value or "" for _, value in attrs]
 
     def handle_endtag(self, tag: str) -> None:
@@ -101,6 +103,15 @@ def test_a_long_name_is_shown_by_its_ends() -> None:
     page = render({**searched(["a" * 5000 + "z"] + ["b"] * 7), "recipe": None})
     assert f"{'a' * (LONGEST // 2)} … {'a' * (LONGEST // 2 - 1)}z" in page
     assert "a" * 2001 not in page
+
+
+def test_a_recipe_can_be_copied_whatever_names_it_holds() -> None:
+    names = [f"{i}{name}" for i, name in enumerate(NAMES)] + ["größer"]
+    report = searched(names)
+    report["recipe"] = {"passes": [{"pass": "prune", "include": names}]}
+    (copied,) = re.findall("<pre[^>]*>(.*?)</pre>", render(report), re.DOTALL)
+    told = yaml.safe_load(html.unescape(copied))
+    assert [one.replace("$$", "$") for one in told["passes"][0]["include"]] == names
 
 
 def test_nothing_is_run_and_nothing_is_loaded() -> None:
