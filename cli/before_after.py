@@ -72,10 +72,12 @@ def tell_gates(result: Mapping[str, Any]) -> None:
 
 
 def amounts_table(result: dict[str, Any]) -> None:
-    """Both models side by side."""
-    from ..pipeline.formats.rows import amounts
+    """Both models side by side, and what reading alone gained."""
+    from ..pipeline.formats.rows import amounts, lossless
 
     console.table(result["out"], ("", "before", "after", "kept"), list(amounts(result)))
+    if told := lossless(result):
+        console.line(told)
     console.line()
 
 

@@ -30,8 +30,7 @@ class OpenedModel:
     @property
     def size_bytes(self) -> int:
         """On disk, external data included."""
-        files = [self.path, *(self.model.file.data_files if self.model.file else ())]
-        return sum(f.stat().st_size for f in files)
+        return self.model.file.size_bytes if self.model.file else 0
 
     @property
     def native(self) -> str | None:

@@ -29,6 +29,11 @@ class Source:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def size_bytes(self) -> int:
+        """On disk, external data included."""
+        return len(self.content) + sum(file.stat().st_size for file in self.data_files)
+
     @cached_property
     def sha256(self) -> str:
         """Hash of the ``.onnx`` file alone, as ``sha256sum`` prints it; external data is not covered."""
@@ -53,6 +58,8 @@ class Model:
     notes: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict, compare=False)
     """What symbolic dimensions are usually, where data tell; costs count all others as 1."""
+    given_nodes: int | None = field(default=None, init=False, repr=False, compare=False)
+    """How many nodes the file has that was just read; None for whatever was made of a model."""
     cache: object = field(default=None, init=False, repr=False, compare=False)
     """Where ``index_of`` keeps the model's index."""
 

@@ -12,10 +12,11 @@ from ..measure.accuracy import Evaluation, evaluate_model
 from ..measure.data.source import DataSource
 from ..measure.paired import drops
 from ..measure.run.inputs import runnable_inputs, sizes_of
-from ..measure.run.latency import time_pair
+from ..measure.run.latency import time_models
 from ..measure.run.pairing import output_differences, pair_models
 from ..measure.run.session import open_session
 from ..measure.run.tensor_specs import free_sizes, input_specs
+from .given import Given
 
 if TYPE_CHECKING:
     from ..passes.budget.latency_target import LatencyReport
@@ -67,18 +68,28 @@ def told_sizes(model: Model, times: Mapping[str, Any] | None) -> str:
     return f"MACs count {', '.join(free)} as 1{timed}: give --data, or pin real sizes with --shape" if free else ""
 
 
-def latencies(before: Model, after: Model, seed: int, source: DataSource | None) -> dict[str, Any]:
-    """Both models on the same inputs, one thread, run in turn: on made-up ones, or on data where sizes are from there."""
+def latencies(
+    before: Model, after: Model, seed: int, source: DataSource | None, given: Given | None = None
+) -> dict[str, Any]:
+    """Both models on the same inputs, one thread, run in turn: on made-up ones, or on data where sizes are from there.
+
+    ``before`` is the file as it was ``given``, where that runs: then ``loaded`` is the time of what was read from it.
+    """
     first = next(source.batches(1), None) if before.sizes and source is not None else None
     feed = runnable_inputs(before, seed=seed, batches=(1, 2)) if first is None else first.inputs
-    timing = time_pair(before, after, inputs=feed)
-    old, new = timing.latencies
-    found = {"before": old.median_ms, "after": new.median_ms, "speedup": timing.speedup(1)}
+    file = given.session(feed) if given and given.noted else None
+    timing = time_models([*([file] if file is not None else []), before, after], inputs=feed)
+    times = [one.median_ms for one in timing.latencies]
+    found = {"before": times[0], "after": times[-1], "speedup": timing.speedup(len(times) - 1)}
+    found |= {"loaded": times[1]} if file is not None else {}
     shapes = {name: list(np.shape(value)) for name, value in feed.items()}
-    return {**found, "verdict": timing.verdict(1), "threads": 1, "machine": timing.machine, "inputs": shapes}
+    verdict = timing.verdict(len(times) - 1)
+    return {**found, "verdict": verdict, "threads": 1, "machine": timing.machine, "inputs": shapes}
 
 
-def known_latencies(found: LatencyReport) -> dict[str, Any]:
-    """The same from what a pass measured to meet its target."""
-    times = {"before": found.before_ms, "after": found.after_ms, "speedup": 1 / found.kept}
+def known_latencies(found: LatencyReport, loading: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The same from what a pass measured to meet its target, which is of what was read; ``loading`` is what that gained."""
+    gain = loading["speedup"] if loading and "loaded" in loading else 1.0
+    times = {"before": found.before_ms * gain, "after": found.after_ms, "speedup": gain / found.kept}
+    times |= {"loaded": found.before_ms} if gain != 1.0 else {}
     return {**times, "verdict": found.verdict, "threads": found.threads, "machine": found.machine}

@@ -14,6 +14,7 @@ from ..passes.change import Change
 from .by_layer import by_layer
 from .envelope import envelope
 from .gates import missed
+from .given import Given
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Report:
     ``accuracy`` has every metric of both models and what was lost, None without labelled data; ``latency_ms`` both
     models' times, ``outputs`` how far their outputs lie apart, each None where that was not measured. ``gates`` says
     of each gate whether it passed. ``out`` is the file that was written, if any: under another name than asked for where
-    a gate was missed. ``last`` is the pass that made the result, ``found`` what a search tells.
+    a gate was missed. ``last`` is the pass that made the result, ``found`` what a search tells, ``given`` the file that
+    all began with, None for a model made in memory.
     """
 
     change: Change
@@ -40,6 +42,7 @@ class Report:
     command: str = "run"
     last: Pass | None = None
     found: Mapping[str, Any] = field(default_factory=dict)
+    given: Given | None = None
 
     @property
     def model(self) -> Model:
@@ -72,9 +75,14 @@ class Report:
             "notes": [*original.notes, *self.notes],
             "warnings": list(self.warnings),
         }
+        times = dict(self.latency_ms or {})
+        if self.given:
+            told |= self.given.before(self.change.before, self.change.after)
+            told["lossless"] = self.given.lossless(self.change.before, times)
+            times.pop("loaded", None)
         if self.change.changed:
             told["by_layer"] = list(by_layer(original, self.model))
-        measured = {"accuracy": self.accuracy, "latency_ms": self.latency_ms, "outputs": self.outputs}
+        measured = {"accuracy": self.accuracy, "latency_ms": times, "outputs": self.outputs}
         return {**told, **{name: values for name, values in measured.items() if values}, **self.found}
 
 

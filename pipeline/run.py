@@ -22,6 +22,7 @@ from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
 from .data import Data, Named
 from .gates import Gate, metrics_of, read_gates, require
+from .given import Given
 from .measured import accuracy, differences, evaluations, known_latencies, latencies, told_sizes, with_sizes
 from .outputs import Outputs
 from .plugins import plugins_of
@@ -198,8 +199,9 @@ class Run:
         if searched:
             change = replace(change, refusal=searched.refusal or change.refusal, notes=[*change.notes, *searched.notes])
         recipe = recorded(original, passes, changes, self.data, self.memory, self.force)
+        given = Given.of(original)
         command = self.command or (passes[0].name if len(passes) == 1 else "run")
-        told: dict[str, Any] = {"plugins": plugins_of(passes), "command": command, "last": passes[-1]}
+        told: dict[str, Any] = {"plugins": plugins_of(passes), "command": command, "last": passes[-1], "given": given}
         told["found"] = searched.as_dict() if searched else {}
         unchanged = [] if change.changed else self._unchanged(change, out)
         if unchanged and not self.gates:
@@ -212,8 +214,8 @@ class Run:
             close(model)
         rates = [one.evaluation for one in found if one.evaluation]
         rated = accuracy(rates[0], rates[-1]) if rates else None
-        times = self._latency(change, context.inputs)
-        notes = unchanged or [*change.notes, *_remarks(change, times)]
+        times = self._latency(change, context.inputs, given)
+        notes = unchanged or [*change.notes, *_remarks(change, times, given)]
         apart = found[-1].outputs
         return replace(self, passes=passes)._judged(Report(change, notes, recipe, rated, times, out, apart, **told))
 
@@ -284,13 +286,19 @@ class Run:
                 apart = [None, *(differences(models[0], one, data, tick) for one in models[1:])]
         return list(map(Measured, rated, apart))
 
-    def _latency(self, change: Change, source: DataSource | None) -> dict[str, Any] | None:
+    def _latency(self, change: Change, source: DataSource | None, given: Given | None) -> dict[str, Any] | None:
         if not self.measure:
             return None
-        if change.latency is not None:
-            return known_latencies(change.latency)
+        if change.latency is None:
+            return self._timed(change.original, change.model, source, given)
+        same = given is None or not given.noted
+        return known_latencies(
+            change.latency, None if same else self._timed(change.original, change.original, source, given)
+        )
+
+    def _timed(self, before: Model, after: Model, source: DataSource | None, given: Given | None) -> dict[str, Any]:
         with self.view.progress("timing"):
-            return latencies(change.original, change.model, self.data.seed, source)
+            return latencies(before, after, self.data.seed, source, given)
 
 
 def _closing(change: Change, close: Callable[[Model], None]) -> Change:
@@ -316,11 +324,11 @@ def _with_steps(change: Change, found: Sequence[Measured]) -> Change:
     )
 
 
-def _remarks(change: Change, times: dict[str, Any] | None) -> Iterator[str]:
+def _remarks(change: Change, times: dict[str, Any] | None, given: Given | None) -> Iterator[str]:
     """What nobody should overlook."""
     if told := told_sizes(change.original, times):
         yield told
-    if change.after.size >= change.before.size:
+    if change.after.size >= (given.size_bytes if given else change.before.size):
         yield "the file is not smaller than the original"
     if times and not change.latency and times["verdict"] == "slower":
         told = f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms"

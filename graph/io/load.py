@@ -63,12 +63,13 @@ def load(
     path = Path(path)
     content = map_file(path)
     proto, spans = _parse(path, content)
+    nodes = len(proto.graph.node)
     try:
         external = ExternalData(path.parent)
         model = _standardize(proto, _take_weights(proto.graph, spans, content, external), external, shapes, values)
     except BadModel as error:
         raise BadModel(f"{path}: {error.what}", why=error.why, fix=error.fix) from error
-    model.file = Source(path, content, tuple(external.mapped), shapes or {}, values or {})
+    model.file, model.given_nodes = Source(path, content, tuple(external.mapped), shapes or {}, values or {}), nodes
     return model
 
 

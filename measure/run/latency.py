@@ -103,13 +103,19 @@ def time_sessions(
 def time_pair(
     before: Model, after: Model, threads: int = 1, *, seed: int = 0, inputs: Mapping[str, np.ndarray] | None = None
 ) -> Timing:
-    """Time two models in turn on the same inputs, made up if none are given.
+    """Time two models in turn on the same inputs, made up if none are given."""
+    feed = inputs if inputs is not None else runnable_inputs(before, seed=seed, batches=(1, 2))
+    return time_models([before, after], threads, inputs=feed)
+
+
+def time_models(models: Sequence[Any], threads: int = 1, *, inputs: Mapping[str, np.ndarray]) -> Timing:
+    """Time models, or sessions on them, in turn on the same inputs.
 
     With one thread that thread's processor time counts, which other programs on the machine do not lengthen.
     """
-    feed = inputs if inputs is not None else runnable_inputs(before, seed=seed, batches=(1, 2))
-    sessions = [open_session(m, threads=threads, spin=False) for m in (before, after)]
-    times = time_rounds(sessions, [feed, feed], threads, budget_s=_PAIR_S, rounds=(LEAST_RUNS, _PAIR_MOST_RUNS))
+    sessions = [open_session(m, threads=threads, spin=False) if isinstance(m, Model) else m for m in models]
+    feeds = [inputs] * len(sessions)
+    times = time_rounds(sessions, feeds, threads, budget_s=_PAIR_S, rounds=(LEAST_RUNS, _PAIR_MOST_RUNS))
     return Timing(times.T * 1e3, threads, machine())
 
 

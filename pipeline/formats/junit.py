@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from ..gates import shown
 from ..text import harmless
-from .rows import amounts
+from .rows import amounts, lossless
 
 _NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -26,9 +26,8 @@ def render(report: Mapping[str, Any]) -> str:
         case = SubElement(suite, "testcase", {"classname": _text(str(report.get("model", ""))), "name": _text(told)})
         if kind:
             SubElement(case, kind, {"message": _text(message)}).text = _text(message)
-    SubElement(suite, "system-out").text = _text(
-        "\n".join(f"{label}: {before} -> {after} ({kept})" for label, before, after, kept in amounts(report))
-    )
+    lines = [f"{label}: {before} -> {after} ({kept})" for label, before, after, kept in amounts(report)]
+    SubElement(suite, "system-out").text = _text("\n".join(filter(None, [*lines, lossless(report)])))
     indent(suites)
     return f"<?xml version='1.0' encoding='utf-8'?>\n{tostring(suites, encoding='unicode')}\n"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...measure.paired import Drop, told
 from ..text import harmless
-from .rows import STEPS, amounts, failed, gates, steps, verdict
+from .rows import STEPS, amounts, failed, gates, lossless, steps, verdict
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -54,6 +54,9 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield from table(("gate", "value", ""), rows)
     if "before" in report:
         yield from table(("", "before", "after", "kept"), amounts(report))
+    if gained := lossless(report):
+        yield sentence(gained)
+        yield ""
     for name, one in ((report.get("accuracy") or {}).get("drop") or {}).items():
         yield sentence(told(name, Drop.of(one)))
         yield ""

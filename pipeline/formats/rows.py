@@ -34,6 +34,18 @@ def amounts(report: Told) -> Iterator[tuple[str, str, str, str]]:
         yield name, percent(old), percent(new), f"{100 * (new - old):+.2f} points"
 
 
+def lossless(report: Told) -> str:
+    """What reading the file alone gained, in one line; nothing where it changed nothing."""
+    found = report.get("lossless")
+    if not found or not found["notes"]:
+        return ""
+    size, nodes, times = found["size_bytes"], found["nodes"], found.get("latency_ms")
+    parts = [f"{human(size['before'], 'B')} to {human(size['after'], 'B')}"]
+    parts += [f"{nodes['before']} to {nodes['after']} nodes"]
+    parts += [f"{times['before']:.3g} to {times['after']:.3g} ms"] if times else []
+    return f"of this without loss, by reading it alone: {', '.join(parts)}"
+
+
 def gates(report: Told) -> list[tuple[str, str, str]]:
     """Each gate with its value."""
     return [
