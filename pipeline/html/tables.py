@@ -253,7 +253,7 @@ def _point(point: Mapping[str, Any]) -> dict[str, Any]:
         "standing": standing,
         "within limits": point.get("meets"),
         "size_bytes": point.get("size_bytes"),
-        "size_ratio": kept.get("size"),
+        "size_ratio": kept.get("size_bytes"),
         "latency_ms": point.get("latency_ms"),
         "latency_ratio": point.get("latency_ratio"),
         "macs_ratio": kept.get("macs"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ...graph.errors import IntaglioError
 from ...graph.model import Model
-from ...measure.accuracy import evaluate_model
+from ...measure.accuracy import Evaluation, evaluate_model
 from ...measure.data.source import Batch
 from ...measure.run.inputs import runnable_inputs
 from ...measure.run.latency import Timing, time_pair
@@ -21,7 +21,6 @@ from ...passes.base import Context, Pass
 from ...passes.bodies import run_with_bodies
 from ...passes.change import Change, amounts
 from ..run import Logged, View
-from .limits import AMOUNTS
 from .result import Point
 
 SAMPLES = 256
@@ -39,6 +38,7 @@ class Chains:
     view: View = field(default_factory=Logged)
     _done: dict[tuple[str, ...], Change | IntaglioError] = field(default_factory=dict)
     _seconds: dict[tuple[str, ...], float] = field(default_factory=dict)
+    _rates: dict[int, Evaluation] = field(default_factory=dict)
 
     def changes(self, passes: Sequence[Pass]) -> tuple[Change, ...]:
         """What each pass makes of what the one before it made. Raises IntaglioError where one of them cannot be run."""
@@ -64,15 +64,19 @@ class Chains:
                 self._done[key] = error
         self._seconds[key] = time.perf_counter() - started
 
+    def model(self, passes: Sequence[Pass]) -> Model:
+        """Raises IntaglioError where one of them cannot be run."""
+        changes = self.changes(passes)
+        return changes[-1].model if changes else self.original
+
     def point(self, name: str, passes: Sequence[Pass], *, timed: bool = False, scored: bool = True) -> Point:
         """What a chain gives; one that cannot be run says why. ``timed`` and ``scored`` ask for time and accuracy."""
         told = [{"pass": one.name, **one.model_dump(exclude_unset=True)} for one in passes]
         key = tuple(f"{one.name} {one.model_dump_json()}" for one in passes)
         try:
-            changes = self.changes(passes)
+            model = self.model(passes)
         except IntaglioError as error:
             return Point(name, told, told=error.what, seconds=self._spent(key))
-        model = changes[-1].model if changes else self.original
         before, after = amounts(self.original), amounts(model)
         point = Point(
             name,
@@ -86,7 +90,7 @@ class Chains:
         )
         if timed:
             point = self.timed(point, model)
-        return replace(point, accuracy=self.accuracy(model)) if scored else point
+        return replace(point, accuracy=rate.values) if scored and (rate := self.evaluation(model)) else point
 
     def timed(self, point: Point, model: Model) -> Point:
         timing = self.time(model)
@@ -100,9 +104,14 @@ class Chains:
         feed = runnable_inputs(before, seed=self.context.seed, batches=(1, 2))
         return time_pair(before, after, inputs=feed)
 
-    def accuracy(self, model: Model) -> Mapping[str, float] | None:
+    def evaluation(self, model: Model) -> Evaluation | None:
+        """None without labels."""
         labelled = self.context.eval_data
-        return evaluate_model(model, labelled).values if labelled is not None and labelled.labelled else None
+        if labelled is None or not labelled.labelled:
+            return None
+        if id(model) not in self._rates:
+            self._rates[id(model)] = evaluate_model(model, labelled)
+        return self._rates[id(model)]
 
     def sqnr(self, model: Model) -> float | None:
         """Of the outputs against the original's, the least of them; on made-up inputs without real ones."""
@@ -136,5 +145,6 @@ def _beaten(row: tuple[float, ...], rows: Sequence[tuple[float, ...] | None]) ->
 
 def amount(point: Point, name: str) -> float:
     """The fraction of the original's, by the names in ``AMOUNTS``; infinite where it was not measured."""
-    assert name in AMOUNTS
-    return (np.inf if point.latency_ratio is None else point.latency_ratio) if name == "latency" else point.kept[name]
+    if name == "latency":
+        return np.inf if point.latency_ratio is None else point.latency_ratio
+    return point.kept["size_bytes" if name == "size" else name]

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from ...graph.errors import UsageError
+from ..units import UNITS, quantity, unit_of
 
 AMOUNTS = ("size", "macs", "params", "latency")
 """What can be limited, beside the accuracy that may be lost."""
-_BINARY = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
-_UNITS: Mapping[str, Mapping[str, float]] = {
-    "size": _BINARY | {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30},
-    "macs": {"K": 1e3, "M": 1e6, "G": 1e9},
-    "params": {"K": 1e3, "M": 1e6, "G": 1e9},
-    "latency": {"US": 1e-3, "MS": 1.0, "S": 1e3},
-}
 _EXAMPLES = {"size": "500KB", "macs": "30M", "params": "200K", "latency": "5ms"}
 
 
@@ -34,13 +27,12 @@ class Limit:
         """``0.25``, ``0.25x``, ``25%``, or a number with a unit. Raises UsageError."""
         if isinstance(given, Limit):
             return given
-        found = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s*([a-z%]*)\s*", str(given), re.IGNORECASE)
-        number, unit = (float(found[1]), found[2].upper()) if found else (0.0, "")
-        limit = None
-        if unit in ("", "X", "%"):
+        number, unit = quantity(str(given)) or (0.0, "")
+        one, limit = unit_of(unit, UNITS[amount]), None
+        if unit.lower() in ("", "x", "%"):
             limit = cls(number / 100 if unit == "%" else number)
-        elif unit in _UNITS[amount]:
-            limit = cls(number * _UNITS[amount][unit], absolute=True)
+        elif one is not None:
+            limit = cls(number * one, absolute=True)
         if limit is None or not 0 < limit.value < math.inf or (limit.value > 1 and not limit.absolute):
             raise UsageError(
                 f"`{amount}` {given!s} is no limit",

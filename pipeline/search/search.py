@@ -2,23 +2,216 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ...graph.errors import GateFailed, IntaglioError, UsageError
 from ...graph.model import Model
 from ...passes.base import Context
-from ..run import View
+from ...passes.change import amounts
+from ...passes.quantize.targets import TARGETS
+from ..run import Logged, View
+from .chains import Chains, amount, pareto
 from .limits import Limits
+from .menu import DYNAMIC, INT8, MIXED, Precision, Structure, Unit, with_data, without_data
+from .reasons import layer_reasons
 from .result import SearchResult
+from .tries import RECORDS, Tried, Tries
+
+_ROUNDS = 2
+"""How often a chain that misses a limit is made anew with what it missed taken off."""
+_TIGHT = 0.75
+"""Two bits that take so much of a limit of bytes leave room for little else: then names are shortened, too."""
+_FASTER, _STEPS = 0.97, 4
+"""What integers must leave of the time to be worth it, and how many sizes are tried for the smallest."""
 
 
 def search(
-    model: Model, limits: Limits, context: Context, *, target: str = "x86", view: View | None = None
+    model: Model,
+    limits: Limits,
+    context: Context,
+    *,
+    target: str = "x86",
+    close: Callable[[Model], None] = lambda _: None,
+    view: View | None = None,
 ) -> SearchResult:
     """The best model within ``limits``, by passes in a row.
 
-    ``model`` and ``context`` are what a run hands to its passes: opened for many samples, ``context.data`` unlabelled and
-    ``context.eval_data`` labelled, either of them None. Each pass of the result, run on what the one before it made with
-    the same context, gives the same bytes.
+    ``model`` and ``context`` are what a run hands to its passes: opened for many samples, which ``close`` undoes,
+    ``context.data`` unlabelled and ``context.eval_data`` labelled, either of them None. Each pass of the result, run on
+    what the one before it made with the same context, gives the same bytes. Without a limit on time no time is looked at.
 
     Raises:
-        IntaglioError: no chain of passes could be run at all.
+        IntaglioError: no chain of passes could be run at all, or a limit needs what there is not.
     """
-    raise NotImplementedError
+    started = time.perf_counter()
+    _require(limits, context, target)
+    tries = Tries(Chains(model, context, close, view or Logged()), limits)
+    _Search(tries, target).run()
+    best = tries.best()
+    quality = (
+        (lambda p: next(iter((p.accuracy or {}).values()), -np.inf)) if best.lost else (lambda p: p.sqnr_db or 0.0)
+    )
+    points = pareto(tries.points(best), ["latency", "size"] if limits.latency else ["size", "macs"], quality)
+    return SearchResult(
+        limits,
+        best.passes,
+        tries.chains.changes(best.passes),
+        points,
+        layer_reasons(tries.chains.changes(best.passes), limits),
+        list(_notes(tries, best)),
+        _refusal(tries, best),
+        time.perf_counter() - started,
+    )
+
+
+def _require(limits: Limits, context: Context, target: str) -> None:
+    if limits.max_drop is not None and not (context.eval_data and context.eval_data.labelled):
+        raise UsageError("a limit on accuracy needs labelled data", fix="add --eval-data SOURCE")
+    if limits.latency and not TARGETS[target].is_here:
+        raise UsageError(
+            f"--latency is measured on this machine, which is not what --target {target} stands for",
+            fix="limit --macs or --size in its place, or search on such a machine",
+        )
+
+
+@dataclass
+class _Search:
+    """``run`` tries chains, the gentlest first."""
+
+    tries: Tries
+    target: str
+
+    @property
+    def limited(self) -> Mapping[str, float]:
+        return self.tries.limited
+
+    def run(self) -> None:
+        if not self.limited:
+            self._smallest()
+            return
+        self.tries.shorten = "size" in self.limited and self.tries.smallest(Structure()) > _TIGHT * self.limited["size"]
+        for structure in self._structures():
+            for precision in self._menu:
+                if self._hopeless(structure):
+                    break
+                self._corrected(self.tries.take(structure, precision))
+
+    @cached_property
+    def precisions(self) -> dict[str, Precision]:
+        made = with_data(self.target) if self.tries.chains.context.data else without_data(self.target)
+        return {one.name: one for one in made}
+
+    @cached_property
+    def _menu(self) -> list[Precision | None]:
+        """Where time is limited the integers that save most of it, else all that a limit of bytes asks for."""
+        if "latency" in self.limited:
+            whole = {name: self.tries.time(self.precisions[name]) for name in (INT8, DYNAMIC)}
+            fast = min(whole, key=lambda name: whole[name])
+            if whole[fast] <= _FASTER:
+                return [self.precisions[fast]]
+        if "size" not in self.limited:
+            return [None]
+        if MIXED in self.precisions:
+            return [self.precisions[MIXED], self.precisions[INT8]]
+        return [one for one in self.precisions.values() if one.name != DYNAMIC]
+
+    def _structures(self) -> Iterator[Structure]:
+        """Narrower networks by what is limited; the network as it is where that limits nothing."""
+        units: list[Unit] = [name for name in ("macs", "params") if self.limited.get(name, 1.0) < 1]
+        if units:
+            tightest = min(units, key=lambda unit: self.limited[unit])
+            yield Structure("factorize", tightest, self.limited[tightest], measure="latency" in self.limited)
+            yield Structure("prune", tightest, self.limited[tightest], self._integers)
+            return
+        size = self.limited.get("size", np.inf)
+        if (least := self.tries.smallest(Structure())) <= size:
+            yield Structure()
+        else:
+            for family in ("factorize", "prune"):
+                yield Structure(family, "params", max(0.05, 0.95 * size / least), self._integers)
+
+    @property
+    def _integers(self) -> bool:
+        return "latency" in self.limited and all(one is not None and one.name == INT8 for one in self._menu)
+
+    def _hopeless(self, structure: Structure) -> bool:
+        """Whether a structure alone is farther from the original than the best chain: what follows only adds to that."""
+        if not structure.family or not (met := [one for one in self.tries.found if self.tries.within(one)]):
+            return False
+        noise = self.tries.chains.point("", structure.passes(), scored=False).sqnr_db
+        return noise is not None and noise < max(one.point.sqnr_db or -np.inf for one in met)
+
+    def _corrected(self, tried: Tried) -> None:
+        """Again with what was missed taken off, a few times."""
+        for _ in range(_ROUNDS):
+            misses = {name: by for name, by in self.tries.misses(tried).items() if name != "size"}
+            if not misses or "" in misses:
+                return
+            worst = max(misses, key=lambda name: misses[name])
+            if tried.structure.family:
+                following = [tried.structure.to(_less(tried, worst, misses[worst]))]
+            else:
+                following = [Structure("prune", "latency", self.limited["latency"], self._integers)]
+                if not self._integers:
+                    following.append(Structure("factorize", "latency", self.limited["latency"], measure=True))
+            for structure in following:
+                tried = self.tries.take(structure, tried.precision)
+
+    def _smallest(self) -> None:
+        """The smallest file whose accuracy stays: sizes between all that numbers need and the least, halved again and again."""
+        tries, sized = self.tries, self.precisions.get(INT8)
+        if sized is None or not sized.sized or not np.isfinite(tries.size(Structure(), sized)):
+            sized = self.precisions.get(MIXED)
+        if sized is None:
+            for precision in self.precisions.values():
+                tries.take(Structure(), precision)
+            return
+        tries.shorten = True
+        low, high = tries.smallest(Structure()) * 1.02, tries.size(Structure(), sized)
+        tries.take(Structure(), sized, high)
+        for _ in range(_STEPS):
+            middle = (low * high) ** 0.5
+            good = tries.within(tries.take(Structure(), sized, middle))
+            low, high = (low, middle) if good else (middle, high)
+
+
+def _less(tried: Tried, missed: str, by: float) -> float:
+    return max(0.02, tried.structure.keep / by * (0.98 if missed == "latency" else 0.995))
+
+
+def _notes(tries: Tries, best: Tried) -> Iterator[str]:
+    if tries.chains.context.data is None:
+        yield "searched without calibration data: weights are rounded by themselves, and outputs compared on made-up inputs"
+    if "latency" in tries.limited:
+        yield "times were measured here: another search may choose another model"
+    if (
+        best.lost is not None
+        and tries.limits.max_drop is not None
+        and (enough := best.lost.enough_for(tries.limits.max_drop))
+    ):
+        yield f"the labelled data are too few to tell whether it loses more than {tries.limits.max_drop:g} points; about {enough:,} samples would"
+
+
+def _refusal(tries: Tries, best: Tried) -> IntaglioError | None:
+    """Why the nearest model that was found is not within the limits."""
+    if tries.within(best):
+        return None
+    misses = tries.misses(best)
+    if not misses and best.lost and tries.limits.max_drop is not None:
+        what = f"the least that a model within the other limits lost is {best.lost.points:.2f} points, {tries.limits.max_drop:g} were allowed"
+        return GateFailed(what, fix=f"allow more (--max-drop {best.lost.points:.2f}), or limit less")
+    told = []
+    for name in misses:
+        ran = [amount(one.point, name) for one in tries.found if not one.point.told]
+        extra = RECORDS / amounts(tries.chains.original).size if name == "size" else 0.0
+        told.append(f"{name} {min(ran) + extra:.3f}")
+    return GateFailed(
+        f"no chain of passes that was tried is within the limits: the nearest, {best.point.name}, misses {', '.join(misses)}",
+        why=f"the least that any of them reached is {', '.join(told)}",
+        fix="allow that much, or write the nearest with --force",
+    )

@@ -1,0 +1,85 @@
+"""What a search chooses from: ways to store and compute numbers, and ways to make a network narrower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ...passes.base import Pass
+from ...passes.factorize import Factorize
+from ...passes.prune import PruneChannels
+from ...passes.quantize import Quantize
+
+Unit = Literal["macs", "params", "size", "latency"]
+MIXED, INT8, DYNAMIC = "mixed", "int8", "dynamic"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``make`` gives the passes for a fraction of the file's bytes, None for as many as it takes.
+
+    ``integers`` says that it computes in integers, ``sized`` that it can be asked for fewer bytes.
+    """
+
+    name: str
+    make: Callable[[float | None], tuple[Pass, ...]]
+    integers: bool = False
+    sized: bool = False
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A network made narrower until it keeps the fraction ``keep`` of ``unit``; nothing where ``family`` is empty."""
+
+    family: Literal["", "prune", "factorize"] = ""
+    unit: Unit = "macs"
+    keep: float = 1.0
+    before_integers: bool = False
+    measure: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.family} {self.unit} {self.keep:.3g}" if self.family else ""
+
+    def to(self, keep: float, unit: Unit | None = None) -> Structure:
+        return replace(self, keep=keep, unit=unit or self.unit)
+
+    def passes(self) -> tuple[Pass, ...]:
+        if self.family == "prune":
+            followed = {"followed_by": "int8"} if self.before_integers else {}
+            return (PruneChannels.model_validate({"target": self.unit, "keep": self.keep, **followed}),)
+        if self.family == "factorize":
+            return (Factorize(target=self.unit, keep=self.keep, measure=self.measure),)
+        return ()
+
+
+def with_data(target: str) -> tuple[Precision, ...]:
+    """For calibration data: bits that each layer gets its own number of, and integers throughout."""
+
+    def quantized(scheme: str, size: float | None = None) -> tuple[Pass, ...]:
+        given = {"scheme": scheme, "target": target, **({} if size is None else {"size": size})}
+        return (Quantize.model_validate(given),)
+
+    return (
+        Precision(INT8, lambda size: quantized(INT8, size), integers=True, sized=True),
+        Precision(MIXED, lambda size: quantized(MIXED, size) if size else quantized("w8"), sized=True),
+        Precision(DYNAMIC, lambda _: quantized(DYNAMIC), integers=True),
+    )
+
+
+def without_data(target: str) -> tuple[Precision, ...]:
+    """Weights rounded by themselves, and 8 bits throughout where statistics of BatchNormalization stand in for data."""
+
+    def one(scheme: str, *, integers: bool = False) -> Precision:
+        made = (Quantize(scheme=scheme, target=target),)
+        return Precision(scheme, lambda _: made, integers=integers)
+
+    fewer = [one(scheme) for scheme in ("w8", "w4", "w3", "w2")]
+    return (one(INT8, integers=True), *fewer, one(DYNAMIC, integers=True))
+
+
+def quick(passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """The same with weights rounded to nearest and nothing checked: for what does not depend on values."""
+    plain = {"method": "nearest", "ranges": "minmax", "verify": False}
+    return tuple(p.model_copy(update=plain) if isinstance(p, Quantize) else p for p in passes)

@@ -1,0 +1,180 @@
+"""What a search has tried so far: chains with what they gave, beside the limits that they are to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from ...graph.errors import IntaglioError
+from ...graph.model import Model
+from ...measure.paired import Drop, drops
+from ...measure.run.latency import NOISE
+from ...passes.base import Pass
+from ...passes.change import amounts
+from ...passes.quantize import Quantize
+from ...passes.shorten import Shorten
+from .chains import Chains, amount
+from .limits import Limits
+from .menu import Precision, Structure, quick
+from .result import Point
+
+RECORDS = 1000
+"""Bytes that a file takes beside the model: it tells how it was made."""
+_GOOD = 30.0
+"""Decibels from which on nobody could tell two models apart: a thousandth of the outputs' power is noise."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A chain and what it gave; ``lost`` is how much accuracy, by the first metric, None without labels."""
+
+    structure: Structure
+    precision: Precision | None
+    passes: tuple[Pass, ...]
+    point: Point
+    lost: Drop | None = None
+
+
+@dataclass
+class Tries:
+    """``shorten`` says that names go, too, because numbers alone cannot be small enough."""
+
+    chains: Chains
+    limits: Limits
+    shorten: bool = False
+    found: list[Tried] = field(default_factory=list)
+
+    @cached_property
+    def limited(self) -> Mapping[str, float]:
+        """Fractions of the original by what they limit; of bytes those that are left beside what a file records."""
+        before = amounts(self.chains.original)
+        whole = {"size": before.size, "macs": before.macs, "params": before.params, "latency": np.nan}
+        if self.limits.latency and self.limits.latency.absolute:
+            whole["latency"] = self.chains.time(self.chains.original).latencies[0].median_ms
+        found = dict(self.limits.fractions(whole))
+        if "size" in found:
+            found["size"] = max(found["size"] - RECORDS / before.size, 1e-9)
+        return found
+
+    def take(self, structure: Structure, precision: Precision | None, size: float | None = None) -> Tried:
+        """Try a chain, or give what it gave before. ``size`` is what the file may keep, the limit if not given."""
+        passes = (*structure.passes(), *self._precise(structure, precision, size))
+        for one in self.found:
+            if one.passes == passes:
+                return one
+        words = [structure.name, precision.name if precision else "", "short names" if self.shorten else ""]
+        point = self.chains.point(
+            " > ".join(filter(None, words)) or "original", passes, timed="latency" in self.limited
+        )
+        tried = Tried(structure, precision, passes, point, None if point.told else self._lost(passes))
+        self.found.append(tried)
+        return tried
+
+    def _precise(self, structure: Structure, precision: Precision | None, size: float | None) -> tuple[Pass, ...]:
+        if precision is None:
+            return ()
+        size = self.limited.get("size") if size is None else size
+        if not precision.sized or size is None or not precision.make(size):
+            return precision.make(None)
+        if not self.shorten:
+            return self._as_large(structure, precision, size)
+        return (*self._as_large(structure, precision, size + self._names(structure, precision)), Shorten())
+
+    def _as_large(self, structure: Structure, precision: Precision, size: float) -> tuple[Pass, ...]:
+        """As many bytes as the passes want if that is few enough: fewer would only lose. Sizes are told of what they read."""
+        before, read = amounts(self.chains.original).size, self._model(structure.passes())
+        free = self.size(structure, precision)
+        kept = min(1.0, size * before / (amounts(read).size if read else before))
+        return precision.make(None if free <= size else kept)
+
+    def size(self, structure: Structure, precision: Precision, least: float | None = None) -> float:
+        """The fraction of the original's bytes that comes out, whatever the weights; infinite where nothing does."""
+        model = self._model((*structure.passes(), *quick(precision.make(least))))
+        return amounts(model).size / amounts(self.chains.original).size if model else np.inf
+
+    def smallest(self, structure: Structure) -> float:
+        """The fraction of the original's bytes that two bits leave, with names as short as they may be."""
+        tail = (Shorten(),) if self.shorten else ()
+        model = self._model((*structure.passes(), *quick((Quantize(scheme="w2"),)), *tail))
+        return amounts(model).size / amounts(self.chains.original).size if model else np.inf
+
+    def time(self, precision: Precision) -> float:
+        """The fraction of the original's time that a precision alone leaves, whatever the weights."""
+        model = self._model(quick(precision.make(None)))
+        return 1 / self.chains.time(model).speedup(1) if model else np.inf
+
+    def _names(self, structure: Structure, precision: Precision) -> float:
+        """The fraction of the original's bytes that short names save."""
+        passes = (*structure.passes(), *quick(precision.make(None)))
+        long, short = self._model(passes), self._model((*passes, Shorten()))
+        saved = amounts(long).size - amounts(short).size if long and short else 0.0
+        return saved / amounts(self.chains.original).size
+
+    def _model(self, passes: tuple[Pass, ...]) -> Model | None:
+        try:
+            return self.chains.model(passes)
+        except IntaglioError:
+            return None
+
+    def _lost(self, passes: tuple[Pass, ...]) -> Drop | None:
+        rates = [self.chains.evaluation(self.chains.model(some)) for some in ((), passes)]
+        found = drops(rates[0], rates[1]) if rates[0] and rates[1] else {}
+        return next(iter(found.values()), None)
+
+    def misses(self, tried: Tried) -> dict[str, float]:
+        """How many times more there is than allowed, of each limit that is not kept."""
+        if tried.point.told:
+            return {"": np.inf}
+        over = {name: amount(tried.point, name) / limit for name, limit in self.limited.items()}
+        slack = {"latency": NOISE}
+        return {name: by for name, by in over.items() if by > 1 + slack.get(name, 1e-9)}
+
+    def within(self, tried: Tried) -> bool:
+        """Whether all limits are kept, that on accuracy too."""
+        allowed = self.limits.max_drop
+        return not self.misses(tried) and (allowed is None or tried.lost is None or tried.lost.points <= allowed)
+
+    def best(self) -> Tried:
+        """Of those within the limits the one that loses least; of those that data do not tell apart see ``_worth``.
+
+        Where none is, the nearest. Raises what the first chain raised where none could be run.
+        """
+        ran = [one for one in self.found if not one.point.told]
+        if not ran:
+            self.chains.changes(self.found[0].passes)
+        met = [one for one in ran if self.within(one)]
+        if not met:
+            return min(ran, key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one)))
+        least = min(met, key=self._loss)
+        return max((one for one in met if self._alike(one, least)), key=_worth)
+
+    @staticmethod
+    def _loss(one: Tried) -> float:
+        return one.lost.points if one.lost else 0.0
+
+    def _alike(self, one: Tried, least: Tried) -> bool:
+        """Whether labelled data do not tell a chain from the one that loses least."""
+        if one.lost is None or least.lost is None:
+            return True
+        rates = [self.chains.evaluation(self.chains.model(some.passes)) for some in (least, one)]
+        found = next(iter(drops(rates[0], rates[1]).values()), None) if rates[0] and rates[1] else None
+        return found is None or not found.clear
+
+    def points(self, chosen: Tried) -> list[Point]:
+        return [
+            replace(one.point, meets=self.within(one), chosen=one is chosen and not one.point.told)
+            for one in self.found
+        ]
+
+
+def _worth(one: Tried) -> tuple[float, bool, float]:
+    """Near outputs count first; from where nobody could tell, integers, which are fast, and then few bytes."""
+    noise = one.point.sqnr_db
+    return (
+        min(_GOOD, -np.inf if noise is None else noise),
+        bool(one.precision and one.precision.integers),
+        -one.point.size_bytes,
+    )
