@@ -26,6 +26,8 @@ _ROUNDS = 2
 """How often a chain that misses a limit is made anew with what it missed taken off."""
 _TIGHT = 0.75
 """Two bits that take so much of a limit of bytes leave room for little else: then names are shortened, too."""
+_ROOM = 1.1
+"""How much more than the least is asked for where the least is what is wanted: the forms of files differ."""
 _FASTER, _STEPS = 0.97, 4
 """What integers must leave of the time to be worth it, and how many sizes are tried for the smallest."""
 
@@ -100,6 +102,14 @@ class _Search:
                 if self._hopeless(structure):
                     break
                 self._corrected(self.tries.take(structure, precision))
+        if all(one.point.told for one in self.tries.found):
+            self._nearest()
+
+    def _nearest(self) -> None:
+        """What is as small as can be, where the limits cannot be kept."""
+        least = self.tries.smallest(Structure())
+        for precision in self._menu:
+            self.tries.take(Structure(), precision, _ROOM * max(least, self.limited.get("size", 0.0)))
 
     @cached_property
     def precisions(self) -> dict[str, Precision]:
@@ -172,7 +182,7 @@ class _Search:
                 tries.take(Structure(), precision)
             return
         tries.shorten = True
-        low, high = tries.smallest(Structure()) * 1.02, tries.size(Structure(), sized)
+        low, high = _ROOM * tries.smallest(Structure()), tries.size(Structure(), sized)
         tries.take(Structure(), sized, high)
         for _ in range(_STEPS):
             middle = (low * high) ** 0.5

@@ -138,7 +138,8 @@ class Tries:
         return not self.misses(tried) and (allowed is None or tried.lost is None or tried.lost.points <= allowed)
 
     def best(self) -> Tried:
-        """Of those within the limits the one that loses least; of those that data do not tell apart see ``_worth``.
+        """Of those within the limits the one that loses least; of those that data do not tell apart see ``_worth``. Where
+        accuracy alone is limited the smallest.
 
         Where none is, the nearest. Raises what the first chain raised where none could be run.
         """
@@ -148,6 +149,8 @@ class Tries:
         met = [one for one in ran if self.within(one)]
         if not met:
             return min(ran, key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one)))
+        if not self.limited:
+            return min(met, key=lambda one: one.point.size_bytes)
         least = min(met, key=self._loss)
         return max((one for one in met if self._alike(one, least)), key=_worth)
 
