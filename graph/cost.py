@@ -142,7 +142,7 @@ def parameters(model: Model, shapes: Shapes) -> dict[str, int]:
         if position < len(node.input)
     }
     decoded = decoded_weights(model)
-    found = _bit_parameters(decoded, shapes)
+    found = {**_bit_parameters(decoded, shapes), **_digit_parameters(model, decoded, shapes)}
     for name, weight in model.weights.items():
         if name in decoded.codes or name in decoded.signs:
             continue
@@ -167,6 +167,17 @@ def _bit_parameters(decoded: Decoded, shapes: Shapes) -> dict[str, int]:
     """Weights that the file keeps as bits, by the tensor that holds or decodes them."""
     made = {n: prod(shapes.dims[n]) for n in decoded.made if n in shapes.dims and is_float(shapes.dtypes.get(n, 0))}
     return {**made, **decoded.signs}
+
+
+def _digit_parameters(model: Model, decoded: Decoded, shapes: Shapes) -> dict[str, int]:
+    """Weights that the file keeps as integers in parts of bytes, likewise."""
+    made = {n: prod(shapes.dims[n]) for n in decoded.digits if n in shapes.dims and is_float(shapes.dtypes.get(n, 0))}
+    for name, table in decoded.rows.items():
+        if table in shapes.dims:
+            made[name] = prod(
+                (*model.weights[name].shape[:1], *model.weights[name].shape[-1:], *shapes.dims[table][1:])
+            )
+    return made
 
 
 def weight_bytes(model: Model, outer: Collection[str] = ()) -> int:
@@ -216,8 +227,16 @@ def _roles(model: Model) -> tuple[set[str], set[str], set[str]]:
     scales: set[str] = set()
     other: set[str] = set()
     restored: set[str] = set()
+    made = {n.input[0] for n in model.graph.node if n.op_type == "Cast" and is_float(attribute(n, "to", 0))}
     for node in model.graph.node:
         first = model.weights.get(node.input[0]) if node.input else None
+        if (
+            node.op_type == "Gather"
+            and first is not None
+            and _is_small_integer(first)
+            and made.intersection(node.output)
+        ):
+            quantized.add(node.input[0])  # rows of a table
         if node.op_type == "Cast" and first is not None and _is_small_integer(first):
             quantized.add(node.input[0])
             restored.update(node.output)

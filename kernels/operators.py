@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DOMAIN = "intaglio"
 VERSION = 1
+SIGNS = "signs_of_byte"
+"""What definitions call the signs of every byte."""
 
 _CONSTANTS = f"""
     none = Constant <value: tensor = int64[1] {{0}}> ()
@@ -32,7 +34,7 @@ _CONSTANTS = f"""
     every_bit = Mod (every_shift, uint8_two)
     every_float = Cast <to = 1> (every_bit)
     every_double = Mul (every_float, minus_two)
-    signs_of_byte = Add (every_double, plus_one)
+    {SIGNS} = Add (every_double, plus_one)
 """
 """``signs_of_byte`` (256, 8): the +1 and -1 of every byte. Looking them up takes one operator where computing them takes
 five, each with a copy of the tensor."""
@@ -42,7 +44,7 @@ def _whole_bytes(bits: str, out: str) -> str:
     """``out`` (..., 8 * bytes) of +1 and -1 from ``bits`` (..., bytes), what fills up the last byte among them."""
     return f"""
     {out}_index = Cast <to = 6> ({bits})
-    {out}_signs = Gather <axis = 0> (signs_of_byte, {out}_index)
+    {out}_signs = Gather <axis = 0> ({SIGNS}, {out}_index)
     {out}_shape = Shape ({bits})
     {out}_front = Slice ({out}_shape, none, last)
     {out}_rows = Concat <axis = 0> ({out}_front, last)

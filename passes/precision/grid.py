@@ -22,8 +22,6 @@ _LEAST = 2.0**-149
 """The least number above nought in single precision."""
 
 CARRIERS: Mapping[tuple[int, bool], DTypeLike] = {
-    (2, True): ml_dtypes.int2,
-    (2, False): ml_dtypes.uint2,
     (4, True): ml_dtypes.int4,
     (4, False): ml_dtypes.uint4,
     (8, True): np.int8,

@@ -33,6 +33,7 @@ class Laid:
     zero: np.ndarray | None
     axis: int
     block: int
+    grid: Grid
 
     @property
     def bits(self) -> int:
@@ -42,18 +43,18 @@ class Laid:
     def arrays(self) -> list[np.ndarray]:
         return [a for a in (self.integers, self.scale, self.zero) if a is not None]
 
-    def once(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None] | None:
-        """Integers, scales and float zero points that go together as they stand; None where a block is cut short."""
+    def once(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Integers, scales and float zero points that go together as they stand, noughts in the place of what a block lacks."""
         shape, axis, length = self.integers.shape, self.axis, self.integers.shape[self.axis]
         if not self.block:
             beside = [1] * self.integers.ndim
             beside[axis] = length
-            parts = [None if a is None else a.reshape(beside) for a in (self.scale, self.zero)]
             integers = self.integers
-        elif length % self.block:
-            return None
+            parts = [None if a is None else a.reshape(beside) for a in (self.scale, self.zero)]
         else:
-            integers = self.integers.reshape(*shape[:axis], -1, self.block, *shape[axis + 1 :])
+            missing = [(0, -length % self.block if a == axis else 0) for a in range(len(shape))]
+            whole = np.pad(self.integers.astype(np.int32), missing)
+            integers = whole.reshape(*shape[:axis], -1, self.block, *shape[axis + 1 :]).astype(self.integers.dtype)
             parts = [None if a is None else np.expand_dims(a, axis + 1) for a in (self.scale, self.zero)]
         scale, zero = parts
         assert scale is not None
@@ -79,7 +80,7 @@ def laid(layer: Layer, quantized: Quantized, weight: np.ndarray) -> Laid:
         raise ValueError(f"blocks of {block} do not fit {layer.op} {layer.node!r} of shape {weight.shape}")
     scale = lay(quantized.scale / layer.alpha)
     zero = None if quantized.zero is None else lay(quantized.zero)
-    carrier = np.dtype(CARRIERS[carrier_bits(layer, quantized.grid), quantized.grid.signed])
+    carrier = quantized.grid.dtype
     kind = weight.dtype if weight.dtype in (np.float32, np.float16) else np.float32
     return Laid(
         integers.astype(np.int32).astype(carrier),
@@ -87,17 +88,8 @@ def laid(layer: Layer, quantized: Quantized, weight: np.ndarray) -> Laid:
         None if zero is None else np.ascontiguousarray(zero.astype(np.int32).astype(carrier)),
         axis,
         block,
+        quantized.grid,
     )
-
-
-def carrier_bits(layer: Layer, grid: Grid) -> int:
-    """Bits of the type that stores it.
-
-    ONNX Runtime (1.31 at least) makes MatMulNBits of DequantizeLinear and MatMul itself, and mixes up integers of two
-    bits where the last axis does not fill whole bytes: such weights are stored in four.
-    """
-    multiplied = has(layer.op, Trait.MULTIPLIES) and layer.axis == len(layer.shape) - 1
-    return 4 if grid.stored_bits == 2 and multiplied and layer.shape[-1] % 4 else grid.stored_bits
 
 
 def fitting_block(layer: Layer, block: int) -> int:
@@ -115,12 +107,11 @@ def fitting_block(layer: Layer, block: int) -> int:
 
 
 def weight_bytes(layer: Layer, grid: Grid, *, block: int = 0) -> int:
-    """Bytes of integers, scales in single precision and zero points as DequantizeLinear reads them."""
+    """Bytes of integers in as many bits as they have, of scales in single precision and of zero points."""
     block = fitting_block(layer, block)
     scales = layer.shape[layer.axis] * (-(-layer.columns // block) if block else 1)
-    bits = carrier_bits(layer, grid)
-    zeros = 0 if grid.signed else -(-scales * bits // 8)
-    return -(-prod(layer.shape) * bits // 8) + 4 * scales + zeros
+    zeros = 0 if grid.signed else -(-scales * grid.bits // 8)
+    return -(-prod(layer.shape) * grid.bits // 8) + 4 * scales + zeros
 
 
 def _blocks(layer: Layer, values: Floats) -> Floats:

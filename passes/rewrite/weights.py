@@ -55,6 +55,7 @@ class Work:
     names: Names = field(init=False)
     constants: dict[str, list[tuple[np.ndarray, str]]] = field(default_factory=lambda: defaultdict(list))
     replaced: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
+    shared: list[onnx.NodeProto] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.model = self.original.copy()
@@ -77,6 +78,18 @@ class Work:
         name = self.names.fresh(stem)
         self.constants[stem].append((value, name))
         return self.model.put(name, value)
+
+    def share(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """What a node of constants makes, one node for all who ask for the same; it stands in front of all others."""
+        made = onnx.helper.make_node(op, inputs, [""], **attributes)
+        for node in self.shared:
+            known = node.output[0]
+            made.output[0] = made.name = known
+            if made == node:
+                return known
+        made.output[0] = made.name = self.names.fresh("q")
+        self.shared.append(made)
+        return made.name
 
     def replace(self, layer: Layer, nodes: Sequence[onnx.NodeProto], *, domain: str = "") -> None:
         """Other nodes in the place of a reader of a weight; the last one makes what it made."""
@@ -119,7 +132,7 @@ class Work:
                     for k, name in enumerate(self.nodes[place].input):
                         if name == weight:
                             self.nodes[place].input[k] = out
-        nodes: list[onnx.NodeProto] = []
+        nodes = list(self.shared)
         for k, node in enumerate(self.nodes):
             nodes += [*before[k], *self.replaced.get(k, [node])]
         self._hint()

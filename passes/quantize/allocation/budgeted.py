@@ -30,8 +30,8 @@ from .ompq import SAMPLES, grams
 
 CHOICES = (2, 3, 4, 5, 6, 8)
 """Bits to choose from under an average."""
-STORED = (2, 4, 8)
-"""Under a limit of bytes: what is stored as it is."""
+STORED = (2, 3, 4, 6, 8)
+"""Under a limit of bytes: fewer, as each is measured."""
 _ALONE = 4
 """Least bits of weights that are rounded by themselves."""
 _LOOKED_AT = 256

@@ -27,7 +27,8 @@ from ..prepare import Prepared, prepare_model
 from ..rounding.rounding import BLIND, cheapest
 from ..rounding.specs import specs_for
 from ..scheme import SCHEMES, Job
-from ..storage.storage import store
+from ..storage.nbits import nbits_pays
+from ..storage.storage import Form, store
 
 GROUP = 32
 """Weights that share a scale where the runtime multiplies by blocks."""
@@ -71,9 +72,15 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
         return Result(job.model, {}, skipped, reference=job.model)
     changed = model.copy()
     changed.weights.update(walked.biases)
-    stored = store(changed, rounded, form="nbits" if job.target.contrib else "dq")
+    stored = store(changed, rounded, form=partial(_form, job))
     notes = [layer_note(one, one.layer.node) for one in rounded]
     return Result(stored, {one.name: one.weights for one in notes}, skipped, ready.notes, reference=model, layers=notes)
+
+
+def _form(job: Job, one: Rounded[Quantized]) -> Form:
+    if not job.target.contrib:
+        return "dq"
+    return "nbits" if nbits_pays(one.layer, one.quantized.grid, job.context.release) else "once"
 
 
 def layer_note(one: Rounded[Quantized], tensor: str, activations: str = "float32") -> LayerNote:
@@ -85,9 +92,7 @@ def layer_note(one: Rounded[Quantized], tensor: str, activations: str = "float32
 
 for _bits in (8, 4, 3, 2):
     _scheme = partial(weight_only, _bits)
-    _scheme.__doc__ = (
-        f"Weights in {_bits} bits{', stored in 4' if _bits == 3 else ''}, activations in float; better with data."
-    )
+    _scheme.__doc__ = f"Weights in {_bits} bits, activations in float; better with data."
     SCHEMES.register(f"w{_bits}")(_scheme)
 
 

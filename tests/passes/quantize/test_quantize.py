@@ -11,6 +11,7 @@ from intaglio.graph.cost import cost
 from intaglio.graph.errors import NothingChanged, TargetUnreachable, UsageError
 from intaglio.graph.io.save import file_bytes, to_bytes
 from intaglio.graph.model import Model
+from intaglio.graph.nodes import attribute
 from intaglio.passes import Context
 from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.scheme import SCHEMES
@@ -78,7 +79,7 @@ def test_a_transformer_in_every_form(scheme: str, opset: int) -> None:
     if scheme in ("int8", "dynamic"):
         assert sum(done.details["runtime"]["integer"].values()) >= 10, done.details["runtime"]
     if scheme in ("w8", "w4"):
-        assert done.details["runtime"]["integer"]["MatMulNBits"] >= 12
+        assert "MatMulNBits" not in done.details["runtime"]["integer"]  # floats that lie in a near cache are faster
 
 
 def test_smoothing_helps_where_channels_stick_out() -> None:
@@ -175,3 +176,16 @@ def test_names_that_stand_for_nothing_list_near_ones() -> None:
     for option, wrong in (("scheme", "int9"), ("target", "x87"), ("ranges", "mes"), ("method", "gtpq")):
         with pytest.raises(UsageError, match=r"there is no \w+ "):
             Quantize(**{option: wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("bits", "release"), [(2, (1, 24)), (4, (1, 20)), (8, (1, 22))])
+def test_large_products_read_integers_where_the_oldest_runtime_can(bits: int, release: tuple[int, int]) -> None:
+    side = 1024 if bits == 2 else 512
+    weights = ", ".join(f"float[{side},{side}] {name}" for name in "uvw")
+    ends = f"float[N,{side}] x", f"float[N,{side}] y"
+    model = parsed(*ends, weights, "a = MatMul(x, u) b = MatMul(a, v) y = MatMul(b, w)")
+    older = (1, release[1] - 1)
+    for asked, found in ((release, True), (older, False)):
+        made = Quantize(scheme=f"w{bits}", method="nearest").run(model, Context(release=asked)).model
+        used = [attribute(n, "bits") for n in made.graph.node if n.op_type == "MatMulNBits"]
+        assert (bits in used) == found

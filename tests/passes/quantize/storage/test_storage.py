@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 
 from intaglio.graph.cost import cost
@@ -126,7 +127,7 @@ def test_dequantized_weights_are_what_the_integers_stand_for(name: str) -> None:
     model = MODELS[name]()
     layer = the_layer(model)
     weight = model.weights["w"]
-    for bits, block, symmetric in product((2, 3, 4, 8), (0, 16), (True, False)):
+    for bits, block, symmetric in product((4, 8), (0, 16), (True, False)):
         one = rounded(layer, weight, Grid(bits, signed=symmetric), block=block, symmetric=symmetric)
         stored = store(model, [one])
         check(model, stored, one)
@@ -134,20 +135,65 @@ def test_dequantized_weights_are_what_the_integers_stand_for(name: str) -> None:
         assert stored.graph.node[0].output[0] == "w"
         assert stored.weights["w/q"].dtype == one.quantized.grid.dtype
         assert stored.weights["w/q"].shape == weight.shape
-        assert stored.opset == max(
-            17, {2: 25, 4: 21, 8: 21 if one.quantized.block else 17}[one.quantized.grid.stored_bits]
-        )
+        assert stored.opset == (21 if bits == 4 or one.quantized.block else 17)
         unasked = ["w/zero"] if one.quantized.grid.signed else []  # zero points that no pass asks for
         parts = [w for n, w in stored.weights.items() if n.startswith("w/") and n not in unasked]
-        counted = sum(
-            -(-w.size * (one.quantized.grid.stored_bits if w.dtype != np.float32 else 32) // 8) for w in parts
-        )
+        counted = sum(-(-w.size * (bits if w.dtype != np.float32 else 32) // 8) for w in parts)
         assert weight_bytes(layer, one.quantized.grid, block=block) == counted
         # what a reading of the definition gives, number by number
         node = stored.graph.node[0]
         np.testing.assert_allclose(
             by_definition(node, stored), floats(layer, one.quantized, weight), rtol=1e-6, atol=1e-9
         )
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("form", ["dq", "once"])
+def test_integers_take_as_many_bits_as_they_have(name: str, form: str) -> None:
+    """Where no type holds so many bits, or floats are made once: the constants say so, in nodes of constants alone."""
+    model = MODELS[name]()
+    layer = the_layer(model)
+    weight = model.weights["w"]
+    for bits, block, symmetric in product((2, 3, 4, 5, 6, 7), (0, 16, 24), (True, False)):
+        if (form == "dq" and bits == 4) or fitting_block(layer, block) != fitting_block(
+            layer, fitting_block(layer, block)
+        ):
+            continue
+        one = rounded(layer, weight, Grid(bits, signed=symmetric), block=block, symmetric=symmetric)
+        stored = store(model, [one], form="dq" if form == "dq" else "once")
+        check(model, stored, one)
+        assert stored.opset == 17
+        assert {w.dtype.name for w in stored.weights.values()} <= {"uint8", "int8", "float32", "int64"}
+        scales = one.quantized.scale.size
+        padded = -(-layer.columns // (one.quantized.block or layer.columns)) * (one.quantized.block or layer.columns)
+        count = weight.size // layer.columns * padded
+        assert stored.weights["w/q"].nbytes == -(-count // (8 // bits if bits in (2, 4) else 8)) * (
+            1 if bits in (2, 4) else bits
+        )
+        assert stored.weights["w/scale"].size == scales
+        assert cost(stored).params == cost(model).params
+        assert cost(stored).macs == cost(model).macs
+        made = onnx.numpy_helper.to_array(constants(stored, "w"))
+        assert np.array_equal(made, floats(layer, one.quantized, weight).astype(np.float32)) or block or not symmetric
+        np.testing.assert_allclose(made, floats(layer, one.quantized, weight), rtol=1e-5, atol=1e-8)
+
+
+def constants(model: Model, name: str) -> onnx.TensorProto:
+    """A tensor that constants alone make, as the reference implementation of the operators computes it."""
+    proto = onnx.load_from_string(to_bytes(model))
+    makers = {o: n for n in proto.graph.node for o in n.output}
+    wanted, kept = [name], []
+    while wanted:
+        node = makers.get(wanted.pop())
+        if node is not None and node not in kept:
+            kept.append(node)
+            wanted += node.input
+    nodes = [n for n in proto.graph.node if n in kept]
+    known = [t for t in proto.graph.initializer if any(t.name in n.input for n in nodes)]
+    graph = onnx.helper.make_graph(nodes, "g", [], [onnx.ValueInfoProto(name=name)], known)
+    made = onnx.helper.make_model(graph, opset_imports=proto.opset_import)
+    (value,) = onnx.reference.ReferenceEvaluator(made).run(None, {})
+    return onnx.numpy_helper.from_array(np.asarray(value))
 
 
 def by_definition(node: onnx.NodeProto, model: Model) -> np.ndarray:
@@ -187,7 +233,7 @@ LINEAR = sorted(n for n in MODELS if n.startswith(("gemm", "matmul")))
 def test_matmul_nbits_computes_what_the_integers_stand_for(name: str) -> None:
     model = MODELS[name]()
     layer = the_layer(model)
-    for bits, block, symmetric in product((2, 3, 4, 8), (0, 16, 32), (True, False)):
+    for bits, block, symmetric in product((2, 4, 8), (0, 16, 32), (True, False)):
         one = rounded(layer, model.weights["w"], Grid(bits, signed=symmetric), block=block, symmetric=symmetric)
         stored = store(model, [one], form="nbits")
         if name == "gemm alpha":
@@ -233,7 +279,7 @@ def test_packed_integers_come_back() -> None:
 
 
 def test_symmetric_integers_need_no_zero_points_in_nbits() -> None:
-    for bits in (2, 3, 4, 8):
+    for bits in (2, 4, 8):
         one = rounded(the_layer(MODELS["gemm"]()), MODELS["gemm"]().weights["w"], Grid(bits))
         assert pack(one.quantized, 32)[2] is None
     assert nbits_block(100, 24) is None
@@ -245,7 +291,8 @@ def test_blocks_that_the_operator_does_not_know_are_dequantized() -> None:
     model = MODELS["matmul"]()
     one = rounded(the_layer(model), model.weights["w"], Grid(4), block=24)
     stored = store(model, [one], form="nbits")
-    assert ops(stored) == ["DequantizeLinear", "MatMul"]
+    assert ops(stored)[-1] == "MatMul"
+    assert "DequantizeLinear" not in ops(stored)
     check(model, stored, one)
 
 
@@ -279,7 +326,7 @@ def test_weights_that_are_no_layers_are_stored_as_well(name: str, form: str) -> 
     model = OTHERS[name]()
     found = independent(model)
     assert found
-    for bits, symmetric in product((2, 4, 8), (True, False)):
+    for bits, symmetric in product((2, 3, 4, 8), (True, False)):
         entries = [
             rounded(p, model.weights[p.weight], Grid(bits, signed=symmetric), symmetric=symmetric) for p in found
         ]
@@ -299,15 +346,16 @@ def test_every_output_channel_of_a_transposed_convolution_has_a_scale() -> None:
 def test_tables_are_not_dequantized_as_a_whole() -> None:
     model = OTHERS["table"]()
     (place,) = independent(model)
-    expected_ops = {2: ["GatherBlockQuantized"], 4: ["GatherBlockQuantized"], 8: ["Gather", "Cast", "Gather", "Mul"]}
-    for bits, names in expected_ops.items():
-        stored = store(model, [rounded(place, model.weights["w"], Grid(bits))])
-        assert ops(stored) == names
-    blocked = rounded(place, model.weights["w"], Grid(4), block=16)
-    assert blocked.quantized.scale.shape == (1, 9, 2)
-    stored = store(model, [blocked])
-    check(model, stored, blocked)
-    assert ops(stored) == ["GatherBlockQuantized"]
+    for bits, block in product((2, 3, 4, 6, 8), (0, 16, 24)):
+        one = rounded(place, model.weights["w"], Grid(bits), block=block)
+        stored = store(model, [one])
+        check(model, stored, one)
+        assert stored.opset == 17
+        filled = 9 * (48 - 32) if block == 24 else 0  # what the last block lacks cannot be told from weights
+        beside = stored.weights["w/scale"].size + (bits if bits in (3, 6) else 0)  # what digits are worth
+        assert cost(stored).params == cost(model).params + beside + filled
+        assert [n.op_type for n in stored.graph.node if n.input[0] == "w/q"] == ["Gather"]
+        assert stored.weights["w/q"].nbytes == 9 * -(-32 // (block or 32)) * (block or 32) * bits // 8
 
 
 def test_nodes_that_share_a_weight_read_the_same_integers_or_their_own() -> None:
@@ -378,7 +426,7 @@ def test_small_integers_survive_the_file_and_make_it_small(tmp_path: Path) -> No
         stored = store(model, [one])
         path = saved(stored, tmp_path / f"{bits}.onnx")
         size = path.stat().st_size
-        assert abs(size - 64 * 64 * 9 * bits / 8) < 1000
+        assert abs(size - 64 * 64 * 9 * bits / 8) < 1500
         assert size == file_bytes(stored)
         check(model, load(path), one)
 
@@ -397,25 +445,12 @@ def test_what_the_runtime_makes_of_the_nodes_is_right(name: str) -> None:
             np.testing.assert_allclose(near, exact, atol=0.02 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("outputs_", [6, 8])
-@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
-def test_two_bits_are_right_in_what_the_runtime_makes_of_them(op: str, outputs_: int) -> None:
-    """ONNX Runtime fuses DequantizeLinear and MatMul, and is wrong where rows of two bits do not fill whole bytes."""
-    model = parsed("float[N,16] x", f"float[N,{outputs_}] y", f"float[16,{outputs_}] w", f"y = {op}(x, w)")
-    one = rounded(the_layer(model), model.weights["w"], Grid(2))
-    stored = store(model, [one])
-    feeds = feed(model)
-    fused, plain = (outputs(m, feeds, optimize=True)[0] for m in (stored, expected(model, one)))
-    np.testing.assert_allclose(fused, plain, atol=0.03)
-    assert stored.weights["w/q"].dtype.name == ("int2" if outputs_ == 8 else "int4")
-
-
 def test_the_operator_set_is_raised_no_further_than_needed() -> None:
     model = MODELS["conv"]()
     layer = the_layer(model)
     assert store(model, [rounded(layer, model.weights["w"], Grid(8))]).opset == 17
     assert store(model, [rounded(layer, model.weights["w"], Grid(8), block=16)]).opset == 21
     assert store(model, [rounded(layer, model.weights["w"], Grid(4))]).opset == 21
-    assert store(model, [rounded(layer, model.weights["w"], Grid(2))]).opset == 25
+    assert store(model, [rounded(layer, model.weights["w"], Grid(2))]).opset == 17
     assert laid(layer, rounded(layer, model.weights["w"], Grid(6)).quantized, model.weights["w"]).bits == 8
     assert "w" in model.weights  # the original is as it was
