@@ -72,38 +72,49 @@ def within_size(job: Job, size: float, make: Callable[[Job, Grids], Result]) -> 
     blind = replace(job, options=plainly, context=replace(job.context, data=None))
     smallest = make(blind, lambda _, layers: dict.fromkeys(layers, Grid(STORED[0])))
 
-    def sized(file: float) -> Result:
-        return make(job, partial(_sized, job, file - file_bytes(smallest.model)))
+    known, asked = list[Sequence[Choices]](), [0.0]
 
-    return fit_file_size(job.bytes_for(1), size, smallest, sized)
+    def grids(more: float) -> Grids:
+        """That together take so many bytes more than the smallest ones."""
+
+        def of(model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
+            if not known:
+                known.append(_choices(job, model, layers, STORED, partial(_stored, job)))
+            least = sum(float(one.cost.min()) for one in known[0])
+            return _chosen(known[0], least + max(0.0, more), job.options.allocator)
+
+        return of
+
+    def sized(how: Job, file: float) -> Result:
+        asked.append(file - file_bytes(smallest.model))
+        return make(how, grids(asked[-1]))
+
+    whole = job.bytes_for(1)
+    fit_file_size(
+        whole, size, smallest, partial(sized, blind)
+    )  # what a file takes hardly depends on how weights are rounded
+    result = make(job, grids(asked[-1]))
+    if file_bytes(result.model) <= size * whole:
+        return result
+    return fit_file_size(whole, size, smallest, partial(sized, job))
 
 
 def _averaged(job: Job, bits: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
     limit = bits * sum(model.weights[one.weight].size for one in layers.values())
-    return _allocated(job, model, layers, CHOICES, limit, weight_bits)
-
-
-def _sized(job: Job, more: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
-    """Grids that together take so many bytes more than the smallest ones."""
-    stored = partial(_stored, job)
-    least = sum(stored(one, Grid(STORED[0])) for one in layers.values())
-    return _allocated(job, model, layers, STORED, least + max(0.0, more), stored)
+    return _chosen(_choices(job, model, layers, CHOICES, weight_bits), limit, job.options.allocator)
 
 
 def _stored(job: Job, layer: Layer, grid: Grid) -> float:
     return float(weight_bytes(layer, grid, block=block_of(job, layer)))
 
 
-def _allocated(
-    job: Job, model: Model, layers: Mapping[str, Layer], choices: Sequence[int], limit: float, price: Cost
-) -> dict[str, Grid]:
+def _choices(job: Job, model: Model, layers: Mapping[str, Layer], choices: Sequence[int], price: Cost) -> list[Choices]:
     with Store.of(job.context) as store:
         batches, _ = calibration_inputs(model, job.context)
-        return mix_grids(
+        return choices_of(
             model,
             Inputs(batches, store).first(_LOOKED_AT),
             dict.fromkeys(layers, tuple(map(Grid, choices))),
-            limit,
             name=job.options.allocator,
             price=price,
             block=partial(block_of, job),
@@ -111,28 +122,27 @@ def _allocated(
         )
 
 
+def _chosen(choices: Sequence[Choices], limit: float, name: str) -> dict[str, Grid]:
+    return {node: Grid(bits) for node, bits in ALLOCATORS[name](choices, limit).items()}
+
+
 def weight_bits(layer: Layer, grid: Grid) -> float:
     """Bits of all weights: for a limit on the average number of bits, which counts no scales."""
     return float(np.prod(layer.shape)) * grid.bits
 
 
-def mix_grids(
+def choices_of(
     model: Model,
     inputs: Inputs,
     grids: Mapping[str, Sequence[Grid]],
-    limit: float,
     *,
     name: str,
     price: Cost,
     block: Callable[[Layer], int] = lambda layer: 0,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
-) -> dict[str, Grid]:
-    """One of its grids for each layer, by the layers' nodes; layers that are settled have one grid to choose from.
-
-    Raises:
-        TargetUnreachable: the cheapest grids cost more than the limit.
-    """
-    chosen, needs = ALLOCATORS[name], ALLOCATORS.entry(name).needs
+) -> list[Choices]:
+    """What each layer may get; layers that are settled have one grid to choose from."""
+    needs = ALLOCATORS.entry(name).needs
     layers = [one for one in Layers(model) if one.node in grids]
     rules = {
         one.node: [Spec(grid, ("gptq",), block(one)) for grid in grids[one.node]]
@@ -144,7 +154,7 @@ def mix_grids(
     if "grams" in needs:
         cache = ActivationCache(model, inputs.first(SAMPLES))
         products = {one.node: gram for one, gram in zip(layers, grams(cache, layers), strict=True)}
-    choices = [
+    return [
         Choices(
             one.node,
             tuple(grid.bits for grid in grids[one.node]),
@@ -154,5 +164,3 @@ def mix_grids(
         )
         for one in layers
     ]
-    bits = chosen(choices, limit)
-    return {one.node: next(g for g in grids[one.node] if g.bits == bits[one.node]) for one in layers}

@@ -16,7 +16,7 @@ from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs
 from intaglio.passes.precision.grid import Grid
 from intaglio.passes.precision.sensitivity import sensitivity
 from intaglio.passes.quantize.allocation.allocate import ALLOCATORS, Choices
-from intaglio.passes.quantize.allocation.budgeted import mix_grids, weight_bits
+from intaglio.passes.quantize.allocation.budgeted import choices_of, weight_bits
 from intaglio.passes.quantize.allocation.ompq import grams, importance, likeness, near, ompq
 from intaglio.passes.quantize.rounding.nearest import nearest
 from intaglio.passes.quantize.rounding.rounding import Spec
@@ -191,10 +191,11 @@ def test_mixed_precision_keeps_the_average_and_what_is_settled(name: str, inputs
     grids = {one.node: [Grid(b) for b in (2, 3, 4, 8)] for one in layers}
     grids[layers[0].node] = [Grid(4)]
     sizes = {one.node: model.weights[one.weight].size for one in layers}
+    choices = choices_of(model, inputs, grids, name=name, price=weight_bits)
     for average in (3.5, 4.0, 6.0):
-        found = mix_grids(model, inputs, grids, average * sum(sizes.values()), name=name, price=weight_bits)
-        assert found[layers[0].node].bits == 4
-        total = sum(weight_bits(one, found[one.node]) for one in layers)
+        found = ALLOCATORS[name](choices, average * sum(sizes.values()))
+        assert found[layers[0].node] == 4
+        total = sum(weight_bits(one, Grid(found[one.node])) for one in layers)
         assert total <= average * sum(sizes.values())
 
 
