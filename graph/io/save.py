@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..dtypes import is_packed
 from ..errors import IntaglioError
 from ..model import Model
+from ..nodes import all_nodes, display_name
 from ..version import VERSION
 from .place import DIGEST_SIZE, Written, data_name, flush, sweep, temporary
 from .protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, prefix
@@ -203,7 +206,25 @@ def _structure(model: Model, recipe: Mapping[str, Any] | None) -> tuple[bytes, b
     rest.ClearField("graph")
     if recipe is not None:
         _record(rest, model, recipe)
-    return rest.SerializeToString(deterministic=True), model.graph.SerializeToString(deterministic=True)
+    return rest.SerializeToString(deterministic=True), _named(model.graph).SerializeToString(deterministic=True)
+
+
+def _named(graph: onnx.GraphProto) -> onnx.GraphProto:
+    """The same, every node with a name of its own, its first output's where it had none: some runtimes need that."""
+    names = Counter(node.name for node in all_nodes(graph))
+    if "" not in names and len(names) == names.total():
+        return graph
+    named, taken = onnx.GraphProto(), set(names)
+    named.CopyFrom(graph)
+    for node in all_nodes(named):
+        if node.name and names[node.name] == 1:
+            continue
+        names[node.name] -= 1
+        stem = display_name(node)
+        tried = (f"{stem}_{k}" if k else stem for k in count())
+        node.name = next(name for name in tried if name not in taken)
+        taken.add(node.name)
+    return named
 
 
 def _record(proto: onnx.ModelProto, model: Model, recipe: Mapping[str, Any]) -> None:

@@ -236,5 +236,22 @@ def test_functions_sparse_weights_and_value_info_survive(tmp_path: Path) -> None
     values = numpy_helper.from_array(np.ones(1, np.float32), "s")
     index = numpy_helper.from_array(np.array([2]), "")
     proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, index, [4]))
+    for node in proto.graph.node:
+        node.name = node.output[0]
     save(from_proto(proto), tmp_path / "m.onnx")
     assert onnx.load(tmp_path / "m.onnx") == proto
+
+
+def test_every_node_of_a_file_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """ONNX Runtime before 1.22 refuses others once it adds nodes; what has a name keeps it."""
+    text = TEXT.replace("y = MatMul (x, w)", "a = MatMul (x, w) b = Relu (a) c = Abs (b) d = Neg (c) y = Exp (d)")
+    proto = parser.parse_model(text)
+    proto.graph.initializer.append(numpy_helper.from_array(random_weight(), "w"))
+    for node, name in zip(proto.graph.node, ("b", "", "twice", "twice", ""), strict=True):
+        node.name = name
+    model = from_proto(proto)
+    save(model, tmp_path / "m.onnx")
+    assert [node.name for node in onnx.load(tmp_path / "m.onnx").graph.node] == ["b", "b_1", "twice_1", "twice", "y"]
+    assert [node.name for node in model.graph.node] == ["b", "", "twice", "twice", ""]
+    save(load(tmp_path / "m.onnx"), tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "m.onnx").read_bytes()
