@@ -13,8 +13,6 @@ from ..graph.errors import UsageError
 if TYPE_CHECKING:
     from ..graph.model import Model
 
-_LEAST_MEMORY = 16 << 20
-
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file to read.", show_default=False)]
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="ONNX file to write.", show_default=False, rich_help_panel="output")
@@ -155,6 +153,14 @@ GitHub = Annotated[
         rich_help_panel="output",
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say what would be done and what that is expected to leave; run nothing, write nothing.",
+        rich_help_panel="output",
+    ),
+]
 Memory = Annotated[
     str,
     typer.Option(
@@ -164,15 +170,6 @@ Memory = Annotated[
         rich_help_panel="advanced",
     ),
 ]
-
-
-def parse_size(text: str) -> int:
-    """``256MB`` as bytes; units are powers of 1024. Raises UsageError on anything else."""
-    read = re.fullmatch(r"(\d{1,6})\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
-    size = int(read[1]) << (10 * " KMGT".index(read[2].upper())) if read else 0
-    if size < _LEAST_MEMORY:
-        raise UsageError(f"--memory {text!r} is no size of 16 MB or more", fix="write it like --memory 256MB")
-    return size
 
 
 def parse_shapes(texts: list[str] | None) -> dict[str, list[int]] | None:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ..graph.errors import GateFailed, IntaglioError, UsageError
+from ..graph.errors import Exit, GateFailed, IntaglioError, UsageError
 from . import console
 from .options import (
     Debug,
+    DryRun,
     Gates,
     GitHub,
     Html,
@@ -30,11 +31,11 @@ from .options import (
     Seed,
     Shapes,
     Values,
-    parse_size,
     read_model,
 )
 
 if TYPE_CHECKING:
+    from ..graph.model import Model
     from ..passes.base import Pass
     from ..pipeline.report import Report
 
@@ -131,6 +132,17 @@ class Run(Outlets):
             rich_help_panel="output",
         ),
     ] = False
+    save_recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-recipe",
+            metavar="FILE",
+            help="Also write a recipe that does the same again: intaglio compress MODEL --recipe FILE.",
+            show_default=False,
+            rich_help_panel="output",
+        ),
+    ] = None
+    dry_run: DryRun = False
     memory: Memory = "512MB"
     seed: Seed = 0
     json: Json = False
@@ -143,11 +155,27 @@ class Run(Outlets):
             self.tell(report.as_dict())
             return report
 
+    def _plan(self, model: Model, one: Pass, proof: Path | None) -> NoReturn:
+        from ..pipeline.data import Data as Named
+        from ..pipeline.gates import read_gates
+        from ..pipeline.outputs import Outputs
+        from ..pipeline.plan import planned
+        from ..pipeline.run import ready
+
+        named = Named(self.data, self.eval_data, self.preprocess, self.samples, self.seed)
+        read, steps = ready(model, (one,), named)
+        Outputs(self.out, proof, self.save_recipe).check(read, aside=bool(read_gates(self.gate or ())))
+        tell_plan({**planned(steps, read, named), "out": str(self.out)})
+
     def _run(self, one: Pass, proof: Path | None) -> Report:
         from ..pipeline.run import run
+        from ..pipeline.units import parse_size
 
+        model = read_model(self.model, self.shape, self.value)
+        if self.dry_run:
+            self._plan(model, one, proof)
         return run(
-            read_model(self.model, self.shape, self.value),
+            model,
             one,
             data=self.data,
             eval_data=self.eval_data,
@@ -156,12 +184,33 @@ class Run(Outlets):
             seed=self.seed,
             out=self.out,
             proof=proof,
+            save_recipe=self.save_recipe,
             measure=self.measure,
             gates=self.gate or (),
             force=self.force,
             memory=parse_size(self.memory),
             view=console,
         )
+
+
+def tell_plan(plan: Mapping[str, Any]) -> NoReturn:
+    """What would be done and is expected; the command ends with it."""
+    rows = []
+    for one in plan["passes"]:
+        options = [f"{name}={value}" for name, value in one.items() if name not in ("pass", "expected")]
+        kept = [console.percent(value, 1) for value in one["expected"].values()]
+        rows.append((one["pass"], " ".join(options), *kept))
+
+    def show() -> None:
+        if plan.get("limits"):
+            told = ", ".join(f"{name} {value}" for name, value in plan["limits"].items())
+            console.line(f"a search would try chains of passes and keep {told}")
+        else:
+            console.table("plan", ("pass", "options", "MACs", "parameters", "file"), rows)
+        console.line("nothing was run or written; figures are expected of what each pass is asked for")
+
+    console.emit({**plan, "dry_run": True}, show)
+    raise console.Told(Exit.DONE)
 
 
 def judged(do: Callable[[], Report]) -> Report:

@@ -92,6 +92,11 @@ class Pass(Options, ABC):
         most: float | None = getattr(self, "max_drop", None)
         return getattr(self, "keep", None) if getattr(self, "target", None) == "drop" else most
 
+    @property
+    def weight_bits(self) -> float | None:
+        """Bits that a weight has afterwards; None where that is not known before it is run."""
+        return None
+
     def for_inputs(self, model: Model, preprocess: str | None) -> Pass:
         """The pass as it is without data, told how the model's inputs are preprocessed."""
         return self

@@ -6,133 +6,220 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..graph.errors import UsageError
+from ..graph.errors import GateFailed, UsageError
 from ..graph.io.load import load
 from ..graph.io.save import CannotWrite, Document
 from ..graph.model import Model
-from ..passes.base import MEMORY, Pass
+from ..passes.base import MEMORY, Context
+from . import html
 from .data import Data, Named
 from .formats import markdown
 from .gates import Gate, read_gates
-from .html import render
 from .outputs import Outputs
+from .plan import planned
 from .recipe.load import load_recipe
-from .recipe.recipe import Recipe, RecipeLimits, has_target
+from .recipe.recipe import Recipe, RecipeLimits, aimed
 from .recipe.write import as_yaml
 from .report import Report
-from .run import Logged, Run, View, carried_out, loaded, ready
+from .run import Found, Logged, Run, View, carried_out, loaded, ready
 from .steps import Steps, starting_key
 from .text import plain
+from .units import parse_size
 
 MODEL, RECIPE, REPORT, PAGE, WORDS = "model.onnx", "recipe.yaml", "report.json", "report.html", "report.md"
 _NAMES = (MODEL, RECIPE, REPORT, PAGE, WORDS, "steps")
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What ``compress`` is given.
+
+    ``recipe`` is a file, a preset, a model that holds one, or plain data; ``settings`` are values of its variables. In its
+    place there may be limits: fractions, or amounts such as ``"500KB"`` and ``"5ms"``. What is given beside a recipe counts
+    more than what it says. ``model`` may be None where the recipe names it.
+    """
+
+    model: Model | str | PathLike[str] | None
+    out: str | PathLike[str]
+    recipe: str | PathLike[str] | Mapping[str, Any] | Recipe | None = None
+    _: KW_ONLY
+    settings: Mapping[str, Any] | None = None
+    size: float | str | None = None
+    macs: float | str | None = None
+    params: float | str | None = None
+    latency: float | str | None = None
+    max_drop: float | None = None
+    target: str | None = None
+    data: Named | None = None
+    eval_data: Named | None = None
+    preprocess: str | None = None
+    samples: int | None = None
+    seed: int | None = None
+    memory: int | None = None
+    gates: Sequence[str | Gate] = ()
+    keep_steps: bool = True
+    measure: bool = True
+    force: bool = False
+    view: View = field(default_factory=Logged)
+
+    def run(self) -> Report:
+        """Do it, and write the folder."""
+        folder, job, read = Path(self.out), self.job, self.read
+        steps = Steps(folder / "steps", "", self.view.notes)
+        with _prepared(folder):
+            if self.keep_steps:
+                steps.key = starting_key(read, job.data, job.force)
+                job = replace(job, each=steps, search=job.search and steps.searched(self.limits, job.search))
+            outputs = Outputs(folder / MODEL, beside=self._beside)
+            try:
+                report = carried_out(job, read, outputs)
+            except KeyboardInterrupt:
+                self.view.notes(["finished steps are kept: the same command goes on from there"] if steps.used else [])
+                raise
+            except GateFailed:
+                _tidy(outputs.model, steps)
+                raise
+            _tidy(outputs.aside.model, steps)
+        return report
+
+    def plan(self) -> dict[str, Any]:
+        """What would be done, and what that is expected to cost; nothing is run or written."""
+        taken_by_others(Path(self.out))
+        return {**planned(self.job.passes, self.read, self.job.data), "out": str(self.out), "limits": self.limits}
+
+    @cached_property
+    def asked(self) -> Recipe:
+        """Raises UsageError where it is not clear what is to be done."""
+        limits = RecipeLimits(**{name: getattr(self, name) for name in RecipeLimits.model_fields})
+        given = [f"`{name}`" for name, value in limits if value is not None]
+        if self.recipe is None:
+            if self.settings:
+                raise UsageError("`set` gives values to a recipe, and there is none", fix="add `recipe`")
+            if not given:
+                flags = ", ".join(f"`{name}`" for name, _ in limits)
+                raise UsageError("nothing was asked for", fix=f"give a `recipe`, or limits: {flags}")
+            return Recipe(limits=limits)
+        if given:
+            raise UsageError(f"a recipe and {given[0]} exclude each other", fix="put limits into the recipe: limits:")
+        return load_recipe(self.recipe, self.settings)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What a search keeps; empty where a recipe says what to do."""
+        return {name: value for name, value in self.asked.limits or () if value is not None}
+
+    @cached_property
+    def read(self) -> Model:
+        model, asked = self.model, self.asked
+        if model is None and asked.model is None:
+            raise UsageError("no model is named", fix="give MODEL, or say model: in the recipe")
+        if isinstance(model, (str, PathLike)) or model is None:
+            model = load(model or str(asked.model), shapes=asked.shapes or None, values=asked.inputs or None)
+        return ready(loaded(model), asked.passes, self.data_named)[0]
+
+    @property
+    def data_named(self) -> Data:
+        told = self.asked.data
+        return Data(
+            self._found("data", told.calibration) if self.data is None else self.data,
+            self._found("eval_data", told.evaluation) if self.eval_data is None else self.eval_data,
+            self.preprocess or told.preprocess,
+            self.samples or told.samples,
+            self.asked.seed if self.seed is None else self.seed,
+        )
+
+    def _found(self, option: str, name: str | None) -> str | None:
+        """A model's metadata name data without folders: they are looked for here, and beside the model."""
+        if name is None or not str(self.recipe).endswith(".onnx") or Path(name).exists():
+            return name
+        model = self.model if isinstance(self.model, (str, PathLike)) else self.asked.model
+        beside = Path(model or "").with_name(name)
+        if beside.exists():
+            return str(beside)
+        raise UsageError(
+            f"{self.recipe} was made with {name}, which is not here", fix=f"give its place with `{option}`"
+        )
+
+    @cached_property
+    def job(self) -> Run:
+        asked, named = self.asked, self.data_named
+        steps = asked.steps() if self.target is None else tuple(aimed(one, self.target) for one in asked.passes)
+        _, steps = ready(self.read, steps, named)
+        memory = self.memory or (parse_size(asked.memory, "memory") if asked.memory else MEMORY)
+        held = read_gates([*asked.gates, *self.gates])
+        job = Run(steps, named, self.measure, self.force or asked.force, memory, self.view, held, command="compress")
+        return replace(job, search=self._search) if self.limits else job
+
+    def _search(self, model: Model, context: Context) -> Found:
+        from .search.limits import Limits
+        from .search.search import search
+
+        target = self.target or self.asked.target or "x86"
+        return search(model, Limits.read(**self.limits), context, target=target, view=self.view)
+
+    def _beside(self, report: Report) -> list[Document]:
+        """All that is told of a result."""
+        folder, source = Path(self.out), report.change.original.source
+        told = {
+            "about": self.asked.about,
+            "model": str(source) if source else None,
+            **report.recipe,
+            "gates": [gate.text for gate in self.job.gates],
+            "exports": list(self.asked.exports) if self.asked.exports != ("onnx",) else None,
+        }
+        recipe, plain_report = {key: value for key, value in told.items() if value}, plain(report.as_dict())
+        texts = {
+            RECIPE: as_yaml(recipe),
+            REPORT: json.dumps(plain_report, indent=2, ensure_ascii=False) + "\n",
+            PAGE: html.render(plain_report),
+            WORDS: markdown.render(plain_report),
+        }
+        return [Document(folder / name, text) for name, text in texts.items()]
 
 
 def compress(
     model: Model | str | PathLike[str] | None,
     out: str | PathLike[str],
     recipe: str | PathLike[str] | Mapping[str, Any] | Recipe | None = None,
-    *,
-    settings: Mapping[str, Any] | None = None,
-    size: float | str | None = None,
-    macs: float | str | None = None,
-    params: float | str | None = None,
-    latency: float | str | None = None,
-    max_drop: float | None = None,
-    target: str | None = None,
-    data: Named | None = None,
-    eval_data: Named | None = None,
-    preprocess: str | None = None,
-    samples: int | None = None,
-    seed: int | None = None,
-    memory: int | None = None,
-    gates: Sequence[str | Gate] = (),
-    keep_steps: bool = True,
-    measure: bool = True,
-    force: bool = False,
-    view: View | None = None,
+    **given: Any,
 ) -> Report:
-    """Make a model small by a recipe, or search within limits, and write all that is known of it into the folder ``out``.
+    """Make a model small by a recipe, or by a search within limits, and write all that is known of it into a folder.
 
-    ``recipe`` is a file, a preset, a model that holds one, or plain data; ``settings`` are values of its variables. What
-    is given beside it counts more than what it says. ``model`` may be None where the recipe names it.
-
-    Raises:
-        IntaglioError: what the recipe, a pass, the data or a gate says; the folder holds no new result then.
-    """
-    limits = RecipeLimits(size=size, macs=macs, params=params, latency=latency, max_drop=max_drop)
-    asked = _asked(recipe, settings, limits)
-    original = _original(model, asked)
-    named = Data(
-        asked.data.calibration if data is None else data,
-        asked.data.evaluation if eval_data is None else eval_data,
-        preprocess or asked.data.preprocess,
-        samples or asked.data.samples,
-        asked.seed if seed is None else seed,
-    )
-    held = read_gates([*asked.gates, *gates])
-    read, steps = ready(original, _steps(asked, target), named)
-    view, forced, held_bytes = view or Logged(), force or asked.force, memory or MEMORY
-    job = Run(steps, named, measure, forced, held_bytes, view, held, command="compress")
-    folder = Path(out)
-    with _prepared(folder):
-        kept = Steps(folder / "steps", "", view.notes)
-        if keep_steps:
-            kept.key = starting_key(read, named, held_bytes, forced)
-            job = replace(job, each=kept)
-        outputs = Outputs(folder / MODEL, beside=partial(_beside, folder, asked, [one.text for one in held]))
-        report = carried_out(job, read, outputs)
-        if keep_steps:
-            kept.sweep()
-        return report
-
-
-def _asked(recipe: Any, settings: Mapping[str, Any] | None, limits: RecipeLimits) -> Recipe:
-    """Raises UsageError where it is not clear what is to be done."""
-    given = [name for name, value in limits if value is not None]
-    if recipe is None:
-        if settings:
-            raise UsageError("settings are of a recipe, and there is none", fix="add `recipe`")
-        if not given:
-            flags = ", ".join(f"`{name}`" for name, _ in limits)
-            raise UsageError("nothing was asked for", fix=f"give a `recipe`, or limits: {flags}")
-        return Recipe(limits=limits)
-    if given:
-        raise UsageError(f"a recipe and `{given[0]}` exclude each other", fix="put limits into the recipe: limits:")
-    return load_recipe(recipe, settings)
-
-
-def _original(model: Model | str | PathLike[str] | None, asked: Recipe) -> Model:
-    if model is None and asked.model is None:
-        raise UsageError("no model is named", fix="give MODEL, or say model: in the recipe")
-    if isinstance(model, (str, PathLike)) or model is None:
-        return load(model or str(asked.model), shapes=asked.shapes or None, values=asked.inputs or None)
-    return loaded(model)
-
-
-def _steps(asked: Recipe, target: str | None) -> tuple[Pass, ...]:
-    if target is None:
-        return asked.steps()
-    return tuple(p.model_copy(update={"target": target}) if has_target(type(p)) else p for p in asked.passes)
-
-
-@contextmanager
-def _prepared(folder: Path) -> Iterator[None]:
-    """The folder is there; it goes again if nothing came of it.
+    What may be given stands in ``Compression``.
 
     Raises:
-        CannotWrite: it cannot be made, or holds files of these names that no such run wrote.
+        IntaglioError: what the recipe, a pass or the data says; the folder holds no new result then.
+        GateFailed: a gate was missed; the result lies in the folder as ``model.gate-failed.onnx``.
     """
+    return Compression(model, out, recipe, **given).run()
+
+
+def _tidy(stale: Path | None, steps: Steps) -> None:
+    """What an earlier run left goes: its result, where this one's has another name, and its steps."""
+    if stale is not None:
+        stale.unlink(missing_ok=True)
+    if steps.used:
+        steps.sweep()
+
+
+def taken_by_others(folder: Path) -> None:
+    """Raises CannotWrite where a folder holds files of these names that no such run wrote."""
     taken = [name for name in _NAMES if (folder / name).exists()]
     if taken and not (folder / RECIPE).is_file() and taken != ["steps"]:
         why = f"it holds {', '.join(taken)}, which no such run wrote"
         raise CannotWrite(f"cannot write into {folder}", why=why, fix="choose another folder")
+
+
+@contextmanager
+def _prepared(folder: Path) -> Iterator[None]:
+    """The folder is there; it goes again if nothing came of it. Raises CannotWrite."""
+    taken_by_others(folder)
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,22 +231,3 @@ def _prepared(folder: Path) -> Iterator[None]:
         for one in made:
             if not os.listdir(one):
                 one.rmdir()
-
-
-def _beside(folder: Path, asked: Recipe, gates: Sequence[str], report: Report) -> list[Document]:
-    source = report.change.original.source
-    told = {
-        "about": asked.about,
-        "model": str(source) if source else None,
-        **report.recipe,
-        "gates": list(gates),
-        "exports": list(asked.exports) if asked.exports != ("onnx",) else None,
-    }
-    recipe = as_yaml({key: value for key, value in told.items() if value})
-    plain_report = plain(report.as_dict())
-    return [
-        Document(folder / RECIPE, recipe),
-        Document(folder / REPORT, json.dumps(plain_report, indent=2, ensure_ascii=False) + "\n"),
-        Document(folder / PAGE, render(plain_report)),
-        Document(folder / WORDS, markdown.render(plain_report)),
-    ]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from ..graph.errors import NothingChanged, UsageError
+from ..graph.errors import IntaglioError, NothingChanged, UsageError
 from ..graph.io.load import load
 from ..graph.model import Model
 from ..measure.accuracy import Evaluation
@@ -30,11 +30,22 @@ from .recipe.write import recorded
 from .report import Report, in_a_row
 from .warnings import drop_warnings
 
-if TYPE_CHECKING:
-    from .search.result import SearchResult
-
 Each = Callable[[int, Pass, Model, Callable[[], Change]], Change]
 """Does a step by what it is handed last; its place in order, the pass and the model tell what it is."""
+
+
+class Found(Protocol):
+    """What a search hands to a run: passes, and what it knows that the first of them do."""
+
+    @property
+    def passes(self) -> Sequence[Pass]: ...
+    @property
+    def changes(self) -> Sequence[Change]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    @property
+    def refusal(self) -> IntaglioError | None: ...
+    def as_dict(self) -> dict[str, Any]: ...
 
 
 class View(Protocol):
@@ -179,7 +190,7 @@ class Run:
     view: View
     gates: Sequence[Gate] = ()
     each: Each = lambda place, one, model, do: do()
-    search: Callable[[Model, Context], SearchResult] | None = None
+    search: Callable[[Model, Context], Found] | None = None
     command: str = ""
 
     def on(self, original: Model, out: Path | None = None) -> Report:
@@ -198,7 +209,7 @@ class Run:
         change = in_a_row(opened, [one.name for one in passes], changes)
         if searched:
             change = replace(change, refusal=searched.refusal or change.refusal, notes=[*change.notes, *searched.notes])
-        recipe = recorded(original, passes, changes, self.data, self.memory, self.force)
+        recipe = recorded(original, passes, changes, self.data, self.force)
         given = Given.of(original)
         command = self.command or (passes[0].name if len(passes) == 1 else "run")
         told: dict[str, Any] = {"plugins": plugins_of(passes), "command": command, "last": passes[-1], "given": given}
@@ -244,9 +255,7 @@ class Run:
             self.view.notes(source.notes)
         return source
 
-    def _changes(
-        self, passes: Sequence[Pass], model: Model, context: Context, found: SearchResult | None
-    ) -> list[Change]:
+    def _changes(self, passes: Sequence[Pass], model: Model, context: Context, found: Found | None) -> list[Change]:
         changes: list[Change] = []
         for place, one in enumerate(passes):
             known = found.changes[place] if found and place < len(found.changes) else None

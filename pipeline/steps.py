@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -18,19 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from ..graph import errors
-from ..graph.errors import BadModel, IntaglioError
+from ..graph.errors import BadModel, IntaglioError, UsageError
 from ..graph.io.load import load_exact
 from ..graph.io.save import Document, File, pieces, save_all
 from ..graph.model import Model
 from ..graph.version import VERSION
 from ..measure.data.source import DataSource, open_data
-from ..passes.base import Pass
+from ..passes.base import Context, Pass
 from ..passes.change import Change
 from .data import Data, Named
 from .plugins import plugins_of
+from .recipe.recipe import pass_of
+from .run import Found
 from .text import plain
 
 MODEL, FIGURES = "model.onnx", "figures.json"
+Search = Callable[[Model, Context], Found]
 _KEPT = ("units", "layers", "details", "notes", "proved", "advice", "seconds")
 """What is told of a change, and kept with its step."""
 
@@ -46,6 +49,20 @@ class Known(Change):
             **super().as_dict(),
             **{key: self.told[key] for key in ("verified", "latency_target") if key in self.told},
         }
+
+
+@dataclass(frozen=True)
+class KnownSearch:
+    """What a search found before."""
+
+    passes: Sequence[Pass]
+    notes: Sequence[str]
+    refusal: IntaglioError | None
+    told: Mapping[str, Any]
+    changes: Sequence[Change] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.told)
 
 
 @dataclass
@@ -70,6 +87,30 @@ class Steps:
         self._keep(folder, one, change)
         return self._known(folder, model) or change
 
+    def searched(self, limits: Mapping[str, Any], search: Search) -> Search:
+        """The same search, which knows what it found before."""
+
+        def find(model: Model, context: Context) -> Found:
+            key, folder = _hash(self.key, "search", limits), self.folder / "00-search"
+            self.used.append(folder.name)
+            known = _found(folder, key)
+            if known is not None:
+                self.tell(["the search was done before, its result is taken as it is"])
+                return known
+            found = search(model, context)
+            told = {
+                "key": key,
+                "passes": [{"pass": one.name, **one.model_dump(mode="json")} for one in found.passes],
+                "notes": found.notes,
+                "refusal": found.refusal and _refusal(found.refusal),
+                "figures": found.as_dict(),
+            }
+            folder.mkdir(parents=True, exist_ok=True)
+            save_all([Document(folder / FIGURES, json.dumps(plain(told), indent=1) + "\n")])
+            return found
+
+        return find
+
     def sweep(self) -> None:
         """Steps of other runs go."""
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
@@ -86,9 +127,8 @@ class Steps:
             if told["key"] != self.key or told["sha256"] != _file_hash(folder / MODEL):
                 return None
             made = load_exact(folder / MODEL, model) if told["changed"] else model
-            refusal = told["refusal"] and getattr(errors, told["refusal"].pop("kind"))(**told["refusal"])
             kept = {name: told["change"][name] for name in _KEPT}
-            return Known(model, made, **kept, refusal=refusal, told=told["figures"])
+            return Known(model, made, **kept, refusal=_error(told["refusal"]), told=told["figures"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, BadModel):  # not whole, or somebody else's
             return None
 
@@ -108,7 +148,7 @@ class Steps:
         save_all([Document(folder / FIGURES, json.dumps(plain(told), indent=1) + "\n")])
 
 
-def starting_key(model: Model, data: Data, memory: int, force: bool) -> str:
+def starting_key(model: Model, data: Data, force: bool) -> str:
     """A hash of all that a run is given, beside its passes."""
     import numpy
     import onnxruntime
@@ -118,7 +158,7 @@ def starting_key(model: Model, data: Data, memory: int, force: bool) -> str:
         digest.update(piece)
     versions = VERSION, numpy.__version__, onnxruntime.__version__
     named = [_data_hash(one, model, data) for one in (data.calibration, data.labelled)]
-    return _hash(digest.hexdigest(), versions, named, data.preprocess, data.samples, data.seed, memory, force)
+    return _hash(digest.hexdigest(), versions, named, data.preprocess, data.samples, data.seed, force)
 
 
 def _data_hash(named: Named | None, model: Model, data: Data) -> str:
@@ -157,6 +197,24 @@ def _code(one: Pass) -> str:
         if spec and spec.origin:
             return _file_hash(Path(spec.origin))
     return secrets.token_hex()
+
+
+def _found(folder: Path, key: str) -> KnownSearch | None:
+    try:
+        told = json.loads((folder / FIGURES).read_text())
+        if told["key"] != key:
+            return None
+        passes = [pass_of(one) for one in told["passes"]]
+        return KnownSearch(passes, told["notes"], _error(told["refusal"]), told["figures"])
+    except (OSError, ValueError, KeyError, TypeError, UsageError):
+        return None
+
+
+def _error(told: Mapping[str, str] | None) -> IntaglioError | None:
+    if told is None:
+        return None
+    error: IntaglioError = getattr(errors, told["kind"])(told["what"], why=told["why"], fix=told["fix"])
+    return error
 
 
 def _refusal(error: IntaglioError) -> dict[str, str]:

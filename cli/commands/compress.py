@@ -12,9 +12,9 @@ from ...graph.errors import UsageError
 from ...passes.options import reworded
 from .. import console
 from ..before_after import amounts_table, emit, needs_data
-from ..options import Debug, Json, Preprocess, Samples, Shapes, Values, parse_size, read_model
+from ..options import Debug, DryRun, Json, Preprocess, Samples, Shapes, Values, read_model
 from ..parameters import takes
-from ..run import Outlets, judged
+from ..run import Outlets, judged, tell_plan
 
 _LIMIT = "fraction|amount".upper()
 
@@ -101,6 +101,7 @@ class _Job(Outlets):
     force: Annotated[
         bool, typer.Option("--force", help="Write what a pass advises against.", rich_help_panel="output")
     ] = False
+    dry_run: DryRun = False
     memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Tensors held at once, such as 256MB.", rich_help_panel="advanced"),
@@ -136,30 +137,31 @@ def compress(
     if presets:
         _list_presets()
         return
-    from ...pipeline.compress import compress
+    from ...pipeline.compress import Compression
     from ...pipeline.recipe.load import parse_settings
+    from ...pipeline.units import parse_size
 
     if out is None:
         raise UsageError("no folder to write is named", fix="add -o DIR")
     if not (job.data or job.eval_data or what.recipe):
         needs_data(job.preprocess, job.samples)
     given = {**vars(what), **{key: value for key, value in vars(job).items() if key not in _HERE}}
-    named = read_model(model, job.shape, job.value) if model and (job.shape or job.value) else model
-    more = {
-        "settings": parse_settings(what.settings),
-        "gates": job.gate or (),
-        "memory": parse_size(job.memory) if job.memory else None,
-    }
+    given |= {"settings": parse_settings(what.settings), "gates": job.gate or (), "view": console}
+    given["memory"] = parse_size(job.memory) if job.memory else None
     try:
+        named = read_model(model, job.shape, job.value) if model and (job.shape or job.value) else model
+        whole = Compression(named, out, what.recipe, **{key: one for key, one in given.items() if key != "recipe"})
+        if job.dry_run:
+            tell_plan(whole.plan())
         with job.telling(model or Path(what.recipe or "")):
-            report = judged(lambda: compress(named, out, **{**given, **more}, view=console))
+            report = judged(whole.run)
             job.tell(report.as_dict())
     except UsageError as error:
         raise reworded(error, lambda name: f"--{name.replace('_', '-')}") from error
     emit(report, amounts_table)
 
 
-_HERE = {"shape", "value", "memory", "json", "debug", *(one.name for one in fields(Outlets))}
+_HERE = {"shape", "value", "memory", "dry_run", "json", "debug", *(one.name for one in fields(Outlets))}
 """What is read on the command line alone."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from typing import ClassVar
 
@@ -35,6 +36,11 @@ class Quantize(QuantizeOptions, Pass):
     def _storable(cls, scheme: str) -> str:
         scheme_named(scheme)
         return scheme
+
+    @property
+    def weight_bits(self) -> float | None:
+        digits = re.search(r"\d+", self.scheme)
+        return self.bits or (8.0 if self.scheme == "dynamic" else float(digits[0]) if digits else None)
 
     def for_inputs(self, model: Model, preprocess: str | None) -> Quantize:
         if self.input_ranges:

@@ -80,17 +80,15 @@ class Recipe(Options):
 
     def steps(self) -> tuple[Pass, ...]:
         """The passes, with the recipe's target where they have none of their own."""
-        return tuple(_for_target(one, self.target) for one in self.passes)
+        target = self.target
+        if target is None:
+            return self.passes
+        return tuple(one if "target" in one.model_fields_set else aimed(one, target) for one in self.passes)
 
 
-def _for_target(one: Pass, target: str | None) -> Pass:
-    if target is None or "target" in one.model_fields_set or not has_target(type(one)):
-        return one
-    return one.model_copy(update={"target": target})
-
-
-def has_target(kind: type[Pass]) -> bool:
-    """Whether a pass asks what will run its result."""
-    field = kind.model_fields.get("target")
-    asked = [one for one in (field.metadata if field else ()) if isinstance(one, Registered)]
-    return any(one.group == "intaglio.targets" for one in asked)
+def aimed(one: Pass, target: str) -> Pass:
+    """A pass that asks what will run its result, for that target; any other as it is."""
+    field = type(one).model_fields.get("target")
+    asked = [kind for kind in (field.metadata if field else ()) if isinstance(kind, Registered)]
+    aims = any(kind.group == "intaglio.targets" for kind in asked)
+    return one.model_copy(update={"target": target}) if aims else one

@@ -8,17 +8,17 @@ from typing import Any
 
 from ...graph.model import Model
 from ...graph.version import VERSION
-from ...passes.base import MEMORY, PASSES, Pass
+from ...passes.base import PASSES, Pass
 from ...passes.change import Change
 from ...passes.options import Option, options_of
 from ..data import Data, Named
 from ..plugins import plugins_of
-from ..text import harmless
+from ..text import harmless, plain
 from .text import scalar
 
 
 def recorded(
-    original: Model, passes: Sequence[Pass], changes: Sequence[Change], data: Data, memory: int, force: bool
+    original: Model, passes: Sequence[Pass], changes: Sequence[Change], data: Data, force: bool
 ) -> dict[str, Any]:
     """All that decides the bytes of a result, with every option: what a file says of how it was made."""
     named = {
@@ -34,11 +34,11 @@ def recorded(
         "data": {key: value for key, value in named.items() if value is not None},
         "passes": [{"pass": p.name, **p.recipe(change)} for p, change in zip(passes, changes, strict=True)],
         "seed": data.seed,
-        "memory": f"{memory >> 20}MB" if memory != MEMORY else None,
         "force": force or None,
         "made_by": {"intaglio": VERSION, **({"plugins": plugins} if plugins else {})},
     }
-    return _plain({key: value for key, value in told.items() if value not in (None, {})})
+    found: dict[str, Any] = plain({key: value for key, value in told.items() if value not in (None, {})})
+    return found
 
 
 def portable(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def as_yaml(recipe: Mapping[str, Any]) -> str:
 
     dumper: Any = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
     dumper.add_representer(str, text)
-    told = {**recipe, "passes": [_short(one) for one in recipe["passes"]]}
+    told = {**recipe, "passes": [shortened(one) for one in recipe["passes"]]}
     written, escaped = (
         str(yaml.dump(told, Dumper=dumper, sort_keys=False, allow_unicode=unicode, width=100))
         for unicode in (True, False)
@@ -72,7 +72,8 @@ def as_yaml(recipe: Mapping[str, Any]) -> str:
     return written if harmless(written) == written else escaped
 
 
-def _short(told: Mapping[str, Any]) -> dict[str, Any]:
+def shortened(told: Mapping[str, Any]) -> dict[str, Any]:
+    """A pass without what every one of its kind has by default."""
     kind = PASSES.get(told["pass"])
     fields = {one.name: one for one in options_of(kind)} if kind else {}
     return {key: value for key, value in told.items() if key not in fields or _worth_telling(fields[key], value)}
@@ -80,16 +81,8 @@ def _short(told: Mapping[str, Any]) -> dict[str, Any]:
 
 def _worth_telling(one: Option, value: Any) -> bool:
     """What is to be reached always is."""
-    return value != _plain(one.field.get_default()) or (one.spelling.panel == "target" and bool(value))
+    return value != plain(one.field.get_default()) or (one.spelling.panel == "target" and bool(value))
 
 
 def _name(named: Named | None) -> str | None:
     return None if named is None else getattr(named, "name", None) or str(named)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return value
