@@ -8,6 +8,7 @@ In a document a comment line says what the fenced block (or the table) after it 
     <!-- session -->           commands after ``$``, run in a fresh folder with ``examples/``, and what they print
     <!-- file: PATH -->        a file of the repository
     <!-- figures: resnet20 --> a table that is measured
+    <!-- keys: NAME -->        the keys of a form of what commands print with --json
     <!-- results: real -->     what the tests of real models found, from the tables that they are held to
 
 What names ``$INTAGLIO_DATA`` is left as it is where that folder of real models is absent.
@@ -26,11 +27,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(ROOT))
 DATA = Path(os.environ.get("INTAGLIO_DATA", ROOT.parent / "shared" / "data"))
 REFERENCE = ROOT / "docs" / "commands.md"
+ANSWERS = ROOT / "docs" / "schema" / "intaglio-1.json"
 COLUMNS = "100"
 
 MARKED = re.compile(r"^(<!-- (.+?) -->\n+)(```\w*\n.*?^```$|(?:^\|[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
@@ -69,6 +72,8 @@ def renewed(document: Path, text: str, *, every_figure: bool) -> Iterator[tuple[
                 yield marker, part, session(part, Path(folder))
             elif kind == "file":
                 yield marker, part, quoted(part, ROOT / argument.strip())
+            elif kind == "keys":
+                yield marker, part, keys(argument.strip())
             elif kind == "results":
                 yield marker, part, RESULTS[argument.strip()]()
             elif kind == "figures" and DATA.is_dir():
@@ -200,6 +205,44 @@ def fields(command: str) -> str:
     return text
 
 
+def answers() -> str:
+    """JSON Schema of what commands print with --json."""
+    from intaglio.pipeline.schema import json_schema
+
+    return json.dumps(json_schema(), indent=1) + "\n"
+
+
+def keys(name: str) -> str:
+    """A table of the keys of one form of answers, without those that others it is made of have."""
+    from intaglio.pipeline import schema
+
+    form, bases = schema.json_schema()["$defs"][name], getattr(schema, name).__mro__[1:]
+    shared = {"schema", *(key for base in bases for key in getattr(base, "model_fields", ()))}
+    lines = ["| key | value | what it is |", "| --- | --- | --- |"]
+    for key, one in form["properties"].items():
+        if key not in shared or name == "Failure":
+            told = one.get("description", "") + ("" if key in form.get("required", ()) else " (may be absent)")
+            lines.append(f"| `{key}` | {kind_of(one)} | {told.strip()} |")
+    return "\n".join(lines) + "\n"
+
+
+def kind_of(schema: dict[str, Any]) -> str:
+    """The type of a value in words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(kind_of(one) for one in schema["anyOf"])
+    if "const" in schema or "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        return f"list of {kind_of(schema['items'])}"
+    if schema.get("type") == "object":
+        inner = schema.get("additionalProperties")
+        return f"map to {kind_of(inner)}" if isinstance(inner, dict) else "object"
+    return str(schema.get("type", "anything"))
+
+
 def agrees(old: str, new: str) -> bool:
     """The same words and whole numbers; decimals nearly the same; speed, alignment and rounding errors set aside."""
     a, b = (DIFFERENCE.sub("TINY", TIME.sub("TIME", SPEED.sub("", text))) for text in (old, new))
@@ -246,10 +289,12 @@ def main() -> int:
     chosen = [d.resolve() for d in options.document] or documents()
     if options.check:
         stale = [found for document in chosen for found in check(document)]
+        stale += [] if ANSWERS.read_text() == answers() else [Stale(ANSWERS, "the forms have changed")]
         print("\n".join([*map(str, stale), "run: python docs/generate.py"]) if stale else "all up to date")
         return int(bool(stale))
     if REFERENCE in chosen or not options.document:
         REFERENCE.write_text(reference())
+        ANSWERS.write_text(answers())
     for document in chosen:
         if document.is_file() and document != REFERENCE:
             write(document)

@@ -12,7 +12,7 @@ from ..measure.accuracy import Evaluation, evaluate_model
 from ..measure.data.source import DataSource
 from ..measure.paired import drops
 from ..measure.run.inputs import runnable_inputs, sizes_of
-from ..measure.run.latency import time_models
+from ..measure.run.latency import NOISE, time_models
 from ..measure.run.pairing import output_differences, pair_models
 from ..measure.run.session import open_session
 from ..measure.run.tensor_specs import free_sizes, input_specs
@@ -92,4 +92,10 @@ def known_latencies(found: LatencyReport, loading: Mapping[str, Any] | None) -> 
     gain = loading["speedup"] if loading and "loaded" in loading else 1.0
     times = {"before": found.before_ms * gain, "after": found.after_ms, "speedup": gain / found.kept}
     times |= {"loaded": found.before_ms} if gain != 1.0 else {}
-    return {**times, "verdict": found.verdict, "threads": found.threads, "machine": found.machine}
+    slower, faster = times["speedup"] < 1 - NOISE, times["speedup"] > 1 + NOISE
+    return {
+        **times,
+        "verdict": "slower" if slower else "faster" if faster else "same",
+        "threads": found.threads,
+        "machine": found.machine,
+    }

@@ -88,8 +88,8 @@ def _show_one(name: str, registries: list[Registry[Any]]) -> None:
                 _options_tables(model, "" if model is thing else name)
             console.line()
 
-    told = [{**_entry(one, name), "schema": _schema(model) if model else None} for one, model in found]
-    console.emit(told[0] if len(told) == 1 else {"plugins": told}, show)
+    told = [{**_entry(one, name), "options_schema": _schema(model) if model else None} for one, model in found]
+    console.emit({"plugins": told}, show)
 
 
 def _options_model(registry: Registry[Any], name: str) -> type[BaseModel] | None:

@@ -76,7 +76,7 @@ def test_every_field_is_in_the_schema_with_its_help_and_limits(command: str, one
 @pytest.mark.parametrize(("command", "one"), FIELDS, ids=named)
 def test_the_page_of_a_pass_tells_every_field(intaglio: Command, command: str, one: Option) -> None:
     assert one.help in intaglio("passes", command).out
-    assert one.name in intaglio("passes", command, "--json").json["schema"]["properties"]
+    assert one.name in intaglio("passes", command, "--json").json["plugins"][0]["options_schema"]["properties"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -189,7 +189,7 @@ def test_a_name_that_stands_for_two_things_shows_both(intaglio: Command) -> None
 
 @pytest.mark.parametrize("name", ["norm", "prune", "quantize"])
 def test_schemas_refuse_options_that_are_not_there(intaglio: Command, name: str) -> None:
-    assert intaglio("passes", name, "--json").json["schema"]["additionalProperties"] is False
+    assert intaglio("passes", name, "--json").json["plugins"][0]["options_schema"]["additionalProperties"] is False
 
 
 def test_schemas_tell_the_options_of_what_is_named() -> None:

@@ -44,6 +44,10 @@ def test_document_says_what_is(generate: ModuleType, document: Path) -> None:
     assert stale == [], "python docs/generate.py writes it anew"
 
 
+def test_the_schema_of_answers_is_that_of_the_program(generate: ModuleType) -> None:
+    assert generate.ANSWERS.read_text() == generate.answers(), "python docs/generate.py writes it anew"
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

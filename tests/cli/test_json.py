@@ -1,0 +1,86 @@
+"""What every command prints with ``--json`` has the form that is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intaglio import PruneChannels, Quantize, run
+from intaglio.cli.commands import COMMANDS
+from intaglio.cli.console import plain
+from intaglio.pipeline.schema import ANSWERS, Answer, form_of
+
+from .conftest import Command
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+DIGITS, BITS = EXAMPLES / "digits.onnx", EXAMPLES / "binary_digits.onnx"
+CALIB, TEST = ("--data", EXAMPLES / "digits_calib.npz"), EXAMPLES / "digits_test.npz"
+OUT = ("-o", "out.onnx")
+FULL = (*OUT, *CALIB, "--samples", 32, "--eval-data", TEST, "--gate", "sqnr >= 0dB")
+RUNS: list[tuple[Any, ...]] = [
+    ("inspect", DIGITS),
+    ("inspect", BITS, "--bits"),
+    ("groups", DIGITS),
+    ("check", DIGITS),
+    ("bench", DIGITS, BITS, "--runs", 2),
+    ("compare", DIGITS, BITS, "--runs", 2),
+    ("compare", DIGITS, DIGITS, "--runs", 2, "--data", TEST, "--gate", "drop <= 1"),
+    ("evaluate", DIGITS, "--data", TEST),
+    ("passes",),
+    ("passes", "greedy"),
+    ("prune", DIGITS, "--macs", 0.5, *FULL),
+    ("prune", DIGITS, "--channels", 0.5, "--criterion", "lamp", "--repair", "refit", *FULL),
+    ("prune", DIGITS, "--latency", 0.9, *OUT, "--force"),
+    ("factorize", DIGITS, "--macs", 0.7, *FULL, "--no-measure"),
+    ("quantize", DIGITS, *FULL),
+    ("quantize", DIGITS, *OUT, "--scheme", "mixed", "--bits", 3, *CALIB, "--no-measure"),
+    ("quantize", DIGITS, *OUT, "--scheme", "w8", "--no-measure", "--gate", "size <= 1B"),
+    ("quantize", BITS, *OUT, "--scheme", "w8", "--no-measure", "--force"),
+    ("binarize", DIGITS, *OUT, *CALIB, "--samples", 32, "--no-measure"),
+    ("binarize", BITS, *OUT, "--no-measure"),
+]
+FAILING: list[tuple[Any, ...]] = [
+    ("inspect", "nowhere.onnx"),
+    ("quantize", DIGITS, *OUT, "--gate", "drop <= 1"),
+    ("prune", DIGITS, *OUT),
+    ("bench",),
+]
+
+
+@pytest.mark.parametrize("words", RUNS, ids=lambda words: " ".join(str(getattr(w, "name", w)) for w in words[:4]))
+def test_answers_have_their_form(
+    intaglio: Command, words: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = intaglio(*words, "--json")
+    assert ran.code in (0, 3), ran.out
+    assert form_of(ran.json) is ANSWERS[words[0]]
+    ANSWERS[words[0]].model_validate(ran.json, strict=True)
+
+
+@pytest.mark.parametrize("words", FAILING, ids=lambda words: " ".join(str(getattr(w, "name", w)) for w in words[:2]))
+def test_failures_have_their_form(intaglio: Command, words: tuple[Any, ...], tmp_path: Path) -> None:
+    ran = intaglio(*words, "--json")
+    assert ran.code in (1, 2)
+    form_of(ran.json).model_validate(ran.json, strict=True)
+    assert form_of(ran.json) not in ANSWERS.values()
+
+
+def test_several_passes_have_a_form(tmp_path: Path) -> None:
+    passes = [PruneChannels(target="macs", keep=0.5), Quantize(scheme="w8")]
+    told = plain(run(DIGITS, passes, eval_data=str(TEST), samples=32, measure=False).as_dict())
+    ANSWERS["run"].model_validate(told, strict=True)
+    assert [step["pass"] for step in told["steps"]] == ["prune", "quantize"]
+
+
+def test_every_command_has_a_form_and_is_run() -> None:
+    assert set(COMMANDS) <= ANSWERS.keys()
+    assert {words[0] for words in RUNS} == set(COMMANDS)
+
+
+def test_the_form_is_closed() -> None:
+    told = {"schema": "intaglio/1", "version": "1", "command": "x", "more": 1}
+    with pytest.raises(ValueError, match="more"):
+        Answer.model_validate(told)
