@@ -18,7 +18,7 @@ class Told(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
 
 
-def about(text: str, default: Any = ...) -> Any:
+def told(text: str, default: Any = ...) -> Any:
     return Field(default, description=text)
 
 
@@ -32,9 +32,9 @@ class Answer(Told):
     """What every command's object begins with. The others follow only where there was no error, or a gate was missed."""
 
     schema_: Literal["intaglio/1"] = Field(alias="schema", description="raised when the meaning of a key changes")
-    version: str = about("of intaglio")
+    version: str = told("of intaglio")
     command: str
-    error: Error | None = about("what ended the command with an exit code other than 0", None)
+    error: Error | None = told("what ended the command with an exit code other than 0", None)
 
 
 class Failure(Answer):
@@ -48,42 +48,42 @@ class Amounts(Told):
 
     macs: int
     params: int
-    size_bytes: int = about("of the file, and of files that hold its weights")
-    bops: int | None = about("MACs of one bit with another", None)
-    equivalent_macs: float | None = about("all MACs, 64 of bits as one", None)
+    size_bytes: int = told("of the file, and of files that hold its weights")
+    bops: int | None = told("MACs of one bit with another", None)
+    equivalent_macs: float | None = told("all MACs, 64 of bits as one", None)
 
 
 class Lost(Told):
     """Points that a metric lost on the same samples."""
 
     points: float
-    low: float = about("the loss lies between low and high with this confidence")
+    low: float = told("the loss lies between low and high with this confidence")
     high: float
     confidence: float
     samples: int
-    lost: int | None = about("samples that only the original has right", None)
-    won: int | None = about("samples that only the result has right", None)
-    p_value: float | None = about("McNemar's exact test", None)
+    lost: int | None = told("samples that only the original has right", None)
+    won: int | None = told("samples that only the result has right", None)
+    p_value: float | None = told("McNemar's exact test", None)
 
 
 class Accuracy(Told):
-    before: Numbers = about("by metric; the first is what the gate `accuracy` means")
+    before: Numbers = told("by metric; the first is what the gate `accuracy` means")
     after: Numbers
-    drop: dict[str, Lost] = about("by metric, of those that score each sample")
+    drop: dict[str, Lost] = told("by metric, of those that score each sample")
 
 
 class Latency(Told):
     """Medians of both models, run in turn."""
 
-    before: float = about("milliseconds")
+    before: float = told("milliseconds")
     after: float
     speedup: float
     verdict: Literal["faster", "slower", "same"]
     threads: int
     machine: str
     inputs: dict[str, list[int]] | None = None
-    p90: dict[str, float] | None = about("milliseconds of both, of compare", None)
-    least: dict[str, float] | None = about("milliseconds of both, of compare", None)
+    p90: dict[str, float] | None = told("milliseconds of both, of compare", None)
+    least: dict[str, float] | None = told("milliseconds of both, of compare", None)
     runs: int | None = None
 
 
@@ -93,18 +93,18 @@ class Difference(Told):
     identical: bool
     max_abs: float
     mean_abs: float
-    max_rel: float | None = about("the largest difference as a part of the largest magnitude")
-    sqnr_db: float | None = about("null where nothing differs")
-    not_finite: int = about("values that are finite in one model only")
-    top1_agreement: float | None = about("of real data alone")
+    max_rel: float | None = told("the largest difference as a part of the largest magnitude")
+    sqnr_db: float | None = told("null where nothing differs")
+    not_finite: int = told("values that are finite in one model only")
+    top1_agreement: float | None = told("of real data alone")
 
 
 class Gate(Told):
-    gate: str = about("as it was given")
+    gate: str = told("as it was given")
     figure: str
     limit: float
-    unit: str = about("of limit and value: points, B, ms, dB, x of the original, or none")
-    value: float | None = about("null where it could not be measured, or is infinite")
+    unit: str = told("of limit and value: points, B, ms, dB, x of the original, or none")
+    value: float | None = told("null where it could not be measured, or is infinite")
     passed: bool
     of_accuracy: bool
 
@@ -122,8 +122,8 @@ class Step(Amounts):
     """What one of several passes left; its own report is in ``details``."""
 
     pass_: str = Field(alias="pass")
-    accuracy: Numbers | None = about("by metric; null without labelled data")
-    sqnr_db: float | None = about("of the outputs against the original's; null without data")
+    accuracy: Numbers | None = told("by metric; null without labelled data")
+    sqnr_db: float | None = told("of the outputs against the original's; null without data")
     seconds: float
     details: dict[str, Any]
 
@@ -144,16 +144,17 @@ class LayerCost(Told):
 class Judged(Answer):
     """What commands that judge a model have in common."""
 
-    model: str | None = about("the original")
-    out: str | None = about("the model that is judged: the file that was written, or B of compare")
-    passed: bool = about("all gates passed")
+    model: str | None = told("the original")
+    out: str | None = told("the model that is judged: the file that was written, or B of compare")
+    passed: bool = told("all gates passed")
     before: Amounts
     after: Amounts
-    kept: Numbers = about("the fraction that is left of each amount")
+    kept: Numbers = told("the fraction that is left of each amount")
     gates: list[Gate]
-    accuracy: Accuracy | None = about("with labelled data", None)
-    latency_ms: Latency | None = about("where both were timed", None)
-    outputs: dict[str, Difference] | None = about("by output, where they were compared", None)
+    accuracy: Accuracy | None = told("with labelled data", None)
+    latency_ms: Latency | None = told("where both were timed", None)
+    outputs: dict[str, Difference] | None = told("by output, where they were compared", None)
+    by_layer: list[LayerCost] | None = told("what each layer cost and costs, where something changed", None)
     notes: list[str]
     warnings: list[str]
 
@@ -170,11 +171,10 @@ class Ran(Judged):
 
     changed: bool
     seconds: float
-    recipe: dict[str, Any] = about("the pass and its options: scheme, target and all that decides the result")
+    recipe: dict[str, Any] = told("the pass and its options: scheme, target and all that decides the result")
     plugins: list[Plugin]
-    by_layer: list[LayerCost] | None = None
-    verified: dict[str, Any] | None = about("the proof that the result computes what it should", None)
-    latency_target: dict[str, Any] | None = about("with --latency: asked, predicted, kept, verdict, missed_by", None)
+    verified: dict[str, Any] | None = told("the proof that the result computes what it should", None)
+    latency_target: dict[str, Any] | None = told("with --latency: asked, predicted, kept, verdict, missed_by", None)
 
 
 class Calibrated(Ran):
@@ -185,7 +185,7 @@ class Calibrated(Ran):
 
 class Prune(Calibrated):
     command: Literal["prune"]
-    groups: list[dict[str, Any]] = about("name, before and after: channels, exact, prunable")
+    groups: list[dict[str, Any]] = told("name, before and after: channels, exact, prunable")
     criterion: str | None = None
     solver: str | None = None
     repair: dict[str, Any] | None = None
@@ -194,17 +194,17 @@ class Prune(Calibrated):
 
 class Factorize(Calibrated):
     command: Literal["factorize"]
-    layers: list[dict[str, Any]] = about("name, op, scheme and rank, or the reason why it is whole; gain, speedup")
+    layers: list[dict[str, Any]] = told("name, op, scheme and rank, or the reason why it is whole; gain, speedup")
     fitted: int | None = None
     refitted: int | None = None
 
 
 class FewerBits(Ran):
-    layers: list[dict[str, Any]] = about("name, numbers of weights and activations, errors, sqnr_db")
-    nodes: dict[str, str] = about("what was changed, and into what")
-    skipped: dict[str, str] = about("what stays in float, and why")
-    sqnr_db: Numbers = about("by output, on calibration data")
-    worst: list[dict[str, Any]] = about("layers with the most noise, its cause, and advice")
+    layers: list[dict[str, Any]] = told("name, numbers of weights and activations, errors, sqnr_db")
+    nodes: dict[str, str] = told("what was changed, and into what")
+    skipped: dict[str, str] = told("what stays in float, and why")
+    sqnr_db: Numbers = told("by output, on calibration data")
+    worst: list[dict[str, Any]] = told("layers with the most noise, its cause, and advice")
     higher_precision: list[str]
 
 
@@ -232,6 +232,41 @@ class Several(Ran):
     steps: list[Step]
 
 
+class Point(Amounts):
+    """One chain of passes that a search tried."""
+
+    name: str
+    passes: list[dict[str, Any]]
+    kept: Numbers = told("the fraction that is left of each amount of the file as given")
+    latency_ms: float | None
+    latency_ratio: float | None
+    accuracy: Numbers | None
+    sqnr_db: float | None
+    seconds: float
+    meets: bool = told("it is within all limits")
+    front: bool = told("no other point is better in every way")
+    chosen: bool
+    told: str = told("why it was given up, or not finished")
+
+
+class Compress(Ran):
+    """Of one pass the keys are also those of its command; of several there are ``steps``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    command: Literal["compress"]
+    steps: list[Step] | None = None
+    points: list[Point] | None = told("of a search: every chain that was tried", None)
+    limits: dict[str, Any] | None = None
+    chosen_layers: list[dict[str, Any]] | None = None
+    search_seconds: float | None = None
+
+
+class Presets(Answer):
+    command: Literal["compress"]
+    presets: dict[str, str] = told("what each recipe that comes with intaglio does")
+
+
 class Inspect(Answer):
     command: Literal["inspect"]
     model: str
@@ -252,7 +287,7 @@ class Inspect(Answer):
     size_bytes: int
     weight_bytes: int
     peak_activation_bytes: int
-    layers: list[dict[str, Any]] = about("name, op, macs, params, shape")
+    layers: list[dict[str, Any]] = told("name, op, macs, params, shape")
     metadata: dict[str, str]
     bit_orders: list[dict[str, Any]] | None = None
     notes: list[str]
@@ -320,7 +355,7 @@ class Pluggable(Told):
     options: dict[str, Any] | None = None
     needs: list[str] | None = None
     module: str | None = None
-    options_schema: dict[str, Any] | None = about("JSON Schema of its options", None)
+    options_schema: dict[str, Any] | None = told("JSON Schema of its options", None)
 
 
 class Passes(Answer):
@@ -330,7 +365,7 @@ class Passes(Answer):
 
 
 _FORMS: tuple[type[Answer], ...] = (
-    *(Bench, Binarize, Check, Compare, Evaluate, Factorize),
+    *(Bench, Binarize, Check, Compare, Compress, Evaluate, Factorize),
     *(Groups, Inspect, Passes, Prune, Quantize, Several),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
@@ -339,17 +374,19 @@ ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _
 
 def form_of(answer: dict[str, Any]) -> type[Answer]:
     """Which of the forms an answer has."""
+    if "presets" in answer:
+        return Presets
     return Failure if "error" in answer and "model" not in answer else ANSWERS[answer["command"]]
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of what any command may print."""
-    forms: list[type[BaseModel]] = [*ANSWERS.values(), Failure]
+    forms: list[type[BaseModel]] = [*ANSWERS.values(), Presets, Failure]
     every: list[type[BaseModel]] = [*forms, Judged, Ran]
-    names, told = models_json_schema([(form, "validation") for form in every], ref_template="#/$defs/{model}")
+    names, made = models_json_schema([(form, "validation") for form in every], ref_template="#/$defs/{model}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"What intaglio prints with --json, {SCHEMA}",
         "oneOf": [names[form, "validation"] for form in forms],
-        "$defs": told["$defs"],
+        "$defs": made["$defs"],
     }

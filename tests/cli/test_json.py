@@ -10,7 +10,7 @@ import pytest
 from intaglio import PruneChannels, Quantize, run
 from intaglio.cli.commands import COMMANDS
 from intaglio.cli.console import plain
-from intaglio.pipeline.schema import ANSWERS, Answer, form_of
+from intaglio.pipeline.schema import ANSWERS, Answer, Presets, form_of
 
 from .conftest import Command
 
@@ -40,6 +40,9 @@ RUNS: list[tuple[Any, ...]] = [
     ("quantize", BITS, *OUT, "--scheme", "w8", "--no-measure", "--force"),
     ("binarize", DIGITS, *OUT, *CALIB, "--samples", 32, "--no-measure"),
     ("binarize", BITS, *OUT, "--no-measure"),
+    ("compress", DIGITS, "-o", "out", "--recipe", "edge-int8", *CALIB, "--samples", 32, "--eval-data", TEST),
+    ("compress", DIGITS, "-o", "out", "--recipe", "half-macs", *CALIB, "--samples", 32, "--no-measure"),
+    ("compress", "--presets"),
 ]
 FAILING: list[tuple[Any, ...]] = [
     ("inspect", "nowhere.onnx"),
@@ -56,8 +59,8 @@ def test_answers_have_their_form(
     monkeypatch.chdir(tmp_path)
     ran = intaglio(*words, "--json")
     assert ran.code in (0, 3), ran.out
-    assert form_of(ran.json) is ANSWERS[words[0]]
-    ANSWERS[words[0]].model_validate(ran.json, strict=True)
+    assert issubclass(form_of(ran.json), (ANSWERS[words[0]], Presets))
+    form_of(ran.json).model_validate(ran.json, strict=True)
 
 
 @pytest.mark.parametrize("words", FAILING, ids=lambda words: " ".join(str(getattr(w, "name", w)) for w in words[:2]))
