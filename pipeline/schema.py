@@ -129,8 +129,10 @@ class Step(Amounts):
 
 
 class BeforeAfter(Told):
-    before: float
-    after: float
+    """Null where one of the models has no such layer, or nothing is known."""
+
+    before: float | None
+    after: float | None
 
 
 class LayerCost(Told):
@@ -173,6 +175,7 @@ class Ran(Judged):
     seconds: float
     recipe: dict[str, Any] = told("the pass and its options: scheme, target and all that decides the result")
     plugins: list[Plugin]
+    lossless: dict[str, Any] | None = told("what reading the file saved, which changes no output", None)
     verified: dict[str, Any] | None = told("the proof that the result computes what it should", None)
     latency_target: dict[str, Any] | None = told("with --latency: asked, predicted, kept, verdict, missed_by", None)
 
