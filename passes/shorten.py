@@ -22,6 +22,7 @@ class Shorten(Pass):
 
     name: ClassVar[str] = "shorten"
     doing: ClassVar[str] = "shortening names"
+    renames: ClassVar[bool] = True
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Rename in a copy."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import helper
 
 from ..graph.cost import cost
 from ..graph.dtypes import stored_bytes
-from ..graph.index import index_of
+from ..graph.index import Index, index_of
 from ..graph.model import Model
 from ..graph.nodes import subgraphs
 
 
 def by_layer(before: Model, after: Model) -> Iterator[dict[str, Any]]:
     """Of each node that multiplies: its MACs, those of bits, and the bytes of the weights that it reads, on both sides.
+    What several of them read is shared out among them.
 
     Passes keep the names of nodes; what one is split into begins with its name. A node that is found no more has None
     after: it was removed, or merged into another.
@@ -44,32 +46,32 @@ def _origin(name: str, known: Mapping[str, object]) -> str:
 
 def _costs(model: Model) -> dict[str, dict[str, Any]]:
     """By name, of the nodes that multiply; of those with bodies only the whole is known, so they are left out."""
-    sizes, found = _Sizes(model), dict[str, dict[str, Any]]()
-    for node, one in zip(model.graph.node, cost(model).nodes, strict=True):
-        if (one.macs or one.bops) and not any(subgraphs(node)):
-            known = found.setdefault(one.name, {"op": one.op, "macs": 0, "bops": 0, "bytes": 0})
-            for key, value in (("macs", one.macs), ("bops", one.bops), ("bytes", sizes.read_by(node))):
-                known[key] += value
+    pairs = zip(model.graph.node, cost(model).nodes, strict=True)
+    layers = [(node, one) for node, one in pairs if (one.macs or one.bops) and not any(subgraphs(node))]
+    index = index_of(model)
+    weights = [_weights(index, node) & model.weights.keys() for node, _ in layers]
+    readers = Counter(name for read in weights for name in read)
+    found: dict[str, dict[str, Any]] = {}
+    for (_, one), read in zip(layers, weights, strict=True):
+        known = found.setdefault(one.name, {"op": one.op, "macs": 0, "bops": 0, "bytes": 0})
+        size = round(sum(_stored(model.weights[name]) / readers[name] for name in sorted(read)))
+        for key, value in (("macs", one.macs), ("bops", one.bops), ("bytes", size)):
+            known[key] += value
     return found
 
 
-class _Sizes:
-    """How many bytes of the file the constant operands of a node come from."""
+def _weights(index: Index, node: onnx.NodeProto) -> set[str]:
+    """What the constant operands of a node are made of."""
+    seen: set[str] = set()
+    waiting = [name for name in node.input if name in index.constant]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            maker = index.makers.get(name)
+            waiting += maker.input if maker is not None else ()
+    return seen
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.index = model, index_of(model)
 
-    def read_by(self, node: onnx.NodeProto) -> int:
-        seen: set[str] = set()
-        waiting = [name for name in node.input if name in self.index.constant or name in self.model.weights]
-        while waiting:
-            name = waiting.pop()
-            if name not in seen:
-                seen.add(name)
-                maker = self.index.makers.get(name)
-                waiting += maker.input if maker is not None else ()
-        return sum(self._stored(name) for name in seen)
-
-    def _stored(self, name: str) -> int:
-        weight = self.model.weights.get(name)
-        return 0 if weight is None else stored_bytes(weight.size, helper.np_dtype_to_tensor_dtype(weight.dtype))
+def _stored(weight: np.ndarray) -> int:
+    return stored_bytes(weight.size, helper.np_dtype_to_tensor_dtype(weight.dtype))

@@ -11,7 +11,6 @@ from ..graph.errors import GateFailed
 from ..graph.model import Model
 from ..passes.base import Pass
 from ..passes.change import Change
-from .by_layer import by_layer
 from .envelope import envelope
 from .gates import missed
 from .given import Given
@@ -80,8 +79,6 @@ class Report:
             told |= self.given.before(self.change.before, self.change.after)
             told["lossless"] = self.given.lossless(self.change.before, times)
             times.pop("loaded", None)
-        if self.change.changed:
-            told["by_layer"] = list(by_layer(original, self.model))
         measured = {"accuracy": self.accuracy, "latency_ms": times, "outputs": self.outputs}
         return {**told, **{name: values for name, values in measured.items() if values}, **self.found}
 

@@ -20,6 +20,7 @@ from ..measure.data.source import DataSource
 from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
+from .by_layer import by_layer
 from .data import Data, Named
 from .gates import Gate, metrics_of, read_gates, require
 from .given import Given
@@ -213,7 +214,7 @@ class Run:
         given = Given.of(original)
         command = self.command or (passes[0].name if len(passes) == 1 else "run")
         told: dict[str, Any] = {"plugins": plugins_of(passes), "command": command, "last": passes[-1], "given": given}
-        told["found"] = searched.as_dict() if searched else {}
+        told["found"] = {**(searched.as_dict() if searched else {}), **_by_layer(opened, passes, changes)}
         unchanged = [] if change.changed else self._unchanged(change, out)
         if unchanged and not self.gates:
             close(opened)
@@ -308,6 +309,13 @@ class Run:
     def _timed(self, before: Model, after: Model, source: DataSource | None, given: Given | None) -> dict[str, Any]:
         with self.view.progress("timing"):
             return latencies(before, after, self.data.seed, source, given)
+
+
+def _by_layer(original: Model, passes: Sequence[Pass], changes: Sequence[Change]) -> dict[str, Any]:
+    """What layers cost, as the passes saw them: of the model before names were shortened, which costs the same."""
+    named = [change for one, change in zip(passes, changes, strict=True) if not one.renames]
+    same = all(not change.changed for change in named)
+    return {} if same else {"by_layer": list(by_layer(original, named[-1].model))}
 
 
 def _closing(change: Change, close: Callable[[Model], None]) -> Change:
