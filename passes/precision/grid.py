@@ -16,7 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
-_EMPTY = float(np.finfo(np.float32).tiny) * 2.0**24
+_TINY = float(np.finfo(np.float32).tiny)
+_EMPTY = _TINY * 2.0**24
 """The scale where there is nothing but noughts."""
 _LEAST = 2.0**-149
 """The least number above nought in single precision."""
@@ -35,6 +36,11 @@ CARRIERS: Mapping[tuple[int, bool], DTypeLike] = {
 def least_scale(size: Floats | float) -> Floats:
     """Sizes of scales that single precision can hold."""
     return np.where(size == 0, _EMPTY, np.maximum(size, _LEAST))
+
+
+def covering_scale(size: Floats | float) -> Floats:
+    """The same, rounded up where single precision is coarse, so that nothing is cut off."""
+    return least_scale(np.where(np.less(size, _TINY), np.ceil(np.asarray(size) / _LEAST) * _LEAST, size))
 
 
 @dataclass(frozen=True)
@@ -112,9 +118,9 @@ def affine(low: float, high: float, grid: Grid, *, symmetric: bool = False) -> A
     if symmetric:
         reach = max(-low, high)
         zero = grid.middle
-        scale = np.array(least_scale(reach / min(grid.high - zero, zero - grid.low)), np.float32)
+        scale = np.array(covering_scale(reach / min(grid.high - zero, zero - grid.low)), np.float32)
         return Affine(grid, scale, np.array(zero, np.int32))
-    scale = np.array(least_scale((high - low) / steps), np.float32)
+    scale = np.array(covering_scale((high - low) / steps), np.float32)
     zero = int(np.clip(np.rint(grid.low - low / float(scale)), grid.low, grid.high))
     return Affine(grid, scale, np.array(zero, np.int32))
 

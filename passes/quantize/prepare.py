@@ -58,7 +58,8 @@ def prepare_model(job: Job, *, level: bool = False, absorb: bool = False) -> Pre
     if options.smooth is not None:
         if job.context.data is None:
             raise UsageError("--smooth needs calibration data", fix="add --data, or leave it out")
-        smoothed = smooth(model, job.context.data, alpha=options.smooth)
+        memory = job.context.memory // 2
+        smoothed = smooth(model, job.context.data, alpha=options.smooth, budget_bytes=memory)
         model = smoothed.model
         notes.append(_told("smoothed what goes into", len(smoothed.done)))
     return Prepared(kept, model, notes, job.context)

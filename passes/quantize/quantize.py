@@ -6,8 +6,10 @@ import re
 from dataclasses import asdict, replace
 from typing import ClassVar
 
+import numpy as np
 from pydantic import field_validator
 
+from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
 from ..change import WORTH, Change
@@ -20,6 +22,10 @@ from .placement.kernels_used import Used, kernels_used
 from .ranges.pixels import pixel_ranges
 from .rounding.rounding import ROUNDERS
 from .scheme import Job, scheme_named
+
+_TINY = 2.0**-132
+"""Largest weight of a layer below which eight bits of it have no scale that single precision holds well."""
+_NO_SCALES = "its weights are below 1.9e-40, where single precision holds no scales of fewer bits"
 
 
 @PASSES.register("quantize")
@@ -53,11 +59,13 @@ class Quantize(QuantizeOptions, Pass):
         check_needs(f"rounding {self.method}", ROUNDERS.entry(self.method).needs, context)
         scheme = scheme_named(self.scheme)
         live = live_part(model)
-        job = Job(live.model, self, context, given=model)
+        job, tiny = _without_tiny(Job(live.model, self, context, given=model))
         met = self.size is not None and live.meets("size", self.size)
         result, change = attempt_within_limit(
             live,
-            lambda higher: Result.none(live.model, MET) if met else scheme(replace(job, higher_precision=higher)),
+            lambda higher: (
+                Result.none(live.model, MET) if met else _told(scheme(replace(job, higher_precision=higher)), tiny)
+            ),
             context,
             max_drop=self.max_drop,
             verify=self.verify,
@@ -71,3 +79,15 @@ class Quantize(QuantizeOptions, Pass):
         if not job.target.is_here:
             slower = f"timed was ONNX Runtime on this machine, not what --target {self.target} stands for"
         return replace(change, details=details, advice={"slower": slower})
+
+
+def _without_tiny(job: Job) -> tuple[Job, dict[str, str]]:
+    """The job without layers whose weights are next to nothing, and why each is left."""
+    weights = job.model.weights
+    tiny = {one.name: one.weight for one in Layers(job.model).weighted if 0 < np.abs(weights[one.weight]).max() < _TINY}
+    options = job.options.model_copy(update={"exclude": (*job.options.exclude, *dict.fromkeys(tiny.values()))})
+    return replace(job, options=options) if tiny else job, dict.fromkeys(tiny, _NO_SCALES)
+
+
+def _told(result: Result, reasons: dict[str, str]) -> Result:
+    return replace(result, skipped={**result.skipped, **reasons}) if reasons else result

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..precision.grid import Floats, Grid, Quantized, least_scale, spread
+from ..precision.grid import Floats, Grid, Quantized, covering_scale, least_scale, spread
 from .problem import Problem
 
 _COARSE = np.linspace(0.16, 1.06, 31).round(2)
@@ -94,9 +94,9 @@ def _covering(high: Floats, low: Floats, grid: Grid, symmetric: bool) -> tuple[F
     if symmetric:
         middle = grid.middle
         below = max(middle - grid.low, 1)
-        scale = single(np.maximum(high / (grid.high - middle), -low / below))
+        scale = single(covering_scale(np.maximum(high / (grid.high - middle), -low / below)))
         return scale, np.full(scale.shape, float(middle))
-    scale = single((high - low) / (grid.high - grid.low))
+    scale = single(covering_scale((high - low) / (grid.high - grid.low)))
     return scale, np.clip(np.rint(grid.low - low / scale), grid.low, grid.high)
 
 

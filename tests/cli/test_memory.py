@@ -47,7 +47,10 @@ def test_a_proof_stays_within_the_memory_that_it_was_given(model: Path, tmp_path
     assert little < much - (80 << 20)
 
 
-def test_calibration_stays_within_the_memory_that_it_was_given(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("--smooth", "0.5")])
+def test_calibration_stays_within_the_memory_that_it_was_given(
+    model: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((2, 3, 384, 384)).astype(np.float32))
     request = [
         "quantize",
@@ -58,6 +61,7 @@ def test_calibration_stays_within_the_memory_that_it_was_given(model: Path, tmp_
         "--force",
         "--data",
         str(tmp_path / "data.npz"),
+        *more,
     ]
     little = peak_bytes(*request, "-o", str(tmp_path / "a.onnx"), "--memory", "32MB")
     much = peak_bytes(*request, "-o", str(tmp_path / "b.onnx"), "--memory", "4GB")

@@ -27,6 +27,7 @@ from ....graph.model import Model
 from ....graph.nodes import attribute
 from ....graph.traits import Trait, operator, operators
 from ....measure.data.source import DataSource
+from ...base import MEMORY
 from ...calibration.normal.moments import Floats
 from ...calibration.runner import collect
 from ...calibration.statistics import Range
@@ -37,7 +38,7 @@ _LEAST = 1e-5
 """No channel is divided by less, as in the authors' code."""
 
 
-def smooth(model: Model, data: DataSource, *, alpha: float = 0.5) -> Outcome:
+def smooth(model: Model, data: DataSource, *, alpha: float = 0.5, budget_bytes: int = MEMORY // 2) -> Outcome:
     """Smooth the inputs of all layers. Outputs stay equal to rounding."""
     job = _Job(Graph(model), alpha)
     sites, skipped = _sites(job)
@@ -45,7 +46,7 @@ def smooth(model: Model, data: DataSource, *, alpha: float = 0.5) -> Outcome:
         return Outcome(model, {}, skipped)
     axes = {tensor: job.axis(readers[0]) for tensor, readers in sites.items()}
     ranges = {tensor: Range(axis) for tensor, axis in axes.items()}
-    collect(model, data, {tensor: [r] for tensor, r in ranges.items()})
+    collect(model, data, {tensor: [r] for tensor, r in ranges.items()}, budget_bytes=budget_bytes)
     done: dict[str, str] = {}
     for tensor, readers in sites.items():
         peaks = np.maximum(np.abs(ranges[tensor].minimum), np.abs(ranges[tensor].maximum))

@@ -28,7 +28,7 @@ from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, is_standard
 from ....graph.traits import Trait, has
 from ...patterns import choose_nodes
-from ...precision.grid import WEIGHTS8, Grid, least_scale
+from ...precision.grid import WEIGHTS8, Grid, covering_scale
 from ...precision.result import Result
 from ...rewrite.edit import Edit, Outcome, require_domain
 from ...rewrite.weights import MICROSOFT
@@ -187,7 +187,7 @@ Rule = Callable[[_Work, onnx.NodeProto], str]
 def symmetric(value: np.ndarray, axis: int, grid: Grid = WEIGHTS8) -> tuple[np.ndarray, np.ndarray]:
     """Integers and scales, which have length 1 along ``axis``."""
     peak = np.abs(value.astype(np.float64)).max(axis=axis, keepdims=True, initial=0.0)
-    scale = least_scale(peak / grid.high).astype(np.float32)
+    scale = covering_scale(peak / grid.high).astype(np.float32)
     return grid.round(value.astype(np.float64), scale.astype(np.float64)).astype(grid.dtype), scale
 
 
