@@ -128,7 +128,8 @@ class Run(Outlets):
         bool,
         typer.Option(
             "--force",
-            help="Write the result though it is slower than the original, or the model as it is where nothing can change.",
+            help="Write what is refused otherwise: a result that is slower, no smaller or of no use, or the model as it is "
+            "where nothing can change.",
             rich_help_panel="output",
         ),
     ] = False

@@ -200,6 +200,10 @@ class Options(BaseModel):
 
         def __init__(self, **given: Any) -> None:
             """Raises UsageError, with names of options in backquotes."""
+            for one in options_of(type(self)):
+                for old in (flag.removeprefix("--").replace("-", "_") for flag in one.spelling.old):
+                    if old in given and one.name not in given:
+                        given[one.name] = given.pop(old)
             with telling(type(self), given):
                 super().__init__(**given)
 

@@ -175,7 +175,10 @@ def _start(source: str | bytes, options: Any, name: str) -> Any:
 
 def _load_fix(message: str) -> str:
     if "is not a registered function/op" in message or "No Op registered" in message:
-        return "the operator is a custom one, or newer than this ONNX Runtime: upgrade onnxruntime, or replace it"
+        return (
+            "the operator is a custom one, or newer than this ONNX Runtime: upgrade onnxruntime, or replace it; to change "
+            "a model that cannot run here, add --no-verify and --no-measure"
+        )
     if "NOT_IMPLEMENTED" in message:
         return "ONNX Runtime has no CPU kernel for it: use another element type or opset"
     return "check the file with: intaglio check MODEL"

@@ -51,6 +51,7 @@ class Binarize(BinarizeOptions, Pass):
                 + ("--form dense" if name in BINARIZERS else f"scheme {name}"),
                 fix="leave it out, or take --scheme planes and --form packed",
             )
+        self._check(name)
         live, study = live_part(model), self.form in ("dense", "qonnx") or name == "w1a1"
         job = Job(live.model, self, context, given=model)
         met = self.size is not None and live.meets("size", self.size)
@@ -71,6 +72,20 @@ class Binarize(BinarizeOptions, Pass):
         details = {"scheme": name, "bits": _bits(result), "bibench": bibench, **change.details}
         advice = {"slower": _SLOWER["pack" if name == "pack" else "bits"], "collapsed": f"{mend}, or train it in bits"}
         return replace(change, details=details, notes=notes, advice=advice)
+
+    def _check(self, name: str) -> None:
+        """Raises UsageError for what the scheme would pass over."""
+        one, ours = BINARIZERS.get(name), name in ("pack", "w1a1")
+        salient = type(self).model_fields["salient"].default
+        for flag, wrong, takes in (
+            ("--salient", self.salient != salient and (ours or (one and isinstance(one.errors, tuple))), "pb"),
+            ("--zeros", self.zeros and (one or name == "w1a1"), "pack"),
+            ("--form qonnx", self.form == "qonnx" and self.scheme != AUTO and one, "pack"),
+        ):
+            if wrong:
+                raise UsageError(
+                    f"{flag} means nothing to scheme {name}", fix=f"leave it out, or take --scheme {takes}"
+                )
 
     def read(self, model: Model) -> Model:
         from .trained.qonnx import from_qonnx

@@ -63,7 +63,7 @@ def within_size(
 
     plainly = replace(job, context=replace(job.context, data=None))
     smallest = made(plainly, [int(bits < floats) for floats, bits in sizes.values()])
-    more = "" if job.options.edges else "add --include-first-last, "
+    more = "" if job.options.include_first_last else "add --include-first-last, "
     return fit_file_size(job.bytes_for(1), float(job.options.size or 1), smallest, smaller, more=more)
 
 

@@ -13,6 +13,7 @@ from ...graph.nodes import reads
 from ...graph.traits import Trait, has
 from ..patterns import choose_nodes
 from ..precision.layout import independent
+from .options import BinarizeOptions
 
 LEAST_WEIGHTS = 1024
 """Smaller layers save less than the names of the nodes that decode them take."""
@@ -35,24 +36,13 @@ class Chosen:
     skipped: dict[str, str]
 
 
-def choose_layers(
-    model: Model,
-    include: tuple[str, ...] = (),
-    exclude: tuple[str, ...] = (),
-    higher_precision: frozenset[str] = frozenset(),
-    *,
-    edges: bool = False,
-) -> Chosen:
-    """``edges`` lets the first and the last layers become bits, too.
-
-    Raises:
-        UsageError: a pattern matches nothing.
-    """
-    asked, layers = choose_nodes(model, include, exclude), Layers(model)
+def choose_layers(model: Model, options: BinarizeOptions, higher_precision: frozenset[str]) -> Chosen:
+    """What may become bits. Raises UsageError where a pattern matches nothing."""
+    asked, layers = choose_nodes(model, options.include, options.exclude), Layers(model)
     both = [*layers, *(one for one in independent(model) if one.op == "ConvTranspose")]
     known = {one.node for one in both}
     found = Chosen({}, {}, {})
-    ends = {} if edges else _edges(model, known)
+    ends = {} if options.include_first_last else _edges(model, known)
     for one in sorted(both, key=lambda one: one.place):
         reason = None if asked[one.place] else NOT_ASKED
         reason = (

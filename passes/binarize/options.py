@@ -49,18 +49,14 @@ class BinarizeOptions(LayerOptions):
         unit="points",
         ge=0,
     )
-    edges: bool = option(
-        False,
-        "Binarize the first and the last layers, too, which hurts most.",
-        "target",
-        flag="--include-first-last",
-        old=("--edges",),
+    include_first_last: bool = option(
+        False, "Binarize the first and the last layers, too, which hurts most.", "target", old=("--edges",)
     )
     zeros: bool = option(False, "With pack: take what Sign makes of 0, which no bit can hold, as +1.", "advanced")
     force: bool = option(
         False,
-        "Run a scheme that ruins models which were not trained for it; write the model as it is where nothing can be "
-        "binarized.",
+        "Run a scheme that ruins models which were not trained for it, and write what is refused otherwise: a result that "
+        "is slower, no smaller or of no use, or the model as it is where nothing can change.",
         "output",
     )
     verify: bool = option(True, "Run the result and measure its noise.", "accuracy")

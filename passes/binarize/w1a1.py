@@ -61,7 +61,7 @@ def w1a1(job: Job) -> Result:
             "yourself with --force",
         )
     model = with_biases(fold_batch_norm(job.model)[0])
-    found = choose_layers(model, options.include, options.exclude, job.higher_precision, edges=options.edges)
+    found = choose_layers(model, options, job.higher_precision)
     half = {one.node: one for one in found.layers.values() if model.weights[one.weight].dtype != np.float32}
     skipped = found.skipped | {one.name: "a transposed convolution" for one in found.independent.values()}
     skipped |= {one.name: HALF for one in half.values()}

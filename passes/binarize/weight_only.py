@@ -35,7 +35,7 @@ def weight_only(name: str, job: Job) -> Result:
     if options.block and BINARIZERS[name].block is None:
         raise UsageError(f"scheme {name} has one scale for each row and column", fix="leave out --block")
     model = with_biases(fold_batch_norm(job.model)[0])
-    layers = choose_layers(model, options.include, options.exclude, job.higher_precision, edges=options.edges)
+    layers = choose_layers(model, options, job.higher_precision)
     rules, notes = rules_for(name, job, model, {**layers.layers, **layers.independent})
     if options.size is None:
         return binarize_layers(name, job, model, layers, rules).noted(*notes)

@@ -190,7 +190,8 @@ class Job:
         whole = [(w.name, w.reason) for w in self.whole]
         if "plan" in vars(self):
             whole += [(unit.name, reason) for k, unit in enumerate(self.units) if (reason := self.plan.reason(k))]
-        return unreachable(self.asked.target, keep, lowest, whole, _SEE)
+        more = ", include more layers" if self.asked.include or self.asked.exclude else ""
+        return unreachable(self.asked.target, keep, lowest, whole, more + _SEE)
 
     def _within_size(self, keep: float) -> Picked:
         """Bytes of the file: weights' as parameters count them, the rest as it turns out to be."""

@@ -131,7 +131,7 @@ def unreachable(
     return TargetUnreachable(
         f"target {target}={keep:g} cannot be reached: lowest reachable is {reachable:.2f}",
         why=(most + more) or "the ranks are as low as they can be",
-        fix=f"allow more (--{target} {reachable:.2f}){fix}",
+        fix=f"allow more (--{target} {reachable:.2f}){fix}" if reachable < 1 else fix.removeprefix(", "),
     )
 
 

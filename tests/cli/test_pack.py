@@ -142,3 +142,13 @@ def test_qonnx_needs_a_network_trained_with_bits(intaglio: Command, tmp_path: Pa
     ran = intaglio("binarize", FLOAT, "-o", out, "--form", "qonnx", "--no-measure")
     assert ran.code == 4
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("options", "takes"), [("--form qonnx", "pack"), ("--salient 0.2", "pb"), ("--zeros", "pack")])
+def test_what_a_scheme_would_pass_over_is_refused(intaglio: Command, tmp_path: Path, options: str, takes: str) -> None:
+    out = tmp_path / "q.onnx"
+    ran = intaglio("binarize", FLOAT, "-o", out, "--scheme", "planes", *options.split(), "--no-measure")
+    assert ran.code == 2
+    assert f"error: {options.removesuffix(' 0.2')} means nothing to scheme planes" in ran.err
+    assert f"take --scheme {takes}" in ran.err
+    assert not out.exists()

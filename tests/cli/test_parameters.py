@@ -166,6 +166,8 @@ def test_an_old_name_goes_on_working_unseen(intaglio: Command, tmp_path: Path) -
         assert intaglio("binarize", DIGITS, "-o", out, "--no-measure", "--no-verify", flag).code == 0
     assert wanted[0].read_bytes() == wanted[1].read_bytes()
     assert "--edges" not in (GOLDEN / "binarize.txt").read_text()
+    old: dict[str, Any] = {"edges": True}
+    assert Binarize(**old) == Binarize(include_first_last=True)
 
 
 def test_a_target_flag_is_a_target_and_how_much_of_it(intaglio: Command, tmp_path: Path) -> None:

@@ -172,7 +172,9 @@ def by_masking(one: Pass) -> Callable[[Model], tuple[Model, Model]]:
 
 
 def by_bits(model: Model) -> tuple[Model, Model]:
-    made = [Binarize(scheme="planes", edges=True, form=form).run(model).model for form in ("dense", "packed")]
+    made = [
+        Binarize(scheme="planes", include_first_last=True, form=form).run(model).model for form in ("dense", "packed")
+    ]
     return with_weights_of(model, made[0]), made[1]
 
 

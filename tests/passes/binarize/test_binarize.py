@@ -151,7 +151,7 @@ def test_patterns_choose_layers() -> None:
     assert some.details["skipped"]["c"] == "left out by --include or --exclude"
     with pytest.raises(UsageError, match="matches no"):
         Binarize(scheme="xnor", include=("nobody",)).run(model)
-    every = Binarize(scheme="xnor", edges=True).run(model, Context())
+    every = Binarize(scheme="xnor", include_first_last=True).run(model, Context())
     assert every.details["skipped"] == {
         "a": "tiny: fewer than 1024 weights",
         "y": "tiny: fewer than 1024 weights",
@@ -235,7 +235,7 @@ def test_what_is_binarized_is_not_changed_again() -> None:
     model = network()
     made = Binarize(scheme="planes").run(model).model
     with pytest.raises(NothingChanged) as caught:
-        Binarize(scheme="planes", edges=True).run(made)
+        Binarize(scheme="planes", include_first_last=True).run(made)
     assert "quantized or binarized before" in caught.value.why
     ints = Quantize(scheme="w8").run(made, Context())
     assert not {"b", "c", "d"} & set(ints.details["nodes"])
@@ -289,7 +289,7 @@ def test_first_and_last_are_told_by_the_graph_not_by_order() -> None:
         "float[64,64] a, float[64,64] b, float[64,64] c, float[64,64] d",
         "p = MatMul(x, a) q = MatMul(z, b) s = Add(p, q) r = Relu(s) t = MatMul(r, c) y = MatMul(t, d)",
     )
-    found = choose_layers(model)
+    found = choose_layers(model, Binarize(), frozenset())
     assert list(found.layers) == ["t"]
     assert [found.skipped[n][:8] for n in ("p", "q", "y")] == ["the firs", "the firs", "the last"]
     assert isinstance(onnx.load_from_string(to_bytes(model)), onnx.ModelProto)
