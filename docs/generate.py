@@ -34,6 +34,7 @@ sys.path.insert(1, str(ROOT))
 DATA = Path(os.environ.get("INTAGLIO_DATA", ROOT.parent / "shared" / "data"))
 REFERENCE = ROOT / "docs" / "commands.md"
 ANSWERS = ROOT / "docs" / "schema" / "intaglio-1.json"
+SCHEMA = ROOT / "docs" / "recipe.schema.json"
 COLUMNS = "100"
 
 MARKED = re.compile(r"^(<!-- (.+?) -->\n+)(```\w*\n.*?^```$|(?:^\|[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
@@ -189,6 +190,14 @@ def reference() -> str:
     return text
 
 
+def schema() -> str:
+    """The JSON Schema of recipes, without plug-ins."""
+    from intaglio.passes.base import PASSES
+    from intaglio.pipeline.recipe.schema import recipe_schema
+
+    return json.dumps(recipe_schema(PASSES.builtin), indent=1) + "\n"
+
+
 def fields(command: str) -> str:
     """A table of the fields of a command's pass, as Python and recipes name them."""
     from intaglio.passes.base import PASSES
@@ -261,7 +270,8 @@ def check(document: Path) -> list[Stale]:
     """What is stale in a document."""
     text = document.read_text()
     if document == REFERENCE:
-        return [] if text == reference() else [Stale(document, "the help texts have changed")]
+        told = [] if SCHEMA.read_text() == schema() else [Stale(SCHEMA, "options have changed")]
+        return told if text == reference() else [*told, Stale(document, "the help texts have changed")]
     return [
         Stale(document, f"{marker}: {_first_change(old, new)}")
         for marker, old, new in renewed(document, text, every_figure=False)
@@ -295,6 +305,7 @@ def main() -> int:
     if REFERENCE in chosen or not options.document:
         REFERENCE.write_text(reference())
         ANSWERS.write_text(answers())
+        SCHEMA.write_text(schema())
     for document in chosen:
         if document.is_file() and document != REFERENCE:
             write(document)

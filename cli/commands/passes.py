@@ -27,12 +27,15 @@ def passes(
         str | None, typer.Argument(metavar="[NAME]", help="Show this one, with its options.", show_default=False)
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also list every operator that has a rule.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of recipes, plug-ins included, for an editor.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """List what can be plugged in: passes, criteria, metrics and more.
 
-    With a NAME, such as prune or obspa: what it does, its options, and with --json their JSON Schema. A plug-in that failed
+    With a NAME, such as prune or obspa: what it does, its options, and with --json their JSON Schema; of a preset the recipe. A plug-in that failed
     to load is listed with the reason. The last line tells whether the kernels for operators on
     bits were built, and which instruction set they use.
 
@@ -40,13 +43,22 @@ def passes(
     """
     from ...measure.run.native import kernels
     from ...passes.registries import REGISTRIES, registry
+    from ...pipeline.recipe.presets import preset_text, presets
 
+    if schema:
+        _show_schema()
+        return
+    if name in presets():
+        text = preset_text(str(name))
+        console.emit({"kind": "preset", "name": name, "recipe": text}, lambda: console.line(text.rstrip()))
+        return
     if name is not None:
         _show_one(name, [one for one in map(registry, REGISTRIES) if one.get(name) is not None])
         return
     listed: dict[str, list[dict[str, Any]]] = {}
     for one in map(registry, REGISTRIES):
         listed[one.kind] = [*listed.get(one.kind, ()), *_entries(one)]
+    listed["preset"] = _presets()
     found = kernels()
 
     def show() -> None:
@@ -62,15 +74,40 @@ def passes(
     console.emit({"plugins": [e for entries in listed.values() for e in entries], "kernels": vars(found)}, show)
 
 
+def _show_schema() -> None:
+    import json
+
+    from ...pipeline.recipe.schema import recipe_schema
+
+    schema = recipe_schema()
+    console.emit(schema, lambda: console.line(json.dumps(schema, indent=2)))
+
+
+def _presets() -> list[dict[str, Any]]:
+    from ...pipeline.recipe.load import load_recipe
+    from ...pipeline.recipe.presets import presets
+
+    told = {
+        "kind": "preset",
+        "works": True,
+        "why": "",
+        "options": {},
+        "needs": [],
+        "module": "intaglio.pipeline.recipe",
+    }
+    return [{**told, "name": name, "about": load_recipe(name).about} for name in presets()]
+
+
 def _show_one(name: str, registries: list[Registry[Any]]) -> None:
     """A page for each thing of that name. Raises UsageError where there is none."""
     from ...passes.registries import REGISTRIES, registry
+    from ...pipeline.recipe.presets import presets
 
     if not registries:
         for one in map(registry, REGISTRIES):
             if name in one.broken:
                 raise UsageError(f"{one.kind} {name!r} could not be loaded", why=one.broken[name])
-        known = {known for one in map(registry, REGISTRIES) for known in one}
+        known = {known for one in map(registry, REGISTRIES) for known in one} | set(presets())
         raise UsageError(
             f"nothing of the name {name!r} can be plugged in",
             fix=near(name, known, "intaglio passes --all lists what can"),
