@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..exporters.base import EXPORTERS
 from ..graph.errors import GateFailed, UsageError
 from ..graph.io.load import load
 from ..graph.io.save import CannotWrite, Document
@@ -86,6 +87,9 @@ class Compression:
                 _tidy(outputs.model, steps)
                 raise
             _tidy(outputs.aside.model, steps)
+            for name in self.asked.exports:
+                if name != "onnx":
+                    EXPORTERS[name](report.model, folder / f"model.{name.partition(':')[0]}")
         return report
 
     def plan(self) -> dict[str, Any]:
