@@ -13,7 +13,7 @@ from functools import cached_property
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
@@ -56,6 +56,14 @@ BUDGETS = (
     Target("latency", "Keep this fraction of the time a run takes, measured here.", "--latency"),
 )
 """What every pass that makes a model smaller can be asked for."""
+DROP = Target(
+    "drop",
+    "Look for the smallest model that loses at most so many points of accuracy on --eval-data.",
+    "--max-drop",
+    unit="points",
+    least=1e-9,
+)
+"""Of passes that search for a budget: ``keep`` is points then."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +234,25 @@ class CalibratedOptions(LayerOptions):
         shown="id with data",
     )
     mirror: bool = option(True, "Add mirror images where there are few colour images.", "data")
+
+
+class BudgetOptions(CalibratedOptions):
+    """How much of a target is kept, for passes that have a field ``target``."""
+
+    keep: float = option(
+        0.5,
+        "The fraction of the target that is kept, or the points of accuracy that may be lost.",
+        "target",
+        flag=None,
+        unit="fraction",
+        gt=0,
+    )
+
+    @model_validator(mode="after")
+    def _fraction(self) -> BudgetOptions:
+        if getattr(self, "target", "") != DROP.name and self.keep > 1:
+            raise UsageError(f"`keep` cannot be {self.keep:g}", fix="give a number above 0 and up to 1")
+        return self
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def _drop(told: Told) -> float | None:
     """The most that any metric lost, in points."""
     found = told.get("accuracy") or {}
     after = found.get("after", {})
-    return max((100 * (old - after[name]) for name, old in found.get("before", {}).items()), default=None)
+    return max((round(100 * (old - after[name]), 9) for name, old in found.get("before", {}).items()), default=None)
 
 
 def _worst(key: str) -> Callable[[Told], float | None]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ...graph.errors import NothingChanged, UsageError
+from ...graph.errors import NothingChanged
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
 from ..budget.amounts import Amounts
+from ..budget.drop import accuracy_of
 from ..change import Change, amounts, saves_nothing
 from ..live import MET, live_part
 from ..proof import Proof, real_inputs
@@ -47,10 +48,8 @@ class Factorize(FactorizeOptions, Pass):
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Factorize a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel, BadData."""
         context = context or Context()
-        if self.target == "drop" and context.accuracy() is None:
-            raise UsageError(
-                "a largest drop of accuracy needs labelled data to measure it on", fix="add --eval-data SOURCE"
-            )
+        if self.target == "drop":
+            accuracy_of(context)
         live = live_part(model)
         job = Job(self, live, context)
         met = live.meets(self.target, self.keep)

@@ -17,6 +17,7 @@ from ...graph.model import Model
 from ...measure.run.inputs import runnable_inputs, sizes_of
 from ...measure.run.tensor_specs import input_specs
 from ..base import Context
+from ..budget.drop import accuracy_of, smallest
 from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import Inputs, Store, counting
 from ..calibration.feeds import calibration_inputs, with_mirrored
@@ -42,7 +43,6 @@ from .walk import Done, in_one_walk
 from .walk import by_weights as split_by_weights
 
 _SIZE_ROUNDS = 6
-_DROP_ROUNDS = 6
 """Models that are built and evaluated to find the smallest whose accuracy stays."""
 _SEE = ", lower --align, --min-gain or --min-speedup, or --no-measure"
 
@@ -226,26 +226,19 @@ class Job:
 
     def _smallest(self) -> Picked:
         """Bisect along the budget for the smallest model whose accuracy stays; the best that was found counts."""
-        accuracy = self.context.accuracy()
-        assert accuracy is not None
+        accuracy = accuracy_of(self.context)
         before = accuracy(self.source)
         costs, whole = costs_of(self.options, "macs"), count_units(self.units, "macs")
         rest = cost(self.model).macs - whole.sum()
-        low, high = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.macs), 1.0
-        best: Picked = {}
-        tried = []
-        for _ in range(_DROP_ROUNDS):
-            keep = (low + high) / 2
-            picked = self.within("macs", keep)
-            after = accuracy(self._built(picked)) if picked else before
-            drop = 100 * (before - after)
-            tried.append(f"{keep:.3f}: {-drop:+.2f}")
-            if drop <= self.asked.keep:
-                high, best = keep, picked
-            else:
-                low = keep
-        self.notes.append(f"accuracy by fraction of the MACs, in points: {', '.join(tried)}")
-        return best
+        lowest = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.macs)
+        best, note = smallest(
+            lambda keep: self.within("macs", keep),
+            lambda picked: 100 * (before - accuracy(self._built(picked))) if picked else 0.0,
+            self.asked.keep,
+            lowest,
+        )
+        self.notes.append(note)
+        return best or {}
 
     def _built(self, picked: Picked) -> Model:
         done = self.done(picked)

@@ -7,19 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ...graph.errors import UsageError
-from ..options import BUDGETS, CalibratedOptions, Entries, Registered, Target, option
+from ..options import BUDGETS, DROP, BudgetOptions, Entries, Registered, Target, option
 
 TARGETS = (
     *BUDGETS,
     Target("energy", "Keep this fraction of every layer's energy, such as 0.95.", "--energy"),
     Target("evbmf", "Keep what stands out of noise in every layer.", "--evbmf", unit=""),
-    Target(
-        "drop",
-        "Look for the smallest model that loses at most so many points of accuracy on --eval-data.",
-        "--max-drop",
-        unit="points",
-        least=1e-9,
-    ),
+    DROP,
     Target("rank", field="ranks"),
 )
 
@@ -32,21 +26,13 @@ def _rank(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-class FactorizeOptions(CalibratedOptions):
+class FactorizeOptions(BudgetOptions):
     target: Literal["macs", "params", "size", "latency", "energy", "evbmf", "rank", "drop"] = option(
         "macs",
         "What is split, and what keep is the fraction of.",
         "target",
         flag=None,
         targets=TARGETS,
-    )
-    keep: float = option(
-        0.5,
-        "The fraction of the target that is kept, or the points of accuracy that may be lost.",
-        "target",
-        flag=None,
-        unit="fraction",
-        gt=0,
     )
     ranks: Annotated[tuple[tuple[str, Annotated[int, Field(gt=0)]], ...], Entries(_rank, "NAME=RANK", "NAME=16")] = (
         option(
@@ -76,9 +62,7 @@ class FactorizeOptions(CalibratedOptions):
     verify: bool = option(True, "Prove that the result equals the product of its factors.", "accuracy")
 
     @model_validator(mode="after")
-    def _fraction(self) -> FactorizeOptions:
-        if self.target != "drop" and self.keep > 1:
-            raise UsageError(f"`keep` {self.keep:g} is no fraction", fix="give a number above 0 and up to 1")
+    def _named(self) -> FactorizeOptions:
         if self.target == "rank" and not self.ranks:
             raise UsageError("no layer was named", fix="give `ranks`, such as NAME=16")
         return self

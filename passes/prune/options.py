@@ -7,20 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import model_validator
 
 from ...graph.errors import UsageError
-from ..options import BUDGETS, CalibratedOptions, Registered, Target, option
+from ..options import BUDGETS, DROP, BudgetOptions, Registered, Target, option
 
 TARGETS = (
     *BUDGETS,
     Target("channels", "Keep this fraction of every prunable group's channels.", "--channels"),
+    DROP,
 )
 
 
-class PruneOptions(CalibratedOptions):
-    target: Literal["macs", "params", "size", "latency", "channels"] = option(
+class PruneOptions(BudgetOptions):
+    target: Literal["macs", "params", "size", "latency", "channels", "drop"] = option(
         "macs", "What keep is the fraction of.", "target", flag=None, targets=TARGETS
-    )
-    keep: float = option(
-        0.5, "The fraction of the target that is kept.", "target", flag=None, unit="fraction", gt=0, le=1
     )
     criterion: Annotated[str | None, Registered("intaglio.criteria")] = option(
         None,

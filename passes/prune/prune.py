@@ -12,6 +12,7 @@ from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.optime.block import INTEGER_BLOCK
 from ..base import PASSES, Context, Pass
+from ..budget.drop import accuracy_of, smallest
 from ..budget.latency_target import LatencyReport, report
 from ..change import Change, amounts
 from ..live import MET, Live, live_part
@@ -21,9 +22,9 @@ from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
 from .latency.model import Follow, LatencyModel, meet_target
 from .options import PruneOptions
-from .plan import Job
+from .plan import Choice, Job, Planner
 from .proof import prove
-from .ranked import SEE_GROUPS, frozen_summary, require_reachable
+from .ranked import SEE_GROUPS, frozen_summary, lowest, require_reachable
 from .removal_cost import RemovalCost
 from .repair.repair import REPAIRS, Repair, Repaired, RepairImpossible, with_weights
 
@@ -76,6 +77,8 @@ class PruneChannels(PruneOptions, Pass):
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""
         context = context or Context()
+        if self.target == "drop":
+            accuracy_of(context)
         live = live_part(model)
         cut = self.cut(live, context)
         small = remove(cut.removal)
@@ -124,29 +127,60 @@ class PruneChannels(PruneOptions, Pass):
             (times.full, times.after) if times else self._costs(live.given, RemovalCost(coupling, file_bytes(equal)))
         )
         job = Job(self, live.model, coupling, numbers, limits, whole, left, context, needs)
-        if self.target != "channels":
+        if self.target not in ("channels", "drop"):
             require_reachable(job)
         planner = criterion.planner(job)
-        removal, latency = (
-            meet_target(planner.plan, times, self.keep) if times else (planner.plan(self.keep * whole), None)
-        )
-        if not removal.removed.any():
+        if self.target == "drop":
+            done, latency = self._smallest(planner, repair, job), None
+        else:
+            removal, latency = (
+                meet_target(planner.plan, times, self.keep) if times else (planner.plan(self.keep * whole), None)
+            )
+            done = self._finished(planner, repair, removal, context)
+        if not done.removal.removed.any():
             raise NothingChanged(
                 f"keeping {self.keep:g} of the {self.target} leaves every channel in place",
                 fix="ask for less, or lower --min-channels and --round-to",
             )
+        notes = [*notes, *done.notes]
+        notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
+        refitted = done.removal.coupling is not coupling
+        return Cut(name, coupling.groups, done.removal, refitted, notes, done.details, times, latency)
+
+    def _finished(self, planner: Planner, repair: Repair, removal: Removal, context: Context) -> Choice:
+        """What is planned to go, made up for. Nothing is done where nothing goes."""
+        if not removal.removed.any():
+            return Choice(removal)
         choice = planner.finish(removal)
         repaired = self._repaired(repair, choice.removal, context)
         removal = with_weights(choice.removal, repaired.weights) if repaired.weights else choice.removal
-        notes = [*notes, *choice.notes, *repaired.notes]
-        notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
         details = {**choice.details, **({"repair": repaired.details} if repaired.details else {})}
-        refitted = removal.coupling is not coupling
-        return Cut(name, coupling.groups, removal, refitted, notes, details, times, latency)
+        return Choice(removal, [*choice.notes, *repaired.notes], details)
+
+    def _smallest(self, planner: Planner, repair: Repair, job: Job) -> Choice:
+        """The narrowest model whose accuracy stays."""
+        accuracy = accuracy_of(job.context)
+        before = accuracy(job.source)
+
+        def make(keep: float) -> Choice:
+            return self._finished(planner, repair, planner.plan(keep * job.whole), job.context)
+
+        def lost(done: Choice) -> float:
+            return 100 * (before - accuracy(remove(done.removal))) if done.removal.removed.any() else 0.0
+
+        tried = smallest(make, lost, self.keep, lowest(job))
+        best, note = tried
+        if best is None or not best.removal.removed.any():
+            raise NothingChanged(
+                f"no channels can go without a loss of more than {self.keep:g} points",
+                why=note,
+                fix="allow a larger drop",
+            )
+        return replace(best, notes=[*best.notes, note])
 
     def _costs(self, model: Model, removal_cost: RemovalCost) -> tuple[float, Callable[[Removal], float]]:
         """What a model has of what is limited, and what a removal leaves of that."""
-        unit = "macs" if self.target == "channels" else self.target
+        unit = "macs" if self.target in ("channels", "drop") else self.target
         return amounts(model).of(unit), lambda removal: removal_cost.after(removal).of(unit)
 
     def _follow(self, context: Context) -> Follow | None:

@@ -114,24 +114,30 @@ def _fill(ranking: Ranking, job: Job, keep: np.ndarray, wanted: float) -> np.nda
 
 def check_reached(job: Job, ranking: Ranking, removal: Removal) -> list[str]:
     """Notes about a target met only nearly. Raises TargetUnreachable where nothing more could have gone."""
+    if job.asked.target == "drop":
+        return []
     reached = job.cost(removal) / job.whole
     if abs(reached - job.asked.keep) <= NEAR or (job.asked.target == "latency" and reached <= job.asked.keep):
         return []
-    lowest = job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
-    if reached > job.asked.keep and lowest > job.asked.keep - NEAR and reached - lowest < NEAR:
-        raise unreachable(job, lowest)
+    least = job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
+    if reached > job.asked.keep and least > job.asked.keep - NEAR and reached - least < NEAR:
+        raise unreachable(job, least)
     return [
         f"the nearest possible to {job.asked.target} {job.asked.keep:g} is {reached:.3f}: channels are whole numbers"
     ]
 
 
-def require_reachable(job: Job) -> None:
-    """Raises TargetUnreachable, before any work, where too much is left of even the narrowest model."""
+def lowest(job: Job) -> float:
+    """The fraction that even the narrowest model has."""
     even = [np.zeros(job.coupling.groups[k].channels) for k in job.numbers]
     ranking = Ranking(job.coupling, job.numbers, even, job.limits, "group")
-    lowest = job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
-    if lowest > job.asked.keep + NEAR:
-        raise unreachable(job, lowest)
+    return job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
+
+
+def require_reachable(job: Job) -> None:
+    """Raises TargetUnreachable, before any work, where too much is left of even the narrowest model."""
+    if (least := lowest(job)) > job.asked.keep + NEAR:
+        raise unreachable(job, least)
 
 
 def unreachable(job: Job, lowest: float) -> TargetUnreachable:

@@ -172,9 +172,9 @@ def test_an_old_name_goes_on_working_unseen(intaglio: Command, tmp_path: Path) -
 
 def test_a_target_flag_is_a_target_and_how_much_of_it(intaglio: Command, tmp_path: Path) -> None:
     quiet = ("-o", tmp_path / "a.onnx", "--no-measure", "--json")
-    assert intaglio("factorize", DIGITS, *quiet, "--evbmf").json["recipe"]["target"] == "evbmf"
-    ranked = intaglio("factorize", DIGITS, *quiet, "--rank", "/narrow/narrow.0/Conv=8").json
-    assert (ranked["recipe"]["target"], ranked["recipe"]["keep"]) == ("rank", 1.0)
+    assert intaglio("factorize", DIGITS, *quiet, "--evbmf").json["recipe"]["passes"][0]["target"] == "evbmf"
+    ranked = intaglio("factorize", DIGITS, *quiet, "--rank", "/narrow/narrow.0/Conv=8").json["recipe"]["passes"][0]
+    assert (ranked["target"], ranked["keep"]) == ("rank", 1.0)
 
 
 def test_a_name_that_is_not_registered_is_refused_with_near_ones(intaglio: Command) -> None:

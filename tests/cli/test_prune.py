@@ -196,3 +196,28 @@ def test_the_command_runs_as_a_process(tmp_path: Path) -> None:
     ran = subprocess.run([*command, *args], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["verified"]["exact"]
+
+
+@pytest.mark.parametrize("points", [1, 3])
+def test_the_smallest_within_a_drop_is_within_it_and_less_is_not(
+    intaglio: Command, tmp_path: Path, points: float
+) -> None:
+    out, data = tmp_path / "s.onnx", ("--eval-data", DIGITS_TEST, "--no-measure", "--json")
+    told = intaglio("prune", DIGITS, "-o", out, "--max-drop", points, *data).json
+    lost = told["accuracy"]["drop"]["top1"]["points"]
+    assert lost <= points + 1e-9
+    kept = told["kept"]["macs"]
+    assert kept < 0.6
+    less = intaglio("prune", DIGITS, "-o", out, "--macs", 0.85 * kept, *data).json
+    assert less["accuracy"]["drop"]["top1"]["points"] > points
+    note = next(one for one in told["notes"] if one.startswith("accuracy by fraction of the MACs"))
+    assert f"{-lost:+.2f}" in note
+
+
+def test_a_drop_that_nothing_keeps_writes_nothing(intaglio: Command, tmp_path: Path) -> None:
+    args = ("prune", DIGITS, "-o", tmp_path / "s.onnx", "--no-measure", "--max-drop")
+    ran = intaglio(*args, 1)
+    assert (ran.code, "needs labelled data" in ran.err) == (2, True)
+    ran = intaglio(*args, 0, "--min-channels", 1000, "--eval-data", DIGITS_TEST)
+    assert (ran.code, "allow a larger drop" in ran.err) == (4, True)
+    assert list(tmp_path.iterdir()) == []

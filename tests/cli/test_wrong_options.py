@@ -34,7 +34,7 @@ WRONG: list[tuple[type[Options], dict[str, Any], str, str]] = [
     (Quantize, {"shceme": "w8"}, "Quantize has no option 'shceme'", "did you mean scheme?"),
     (Edit, {}, "Edit needs its option function", "package.module:callable"),
     (PruneChannels, {"keep": 2}, "`keep` cannot be 2", "give a number above 0 and up to 1"),
-    (PruneChannels, {"keep": "half"}, "`keep` cannot be 'half'", "give a number above 0 and up to 1"),
+    (PruneChannels, {"keep": "half"}, "`keep` cannot be 'half'", "give a number above 0"),
     (PruneChannels, {"steps": 2.5}, "`steps` cannot be 2.5", "give a whole number not below 1 and up to 1000"),
     (PruneChannels, {"scope": "glob"}, "`scope` cannot be 'glob'", "did you mean global?"),
     (PruneChannels, {"axis": "tall"}, "`axis` cannot be 'tall'", "choose one of both, heads, width"),
