@@ -160,6 +160,22 @@ def test_odd_constants_and_names_that_are_taken(intaglio: Command, tmp_path: Pat
     assert all(np.array_equal(a, b) for a, b in zip(before[1:], after[1:], strict=True))
 
 
+@pytest.mark.parametrize("scheme", ["fp16", "bf16", "w8", "int8"])
+def test_a_weight_that_is_an_output_has_one_copy(intaglio: Command, tmp_path: Path, scheme: str) -> None:
+    nodes = [make_node("MatMul", ["x", "w"], ["a"]), make_node("Relu", ["a"], ["b"]), make_node("MatMul", ["b", "v"], ["y"])]  # fmt: skip
+    model, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    ends = [port("y", ["N", 64]), port("w", [64, 256])]
+    write(model, nodes, [port("x", ["N", 64])], ends, {"w": drawn(64, 256), "v": drawn(256, 64)})
+    x = np.random.default_rng(3).standard_normal((64, 64)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    ran = intaglio("quantize", model, "-o", out, "-s", scheme, "--data", tmp_path / "x.npz", *QUIET)
+    assert ran.code == 0, ran.err
+    assert out.stat().st_size < 0.52 * model.stat().st_size
+    for before, after in zip(outputs(model, {"x": x}), outputs(out, {"x": x}), strict=True):
+        assert before.dtype == after.dtype
+        assert decibels(before, after) > 30
+
+
 @pytest.mark.parametrize("more", [("--data",), ("--eval-data", "--no-verify"), ("--no-verify",), ()])
 def test_ends_in_float16_are_fed_float16(intaglio: Command, tmp_path: Path, more: tuple[str, ...]) -> None:
     model, out = tmp_path / "m.onnx", tmp_path / "half.onnx"

@@ -17,7 +17,7 @@ import onnx
 
 from ....graph.index import Index, index_of
 from ....graph.model import Model
-from ....graph.nodes import attribute, display_name
+from ....graph.nodes import attribute, display_name, reads
 from ...patterns import choose_nodes
 from ...precision.decibels import sqnr_db
 from ...rewrite.edit import Edit, Outcome
@@ -225,6 +225,8 @@ class _Writer:
                 self._node(k, node)
             for name in node.output:
                 self._other(name)
+        for value in self.plan.model.graph.output:
+            self._hand_out(value.name)
         return self.edit.finish()
 
     def _node(self, k: int, node: onnx.NodeProto) -> None:
@@ -253,6 +255,13 @@ class _Writer:
         if (name, HALF) not in self._names:
             self._names[name, HALF] = self.edit.constant(f"{name}_half", to_half(self.plan.model.weights[name]))
         return self._names[name, HALF]
+
+    def _hand_out(self, name: str) -> None:
+        """Cast a constant that is an output from its one copy in float16, unless a node reads it in float32."""
+        half = self._names.get((name, HALF))
+        if half in self.edit.model.weights and all(name not in reads(node) for node in self.edit.nodes):
+            del self.edit.model.weights[name]
+            self.edit.add("Cast", [half], name, to=FLOAT)
 
     def _other(self, name: str) -> None:
         """Cast a tensor to the type that it is not made in, if anyone wants that."""

@@ -19,10 +19,10 @@ from tests.passes.parsed import data_for, parsed, run_plainly
 from tests.passes.quantize.transformers import Norm, encoder, tokens
 
 
-def smoothed(model: Model, x: np.ndarray, **options: float) -> Outcome:
+def smoothed(model: Model, x: np.ndarray, alpha: float = 0.5) -> Outcome:
     """A smoothed model whose outputs have been found equal."""
     (name,) = [v.name for v in model.graph.input]
-    done = smooth(model, data_for(model, **{name: x}), **options)
+    done = smooth(model, data_for(model, **{name: x}), alpha=alpha)
     expected, found = (run(open_session(m), {name: x}) for m in (model, done.model))
     for output, value in expected.items():
         np.testing.assert_allclose(found[output], value, rtol=1e-4, atol=1e-4 * np.abs(value).max())
