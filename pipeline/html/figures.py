@@ -30,6 +30,7 @@ LABELS = {
     "took_seconds": "took",
     "told": "remarks",
     "layers": "Layers, and what became of them",
+    "lossless": "What reading the file saved, with nothing lost",
     "macs": "MACs",
     "max_abs_diff": "largest difference",
     "max_rel_diff": "largest relative difference",
@@ -74,7 +75,7 @@ def figure(key: str, value: Any) -> str:
     if isinstance(value, Real):
         return _number(key, float(value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {figure(name, one)}" for name, one in value.items()) or NONE
+        return ", ".join(f"{name} {figure('', one)}" for name, one in value.items()) or NONE
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(figure(key, one) for one in value) or NONE
     return shown(str(value), LONGEST)
@@ -111,6 +112,8 @@ def seconds(value: float | None) -> str:
     """``0.6 s``, ``4 min 10 s``."""
     if value is None or not math.isfinite(value):
         return NONE
+    if value < 0.01:
+        return "under 0.01 s"
     if value < 100:
         return f"{value:.2g} s" if value < 1 else f"{value:.1f} s"
     return f"{value // 60:.0f} min {value % 60:.0f} s"

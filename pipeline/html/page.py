@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...graph.version import VERSION
 from .. import gates
 from ..recipe.write import as_yaml
-from .figures import figure, label, shown
+from .figures import figure, label, seconds, shown
 from .plot import plots
 from .steps import steps
 from .summary import cards, verdict
@@ -36,6 +36,7 @@ def render(report: Mapping[str, Any]) -> str:
         plots=list(plots(report)),
         points=points_table(report),
         steps=list(steps(report)),
+        searched=seconds(found) if (found := report.get("search_seconds")) else "",
         parts=list(parts(report)),
         recipe=_recipe(report.get("recipe")),
         surroundings=list(_surroundings(report)),

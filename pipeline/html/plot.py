@@ -10,10 +10,9 @@ from typing import Any
 
 from ..text import percent
 from .figures import figure, label, milliseconds
+from .limits import LIMITED, allowed
 from .summary import accuracies
 
-_AXES = (("size", "size_bytes"), ("latency", "latency_ms"), ("macs", "macs"), ("params", "params"))
-"""What is limited, and the key that says how much of it a point has."""
 _LOG_FROM = 3.0
 """The ratio of the ends of an axis from which on equal steps are equal factors."""
 _FACTORS = ((7, (1, 1.5, 2, 3, 4, 5, 7)), (70, (1, 2, 5)), (1000, (1, 3)), (math.inf, (1,)))
@@ -113,7 +112,7 @@ def plots(report: Mapping[str, Any]) -> Iterator[Plot]:
     points = [one for one in report.get("points") or () if isinstance(one, Mapping)]
     limits = report.get("limits") or {}
     quality = _quality(report, points)
-    for name, key in _AXES:
+    for name, key in LIMITED:
         placed = [
             (row, x, y, p)
             for row, p in enumerate(points)
@@ -145,8 +144,8 @@ def _kept(point: Mapping[str, Any], name: str, key: str) -> float | None:
 
 
 def _plot(report: Mapping[str, Any], name: str, key: str, placed: list[Any], quality: Quality, hidden: int) -> Plot:
-    limits, lost = report.get("limits") or {}, report.get("limits", {}).get("max_drop")
-    limit = _fraction(report, limits.get(name), key)
+    lost = (report.get("limits") or {}).get("max_drop")
+    limit = allowed(report, name, key)
     floor = None if quality.original is None or lost is None else quality.original - lost / 100
     x = _across([1.0, *([limit] if limit else []), *(one[1] for one in placed)])
     y = _upright(
@@ -177,16 +176,6 @@ def _plot(report: Mapping[str, Any], name: str, key: str, placed: list[Any], qua
         lines,
         hidden,
     )
-
-
-def _fraction(report: Mapping[str, Any], limit: Mapping[str, Any] | None, key: str) -> float | None:
-    if not limit:
-        return None
-    times = report.get("latency_ms") or {}
-    whole = times.get("before") if key == "latency_ms" else (report.get("before") or {}).get(key)
-    if limit.get("absolute"):
-        return limit["value"] / whole if whole else None
-    return limit["value"]
 
 
 def _mark(

@@ -24,11 +24,9 @@ class Step:
 
 
 def steps(report: Mapping[str, Any]) -> Iterator[Step]:
-    """The steps of a run; before them the search that found these."""
+    """The steps of a run; where a search found them, they are part of it."""
     before = report.get("before") or {}
     timed = [(step["pass"], step.get("seconds") or 0.0, _left(step, before)) for step in report.get("steps") or ()]
-    if search := report.get("search_seconds"):
-        timed.insert(0, ("search", search, ""))
     whole, at = sum(took for _, took, _ in timed), 0.0
     for name, took, told in timed:
         share = 100 * took / whole if whole else 0.0

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..text import count, human, percent
 from .figures import NONE, label, milliseconds, points
+from .limits import exceeded
 
 _CARDS = (("size_bytes", "B"), ("macs", ""), ("bops", ""), ("params", ""))
 _NO_CHANGE = 0.005
@@ -49,8 +50,9 @@ def verdict(report: Mapping[str, Any]) -> Verdict:
     if chosen and not chosen.get("meets", True):
         return Verdict("bad", "The limits are not met: this is the nearest that was found", [what])
     told = [f"All {len(gates)} gates passed." if len(gates) > 1 else "The gate passed."] if gates else []
-    told += ["Within all limits that were asked for."] if chosen and report.get("limits") else []
-    if warnings := report.get("warnings"):
+    over = list(exceeded(report))
+    told += ["Within all limits that were asked for."] if chosen and report.get("limits") and not over else []
+    if warnings := [*over, *(report.get("warnings") or ())]:
         return Verdict("warn", what, [*told, *warnings])
     return Verdict("good" if told else "plain", what, told)
 

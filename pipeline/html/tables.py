@@ -48,6 +48,8 @@ _TOLD_ELSEWHERE = set(
         "warnings",
     ]
 )
+_OUR_KEYS = {"bibench", "latency_target", "lossless", "runtime", "verified"}
+"""Mappings whose keys are words of reports; those of others are names, which say nothing of what their values are."""
 Row = Mapping[str, Any]
 _FIRST_TABLES = ("by_layer", "groups", "chosen_layers", "layers", "skipped", "higher_precision", "worst")
 
@@ -125,11 +127,22 @@ def _tables(told: Mapping[str, Any]) -> Iterator[Table]:
 def _listed(key: str, value: Any) -> list[Mapping[str, Any]]:
     """A list of rows, each a mapping, of lists and mappings of any kind."""
     if isinstance(value, Mapping):
-        if all(isinstance(one, Mapping) for one in value.values()):
+        rows = [one for one in value.values() if isinstance(one, Mapping)]
+        if len(rows) == len(value) and all(set(one) == set(rows[0]) != set(_PAIR) for one in rows):
             return [{"name": name, **one} for name, one in value.items()]
-        return [{"name": name, "": figure(name, one)} for name, one in value.items()]
+        ours, head = key in _OUR_KEYS, "why" if key == "skipped" else "value"
+        stands = [(name, one) for name, one in value.items() if _stands(one)]
+        return [
+            {"name": label(name) if ours else name, head: _said(name if ours else key, one)} for name, one in stands
+        ]
     named = key in _FIRST_TABLES
     return [one if isinstance(one, Mapping) else {"name": one} for one in value if named or isinstance(one, Mapping)]
+
+
+def _said(key: str, value: Any) -> str:
+    if isinstance(value, Mapping) and set(value) == set(_PAIR):
+        return " → ".join(figure(key, value[side]) for side in _PAIR)
+    return figure(key, value)
 
 
 def table(title: str, rows: Sequence[Row], *, folded: bool = False) -> Table:

@@ -198,6 +198,16 @@ def test_a_result_outside_its_limits_says_so() -> None:
     assert _state(report)[0] == "bad"
 
 
+def test_what_is_measured_at_the_end_counts_beside_what_the_search_saw() -> None:
+    report = searched()
+    report["latency_ms"] |= {"after": 1.5, "speedup": 1.6}
+    state, _ = _state(report)
+    assert state == "warn"
+    assert "time: 62.5 % is left, at most 48.0 % was asked for" in cells(render(report))
+    report["accuracy"]["after"]["top1"] = 0.9
+    assert "accuracy: 1.55 points are lost, at most 1 were asked for" in cells(render(report))
+
+
 def test_cards_have_both_sides_and_the_interval() -> None:
     page = cells(render(searched()))
     for text in ("219 kB", "was 1.09 MB", "20.0 % left", "1.1 ms", "was 2.5 ms", "91.10 %", "-0.45 points"):
