@@ -4,8 +4,6 @@ The public Python interface: ``load`` a model, run passes on it, ``save`` it. Na
 that importing the package (and ``intaglio --help``) stays light.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from .graph.lazy import lazily

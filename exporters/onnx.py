@@ -1,7 +1,5 @@
 """ONNX files, which ONNX Runtime and many others run as they are."""
 
-from __future__ import annotations
-
 from ..graph.io.save import save
 from .base import EXPORTERS
 

@@ -1,7 +1,5 @@
 """ONNX files, which hold the standard graph already."""
 
-from __future__ import annotations
-
 from ..graph.io.load import load
 from .base import IMPORTERS
 

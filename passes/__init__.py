@@ -1,7 +1,5 @@
 """Passes: from a graph to a smaller or faster one. A pass in a module of this folder is found without being listed."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from ..graph.lazy import lazily

@@ -85,7 +85,7 @@ class Pass(Options, ABC):
     @property
     def makes_noise(self) -> bool:
         """Whether calibration data is to be made up, because the user asked for that."""
-        return False
+        return getattr(self, "dialect", None) == "noise"
 
     @property
     def allowed_drop(self) -> float | None:

@@ -1,7 +1,5 @@
 """Coupling analysis: which channels of any graph can only go together, and how to remove them."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from ..lazy import lazily

@@ -1,7 +1,5 @@
 """What is known of operators: one row an operator, which rules and passes ask instead of lists of their own."""
 
-from __future__ import annotations
-
 from .table import DEFAULT_DOMAINS, OPERATORS, data_operands, has, has_any, operator, operator_key, operators
 from .trait import EVERYWHERE, Operator, Role, Runtime, Trait
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-Floats = NDArray[Any]
+from ...graph.layer import Floats
+
 Piece = Callable[[], tuple[Floats, "Floats | None"]]
 Sums = dict[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])

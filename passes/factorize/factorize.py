@@ -38,10 +38,6 @@ class Factorize(FactorizeOptions, Pass):
     doing: ClassVar[str] = "factorizing"
     in_bodies: ClassVar[bool] = True
 
-    @property
-    def makes_noise(self) -> bool:
-        return self.dialect == "noise"
-
     def recipe(self, change: Change) -> dict[str, Any]:
         return {name: value for name, value in self.model_dump().items() if value is not None}
 

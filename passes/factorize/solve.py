@@ -45,12 +45,9 @@ def truncate_rank(w: Floats, rank: int, h: Floats | None = None) -> tuple[Floats
     return white @ q, scipy.linalg.solve_triangular(root, q, lower=True, trans="T").T
 
 
-def energies(w: Floats, h: Floats | None = None) -> Floats:
-    """Squared singular values, of the whitened matrix where ``h`` is given, the largest first."""
-    if h is not None and w.shape[0] > w.shape[1]:
-        w, h = w @ np.linalg.cholesky(h), None
-    weighted = w if h is None else w @ h
-    gram = weighted @ w.T if w.shape[0] <= w.shape[1] else w.T @ weighted
+def energies(w: Floats) -> Floats:
+    """Squared singular values, the largest first."""
+    gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
     return np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
 
 

@@ -1,7 +1,5 @@
 """Structured pruning of coupled channels. A criterion or repair in a module of this folder is found without being listed."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from ...graph.lazy import lazily

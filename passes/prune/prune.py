@@ -66,10 +66,6 @@ class PruneChannels(PruneOptions, Pass):
     doing: ClassVar[str] = "pruning"
     in_bodies: ClassVar[bool] = True
 
-    @property
-    def makes_noise(self) -> bool:
-        return self.dialect == "noise"
-
     def recipe(self, change: Change) -> dict[str, Any]:
         told = {**self.model_dump(), "criterion": change.details.get("criterion", self.criterion)}
         return {name: value for name, value in told.items() if value is not None}

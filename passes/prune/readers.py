@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...graph.coupling import Coupling
 from ...graph.coupling.groups import owners
 from ...graph.coupling.labels import Why
 from ...graph.coupling.node import Contraction
-from ...graph.layer import Layer
+from ...graph.layer import Ints, Layer
 from ...graph.layers import Layers
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

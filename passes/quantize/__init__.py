@@ -1,7 +1,5 @@
 """Quantization. A scheme, range method, rounding or bit allocator in a module of this folder is found without being listed."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from ...graph.lazy import lazily

@@ -1,7 +1,5 @@
 """Rewrites that keep what a model computes."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from ...graph.lazy import lazily

@@ -3,8 +3,6 @@
 ``recognize`` says which layers those are, and why others are not; ``lower`` writes them in one of several forms.
 """
 
-from __future__ import annotations
-
 from .qonnx import from_qonnx, to_qonnx
 
 __all__ = ["from_qonnx", "to_qonnx"]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ....graph.errors import TargetUnreachable
+from ....graph.layer import Floats, Ints
 from ...budget.solvers import SOLVERS, Item
 from ..choose import Limits, Ranking
 from .curves import Curve
 
-Ints = NDArray[np.int64]
-Floats = NDArray[Any]
 Cost = Callable[[Ints], float]
 _OPTIONS = 32
 """Widths tried for one group."""

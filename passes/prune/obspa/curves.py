@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ....graph.layer import Floats, Layer
+from ....graph.layer import Floats, Ints, Layer
 from ...calibration.activation_cache import ActivationCache, each
 from ...calibration.moments import Moments, blas_threads_for
 from ...calibration.reconstruct import RIDGE, damp_hessian, inverse
@@ -17,8 +16,6 @@ from ...calibration.samples import PATCHES, moments_of, moments_of_patches, posi
 from ...calibration.targets import ReconstructionTarget, ReconstructionTargets
 from ..readers import Readers, Seat
 from .elimination import Elimination, Reader, eliminate
-
-Ints = NDArray[np.int64]
 
 
 @dataclass

@@ -5,11 +5,8 @@ The error only depends on the inputs through H, so that a step costs two product
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from ...precision.grid import Floats, Quantized, spread
@@ -19,7 +16,6 @@ from .descent import cheapest_rows, descend
 from .nearest import mse
 from .rounding import ROUNDERS
 
-AnyFloats = NDArray[Any]
 _LEAST_STEPS = 100
 _BUDGET = 2e11
 """Floating-point operations of one layer: wide layers take fewer steps."""
@@ -69,12 +65,12 @@ def adaround(problem: Problem, options: AdaRound) -> Quantized:
 
 
 def _learned(
-    wanted: AnyFloats,
-    hessian: AnyFloats,
-    scale: AnyFloats,
-    floor: AnyFloats,
-    low: AnyFloats,
-    high: AnyFloats,
+    wanted: np.ndarray,
+    hessian: np.ndarray,
+    scale: np.ndarray,
+    floor: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
     steps: int,
 ) -> np.ndarray:
     """Which weights go up. Shapes: hessian (columns, columns), all others (outputs, columns)."""

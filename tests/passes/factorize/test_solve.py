@@ -30,10 +30,11 @@ def test_truncation_reaches_the_known_optimum(m: int, n: int, seed: int, weighte
     h = moments_of(n, seed=seed)[0] if weighted else None
     for rank in range(1, min(m, n) + 1):
         a, b = truncate_rank(w, rank, h)
-        tail = np.linalg.svd(w if h is None else w @ np.linalg.cholesky(h), compute_uv=False)[rank:] ** 2
+        white = w if h is None else w @ np.linalg.cholesky(h)
+        tail = np.linalg.svd(white, compute_uv=False)[rank:] ** 2
         metric = np.eye(n) if h is None else h
         assert loss(w, a @ b, metric) == pytest.approx(tail.sum(), abs=1e-8)
-        assert energies(w, h)[rank:].sum() == pytest.approx(tail.sum(), abs=1e-8)
+        assert energies(white)[rank:].sum() == pytest.approx(tail.sum(), abs=1e-8)
 
 
 def conv(seed: int = 0, groups: int = 1):  # type: ignore[no-untyped-def]
