@@ -219,7 +219,9 @@ def judged(do: Callable[[], Report]) -> Report:
     try:
         return do()
     except GateFailed as error:
-        failed: Report = error.report
+        failed: Report | None = error.report
+        if failed is None:  # nothing was measured that could be told
+            raise
         return failed
 
 

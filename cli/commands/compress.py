@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ...graph.errors import UsageError
 from ...passes.options import reworded
 from .. import console
-from ..before_after import amounts_table, emit, needs_data
+from ..before_after import amounts_table, decibels, emit, needs_data
 from ..options import Debug, DryRun, Json, Preprocess, Samples, Shapes, Values, read_model
 from ..parameters import takes
 from ..run import Outlets, judged, tell_plan
@@ -158,7 +158,24 @@ def compress(
             job.tell(report.as_dict())
     except UsageError as error:
         raise reworded(error, lambda name: f"--{name.replace('_', '-')}") from error
-    emit(report, amounts_table)
+    emit(report, _show)
+
+
+def _show(result: dict[str, Any]) -> None:
+    if points := result.get("points"):
+        console.table(
+            "tried", ("passes", "file", "MACs", "time", "SQNR", "accuracy", ""), [_row(one) for one in points]
+        )
+        console.line()
+    amounts_table(result)
+
+
+def _row(point: dict[str, Any]) -> tuple[str, ...]:
+    kept, accuracy = point["kept"], next(iter((point["accuracy"] or {}).values()), None)
+    shares = kept.get("size_bytes"), kept.get("macs"), point["latency_ratio"]
+    told = "chosen" if point["chosen"] else "within the limits" if point["meets"] else point["told"]
+    cells = ["" if share is None else f"{share:.1%}" for share in shares]
+    return point["name"], *cells, decibels(point["sqnr_db"]), "" if accuracy is None else f"{accuracy:.2%}", told
 
 
 _HERE = {"shape", "value", "memory", "dry_run", "json", "debug", *(one.name for one in fields(Outlets))}

@@ -101,9 +101,20 @@ class _Search:
             for precision in self._menu:
                 if self._hopeless(structure):
                     break
-                self._corrected(self.tries.take(structure, precision))
+                self._corrected(self._sized(structure, precision))
         if all(one.point.told for one in self.tries.found):
             self._nearest()
+
+    def _sized(self, structure: Structure, precision: Precision | None) -> Tried:
+        """With short names where numbers alone are not small enough."""
+        tried = self.tries.take(structure, precision)
+        if not (tried.point.told and precision and precision.sized and "size" in self.limited) or self.tries.shorten:
+            return tried
+        self.tries.shorten = True
+        try:
+            return self.tries.take(structure, precision)
+        finally:
+            self.tries.shorten = False
 
     def _nearest(self) -> None:
         """What is as small as can be, where the limits cannot be kept."""
