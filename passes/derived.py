@@ -37,7 +37,8 @@ def seen_through(model: Model) -> tuple[Model, Callable[[Model], Model]]:
         seen.put(name, value)
     refill(seen.graph.node, [node for k, node in enumerate(index.nodes) if k not in places])
     inner = {id(node) for cone in cones.values() for node in cone}
-    _drop_unread(seen, {o for node in index.nodes if id(node) in inner for o in node.output} - made.keys(), index)
+    steps = {name for name, place in index.place.items() if id(index.nodes[place]) in inner}
+    _drop_unread(seen, steps - made.keys(), index)
     return seen, lambda result: _given_back(model, result, {n: seen.weights[n] for n in made}, cones)
 
 

@@ -43,7 +43,7 @@ def prepare(model: Model) -> Prepared:
     read = readings(model)
     shapes, fixed = read.first, read.varying()
     copy = model.copy()
-    _fold(copy, constants(model, read))
+    fold_known(copy, constants(model, read))
     dims = {k: shapes.dims[k] for k in fixed}
     varying = {k: axes for k, axes in fixed.items() if any(axes)}
     base = _part_constants(copy, dims.keys())
@@ -52,7 +52,7 @@ def prepare(model: Model) -> Prepared:
     return Prepared(copy, Shapes(dims, dtypes, shapes.values), varying, base)
 
 
-def _fold(model: Model, values: dict[str, np.ndarray]) -> None:
+def fold_known(model: Model, values: dict[str, np.ndarray]) -> None:
     """Replace nodes whose outputs are all known by constants."""
     graph = model.graph
     outputs = {o.name for o in graph.output}

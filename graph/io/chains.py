@@ -7,7 +7,7 @@ weights are computed. What such nodes make is put in the place of what they read
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,25 +23,31 @@ _NUMBERS = "fiub"
 """Kinds of element types that numpy itself has."""
 _AT_MOST = 8
 """What chains may take, in times of all weights."""
+_OLDEST = 7
+"""Before, operators broadcast in ways of their own."""
 _BESIDE = 16
 """Bytes that a tensor takes in a file beside its name and its values, about."""
 
 
-def fold_chains(model: Model) -> int:
-    """Make weights of what nodes that move or convert numbers make of weights; how many nodes went.
+Compute = Callable[[onnx.NodeProto, Sequence[np.ndarray]], "list[np.ndarray] | None"]
+"""What a node makes of constants; None for one that stays."""
+
+
+def fold_chains(model: Model, compute: Compute | None = None) -> int:
+    """Make weights of what nodes that move or convert numbers make of weights, or ``compute`` does; how many nodes went.
 
     Nodes that read the same weights go together or stay together: they go where what is made takes no more bytes than
     the nodes themselves and the weights that nobody else reads. What two nodes make alike is made once.
     """
     index = index_of(model)
-    work = _Work(model, index)
+    work = _Work(model, index, compute)
     for node in index.nodes:
         work.look_at(node)
     gone = [chain for chain in work.chains() if chain.saved >= 0]
     if not gone:
         return 0
     dropped = {id(node) for chain in gone for node in chain.nodes}
-    tensors = {name for chain in gone for node in chain.nodes for name in node.output}
+    tensors = {name for name, place in index.place.items() if id(index.nodes[place]) in dropped}
     kept = [node for node in index.nodes if id(node) not in dropped]
     for node in kept:
         node.input[:] = [work.same.get(name, name) if name in tensors else name for name in node.input]
@@ -68,7 +74,8 @@ class _Chain:
 class _Work:
     """Nodes that compute on weights alone, what they make, and which of them hang together."""
 
-    def __init__(self, model: Model, index: Index) -> None:
+    def __init__(self, model: Model, index: Index, compute: Compute | None) -> None:
+        self._compute = compute or self._moved
         self.weights, self.index, self.opset = model.weights, index, model.opset
         self.made: dict[str, np.ndarray] = {}
         self.same: dict[str, str] = {}
@@ -79,12 +86,14 @@ class _Work:
         self._room = _AT_MOST * sum(weight.nbytes for weight in model.weights.values())
 
     def look_at(self, node: onnx.NodeProto) -> None:
-        inputs = [self._value(name) for name in node.input]
-        if not self._moves(node, inputs):
+        found = [self.made.get(name, self.weights.get(name)) for name in node.input]
+        inputs = [value for value in found if value is not None and value.dtype.kind in _NUMBERS]
+        outside = any(name in self.index.outputs for name in node.output)
+        if not inputs or len(inputs) < len(found) or outside or not all(node.output):
             return
         before = self._before(node)
         if before is None:
-            values = moved(node, [value for value in inputs if value is not None])
+            values = self._compute(node, inputs)
             if values is None or len(values) != len(node.output) or any(v.dtype.kind not in _NUMBERS for v in values):
                 return
         else:
@@ -120,21 +129,12 @@ class _Work:
         )
         return None if alone or first.output[0] not in self.made else first
 
-    def _value(self, name: str) -> np.ndarray | None:
-        return self.made.get(name, self.weights.get(name))
-
-    def _moves(self, node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> bool:
-        """Whether a node only moves or converts weights, and there is room for what it makes."""
-        if not (inputs and is_standard(node) and evaluates(node) and all(node.output)) or self.opset < 7:
-            return False
-        if not (has(node, Trait.MOVES) or node.op_type == "Cast"):
-            return False
-        if any(value is None or value.dtype.kind not in _NUMBERS for value in inputs):
-            return False
-        if any(name in self.index.outputs for name in node.output):
-            return False
-        self._room -= (needed := _needed(node, [value for value in inputs if value is not None]))
-        return needed >= 0 and self._room >= 0
+    def _moved(self, node: onnx.NodeProto, inputs: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        """What a node makes that only moves or converts weights, where there is room for it."""
+        if not (is_standard(node) and evaluates(node) and (has(node, Trait.MOVES) or node.op_type == "Cast")):
+            return None
+        self._room -= (needed := _needed(node, inputs))
+        return moved(node, inputs) if needed >= 0 and self._room >= 0 and self.opset >= _OLDEST else None
 
     def _root(self, name: str) -> str:
         while (above := self._parent.setdefault(name, name)) != name:

@@ -77,7 +77,7 @@ def fold(model: Model) -> Folded:
 
     A tensor that a BatchNormalization made keeps its name. A weight that other nodes read too is copied.
     """
-    work = _Work(model)
+    work = Work(model)
     count, left = 0, {}
     for node in work.nodes:
         if node.op_type == "BatchNormalization" and is_standard(node):
@@ -88,7 +88,7 @@ def fold(model: Model) -> Folded:
     return Folded(work.finish(), count, left)
 
 
-class _Work:
+class Work:
     """A copy of a model while nodes go, and who makes and who reads each tensor."""
 
     def __init__(self, model: Model) -> None:
@@ -105,6 +105,11 @@ class _Work:
     def sole_maker(self, name: str) -> onnx.NodeProto | None:
         """What makes a tensor that only one node reads."""
         return self.makers.get(name) if self.readers[name] == 1 else None
+
+    def sole_reader(self, name: str) -> onnx.NodeProto | None:
+        """What alone reads a tensor, as a node of the graph itself."""
+        found = [node for node in self.nodes if name in node.input and not self._is_gone(node)]
+        return found[0] if len(found) == 1 == self.readers[name] else None
 
     def rank(self, name: str) -> int | None:
         return len(self._dims[name]) if name in self._dims else None
@@ -137,6 +142,18 @@ class _Work:
         for name in node.input:
             self._unread(name)
 
+    def skip(self, node: onnx.NodeProto, reader: onnx.NodeProto) -> None:
+        """Take a node out; its reader reads what it read from now on."""
+        self._vanished.add(node.output[0])
+        reader.input[0] = node.input[0]
+        self._gone.append(node)
+        self.readers[node.input[0]] += 1
+        for name in node.input:
+            self._unread(name)
+
+    def _is_gone(self, node: onnx.NodeProto) -> bool:
+        return any(node is one for one in self._gone)
+
     def replace(self, node: onnx.NodeProto, op_type: str, operand: np.ndarray) -> None:
         """Make a node another one with the same first input and the same output."""
         for name in node.input[1:]:
@@ -161,9 +178,9 @@ class _Work:
             self.model.weights.pop(name, None)
 
 
-def _fold_one(work: _Work, node: onnx.NodeProto) -> str | None:
+def _fold_one(work: Work, node: onnx.NodeProto) -> str | None:
     """Fold one node; why not, if it cannot be."""
-    found = _affine(work, node)
+    found = affine_of(work, node)
     if isinstance(found, str):
         return found
     maker = work.sole_maker(node.input[0])
@@ -174,11 +191,11 @@ def _fold_one(work: _Work, node: onnx.NodeProto) -> str | None:
     if maker.op_type in ("MatMul", "Add"):
         return _fold_into_matmul(work, node, maker, found)
     if maker.op_type in OUTPUTS:
-        return _fold_into_layer(work, node, maker, found)
+        return fold_into_layer(work, node, maker, found)
     return f"{maker.op_type} feeds it"
 
 
-def _affine(work: _Work, node: onnx.NodeProto) -> Affine | str:
+def affine_of(work: Work, node: onnx.NodeProto) -> Affine | str:
     if work.model.opset < _OLDEST:
         return f"operator set {work.model.opset} is too old"
     if attribute(node, "training_mode", 0) or any(node.output[1:]):
@@ -192,7 +209,7 @@ def _affine(work: _Work, node: onnx.NodeProto) -> Affine | str:
         return Affine(scale, beta - mean * scale)
 
 
-def _fold_into_layer(work: _Work, node: onnx.NodeProto, maker: onnx.NodeProto, affine: Affine) -> str | None:
+def fold_into_layer(work: Work, node: onnx.NodeProto, maker: onnx.NodeProto, affine: Affine) -> str | None:
     """Into a Conv, ConvTranspose or Gemm."""
     weight, bias = work.constant(maker, 1), work.constant(maker, 2)
     if weight is None or (bias is None and any(maker.input[2:])):
@@ -210,7 +227,7 @@ def _fold_into_layer(work: _Work, node: onnx.NodeProto, maker: onnx.NodeProto, a
     return None
 
 
-def _fold_into_matmul(work: _Work, node: onnx.NodeProto, maker: onnx.NodeProto, affine: Affine) -> str | None:
+def _fold_into_matmul(work: Work, node: onnx.NodeProto, maker: onnx.NodeProto, affine: Affine) -> str | None:
     """Into a MatMul with a matrix, and the Add behind it, which the BatchNormalization becomes if there is none.
 
     Only where the result has two axes: axis 1 is the matrix's then, else it may be time.
@@ -235,7 +252,7 @@ def _fold_into_matmul(work: _Work, node: onnx.NodeProto, maker: onnx.NodeProto, 
     return None
 
 
-def _summand(work: _Work, add: onnx.NodeProto) -> tuple[onnx.NodeProto | None, int]:
+def _summand(work: Work, add: onnx.NodeProto) -> tuple[onnx.NodeProto | None, int]:
     """The MatMul that alone feeds one side of a sum, and the side on which the constant stands."""
     for side in (0, 1):
         maker = work.sole_maker(add.input[side])

@@ -27,6 +27,8 @@ DISPATCH = {
     "passes/calibration/normal/rules.py": "moments of sums and products",
     "passes/factorize/rewrite.py": "what each layer is replaced by",
     "passes/prune/repair/absorb.py": "what takes up a shift",
+    "passes/simplify/affine.py": "what each does to channels with a constant",
+    "passes/simplify/idle.py": "when each does nothing",
     "passes/quantize/balance/smooth.py": "what takes up a factor",
     "passes/quantize/placement/kernels.py": "what stands in the way of integers",
     "passes/quantize/ranges/datafree.py": "arithmetic on ranges",
