@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .passes.factorize import Factorize as Factorize
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
+    from .passes.simplify import Simplify as Simplify
     from .pipeline.compress import compress as compress
     from .pipeline.run import run as run
 
@@ -38,6 +39,7 @@ __getattr__, __all__ = lazily(
         ".passes.factorize": "Factorize",
         ".passes.prune": "PruneChannels",
         ".passes.quantize": "Quantize",
+        ".passes.simplify": "Simplify",
         ".pipeline.compress": "compress",
         ".pipeline.run": "run",
     },

@@ -17,7 +17,7 @@ def simplify(options: SimplifyOptions, run: Run) -> None:
 
     Example: intaglio simplify model.onnx -o clean.onnx
     """
-    from ...passes.simplify.simplify import Simplify
+    from ...passes.simplify import Simplify
 
     report = run.report(Simplify(**dict(options)))
     emit(report, lambda result: _show(result, report.change.proved))
