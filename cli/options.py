@@ -13,161 +13,100 @@ from ..graph.errors import UsageError
 if TYPE_CHECKING:
     from ..graph.model import Model
 
+
+def option(flags: str, help: str, panel: str | None = None, **more: Any) -> Any:
+    """How help shows a parameter: ``-o --out FILE``, the last word of which stands for a value, in one of its panels."""
+    names = [word for word in flags.split() if word.startswith("-")]
+    value = next((word for word in flags.split() if word not in names), None)
+    return typer.Option(*names, help=help, metavar=value, rich_help_panel=panel, **more)
+
+
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file to read.", show_default=False)]
-Out = Annotated[
-    Path, typer.Option("--out", "-o", help="ONNX file to write.", show_default=False, rich_help_panel="output")
-]
+Out = Annotated[Path, option("--out -o", "ONNX file to write.", "output")]
 # main reads these two off the raw command line, so that they hold even when parsing fails; here they get their help.
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON object on stdout and nothing else there.", rich_help_panel="output"),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show full tracebacks.", rich_help_panel="output")]
+Json = Annotated[bool, option("--json", "Print one JSON object on stdout and nothing else there.", "output")]
+Debug = Annotated[bool, option("--debug", "Show full tracebacks.", "output")]
 Shapes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--shape",
-        metavar="NAME:DIMS",
-        help="Pin an input's shape, such as image:1,3,224,224; -1 leaves a dimension open. Repeatable.",
-        rich_help_panel="data",
+    option(
+        "--shape NAME:DIMS",
+        "Pin an input's shape, such as image:1,3,224,224; -1 leaves a dimension open. Repeatable.",
+        "data",
     ),
 ]
 Values = Annotated[
     list[str] | None,
-    typer.Option(
-        "--input",
-        metavar="NAME=VALUE",
-        help="Make an input a constant, such as sr=16000 or sizes=1,2; branches that it decides are folded. Repeatable.",
-        rich_help_panel="data",
+    option(
+        "--input NAME=VALUE",
+        "Make an input a constant, such as sr=16000 or sizes=1,2; branches that it decides are folded. Repeatable.",
+        "data",
     ),
 ]
 Data = Annotated[
     str | None,
-    typer.Option(
-        "--data",
-        metavar="SOURCE",
-        help="Real inputs: an .npz named after the graph inputs (plus labels), a folder of .npy or images, "
+    option(
+        "--data SOURCE",
+        "Real inputs: an .npz named after the graph inputs (plus labels), a folder of .npy or images, "
         "an ONNX test_data_set folder, or package.module:callable.",
-        rich_help_panel="data",
+        "data",
     ),
 ]
 Preprocess = Annotated[
     str | None,
-    typer.Option(
-        "--preprocess",
-        metavar="STEPS",
-        help="What is done to the data, from left to right, such as scale=1/255,layout=nchw. Steps: scale= offset= "
+    option(
+        "--preprocess STEPS",
+        "What is done to the data, from left to right, such as scale=1/255,layout=nchw. Steps: scale= offset= "
         "mean= std= layout= channels= shape= dtype= resize= crop=; presets: imagenet, cifar10, unit, none.",
-        rich_help_panel="data",
+        "data",
     ),
 ]
 Samples = Annotated[
-    int | None,
-    typer.Option(
-        "--samples",
-        min=1,
-        metavar="N",
-        help="Use only the first N samples of the data.",
-        show_default="all",
-        rich_help_panel="data",
-    ),
+    int | None, option("--samples N", "Use only the first N samples of the data.", "data", min=1, show_default="all")
 ]
-Runs = Annotated[
-    int | None,
-    typer.Option(
-        "--runs",
-        min=1,
-        metavar="N",
-        help="Timed runs of each model, instead of --seconds.",
-        rich_help_panel="method",
-    ),
-]
-Seconds = Annotated[
-    float,
-    typer.Option(
-        "--seconds",
-        min=0.0,
-        metavar="S",
-        help="Time to spend on each model; 20 runs at least.",
-        rich_help_panel="method",
-    ),
-]
-Batch = Annotated[
-    int, typer.Option("--batch", min=1, metavar="N", help="Samples run at once.", rich_help_panel="method")
-]
-Threads = Annotated[
-    int, typer.Option("--threads", min=1, metavar="N", help="Threads one model may use.", rich_help_panel="method")
-]
-Seed = Annotated[
-    int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything random.", rich_help_panel="output")
-]
+Runs = Annotated[int | None, option("--runs N", "Timed runs of each model, instead of --seconds.", "method", min=1)]
+Seconds = Annotated[float, option("--seconds S", "Time to spend on each model; 20 runs at least.", "method", min=0.0)]
+Batch = Annotated[int, option("--batch N", "Samples run at once.", "method", min=1)]
+Threads = Annotated[int, option("--threads N", "Threads one model may use.", "method", min=1)]
+Seed = Annotated[int, option("--seed N", "Seed of everything random.", "output", min=0)]
 
 
 Gates = Annotated[
     list[str] | None,
-    typer.Option(
-        "--gate",
-        metavar="LIMIT",
-        help='Exit with 3 unless this holds, such as "drop <= 1.0" (points), "accuracy >= 0.9", "size <= 500KB", '
+    option(
+        "--gate LIMIT",
+        'Exit with 3 unless this holds, such as "drop <= 1.0" (points), "accuracy >= 0.9", "size <= 500KB", '
         '"latency <= 0.8x", "macs <= 0.5x", "params <= 200k", "agreement >= 0.98", "sqnr >= 20dB", or a metric; what '
         "misses it is kept aside as NAME.gate-failed.onnx. Repeatable.",
-        rich_help_panel="accuracy",
+        "accuracy",
     ),
 ]
-JUnit = Annotated[
-    Path | None,
-    typer.Option(
-        "--junit",
-        metavar="FILE",
-        help="Also write the gates as test cases, in JUnit XML.",
-        show_default=False,
-        rich_help_panel="output",
-    ),
-]
+JUnit = Annotated[Path | None, option("--junit FILE", "Also write the gates as test cases, in JUnit XML.", "output")]
 Markdown = Annotated[
-    Path | None,
-    typer.Option(
-        "--markdown",
-        metavar="FILE",
-        help="Also write the report as Markdown, for a pull request's comment.",
-        show_default=False,
-        rich_help_panel="output",
-    ),
+    Path | None, option("--markdown FILE", "Also write the report as Markdown, for a pull request's comment.", "output")
 ]
 Html = Annotated[
-    Path | None,
-    typer.Option(
-        "--html",
-        metavar="FILE",
-        help="Also write the report as one HTML page that needs nothing else.",
-        show_default=False,
-        rich_help_panel="output",
-    ),
+    Path | None, option("--html FILE", "Also write the report as one HTML page that needs nothing else.", "output")
 ]
 GitHub = Annotated[
     bool | None,
-    typer.Option(
+    option(
         "--github/--no-github",
-        help="Annotate the job on GitHub, and write its summary and outputs; by itself where GITHUB_ACTIONS is set.",
-        show_default=False,
-        rich_help_panel="output",
+        "Annotate the job on GitHub, and write its summary and outputs; by itself where GITHUB_ACTIONS is set.",
+        "output",
     ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run",
-        help="Say what would be done and what that is expected to leave; run nothing, write nothing.",
-        rich_help_panel="output",
+    option(
+        "--dry-run", "Say what would be done and what that is expected to leave; run nothing, write nothing.", "output"
     ),
 ]
 Memory = Annotated[
     str,
-    typer.Option(
-        "--memory",
-        metavar="SIZE",
-        help="Tensors held at once while calibrating and proving, such as 256MB or 2GB; more is done in turns.",
-        rich_help_panel="advanced",
+    option(
+        "--memory SIZE",
+        "Tensors held at once while calibrating and proving, such as 256MB or 2GB; more is done in turns.",
+        "advanced",
     ),
 ]
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import typer
-
 from ..graph.errors import Exit, GateFailed, IntaglioError, UsageError
 from . import console
 from .options import (
@@ -31,6 +29,7 @@ from .options import (
     Seed,
     Shapes,
     Values,
+    option,
     read_model,
 )
 
@@ -41,12 +40,8 @@ if TYPE_CHECKING:
 
 Proof = Annotated[
     Path | None,
-    typer.Option(
-        "--proof",
-        metavar="FILE",
-        help="Also write the model that the result was proved to equal, so that anyone can check.",
-        show_default=False,
-        rich_help_panel="output",
+    option(
+        "--proof FILE", "Also write the model that the result was proved to equal, so that anyone can check.", "output"
     ),
 ]
 
@@ -97,12 +92,11 @@ class Run(Outlets):
     out: Out
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data",
-            metavar="SOURCE",
-            help="Calibration data, unlabelled: an .npz named after the graph inputs, a folder of .npy or images, "
+        option(
+            "--data SOURCE",
+            "Calibration data, unlabelled: an .npz named after the graph inputs, a folder of .npy or images, "
             "an ONNX test_data_set folder, or package.module:callable.",
-            rich_help_panel="data",
+            "data",
         ),
     ] = None
     preprocess: Preprocess = None
@@ -110,37 +104,26 @@ class Run(Outlets):
     shape: Shapes = None
     value: Values = None
     eval_data: Annotated[
-        str | None,
-        typer.Option(
-            "--eval-data",
-            metavar="SOURCE",
-            help="Labelled data: report the accuracy before and after.",
-            rich_help_panel="accuracy",
-        ),
+        str | None, option("--eval-data SOURCE", "Labelled data: report the accuracy before and after.", "accuracy")
     ] = None
     measure: Annotated[
-        bool,
-        typer.Option(
-            "--measure/--no-measure", help="Time both models on this machine, in turn.", rich_help_panel="output"
-        ),
+        bool, option("--measure/--no-measure", "Time both models on this machine, in turn.", "output")
     ] = True
     force: Annotated[
         bool,
-        typer.Option(
+        option(
             "--force",
-            help="Write what is refused otherwise: a result that is slower, no smaller or of no use, or the model as it is "
+            "Write what is refused otherwise: a result that is slower, no smaller or of no use, or the model as it is "
             "where nothing can change.",
-            rich_help_panel="output",
+            "output",
         ),
     ] = False
     save_recipe: Annotated[
         Path | None,
-        typer.Option(
-            "--save-recipe",
-            metavar="FILE",
-            help="Also write a recipe that does the same again: intaglio compress MODEL --recipe FILE.",
-            show_default=False,
-            rich_help_panel="output",
+        option(
+            "--save-recipe FILE",
+            "Also write a recipe that does the same again: intaglio compress MODEL --recipe FILE.",
+            "output",
         ),
     ] = None
     dry_run: DryRun = False

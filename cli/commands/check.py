@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import typer
-
 from ...graph.errors import BadModel
 from .. import console
 from ..opened_model import dims_text, first_batch, open_model, open_source, shape_text, told_shapes
-from ..options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads, Values
+from ..options import Data, Debug, Json, ModelPath, Preprocess, Seed, Shapes, Threads, Values, option
 
 
 def check(
     model: ModelPath,
     data: Data = None,
     preprocess: Preprocess = None,
-    rtol: Annotated[
-        float, typer.Option("--rtol", min=0.0, metavar="X", help="Allowed difference to expected outputs, relative.")
-    ] = 1e-3,
-    atol: Annotated[
-        float, typer.Option("--atol", min=0.0, metavar="X", help="Allowed difference to expected outputs, absolute.")
-    ] = 1e-5,
+    rtol: Annotated[float, option("--rtol X", "Allowed difference to expected outputs, relative.", min=0.0)] = 1e-3,
+    atol: Annotated[float, option("--atol X", "Allowed difference to expected outputs, absolute.", min=0.0)] = 1e-5,
     threads: Threads = 1,
     shape: Shapes = None,
     value: Values = None,

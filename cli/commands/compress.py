@@ -12,7 +12,7 @@ from ...graph.errors import UsageError
 from ...passes.options import reworded
 from .. import console
 from ..before_after import amounts_table, decibels, emit, needs_data
-from ..options import Debug, DryRun, Json, Preprocess, Samples, Shapes, Values, read_model
+from ..options import Debug, DryRun, Json, Preprocess, Samples, Shapes, Values, option, read_model
 from ..parameters import takes
 from ..run import Outlets, judged, tell_plan
 
@@ -25,49 +25,26 @@ class _What:
 
     recipe: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE|PRESET",
-            help="What to do: a YAML file, a preset (see --presets), or a model that intaglio wrote.",
-            rich_help_panel="method",
+        option(
+            "FILE|PRESET",
+            "What to do: a YAML file, a preset (see --presets), or a model that intaglio wrote.",
+            "method",
         ),
     ] = None
     settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Value of a variable of the recipe. Repeatable.",
-            rich_help_panel="method",
-        ),
+        list[str] | None, option("--set NAME=VALUE", "Value of a variable of the recipe. Repeatable.", "method")
     ] = None
     size: Annotated[
-        str | None,
-        typer.Option(
-            metavar=_LIMIT, help="Search: keep this many bytes of the file, 0.25 or 500KB.", rich_help_panel="target"
-        ),
+        str | None, option(_LIMIT, "Search: keep this many bytes of the file, 0.25 or 500KB.", "target")
     ] = None
-    macs: Annotated[
-        str | None, typer.Option(metavar=_LIMIT, help="Keep this many MACs, 0.5 or 30M.", rich_help_panel="target")
-    ] = None
-    params: Annotated[
-        str | None,
-        typer.Option(metavar=_LIMIT, help="Keep this many parameters, 0.5 or 200K.", rich_help_panel="target"),
-    ] = None
-    latency: Annotated[
-        str | None,
-        typer.Option(metavar=_LIMIT, help="Take this much of the time of a run, 0.5 or 5ms.", rich_help_panel="target"),
-    ] = None
+    macs: Annotated[str | None, option(_LIMIT, "Keep this many MACs, 0.5 or 30M.", "target")] = None
+    params: Annotated[str | None, option(_LIMIT, "Keep this many parameters, 0.5 or 200K.", "target")] = None
+    latency: Annotated[str | None, option(_LIMIT, "Take this much of the time of a run, 0.5 or 5ms.", "target")] = None
     max_drop: Annotated[
-        float | None,
-        typer.Option(
-            metavar="POINTS", min=0, help="Lose no more accuracy. Needs labelled data.", rich_help_panel="target"
-        ),
+        float | None, option("POINTS", "Lose no more accuracy. Needs labelled data.", "target", min=0)
     ] = None
     target: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="What will run it: x86, arm, openvino, tensorrt, generic.", rich_help_panel="target"
-        ),
+        str | None, option("NAME", "What will run it: x86, arm, openvino, tensorrt, generic.", "target")
     ] = None
 
 
@@ -75,40 +52,25 @@ class _What:
 class _Job(Outlets):
     """The data, and how it is done. What the recipe says counts where nothing is given."""
 
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="Real inputs, unlabelled: see intaglio quantize.", rich_help_panel="data"),
-    ] = None
+    data: Annotated[str | None, option("SOURCE", "Real inputs, unlabelled: see intaglio quantize.", "data")] = None
     preprocess: Preprocess = None
     samples: Samples = None
     shape: Shapes = None
     value: Values = None
-    eval_data: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="Labelled data: measure the accuracy.", rich_help_panel="accuracy"),
-    ] = None
+    eval_data: Annotated[str | None, option("SOURCE", "Labelled data: measure the accuracy.", "accuracy")] = None
     keep_steps: Annotated[
         bool,
-        typer.Option(
+        option(
             "--keep-steps/--no-keep-steps",
-            help="Keep each step's model: a run goes on where one stopped, and does anew only what changed.",
-            rich_help_panel="output",
+            "Keep each step's model: a run goes on where one stopped, and does anew only what changed.",
+            "output",
         ),
     ] = True
-    measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Time both models here, in turn.", rich_help_panel="output")
-    ] = True
-    force: Annotated[
-        bool, typer.Option("--force", help="Write what a pass advises against.", rich_help_panel="output")
-    ] = False
+    measure: Annotated[bool, option("--measure/--no-measure", "Time both models here, in turn.", "output")] = True
+    force: Annotated[bool, option("--force", "Write what a pass advises against.", "output")] = False
     dry_run: DryRun = False
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Tensors held at once, such as 256MB.", rich_help_panel="advanced"),
-    ] = None
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Seed of everything random.", rich_help_panel="output")
-    ] = None
+    memory: Annotated[str | None, option("SIZE", "Tensors held at once, such as 256MB.", "advanced")] = None
+    seed: Annotated[int | None, option("N", "Seed of everything random.", "output", min=0)] = None
     json: Json = False
     debug: Debug = False
 
@@ -121,13 +83,9 @@ def compress(
         Path | None,
         typer.Argument(metavar="MODEL", help="ONNX file to read; a recipe may name it.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", rich_help_panel="output"),
-    ] = None,
+    out: Annotated[Path | None, option("--out -o DIR", "Folder to write.", "output")] = None,
     presets: Annotated[
-        bool,
-        typer.Option("--presets", help="List the recipes that come with intaglio, and stop.", rich_help_panel="method"),
+        bool, option("--presets", "List the recipes that come with intaglio, and stop.", "method")
     ] = False,
 ) -> None:
     """Make a model small and fast, by a recipe or within limits: measured, gated, reported.

@@ -5,37 +5,29 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-import typer
-
 from ...graph.errors import GateFailed, UsageError
 from .. import console
 from ..opened_model import open_model, open_source
-from ..options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads, Values
+from ..options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads, Values, option
 
 
 def evaluate(
     model: ModelPath,
     data: Annotated[
         str,
-        typer.Option(
-            "--data",
-            metavar="SOURCE",
-            help="Labelled data: an .npz named after the graph inputs plus labels, a folder with one subfolder per "
+        option(
+            "--data SOURCE",
+            "Labelled data: an .npz named after the graph inputs plus labels, a folder with one subfolder per "
             "class, or package.module:callable.",
-            show_default=False,
         ),
     ],
     preprocess: Preprocess = None,
     metric: Annotated[
-        list[str] | None,
-        typer.Option("--metric", metavar="NAME", help="What to measure; repeatable. By default top1 and top5."),
+        list[str] | None, option("--metric NAME", "What to measure; repeatable. By default top1 and top5.")
     ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", metavar="NAME", help="The output to score, where there are several.")
-    ] = None,
+    output: Annotated[str | None, option("--output NAME", "The output to score, where there are several.")] = None,
     minimum: Annotated[
-        list[str] | None,
-        typer.Option("--min", metavar="METRIC=VALUE", help="Fail with exit code 3 below this, such as top1=0.9."),
+        list[str] | None, option("--min METRIC=VALUE", "Fail with exit code 3 below this, such as top1=0.9.")
     ] = None,
     samples: Samples = None,
     batch: Batch = 64,

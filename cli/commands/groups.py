@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from .. import console
-from ..options import Debug, Json, ModelPath, Shapes, Values, read_model
+from ..options import Debug, Json, ModelPath, Shapes, Values, option, read_model
 
 if TYPE_CHECKING:
     from ...graph.coupling import Group
@@ -16,8 +14,8 @@ if TYPE_CHECKING:
 
 def groups(
     model: ModelPath,
-    frozen: Annotated[bool, typer.Option("--frozen", help="Only groups that cannot be pruned, and why.")] = False,
-    members: Annotated[bool, typer.Option("--members", help="Also list every tensor axis of each group.")] = False,
+    frozen: Annotated[bool, option("--frozen", "Only groups that cannot be pruned, and why.")] = False,
+    members: Annotated[bool, option("--members", "Also list every tensor axis of each group.")] = False,
     shape: Shapes = None,
     value: Values = None,
     json: Json = False,

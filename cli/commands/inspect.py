@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from .. import console
 from ..opened_model import OpenedModel, dims_text, open_model
-from ..options import Debug, Json, ModelPath, Shapes, Values
+from ..options import Debug, Json, ModelPath, Shapes, Values, option
 
 if TYPE_CHECKING:
     from ...graph.cost import Cost
@@ -18,14 +16,11 @@ if TYPE_CHECKING:
 
 def inspect(
     model: ModelPath,
-    top: Annotated[int, typer.Option("--top", min=0, metavar="N", help="How many of the largest layers to list.")] = 10,
+    top: Annotated[int, option("--top N", "How many of the largest layers to list.", min=0)] = 10,
     shape: Shapes = None,
     value: Values = None,
     bits: Annotated[
-        bool,
-        typer.Option(
-            "--bits", help="Also how few operations an order of the filters could leave, where they are signs."
-        ),
+        bool, option("--bits", "Also how few operations an order of the filters could leave, where they are signs.")
     ] = False,
     json: Json = False,
     debug: Debug = False,

@@ -11,7 +11,7 @@ from ...graph.errors import UsageError
 from ...graph.registry import Registry
 from ...graph.spec import near
 from .. import console
-from ..options import Debug, Json
+from ..options import Debug, Json, option
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -26,9 +26,9 @@ def passes(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Show this one, with its options.", show_default=False)
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also list every operator that has a rule.")] = False,
+    everything: Annotated[bool, option("--all", "Also list every operator that has a rule.")] = False,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of recipes, plug-ins included, for an editor.")
+        bool, option("--schema", "Print the JSON Schema of recipes, plug-ins included, for an editor.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
