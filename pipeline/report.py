@@ -11,7 +11,7 @@ from ..graph.errors import GateFailed
 from ..graph.model import Model
 from ..passes.base import Pass
 from ..passes.change import Change
-from .envelope import envelope
+from .envelope import envelope, environment
 from .gates import missed
 from .given import Given
 
@@ -71,6 +71,7 @@ class Report:
             "gates": list(self.gates),
             "recipe": dict(self.recipe),
             "plugins": list(self.plugins),
+            "environment": dict(environment()),
             "notes": [*original.notes, *self.notes],
             "warnings": list(self.warnings),
         }

@@ -175,6 +175,7 @@ class Ran(Judged):
     seconds: float
     recipe: dict[str, Any] = told("the pass and its options: scheme, target and all that decides the result")
     plugins: list[Plugin]
+    environment: dict[str, str] = told("versions of what computed, and the kind of machine")
     lossless: dict[str, Any] | None = told("what reading the file saved, which changes no output", None)
     verified: dict[str, Any] | None = told("the proof that the result computes what it should", None)
     latency_target: dict[str, Any] | None = told("with --latency: asked, predicted, kept, verdict, missed_by", None)
