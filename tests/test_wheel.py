@@ -69,3 +69,11 @@ def test_without_a_compiler_the_package_installs_and_packed_models_run(installed
 
 def test_sources_of_the_kernels_stay_out_of_the_wheel(installed: Path) -> None:
     assert [f.name for f in installed.rglob("*") if f.suffix in (".c", ".h", ".def")] == []
+
+
+def test_files_that_modules_read_are_in_the_wheel(installed: Path) -> None:
+    def data(root: Path) -> set[str]:
+        kinds = {".html", ".css", ".yaml"}
+        return {str(f.relative_to(root)) for f in (root / "pipeline").rglob("*") if f.suffix in kinds}
+
+    assert data(installed / "intaglio") == data(ROOT) != set()
