@@ -131,16 +131,11 @@ def _quality(report: Mapping[str, Any], points: Iterable[Mapping[str, Any]]) -> 
 
 def _left(report: Mapping[str, Any], point: Mapping[str, Any], name: str, key: str) -> float | None:
     """The fraction of the original's amount that a point has; None where it was not measured."""
-    kept = point.get("latency_ratio") if name == "latency" else _kept(point, name, key)
+    kept = point.get("latency_ratio") if name == "latency" else (point.get("kept") or {}).get(key)
     before = (report.get("before") or {}).get(key)
     if kept is None and before and point.get(key):
         kept = point[key] / before
     return kept if kept and math.isfinite(kept) else None
-
-
-def _kept(point: Mapping[str, Any], name: str, key: str) -> float | None:
-    kept = point.get("kept") or {}
-    return kept.get(key, kept.get(name))
 
 
 def _plot(report: Mapping[str, Any], name: str, key: str, placed: list[Any], quality: Quality, hidden: int) -> Plot:

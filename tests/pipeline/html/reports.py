@@ -20,7 +20,7 @@ def point(dice: random.Random, number: int) -> dict[str, Any]:
         "size_bytes": round(size * BEFORE["size_bytes"]),
         "macs": BEFORE["macs"],
         "params": BEFORE["params"],
-        "kept": {"size": size, "macs": 1.0, "params": 1.0},
+        "kept": {"size_bytes": size, "macs": 1.0, "params": 1.0},
         "latency_ms": 2.5 * time,
         "latency_ratio": time,
         "accuracy": {"top1": top1} if number % 9 else None,
@@ -44,7 +44,7 @@ def searched(names: Sequence[str] = NAMES, points: int = 40) -> dict[str, Any]:
     """The report of a search; layers, groups, points and files have the names."""
     dice = random.Random(3)
     tried = [point(dice, number) for number in range(points)]
-    tried[4]["kept"]["size"], tried[4]["size_bytes"], tried[4]["accuracy"] = 0.2, 218_922, {"top1": 0.911}
+    tried[4]["kept"]["size_bytes"], tried[4]["size_bytes"], tried[4]["accuracy"] = 0.2, 218_922, {"top1": 0.911}
     for one, name in zip(tried, names, strict=False):
         one["name"] = name
     after = {"macs": 20_300_000, "params": 136_000, "size_bytes": 218_922}
@@ -54,7 +54,7 @@ def searched(names: Sequence[str] = NAMES, points: int = 40) -> dict[str, Any]:
         "out": names[-1],
         "before": BEFORE,
         "after": after,
-        "kept": {"macs": 0.5, "params": 0.499, "size": 0.2},
+        "kept": {"macs": 0.5, "params": 0.499, "size_bytes": 0.2},
         "limits": {
             "size": {"value": 0.25, "absolute": False},
             "latency": {"value": 1.2, "absolute": True},

@@ -136,8 +136,10 @@ def test_every_part_has_a_name_for_those_who_do_not_see_it(page: Browser, report
 
 
 def test_it_prints_on_white_whatever_the_screen_is(page: Browser, report: Path) -> None:
-    page.show(report, dark=True)
+    page.show(report, width=720, dark=True)
     page.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert page.ask("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    cut = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length"
+    assert page.ask(cut) == 0, "paper cannot be scrolled"
     page.call("Emulation.setEmulatedMedia", media="")
     assert len(page.call("Page.printToPDF")["data"]) > 10_000

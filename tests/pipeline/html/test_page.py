@@ -150,7 +150,8 @@ def test_the_front_joins_only_points_that_nothing_smaller_beats() -> None:
         one
         for one in tried
         if not any(
-            other["kept"]["size"] < one["kept"]["size"] and other["accuracy"]["top1"] >= one["accuracy"]["top1"]
+            other["kept"]["size_bytes"] < one["kept"]["size_bytes"]
+            and other["accuracy"]["top1"] >= one["accuracy"]["top1"]
             for other in tried
         )
     ]
