@@ -121,8 +121,8 @@ def bootstrap(old: np.ndarray, new: np.ndarray, *, seed: int = 0) -> Drop:
 
 def told(name: str, drop: Drop, limit: float | None = None) -> str:
     """The loss in a sentence, and whether the data are too few to tell."""
-    what = f"{name} loses {drop.points:.2f} points, with 95 % confidence between {drop.low:.2f} and {drop.high:.2f}"
-    on = f"{what}, on {drop.samples:,} samples"
+    what = f"{name} {'gains' if drop.points < 0 else 'loses'} {abs(drop.points):.2f} points"
+    on = f"{what} on {drop.samples:,} samples; the loss is {drop.low:.2f} to {drop.high:.2f} with 95 % confidence"
     if limit is not None and (enough := drop.enough_for(limit)):
         return f"{on}: too few to tell whether it loses more than {limit:g}; about {enough:,} would"
     return on if drop.clear else f"{on}: too few to tell whether it loses any"

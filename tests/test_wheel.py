@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -16,39 +14,15 @@ from intaglio.graph.io.save import save
 
 from .kernels.packed import two_layers
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKED = ("__init__.py", "py.typed", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 INTAGLIO = "import sys; from intaglio.cli.main import main; sys.exit(main())"
 
 
-def can_build() -> bool:
-    """Whether this Python has what builds the package, so that nothing is fetched for it."""
-    try:
-        return int(version("setuptools").split(".")[0]) >= 77
-    except PackageNotFoundError:
-        return False
-
-
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what a wheel holds that was built without a compiler."""
-    if not can_build():
-        pytest.skip("this Python lacks setuptools 77")
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    parts = [d.name for d in ROOT.iterdir() if (d / "__init__.py").is_file() and d.name[0] != "." and d.name != "tests"]
-    for name in parts:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
-    for name in PACKED:
-        shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--no-build-isolation", "--no-index"]
-    built = subprocess.run(
-        [*command, "-w", str(folder)], capture_output=True, text=True, check=False, env={**os.environ, "CC": "false"}
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    (wheel,) = folder.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(folder / "site")
-    return folder / "site"
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel holds."""
+    folder = tmp_path_factory.mktemp("site")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return folder
 
 
 def intaglio(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
