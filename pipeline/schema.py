@@ -229,6 +229,13 @@ class Binarize(FewerBits):
     proof: dict[str, Any] | None = None
 
 
+class Simplify(Ran):
+    command: Literal["simplify"]
+    done: dict[str, int] = told("rewrites by their names")
+    nodes: dict[str, int] = told("before, as read, and after")
+    layers: list[dict[str, Any]]
+
+
 class Several(Ran):
     """Several passes in a row, as Python's ``run`` does them."""
 
@@ -370,7 +377,7 @@ class Passes(Answer):
 
 _FORMS: tuple[type[Answer], ...] = (
     *(Bench, Binarize, Check, Compare, Compress, Evaluate, Factorize),
-    *(Groups, Inspect, Passes, Prune, Quantize, Several),
+    *(Groups, Inspect, Passes, Prune, Quantize, Several, Simplify),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
 """By command."""

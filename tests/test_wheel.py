@@ -12,6 +12,7 @@ import pytest
 
 from intaglio.graph.io.save import save
 
+from .conftest import ROOT
 from .kernels.packed import two_layers
 
 INTAGLIO = "import sys; from intaglio.cli.main import main; sys.exit(main())"

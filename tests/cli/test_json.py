@@ -43,6 +43,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("compress", DIGITS, "-o", "out", "--recipe", "edge-int8", *CALIB, "--samples", 32, "--eval-data", TEST),
     ("compress", DIGITS, "-o", "out", "--recipe", "half-macs", *CALIB, "--samples", 32, "--no-measure"),
     ("compress", "--presets"),
+    ("simplify", DIGITS, *OUT, "--no-measure"),
 ]
 FAILING: list[tuple[Any, ...]] = [
     ("inspect", "nowhere.onnx"),
