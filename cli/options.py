@@ -42,6 +42,26 @@ Values = Annotated[
         "data",
     ),
 ]
+Opset = Annotated[
+    int | None,
+    typer.Option(
+        "--opset", metavar="N", help="Operator set of the file.", show_default=False, rich_help_panel="output"
+    ),
+]
+Ir = Annotated[
+    int | None,
+    typer.Option("--ir", metavar="N", help="IR version of the file.", show_default=False, rich_help_panel="output"),
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="ort>=X.Y",
+        help="The oldest ONNX Runtime that must read the file; without it 1.20, where the model allows that.",
+        show_default=False,
+        rich_help_panel="output",
+    ),
+]
 Data = Annotated[
     str | None,
     option(

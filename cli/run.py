@@ -18,13 +18,16 @@ from .options import (
     Gates,
     GitHub,
     Html,
+    Ir,
     Json,
     JUnit,
     Markdown,
     Memory,
     ModelPath,
+    Opset,
     Out,
     Preprocess,
+    Runtime,
     Samples,
     Seed,
     Shapes,
@@ -85,7 +88,16 @@ class Outlets:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Outlets):
+class Fits:
+    """What the file may need of a runtime."""
+
+    opset: Opset = None
+    ir: Ir = None
+    runtime: Runtime = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Outlets, Fits):
     """A model, where the result goes, and the data of a run."""
 
     model: ModelPath
@@ -152,6 +164,7 @@ class Run(Outlets):
         tell_plan({**planned(steps, read, named), "out": str(self.out)})
 
     def _run(self, one: Pass, proof: Path | None) -> Report:
+        from ..graph.io.fit import Fit
         from ..pipeline.run import run
         from ..pipeline.units import parse_size
 
@@ -173,6 +186,7 @@ class Run(Outlets):
             gates=self.gate or (),
             force=self.force,
             memory=parse_size(self.memory),
+            fit=Fit.of(self.opset, self.ir, self.runtime),
             view=console,
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..graph.io.fit import USUAL, Fit
 from ..graph.model import Model
 from ..graph.registry import Registry
 from .change import Change
@@ -22,8 +23,6 @@ PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes", "intaglio.pas
 
 MEMORY = 1 << 29
 """Bytes of tensors that are held at once, unless a run is told otherwise."""
-OLDEST_RELEASE = (1, 20)
-"""Of ONNX Runtime: results run there unless a run is told otherwise."""
 Evaluate = Callable[[Model], float]
 """Accuracy of a model, as a fraction."""
 
@@ -35,8 +34,8 @@ class Context:
     ``data`` is calibration data, ``eval_data`` labelled data, ``None`` if the user gave none: a pass never makes any up.
     ``evaluate`` measures accuracy in another way than by the share of labels that are right. ``tick`` is told how much is
     done, of how much (None if unknown). ``folder`` is for temporary files. ``memory`` is how many bytes of tensors are held
-    at once: what is more is done in turns, or goes to files. ``release`` is the oldest of ONNX Runtime that must run the
-    result.
+    at once: what is more is done in turns, or goes to files. ``fit`` is what the file of the
+    result may need.
     """
 
     data: DataSource | None = None
@@ -47,7 +46,7 @@ class Context:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("intaglio"))
     folder: Path | None = None
     memory: int = MEMORY
-    release: tuple[int, ...] = OLDEST_RELEASE
+    fit: Fit = USUAL
 
     @property
     def inputs(self) -> DataSource | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..exporters.base import EXPORTERS
 from ..graph.errors import GateFailed, UsageError
+from ..graph.io.fit import Fit
 from ..graph.io.load import load
 from ..graph.io.save import CannotWrite, Document
 from ..graph.model import Model
@@ -67,6 +68,9 @@ class Compression:
     keep_steps: bool = True
     measure: bool = True
     force: bool = False
+    opset: int | None = None
+    ir: int | None = None
+    runtime: str | None = None
     view: View = field(default_factory=Logged)
 
     def run(self) -> Report:
@@ -75,7 +79,7 @@ class Compression:
         steps = Steps(folder / "steps", "", self.view.notes)
         with _prepared(folder):
             if self.keep_steps:
-                steps.key = starting_key(read, job.data, job.force)
+                steps.key = starting_key(read, job.data, job.force, job.fit)
                 job = replace(job, each=steps, search=job.search and steps.searched(self.limits, job.search))
             outputs = Outputs(folder / MODEL, beside=self._beside)
             try:
@@ -157,7 +161,9 @@ class Compression:
         _, steps = ready(self.read, steps, named)
         memory = self.memory or (parse_size(asked.memory, "memory") if asked.memory else MEMORY)
         held = read_gates([*asked.gates, *self.gates])
-        job = Run(steps, named, self.measure, self.force or asked.force, memory, self.view, held, command="compress")
+        fit = Fit.of(self.opset or asked.opset, self.ir or asked.ir, self.runtime or asked.runtime)
+        force = self.force or asked.force
+        job = Run(steps, named, self.measure, force, memory, self.view, held, command="compress", fit=fit)
         return replace(job, search=self._search) if self.limits else job
 
     def _search(self, model: Model, context: Context) -> Found:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..graph.errors import IntaglioError, NothingChanged, UsageError
+from ..graph.io.fit import USUAL, Fit, fitted
 from ..graph.io.load import load
 from ..graph.model import Model
 from ..measure.accuracy import Evaluation
@@ -22,6 +23,7 @@ from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
 from .by_layer import by_layer
 from .data import Data, Named
+from .fitting import fit_change
 from .gates import Gate, metrics_of, read_gates, require
 from .given import Given
 from .measured import accuracy, differences, evaluations, known_latencies, latencies, told_sizes, with_sizes
@@ -89,6 +91,7 @@ def run(
     gates: Sequence[str | Gate] = (),
     force: bool = False,
     memory: int = MEMORY,
+    fit: Fit = USUAL,
     view: View | None = None,
 ) -> Report:
     """Do one pass or several in a row, measure what that cost, and write the result.
@@ -99,7 +102,8 @@ def run(
     turn. ``gates`` are limits such as
     ``"drop <= 1.0"``: a result that misses one is written as ``NAME.gate-failed.onnx``, never as ``out``. ``force``
     writes what a pass itself advises against, such as a result that is slower than the original, and takes a pass that
-    can change nothing for no error. ``memory`` is how many bytes of tensors are held at once, beside the models.
+    can change nothing for no error. ``memory`` is how many bytes of tensors are held at once, beside the models. ``fit``
+    says what the file may need of a runtime.
 
     Raises:
         GateFailed: a gate was missed; ``report`` of the error is what would have been returned.
@@ -112,7 +116,7 @@ def run(
     model_path, proof_path, recipe_path = (None if one is None else Path(one) for one in (out, proof, save_recipe))
     named = Data(data, eval_data, preprocess, samples, seed)
     read, steps = ready(loaded(model), steps, named)
-    job = Run(steps, named, measure, force, memory, view or Logged(), held)
+    job = Run(steps, named, measure, force, memory, view or Logged(), held, fit=fit)
     return carried_out(job, read, Outputs(model_path, proof_path, recipe_path))
 
 
@@ -193,14 +197,20 @@ class Run:
     each: Each = lambda place, one, model, do: do()
     search: Callable[[Model, Context], Found] | None = None
     command: str = ""
+    fit: Fit = USUAL
 
     def on(self, original: Model, out: Path | None = None) -> Report:
         """Everything but the writing."""
         self.view.notes(original.notes)
+        fitted(original, self.fit)  # to find out before long work
         opened, close = self.data.for_many_samples(original, self.passes)
         labelled = self._told(self.data.open_labelled(opened, self.passes))
         context = Context(
-            self._told(self.data.open_calibration(opened)), labelled, seed=self.data.seed, memory=self.memory
+            self._told(self.data.open_calibration(opened)),
+            labelled,
+            seed=self.data.seed,
+            memory=self.memory,
+            fit=self.fit,
         )
         self._require(context)
         opened = with_sizes(opened, context.inputs)
@@ -210,7 +220,7 @@ class Run:
         change = in_a_row(opened, [one.name for one in passes], changes)
         if searched:
             change = replace(change, refusal=searched.refusal or change.refusal, notes=[*change.notes, *searched.notes])
-        recipe = recorded(original, passes, changes, self.data, self.force)
+        recipe = recorded(original, passes, changes, self.data, self.force, self.fit)
         given = Given.of(original)
         command = self.command or (passes[0].name if len(passes) == 1 else "run")
         told: dict[str, Any] = {"plugins": plugins_of(passes), "command": command, "last": passes[-1], "given": given}
@@ -262,7 +272,7 @@ class Run:
             known = found.changes[place] if found and place < len(found.changes) else None
             changes.append(self.each(place, one, model, partial(self._done, one, model, context, known)))
             model = changes[-1].model
-        return changes
+        return [*changes[:-1], *(fit_change(one, self.fit) for one in changes[-1:])]
 
     def _done(self, one: Pass, model: Model, context: Context, known: Change | None) -> Change:
         if known is not None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..graph import errors
 from ..graph.errors import BadModel, IntaglioError, UsageError
+from ..graph.io.fit import Fit
 from ..graph.io.load import load_exact
 from ..graph.io.save import Document, File, pieces, save_all
 from ..graph.model import Model
@@ -148,7 +149,7 @@ class Steps:
         save_all([Document(folder / FIGURES, json.dumps(plain(told), indent=1) + "\n")])
 
 
-def starting_key(model: Model, data: Data, force: bool) -> str:
+def starting_key(model: Model, data: Data, force: bool, fit: Fit) -> str:
     """A hash of all that a run is given, beside its passes."""
     import numpy
     import onnxruntime
@@ -158,7 +159,7 @@ def starting_key(model: Model, data: Data, force: bool) -> str:
         digest.update(piece)
     versions = VERSION, numpy.__version__, onnxruntime.__version__
     named = [_data_hash(one, model, data) for one in (data.calibration, data.labelled)]
-    return _hash(digest.hexdigest(), versions, named, data.preprocess, data.samples, data.seed, force)
+    return _hash(digest.hexdigest(), versions, named, data.preprocess, data.samples, data.seed, force, fit.as_dict())
 
 
 def _data_hash(named: Named | None, model: Model, data: Data) -> str:

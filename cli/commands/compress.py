@@ -14,7 +14,7 @@ from .. import console
 from ..before_after import amounts_table, decibels, emit, needs_data
 from ..options import Debug, DryRun, Json, Preprocess, Samples, Shapes, Values, option, read_model
 from ..parameters import takes
-from ..run import Outlets, judged, tell_plan
+from ..run import Fits, Outlets, judged, tell_plan
 
 _LIMIT = "fraction|amount".upper()
 
@@ -49,7 +49,7 @@ class _What:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job(Outlets):
+class _Job(Outlets, Fits):
     """The data, and how it is done. What the recipe says counts where nothing is given."""
 
     data: Annotated[str | None, option("SOURCE", "Real inputs, unlabelled: see intaglio quantize.", "data")] = None

@@ -26,7 +26,7 @@ from ..nodes import (
 )
 from ..traits import DEFAULT_DOMAINS, operator
 from .canonicalize import canonicalize
-from .check import check_graph
+from .check import check_graph, check_weights
 from .schemas import schema_of
 
 OLDEST = 13
@@ -65,6 +65,40 @@ def raise_opset(model: Model, version: int) -> Model:
     canonicalize(raised)
     raised.notes = notes  # what the converter added and tidying took away again is nobody's concern
     return raised
+
+
+def lower_opset(model: Model, version: int) -> Model:
+    """The model as it stands, in an older operator set that has all its nodes. Whether they mean the same there is for the
+    caller to see.
+
+    Raises:
+        BadModel: there is a node that it does not have.
+    """
+    what = f"operator set {model.opset} cannot be lowered to {version}"
+    unknown = (n for n in all_nodes(model.graph) if is_standard(n) and schema_of(n.op_type, version) is None)
+    if node := next(unknown, None):
+        raise BadModel(what, why=f"it does not have {node.op_type}, which {display_name(node)!r} is")
+    lowered = model.copy()
+    _declare(lowered, version)
+    try:
+        check_graph(lowered)
+        check_weights(lowered)
+        apart("the type check", _checked, structure(lowered))
+    except BadModel as error:
+        raise BadModel(what, why=" ".join((error.why or error.what).split())[:300]) from error
+    return lowered
+
+
+def _declare(model: Model, version: int) -> None:
+    """Say that the model is of an operator set, and so are definitions of operators on bits.
+
+    Those mean the same in every set from 13 on; onnx wants theirs to be the model's.
+    """
+    of_bits = [f.opset_import for f in model.proto.functions if f.domain == DOMAIN]
+    for imports in (model.proto.opset_import, *of_bits):
+        for opset in imports:
+            if opset.domain in DEFAULT_DOMAINS:
+                opset.version = version
 
 
 def _converted(model: Model, version: int) -> onnx.ModelProto:
@@ -123,12 +157,7 @@ def _merge(model: Model, converted: onnx.GraphProto, version: int) -> Model:
             array = numpy_helper.to_array(tensor).copy()
             array.flags.writeable = False
             raised.weights[tensor.name] = array
-    # Definitions of operators on bits mean the same in every set from 13 on; onnx wants theirs to be the model's.
-    of_bits = [f.opset_import for f in raised.proto.functions if f.domain == DOMAIN]
-    for imports in (raised.proto.opset_import, *of_bits):
-        for opset in imports:
-            if opset.domain in DEFAULT_DOMAINS:
-                opset.version = version
+    _declare(raised, version)
     least = helper.find_min_ir_version_for([helper.make_opsetid("", version)])
     raised.proto.ir_version = max(raised.proto.ir_version, least)
     return raised

@@ -32,14 +32,23 @@ MICROSOFT: Mapping[str, Operator] = {
     "FusedConv": Operator(Trait.CONVOLVES, channels=1, weights=(1,), bias=2, like="Conv", like_of=(0, 1)),
     "FusedGemm": Operator(Trait.MULTIPLIES, channels=1, weights=(1, 0), bias=2, like="Gemm", like_of=(0, 1)),
     "FusedMatMul": Operator(Trait.MULTIPLIES, channels=-1, weights=(1, 0)),
-    "GatherBlockQuantized": Operator(QUANTIZED, codes=(0,), scales=(2, 3), code_bits=4),
+    "GatherBlockQuantized": Operator(
+        QUANTIZED, codes=(0,), scales=(2, 3), code_bits=4, since=dict.fromkeys((2, 4, 8), (1, 23))
+    ),
     "Gelu": Operator(UNARY, bounds=(-0.1701, inf)),
     "MatMulBnb4": Operator(Trait.MULTIPLIES | Trait.INTEGER_WEIGHTS, channels=-1, codes=(1,), scales=(2,)),
     "MatMulIntegerToFloat": Operator(
         _INTEGER_PRODUCT, channels=-1, codes=(0, 1), scales=(2, 3, 4, 5), like="MatMul", like_of=(0, 1), typed=(2,)
     ),
     "MatMulInteger16": Operator(_INTEGER_PRODUCT, channels=-1, codes=(0, 1)),
-    "MatMulNBits": Operator(_INTEGER_PRODUCT, channels=-1, codes=(1,), scales=(2, 3), code_bits=4),
+    "MatMulNBits": Operator(
+        _INTEGER_PRODUCT,
+        channels=-1,
+        codes=(1,),
+        scales=(2, 3),
+        code_bits=4,
+        since={2: (1, 24), 4: (1, 19), 8: (1, 22)},
+    ),
     "QAttention": Operator(QUANTIZED, codes=(1,), scales=(3, 4, 6, 7)),
     "QEmbedLayerNormalization": Operator(QUANTIZED, codes=(2, 3, 4, 5, 6), scales=tuple(range(8, 18))),
     "QGemm": Operator(

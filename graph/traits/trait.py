@@ -148,7 +148,8 @@ class Operator:
     ``codes`` are the operands that hold integers in place of floats, ``scales`` those that only say how integers are
     scaled; ``code_bits`` is how many bits a number has, unless the node says so, where a byte holds several. ``roles``
     tells of operands that hold integers of another kind. ``changed`` is the operator set that gave it another meaning
-    while onnx's version converter passes it on as it is, 0 where there is none.
+    while onnx's version converter passes it on as it is, 0 where there is none. ``since`` is the first release of ONNX
+    Runtime that has it for integers of so many bits, where that is not the first that is still of interest.
 
     The runtimes in ``integer`` compute it in integers where it stands between DequantizeLinear and QuantizeLinear, for some
     attributes at least; those in ``float_out`` can make floats of integers there, and need no QuantizeLinear behind it.
@@ -171,6 +172,7 @@ class Operator:
     code_bits: int | None = None
     roles: Mapping[int, Role] = field(default_factory=dict)
     changed: int = 0
+    since: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     integer: Runtime = NOWHERE
     float_out: Runtime = NOWHERE
     like: str = ""

@@ -68,6 +68,9 @@ class Recipe(Options):
     seed: int = option(0, "Seed of everything random.", "advanced", ge=0)
     memory: str | None = option(None, "Tensors held at once, such as 256MB.", "advanced", shown="512MB")
     force: bool = option(False, "Write what a pass advises against, and take passes that change nothing.", "output")
+    opset: int | None = option(None, "Operator set of the file.", "output")
+    ir: int | None = option(None, "IR version of the file.", "output")
+    runtime: str | None = option(None, "The oldest ONNX Runtime that must read it, such as ort>=1.20.", "output")
     made_by: MadeBy | None = option(None, "Who wrote it down.", "advanced")
 
     @model_validator(mode="after")

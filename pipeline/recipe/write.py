@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from ...graph.io.fit import Fit
 from ...graph.model import Model
 from ...graph.version import VERSION
 from ...passes.base import PASSES, Pass
@@ -18,7 +19,7 @@ from .text import scalar
 
 
 def recorded(
-    original: Model, passes: Sequence[Pass], changes: Sequence[Change], data: Data, force: bool
+    original: Model, passes: Sequence[Pass], changes: Sequence[Change], data: Data, force: bool, fit: Fit
 ) -> dict[str, Any]:
     """All that decides the bytes of a result, with every option: what a file says of how it was made."""
     named = {
@@ -35,6 +36,7 @@ def recorded(
         "passes": [{"pass": p.name, **p.recipe(change)} for p, change in zip(passes, changes, strict=True)],
         "seed": data.seed,
         "force": force or None,
+        **fit.as_dict(),
         "made_by": {"intaglio": VERSION, **({"plugins": plugins} if plugins else {})},
     }
     found: dict[str, Any] = plain({key: value for key, value in told.items() if value not in (None, {})})

@@ -72,7 +72,7 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
         return Result(job.model, {}, skipped, reference=job.model)
     changed = model.copy()
     changed.weights.update(walked.biases)
-    stored = store(changed, rounded, form=partial(_form, job))
+    stored = store(changed, rounded, form=partial(_form, job), newest=job.context.fit.newest)
     notes = [layer_note(one, one.layer.node) for one in rounded]
     return Result(stored, {one.name: one.weights for one in notes}, skipped, ready.notes, reference=model, layers=notes)
 
@@ -80,7 +80,7 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
 def _form(job: Job, one: Rounded[Quantized]) -> Form:
     if not job.target.contrib:
         return "dq"
-    return "nbits" if nbits_pays(one.layer, one.quantized.grid, job.context.release) else "once"
+    return "nbits" if nbits_pays(one.layer, one.quantized.grid, job.context.fit.release) else "once"
 
 
 def layer_note(one: Rounded[Quantized], tensor: str, activations: str = "float32") -> LayerNote:

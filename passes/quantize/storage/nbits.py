@@ -12,17 +12,17 @@ from math import prod
 
 import numpy as np
 
+from ....graph.io.fit import Release
 from ....graph.layer import Layer
+from ....graph.traits import operator
 from ...precision.grid import Grid, Quantized, spread
-from ...rewrite.weights import Work
+from ...rewrite.weights import MICROSOFT, Work
 
 ACCURACY = 4
 """Activations are rounded to 8 bits in each block: the fast kernels. Without, two bits are far slower than floats."""
 _BLOCKS = (32, 64, 128)
 """Of whole rows: sizes that have fast kernels for all widths."""
 _LEAST, _MOST = 16, 256
-_SINCE = {2: (1, 24), 4: (1, 20), 8: (1, 22)}
-"""By bits: the first release of ONNX Runtime that has it."""
 _PAYS = {2: 1 << 20, 4: 1 << 18, 8: 1 << 18}
 """Weights from which on it is faster than floats: fewer lie in a near cache as floats. One thread of an EPYC, ONNX Runtime
 1.31, time as a part of that of the float product, 4 bits and 1 to 64 rows: 64 columns by 64 1.1 to 1.6, 256 by 256 0.95 to
@@ -42,12 +42,13 @@ def fits_nbits(layer: Layer, quantized: Quantized, weight: np.ndarray) -> bool:
         return False
     scaled = layer.alpha != 1 or (layer.beta != 1 and layer.bias is not None)
     block = nbits_block(quantized.integers.shape[-1], quantized.block)
-    return not scaled and block is not None and quantized.grid.bits in _SINCE
+    return not scaled and block is not None and quantized.grid.bits in _PAYS
 
 
-def nbits_pays(layer: Layer, grid: Grid, release: tuple[int, ...]) -> bool:
+def nbits_pays(layer: Layer, grid: Grid, release: Release) -> bool:
     """Whether it is there from this release of ONNX Runtime on, and faster than floats that are made once."""
-    return grid.bits in _SINCE and _SINCE[grid.bits] <= release and prod(layer.shape) >= _PAYS[grid.bits]
+    since = operator(f"{MICROSOFT}:MatMulNBits").since
+    return grid.bits in _PAYS and since[grid.bits] <= release and prod(layer.shape) >= _PAYS[grid.bits]
 
 
 def write_nbits(work: Work, layer: Layer, quantized: Quantized) -> None:

@@ -34,22 +34,25 @@ Form = Literal["dq", "bytes", "once", "nbits"]
 Chosen = Callable[[Rounded[Quantized]], Form]
 _OPSETS = {4: 21, 8: 13, 16: 21}
 """By bits of the stored type: the first operator set in which DequantizeLinear takes it along an axis."""
-_BLOCKED, _HALF, _CONSTANTS = 21, 19, 13
+_BLOCKED, _HALF, _CONSTANTS, _ANY = 21, 19, 13, 1 << 30
 """And in which it takes blocks, and scales of 16 bits; in which nodes of constants mean the same everywhere."""
 
 
-def store(model: Model, rounded: Collection[Rounded[Quantized]], *, form: Form | Chosen = "dq") -> Model:
+def store(
+    model: Model, rounded: Collection[Rounded[Quantized]], *, form: Form | Chosen = "dq", newest: int = _ANY
+) -> Model:
     """A copy of the model that holds these weights in integers, its operator set raised as far as they need.
 
     ``dq`` writes DequantizeLinear, which all runtimes know; with ``bytes`` it reads integers of 8 bits, which kernels that
     compute in integers want, made once of fewer. ``once`` are floats that are made when a file is opened. ``nbits`` is for
-    ONNX Runtime: MatMulNBits in the place of each MatMul and Gemm that it can do, ``once`` for all else.
+    ONNX Runtime: MatMulNBits in the place of each MatMul and Gemm that it can do, ``once`` for all else, and for
+    what would need an operator set above the ``newest``.
 
     Raises:
         BadModel: the operator set cannot be raised that far.
     """
     chosen: Chosen = form if callable(form) else lambda _: form
-    writers = [_writer(one, model.weights[one.layer.weight], chosen(one)) for one in rounded]
+    writers = [_writer(one, model.weights[one.layer.weight], chosen(one), newest) for one in rounded]
     least = max((opset for opset, _ in writers), default=0)
     rest = _rest(model, rounded)
     least = max([least, *(one.opset for one in rest.values())])
@@ -71,7 +74,7 @@ def _rest(model: Model, rounded: Collection[Rounded[Quantized]]) -> dict[str, De
     return found
 
 
-def _writer(one: Rounded[Quantized], weight: np.ndarray, form: Form) -> tuple[int, Callable[[Work], None]]:
+def _writer(one: Rounded[Quantized], weight: np.ndarray, form: Form, newest: int) -> tuple[int, Callable[[Work], None]]:
     """The operator set that is needed, and what writes the integers."""
     layer, quantized = one.layer, one.quantized
     if form == "nbits" and fits_nbits(layer, quantized, weight):
@@ -80,6 +83,8 @@ def _writer(one: Rounded[Quantized], weight: np.ndarray, form: Form) -> tuple[in
     if rows_fit(layer, weight):
         return _CONSTANTS, partial(write_rows, layer=layer, form=found)
     decoder = Dequantized(found, "once" if form == "nbits" else form)
+    if decoder.opset > newest:
+        decoder = Dequantized(found, "once")
     return decoder.opset, partial(Work.decode, layer=layer, form=decoder)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from intaglio.graph.cost import cost
 from intaglio.graph.errors import NothingChanged, TargetUnreachable, UsageError
+from intaglio.graph.io.fit import Fit
 from intaglio.graph.io.save import file_bytes, to_bytes
 from intaglio.graph.model import Model
 from intaglio.graph.nodes import attribute
@@ -186,6 +187,6 @@ def test_large_products_read_integers_where_the_oldest_runtime_can(bits: int, re
     model = parsed(*ends, weights, "a = MatMul(x, u) b = MatMul(a, v) y = MatMul(b, w)")
     older = (1, release[1] - 1)
     for asked, found in ((release, True), (older, False)):
-        made = Quantize(scheme=f"w{bits}", method="nearest").run(model, Context(release=asked)).model
+        made = Quantize(scheme=f"w{bits}", method="nearest").run(model, Context(fit=Fit(release=asked))).model
         used = [attribute(n, "bits") for n in made.graph.node if n.op_type == "MatMulNBits"]
         assert (bits in used) == found
