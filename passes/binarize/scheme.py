@@ -6,28 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...graph.registry import Registry
-from ..base import Context
-from ..precision.result import LayerNote, Result
+from ..precision.result import LayerNote, Request, Result
 from .options import BinarizeOptions
 
-
-@dataclass(frozen=True)
-class Job:
-    """One request. ``higher_precision`` are layers, by name, that stay in float: they hurt most. ``model`` is the
-    live part of the one that was ``given``."""
-
-    model: Model
-    options: BinarizeOptions
-    context: Context
-    higher_precision: frozenset[str] = frozenset()
-    given: Model | None = None
-
-    def bytes_for(self, size: float) -> float:
-        """Of a file that is this fraction of the one that the user gave."""
-        return size * file_bytes(self.given or self.model)
+Job = Request[BinarizeOptions]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from ...graph.io.save import file_bytes
 from ...graph.model import Model
+from ..base import Context
 from ..rewrite.edit import Outcome
+
+Asked = TypeVar("Asked")
+
+
+@dataclass(frozen=True)
+class Request(Generic[Asked]):
+    """What a scheme is asked for. ``higher_precision`` are layers, by name, that keep more bits than it says, or stay in
+    float: they hurt most. ``model`` is the live part of the one that was ``given``.
+    """
+
+    model: Model
+    options: Asked
+    context: Context
+    higher_precision: frozenset[str] = frozenset()
+    given: Model | None = None
+
+    def bytes_for(self, size: float) -> float:
+        """Of a file that is this fraction of the one that the user gave."""
+        return size * file_bytes(self.given or self.model)
 
 
 @dataclass(frozen=True)

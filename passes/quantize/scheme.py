@@ -7,31 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...graph.errors import UsageError
-from ...graph.io.save import file_bytes
-from ...graph.model import Model
 from ...graph.registry import Registry
 from ...graph.spec import Spec
-from ..base import Context
 from ..precision.grid import Grid
-from ..precision.result import Result
+from ..precision.result import Request, Result
 from .options import QuantizeOptions
 from .targets import TARGETS, Target
 
 
 @dataclass(frozen=True)
-class Job:
-    """One request. ``higher_precision`` are layers, by name, that keep more bits than the scheme says: they hurt most.
-    ``model`` is the live part of the one that was ``given``."""
-
-    model: Model
-    options: QuantizeOptions
-    context: Context
-    higher_precision: frozenset[str] = frozenset()
-    given: Model | None = None
-
-    def bytes_for(self, size: float) -> float:
-        """Of a file that is this fraction of the one that the user gave."""
-        return size * file_bytes(self.given or self.model)
+class Job(Request[QuantizeOptions]):
+    """A request that says what will run its result."""
 
     @property
     def target(self) -> Target:

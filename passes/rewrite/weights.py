@@ -151,3 +151,20 @@ class Work:
         except Exception:  # whatever its C++ code throws; shapes then stay unknown
             return
         self.model.graph.value_info.extend(v for v in inferred if v.name in wanted)
+
+
+@dataclass
+class Lines:
+    """Nodes one after the other that make what ``stem`` stands for, with constants that are named after it."""
+
+    work: Work
+    stem: str
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+
+    def add(self, op: str, inputs: list[str], out: str = "", **attributes: Any) -> str:
+        name = self.work.names.fresh("q")
+        self.nodes.append(onnx.helper.make_node(op, inputs, [out or name], name, **attributes))
+        return out or name
+
+    def constant(self, what: str, value: np.ndarray) -> str:
+        return self.work.constant(f"{self.stem}/{what}", np.array(value))

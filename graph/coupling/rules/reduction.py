@@ -61,21 +61,14 @@ def arg_extremes(n: Node) -> Sequence[Axes]:
     return [_without(n, {at})]
 
 
-@couples("CumSum")
-def cumulative_sum(n: Node) -> Sequence[Axes]:
-    """Zeros do not change the running sum at the indices that stay."""
+@couples("CumSum", "CumProd")
+def cumulative(n: Node) -> Sequence[Axes]:
+    """Zeros do not change the running sum at the indices that stay. For a product they would have to be ones."""
     at = n.value(1)
     if at is None:
-        return n.frozen("sums over a computed axis")
-    n.contract(0, int(at.item()))
-    return [n.axes(0)]
-
-
-@couples("CumProd")
-def cumulative_product(n: Node) -> Sequence[Axes]:
-    """A removed index would have to be one, and is zero."""
-    at = n.value(1)
-    if at is None:
-        return n.frozen("multiplies along a computed axis")
-    n.freeze_axis(0, int(at.item()), "multiplies along it")
+        return n.frozen("accumulates over a computed axis")
+    if n.op == "CumSum":
+        n.contract(0, int(at.item()))
+    else:
+        n.freeze_axis(0, int(at.item()), "multiplies along it")
     return [n.axes(0)]

@@ -9,7 +9,7 @@ in their place, ``dense`` the floats that the bits stand for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -23,6 +23,7 @@ from ....graph.layer import Floats, Layer
 from ....graph.model import Model
 from ....kernels.operators import DOMAIN, attach
 from ....kernels.packing import pack
+from ...rewrite import weights
 from ...rewrite.weights import Decoder, Work
 from ..algorithms.codes import Code
 from .inline import inline_definitions
@@ -240,23 +241,13 @@ class Bits:
             matrix = lines.add(op, [matrix, *([lines.integers(to)] if to else [])], name, **attributes)
 
 
-@dataclass
-class Lines:
-    """Nodes one after the other, with constants, that are named after one weight."""
+class Lines(weights.Lines):
+    """Nodes that decode bits, or multiply by them."""
 
-    work: Work
-    stem: str
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-
-    def add(
-        self, op: str, inputs: list[str], out: str = "", name: str = "", *, domain: str = "", **attributes: Any
-    ) -> str:
+    def add(self, op: str, inputs: list[str], out: str = "", name: str | None = None, **attributes: Any) -> str:
         out = out or self.work.names.fresh(f"{self.stem}/bits")
-        self.nodes.append(helper.make_node(op, inputs, [out], name or None, domain=domain or None, **attributes))
+        self.nodes.append(helper.make_node(op, inputs, [out], name, **attributes))
         return out
-
-    def constant(self, what: str, value: np.ndarray) -> str:
-        return self.work.constant(f"{self.stem}/{what}", np.array(value))
 
     def common(self, value: np.ndarray) -> str:
         """A small constant that all weights share."""

@@ -7,15 +7,11 @@ once, when it opens the file: types of fewer than 8 bits are not known everywher
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from ...precision.grid import Grid
-from ...rewrite.weights import Work
+from ...rewrite import weights
 from .nbits import pack_bits
 
 _NIBBLES = np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)
@@ -34,21 +30,8 @@ def pack_digits(integers: np.ndarray, grid: Grid) -> np.ndarray:
     return np.stack(parts, axis=1)
 
 
-@dataclass
-class Lines:
-    """Nodes one after the other that make what ``stem`` stands for, with constants that are named after it."""
-
-    work: Work
-    stem: str
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-
-    def add(self, op: str, inputs: list[str], out: str = "", **attributes: Any) -> str:
-        name = self.work.names.fresh("q")
-        self.nodes.append(helper.make_node(op, inputs, [out or name], name, **attributes))
-        return out or name
-
-    def constant(self, what: str, value: np.ndarray) -> str:
-        return self.work.constant(f"{self.stem}/{what}", value)
+class Lines(weights.Lines):
+    """Nodes that look digits up."""
 
     def shape(self, *lengths: int) -> str:
         """Lengths of axes, a constant that all weights share."""
