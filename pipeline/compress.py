@@ -25,7 +25,7 @@ from .formats import markdown
 from .gates import Gate, read_gates
 from .outputs import Outputs
 from .plan import planned
-from .recipe.load import load_recipe
+from .recipe.load import load_recipe, otherwise_made
 from .recipe.recipe import Recipe, RecipeLimits, aimed
 from .recipe.write import as_yaml
 from .report import Report
@@ -76,6 +76,7 @@ class Compression:
     def run(self) -> Report:
         """Do it, and write the folder."""
         folder, job, read = Path(self.out), self.job, self.read
+        self.view.notes(otherwise_made(self.asked.made_by))
         steps = Steps(folder / "steps", "", self.view.notes)
         with _prepared(folder):
             if self.keep_steps:

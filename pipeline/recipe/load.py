@@ -12,9 +12,11 @@ from typing import Any
 
 from ...graph.errors import UsageError
 from ...graph.options import checked
+from ...graph.registry import OWN
 from ...graph.spec import near
+from ...graph.version import VERSION
 from .presets import preset_text, presets
-from .recipe import Recipe, RecipeData, RecipeLimits, pass_of
+from .recipe import MadeBy, Recipe, RecipeData, RecipeLimits, pass_of
 from .text import MOST_BYTES, Tree, dotted, parse, scalar
 from .text import Path as Keys
 
@@ -170,10 +172,31 @@ def _checked(tree: Tree) -> Recipe:
     for key, kind in (("data", RecipeData), ("limits", RecipeLimits)):
         if key in values:
             values[key] = _section(tree, key, kind)
-    if "passes" in values:
-        values["passes"] = _passes(tree, values["passes"])
-    with tree.at():
-        return Recipe(**values)
+    try:
+        if "passes" in values:
+            values["passes"] = _passes(tree, values["passes"])
+        with tree.at():
+            return Recipe(**values)
+    except UsageError as error:
+        error.why = "; ".join(filter(None, (error.why, *otherwise_made(values.get("made_by")))))
+        raise
+
+
+def otherwise_made(told: Any) -> list[str]:
+    """What is not here, or in another version, of what a recipe was made with: bytes may differ then."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    made = told.model_dump() if isinstance(told, MadeBy) else told if isinstance(told, dict) else {}
+    plugins = made.get("plugins") if isinstance(made.get("plugins"), dict) else {}
+    for name, wanted in {OWN: made.get("intaglio", VERSION), **(plugins or {})}.items():
+        try:
+            here = VERSION if name == OWN else version(str(name))
+        except (PackageNotFoundError, ValueError):
+            here = ""
+        if here != wanted:
+            found.append(f"the recipe was made with {name} {wanted}, here is {here or 'none'}")
+    return found
 
 
 def _section(tree: Tree, key: str, kind: Any) -> Any:

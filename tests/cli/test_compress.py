@@ -82,6 +82,7 @@ FAMILIES = {
     "factorize": ("--macs", "0.8", "--scheme", "spatial"),
     "quantize": ("--scheme", "w4", "--exclude", "re:.*wide.*"),
     "binarize": ("--scheme", "xnor"),
+    "simplify": (),
 }
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from intaglio.graph.errors import UsageError
+from intaglio.graph.version import VERSION
 from intaglio.passes.factorize import Factorize
 from intaglio.passes.prune import PruneChannels
 from intaglio.passes.quantize import Quantize
-from intaglio.pipeline.recipe.load import load_recipe, parse_settings
+from intaglio.pipeline.recipe.load import load_recipe, otherwise_made, parse_settings
 from intaglio.pipeline.recipe.presets import presets
 from intaglio.pipeline.recipe.recipe import Recipe
 from intaglio.pipeline.recipe.schema import recipe_schema
@@ -157,6 +158,21 @@ def test_includes_lie_beside_the_file_and_what_includes_them_counts_more(folder:
         load_recipe("q.yaml")
 
 
+def test_what_a_recipe_was_made_with_and_is_not_here_is_told() -> None:
+    made = {"intaglio": "9.9", "plugins": {"no-such-package": "1.2", "numpy": "0.1"}}
+    told = otherwise_made(load_recipe({"passes": ["quantize"], "made_by": made}).made_by)
+    assert [one.partition(",")[0].rpartition(" with ")[2] for one in told] == [
+        "intaglio 9.9", "no-such-package 1.2", "numpy 0.1",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="no pass 'theirs'") as caught:
+        load_recipe({"passes": ["theirs"], "made_by": {**made, "intaglio": VERSION}})
+    assert "no-such-package 1.2, here is none" in caught.value.why
+    assert otherwise_made(None) == otherwise_made(load_recipe({"passes": ["quantize"]}).made_by) == []
+    for strange in ("x", {"plugins": 3, "intaglio": [1]}, {"intaglio": 3, "plugins": {"": ""}}):
+        with pytest.raises(UsageError):
+            load_recipe({"passes": ["quantize"], "made_by": strange})
+
+
 def test_the_target_of_a_recipe_is_for_passes_that_ask_and_say_none() -> None:
     passes = ["prune", "quantize:scheme=w8", {"pass": "quantize", "target": "generic"}]
     steps = load_recipe({"target": "arm", "passes": passes}).steps()
@@ -195,7 +211,7 @@ def test_the_schema_names_every_option_and_what_it_may_be() -> None:
         for one in schema["properties"]["passes"]["anyOf"][0]["items"]["anyOf"][1:]
     }
     keep = by_pass["prune"]["properties"]["keep"]["anyOf"]
-    assert {"exclusiveMinimum": 0, "maximum": 1, "type": "number"}.items() <= keep[0].items()
+    assert {"exclusiveMinimum": 0, "type": "number"}.items() <= keep[0].items()
     assert not by_pass["prune"]["additionalProperties"]
     assert "arm" in json.dumps(schema["properties"]["target"])
 
