@@ -229,4 +229,4 @@ def _round_factors(low: float, high: float) -> Iterator[float]:
 
 
 def _short(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %"
+    return f"{100 * fraction:.4g} %"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from intaglio.pipeline.html import render
@@ -52,3 +53,18 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_work(intaglio: Comm
     assert ran.code == 2
     assert "cannot write" in ran.err
     assert not out.exists()
+
+
+def test_names_in_a_model_are_text_on_its_page(intaglio: Command, tmp_path: Path) -> None:
+    model = onnx.load(DIGITS)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{number}</td><script>alert(1)</script>\x1b[2J\u202e"
+    onnx.save(model, tmp_path / "<i>.onnx")
+    page = tmp_path / "report.html"
+    ran = intaglio(
+        "quantize", tmp_path / "<i>.onnx", "-o", tmp_path / "o.onnx", "--scheme", "w8", "--no-measure", "--html", page
+    )
+    assert ran.code == 0
+    text = page.read_text()
+    assert r"0&lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;\x1b[2J\u202e" in text
+    assert [part for part in ("<script", "<i>", "\x1b", "\u202e") if part in text] == []
