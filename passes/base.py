@@ -82,6 +82,11 @@ class Pass(Options, ABC):
         """Apply the pass. Raises IntaglioError where the request cannot be met; the input stays as it was."""
 
     @property
+    def elsewhere(self) -> str | None:
+        """The target that the result is for, where that is not this machine: nothing is timed here then."""
+        return None
+
+    @property
     def makes_noise(self) -> bool:
         """Whether calibration data is to be made up, because the user asked for that."""
         return getattr(self, "dialect", None) == "noise"

@@ -33,6 +33,9 @@ from .recipe.write import recorded
 from .report import Report, in_a_row
 from .warnings import drop_warnings
 
+UNTIMED = (
+    "this machine is not what --target {} stands for, so nothing is timed here: do that there, with intaglio bench"
+)
 Each = Callable[[int, Pass, Model, Callable[[], Change]], Change]
 """Does a step by what it is handed last; its place in order, the pass and the model tell what it is."""
 
@@ -236,8 +239,10 @@ class Run:
             close(model)
         rates = [one.evaluation for one in found if one.evaluation]
         rated = accuracy(rates[0], rates[-1]) if rates else None
-        times = self._latency(change, context.inputs, given)
-        notes = unchanged or [*change.notes, *_remarks(change, times, given)]
+        target = _elsewhere(passes)
+        times = self._latency(change, context.inputs, given) if self.measure and not target else None
+        untimed = [UNTIMED.format(target)] if self.measure and target else []
+        notes = unchanged or [*change.notes, *_remarks(change, times, given), *untimed]
         apart = found[-1].outputs
         return replace(self, passes=passes)._judged(Report(change, notes, recipe, rated, times, out, apart, **told))
 
@@ -253,7 +258,10 @@ class Run:
         labelled = context.eval_data
         labels = None if labelled and labelled.labelled else "add --eval-data SOURCE, data with labels"
         data = None if context.inputs else "add --data SOURCE"
-        require(self.gates, labels=labels, data=data, times=None if self.measure else "leave out --no-measure")
+        times = None if self.measure else "leave out --no-measure"
+        if target := _elsewhere(self.passes):
+            times = UNTIMED.format(target)
+        require(self.gates, labels=labels, data=data, times=times)
 
     def _unchanged(self, change: Change, out: Path | None) -> list[str]:
         why = "; ".join(change.notes)
@@ -306,9 +314,7 @@ class Run:
                 apart = [None, *(differences(models[0], one, data, tick) for one in models[1:])]
         return list(map(Measured, rated, apart))
 
-    def _latency(self, change: Change, source: DataSource | None, given: Given | None) -> dict[str, Any] | None:
-        if not self.measure:
-            return None
+    def _latency(self, change: Change, source: DataSource | None, given: Given | None) -> dict[str, Any]:
         if change.latency is None:
             return self._timed(change.original, change.model, source, given)
         same = given is None or not given.noted
@@ -319,6 +325,11 @@ class Run:
     def _timed(self, before: Model, after: Model, source: DataSource | None, given: Given | None) -> dict[str, Any]:
         with self.view.progress("timing"):
             return latencies(before, after, self.data.seed, source, given)
+
+
+def _elsewhere(passes: Sequence[Pass]) -> str | None:
+    """The target of a result that is not for this machine."""
+    return next((one.elsewhere for one in passes if one.elsewhere), None)
 
 
 def _by_layer(original: Model, passes: Sequence[Pass], changes: Sequence[Change]) -> dict[str, Any]:

@@ -216,6 +216,7 @@ class Quantize(FewerBits):
     command: Literal["quantize"]
     ranges: dict[str, str] | None = None
     runtime: dict[str, Any] | None = None
+    predicted: dict[str, Any] | None = told("what another machine should compute in integers, by its rules", None)
     accelerated: bool | None = None
     allocation: Any = None
 

@@ -44,7 +44,7 @@ class _What:
         float | None, option("POINTS", "Lose no more accuracy. Needs labelled data.", "target", min=0)
     ] = None
     target: Annotated[
-        str | None, option("NAME", "What will run it: x86, arm, openvino, tensorrt, generic.", "target")
+        str | None, option("NAME", "What will run it: x86, arm, web, openvino, tensorrt, generic.", "target")
     ] = None
 
 

@@ -34,7 +34,12 @@ def _show(result: dict[str, Any]) -> None:
         console.line()
     amounts_table(result)
     tell_noise(result)
-    if integer := result["runtime"]["integer"]:
+    used, expected = result.get("runtime", {}), result.get("predicted", {})
+    if integer := used.get("integer") or expected.get("integer"):
         told = ", ".join(f"{count} {op}" for op, count in integer.items())
-        console.line(f"ONNX Runtime computes in integers: {told}")
+        console.line(
+            f"by the rules of {expected['target']}, not tried here, in integers: {told}"
+            if expected
+            else f"ONNX Runtime computes in integers: {told}"
+        )
     tell_skipped(result, label="more bits for")

@@ -18,10 +18,11 @@ from ..needs import check_needs
 from ..precision.attempt import attempt_within_limit
 from ..precision.result import Result
 from .options import QuantizeOptions
-from .placement.kernels_used import Used, kernels_used
+from .placement.kernels_used import Used, kernels_expected, kernels_used
 from .ranges.pixels import pixel_ranges
 from .rounding.rounding import ROUNDERS
 from .scheme import Job, scheme_named
+from .targets import TARGETS
 
 _TINY = 2.0**-132
 """Largest weight of a layer below which eight bits of it have no scale that single precision holds well."""
@@ -53,6 +54,10 @@ class Quantize(QuantizeOptions, Pass):
             return self
         return self.model_copy(update={"input_ranges": pixel_ranges(model, preprocess)})
 
+    @property
+    def elsewhere(self) -> str | None:
+        return None if TARGETS[self.target].is_here else self.target
+
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Quantize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel."""
         context = context or Context()
@@ -73,11 +78,14 @@ class Quantize(QuantizeOptions, Pass):
             least=0.0 if self.include or self.exclude or self.size else WORTH,
             optimize=job.target.contrib,
         )
-        used = kernels_used(change.model) if self.verify and job.target.is_here else Used()
+        if not job.target.is_here:
+            expected = kernels_expected(change.model, job.target.runtime)
+            return replace(
+                change, details={**change.details, "predicted": {"target": self.target, "integer": expected}}
+            )
+        used = kernels_used(change.model) if self.verify else Used()
         details = {**change.details, "runtime": asdict(used), "accelerated": result.accelerated}
         slower = "try another --scheme" if result.accelerated else "this graph is for study, not for speed"
-        if not job.target.is_here:
-            slower = f"timed was ONNX Runtime on this machine, not what --target {self.target} stands for"
         return replace(change, details=details, advice={"slower": slower})
 
 

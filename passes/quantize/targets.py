@@ -37,23 +37,32 @@ class Target:
 
 TARGETS: Registry[Target] = Registry("target", "intaglio.targets", of=Target)
 
+_X86 = ("x86_64", "amd64")
 _ENTRIES = {
     "x86": Target(
         "ONNX Runtime on x86 with VNNI: unsigned activations, signed weights",
         Grid(8, signed=False),
         runtime=Runtime.ORT,
+        machines=_X86,
     ),
     "x86-avx2": Target(
         "ONNX Runtime on older x86: weights in 7 bits, as two products are added in 16 bits there",
         Grid(8, signed=False),
         weight=Grid(7, narrow=True),
         runtime=Runtime.ORT,
+        machines=_X86,
     ),
     "arm": Target(
         "ONNX Runtime on ARM: signed activations and weights",
         Grid(8),
         runtime=Runtime.ORT,
         machines=("aarch64", "arm64"),
+    ),
+    "web": Target(
+        "ONNX Runtime Web, on any processor: unsigned activations, signed weights",
+        Grid(8, signed=False),
+        runtime=Runtime.ORT,
+        machines=("wasm32",),
     ),
     "openvino": Target(
         "OpenVINO: unsigned activations, standard operators only",
@@ -82,7 +91,7 @@ def adds_in_16_bits(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     False where that cannot be told.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64") or not cpuinfo.is_file():
+    if platform.machine().lower() not in _X86 or not cpuinfo.is_file():
         return False
     flags = next((line for line in cpuinfo.read_text().split("\n") if line.startswith("flags")), "")
     return bool(flags) and not {"avx512_vnni", "avx_vnni"} & set(flags.split())

@@ -125,3 +125,18 @@ def test_integers_that_a_release_does_not_have_are_named() -> None:
     wide = from_proto(proto)
     assert fitted(wide, Fit())[1] == ["ONNX Runtime reads this file from 1.22 on: MatMulNBits 'y' of 8 bits"]
     assert fitted(wide, Fit(release=(1, 22), asked=True))[1] == []
+
+
+@pytest.mark.parametrize("target", ["arm", "web", "openvino", "tensorrt", "generic"])
+def test_nothing_of_this_machine_is_told_of_another(target: str, intaglio: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    data = "--data", EXAMPLES / "digits_calib.npz", "--samples", 32, "--ranges", "minmax"
+    told = intaglio("quantize", DIGITS, "-o", out, *data, "--target", target, "--json").json
+    assert told.keys().isdisjoint({"latency_ms", "runtime", "accelerated"})
+    assert told["predicted"]["integer"]["Conv"] == 9
+    notes = " ".join(told["notes"])
+    assert "slower" not in notes
+    assert f"not what --target {target} stands for" in notes
+    refused = intaglio("quantize", DIGITS, "-o", out, *data, "--target", target, "--gate", "latency <= 0.9x")
+    assert refused.code == 2
+    assert f"not what --target {target} stands for" in " ".join(refused.err.split())

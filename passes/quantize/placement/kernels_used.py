@@ -9,9 +9,11 @@ from pathlib import Path
 
 import onnx
 
+from ....graph.index import index_of
 from ....graph.model import Model
-from ....graph.traits import Trait, operators
+from ....graph.traits import Runtime, Trait, has, operators
 from ....measure.run.session import open_session
+from .kernels import kernels
 
 _CONVERSIONS, _INTEGER = (
     frozenset(key.rpartition(":")[2] for key in operators(trait)) for trait in (Trait.QUANTIZES, Trait.INTEGER)
@@ -25,6 +27,26 @@ class Used:
     integer: dict[str, int] = field(default_factory=dict)
     conversions: dict[str, int] = field(default_factory=dict)
     other: dict[str, int] = field(default_factory=dict)
+
+
+def kernels_expected(model: Model, runtime: Runtime) -> dict[str, int]:
+    """What a runtime should compute in integers by its rules, where it cannot be asked: nodes by operator."""
+    known, index = kernels(runtime), index_of(model)
+    made = {o: n for n in model.graph.node for o in n.output}
+
+    def restored(name: str) -> bool:
+        return name in made and has(made[name], Trait.QUANTIZES)
+
+    def integer(node: onnx.NodeProto) -> bool:
+        if has(node, Trait.INTEGER):
+            return True
+        kernel = known.get(node.op_type)
+        if kernel is None or kernel.moves or not restored(node.input[0]):
+            return False
+        return kernel.float_out or all(has(r.node, Trait.QUANTIZES) for r in index.reads(node.output[0]) if r.node)
+
+    found = Counter(node.op_type for node in model.graph.node if node.input and integer(node))
+    return dict(sorted(found.items()))
 
 
 def kernels_used(model: Model) -> Used:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from intaglio.graph.traits import Runtime
 from intaglio.passes.quantize import Quantize
+from intaglio.passes.quantize.placement.kernels_used import kernels_expected
 from intaglio.passes.quantize.targets import TARGETS, adds_in_16_bits
 from tests.passes.quantize.networks import NETWORKS
 
@@ -35,10 +37,24 @@ def test_every_target_says_what_it_is_for() -> None:
 def test_kernels_are_counted_where_they_are_those_of_the_target() -> None:
     assert TARGETS["x86"].is_here
     assert TARGETS["arm"].is_here == (platform.machine().lower() in ("arm64", "aarch64"))
-    assert not any(TARGETS[name].is_here for name in ("openvino", "tensorrt", "generic"))
+    assert not any(TARGETS[name].is_here for name in ("web", "openvino", "tensorrt", "generic"))
     network = NETWORKS["plain"]
     model = network.model()
-    for name in ("x86", "openvino"):
+    done = Quantize(target="x86").run(model, network.context(model))
+    assert done.details["runtime"]["integer"]
+    assert "predicted" not in done.details
+    for name in ("arm", "openvino", "generic", "web"):
         done = Quantize(target=name).run(model, network.context(model))
-        assert bool(done.details["runtime"]["integer"]) == (name == "x86")
-        assert ("--target openvino" in done.advice["slower"]) == (name == "openvino")
+        assert done.details.keys().isdisjoint({"runtime", "accelerated"})
+        assert done.details["predicted"]["target"] == name
+
+
+def test_what_is_predicted_of_another_machine_is_what_this_one_does() -> None:
+    """Where the rules are those of a runtime that is here."""
+    network = NETWORKS["plain"]
+    model = network.model()
+    done = Quantize(target="x86").run(model, network.context(model))
+    expected = kernels_expected(done.model, Runtime.ORT)
+    used = done.details["runtime"]["integer"]
+    assert sum(expected.values()) == sum(used.values())
+    assert {op.removeprefix("QLinear").removeprefix("Q") for op in used} == set(expected)
