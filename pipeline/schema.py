@@ -326,6 +326,30 @@ class Check(Answer):
     notes: list[str]
 
 
+class Suspect(Told):
+    """Nodes that make one tensor from others that both models have."""
+
+    tensor: str
+    nodes: list[str]
+    own_sqnr_db: float | None = told("noise that they add on what the original gives them")
+    sqnr_db: float | None = told("noise that reaches the tensor in the result")
+    restored_sqnr_db: float | None = told("of the outputs, with the original's nodes in their place; null: no noise")
+
+
+class Bisect(Answer):
+    command: Literal["bisect"]
+    model: str
+    out: str
+    passes: list[dict[str, Any]] = told("of a folder that compress wrote: pass, sqnr_db after it")
+    culprit: str | None = told("the pass that adds most noise, whose layers are looked at")
+    output_sqnr_db: float | None
+    good_db: float
+    layers: list[Suspect] = told("the worst first")
+    responsible: list[str] | None = told("tensors without whose layers the outputs are good; null: no few are")
+    shared_tensors: int
+    samples: int
+
+
 class Timed(Told):
     model: str
     inputs: dict[str, list[int]]
@@ -377,7 +401,7 @@ class Passes(Answer):
 
 
 _FORMS: tuple[type[Answer], ...] = (
-    *(Bench, Binarize, Check, Compare, Compress, Evaluate, Factorize),
+    *(Bench, Binarize, Bisect, Check, Compare, Compress, Evaluate, Factorize),
     *(Groups, Inspect, Passes, Prune, Quantize, Several, Simplify),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}

@@ -27,6 +27,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("bench", DIGITS, BITS, "--runs", 2),
     ("compare", DIGITS, BITS, "--runs", 2),
     ("compare", DIGITS, DIGITS, "--runs", 2, "--data", TEST, "--gate", "drop <= 1"),
+    ("bisect", DIGITS, BITS, "--data", TEST, "--samples", 4),
     ("evaluate", DIGITS, "--data", TEST),
     ("passes",),
     ("passes", "greedy"),
