@@ -17,6 +17,7 @@ import pytest
 from intaglio import compress, load
 from intaglio.graph.errors import UsageError
 from intaglio.pipeline.recipe.presets import presets
+from tests.conftest import hear_interrupts
 
 from .conftest import Command, write_model
 
@@ -160,14 +161,8 @@ def test_a_run_that_was_ended_goes_on_to_the_same_bytes(how: signal.Signals, cod
 
     def start(out: str) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return subprocess.Popen(
-            [*command, "-o", out],
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+        return subprocess.Popen([*command, "-o", out], env=environment, preexec_fn=hear_interrupts, **pipes)
 
     running = start("out")
     while not (tmp_path / "waiting").exists():
