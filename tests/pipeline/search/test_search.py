@@ -31,7 +31,7 @@ def digits() -> Model:
 
 
 def context(*, data: bool = True, labels: bool = False) -> Context:
-    calibration = open_data(str(EXAMPLES / "digits_calib.npz"), digits(), samples=96) if data else None
+    calibration = open_data(str(EXAMPLES / "digits_calib.npz"), digits(), samples=48) if data else None
     return Context(calibration, open_data(str(EXAMPLES / "digits_test.npz"), digits()) if labels else None)
 
 
@@ -80,7 +80,7 @@ def test_without_data_weights_are_rounded_by_themselves_and_that_is_told() -> No
 
 
 def test_where_limits_cannot_be_kept_the_nearest_is_found_and_the_least_told() -> None:
-    told = found(size=0.03)
+    told = search(digits(), Limits.read(size=0.03), context(data=False))
     assert told.refusal is not None
     assert told.refusal.exit_code == Exit.GATE_FAILED
     least = float(told.refusal.why.rpartition(" ")[2])
