@@ -207,8 +207,8 @@ def misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
         bad = [k for k in (0, 1) if len(shapes.get(k, (0, 0))) != 2] + [2] * (len(shapes.get(2, ())) > 2)
         if bad:
             return f"its operand {bad[0]} has {len(shapes[bad[0]])} axes, which is not the rank of a matrix"
-        rows = shapes.get(1, (None, None))[attribute(node, "transB", 0)]
-        return _unlike(shapes, 1 - attribute(node, "transA", 0), rows)
+        rows = shapes.get(1, (None, None))[bool(attribute(node, "transB", 0))]
+        return _unlike(shapes, 0 if attribute(node, "transA", 0) else 1, rows)
     if has(node, Trait.MULTIPLIES):
         bad = [k for k, shape in shapes.items() if not shape and node.op_type == "MatMul"]
         return f"its operand {bad[0]} is a single number, not a matrix" if bad else ""

@@ -140,3 +140,8 @@ def test_operators_that_a_set_does_not_have_keep_it_old() -> None:
     model = from_proto(network(helper.make_node("Resize", ["x"], ["y"]), opset=9))
     assert model.opset == 9
     assert any("the operator set has no Resize" in note for note in model.notes)
+
+
+def test_a_flag_of_any_number_is_a_flag() -> None:
+    model = from_proto(network(helper.make_node("Gemm", ["x", "m"], ["y"], transA=64, transB=-5), x=(5, "N")))
+    assert index_of(model).shapes.dims["y"] == (1, 4)

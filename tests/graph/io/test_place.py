@@ -210,7 +210,7 @@ def test_a_link_to_a_stream_is_refused(tmp_path: Path) -> None:
 
 def test_two_models_never_go_to_one_file(tmp_path: Path) -> None:
     (tmp_path / "link.onnx").symlink_to("m.onnx")
-    with pytest.raises(CannotWrite, match="one file"):
+    with pytest.raises(CannotWrite, match="one name"):
         save_all([File(filled(1), tmp_path / "m.onnx"), File(filled(2), tmp_path / "link.onnx")])
     assert not (tmp_path / "m.onnx").exists()
 
