@@ -42,24 +42,25 @@ Values = Annotated[
         "data",
     ),
 ]
-Opset = Annotated[
-    int | None,
-    typer.Option(
-        "--opset", metavar="N", help="Operator set of the file.", show_default=False, rich_help_panel="output"
+Measured = Annotated[
+    Path | None,
+    option("--measured FILE", "Times from another machine, as a bundle writes them: intaglio bench A B --bundle DIR."),
+]
+Bundle = Annotated[
+    Path | None,
+    option(
+        "--bundle DIR",
+        "Time nothing here: write a folder that does it on another machine, with numpy and onnxruntime alone.",
     ),
 ]
-Ir = Annotated[
-    int | None,
-    typer.Option("--ir", metavar="N", help="IR version of the file.", show_default=False, rich_help_panel="output"),
-]
+Opset = Annotated[int | None, option("--opset N", "Operator set of the file.", "output")]
+Ir = Annotated[int | None, option("--ir N", "IR version of the file.", "output")]
 Runtime = Annotated[
     str | None,
-    typer.Option(
-        "--runtime",
-        metavar="ort>=X.Y",
-        help="The oldest ONNX Runtime that must read the file; without it 1.20, where the model allows that.",
-        show_default=False,
-        rich_help_panel="output",
+    option(
+        "--runtime ort>=X.Y",
+        "The oldest ONNX Runtime that must read the file; without it 1.20, where the model allows that.",
+        "output",
     ),
 ]
 Data = Annotated[

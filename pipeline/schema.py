@@ -369,6 +369,8 @@ class Bench(Answer):
     warm_up_runs: int
     machine: str
     notes: list[str]
+    bundle: str | None = told("the folder that was written, where nothing was timed", None)
+    files: list[str] | None = told("in that folder", None)
 
 
 class Evaluate(Answer):

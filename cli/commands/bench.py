@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...graph.errors import UsageError
 from .. import console
 from ..opened_model import OpenedModel, first_batch, open_models, open_source, shape_text, told_shapes
-from ..options import Batch, Data, Debug, Json, Preprocess, Runs, Seconds, Seed, Shapes, Threads, Values
+from ..options import Batch, Bundle, Data, Debug, Json, Preprocess, Runs, Seconds, Seed, Shapes, Threads, Values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ def bench(
     value: Values = None,
     data: Data = None,
     preprocess: Preprocess = None,
+    bundle: Bundle = None,
     seed: Seed = 0,
     json: Json = False,
     debug: Debug = False,
@@ -48,6 +50,9 @@ def bench(
     for opened in opened_models:
         source = open_source(data, opened.model, preprocess, None)
         feeds.append(first_batch(opened, source, size=batch, seed=seed).inputs)
+    if bundle is not None:
+        _bundle(bundle, opened_models, sessions, feeds, threads)
+        return
     with console.progress("timing") as tick:
         timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
     result = {
@@ -59,6 +64,30 @@ def bench(
     }
     console.notes(_notes(feeds))
     console.emit(result, lambda: _show(result))
+
+
+def _bundle(
+    folder: Path,
+    models: Sequence[OpenedModel],
+    sessions: Sequence[Any],
+    feeds: Sequence[Mapping[str, np.ndarray]],
+    threads: int,
+) -> None:
+    from ...measure.run.bundle import write_bundle
+    from ...measure.run.latency import machine
+
+    for one in models:
+        if one.model.file and one.model.file.data_files:
+            raise UsageError(f"{one.path} has a second file", fix="bundle models of one file, below 2 GB")
+    files = write_bundle(folder, [one.path for one in models], sessions, feeds, threads)
+    known = {"models": [], "threads": threads, "warm_up_runs": 0, "machine": machine(), "notes": _notes(feeds)}
+    result = {**known, "bundle": str(folder), "files": files}
+
+    def told() -> None:
+        console.line(f"wrote {folder}: run its run.sh where the models will run")
+        console.line("then: intaglio compare A B --measured device.json")
+
+    console.emit(result, told)
 
 
 def _row(i: int, opened: OpenedModel, feed: Mapping[str, np.ndarray], timing: Timing) -> dict[str, Any]:

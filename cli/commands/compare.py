@@ -21,6 +21,7 @@ from ..options import (
     Json,
     JUnit,
     Markdown,
+    Measured,
     Preprocess,
     Runs,
     Samples,
@@ -63,6 +64,7 @@ def compare(
     threads: Threads = 1,
     shape: Shapes = None,
     value: Values = None,
+    measured: Measured = None,
     gate: Gates = None,
     junit: JUnit = None,
     markdown: Markdown = None,
@@ -78,7 +80,6 @@ def compare(
 
     Example: intaglio compare model.onnx small.onnx --data test.npz --gate "drop <= 1.0" --gate "size <= 0.5x"
     """
-    from ...measure.run.latency import time_sessions
     from ...measure.run.pairing import pair_models
     from ...pipeline.by_layer import by_layer
     from ...pipeline.gates import missed, read_gates
@@ -92,9 +93,9 @@ def compare(
         one = first_batch(left, source, seed=seed)
         sessions = [s.session(threads=threads, spin=False) for s in (left, right)]
         outputs = _outputs(sessions, pair, source, source.batches(batch) if source else [one], gates)
-        with console.progress("timing") as tick:
-            feeds = (one.inputs, pair.for_b(one.inputs))
-            timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
+        feeds = (one.inputs, pair.for_b(one.inputs))
+        timing, wrong = _timing(measured, (a, b), sessions, feeds, threads=threads, runs=runs, seconds=seconds)
+        outputs["notes"] += wrong
         result = {
             "model": str(a),
             "out": str(b),
@@ -110,6 +111,19 @@ def compare(
         outlets.tell(result)
     console.notes([note for note in result["notes"] if source is None or note not in source.notes])
     console.emit(result, lambda: _show(result), failed=missed(result["gates"]))
+
+
+def _timing(
+    measured: Path | None, models: Sequence[Path], sessions: Sequence[Any], feeds: Sequence[Any], **how: Any
+) -> tuple[Timing, list[str]]:
+    """Times taken here, or on another machine, and what was wrong there."""
+    from ...measure.run.bundle import read_measured
+    from ...measure.run.latency import time_sessions
+
+    if measured is not None:
+        return read_measured(measured, models)
+    with console.progress("timing") as tick:
+        return time_sessions(sessions, feeds, tick=tick, **how), []
 
 
 def _outputs(
