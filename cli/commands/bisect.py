@@ -87,7 +87,8 @@ def _show(result: dict[str, Any]) -> None:
 def _verdict(result: dict[str, Any]) -> str:
     responsible, good = result["responsible"], f"{result['good_db']:g} dB"
     if responsible is None:
-        return f"no few layers are responsible: with all of these put back the outputs stay below {good}"
+        why = "all lose something, or were fitted to what reaches them and fit nothing else"
+        return f"no few layers are responsible ({why}): with all of these put back the outputs stay below {good}"
     if not responsible:
         return f"the outputs are good: above {good}"
     several = "these together are" if len(responsible) > 1 else "this one is"
