@@ -15,6 +15,8 @@ from ...graph.options import checked
 from ...graph.registry import OWN
 from ...graph.spec import near
 from ...graph.version import VERSION
+from ..gates import Gate
+from ..search.limits import Limits
 from .presets import preset_text, presets
 from .recipe import MadeBy, Recipe, RecipeData, RecipeLimits, pass_of
 from .text import MOST_BYTES, Tree, dotted, parse, scalar
@@ -176,7 +178,14 @@ def _checked(tree: Tree) -> Recipe:
         if "passes" in values:
             values["passes"] = _passes(tree, values["passes"])
         with tree.at():
-            return Recipe(**values)
+            recipe = Recipe(**values)
+        for place, gate in enumerate(recipe.gates):
+            with tree.at("gates", place):
+                Gate.read(gate)
+        if recipe.limits:
+            with tree.at("limits"):
+                Limits.read(**dict(recipe.limits))
+        return recipe
     except UsageError as error:
         error.why = "; ".join(filter(None, (error.why, *otherwise_made(values.get("made_by")))))
         raise

@@ -305,3 +305,33 @@ def test_python_gets_the_report_that_the_command_prints(intaglio: Command, tmp_p
     assert (tmp_path / "c/model.onnx").read_bytes() == (tmp_path / "b/model.onnx").read_bytes()
     with pytest.raises(UsageError, match="nothing was asked for"):
         compress(DIGITS, tmp_path / "d")
+
+
+def test_a_recipe_is_saved_with_the_model_or_not_at_all(intaglio: Command, tmp_path: Path) -> None:
+    out = tmp_path / "w8.onnx"
+    given = ("quantize", DIGITS, "-o", out, "--scheme", "w8", "--no-measure", "--save-recipe")
+    for path in (out, tmp_path / "no" / "r.yaml", tmp_path):
+        ran = intaglio(*given, path)
+        assert ran.code in (1, 2), ran.err
+        assert list(tmp_path.iterdir()) == []
+    ran = intaglio(*given, tmp_path / "r.yaml", "--gate", "size <= 0.01x")
+    assert ran.code == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.yaml", "w8.gate-failed.onnx"]
+    assert "scheme: w8" in (tmp_path / "r.yaml").read_text()
+
+
+def test_a_search_that_was_done_is_taken_as_it_is(intaglio: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = ("compress", DIGITS, "-o", out, "--size", "0.3", "--data", CALIBRATION, "--samples", "64", "--no-measure")
+    ran = intaglio(*given)
+    assert ran.code == 0, ran.err
+    assert "chosen" in ran.out
+    first = (out / "model.onnx").read_bytes()
+    ran = intaglio(*given)
+    assert ran.code == 0, ran.err
+    assert "the search was done before" in ran.err
+    assert "chosen" in ran.out
+    assert (out / "model.onnx").read_bytes() == first
+    ran = intaglio("compress", "-o", tmp_path / "again", "--recipe", out / "recipe.yaml", "--no-measure")
+    assert (tmp_path / "again/model.onnx").read_bytes() == first
+    assert json.loads((out / "report.json").read_text())["points"]

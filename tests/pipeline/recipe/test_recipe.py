@@ -57,6 +57,13 @@ def error_of(text: str | bytes) -> UsageError:
         ("passes: [quantize]\ndata:\n  sample: 9\n", "r.yaml:3: data: there is no option 'sample'", "samples"),
         ("passes: [quantize]\ndata: photos\n", "r.yaml:2: data is a mapping", "data: {calibration"),
         ("passes: [quantize]\nlimits: {size: 1}\n", "r.yaml:1: passes and limits exclude", "give one"),
+        (
+            "passes: [quantize]\ngates:\n- drop <= 1\n- sise <= 3\n",
+            "r.yaml:4: gates[1]: there is no figure 'sise'",
+            "size",
+        ),
+        ("limits:\n  macs: 0.5\n  size: lots\n", "r.yaml:3: limits.size", "500KB"),
+        ("limits:\n  max_drop: -1\n", "r.yaml:2: limits.max_drop cannot be -1", "not below 0"),
         ("seed: 3\n", "r.yaml:1: a recipe has neither passes nor limits", "list passes"),
         ("passes:\n- pass: prune\n  keep: ${much}\n", "r.yaml:3: passes[0].keep: variable 'much'", "--set much=VALUE"),
         ("variables: [1]\npasses: [quantize]\n", "r.yaml:1: variables are names and plain values", "{keep: 0.5}"),
