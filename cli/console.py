@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from .mode import begin as begin
 from .mode import mode as mode
 
 SLOW_SECONDS = 2.0
+LINE_SECONDS = 30.0
 
 
 def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: IntaglioError | None = None) -> None:
@@ -59,16 +61,16 @@ def raw(text: str) -> None:
 
 def notes(sentences: Sequence[str]) -> None:
     """Things worth knowing, on stderr, one line each; with ``--json`` they belong in the result instead."""
-    if not mode.json:
+    if not mode.json and not mode.quiet:
         for sentence in sentences:
-            sys.stderr.write(f"note: {harmless(sentence, lines=False)}\n")
+            _log(f"note: {harmless(sentence, lines=False)}\n")
 
 
 def warnings(sentences: Sequence[str]) -> None:
     """The same for what nobody should overlook."""
     bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
     for sentence in () if mode.json else sentences:
-        sys.stderr.write(f"{bold}warning: {harmless(sentence, lines=False)}{plain}\n")
+        _log(f"{bold}warning: {harmless(sentence, lines=False)}{plain}\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -90,9 +92,10 @@ def facts(rows: Sequence[tuple[str, object]]) -> None:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Yields ``tick(done, total)``; a bar appears on a terminal once the work has taken two seconds."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
+    """Yields ``tick(done, total)``; once the work has taken two seconds a bar appears on a terminal, elsewhere a line
+    every half minute."""
+    if mode.quiet or not sys.stderr.isatty():
+        yield _lines(title)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -109,6 +112,27 @@ def progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
         timer.cancel()
         timer.join()
         bar.stop()
+
+
+def _lines(title: str) -> Callable[[int, int | None], None]:
+    """How far the work is, in lines for a log."""
+    told = time.monotonic()
+
+    def tick(done: int, total: int | None) -> None:
+        nonlocal told
+        if not mode.quiet and time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            _log(f"{title}: {f'{done / total:.0%}' if total else done}\n")
+
+    return tick
+
+
+def _log(text: str) -> None:
+    """On stderr, and into the file that ``--log-file`` names."""
+    sys.stderr.write(text)
+    if mode.log_file:
+        with suppress(OSError), open(mode.log_file, "a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def report(error: BaseException) -> int:
@@ -134,7 +158,7 @@ def _tell(error: IntaglioError, code: int) -> int:
     if mode.json and not mode.spoken:
         _print_json({"error": error_dict(error)})
     else:
-        sys.stderr.write(f"error: {harmless(str(error))}\n")
+        _log(f"error: {harmless(str(error))}\n")
     return code
 
 

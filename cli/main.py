@@ -87,8 +87,9 @@ def _root(
 ) -> None:
     """Carve ONNX models down to what the edge needs.
 
-    Every command takes --json (one JSON object on stdout) and --debug (full tracebacks). Exit codes: 0 done, 1 the
-    model or the data is bad, 2 wrong usage, 3 a gate failed, 4 nothing was changed though a change was asked for.
+    Every command takes --json (one JSON object on stdout), --debug (full tracebacks), --quiet (no notes, no progress),
+    --verbose (what passes log, too) and --log-file FILE (what is told on stderr goes there as well). Exit codes: 0 done,
+    1 the model or the data is bad, 2 wrong usage, 3 a gate failed, 4 nothing was changed though a change was asked for.
     """
 
 
@@ -105,7 +106,9 @@ app = _build()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Whatever goes wrong is told in one place."""
     args = list(sys.argv[1:] if argv is None else argv)
-    begin(args)
+    args = begin(args)
+    if mode.verbose:
+        _log_all()
     _tolerate_odd_names()
     with warnings.catch_warnings():
         if not mode.debug:
@@ -120,6 +123,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return told(error)
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _log_all() -> None:
+    """What passes log goes to stderr."""
+    import logging
+
+    logging.basicConfig(format="%(message)s", force=True)
+    logging.getLogger("intaglio").setLevel(logging.DEBUG)
 
 
 def _tolerate_odd_names() -> None:

@@ -15,6 +15,9 @@ class Mode:
 
     json: bool = False
     debug: bool = False
+    quiet: bool = False  # no notes, no progress
+    verbose: bool = False  # what passes log, too
+    log_file: str = ""  # gets what is told on stderr
     command: str = ""
     spoken: bool = False  # the one JSON object is out
     out: TextIO | None = None  # where that goes, whatever is done to stdout while a command runs
@@ -31,8 +34,18 @@ class Told(Exception):
         self.code = code
 
 
-def begin(argv: Sequence[str]) -> None:
-    """Read ``--json`` and ``--debug`` off the raw command line, so that even a usage error obeys them."""
-    options = argv[: argv.index("--")] if "--" in argv else argv
+def begin(argv: Sequence[str]) -> list[str]:
+    """Read what every command takes off the raw command line, so that even a usage error obeys it.
+
+    Gives the command line without ``--quiet``, ``--verbose`` and ``--log-file FILE``, which commands do not know.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    options, rest = list(argv[:end]), list(argv[end:])
     mode.json, mode.debug, mode.spoken, mode.out = "--json" in options, "--debug" in options, False, sys.stdout
+    mode.quiet, mode.verbose, mode.log_file = "--quiet" in options, "--verbose" in options, ""
     mode.command = ""
+    if "--log-file" in options[:-1]:
+        place = options.index("--log-file")
+        mode.log_file = options[place + 1]
+        del options[place : place + 2]
+    return [word for word in options if word not in ("--quiet", "--verbose")] + rest

@@ -77,6 +77,7 @@ def _parameter(
 ) -> Parameter:
     shown = typer.Option(
         *flags,
+        autocompletion=_completion(one) if text else None,
         help=text,
         metavar=value or None,
         show_default=False,
@@ -84,6 +85,19 @@ def _parameter(
         rich_help_panel=one.spelling.panel,
     )
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[kind | None, shown], default=None)
+
+
+def _completion(one: Option) -> Callable[[str], list[str]] | None:
+    """What a shell offers for a value: choices, or what is registered."""
+    if not one.choices and one.registered is None:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        found = one.registered
+        known = [*one.choices, *(name for each in (found.registries if found else ()) for name in each)]
+        return [word for word in known if word.startswith(incomplete)]
+
+    return complete
 
 
 def _switch(one: Option) -> str:

@@ -71,7 +71,10 @@ class Registry(Generic[T]):
         of: Any = Callable,
         offers: Collection[str] = (),
         taken: Collection[str] = (),
+        meant: Callable[[str], str] = lambda name: "",
     ) -> None:
+        """``meant`` says what a name stands for elsewhere, in words that are ours."""
+        self.meant = meant
         self.kind, self.group, self.home = kind, group, home
         self._of, self._offers, self._taken = of, offers, taken
         self._found: dict[str, Entry] = {}
@@ -204,7 +207,9 @@ def owner(spec: Spec, *registries: Registry[Any]) -> Registry[Any]:
     for registry in registries:
         if name in registry.broken:
             raise UsageError(f"{kind} {name!r} could not be loaded", why=registry.broken[name])
-    raise UsageError(f"there is no {kind} {name!r}", fix=near(name, {n for r in registries for n in r}))
+    meant = next((word for registry in registries if (word := registry.meant(name))), "")
+    fix = f"did you mean {meant}?" if meant else near(name, {n for r in registries for n in r})
+    raise UsageError(f"there is no {kind} {name!r}", fix=fix)
 
 
 def import_all(package: str) -> None:

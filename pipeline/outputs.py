@@ -32,8 +32,11 @@ class Outputs:
         path = self.model and self.model.with_name(f"{self.model.stem}.gate-failed{self.model.suffix}")
         return replace(self, model=path, proof=None)
 
-    def check(self, original: Model, *, aside: bool) -> None:
-        """Find out before long work whether they could be written. Raises CannotWrite and UsageError."""
+    def check(self, original: Model, *, aside: bool, force: bool = False) -> None:
+        """Find out before long work whether they could be written; only ``force`` replaces what was read.
+
+        Raises CannotWrite and UsageError.
+        """
         names = {"the result": self.model, "its proof": self.proof, "its recipe": self.recipe}
         if aside:
             names["what misses a gate"] = self.aside.model
@@ -43,6 +46,13 @@ class Outputs:
                 if _are_one(path, taken):
                     raise UsageError(f"{other} and {what} would both be {path}", fix="choose two names")
             check_target(path, original)
+        for written in (self.model, self.proof):
+            if written is not None:
+                _require_onnx(written)
+                if original.source is not None and _are_one(written, original.source) and not force:
+                    raise UsageError(
+                        f"{written} is the model that was read", fix="choose another name, or replace it with --force"
+                    )
 
     def write(self, report: Report, last: Pass | None) -> None:
         files: list[File | Document] = [*self.beside(report)]
@@ -57,6 +67,15 @@ class Outputs:
             told = {"model": str(source), **report.recipe} if source else report.recipe
             files.append(Document(self.recipe, as_yaml(told)))
         save_all(files)
+
+
+def _require_onnx(path: Path) -> None:
+    if path.suffix.lower() not in ("", ".onnx"):
+        raise UsageError(
+            f"{path.name!r} is no name for an ONNX file",
+            why=f"what is written is ONNX, and programs go by {path.suffix}",
+            fix=f"call it {path.with_suffix('.onnx').name}",
+        )
 
 
 def _are_one(a: Path, b: Path) -> bool:

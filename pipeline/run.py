@@ -133,7 +133,7 @@ def ready(model: Model, steps: tuple[Pass, ...], named: Data) -> tuple[Model, tu
 
 def carried_out(job: Run, model: Model, outputs: Outputs) -> Report:
     """Do a run and write its files. Raises as ``run`` does."""
-    outputs.check(model, aside=bool(job.gates))
+    outputs.check(model, aside=bool(job.gates), force=job.force)
     report = job.on(model, outputs.model)
     if outputs.proof is not None and report.change.changed and report.change.reference is None:
         raise UsageError(f"{job.passes[0].name} makes no model to compare its result with", fix="leave out the proof")

@@ -94,6 +94,13 @@ def _noise(result: Result, data: DataSource | None, memory: int, optimize: bool)
 
 def _nothing(result: Result, done: str) -> NothingChanged:
     layers = Layers(result.reference)
+    found = [one for one in layers.unused if one.kind == "integer"]
+    if found and not layers.weighted:
+        return NothingChanged(
+            f"nothing was {done}: the model is quantized already",
+            why=layers.tell({one.name: one.reason for one in found}),
+            fix="start from the model in float32 that it was made of",
+        )
     return NothingChanged(
         f"nothing was {done}",
         why=layers.tell({**layers.left(result.done), **result.skipped}),

@@ -25,7 +25,15 @@ class Job(Request[QuantizeOptions]):
 
 
 Scheme = Callable[[Job], Result]
-SCHEMES: Registry[Scheme] = Registry("scheme", "intaglio.schemes", "intaglio.passes.quantize")
+
+
+def _meant(name: str) -> str:
+    """The scheme that a name of integers means, as other tools call them."""
+    bits = re.fullmatch(r"(?:u?int|q|i|u)([2348])", name.lower())
+    return "" if bits is None else "w8 or int8" if bits[1] == "8" else f"w{bits[1]}"
+
+
+SCHEMES: Registry[Scheme] = Registry("scheme", "intaglio.schemes", "intaglio.passes.quantize", meant=_meant)
 _STUDY = re.compile(r"w(\d+)a(\d+)")
 
 
