@@ -151,6 +151,19 @@ def test_the_criterion_chooses_what_goes_and_the_proof_holds(command: Command, t
     assert ran["kept"]["macs"] == pytest.approx(0.6, abs=0.01)
 
 
+def test_reports_name_the_packages_that_took_part_and_gates_the_metrics_of_others(
+    command: Command, tmp_path: Path
+) -> None:
+    data = ("--eval-data", DIGITS.with_name("digits_test.npz"), "--gate", "balanced >= 0.5", "--no-measure")
+    ran = command("prune", DIGITS, "-o", tmp_path / "a.onnx", "--macs", "0.6", "--criterion", "peak", *data)
+    plugin = {"kind": "criterion", "name": "peak", "package": "intaglio-example", "version": "1.0"}
+    assert ran["plugins"] == [plugin]
+    assert ran["gates"][0]["value"] == ran["accuracy"]["after"]["balanced"] > 0.5
+    assert set(ran["accuracy"]["before"]) == {"top1", "top5", "balanced"}
+    assert set(ran["accuracy"]["drop"]) == {"top1", "top5"}
+    assert command("prune", DIGITS, "-o", tmp_path / "b.onnx", "--macs", "0.6", "--no-measure")["plugins"] == []
+
+
 def test_the_scheme_splits_layers_and_the_proof_holds(command: Command, tmp_path: Path) -> None:
     options = ("--macs", "0.6", "--scheme", "across", "--no-measure")
     ran = command("factorize", DIGITS, "-o", tmp_path / "small.onnx", *options)
