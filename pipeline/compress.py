@@ -35,7 +35,7 @@ from .text import plain
 from .units import parse_size
 
 MODEL, RECIPE, REPORT, PAGE, WORDS = "model.onnx", "recipe.yaml", "report.json", "report.html", "report.md"
-_NAMES = (MODEL, RECIPE, REPORT, PAGE, WORDS, "steps")
+_NAMES = (MODEL, "model.gate-failed.onnx", RECIPE, REPORT, PAGE, WORDS, "steps")
 
 
 @dataclass(frozen=True)
@@ -240,5 +240,5 @@ def _prepared(folder: Path) -> Iterator[None]:
         yield
     finally:
         for one in made:
-            if not os.listdir(one):
+            if one.is_dir() and not os.listdir(one):
                 one.rmdir()

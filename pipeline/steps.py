@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from .run import Found
 from .text import plain
 
 MODEL, FIGURES = "model.onnx", "figures.json"
+_NAME = re.compile(r"\d\d+-")
 Search = Callable[[Model, Context], Found]
 _KEPT = ("units", "layers", "details", "notes", "proved", "advice", "seconds")
 """What is told of a change, and kept with its step."""
@@ -115,7 +117,7 @@ class Steps:
     def sweep(self) -> None:
         """Steps of other runs go."""
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
-            if (folder / FIGURES).is_file() and folder.name not in self.used:
+            if folder.name not in self.used and _NAME.match(folder.name) and "key" in _told(folder):
                 for file in folder.iterdir():
                     if file.name == FIGURES or file.name.startswith(MODEL):
                         file.unlink()
@@ -124,7 +126,7 @@ class Steps:
 
     def _known(self, folder: Path, model: Model) -> Change | None:
         try:
-            told = json.loads((folder / FIGURES).read_text())
+            told = _told(folder)
             if told["key"] != self.key or told["sha256"] != _file_hash(folder / MODEL):
                 return None
             made = load_exact(folder / MODEL, model) if told["changed"] else model
@@ -158,11 +160,11 @@ def starting_key(model: Model, data: Data, force: bool, fit: Fit) -> str:
     for piece in pieces(model):
         digest.update(piece)
     versions = VERSION, numpy.__version__, onnxruntime.__version__
-    named = [_data_hash(one, model, data) for one in (data.calibration, data.labelled)]
+    named = [_data_hash(data.calibration, model, data, data.samples), _data_hash(data.labelled, model, data)]
     return _hash(digest.hexdigest(), versions, named, data.preprocess, data.samples, data.seed, force, fit.as_dict())
 
 
-def _data_hash(named: Named | None, model: Model, data: Data) -> str:
+def _data_hash(named: Named | None, model: Model, data: Data, samples: int | None = None) -> str:
     """Of a file its content, of a folder names, sizes and times, of all else what it gives."""
     if named is None:
         return ""
@@ -171,7 +173,9 @@ def _data_hash(named: Named | None, model: Model, data: Data) -> str:
         return _file_hash(Path(path))
     if os.path.isdir(path):
         return _hash(sorted(_stamps(path)))
-    source = named if isinstance(named, DataSource) else open_data(path, model, preprocess=data.preprocess)
+    source = (
+        named if isinstance(named, DataSource) else open_data(path, model, preprocess=data.preprocess, samples=samples)
+    )
     digest = hashlib.sha256()
     for batch in source.batches():
         for name, array in [*sorted(batch.inputs.items()), ("", batch.labels)]:
@@ -200,9 +204,18 @@ def _code(one: Pass) -> str:
     return secrets.token_hex()
 
 
-def _found(folder: Path, key: str) -> KnownSearch | None:
+def _told(folder: Path) -> dict[str, Any]:
+    """The figures of a step; empty where there are none that could be read."""
     try:
         told = json.loads((folder / FIGURES).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _found(folder: Path, key: str) -> KnownSearch | None:
+    try:
+        told = _told(folder)
         if told["key"] != key:
             return None
         passes = [pass_of(one) for one in told["passes"]]

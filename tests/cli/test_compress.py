@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -211,9 +212,13 @@ def test_folders_that_hold_files_of_others_stay_as_they_are(intaglio: Command, t
     assert "model.onnx" in ran.json["error"]["why"]
     assert [(p.name, p.read_bytes()) for p in out.iterdir()] == [("model.onnx", b"mine")]
     (out / "model.onnx").rename(out / "notes.txt")
+    for name in ("notes", "03-notes"):
+        (out / "steps" / name).mkdir(parents=True)
+        (out / "steps" / name / "figures.json").write_text("[1, 2]")
     ran = intaglio("compress", DIGITS, "-o", out, "--recipe", "weights-4bit", *QUICK[:1])
     assert ran.code == 0, ran.err
     assert (out / "notes.txt").read_bytes() == b"mine"
+    assert {p.name for p in (out / "steps").iterdir()} == {"notes", "03-notes", "01-quantize"}
     assert intaglio("compress", DIGITS, "-o", out / "notes.txt", "--recipe", "weights-4bit").code == 1
     assert intaglio("compress", DIGITS, "-o", out / "notes.txt" / "x", "--recipe", "weights-4bit").code == 1
 
@@ -305,6 +310,20 @@ def test_python_gets_the_report_that_the_command_prints(intaglio: Command, tmp_p
     assert (tmp_path / "c/model.onnx").read_bytes() == (tmp_path / "b/model.onnx").read_bytes()
     with pytest.raises(UsageError, match="nothing was asked for"):
         compress(DIGITS, tmp_path / "d")
+
+
+def test_data_of_a_callable_are_known_by_what_they_give(
+    intaglio: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two: Path
+) -> None:
+    text = "import numpy as np\n\n\ndef images():\n    yield {'image': np.full((4, 1, 8, 8), VALUE, np.float32)}\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    two.write_text("passes:\n- pass: quantize\n  scheme: w8\n")
+    (tmp_path / "calls.py").write_text(text.replace("VALUE", "0.5"))
+    given = ("compress", DIGITS, "-o", tmp_path / "out", "--recipe", two, "--data", "calls:images", "--no-measure")
+    assert intaglio(*given).code == 0
+    assert "was done before" in intaglio(*given).err
+    monkeypatch.setattr("calls.images", lambda: iter([{"image": np.zeros((4, 1, 8, 8), np.float32)}]))
+    assert "was done before" not in intaglio(*given).err
 
 
 def test_a_recipe_is_saved_with_the_model_or_not_at_all(intaglio: Command, tmp_path: Path) -> None:
