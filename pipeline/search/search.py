@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +27,9 @@ _ROUNDS = 2
 """How often a chain that misses a limit is made anew with what it missed taken off."""
 _TIGHT = 0.75
 """Two bits that take so much of a limit of bytes leave room for little else: then names are shortened, too."""
-_ROOM = 1.1
+_LEAST = 0.02
+"""Of a network that is worth trying."""
+_ROOM = 1.03
 """How much more than the least is asked for where the least is what is wanted: the forms of files differ."""
 _FASTER, _STEPS = 0.97, 4
 """What integers must leave of the time to be worth it, and how many sizes are tried for the smallest."""
@@ -170,18 +173,35 @@ class _Search:
     def _corrected(self, tried: Tried) -> None:
         """Again with what was missed taken off, a few times."""
         for _ in range(_ROUNDS):
-            misses = {name: by for name, by in self.tries.misses(tried).items() if name != "size"}
-            if not misses or "" in misses:
-                return
-            worst = max(misses, key=lambda name: misses[name])
-            if tried.structure.family:
-                following = [tried.structure.to(_less(tried, worst, misses[worst]))]
-            else:
-                following = [Structure("prune", "latency", self.limited["latency"], self._integers)]
-                if not self._integers:
-                    following.append(Structure("factorize", "latency", self.limited["latency"], measure=True))
+            following = self._narrower(tried) or self._quicker(tried)
             for structure in following:
                 tried = self.tries.take(structure, tried.precision)
+            if not following:
+                return
+
+    def _narrower(self, tried: Tried) -> list[Structure]:
+        """What is small enough in two bits where a structure was not, by a line through it and the whole network."""
+        if not tried.point.told or not tried.structure.family or "size" not in self.limited:
+            return []
+        keep, limit = tried.structure.keep, self.limited["size"]
+        small, whole = (self.tries.smallest(one) for one in (tried.structure, Structure()))
+        if not limit < small < whole:
+            return []
+        less = keep - (small - 0.93 * limit) * (1 - keep) / (whole - small)
+        return [tried.structure.to(less)] if less > _LEAST else []
+
+    def _quicker(self, tried: Tried) -> list[Structure]:
+        """With less of what misses its limit by most."""
+        misses = {name: by for name, by in self.tries.misses(tried).items() if name != "size"}
+        if not misses or "" in misses:
+            return []
+        worst = max(misses, key=lambda name: misses[name])
+        if tried.structure.family:
+            return [tried.structure.to(_less(tried, worst, misses[worst]))]
+        limit, ratio = self.limited["latency"], tried.point.latency_ratio or 1.0
+        keep = limit if self._integers else min(1.0, limit / min(1.0, ratio))
+        families: list[Literal["prune", "factorize"]] = ["prune"] if self._integers else ["prune", "factorize"]
+        return [Structure(one, "latency", keep, self._integers, measure=True) for one in families]
 
     def _smallest(self) -> None:
         """The smallest file whose accuracy stays: sizes between all that numbers need and the least, halved again and again."""
@@ -202,7 +222,7 @@ class _Search:
 
 
 def _less(tried: Tried, missed: str, by: float) -> float:
-    return max(0.02, tried.structure.keep / by * (0.98 if missed == "latency" else 0.995))
+    return max(_LEAST, tried.structure.keep / by * (0.98 if missed == "latency" else 0.995))
 
 
 def _notes(tries: Tries, best: Tried) -> Iterator[str]:
