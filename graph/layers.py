@@ -297,8 +297,8 @@ def _matmul(w: Weight) -> Layer | Unused:
 
 
 def _gather(w: Weight) -> Layer | Unused | None:
-    """Looking up row k of a table is multiplying it with a unit vector."""
-    if w.value.ndim != 2:
+    """Looking up row k of a table is multiplying it with a unit vector. What constants look up is none."""
+    if w.value.ndim != 2 or w.node.output[0] in w.layers.index.constant:
         return None
     if attribute(w.node, "axis", 0) not in (0, -2):
         return w.no("it looks up columns of its table, not rows")
