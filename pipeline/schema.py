@@ -350,6 +350,19 @@ class Bisect(Answer):
     samples: int
 
 
+class Env(Answer):
+    command: Literal["env"]
+    intaglio: str
+    from_: str = Field(alias="from")
+    python: str
+    system: str
+    machine: str
+    kernels: str
+    packages: dict[str, str]
+    plugins: list[str]
+    shadowed: str
+
+
 class Timed(Told):
     model: str
     inputs: dict[str, list[int]]
@@ -398,12 +411,15 @@ class Pluggable(Told):
 
 class Passes(Answer):
     command: Literal["passes"]
-    plugins: list[Pluggable]
+    plugins: list[Pluggable] | None = told("what has that name, or all; null for a preset", None)
     kernels: dict[str, Any] | None = None
+    kind: Literal["preset"] | None = None
+    name: str | None = None
+    recipe: str | None = told("of a preset, as YAML", None)
 
 
 _FORMS: tuple[type[Answer], ...] = (
-    *(Bench, Binarize, Bisect, Check, Compare, Compress, Evaluate, Factorize),
+    *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Factorize),
     *(Groups, Inspect, Passes, Prune, Quantize, Several, Simplify),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}

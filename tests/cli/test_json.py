@@ -31,6 +31,8 @@ RUNS: list[tuple[Any, ...]] = [
     ("evaluate", DIGITS, "--data", TEST),
     ("passes",),
     ("passes", "greedy"),
+    ("passes", "edge-int8"),
+    ("env",),
     ("prune", DIGITS, "--macs", 0.5, *FULL),
     ("prune", DIGITS, "--channels", 0.5, "--criterion", "lamp", "--repair", "refit", *FULL),
     ("prune", DIGITS, "--latency", 0.9, *OUT, "--force"),
