@@ -27,6 +27,8 @@ from .options import SimplifyOptions
 
 _CLAIM = Claim("simplified", "step", "the model as it was given")
 _NEAR = 1e-4
+_RECIPE = 300
+"""Bytes that the file takes to say how it was made, about."""
 
 
 @PASSES.register("simplify")
@@ -58,6 +60,7 @@ class Simplify(SimplifyOptions, Pass):
             proof=proof,
             proved=f"compared {proof.told()}" if proof else "not compared, as --no-verify asks",
             reference=model.copy,
+            refusal=_larger(model, result),
         )
 
     def _simplified(self, model: Model) -> tuple[Model, Counter[str]]:
@@ -91,6 +94,18 @@ class Simplify(SimplifyOptions, Pass):
         if model.file is not None:
             _require_same_as_file(model, result, feeds)
         return proof
+
+
+def _larger(model: Model, result: Model) -> NothingChanged | None:
+    """Why a result should not be written that takes more than the file that was read."""
+    after, before = file_bytes(result) + _RECIPE, model.file.size_bytes if model.file else file_bytes(model) + _RECIPE
+    if after <= before:
+        return None
+    return NothingChanged(
+        f"the simplified file would have {after:,} bytes with its recipe, it has {before:,} now; nothing was written",
+        why="what could go is less than the recipe takes that says how the file was made",
+        fix="keep the model as it is, or write it all the same with --force",
+    )
 
 
 def _in_place(step: Callable[[Model], int]) -> Callable[[Model], tuple[Model, int]]:

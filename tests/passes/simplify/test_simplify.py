@@ -37,7 +37,7 @@ def simplified(
     proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}')
     proto.graph.initializer.extend(numpy_helper.from_array(w, n) for n, w in weights.items())
     onnx.save(proto, source)
-    assert main(["simplify", str(source), "-o", str(out), "--no-measure", "--json", *options]) == 0
+    assert main(["simplify", str(source), "-o", str(out), "--no-measure", "--json", "--force", *options]) == 0
     assert out.stat().st_size <= source.stat().st_size + 600  # the recipe that a file carries
     before, after = (ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (source, out))
     for shape in ends[2:]:
@@ -162,3 +162,16 @@ def test_options_leave_out_what_rounds_anew(tmp_path: Path) -> None:
         tmp_path, ends, f"i = Identity (x) {nodes.replace('(x', '(i')}", weights, "--no-fold", "--no-merge"
     )
     assert ops(model).count("BatchNormalization") == 3
+
+
+def test_a_file_that_would_grow_by_its_recipe_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "model.onnx", tmp_path / "out.onnx"
+    proto = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N,8] x) => (float[N,8] y) { i = Identity (x) y = Relu (i) }'
+    )
+    onnx.save(proto, source)
+    assert main(["simplify", str(source), "-o", str(out), "--no-measure"]) == 4
+    assert "nothing was written" in capsys.readouterr().err
+    assert not out.exists()
