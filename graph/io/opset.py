@@ -80,6 +80,8 @@ def lower_opset(model: Model, version: int) -> Model:
         raise BadModel(what, why=f"it does not have {node.op_type}, which {display_name(node)!r} is")
     lowered = model.copy()
     _declare(lowered, version)
+    for node in filter(is_standard, all_nodes(lowered.graph)):
+        refill(node.attribute, [one for one in node.attribute if not _says_nothing(node, one, model.opset, version)])
     try:
         check_graph(lowered)
         check_weights(lowered)
@@ -87,6 +89,15 @@ def lower_opset(model: Model, version: int) -> Model:
     except BadModel as error:
         raise BadModel(what, why=" ".join((error.why or error.what).split())[:300]) from error
     return lowered
+
+
+def _says_nothing(node: onnx.NodeProto, one: onnx.AttributeProto, newer: int, older: int) -> bool:
+    """Whether an attribute that the older operator does not have says what it is without."""
+    new, old = schema_of(node.op_type, newer), schema_of(node.op_type, older)
+    if new is None or old is None or one.name in old.attributes or one.name not in new.attributes:
+        return False
+    default = new.attributes[one.name].default_value
+    return bool(default.type) and helper.get_attribute_value(default) == helper.get_attribute_value(one)
 
 
 def _declare(model: Model, version: int) -> None:

@@ -89,6 +89,16 @@ def test_what_cannot_be_is_said_and_nothing_is_written(
     assert not out.exists()
 
 
+def test_attributes_that_say_nothing_do_not_keep_a_set_new(intaglio: Command, tmp_path: Path) -> None:
+    """BatchNormalization has a mode from set 14 on."""
+    out = tmp_path / "out.onnx"
+    ran = intaglio("prune", DIGITS, "-o", out, "--channels", 0.5, "--opset", 13, "--no-measure")
+    assert ran.code == 0, ran.err
+    nodes = [node for node in onnx.load(out).graph.node if node.op_type == "BatchNormalization"]
+    assert nodes
+    assert not any(one.name == "training_mode" for node in nodes for one in node.attribute)
+
+
 def test_a_file_that_needs_a_newer_runtime_says_so(intaglio: Command, tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
     ran = intaglio("quantize", DIGITS, "-o", out, "--scheme", "w8", "--opset", 23, "--no-measure", "--json")
