@@ -15,7 +15,13 @@ _ROUNDS = 4
 
 
 def fit_file_size(
-    whole: float, size: float, smallest: Result, make: Callable[[float], Result], *, more: str = ""
+    whole: float,
+    size: float,
+    smallest: Result,
+    make: Callable[[float], Result],
+    *,
+    more: str = "",
+    rounds: int = _ROUNDS,
 ) -> Result:
     """What ``make`` gives for a file of the fraction ``size`` of ``whole`` bytes, with a limit that is corrected by what
     it misses.
@@ -30,7 +36,7 @@ def fit_file_size(
     if least > wanted:
         raise _unreachable(size, least / whole, smallest, more)
     over = 0.0
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         result = make(wanted - over)
         excess = file_bytes(result.model) - wanted
         if excess <= 0:

@@ -34,6 +34,8 @@ STORED = (2, 3, 4, 6, 8)
 """Under a limit of bytes: fewer, as each is measured."""
 _ALONE = 4
 """Least bits of weights that are rounded by themselves."""
+_ROUNDS = 16
+"""How often a limit is corrected by what weights that are not fitted take: what stands beside integers differs by bits."""
 _LOOKED_AT = 256
 """Samples on which outputs are compared."""
 
@@ -90,13 +92,16 @@ def within_size(job: Job, size: float, make: Callable[[Job, Grids], Result]) -> 
         return make(how, grids(asked[-1]))
 
     whole = job.bytes_for(1)
-    fit_file_size(
-        whole, size, smallest, partial(sized, blind)
-    )  # what a file takes hardly depends on how weights are rounded
-    result = make(job, grids(asked[-1]))
-    if file_bytes(result.model) <= size * whole:
-        return result
-    return fit_file_size(whole, size, smallest, partial(sized, job))
+    # What a file takes hardly depends on how weights are rounded.
+    fit_file_size(whole, size, smallest, partial(sized, blind), rounds=_ROUNDS)
+    more = asked[-1]
+    while more > 0:
+        result = make(job, grids(more))
+        excess = file_bytes(result.model) - size * whole
+        if excess <= 0:
+            return result
+        more -= excess
+    return fit_file_size(whole, size, smallest, lambda _: make(job, grids(0.0)))
 
 
 def _averaged(job: Job, bits: float, model: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:

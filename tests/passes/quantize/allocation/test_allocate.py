@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from intaglio import load
 from intaglio.graph.errors import TargetUnreachable, UsageError
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
+from intaglio.measure.data.source import open_data
 from intaglio.measure.run.session import open_session, run
+from intaglio.passes import Context
 from intaglio.passes.calibration.activation_cache import ActivationCache, Inputs, Store
 from intaglio.passes.precision.grid import Grid
 from intaglio.passes.precision.sensitivity import sensitivity
+from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.allocation.allocate import ALLOCATORS, Choices
 from intaglio.passes.quantize.allocation.budgeted import choices_of, weight_bits
 from intaglio.passes.quantize.allocation.ompq import grams, importance, likeness, near, ompq
@@ -23,6 +28,7 @@ from intaglio.passes.quantize.rounding.rounding import Spec
 from intaglio.passes.rounding.problem import Problem
 from tests.passes.parsed import parsed
 
+EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 BITS = (2, 3, 4, 8)
 
 
@@ -206,3 +212,12 @@ def test_grams_are_products_of_outputs(inputs: Inputs) -> None:
     for layer, gram in zip(layers, grams(ActivationCache(model, inputs), layers), strict=True):
         rows = run(open_session(model, outputs=[layer.output]), {"x": x})[layer.output].reshape(len(x), -1)
         np.testing.assert_allclose(gram, rows @ rows.T, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [0.13, 0.17, 0.21, 0.25])
+def test_most_of_a_limit_of_bytes_is_used(size: float) -> None:
+    """What stands beside integers differs by their bits: limits are corrected until they hold, not given up."""
+    model = load(EXAMPLES / "digits.onnx")
+    context = Context(data=open_data(str(EXAMPLES / "digits_calib.npz"), model, samples=16))
+    done = Quantize(size=size, method="nearest", verify=False).run(model, context)
+    assert 0.85 * size < done.after.size / done.before.size <= size
