@@ -43,6 +43,8 @@ CHAINS = {
 def behind(chain: str, *, end: str = "y = MatMul (x, t)", **weights: np.ndarray) -> ModelProto:
     """A network whose weight ``t`` is what ``chain`` makes of others."""
     proto = parser.parse_model(f"{HEAD} {{ {chain} {end} }}")
+    for place, node in enumerate(proto.graph.node):
+        node.name = f"node {place}"
     read = {name for node in proto.graph.node for name in node.input}
     everything = {**SMALL, **weights}
     proto.graph.initializer.extend(numpy_helper.from_array(w, n) for n, w in everything.items() if n in read)
