@@ -30,7 +30,7 @@ from intaglio.passes.factorize import Factorize
 from intaglio.passes.prune import PruneChannels
 from intaglio.passes.quantize import Quantize
 from intaglio.pipeline.search.chains import Chains
-from intaglio.pipeline.search.limits import Limits
+from intaglio.pipeline.search.limits import AMOUNTS, Limits
 from intaglio.pipeline.search.result import Point
 from intaglio.pipeline.search.search import search
 
@@ -247,12 +247,19 @@ def tables(rows: Sequence[Row], models: Sequence[str], limits: Sequence[str]) ->
 
 
 def _line(rows: Sequence[Row], limits: str) -> str:
-    asked = dict(Limits.read(**dict(w.split("=") for w in limits.split())).fractions({}))  # type: ignore[arg-type]
+    asked = dict(Limits.read(**dict(w.split("=") for w in limits.split())).fractions(dict.fromkeys(AMOUNTS, 1.0)))  # type: ignore[arg-type]
     met = [one for one in rows if one.kind != "compress" and all(_keeps(one, *limit) for limit in asked.items())]
     best = max(met, key=lambda one: one.score, default=None)
     found = next((one for one in rows if (one.kind, one.name) == ("compress", limits)), None)
     cells = _cells(best, best.name if best else "none")
-    chose = [*_cells(found, found.chose), f"{found.cpu_s:.0f}"] if found else ["not run", "", "", "", ""]
+    chose = (
+        [
+            *_cells(found, found.chose.replace("; no chain", ", the nearest; no chain").partition(";")[0]),
+            f"{found.cpu_s:.0f}",
+        ]
+        if found
+        else ["not run", "", "", "", ""]
+    )
     return f"| `{limits}` | {' | '.join([*cells, *chose])} |"
 
 
