@@ -9,5 +9,5 @@ from intaglio.passes.quantize.schemes.weight_only import weight_only
 
 @SCHEMES.register("w6")
 def w6(job: Job) -> Result:
-    """Weights in 6 bits, stored in 8, activations in float."""
+    """Weights in 6 bits, activations in float."""
     return weight_only(6, job)
