@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
@@ -165,14 +165,14 @@ class Compression:
         fit = Fit.of(self.opset or asked.opset, self.ir or asked.ir, self.runtime or asked.runtime)
         force = self.force or asked.force
         job = Run(steps, named, self.measure, force, memory, self.view, held, command="compress", fit=fit)
-        return replace(job, search=self._search) if self.limits else job
+        return replace(job, search=self._searching()) if self.limits else job
 
-    def _search(self, model: Model, context: Context) -> Found:
+    def _searching(self) -> Callable[[Model, Context], Found]:
         from .search.limits import Limits
         from .search.search import search
 
-        target = self.target or self.asked.target or "x86"
-        return search(model, Limits.read(**self.limits), context, target=target, view=self.view)
+        limits, target = Limits.read(**self.limits), self.target or self.asked.target or "x86"
+        return lambda model, context: search(model, limits, context, target=target, view=self.view)
 
     def _beside(self, report: Report) -> list[Document]:
         """All that is told of a result."""
@@ -235,7 +235,11 @@ def _prepared(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotWrite(f"cannot make the folder {folder}", why=(error.strerror or str(error)).lower()) from error
+        raise CannotWrite(
+            f"cannot make the folder {folder}",
+            why=(error.strerror or str(error)).lower(),
+            fix="choose another place, where folders can be made",
+        ) from error
     try:
         yield
     finally:

@@ -64,7 +64,7 @@ def _typed(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, PathLike) else value
 
 
-def _read(name: str, chain: tuple[str, ...]) -> Tree:
+def _read(name: str, chain: tuple[str, ...], where: str = "") -> Tree:
     """A file or preset with what it includes underneath it."""
     path = Path(name)
     if path.is_file():
@@ -73,14 +73,14 @@ def _read(name: str, chain: tuple[str, ...]) -> Tree:
         tree = parse(preset_text(name), name)
     else:
         fix = near(name, presets(), f"give a file, or a preset: {', '.join(presets())}")
-        raise UsageError(f"there is no recipe {name!r}", why="it is no file and no preset", fix=fix)
+        raise UsageError(f"{where}there is no recipe {name!r}", why="it is no file and no preset", fix=fix)
     if not isinstance(tree.value, dict):
         raise UsageError(f"{tree.place(())}: a recipe is a mapping", fix="start it with passes:")
     for included in reversed(list(_included(tree))):
-        found = included if included in presets() else str(path.parent / included)
+        found = included if included in presets() else os.path.normpath(path.parent / included)
         if found in (*chain, name) or len(chain) >= _MOST_INCLUDES:
-            raise tree.error(("include",), f"{included} includes itself", fix="leave one include out")
-        tree = _over(tree, _read(found, (*chain, name)))
+            raise tree.error(("include",), f"{found} is included by itself", fix="leave one include out")
+        tree = _over(tree, _read(found, (*chain, name), f"{tree.place(('include',))}: "))
     return tree
 
 

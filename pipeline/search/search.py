@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...graph.errors import GateFailed, IntaglioError, UsageError
+from ...graph.errors import GateFailed, IntaglioError, NothingChanged, UsageError
 from ...graph.model import Model
 from ...passes.base import Context
 from ...passes.change import amounts
@@ -58,6 +58,8 @@ def search(
     tries = Tries(Chains(model, context, close, view or Logged()), limits)
     _Search(tries, target).run()
     best = tries.best()
+    if not best.passes:
+        raise _refusal(tries, best) or NothingChanged("the model as it is keeps the limits", fix="ask for less")
     quality = (
         (lambda p: next(iter((p.accuracy or {}).values()), -np.inf)) if best.lost else (lambda p: p.sqnr_db or 0.0)
     )
@@ -96,7 +98,7 @@ class _Search:
         return self.tries.limited
 
     def run(self) -> None:
-        if not self.limited:
+        if not self.tries.asks and self.tries.limits.max_drop is not None:
             self._smallest()
             return
         self.tries.shorten = "size" in self.limited and self.tries.smallest(Structure()) > _TIGHT * self.limited["size"]
@@ -133,12 +135,12 @@ class _Search:
     @cached_property
     def _menu(self) -> list[Precision | None]:
         """Where time is limited the integers that save most of it, else all that a limit of bytes asks for."""
-        if "latency" in self.limited:
+        if self.limited.get("latency", 1.0) < 1:
             whole = {name: self.tries.time(self.precisions[name]) for name in (INT8, DYNAMIC)}
             fast = min(whole, key=lambda name: whole[name])
             if whole[fast] <= _FASTER:
                 return [self.precisions[fast]]
-        if "size" not in self.limited:
+        if self.limited.get("size", 1.0) >= 1:
             return [None]
         if MIXED in self.precisions:
             return [self.precisions[MIXED], self.precisions[INT8]]

@@ -59,6 +59,11 @@ class Tries:
             found["size"] = max(found["size"] - RECORDS / before.size, 1e-9)
         return found
 
+    @property
+    def asks(self) -> bool:
+        """Whether any amount must become less: the original may keep limits already."""
+        return any(limit < 1 for limit in self.limited.values())
+
     def take(self, structure: Structure, precision: Precision | None, size: float | None = None) -> Tried:
         """Try a chain, or give what it gave before. ``size`` is what the file may keep, the limit if not given."""
         passes = (*structure.passes(), *self._precise(structure, precision, size))
@@ -77,7 +82,7 @@ class Tries:
         if precision is None:
             return ()
         size = self.limited.get("size") if size is None else size
-        if not precision.sized or size is None or not precision.make(size):
+        if not precision.sized or size is None or not precision.make(min(1.0, size)):
             return precision.make(None)
         if not self.shorten:
             return self._as_large(structure, precision, size)
@@ -149,7 +154,7 @@ class Tries:
         met = [one for one in ran if self.within(one)]
         if not met:
             return min(ran, key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one)))
-        if not self.limited:
+        if not self.asks:
             return min(met, key=lambda one: one.point.size_bytes)
         least = min(met, key=self._loss)
         return max((one for one in met if self._alike(one, least)), key=_worth)

@@ -241,6 +241,7 @@ def test_a_folder_that_is_read_only_is_told_before_any_work(intaglio: Command, t
         (("--recipe", "tiny", "--set", "keep=0"), 2, "tiny:7: passes[0].keep cannot be 0"),
         (("--set", "keep=0.5"), 2, "add --recipe"),
         (("--size", "lots"), 2, "--size"),
+        (("--size", "7", "--dry-run"), 2, "--size 7 is no limit"),
         (("--recipe", "tiny", "--gate", "sise <= 3"), 2, "size"),
         (("--recipe", "tiny", "--data", "nothing.npz"), 1, "nothing.npz"),
         (("--recipe", str(DIGITS)), 2, "holds no recipe"),
@@ -255,6 +256,14 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing(
     assert ran.code == code, ran.err
     assert said in ran.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_with_what_to_do(intaglio: Command, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    ran = intaglio("compress", DIGITS, "-o", tmp_path / "out", "--recipe", "weights-4bit", "--no-measure")
+    assert ran.code == 1
+    assert "fix: choose another place" in ran.err
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_a_model_is_named_by_the_command_or_the_recipe(intaglio: Command, tmp_path: Path) -> None:

@@ -67,9 +67,9 @@ def error_of(text: str | bytes) -> UsageError:
         ("seed: 3\n", "r.yaml:1: a recipe has neither passes nor limits", "list passes"),
         ("passes:\n- pass: prune\n  keep: ${much}\n", "r.yaml:3: passes[0].keep: variable 'much'", "--set much=VALUE"),
         ("variables: [1]\npasses: [quantize]\n", "r.yaml:1: variables are names and plain values", "{keep: 0.5}"),
-        ("include: nothing.yaml\n", "there is no recipe 'nothing.yaml'", "edge-int8"),
+        ("seed: 1\ninclude: nothing.yaml\n", "r.yaml:2: there is no recipe 'nothing.yaml'", "edge-int8"),
         ("include: [[a]]\n", "r.yaml:1: include names files", "include: base.yaml"),
-        ("include: r.yaml\n", "r.yaml:1: r.yaml includes itself", "leave one"),
+        ("include: r.yaml\n", "r.yaml is included by itself", "leave one"),
         ("- quantize\n", "r.yaml:1: a recipe is a mapping", "passes:"),
         ("", "r.yaml is empty", "edge-int8"),
         ("# nothing\n", "r.yaml is empty", "edge-int8"),
@@ -79,6 +79,14 @@ def test_what_is_wrong_is_told_with_file_line_key_and_what_is_allowed(text: str,
     error = error_of(text)
     assert what in error.what
     assert fix in error.fix
+
+
+@pytest.mark.usefixtures("folder")
+def test_files_that_include_each_other_through_folders_are_told_once() -> None:
+    Path("sub").mkdir()
+    Path("sub/a.yaml").write_text("include: ../sub/b.yaml\n")
+    Path("sub/b.yaml").write_text("include: a.yaml\n")
+    assert error_of("include: sub/a.yaml\n").what == "sub/b.yaml:1: sub/a.yaml is included by itself"
 
 
 LAUGHS = "a0: &a0 ha\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))

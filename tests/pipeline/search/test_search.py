@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from intaglio import load
-from intaglio.graph.errors import Exit, UsageError
+from intaglio.graph.errors import Exit, NothingChanged, UsageError
 from intaglio.graph.io.save import file_bytes, save, to_bytes
 from intaglio.graph.model import Model
 from intaglio.measure.data.source import open_data
@@ -87,6 +87,18 @@ def test_where_limits_cannot_be_kept_the_nearest_is_found_and_the_least_told() -
     assert 0.03 < least < 0.15
     assert not told.chosen.meets
     assert not any(one.meets for one in told.points)
+
+
+@pytest.mark.parametrize("limits", [{"macs": 1}, {"size": "500KB"}, {"macs": "30M", "params": "1M"}])
+def test_limits_that_the_model_keeps_ask_for_nothing(limits: dict[str, float | str]) -> None:
+    with pytest.raises(NothingChanged, match="as it is keeps the limits"):
+        found(**limits)
+
+
+def test_an_amount_above_what_the_model_has_limits_nothing_beside_one_that_does() -> None:
+    told = found(size="500KB", macs=0.6)
+    assert told.chosen.kept["macs"] <= 0.6
+    assert "quantize" not in {one["pass"] for point in told.points for one in point.passes}
 
 
 def test_with_labels_alone_limited_the_smallest_within_the_drop_is_found() -> None:
