@@ -51,7 +51,7 @@ def search(
     what the one before it made with the same context, gives the same bytes. Without a limit on time no time is looked at.
 
     Raises:
-        IntaglioError: no chain of passes could be run at all, or a limit needs what there is not.
+        IntaglioError: no chain of passes could be run at all, a limit needs what there is not, or nothing is to be done.
     """
     started = time.perf_counter()
     _require(limits, context, target)

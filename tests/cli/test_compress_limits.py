@@ -65,6 +65,12 @@ def test_limits_that_cannot_be_kept_are_a_missed_gate_that_says_what_can(intagli
     assert not (tmp_path / "out" / "model.onnx").exists()
 
 
+def test_a_model_that_is_within_the_limits_is_left(intaglio: Command, tmp_path: Path) -> None:
+    ran = intaglio("compress", MODEL, "-o", tmp_path / "out", "--macs", "1", "--no-measure")
+    assert ran.code == 4
+    assert "keeps the limits" in ran.err
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
