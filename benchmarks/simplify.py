@@ -3,8 +3,8 @@
     python benchmarks/simplify.py MODEL... [--json FILE]
 
 Each tool gets the file in a process of its own. Of what it writes: bytes, nodes, the time of a run against the file as
-given (measured in turn), and the largest difference of the outputs in parts of the largest value. ``pip install onnxslim
-onnxsim`` for the other two.
+given (measured in turn), and the largest difference of the outputs in parts of an output's largest value, of 0.01 at
+least. ``pip install onnxslim onnxsim`` for the other two.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ TOOLS = {
 }
 
 LEAST = 1e-2
-"""What outputs count as at least: made-up inputs give a detector nothing, of which the last bits differ."""
+"""What outputs count as at least, so that smaller ones are compared in absolute terms: made-up inputs give a detector
+nothing, of which the last bits differ."""
 
 
 def row(source: Path, tool: str) -> dict[str, Any]:

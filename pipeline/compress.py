@@ -164,7 +164,10 @@ class Compression:
         held = read_gates([*asked.gates, *self.gates])
         fit = Fit.of(self.opset or asked.opset, self.ir or asked.ir, self.runtime or asked.runtime)
         force = self.force or asked.force
-        job = Run(steps, named, self.measure, force, memory, self.view, held, command="compress", fit=fit)
+        target = self.target or asked.target
+        job = Run(
+            steps, named, self.measure, force, memory, self.view, held, command="compress", fit=fit, target=target
+        )
         return replace(job, search=self._searching()) if self.limits else job
 
     def _searching(self) -> Callable[[Model, Context], Found]:

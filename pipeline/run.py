@@ -21,6 +21,7 @@ from ..measure.data.source import DataSource
 from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
+from ..passes.quantize.targets import TARGETS
 from .by_layer import by_layer
 from .data import Data, Named
 from .fitting import fit_change
@@ -201,6 +202,7 @@ class Run:
     search: Callable[[Model, Context], Found] | None = None
     command: str = ""
     fit: Fit = USUAL
+    target: str | None = None
 
     def on(self, original: Model, out: Path | None = None) -> Report:
         """Everything but the writing."""
@@ -239,7 +241,7 @@ class Run:
             close(model)
         rates = [one.evaluation for one in found if one.evaluation]
         rated = accuracy(rates[0], rates[-1]) if rates else None
-        target = _elsewhere(passes)
+        target = self._elsewhere(passes)
         times = self._latency(change, context.inputs, given) if self.measure and not target else None
         untimed = [UNTIMED.format(target)] if self.measure and target else []
         notes = unchanged or [*change.notes, *_remarks(change, times, given), *untimed]
@@ -259,9 +261,14 @@ class Run:
         labels = None if labelled and labelled.labelled else "add --eval-data SOURCE, data with labels"
         data = None if context.inputs else "add --data SOURCE"
         times = None if self.measure else "leave out --no-measure"
-        if target := _elsewhere(self.passes):
+        if target := self._elsewhere(self.passes):
             times = UNTIMED.format(target)
         require(self.gates, labels=labels, data=data, times=times)
+
+    def _elsewhere(self, passes: Sequence[Pass]) -> str | None:
+        """The target of a result that is not for this machine, whether or not a pass asks for one."""
+        named = self.target if self.target and not TARGETS[self.target].is_here else None
+        return named or next((one.elsewhere for one in passes if one.elsewhere), None)
 
     def _unchanged(self, change: Change, out: Path | None) -> list[str]:
         why = "; ".join(change.notes)
@@ -325,11 +332,6 @@ class Run:
     def _timed(self, before: Model, after: Model, source: DataSource | None, given: Given | None) -> dict[str, Any]:
         with self.view.progress("timing"):
             return latencies(before, after, self.data.seed, source, given)
-
-
-def _elsewhere(passes: Sequence[Pass]) -> str | None:
-    """The target of a result that is not for this machine."""
-    return next((one.elsewhere for one in passes if one.elsewhere), None)
 
 
 def _by_layer(original: Model, passes: Sequence[Pass], changes: Sequence[Change]) -> dict[str, Any]:

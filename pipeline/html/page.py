@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...graph.version import VERSION
 from .. import gates
+from ..formats.rows import lossless
 from ..recipe.write import as_yaml
 from .figures import figure, label, seconds, shown
 from .plot import plots
@@ -33,6 +34,7 @@ def render(report: Mapping[str, Any]) -> str:
         version=VERSION,
         verdict=verdict(report),
         cards=list(cards(report)),
+        lossless=lossless(report),
         plots=list(plots(report)),
         points=points_table(report),
         steps=list(steps(report)),

@@ -363,3 +363,19 @@ def test_a_search_that_was_done_is_taken_as_it_is(intaglio: Command, tmp_path: P
     ran = intaglio("compress", "-o", tmp_path / "again", "--recipe", out / "recipe.yaml", "--no-measure")
     assert (tmp_path / "again/model.onnx").read_bytes() == first
     assert json.loads((out / "report.json").read_text())["points"]
+
+
+def test_nothing_is_timed_here_for_a_target_elsewhere_also_where_no_pass_asks_for_one(
+    intaglio: Command, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "prune.yaml"
+    recipe.write_text("passes:\n- pass: prune\n  keep: 0.5\n  criterion: l2\ntarget: tensorrt\n")
+    job = ("compress", DIGITS, "-o", tmp_path / "out", "--recipe", recipe)
+    told = intaglio(*job, "--json").json
+    assert "latency_ms" not in told
+    assert "latency_ms" not in told["lossless"]
+    assert "not what --target tensorrt stands for" in " ".join(told["notes"])
+    refused = intaglio(*job, "--gate", "latency <= 0.9x")
+    assert refused.code == 2
+    assert "not what --target tensorrt stands for" in " ".join(refused.err.split())
+    assert "target 'bogus'" in intaglio(*job, "--target", "bogus").err

@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio import PruneChannels, Quantize, run
+from intaglio.pipeline.formats import markdown
+from intaglio.pipeline.formats.rows import lossless
 from intaglio.pipeline.html import render
 from intaglio.pipeline.html.figures import LONGEST, shown
 from intaglio.pipeline.text import STEERING
@@ -248,3 +250,15 @@ def test_a_run_of_two_passes_is_told_whole(tmp_path: Path) -> None:
     for one in told["steps"][1]["details"]["layers"]:
         assert one["name"] in page
     assert len(render(told)) < 60_000
+
+
+def test_what_reading_alone_gained_has_a_line_of_its_own_that_all_forms_share() -> None:
+    gained: dict[str, Any] = {"size_bytes": {"before": 2000, "after": 1500}, "nodes": {"before": 31, "after": 17}}
+    gained |= {"notes": ["one node"], "latency_ms": {"before": 2.5, "after": 2.25}}
+    report = {"command": "compress", "before": {"macs": 4}, "after": {"macs": 2}, "lossless": gained}
+    line = "f this without loss, by reading it alone: 2 kB to 1.5 kB, 31 to 17 nodes, 2.5 to 2.25 ms"
+    assert lossless(report) == f"o{line}"
+    assert f'<p class="more">O{line}</p>' in render(report)
+    assert f"f{line[1:]}" in markdown.render(report)
+    without = {key: one for key, one in report.items() if key != "lossless"}
+    assert "by reading it alone" not in render(without)
