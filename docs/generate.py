@@ -40,6 +40,8 @@ COLUMNS = "100"
 MARKED = re.compile(r"^(<!-- (.+?) -->\n+)(```\w*\n.*?^```$|(?:^\|[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
 SPEED = re.compile(r"^(?:latency\b|note: the result is (?:slower|faster)\b).*\n?", re.MULTILINE)
 TIME = re.compile(r"\b\d+(?:\.\d+)? (?:ms|s)\b")
+PROGRESS = re.compile(r"^[\w ]+: \d+%?\n", re.MULTILINE)
+"""Told on a machine that is busy: a line for what takes long."""
 DIFFERENCE = re.compile(r"(?<=difference )[\d.e+-]+")
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 POINTS = 0.5
@@ -105,7 +107,7 @@ def run(command: str, folder: Path) -> str:
         text=True,
         check=False,
     )
-    return done.stdout.replace(str(DATA), "$INTAGLIO_DATA")
+    return PROGRESS.sub("", done.stdout).replace(str(DATA), "$INTAGLIO_DATA")
 
 
 def quoted(block: str, file: Path) -> str:
