@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from ..graph.bodies import Body, bodies, put_back, told_inside
 from ..graph.cost import cost
 from ..graph.errors import IntaglioError, NothingChanged, ProofFailed, TargetUnreachable, UsageError
 from ..graph.io.opset import raise_opset
+from ..graph.io.save import file_bytes
 from ..graph.layers import Layers
 from ..graph.model import Model
 from ..measure.difference import Difference, add_outputs
@@ -18,7 +19,7 @@ from ..measure.efficiency import efficiency
 from ..measure.run.session import open_session, run
 from .base import Context, Evaluate, Pass
 from .change import Change, amounts, saves_nothing
-from .derived import seen_through
+from .derived import Seen, seen_through
 from .patterns import choose_nodes
 from .precision.attempt import check
 from .precision.noise import outputs_noise
@@ -45,19 +46,30 @@ def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
     left to do, or was done too much, the graph around them makes up for.
     """
     if one.sees_through:
-        seen, give_back = seen_through(model)
-        change = _with_bodies(one, seen, context)
-        return change if seen is model else _of_given(change, model, give_back, one.doing)
+        seen = seen_through(model)
+        if seen is not None:
+            change = _of_given(_with_bodies(one, seen.model, context), seen, one.doing)
+            return _smaller(change, one, model, context) if change.changed and seen.stores_twice else change
     return _with_bodies(one, model, context)
 
 
-def _of_given(change: Change, model: Model, give_back: Callable[[Model], Model], doing: str) -> Change:
+def _smaller(change: Change, one: Pass, model: Model, context: Context) -> Change:
+    """The change, or that of the model as it is where this saves twice the bytes, for nothing is stored twice there."""
+    try:
+        plain = _with_bodies(one, model, context)
+    except NothingChanged:
+        return change
+    given, *saved = [file_bytes(m) for m in (model, change.model, plain.model)]
+    return plain if given - saved[1] > max(2 * (given - saved[0]), 0) else change
+
+
+def _of_given(change: Change, seen: Seen, doing: str) -> Change:
     """The change of a model of which the pass saw computed weights as values."""
     if not change.changed:
-        return replace(change, original=model, model=model)
-    result = give_back(change.model)
-    refusal = change.refusal or saves_nothing(model, result, doing)
-    return replace(change, original=model, model=result, refusal=refusal)
+        return replace(change, original=seen.given, model=seen.given)
+    result = seen.give_back(change.model)
+    refusal = change.refusal or saves_nothing(seen.given, result, doing)
+    return replace(change, original=seen.given, model=result, refusal=refusal)
 
 
 def _with_bodies(one: Pass, model: Model, context: Context) -> Change:

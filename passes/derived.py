@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -19,8 +20,28 @@ _AT_MOST = 8
 """What is computed may take, in times of all weights."""
 
 
-def seen_through(model: Model) -> tuple[Model, Callable[[Model], Model]]:
-    """The model with the values of such weights and biases, and what gives a result those back that it left alone.
+@dataclass(frozen=True)
+class Seen:
+    """A model with values in the place of what ``cones`` of nodes compute."""
+
+    given: Model
+    model: Model
+    made: Mapping[str, np.ndarray]
+    cones: Mapping[str, list[onnx.NodeProto]]
+
+    def give_back(self, result: Model) -> Model:
+        """The result with the nodes again whose values it left alone."""
+        return _given_back(self.given, result, self.made, self.cones)
+
+    @property
+    def stores_twice(self) -> bool:
+        """Whether something else reads what a value is computed from."""
+        sources = {name for cone in self.cones.values() for node in cone for name in node.input}
+        return not sources.isdisjoint(self.model.weights)
+
+
+def seen_through(model: Model) -> Seen | None:
+    """The model with the values of such weights and biases; None where it has none.
 
     A float in a file may stand behind a Cast of half as many bytes, or a table be read as it is and transposed. Numbers
     that were quantized before stay as they are.
@@ -30,7 +51,7 @@ def seen_through(model: Model) -> tuple[Model, Callable[[Model], Model]]:
     values = _values(model, index, wanted) if wanted else {}
     cones = {name: _cone(index, name, set(model.weights)) for name in wanted if name in values}
     if not cones:
-        return model, lambda result: result
+        return None
     made = {name: values[name] for cone in cones.values() for name in cone[0].output}
     seen, places = model.copy(), {k for name in made for k in (index.place[name],)}
     for name, value in made.items():
@@ -39,7 +60,7 @@ def seen_through(model: Model) -> tuple[Model, Callable[[Model], Model]]:
     inner = {id(node) for cone in cones.values() for node in cone}
     steps = {name for name, place in index.place.items() if id(index.nodes[place]) in inner}
     _drop_unread(seen, steps - made.keys(), index)
-    return seen, lambda result: _given_back(model, result, {n: seen.weights[n] for n in made}, cones)
+    return Seen(model, seen, {n: seen.weights[n] for n in made}, cones)
 
 
 def _wanted(index: Index, model: Model) -> Iterator[str]:
@@ -106,7 +127,7 @@ def _drop_unread(model: Model, made: set[str], before: Index) -> None:
 
 
 def _given_back(
-    model: Model, result: Model, made: dict[str, np.ndarray], cones: dict[str, list[onnx.NodeProto]]
+    model: Model, result: Model, made: Mapping[str, np.ndarray], cones: Mapping[str, list[onnx.NodeProto]]
 ) -> Model:
     """The result with the nodes of the model in the place of values that are as they were made."""
     there = index_of(result)

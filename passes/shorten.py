@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import ClassVar
 
+from ..graph.index import index_of
 from ..graph.model import Model
 from ..graph.nodes import is_standard, refill
 from .base import PASSES, Context, Pass
@@ -31,9 +32,9 @@ class Shorten(Pass):
         short, graph = model.copy(), model.graph
         kept = {value.name for value in (*graph.input, *graph.output)}
         fresh = (name for k in count() if (name := _spelled(k)) not in kept)
-        made = [*model.weights, *(name for node in graph.node for name in node.output)]
+        made = [*model.weights, *index_of(model).makers]
         names = {"": "", **{name: name for name in kept}}
-        names |= {name: next(fresh) for name in made if name not in names}
+        names.update({name: next(fresh) for name in made if name not in names})
         for node in short.graph.node:
             node.ClearField("name")
             node.input[:], node.output[:] = [names[n] for n in node.input], [names[n] for n in node.output]

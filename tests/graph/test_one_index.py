@@ -27,6 +27,7 @@ ALLOWED = {
     ("passes/binarize/trained/wires.py", "_computed"): "nodes cut out of a graph",
     ("passes/prune/weights.py", "_count_uses"): "the first node that computes with each weight",
     ("passes/quantize/schemes/dynamic.py", "dynamic_int8"): "what the nodes make that are integers now",
+    ("passes/shorten.py", "run"): "tensors of other domains, which keep their types",
     ("passes/quantize/half/bfloat.py", "_excluded"): "weights of nodes that patterns leave out",
     ("passes/quantize/half/half.py", "_settle"): "the types in which tensors are wanted",
     ("passes/quantize/placement/insert.py", "run"): "nodes that are not yet in a graph",

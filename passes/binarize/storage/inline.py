@@ -10,6 +10,7 @@ import onnx
 import onnx.inliner
 from onnx import helper
 
+from ....graph.index import index_of
 from ....graph.io.canonicalize import canonicalize
 from ....graph.model import Model
 from ....graph.nodes import drop_dead, refill
@@ -38,7 +39,7 @@ def _look_up_signs(model: Model) -> None:
 
     ONNX's inliner puts a number behind each name of a definition.
     """
-    made = {o for node in model.graph.node for o in node.output if re.fullmatch(rf"{SIGNS}__\d+", o)}
+    made = {name for name in index_of(model).makers if re.fullmatch(rf"{SIGNS}__\d+", name)}
     if not made:
         return
     signs = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.int8)

@@ -32,10 +32,9 @@ class Used:
 def kernels_expected(model: Model, runtime: Runtime) -> dict[str, int]:
     """What a runtime should compute in integers by its rules, where it cannot be asked: nodes by operator."""
     known, index = kernels(runtime), index_of(model)
-    made = {o: n for n in model.graph.node for o in n.output}
 
     def restored(name: str) -> bool:
-        return name in made and has(made[name], Trait.QUANTIZES)
+        return name in index.makers and has(index.makers[name], Trait.QUANTIZES)
 
     def integer(node: onnx.NodeProto) -> bool:
         if has(node, Trait.INTEGER):
