@@ -31,6 +31,10 @@ _SAME = 1e-3
 """How far two rows computed from one sample may differ, relative to the largest value."""
 
 
+class _Inseparable(BadData):
+    """Samples and rows that only fill up a run cannot be told apart."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """One reading of all the data: which tensors are looked at, and how many samples run at once."""
@@ -64,13 +68,15 @@ def collect(
     budget_bytes: int = MEMORY // 2,
     batch: int = 64,
     tick: Tick | None = None,
+    short: set[str] | None = None,
 ) -> None:
     """Run the data through the model and add the wanted tensors, graph inputs among them, to their statistics.
 
     The tensors of one run take ``budget_bytes`` at most: batches become smaller than ``batch`` where they must, and
     then the data is read several times for a few tensors each. Only a single tensor on the smallest run that the model
     allows may take more. Sizes are those of the first run; what ONNX Runtime works in comes on top. A tensor without
-    samples, such as a computed constant, is added once for each run.
+    samples, such as a computed constant, is added once for each run. With ``short`` a tensor of which it cannot be told
+    which part belongs to rows that only fill up the last run goes without that run, and is named there.
 
     Raises:
         UsageError: there is no such tensor, or it is a constant.
@@ -89,7 +95,7 @@ def collect(
     fed = {name: wanted[name] for name in inputs if name in wanted}
     done = 0
     for sweep in sweeps:
-        for piece in _run_sweep(model, data, sweep, {**fed, **{n: wanted[n] for n in sweep.names}}):
+        for piece in _run_sweep(model, data, sweep, {**fed, **{n: wanted[n] for n in sweep.names}}, short):
             done += piece.count
             if tick:
                 tick(done, None if data.samples is None else data.samples * len(sweeps))
@@ -119,19 +125,28 @@ def plan(run_bytes: Mapping[str, int], budget_bytes: int, batch: int) -> list[Sw
 
 
 def _run_sweep(
-    model: Model, data: DataSource, sweep: Sweep, wanted: Mapping[str, Sequence[Statistic]]
+    model: Model,
+    data: DataSource,
+    sweep: Sweep,
+    wanted: Mapping[str, Sequence[Statistic]],
+    short: set[str] | None,
 ) -> Iterator[Batch]:
     """Add every batch to the statistics of the tensors of one sweep; yields what was done."""
     session = None
     if sweep.names:
         small, sources = part(model, sweep.names, [p.name for p in input_specs(model)])
         session = open_session(small)
-    for piece in data.batches(sweep.batch):
+    for place, piece in enumerate(data.batches(sweep.batch)):
         values = {n: piece.inputs[n] for n in wanted if n not in sweep.names}
         if session is not None:
             values.update(run(session, {n: piece.inputs[n] for n in sources}, sweep.names))
         for name, statistics in wanted.items():
-            _add(name, values.pop(name), statistics, piece)
+            try:
+                _add(name, values.pop(name), statistics, piece)
+            except _Inseparable:
+                if short is None or not place:
+                    raise
+                short.add(name)
         yield piece
 
 
@@ -182,7 +197,7 @@ def _without_filler(name: str, value: np.ndarray, piece: Batch) -> np.ndarray:
             apart = np.moveaxis(value.reshape(*before, *split, *after), place, 0)
             if _all_same(apart[piece.count - 1 :]):
                 return np.moveaxis(apart[: piece.count], 0, place).reshape(*before, piece.count * inner, *after)
-    raise BadData(
+    raise _Inseparable(
         f"it cannot be told which part of tensor {name!r} belongs to rows that only fill up the last batch",
         why=f"the model takes {rows} samples at once, and {piece.count} are left at the end of the data",
         fix=f"give a multiple of {rows} samples, with --samples",

@@ -127,8 +127,18 @@ def test_every_entry_point_of_the_example_package_is_found_and_listed(
             assert working[registry(group).kind, name]["module"].startswith("intaglio_example.")
 
 
-def test_nothing_changes_for_those_who_name_no_plugin(command: Command, python: Python, tmp_path: Path) -> None:
-    """Binarizers, ranges, factorizations and more are chosen from by themselves: never from plug-ins."""
+def test_nothing_changes_for_those_who_name_no_plugin(
+    command: Command, site: Path, entry_points: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """Binarizers, ranges, factorizations and more are chosen from by themselves: never from plug-ins.
+
+    Not from those whose names and package come first in any order, either.
+    """
+    install(
+        "aaa", {group: {f"0-{name}": one for name, one in found.items()} for group, found in entry_points.items()}, site
+    )
+    listed = {one["name"] for one in command("passes", "--all")["plugins"] if one["works"]}
+    assert {"0-peak", "0-deviations", "0-across", "0-w6"} <= listed
     for name, *options in (
         ("quantize", "--data", CALIBRATION, "--samples", "64"),
         ("binarize",),

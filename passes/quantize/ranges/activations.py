@@ -34,6 +34,7 @@ class Found:
 
     affines: dict[str, Affine]
     methods: dict[str, str]
+    notes: Sequence[str] = ()
 
 
 def calibrate(model: Model, placement: Placement, grid: Grid, symmetric: bool, method: str, context: Context) -> Found:
@@ -46,7 +47,8 @@ def calibrate(model: Model, placement: Placement, grid: Grid, symmetric: bool, m
     roots = [name for name in placement.tensors if name not in placement.moved]
     histograms = {name: Histogram(BINS) for name in roots}
     wanted = {name: [histogram] for name, histogram in histograms.items()}
-    collect(model, data, wanted, budget_bytes=context.memory // 2, tick=context.tick)
+    short: set[str] = set()
+    collect(model, data, wanted, budget_bytes=context.memory // 2, tick=context.tick, short=short)
     names = RANGES.builtin if method == AUTO else [method]
     ranges = {
         root: {name: RANGES[name](histogram, grid, symmetric) for name in names}
@@ -59,7 +61,17 @@ def calibrate(model: Model, placement: Placement, grid: Grid, symmetric: bool, m
             for root, found in ranges.items()
         }
         best = _compare(model, placement, data, tried, histograms, context.memory // 2)
-    return Found(assign_scales(placement, {r: ranges[r][best[r]] for r in roots}, grid, symmetric), best)
+    affines = assign_scales(placement, {r: ranges[r][best[r]] for r in roots}, grid, symmetric)
+    return Found(affines, best, [_too_few(data, short)] if short else [])
+
+
+def _too_few(data: DataSource, short: set[str]) -> str:
+    rows = data.batch_size(1)
+    of = "" if data.samples is None else f"{data.samples % rows} of {data.samples} "
+    return (
+        f"the last {of}samples are left out of the ranges of {len(short)} tensor{'s' * (len(short) > 1)}, such as "
+        f"{min(short)!r}: the model takes {rows} at once; give a multiple of {rows} with --samples"
+    )
 
 
 def assign_scales(placement: Placement, ranges: Mapping[str, Range], grid: Grid, symmetric: bool) -> dict[str, Affine]:
@@ -112,7 +124,7 @@ def _compare(
     }
     few = replace(data, limit=min(_TRIED_ON, data.limit or _TRIED_ON))
     wanted = {root: [trial] for root, trial in trials.items() if trial.readers}
-    collect(model, few, wanted, budget_bytes=budget_bytes)
+    collect(model, few, wanted, budget_bytes=budget_bytes, short=set())
     return {root: trial.best for root, trial in trials.items()}
 
 

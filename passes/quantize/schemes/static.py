@@ -112,7 +112,7 @@ def static(job: Job, kinds: Kinds) -> Result:
             _stored(job, model, running, walked, found),
             _done(model, placement, walked),
             placement.skipped,
-            ready.notes,
+            [*ready.notes, *found.notes],
             reference=model,
             layers=[
                 layer_note(one, placement.absorbed.get(node, node), kinds.activations.name)

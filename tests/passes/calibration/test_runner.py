@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from intaglio import Quantize
+from intaglio import run as run_passes
 from intaglio.graph.errors import BadData, BadModel, UsageError
 from intaglio.graph.io.load import from_proto, load
 from intaglio.graph.model import Model
@@ -231,6 +233,12 @@ def test_filler_that_cannot_be_told_apart_is_refused_with_the_number_of_samples_
         kept(model, source(tmp_path, model, x=x), ["y"])
     assert "multiple of 8" in caught.value.fix
     assert kept(model, source(tmp_path, model, 8, x=x), ["y"])["y"].shape == (8, 8)
+    all_of, short = Kept(), set[str]()
+    collect(model, source(tmp_path, model, x=x), {"y": [all_of]}, short=short)
+    assert short == {"y"}
+    np.testing.assert_array_equal(all_of.all, kept(model, source(tmp_path, model, 8, x=x), ["y"])["y"])
+    with pytest.raises(BadData, match="'y'"):  # not even one whole run
+        collect(model, source(tmp_path, model, 7, x=x), {"y": [Kept()]}, short=set())
 
 
 def test_tensors_without_samples_stay_whole_beside_filler(tmp_path: Path) -> None:
@@ -310,3 +318,16 @@ def test_missing_data_is_an_error_that_names_the_options(tmp_path: Path) -> None
     with pytest.raises(UsageError) as caught:
         require_data(Context(), without="")
     assert "Without" not in caught.value.fix
+
+
+def test_too_few_samples_for_the_last_run_are_a_note_of_quantize_with_the_numbers(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    scales, weights = (", ".join(map(str, one)) for one in (range(512), random.standard_normal(1024).tolist()))
+    constants = f"float[8,64] s = {{{scales}}}, float[64,16] w = {{{weights}}}"
+    model = make("float[8,64] x", "float[8,16] y", "a = Mul(x, s) y = MatMul(a, w)", constants)
+    x = random.standard_normal((15, 64)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=x)
+    told = run_passes(model, Quantize(), data=str(tmp_path / "d.npz"), measure=False, force=True).as_dict()
+    (note,) = [one for one in told["notes"] if "left out" in one]
+    assert note.startswith("the last 7 of 15 samples are left out of the ranges of 1 tensor, such as 'a'")
+    assert "multiple of 8" in note
