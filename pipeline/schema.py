@@ -394,6 +394,8 @@ class Evaluate(Answer):
     samples: int
     metrics: Numbers
     seconds: float
+    gates: list[Gate]
+    passed: bool
     notes: list[str]
 
 

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from ...graph.errors import GateFailed, UsageError
 from .. import console
 from ..opened_model import open_model, open_source
-from ..options import Batch, Debug, Json, ModelPath, Preprocess, Samples, Shapes, Threads, Values, option
+from ..options import (
+    Batch,
+    Debug,
+    Gates,
+    Json,
+    JUnit,
+    Markdown,
+    ModelPath,
+    Preprocess,
+    Samples,
+    Shapes,
+    Threads,
+    Values,
+    option,
+)
+from ..run import Outlets
+
+if TYPE_CHECKING:
+    from ...pipeline.gates import Gate
 
 
 def evaluate(
@@ -29,6 +48,9 @@ def evaluate(
     minimum: Annotated[
         list[str] | None, option("--min METRIC=VALUE", "Fail with exit code 3 below this, such as top1=0.9.")
     ] = None,
+    gate: Gates = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
     samples: Samples = None,
     batch: Batch = 64,
     threads: Threads = 1,
@@ -42,27 +64,52 @@ def evaluate(
     Example: intaglio evaluate model.onnx --data test.npz --preprocess imagenet
     """
     from ...measure.accuracy import evaluate_session
+    from ...pipeline.gates import missed
 
-    gates = _gates(minimum)
-    opened = open_model(model, shape, value)
-    source = open_source(data, opened.model, preprocess, samples)
-    assert source is not None
-    names = list(dict.fromkeys([*(metric or ()), *gates])) if metric else []
-    with console.progress("evaluating") as tick:
-        session = opened.session(threads=threads)
-        measured = evaluate_session(session, source, names=names, output=output, batch=batch, tick=tick)
-    result = {
-        "model": str(model),
-        "data": data,
-        "preprocess": preprocess or "none",
-        "samples": measured.samples,
-        "metrics": measured.values,
-        "seconds": measured.seconds,
-        "notes": [*source.notes],
-    }
+    gates, limits, outlets = _gates(minimum), _limits(gate), Outlets(junit=junit, markdown=markdown)
+    with outlets.telling(model):
+        opened = open_model(model, shape, value)
+        source = open_source(data, opened.model, preprocess, samples)
+        assert source is not None
+        names, session = _names(metric, gates, limits), opened.session(threads=threads)
+        with console.progress("evaluating") as tick:
+            measured = evaluate_session(session, source, names=names, output=output, batch=batch, tick=tick)
+        judged = [one.judged({"accuracy": {"after": measured.values}}) for one in limits]
+        result = {
+            "model": str(model),
+            "data": data,
+            "preprocess": preprocess or "none",
+            "samples": measured.samples,
+            "metrics": measured.values,
+            "seconds": measured.seconds,
+            "gates": judged,
+            "passed": missed(judged) is None,
+            "notes": [*source.notes],
+        }
+        outlets.tell(result)
     rows = [(name, _value(score), measured.samples) for name, score in measured.values.items()]
     told = partial(console.table, str(model), ("metric", "value", "samples"), rows)
-    console.emit(result, told, failed=_missed(gates, measured.values))
+    console.emit(result, told, failed=_missed(gates, measured.values) or missed(judged))
+
+
+def _names(metrics: list[str] | None, minimums: Iterable[str], limits: Sequence[Gate]) -> list[str]:
+    """What is measured, first what a gate calls the accuracy; nothing for what is usual."""
+    from ...pipeline.gates import metrics_of
+
+    asked = metrics or ["top1"] * any(one.name == "accuracy" for one in limits)
+    return list(dict.fromkeys([*asked, *(minimums if metrics else ()), *metrics_of(limits)]))
+
+
+def _limits(gates: list[str] | None) -> Sequence[Gate]:
+    """Raises UsageError where a gate is of anything but the accuracy of one model."""
+    from ...pipeline.gates import read_gates
+
+    limits = read_gates(gates or ())
+    for one in limits:
+        if one.relative or one.figure.needs != "labels" or one.name == "drop":
+            fix = "give both models: intaglio compare A B --data SOURCE --gate LIMIT"
+            raise UsageError(f"gate {one.text!r} is no limit of the accuracy of one model", fix=fix)
+    return limits
 
 
 def _gates(texts: list[str] | None) -> dict[str, float]:

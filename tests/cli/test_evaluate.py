@@ -127,3 +127,19 @@ def test_a_metric_with_an_option_is_measured_and_held_to_a_limit(
     )
     assert ran.code == 3
     assert ran.json["metrics"] == {"topk:k=1": 0.75}
+
+
+@pytest.mark.parametrize(("limit", "code"), [("accuracy >= 0.75", 0), ("top1 >= 76%", 3), ("drop <= 1.0", 2)])
+def test_gates_are_told_in_the_files_of_a_pipeline(
+    intaglio: Command, classifier: Path, labelled: Path, tmp_path: Path, limit: str, code: int
+) -> None:
+    junit, words = tmp_path / "junit.xml", tmp_path / "report.md"
+    files = ("--junit", junit, "--markdown", words)
+    ran = intaglio("evaluate", classifier, "--data", labelled, "--gate", limit, *files, "--json")
+    assert ran.code == code
+    if code == 2:
+        assert "intaglio compare" in ran.json["error"]["fix"]
+        return
+    assert ran.json["passed"] == (code == 0)
+    assert f'failures="{int(code == 3)}"' in junit.read_text()
+    assert "0.75" in words.read_text()
