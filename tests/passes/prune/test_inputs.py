@@ -84,8 +84,8 @@ def test_statistics_are_those_of_what_the_layer_reads(
     model: Model, images: dict[str, np.ndarray], source: DataSource
 ) -> None:
     found = members(model, source, ALL)
-    assert found.keys() == {"b", "c", "d"}, "a grouped, a flattened and a transposed weight"
-    for name, tensor in (("c", "flat"), ("d", "rows")):
+    assert found.keys() == {"b", "c", "turned"}, "a grouped, a flattened and a transposed weight"
+    for name, tensor in (("c", "flat"), ("turned", "rows")):
         rows, inputs = read(model, images, tensor)[:, found[name].entries], found[name].inputs
         np.testing.assert_allclose(inputs.means, rows.mean(0), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(inputs.variances, rows.var(0), rtol=1e-5)
