@@ -70,7 +70,8 @@ def unusable(name: str, error: ValidationError, limits: Mapping[str, Any] | None
         f"{word} {(limits or context)[kind]:g}" for kind, word in _LIMITS.items() if kind in (limits or context)
     ]:
         wanted = f"give {noun} {' and '.join(within)}"
-    what = f"{name} cannot be {given:g}" if isinstance(given, float) else f"{name} cannot be {given!r}"
+    shown = f"{given:g}" if isinstance(given, float) else "nothing" if given is None else repr(given)
+    what = f"{name} cannot be {shown}"
     return UsageError(what, why="" if wanted else _reason(first), fix="; ".join(filter(None, (wanted, *about))))
 
 

@@ -102,7 +102,8 @@ def parse(text: str, file: str) -> Tree:
             getattr(error, "problem", None) or getattr(error, "reason", ""),
         )
         where = f"{file}:{mark.line + 1}" if mark else file
-        raise UsageError(f"{where}: is no YAML", why=told or "it cannot be read") from error
+        fix = "indent with spaces, not tabs" if r"'\t'" in (told or "") else ""
+        raise UsageError(f"{where}: is no YAML", why=told or "it cannot be read", fix=fix) from error
     return Tree(value, places)
 
 

@@ -70,6 +70,8 @@ def error_of(text: str | bytes) -> UsageError:
         ("seed: 1\ninclude: nothing.yaml\n", "r.yaml:2: there is no recipe 'nothing.yaml'", "edge-int8"),
         ("include: [[a]]\n", "r.yaml:1: include names files", "include: base.yaml"),
         ("include: r.yaml\n", "r.yaml is included by itself", "leave one"),
+        ("passes:\n- pass: prune\n  keep:\n", "r.yaml:3: passes[0].keep cannot be nothing", "a number above 0"),
+        ("passes:\n- pass: prune\n\tkeep: 1\n", "r.yaml:3: is no YAML", "spaces, not tabs"),
         ("- quantize\n", "r.yaml:1: a recipe is a mapping", "passes:"),
         ("", "r.yaml is empty", "edge-int8"),
         ("# nothing\n", "r.yaml is empty", "edge-int8"),
