@@ -159,7 +159,8 @@ class Compression:
     def job(self) -> Run:
         asked, named = self.asked, self.data_named
         steps = asked.steps() if self.target is None else tuple(aimed(one, self.target) for one in asked.passes)
-        _, steps = ready(self.read, steps, named)
+        _, steps = ready(self.read, asked_for := steps, named)
+        self._require_data(named, told_apart=steps != asked_for)
         memory = self.memory or (parse_size(asked.memory, "memory") if asked.memory else MEMORY)
         held = read_gates([*asked.gates, *self.gates])
         fit = Fit.of(self.opset or asked.opset, self.ir or asked.ir, self.runtime or asked.runtime)
@@ -169,6 +170,16 @@ class Compression:
             steps, named, self.measure, force, memory, self.view, held, command="compress", fit=fit, target=target
         )
         return replace(job, search=self._searching()) if self.limits else job
+
+    def _require_data(self, named: Data, *, told_apart: bool) -> None:
+        """Raises UsageError for what says something of data, as there is none, and as no pass heeds it."""
+        if any(one is not None for one in (named.calibration, named.labelled)) or any(
+            one.makes_noise for one in self.asked.passes
+        ):
+            return
+        for name, heeds in (("preprocess", told_apart), ("samples", False)):
+            if getattr(self, name) is not None and not heeds:
+                raise UsageError(f"`{name}` says nothing without data", fix="leave it out, or add `data`")
 
     def _searching(self) -> Callable[[Model, Context], Found]:
         from .search.limits import Limits

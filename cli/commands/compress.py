@@ -11,7 +11,7 @@ import typer
 from ...graph.errors import UsageError
 from ...passes.options import reworded
 from .. import console
-from ..before_after import amounts_table, decibels, emit, needs_data
+from ..before_after import amounts_table, decibels, emit
 from ..options import Debug, DryRun, Json, Preprocess, Samples, Shapes, Values, option, read_model
 from ..parameters import takes
 from ..run import Fits, Outlets, judged, tell_plan
@@ -101,8 +101,6 @@ def compress(
 
     if out is None:
         raise UsageError("no folder to write is named", fix="add -o DIR")
-    if not (job.data or job.eval_data or what.recipe):
-        needs_data(job.preprocess, job.samples)
     given = {**vars(what), **{key: value for key, value in vars(job).items() if key not in _HERE}}
     given |= {"settings": parse_settings(what.settings), "gates": job.gate or (), "view": console}
     given["memory"] = parse_size(job.memory) if job.memory else None

@@ -24,6 +24,7 @@ from .rounding.rounding import ROUNDERS
 from .scheme import Job, scheme_named
 from .targets import TARGETS
 
+_WEIGHTS_ALONE = re.compile(r"w\d+")
 _TINY = 2.0**-132
 """Largest weight of a layer below which eight bits of it have no scale that single precision holds well."""
 _NO_SCALES = "its weights are below 1.9e-40, where single precision holds no scales of fewer bits"
@@ -50,7 +51,7 @@ class Quantize(QuantizeOptions, Pass):
         return self.bits or (8.0 if self.scheme == "dynamic" else float(digits[0]) if digits else None)
 
     def for_inputs(self, model: Model, preprocess: str | None) -> Quantize:
-        if self.input_ranges:
+        if self.input_ranges or _WEIGHTS_ALONE.fullmatch(self.scheme):
             return self
         return self.model_copy(update={"input_ranges": pixel_ranges(model, preprocess)})
 
