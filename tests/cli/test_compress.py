@@ -45,13 +45,22 @@ def two(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_runs_on_a_bundled_model(name: str, intaglio: Command, tmp_path: Path) -> None:
-    data = () if name == "data-free" else ("--data", CALIBRATION, "--samples", "64")
+    data = () if name.startswith("data-free") else ("--data", CALIBRATION, "--samples", "64")
     ran = intaglio("compress", DIGITS, "-o", tmp_path / "out", "--recipe", name, "--no-measure", "--json", *data)
     assert ran.code == 0, ran.err
     assert ran.json["kept"]["size_bytes"] < 0.75
     onnx.checker.check_model(str(tmp_path / "out/model.onnx"))
     assert name in intaglio("compress", "--presets").out
     assert intaglio("passes", name).out.strip() == intaglio("passes", name, "--json").json["recipe"].strip()
+
+
+def test_only_one_of_the_presets_without_data_needs_batch_normalization(intaglio: Command, tmp_path: Path) -> None:
+    folded = tmp_path / "folded.onnx"
+    assert intaglio("simplify", DIGITS, "-o", folded, "--no-measure").code == 0
+    assert all(node.op_type != "BatchNormalization" for node in onnx.load(folded).graph.node)
+    for name, code in (("data-free", 0), ("data-free-prune", 1)):
+        ran = intaglio("compress", folded, "-o", tmp_path / name, "--recipe", name, "--no-measure")
+        assert ran.code == code, ran.err
 
 
 def test_the_folder_holds_the_model_the_reports_the_recipe_and_the_steps(
@@ -247,6 +256,8 @@ def test_a_folder_that_is_read_only_is_told_before_any_work(intaglio: Command, t
         (("--recipe", str(DIGITS)), 2, "holds no recipe"),
         (("--recipe", "tiny", "--memory", "3"), 2, "256MB"),
         (("--size", "0.5", "--samples", "3"), 2, "--samples says nothing without data"),
+        (("--recipe", "half-macs", "--preprocess", "imagenet"), 2, "--preprocess says nothing without data"),
+        (("--recipe", "tiny", "--samples", "3"), 2, "--samples says nothing without data"),
     ],
 )
 def test_what_cannot_be_done_is_told_and_leaves_nothing(
