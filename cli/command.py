@@ -15,16 +15,23 @@ from ..graph.errors import UsageError
 from .commands import COMMANDS
 from .mode import mode
 
+_WRITTEN = {"out", "proof", "save_recipe", "junit", "markdown", "html"}
+"""Options that name what is written."""
+
 
 class Command(TyperCommand):
     """A command that takes no option's value twice: nobody can tell which is meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
-            given: list[Any] = self.make_parser(ctx).parse_args(list(args))[2]
+            read: Any = self.make_parser(ctx).parse_args(list(args))
         except Exception as error:
             vars(error)["ctx"] = ctx  # so that the error names the help to look at
             raise
+        values, _, given = read
+        for one in given:
+            if values.get(one.name) == "" and one.name in _WRITTEN:
+                raise UsageError(f"{one.opts[0]} names nothing", why="its value is empty", fix="give a name")
         for one in {param for param in given if given.count(param) > 1 and not param.multiple}:
             both = [next((flag for flag in flags if flag in args), "") for flags in (one.opts, one.secondary_opts)]
             if all(both):

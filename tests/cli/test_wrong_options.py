@@ -47,6 +47,13 @@ WRONG: list[tuple[type[Options], dict[str, Any], str, str]] = [
 ]
 
 
+@pytest.mark.parametrize("name", ["prune", "quantize", "compress"])
+def test_an_empty_name_of_what_is_written_is_refused(name: str, intaglio: Command, tmp_path: Path) -> None:
+    ran = intaglio(name, tmp_path / "m.onnx", "-o", "")
+    assert ran.code == 2
+    assert "--out names nothing" in ran.err
+
+
 @pytest.mark.parametrize(("options", "values", "what", "fix"), WRONG, ids=[what for *_, what, _ in WRONG])
 def test_python_is_told_what_is_wrong_and_how_to_mend_it(
     options: type[Options], values: dict[str, Any], what: str, fix: str
