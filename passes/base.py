@@ -98,6 +98,11 @@ class Pass(Options, ABC):
         return getattr(self, "keep", None) if getattr(self, "target", None) == "drop" else most
 
     @property
+    def blind(self) -> str:
+        """What it chooses by weights alone where there is no calibration data, though data would make that better."""
+        return ""
+
+    @property
     def weight_bits(self) -> float | None:
         """Bits that a weight has afterwards; None where that is not known before it is run."""
         return None

@@ -32,7 +32,7 @@ from .outputs import Outputs
 from .plugins import plugins_of
 from .recipe.write import recorded
 from .report import Report, in_a_row
-from .warnings import drop_warnings
+from .warnings import blind_warnings, drop_warnings
 
 UNTIMED = (
     "this machine is not what --target {} stands for, so nothing is timed here: do that there, with intaglio bench"
@@ -253,6 +253,8 @@ class Run:
         limit = next((drop for one in self.passes if (drop := one.allowed_drop) is not None), None)
         advice = report.change.advice.get("collapsed", "")
         warnings = drop_warnings(report.as_dict(), limit=limit, advice=advice)
+        if self.command and not self.search and self.data.calibration is None:
+            warnings += blind_warnings([one.blind for one in self.passes], rated=bool(report.accuracy))
         self.view.warnings(warnings)
         return replace(report, warnings=warnings)
 

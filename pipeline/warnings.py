@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..measure.paired import Drop, told
@@ -14,6 +14,13 @@ LARGE_DROP = 5.0
 def drop_warnings(report: Mapping[str, Any], *, limit: float | None = None, advice: str = "") -> list[str]:
     """Of the accuracy that a report tells. ``limit`` is how many points a pass was allowed to lose."""
     return [*_losses(report, limit, advice), *_doubts(report, limit)]
+
+
+def blind_warnings(chosen: Iterable[str], *, rated: bool) -> list[str]:
+    """Of what passes chose without data. ``rated``: the accuracy is known all the same."""
+    named = " and ".join(dict.fromkeys(filter(None, chosen)))
+    unknown = "" if rated else "accuracy is not known; "
+    return [f"no data: {named} were chosen by weights alone; {unknown}add --data"] if named else []
 
 
 def _losses(report: Mapping[str, Any], limit: float | None, advice: str) -> Iterator[str]:

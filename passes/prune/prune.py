@@ -66,6 +66,10 @@ class PruneChannels(PruneOptions, Pass):
     doing: ClassVar[str] = "pruning"
     in_bodies: ClassVar[bool] = True
 
+    @property
+    def blind(self) -> str:
+        return "channels" if self.criterion is None and self.dialect is None else ""
+
     def recipe(self, change: Change) -> dict[str, Any]:
         told = {**self.model_dump(), "criterion": change.details.get("criterion", self.criterion)}
         return {name: value for name, value in told.items() if value is not None}

@@ -50,6 +50,10 @@ class Quantize(QuantizeOptions, Pass):
         digits = re.search(r"\d+", self.scheme)
         return self.bits or (8.0 if self.scheme == "dynamic" else float(digits[0]) if digits else None)
 
+    @property
+    def blind(self) -> str:
+        return "roundings" if _WEIGHTS_ALONE.fullmatch(self.scheme) and (self.weight_bits or 8) < 8 else ""
+
     def for_inputs(self, model: Model, preprocess: str | None) -> Quantize:
         if self.input_ranges or _WEIGHTS_ALONE.fullmatch(self.scheme):
             return self

@@ -54,6 +54,24 @@ def test_every_preset_runs_on_a_bundled_model(name: str, intaglio: Command, tmp_
     assert intaglio("passes", name).out.strip() == intaglio("passes", name, "--json").json["recipe"].strip()
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "chosen"),
+    [
+        ("tiny", (), "channels and roundings"),
+        ("half-macs", (), "channels"),
+        ("weights-4bit", (), "roundings"),
+        ("data-free", (), ""),
+        ("weights-4bit", ("--data", CALIBRATION, "--samples", "32"), ""),
+    ],
+)
+def test_what_is_chosen_without_data_is_a_warning(
+    name: str, data: tuple[object, ...], chosen: str, intaglio: Command, tmp_path: Path
+) -> None:
+    ran = intaglio("compress", DIGITS, "-o", tmp_path / "out", "--recipe", name, "--no-measure", "--json", *data)
+    told = f"no data: {chosen} were chosen by weights alone; accuracy is not known; add --data"
+    assert ran.json["warnings"] == ([told] if chosen else [])
+
+
 def test_only_one_of_the_presets_without_data_needs_batch_normalization(intaglio: Command, tmp_path: Path) -> None:
     folded = tmp_path / "folded.onnx"
     assert intaglio("simplify", DIGITS, "-o", folded, "--no-measure").code == 0
