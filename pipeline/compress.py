@@ -220,7 +220,8 @@ def compress(
 
     Raises:
         IntaglioError: what the recipe, a pass or the data says; the folder holds no new result then.
-        GateFailed: a gate was missed; the result lies in the folder as ``model.gate-failed.onnx``.
+        GateFailed: a gate was missed, or limits cannot be kept; the result, or the nearest that was found, lies in
+            the folder as ``model.gate-failed.onnx``.
     """
     return Compression(model, out, recipe, **given).run()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..graph.errors import GateFailed
+from ..graph.errors import GateFailed, IntaglioError
 from ..graph.model import Model
 from ..passes.base import Pass
 from ..passes.change import Change
@@ -25,7 +25,8 @@ class Report:
     models' times, ``outputs`` how far their outputs lie apart, each None where that was not measured. ``gates`` says
     of each gate whether it passed. ``out`` is the file that was written, if any: under another name than asked for where
     a gate was missed. ``last`` is the pass that made the result, ``found`` what a search tells, ``given`` the file that
-    all began with, None for a model made in memory.
+    all began with, None for a model made in memory. ``refusal`` is why the nearest model that a search found is not
+    within its limits.
     """
 
     change: Change
@@ -42,6 +43,7 @@ class Report:
     last: Pass | None = None
     found: Mapping[str, Any] = field(default_factory=dict)
     given: Given | None = None
+    refusal: IntaglioError | None = None
 
     @property
     def model(self) -> Model:
@@ -50,12 +52,15 @@ class Report:
 
     @property
     def failed(self) -> GateFailed | None:
-        """What to say of gates that were missed; None where none was."""
+        """What to say of gates and limits that were missed; None where none was."""
+        kept, fix = f"the result is kept aside as {self.out}" if self.out else "", "ask for less, or allow more"
         error = missed(self.gates)
+        if one := self.refusal:
+            what = "; ".join([one.what, *([error.what] if error else [])])
+            error = GateFailed(what)
+            kept, fix = "; ".join(filter(None, (one.why, kept))), one.fix
         if error is not None:
-            error.report = self
-            error.fix = "ask for less, or allow more"
-            error.why = f"the result is kept aside as {self.out}" if self.out else ""
+            error.report, error.why, error.fix = self, kept, fix
         return error
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,7 +71,7 @@ class Report:
             "model": str(original.source) if original.source else None,
             "out": str(self.out) if self.out else None,
             "changed": self.change.changed,
-            "passed": all(one["passed"] for one in self.gates),
+            "passed": self.failed is None,
             **self.change.as_dict(),
             "gates": list(self.gates),
             "recipe": dict(self.recipe),
@@ -80,6 +85,8 @@ class Report:
             told |= self.given.before(self.change.before, self.change.after)
             told["lossless"] = self.given.lossless(self.change.before, times)
             times.pop("loaded", None)
+        if (error := self.failed) and self.refusal:
+            told["error"] = {"what": error.what, "why": error.why, "fix": error.fix}
         measured = {"accuracy": self.accuracy, "latency_ms": times, "outputs": self.outputs}
         return {**told, **{name: values for name, values in measured.items() if values}, **self.found}
 

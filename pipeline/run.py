@@ -134,7 +134,7 @@ def ready(model: Model, steps: tuple[Pass, ...], named: Data) -> tuple[Model, tu
 
 def carried_out(job: Run, model: Model, outputs: Outputs) -> Report:
     """Do a run and write its files. Raises as ``run`` does."""
-    outputs.check(model, aside=bool(job.gates), force=job.force)
+    outputs.check(model, aside=bool(job.gates or job.search), force=job.force)
     report = job.on(model, outputs.model)
     if outputs.proof is not None and report.change.changed and report.change.reference is None:
         raise UsageError(f"{job.passes[0].name} makes no model to compare its result with", fix="leave out the proof")
@@ -224,7 +224,8 @@ class Run:
         changes = self._changes(passes, opened, context, searched)
         change = in_a_row(opened, [one.name for one in passes], changes)
         if searched:
-            change = replace(change, refusal=searched.refusal or change.refusal, notes=[*change.notes, *searched.notes])
+            own = None if searched.refusal else change.refusal
+            change = replace(change, refusal=own, notes=[*change.notes, *searched.notes])
         recipe = recorded(original, passes, changes, self.data, self.force, self.fit)
         given = Given.of(original)
         command = self.command or (passes[0].name if len(passes) == 1 else "run")
@@ -234,6 +235,7 @@ class Run:
         if unchanged and not self.gates:
             close(opened)
             return Report(change, unchanged, recipe, out=out, **told)
+        told["refusal"] = searched.refusal if searched and not self.force else None
         found = self._measured([opened, *(one.model for one in changes)], labelled, context.inputs)
         change = _closing(_with_steps(change, found), close)
         _ = change.before, change.after  # what they cost as the passes saw them

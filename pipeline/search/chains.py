@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,7 +77,7 @@ class Chains:
         try:
             model = self.model(passes)
         except IntaglioError as error:
-            return Point(name, told, told=error.what, seconds=self._spent(key))
+            return Point(name, told, told=_reason(error), seconds=self._spent(key))
         before, after = amounts(self.original), amounts(model)
         point = Point(
             name,
@@ -130,6 +131,12 @@ class Chains:
 
     def _spent(self, key: tuple[str, ...]) -> float:
         return sum(self._seconds.get(key[: k + 1], 0.0) for k in range(len(key)))
+
+
+def _reason(error: IntaglioError) -> str:
+    """What a pass was asked for is no number of the user's: it hangs on the passes before it."""
+    asked = re.match(r"target (\w+)=\S+ cannot be reached", error.what)
+    return f"{asked[1]} cannot become that low" if asked else error.what
 
 
 def pareto(points: Sequence[Point], names: Sequence[str], quality: Callable[[Point], float]) -> list[Point]:

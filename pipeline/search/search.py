@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -252,9 +253,9 @@ def _refusal(tries: Tries, best: Tried) -> IntaglioError | None:
     for name in misses:
         ran = [amount(one.point, name) for one in tries.found if not one.point.told]
         extra = RECORDS / amounts(tries.chains.original).size if name == "size" else 0.0
-        told.append(f"{name} {min(ran) + extra:.3f}")
+        told.append(f"--{name} {ceil(1000 * (min(ran) + extra)) / 1000:.3f}")
     return GateFailed(
         f"no chain of passes that was tried is within the limits: the nearest, {best.point.name}, misses {', '.join(misses)}",
         why=f"the least that any of them reached is {', '.join(told)}",
-        fix="allow that much, or write the nearest with --force",
+        fix="allow that much, or take the nearest with --force",
     )

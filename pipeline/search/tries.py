@@ -70,7 +70,10 @@ class Tries:
         for one in self.found:
             if one.passes == passes:
                 return one
-        words = [structure.name, precision.name if precision else "", "short names" if self.shorten else ""]
+        number = (
+            f"{precision.name} {size:.3g}" if precision and precision.sized and size else precision and precision.name
+        )
+        words = [structure.name, number or "", "short names" if Shorten() in passes else ""]
         point = self.chains.point(
             " > ".join(filter(None, words)) or "original", passes, timed="latency" in self.limited
         )
@@ -153,7 +156,10 @@ class Tries:
             self.chains.changes(self.found[0].passes)
         met = [one for one in ran if self.within(one)]
         if not met:
-            return min(ran, key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one)))
+            return min(
+                [one for one in ran if one.passes] or ran,
+                key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one)),
+            )
         if not self.asks:
             return min(met, key=lambda one: one.point.size_bytes)
         least = min(met, key=self._loss)

@@ -230,6 +230,32 @@ def test_a_missed_gate_keeps_the_result_aside_and_a_kept_one_clears_it(
     assert {p.name for p in (tmp_path / "out").glob("*.onnx")} == {"model.gate-failed.onnx"}
 
 
+def test_limits_that_cannot_be_kept_leave_the_nearest_aside_with_all_that_was_tried(
+    intaglio: Command, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = ("compress", DIGITS, "-o", out, "--size", "0.03", "--no-measure")
+    ran = intaglio(*given)
+    assert ran.code == 3
+    assert "tried" in ran.out
+    assert "the least that any of them reached is --size 0." in ran.err
+    assert "model.gate-failed.onnx" in ran.err
+    names = {"model.gate-failed.onnx", "recipe.yaml", "report.json", "report.html", "report.md"}
+    assert {one.name for one in out.iterdir() if one.is_file()} == names
+    ran = intaglio(*given, "--json")
+    assert (ran.code, ran.json["passed"], ran.json["out"]) == (3, False, str(out / "model.gate-failed.onnx"))
+    points = ran.json["points"]
+    assert sum(one["chosen"] for one in points) == 1
+    assert not any(one["meets"] for one in points)
+    assert len({one["name"] for one in points}) == len(points)
+    assert not any("target size=" in one["told"] for one in points)
+    told = json.loads((out / "report.json").read_text())
+    assert (told["points"], told["error"], told["passed"]) == (points, ran.json["error"], False)
+    assert "no chain of passes" in (out / "report.md").read_text()
+    assert intaglio(*given, "--force").code == 0
+    assert [one.name for one in out.glob("*.onnx")] == ["model.onnx"]
+
+
 def test_folders_that_hold_files_of_others_stay_as_they_are(intaglio: Command, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

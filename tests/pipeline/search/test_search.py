@@ -83,6 +83,7 @@ def test_where_limits_cannot_be_kept_the_nearest_is_found_and_the_least_told() -
     told = search(digits(), Limits.read(size=0.03), context(data=False))
     assert told.refusal is not None
     assert told.refusal.exit_code == Exit.GATE_FAILED
+    assert "is --size 0." in told.refusal.why
     least = float(told.refusal.why.rpartition(" ")[2])
     assert 0.03 < least < 0.15
     assert not told.chosen.meets
