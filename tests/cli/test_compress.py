@@ -72,6 +72,15 @@ def test_what_is_chosen_without_data_is_a_warning(
     assert ran.json["warnings"] == ([told] if chosen else [])
 
 
+def test_advice_names_what_a_recipe_can_say(intaglio: Command, tmp_path: Path) -> None:
+    recipe = tmp_path / "none.yaml"
+    recipe.write_text('passes:\n- pass: quantize\n  scheme: w8\n  exclude: ["re:.*"]\n')
+    ran = intaglio("compress", DIGITS, "-o", tmp_path / "out", "--recipe", recipe, "--no-measure")
+    assert ran.code == 4
+    told = "intaglio inspect MODEL; check include and exclude; in the recipe: include: ..., exclude: ..."
+    assert told in ran.err
+
+
 def test_only_one_of_the_presets_without_data_needs_batch_normalization(intaglio: Command, tmp_path: Path) -> None:
     folded = tmp_path / "folded.onnx"
     assert intaglio("simplify", DIGITS, "-o", folded, "--no-measure").code == 0
@@ -79,6 +88,8 @@ def test_only_one_of_the_presets_without_data_needs_batch_normalization(intaglio
     for name, code in (("data-free", 0), ("data-free-prune", 1)):
         ran = intaglio("compress", folded, "-o", tmp_path / name, "--recipe", name, "--no-measure")
         assert ran.code == code, ran.err
+    assert "(criterion obspa --data DATA)" in ran.err
+    assert ran.err.endswith("; in the recipe: criterion: ...\n")
 
 
 def test_the_folder_holds_the_model_the_reports_the_recipe_and_the_steps(
