@@ -93,6 +93,7 @@ class _Search:
 
     tries: Tries
     target: str
+    in_floats: bool = False
 
     @property
     def limited(self) -> Mapping[str, float]:
@@ -103,13 +104,19 @@ class _Search:
             self._smallest()
             return
         self.tries.shorten = "size" in self.limited and self.tries.smallest(Structure()) > _TIGHT * self.limited["size"]
+        self._try_all()
+        if self._fast and "size" in self.limited and not any(self.tries.within(one) for one in self.tries.found):
+            self.in_floats = True
+            self._try_all()
+        if all(one.point.told for one in self.tries.found):
+            self._nearest()
+
+    def _try_all(self) -> None:
         for structure in self._structures():
             for precision in self._menu:
                 if self._hopeless(structure):
                     break
                 self._corrected(self._sized(structure, precision))
-        if all(one.point.told for one in self.tries.found):
-            self._nearest()
 
     def _sized(self, structure: Structure, precision: Precision | None) -> Tried:
         """With short names where numbers alone are not small enough."""
@@ -134,17 +141,26 @@ class _Search:
         return {one.name: one for one in made}
 
     @cached_property
+    def _fast(self) -> Precision | None:
+        """The integers that save most of the time, where that is limited."""
+        if self.limited.get("latency", 1.0) >= 1:
+            return None
+        whole = {name: self.tries.time(self.precisions[name]) for name in (INT8, DYNAMIC)}
+        fast = min(whole, key=lambda name: whole[name])
+        return self.precisions[fast] if whole[fast] <= _FASTER else None
+
+    @property
     def _menu(self) -> list[Precision | None]:
-        """Where time is limited the integers that save most of it, else all that a limit of bytes asks for."""
-        if self.limited.get("latency", 1.0) < 1:
-            whole = {name: self.tries.time(self.precisions[name]) for name in (INT8, DYNAMIC)}
-            fast = min(whole, key=lambda name: whole[name])
-            if whole[fast] <= _FASTER:
-                return [self.precisions[fast]]
+        """Where time is limited the integers that save most of it, else all that a limit of bytes asks for.
+
+        Integers take more bytes beside the numbers: where they leave too many, narrower networks in floats save the time.
+        """
+        if self._fast and not self.in_floats:
+            return [self._fast]
         if self.limited.get("size", 1.0) >= 1:
             return [None]
         if MIXED in self.precisions:
-            return [self.precisions[MIXED], self.precisions[INT8]]
+            return [self.precisions[MIXED], *([] if self.in_floats else [self.precisions[INT8]])]
         return [one for one in self.precisions.values() if one.name != DYNAMIC]
 
     def _structures(self) -> Iterator[Structure]:

@@ -61,7 +61,7 @@ def test_limits_that_cannot_be_kept_are_a_missed_gate_that_says_what_can(intagli
     ran = intaglio("compress", MODEL, "-o", tmp_path / "out", "--size", "0.02", "--no-measure")
     assert ran.code == 3
     assert "misses size" in ran.err
-    assert "the least that any of them reached is size 0." in ran.err
+    assert "the least that any of them reached is --size 0." in ran.err
     assert not (tmp_path / "out" / "model.onnx").exists()
 
 

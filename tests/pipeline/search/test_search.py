@@ -73,6 +73,13 @@ def test_two_limits_hold_at_once_and_the_passes_give_the_model_again() -> None:
     assert families & {"prune", "factorize"}
 
 
+def test_where_integers_take_too_many_bytes_a_narrower_network_saves_the_time() -> None:
+    told = found(size=0.1, latency=0.7)
+    assert told.chosen.kept["size_bytes"] <= 0.1
+    families = [[step["pass"] for step in one.passes] for one in told.points if not one.told]
+    assert any(some[0] == "prune" and "quantize" in some for some in families)
+
+
 def test_without_data_weights_are_rounded_by_themselves_and_that_is_told() -> None:
     told = search(digits(), Limits.read(size=0.2), context(data=False))
     assert told.chosen.kept["size_bytes"] <= 0.2
