@@ -271,7 +271,7 @@ def test_folders_that_hold_files_of_others_stay_as_they_are(intaglio: Command, t
     out = tmp_path / "out"
     out.mkdir()
     (out / "model.onnx").write_bytes(b"mine")
-    ran = intaglio("compress", DIGITS, "-o", out, "--recipe", "weights-4bit", "--json", *QUICK)
+    ran = intaglio("compress", DIGITS, "-o", out, "--recipe", "weights-4bit", "--json", *QUICK[:1])
     assert ran.code == 1
     assert "model.onnx" in ran.json["error"]["why"]
     assert [(p.name, p.read_bytes()) for p in out.iterdir()] == [("model.onnx", b"mine")]

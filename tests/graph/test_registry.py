@@ -122,7 +122,7 @@ def test_any_text_survives_being_an_option(text: str) -> None:
         ("strict", "thing strict needs its option share", "share: the fraction to keep"),
         ("norm:p=7,rooted=1", "the options of thing norm do not go together", ""),
         ({"p": 1}, "a thing that is given as a mapping has no name", "{name: NAME"),
-        ({"name": "norm", "p": None}, "option p of thing norm cannot be None", "power"),
+        ({"name": "norm", "p": None}, "option p of thing norm cannot be nothing", "power"),
     ],
 )
 def test_what_is_wrong_is_told_with_the_way_to_mend_it(
