@@ -73,6 +73,10 @@ SUBJECTS = {
 }
 
 
+NOTHING = (np.nan, np.nan, np.nan, np.nan)
+"""The amounts and the score of what could not be run."""
+
+
 @dataclass(frozen=True)
 class Row:
     """``kind`` is single, chain or compress. Fractions are of the original; ``score`` is top-1, or decibels without labels."""
@@ -176,7 +180,7 @@ class Bench:
         try:
             found = search(self.model, asked, self.context, close=self.close)
         except IntaglioError as error:
-            return Row(self.name, "compress", limits, *[float("nan")] * 4, 0, time.process_time() - started, error.what)
+            return Row(self.name, "compress", limits, *NOTHING, 0, time.process_time() - started, error.what)
         took = time.process_time() - started
         model = found.changes[-1].model if found.changes else self.model
         point = self.chains.timed(found.chosen, model)
@@ -187,13 +191,15 @@ class Bench:
 
     def _row(self, kind: str, name: str, point: Point, passes: tuple[Pass, ...], took: float) -> Row:
         if point.told:
-            return Row(self.name, kind, name, *[float("nan")] * 4, round(point.seconds, 1), round(took, 1), point.told)
+            return Row(self.name, kind, name, *NOTHING, round(point.seconds, 1), round(took, 1), point.told)
         return self._scored(kind, name, point, self.chains.model(passes), took)
 
     def _scored(self, kind: str, name: str, point: Point, model: Model, took: float) -> Row:
         kept, ratio = point.kept, point.latency_ratio or float("nan")
-        amounts = [round(float(x), 4) for x in (kept["size_bytes"], kept["macs"], ratio, self.score(model))]
-        return Row(self.name, kind, name, *amounts, round(point.seconds, 1), round(took, 1))
+        size, macs, time_kept, score = (
+            round(float(x), 4) for x in (kept["size_bytes"], kept["macs"], ratio, self.score(model))
+        )
+        return Row(self.name, kind, name, size, macs, time_kept, score, round(point.seconds, 1), round(took, 1))
 
     def score(self, model: Model) -> float:
         if self.test.labelled:
