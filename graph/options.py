@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -50,7 +50,7 @@ def telling(model: type[BaseModel], values: Mapping[str, Any], whose: str = "") 
     try:
         yield
     except ValidationError as error:
-        raise _told(model, error, whose) from error
+        raise _told(model, values, error, whose) from error
 
 
 def bounds(field: FieldInfo) -> dict[str, float]:
@@ -64,6 +64,8 @@ def unusable(name: str, error: ValidationError, limits: Mapping[str, Any] | None
     given, context = first["input"], first.get("ctx", {})
     noun = _NOUNS.get(first["type"].partition("_")[0])
     wanted = noun and f"give {noun}"
+    if noun == "a list" and isinstance(given, (str, int, float)):
+        wanted = f"give a list: [{given}]"
     if first["type"] == "literal_error":
         wanted = near(str(given), re.findall("'(.+?)'", context["expected"]))
     elif within := [
@@ -75,18 +77,29 @@ def unusable(name: str, error: ValidationError, limits: Mapping[str, Any] | None
     return UsageError(what, why="" if wanted else _reason(first), fix="; ".join(filter(None, (wanted, *about))))
 
 
-def _told(model: type[BaseModel], error: ValidationError, whose: str) -> UsageError:
+def _told(model: type[BaseModel], values: Mapping[str, Any], error: ValidationError, whose: str) -> UsageError:
     first = error.errors(include_url=False)[0]
     if not first["loc"]:
         return UsageError(f"the options of {whose or model.__name__} do not go together", why=_reason(first))
     key = str(first["loc"][0])
     field = model.model_fields[key]
-    name = f"option {key} of {whose}" if whose else f"`{key}`"
+    name = f"option {key} of {whose}" if whose else f"`{key}`{_inside(values.get(key), first['loc'][1:])}"
     about = f"{key}: {field.description}" if field.description else ""
     if first["type"] == "missing":
         return UsageError(f"{whose or model.__name__} needs its option {key}", fix=about or f"give {key}=VALUE")
     unless = "" if field.is_required() else f"{field.default} unless given"
     return unusable(name, error, bounds(field), *(about, unless) if whose else ())
+
+
+def _inside(value: Any, path: Sequence[int | str]) -> str:
+    """Which entry of a mapping is meant."""
+    said = ""
+    for step in path if isinstance(value, Mapping) else ():
+        if not (step in value if isinstance(value, Mapping) else isinstance(value, (list, tuple))):
+            break
+        said += f"[{step}]" if isinstance(step, int) else f".{step}"
+        value = value[step]
+    return said
 
 
 def _reason(error: ErrorDetails) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exporters.base import EXPORTERS
-from ..graph.errors import GateFailed, UsageError
+from ..graph.errors import GateFailed, IntaglioError, UsageError
 from ..graph.io.fit import Fit
 from ..graph.io.load import load
 from ..graph.io.save import CannotWrite, Document
@@ -25,8 +25,9 @@ from .formats import markdown
 from .gates import Gate, read_gates
 from .outputs import Outputs
 from .plan import planned
-from .recipe.load import load_recipe, otherwise_made
+from .recipe.load import located_recipe, otherwise_made
 from .recipe.recipe import Recipe, RecipeLimits, aimed
+from .recipe.text import Tree
 from .recipe.write import as_yaml
 from .report import Report
 from .run import Found, Logged, Run, View, carried_out, loaded, ready
@@ -75,6 +76,10 @@ class Compression:
 
     def run(self) -> Report:
         """Do it, and write the folder."""
+        with self._located():
+            return self._run()
+
+    def _run(self) -> Report:
         folder, job, read = Path(self.out), self.job, self.read
         self.view.notes(otherwise_made(self.asked.made_by))
         steps = Steps(folder / "steps", "", self.view.notes)
@@ -100,11 +105,27 @@ class Compression:
     def plan(self) -> dict[str, Any]:
         """What would be done, and what that is expected to cost; nothing is run or written."""
         taken_by_others(Path(self.out))
-        return {**planned(self.job.passes, self.read, self.job.data), "out": str(self.out), "limits": self.limits}
+        with self._located():
+            told = planned(self.job.passes, self.read, self.job.data)
+        return {**told, "out": str(self.out), "limits": self.limits}
 
-    @cached_property
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        """Errors tell the place in the recipe of what they name."""
+        _, tree = self._asked
+        try:
+            yield
+        except IntaglioError as error:
+            tree.locate(error)
+            raise
+
+    @property
     def asked(self) -> Recipe:
         """Raises UsageError where it is not clear what is to be done."""
+        return self._asked[0]
+
+    @cached_property
+    def _asked(self) -> tuple[Recipe, Tree]:
         limits = RecipeLimits(**{name: getattr(self, name) for name in RecipeLimits.model_fields})
         given = [f"`{name}`" for name, value in limits if value is not None]
         if self.recipe is None:
@@ -113,10 +134,10 @@ class Compression:
             if not given:
                 flags = ", ".join(f"`{name}`" for name, _ in limits)
                 raise UsageError("nothing was asked for", fix=f"give a `recipe`, or limits: {flags}")
-            return Recipe(limits=limits)
+            return Recipe(limits=limits), Tree({})
         if given:
             raise UsageError(f"a recipe and {given[0]} exclude each other", fix="put limits into the recipe: limits:")
-        return load_recipe(self.recipe, self.settings)
+        return located_recipe(self.recipe, self.settings)
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -30,6 +30,7 @@ from .given import Given
 from .measured import accuracy, differences, evaluations, known_latencies, latencies, told_sizes, with_sizes
 from .outputs import Outputs
 from .plugins import plugins_of
+from .recipe.words import change_as_recipe, errors_as_recipe
 from .recipe.write import recorded
 from .report import Report, in_a_row
 from .warnings import blind_warnings, drop_warnings
@@ -226,7 +227,7 @@ class Run:
         if searched:
             own = None if searched.refusal else change.refusal
             change = replace(change, refusal=own, notes=[*change.notes, *searched.notes])
-        recipe = recorded(original, passes, changes, self.data, self.force, self.fit)
+        recipe = recorded(original, passes, changes, self.data, self.force, self.fit, self.target)
         given = Given.of(original)
         command = self.command or (passes[0].name if len(passes) == 1 else "run")
         told: dict[str, Any] = {"plugins": plugins_of(passes), "command": command, "last": passes[-1], "given": given}
@@ -267,7 +268,16 @@ class Run:
         times = None if self.measure else "leave out --no-measure"
         if target := self._elsewhere(self.passes):
             times = UNTIMED.format(target)
+            self._require_no_times(target)
         require(self.gates, labels=labels, data=data, times=times)
+
+    def _require_no_times(self, target: str) -> None:
+        for one in self.passes:
+            if getattr(one, "target", None) == "latency":
+                raise UsageError(
+                    f"{one.name} for 'latency' measures times on this machine, which is not what target {target} stands for",
+                    fix="ask for macs or size in its place, or run it on such a machine",
+                )
 
     def _elsewhere(self, passes: Sequence[Pass]) -> str | None:
         """The target of a result that is not for this machine, whether or not a pass asks for one."""
@@ -294,8 +304,11 @@ class Run:
         return [*changes[:-1], *(fit_change(one, self.fit) for one in changes[-1:])]
 
     def _done(self, one: Pass, model: Model, context: Context, known: Change | None) -> Change:
-        if known is not None:
-            return known
+        with errors_as_recipe(type(one)) if self.command else nullcontext():
+            change = known or self._timed_change(one, model, context)
+        return change_as_recipe(change, type(one)) if self.command else change
+
+    def _timed_change(self, one: Pass, model: Model, context: Context) -> Change:
         started = time.perf_counter()
         data = self.data.noise(model) if one.makes_noise else context.data
         with self.view.progress(one.doing) as tick:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ...graph.errors import IntaglioError, UsageError
+from ...graph.errors import UsageError
 from ...passes.options import reworded
+from ...passes.quantize.options import QuantizeOptions
 from .. import console
 from ..before_after import amounts_table, decibels, emit
 from ..options import Debug, DryRun, Json, Preprocess, Samples, Shapes, Values, option, read_model
 from ..parameters import takes
 from ..run import Fits, Outlets, judged, tell_plan
 
-_FLAG = re.compile(r"intaglio [^;,]*|--([a-z][a-z-]*)")
-"""Those of a whole command line stay."""
 _LIMIT = "fraction|amount".upper()
+_TARGETS = str(QuantizeOptions.model_fields["target"].description)
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,7 @@ class _What:
     max_drop: Annotated[
         float | None, option("POINTS", "Lose no more accuracy. Needs labelled data.", "target", min=0)
     ] = None
-    target: Annotated[
-        str | None, option("NAME", "What will run it: x86, arm, web, openvino, tensorrt, generic.", "target")
-    ] = None
+    target: Annotated[str | None, option("NAME", _TARGETS, "target")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,33 +110,11 @@ def compress(
         if job.dry_run:
             tell_plan(whole.plan())
         with job.telling(model or Path(what.recipe or "")):
-            try:
-                report = judged(whole.run)
-            except IntaglioError as error:
-                _tell_of_recipe(error)
-                raise
+            report = judged(whole.run)
             job.tell(report.as_dict())
     except UsageError as error:
         raise reworded(error, lambda name: f"--{name.replace('_', '-')}") from error
     emit(report, _show)
-
-
-def _tell_of_recipe(error: IntaglioError) -> None:
-    """Flags of the passes' own commands, which this one lacks, are told as options in a recipe."""
-    own = (one.name for kind in (_What, _Job) for one in fields(kind))
-    known = {"set", "out", "no-measure", "input", *(name.replace("_", "-") for name in own)}
-    named: dict[str, None] = {}
-
-    def put(found: re.Match[str]) -> str:
-        if found[1] is None or found[1] in known:
-            return found[0]
-        name = str(found[1]).replace("-", "_")
-        named[name] = None
-        return name
-
-    error.what, error.why, error.fix = (_FLAG.sub(put, text) for text in (error.what, error.why, error.fix))
-    if named:
-        error.fix += f"; in the recipe: {', '.join(f'{name}: ...' for name in named)}"
 
 
 def _show(result: dict[str, Any]) -> None:

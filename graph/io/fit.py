@@ -36,6 +36,8 @@ _READS: dict[Release, tuple[int, int]] = {
 
 Measured: releases 1.16.3 to 1.31.1 of PyPI, each given files of every set and version.
 """
+_OLDEST_IR = 7
+"""Of operator set 13, the oldest that is written."""
 _FUNCTIONS = 8
 """The first version of the format with functions."""
 
@@ -56,6 +58,8 @@ class Fit:
         last = onnx.defs.onnx_opset_version()
         if opset is not None and not OLDEST <= opset <= last:
             raise UsageError(f"operator set {opset} is not written", fix=f"give one from {OLDEST} to {last}")
+        if ir is not None and not _OLDEST_IR <= ir <= onnx.IR_VERSION:
+            raise UsageError(f"IR version {ir} is not written", fix=f"give one from {_OLDEST_IR} to {onnx.IR_VERSION}")
         if runtime is None:
             return cls(opset, ir)
         found = re.fullmatch(r"(?:ort|onnxruntime)\s*>=\s*(\d+)\.(\d+)(?:\.\d+)?", runtime.strip())

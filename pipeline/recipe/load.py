@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ...graph.errors import UsageError
+from ...graph.io.fit import Fit
 from ...graph.options import checked
 from ...graph.registry import OWN
 from ...graph.spec import near
 from ...graph.version import VERSION
 from ..gates import Gate
 from ..search.limits import Limits
+from ..units import parse_size
 from .presets import preset_text, presets
 from .recipe import MadeBy, Recipe, RecipeData, RecipeLimits, pass_of
 from .text import MOST_BYTES, Tree, dotted, parse, scalar
@@ -36,15 +38,23 @@ def load_recipe(
     Raises:
         UsageError: it cannot be read, or says something that means nothing: with file, line, key and what is allowed.
     """
+    return located_recipe(named, settings)[0]
+
+
+def located_recipe(
+    named: str | PathLike[str] | Mapping[str, Any] | Recipe, settings: Mapping[str, Any] | None = None
+) -> tuple[Recipe, Tree]:
+    """The same, and where each of its values stands."""
     if isinstance(named, Recipe):
-        return named
+        return named, Tree({})
     if isinstance(named, Mapping):
         tree = Tree(dict(named))
     elif (path := Path(named)).suffix == ".onnx":
         tree = _of_model(path)
     else:
         tree = _read(str(named), ())
-    return _checked(_filled(tree, {key: _typed(value) for key, value in (settings or {}).items()}))
+    tree = _filled(tree, {key: _typed(value) for key, value in (settings or {}).items()})
+    return _checked(tree), tree
 
 
 def parse_settings(texts: list[str] | None) -> dict[str, Any]:
@@ -171,7 +181,7 @@ def _checked(tree: Tree) -> Recipe:
     for key in values.keys() - Recipe.model_fields.keys():
         known = [*Recipe.model_fields, "include", "variables"]
         raise tree.error((key,), f"a recipe has no key {key!r}", fix=near(key, known))
-    for key, kind in (("data", RecipeData), ("limits", RecipeLimits)):
+    for key, kind in (("data", RecipeData), ("limits", RecipeLimits), ("made_by", MadeBy)):
         if key in values:
             values[key] = _section(tree, key, kind)
     try:
@@ -182,6 +192,11 @@ def _checked(tree: Tree) -> Recipe:
         for place, gate in enumerate(recipe.gates):
             with tree.at("gates", place):
                 Gate.read(gate)
+        for key in ("opset", "ir", "runtime"):
+            with tree.at(key):
+                Fit.of(**{key: getattr(recipe, key)})
+        with tree.at():
+            parse_size(recipe.memory or "512MB", "`memory`")
         if recipe.limits:
             with tree.at("limits"):
                 Limits.read(**dict(recipe.limits))

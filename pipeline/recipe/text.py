@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...graph.errors import UsageError
+from ...graph.errors import IntaglioError, UsageError
 from ...passes.options import reworded
 
 MOST_BYTES = 1 << 18
@@ -48,6 +48,14 @@ class Tree:
             within = "" if "`" in error.what or not path else f"{dotted(path)}: "
             told.what = f"{self.place(self._meant(error, path))}: {within}{what}"
             raise told from error
+
+    def locate(self, error: IntaglioError) -> None:
+        """Put into an error that came up later where the value or input stands that it names in quotes."""
+        said, texts = error.what, self.texts.items()
+        values = [one for one, text in texts if f"'{text}'" in said or (one == ("model",) and text in said)]
+        names = [one for one in self.places if one[:-1] in (("shapes",), ("inputs",)) and f"'{one[-1]}'" in said]
+        if path := next(iter(values + names), None):
+            error.what = f"{self.place(path)}: {dotted(path)}: {said}"
 
     def _meant(self, error: UsageError, path: Path) -> Path:
         """The option that an error names in backquotes or quotes, or whose value it quotes."""

@@ -19,9 +19,18 @@ from .text import scalar
 
 
 def recorded(
-    original: Model, passes: Sequence[Pass], changes: Sequence[Change], data: Data, force: bool, fit: Fit
+    original: Model,
+    passes: Sequence[Pass],
+    changes: Sequence[Change],
+    data: Data,
+    force: bool,
+    fit: Fit,
+    target: str | None = None,
 ) -> dict[str, Any]:
-    """All that decides the bytes of a result, with every option: what a file says of how it was made."""
+    """All that decides the bytes of a result, with every option: what a file says of how it was made.
+
+    ``target`` is what the whole is for, where that was said: whether it is timed here hangs on it.
+    """
     named = {
         "calibration": _name(data.calibration),
         "evaluation": _name(data.labelled),
@@ -32,6 +41,7 @@ def recorded(
     plugins = {one["package"]: one["version"] for one in plugins_of(passes)}
     told: dict[str, Any] = {
         **pins,
+        "target": target,
         "data": {key: value for key, value in named.items() if value is not None},
         "passes": [{"pass": p.name, **p.recipe(change)} for p, change in zip(passes, changes, strict=True)],
         "seed": data.seed,
