@@ -55,7 +55,9 @@ def _answer(work: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.Mode
         held = Path("/proc/self/statm")
         most = int(held.read_text().split()[0]) * resource.getpagesize() + _BYTES if held.exists() else _BYTES
         for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_AS, most)):
-            resource.setrlimit(limit, (value, value))
+            hard = resource.getrlimit(limit)[1]
+            least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(limit, (least, least))
         try:
             told = b"0" + work(model).SerializeToString()
         except Exception as error:

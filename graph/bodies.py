@@ -135,13 +135,12 @@ def _declare_formal(body: Model, node: onnx.NodeProto, sizes: _Sizes) -> None:
     except BadModel:
         known = {}
     for k, value, dims in unsaid:
-        state = (2 if node.op_type == "Loop" else 0) <= k < len(given) - scanned
-        after = body.graph.output[k + first].name if state else value.name
-        before, later = known.get(value.name, ()), known.get(after)
-        if later != before:
-            same = [later is not None and len(later) == len(before) and later[a] == n for a, n in enumerate(before)]
-            free = [n if keeps else f"{value.name}.{a}" for a, (n, keeps) in enumerate(zip(dims, same, strict=True))]
-            value.CopyFrom(sizes.port(value.name, free, value.type.tensor_type.elem_type))
+        if not (2 if node.op_type == "Loop" else 0) <= k < len(given) - scanned:
+            continue
+        before, later = known.get(value.name, ()), known.get(body.graph.output[k + first].name, ())
+        same = len(before) == len(later) == len(dims)
+        free = [n if same and before[a] == later[a] else f"{value.name}.{a}" for a, n in enumerate(dims)]
+        value.CopyFrom(sizes.port(value.name, free, value.type.tensor_type.elem_type))
 
 
 def put_back(model: Model, found: Sequence[Body], made: Mapping[str, Model]) -> Model:

@@ -11,6 +11,7 @@ import io
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,24 +20,55 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from intaglio.cli.main import main
+from tests.hostile_models import EXAMPLES, written
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 HANG_SECONDS = 30
 """Of the processor; ten times as many by the clock."""
-MODELS = ("digits", "attention", "residual", "vit_digits", "binary_digits")
-COMMANDS = (
+EXAMPLE, DATA = str(EXAMPLES / "digits.onnx"), str(EXAMPLES / "digits_test.npz")
+QUICK = ("-o", "{o}", "--no-measure")
+SAMPLES = ("--samples", "4")
+COMMANDS: tuple[tuple[str, ...], ...] = (
     ("inspect", "{m}"),
+    ("inspect", "{m}", "--shape", "x:2,3,8,8"),
     ("groups", "{m}", "--members"),
     ("check", "{m}"),
-    ("prune", "{m}", "-o", "{o}", "--channels", "0.5", "--no-measure"),
-    ("quantize", "{m}", "-o", "{o}", "--scheme", "w8", "--no-measure"),
-    ("quantize", "{m}", "-o", "{o}", "--scheme", "int8", "--no-measure"),
-    ("binarize", "{m}", "-o", "{o}", "--no-measure"),
-    ("factorize", "{m}", "-o", "{o}", "--params", "0.6", "--no-measure"),
+    ("prune", "{m}", *QUICK, "--channels", "0.5"),
+    ("prune", "{m}", *QUICK, "--params", "0.7", "--criterion", "variance", "--proof", "{o}.proof.onnx"),
+    ("quantize", "{m}", *QUICK, "--scheme", "w8"),
+    ("quantize", "{m}", *QUICK, "--scheme", "w8", "--runtime", "ort>=1.18"),
+    ("quantize", "{m}", *QUICK, "--scheme", "w4", "--opset", "21"),
+    ("quantize", "{m}", *QUICK, "--scheme", "mixed", "--size", "0.3"),
+    ("quantize", "{m}", *QUICK, "--scheme", "fp16"),
+    ("quantize", "{m}", *QUICK, "--scheme", "dynamic", "--opset", "17", "--ir", "8"),
+    ("quantize", "{m}", *QUICK, "--scheme", "int8"),
+    ("quantize", "{m}", *QUICK, "--scheme", "int8", "--data", DATA, *SAMPLES),
+    ("binarize", "{m}", *QUICK),
+    ("binarize", "{m}", *QUICK, "--form", "packed"),
+    ("factorize", "{m}", *QUICK, "--params", "0.6"),
+    ("simplify", "{m}", "-o", "{o}"),
+    ("simplify", "{m}", "-o", "{o}", "--opset", "15", "--no-verify"),
+    ("compress", "{m}", "-o", "{o}", "--recipe", "data-free"),
+    ("compare", "{m}", EXAMPLE, "--runs", "1"),
+    ("compare", EXAMPLE, "{m}", "--runs", "1", "--data", DATA, *SAMPLES),
+    ("bisect", EXAMPLE, "{m}", "--data", DATA, *SAMPLES),
+    ("bisect", "{m}", EXAMPLE, "--data", DATA, *SAMPLES),
+    ("evaluate", "{m}", "--data", DATA, *SAMPLES),
+    ("bench", "{m}", "--runs", "1"),
+)
+ON_DATA = (
+    ("quantize", EXAMPLE, *QUICK, "--scheme", "int8", "--data", "{m}", *SAMPLES),
+    ("evaluate", EXAMPLE, "--data", "{m}", *SAMPLES),
+    ("check", EXAMPLE, "--data", "{m}"),
+    ("compare", EXAMPLE, EXAMPLE, "--runs", "1", "--data", "{m}", *SAMPLES),
+)
+ON_RECIPES = (
+    ("compress", EXAMPLE, "-o", "{o}", "--recipe", "{m}"),
+    ("compress", EXAMPLE, "-o", "{o}", "--recipe", "{m}", "--set", "keep=0.9"),
 )
 NUMBERS = (0, 1, -1, 2, 3, 7, 64, 2**31 - 1, 2**31, 2**62, -(2**63), -5)
 TEXTS = ("", "x", "\x1b[2J", "a/b", "NOTSET", "..")
@@ -49,12 +81,21 @@ def mutation(function: Mutation) -> Mutation:
     return function
 
 
+def _bodies(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
+    return [a.g for node in graph.node for a in node.attribute if a.type == AttributeProto.GRAPH]
+
+
+def _graph(model: onnx.ModelProto, dice: random.Random) -> onnx.GraphProto:
+    """The whole, or as often the body of a node."""
+    return dice.choice([model.graph, dice.choice(_bodies(model.graph) or [model.graph])])
+
+
 def _node(model: onnx.ModelProto, dice: random.Random) -> onnx.NodeProto:
-    return dice.choice(model.graph.node)
+    return dice.choice(_graph(model, dice).node)
 
 
 def _attribute(model: onnx.ModelProto, dice: random.Random) -> AttributeProto:
-    return dice.choice([a for n in model.graph.node for a in n.attribute] or [AttributeProto()])
+    return dice.choice([a for n in _graph(model, dice).node for a in n.attribute] or [AttributeProto()])
 
 
 @mutation
@@ -209,32 +250,283 @@ def values_odd(model: onnx.ModelProto, dice: random.Random) -> None:
         tensor.raw_data = bytes([dice.choice((0, 255, 127))]) * len(tensor.raw_data)
 
 
-def broken(name: str, dice: random.Random) -> tuple[bytes, str]:
+@mutation
+def body_ends(model: onnx.ModelProto, dice: random.Random) -> None:
+    """A body takes or gives more or less than its node hands it, or in another order."""
+    graph = dice.choice(_bodies(model.graph))
+    ends = dice.choice([graph.input, graph.output])
+    if dice.random() < 0.5:
+        del ends[dice.randrange(len(ends))]
+    else:
+        ends.append(dice.choice([*graph.input, *graph.output, *model.graph.input]))
+
+
+@mutation
+def body_elsewhere(model: onnx.ModelProto, dice: random.Random) -> None:
+    """One body in the place of another, or a body in itself."""
+    node = dice.choice([n for n in model.graph.node if any(a.type == AttributeProto.GRAPH for a in n.attribute)])
+    attribute = dice.choice([a for a in node.attribute if a.type == AttributeProto.GRAPH])
+    other = onnx.GraphProto()
+    other.CopyFrom(dice.choice(_bodies(model.graph)))
+    dice.choice([attribute.g, other]).node.append(node)
+    attribute.g.CopyFrom(other)
+
+
+@mutation
+def sequence_or_map(model: onnx.ModelProto, dice: random.Random) -> None:
+    """An end that is no tensor."""
+    kind = dice.choice([*model.graph.input, *model.graph.output]).type
+    inner = kind.tensor_type.elem_type
+    dice.choice((kind.sequence_type.elem_type, kind.optional_type.elem_type)).tensor_type.elem_type = inner
+
+
+@mutation
+def domain_changed(model: onnx.ModelProto, dice: random.Random) -> None:
+    _node(model, dice).domain = dice.choice(("com.microsoft", "ai.onnx.ml", "intaglio", "local", "ai.onnx"))
+
+
+@mutation
+def weights_elsewhere(model: onnx.ModelProto, dice: random.Random) -> None:
+    tensor = dice.choice(model.graph.initializer)
+    tensor.data_location = TensorProto.EXTERNAL
+    where = dice.choice(("../x", "m.onnx", "nothing", "/dev/zero", ""))
+    for key, value in (("location", where), ("offset", str(dice.choice(NUMBERS))), ("length", "8")):
+        tensor.external_data.add(key=key, value=value)
+
+
+ONE_OPERAND = ("Relu", "Sigmoid", "Tanh", "Erf", "Neg", "Abs", "Sin", "Softmax", "Identity", "HardSwish", "Exp", "Sqrt")
+TWO_OPERANDS = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "PRelu")
+
+
+@mutation
+def like_operator(model: onnx.ModelProto, dice: random.Random) -> None:
+    """Another operator that takes the same."""
+    group = dice.choice((ONE_OPERAND, TWO_OPERANDS))
+    node = dice.choice([n for n in _graph(model, dice).node if n.op_type in group])
+    node.op_type = dice.choice(group)
+
+
+@mutation
+def node_between(model: onnx.ModelProto, dice: random.Random) -> None:
+    """A node more between one and its readers, which may be a Cast, a turned axis, or a copy."""
+    graph = _graph(model, dice)
+    at = dice.randrange(len(graph.node))
+    node = graph.node[at]
+    made = node.output[0]
+    node.output[0] = f"{made}/before"
+    ways = [onnx.helper.make_node(op, [node.output[0]], [made]) for op in ONE_OPERAND]
+    kind = dice.choice((TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.DOUBLE))
+    ways.append(onnx.helper.make_node("Cast", [node.output[0]], [made], to=kind))
+    ways.append(onnx.helper.make_node("Transpose", [node.output[0]], [made]))
+    ways.append(onnx.helper.make_node("ReduceMax", [node.output[0]], [made], keepdims=dice.randrange(2)))
+    ways += [onnx.helper.make_node(op, [node.output[0]] * 2, [made]) for op in ("Add", "Mul", "MatMul")]
+    graph.node.insert(at + 1, dice.choice(ways))
+
+
+@mutation
+def weight_scaled(model: onnx.ModelProto, dice: random.Random) -> None:
+    tensor = dice.choice(model.graph.initializer)
+    values = numpy_helper.to_array(tensor)
+    factor = dice.choice((0, 1e-40, 1e-20, 1e20, 1e38, -1, float("nan")))
+    with np.errstate(all="ignore"):
+        tensor.CopyFrom(numpy_helper.from_array((values * factor).astype(values.dtype), tensor.name))
+
+
+@mutation
+def weight_of_other_type(model: onnx.ModelProto, dice: random.Random) -> None:
+    """Every float weight in another type, the ends too, as a converted model has them."""
+    kind = dice.choice((np.float16, np.float64))
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            with np.errstate(all="ignore"):
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(kind), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16 if kind is np.float16 else TensorProto.DOUBLE
+
+
+@mutation
+def weight_shared(model: onnx.ModelProto, dice: random.Random) -> None:
+    """Two nodes read one weight, where the shapes are equal."""
+    tensor = dice.choice(model.graph.initializer)
+    like = [t.name for t in model.graph.initializer if t.dims == tensor.dims]
+    for node in model.graph.node:
+        node.input[:] = [tensor.name if name in like else name for name in node.input]
+
+
+@mutation
+def weight_as_node(model: onnx.ModelProto, dice: random.Random) -> None:
+    """A weight made by a Constant, or asked for as an input with a default."""
+    at = dice.randrange(len(model.graph.initializer))
+    tensor = model.graph.initializer[at]
+    if dice.random() < 0.5:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        return
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del model.graph.initializer[at]
+
+
+@mutation
+def inner_output(model: onnx.ModelProto, dice: random.Random) -> None:
+    """What stands in the middle is an output too, or the only one."""
+    name = dice.choice([o for n in model.graph.node for o in n.output if o])
+    if dice.random() < 0.3:
+        del model.graph.output[:]
+    model.graph.output.add(name=name).type.tensor_type.elem_type = TensorProto.FLOAT
+
+
+@mutation
+def free_sizes(model: onnx.ModelProto, dice: random.Random) -> None:
+    """Sizes that are free, of one name or of none, or pinned to 1."""
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dice.random() < 0.4:
+                dim.Clear()
+                dim.dim_param = dice.choice(("", "N", "M", "1x", "N"))
+
+
+@mutation
+def number_nearby(model: onnx.ModelProto, dice: random.Random) -> None:
+    """One number of an attribute or of an integer constant off by one, or doubled."""
+    a = _attribute(model, dice)
+    if a.ints:
+        a.ints[dice.randrange(len(a.ints))] += dice.choice((-1, 1, 2))
+    else:
+        a.i += dice.choice((-1, 1, 2))
+    integers = [t for t in model.graph.initializer if t.data_type == TensorProto.INT64]
+    if integers and dice.random() < 0.5:
+        tensor = dice.choice(integers)
+        values = numpy_helper.to_array(tensor) + dice.choice((-1, 1, -2))
+        tensor.CopyFrom(numpy_helper.from_array(np.asarray(values, np.int64), tensor.name))
+
+
+GENTLE = (
+    like_operator,
+    node_between,
+    weight_scaled,
+    weight_of_other_type,
+    weight_shared,
+    weight_as_node,
+    inner_output,
+    free_sizes,
+    number_nearby,
+    values_odd,
+)
+"""What often leaves a model that runs, so that commands get to work on it."""
+
+
+def flipped(content: bytes, dice: random.Random) -> bytes:
+    """A few bytes other than they were, or the end gone."""
+    changed = bytearray(content)
+    for _ in range(dice.randrange(1, 4)):
+        changed[dice.randrange(len(changed))] = dice.randrange(256)
+    return bytes(changed[: dice.randrange(len(changed))] if dice.random() < 0.1 else changed)
+
+
+def broken(path: Path, dice: random.Random) -> tuple[bytes, str]:
     """A broken model, and what was done to it."""
-    model = onnx.load(EXAMPLES / f"{name}.onnx")
-    done = [name]
+    model = onnx.load(path)
+    done, gentle = [path.stem], dice.random() < 0.5
     for _ in range(dice.choice((1, 1, 1, 2, 3))):
-        change = dice.choice(MUTATIONS)
+        change = dice.choice(GENTLE if gentle else MUTATIONS)
         done.append(change.__name__)
         with contextlib.suppress(ValueError, TypeError, IndexError, KeyError):
             change(model, dice)
-    content = bytearray(model.SerializeToString())
-    if dice.random() < 0.2:
+    content = model.SerializeToString()
+    if not gentle and dice.random() < 0.2:
         done.append("bytes")
-        for _ in range(dice.randrange(1, 4)):
-            content[dice.randrange(len(content))] = dice.randrange(256)
-    return bytes(content), "+".join(done)
+        content = flipped(content, dice)
+    return content, "+".join(done)
+
+
+def broken_data(dice: random.Random) -> tuple[bytes, str]:
+    """Samples of other shapes, types and numbers, or an archive with wrong bytes."""
+    shape = dice.choice(((4, 1, 8, 8), (4, 8, 8, 1), (4, 64), (0, 1, 8, 8), (4,), (), (1, 1, 8, 8), (4, 1, 0, 8)))
+    kind = dice.choice(("float32", "float64", "uint8", "int64", "bool", "complex64", "U3", "O", "float16", "M8[s]"))
+    image = np.full(shape, dice.choice((0, 1, 255)), np.float32).astype(kind)
+    if kind == "float32" and image.size:
+        image.flat[0] = dice.choice((float("nan"), float("inf"), 1e38, 0.0))
+    labels = np.full(dice.choice(((4,), (3,), (4, 1), ())), dice.choice((0, -1, 99, 2**31)))
+    with np.errstate(all="ignore"):
+        labels = labels.astype(dice.choice((kind, "int64", "int64")))
+    arrays = {dice.choice(("image", "image", "x", "")): image, dice.choice(("labels", "labels", "y")): labels}
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=True, **{name or "_": array for name, array in arrays.items()})
+    content = file.getvalue()
+    return (flipped(content, dice), "data+bytes") if dice.random() < 0.3 else (content, f"data {kind} {shape}")
+
+
+RECIPE = """\
+variables:
+  keep: 0.8
+passes:
+  - pass: prune
+    target: params
+    keep: ${keep}
+  - pass: quantize
+    scheme: w8
+gates:
+  - size <= 0.9x
+"""
+STRANGE = (
+    "[]",
+    "{}",
+    "null",
+    "-1",
+    "1e400",
+    "!!python/name:os.system",
+    "${keep}",
+    "*a",
+    "&a",
+    "\x00",
+    "|",
+    "2026-11-30",
+)
+
+
+def broken_recipe(dice: random.Random) -> tuple[bytes, str]:
+    """A recipe whose values, lines or bytes are others."""
+    lines = RECIPE.splitlines()
+    for _ in range(dice.randrange(1, 4)):
+        at = dice.randrange(len(lines))
+        key = lines[at].partition(":")[0]
+        lines[at] = dice.choice((f"{key}: {dice.choice(STRANGE)}", "", dice.choice(lines), f"  {lines[at]}"))
+    content = "\n".join(lines).encode()
+    return (flipped(content, dice), "recipe+bytes") if dice.random() < 0.3 and content else (content, "recipe")
+
+
+def drawn(models: list[Path], dice: random.Random) -> tuple[bytes, str, tuple[str, ...]]:
+    """A broken file, what was done to it, and the command that is run on it."""
+    kind = dice.random()
+    if kind < 0.04:
+        return *broken_data(dice), dice.choice(ON_DATA)
+    if kind < 0.08:
+        return *broken_recipe(dice), dice.choice(ON_RECIPES)
+    return *broken(dice.choice(models), dice), dice.choice(COMMANDS)
 
 
 _OUT_OF_TIME = (signal.SIGXCPU, signal.SIGKILL)
 
 
-def warm_up(folder: Path) -> None:
-    """Import, by a run of every command on a good model, what every fork would import again."""
+def warm_up(folder: Path) -> list[Path]:
+    """Import, by a run of every command on a good model, what every fork would import again; gives the models to break."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for command in COMMANDS:
-            main([part.format(m=EXAMPLES / "digits.onnx", o=folder / "o.onnx") for part in command])
-    (folder / "o.onnx").unlink(missing_ok=True)
+            main([part.format(m=EXAMPLE, o=folder / "o.onnx") for part in command])
+            cleared(folder / "o.onnx")
+        return list(written(folder))
+
+
+def cleared(out: Path) -> bool:
+    """Remove what a command wrote; whether it was a model."""
+    (out.parent / f"{out.name}.proof.onnx").unlink(missing_ok=True)
+    if out.is_dir():
+        wrote = (out / "model.onnx").exists()
+        shutil.rmtree(out)
+        return wrote
+    wrote = out.exists()
+    out.unlink(missing_ok=True)
+    return wrote
 
 
 def run_apart(args: list[str], said: Path) -> str:
@@ -260,29 +552,30 @@ def run_apart(args: list[str], said: Path) -> str:
     return "hang"
 
 
-def fault(ended: str, said: str, out: Path) -> str:
+def fault(ended: str, said: str, wrote: bool) -> str:
     """What is wrong with how a run ended; empty where nothing is."""
     if not ended.isdigit() or int(ended) > 4:
         return ended
     if "internal:" in said:
         return said[said.index("internal:") :].splitlines()[0]
-    return "wrote a file though it failed" if ended != "0" and out.exists() else ""
+    return "wrote a file though it failed" if ended != "0" and wrote else ""
 
 
-def trial(number: int, seed: int, folder: Path, ends: Counter[str]) -> None:
-    dice = random.Random(f"{seed} {number}")
-    content, done = broken(dice.choice(MODELS), dice)
+def trial(number: int, seed: int, models: list[Path], folder: Path, ends: Counter[str]) -> None:
+    content, done, command = drawn(models, random.Random(f"{seed} {number}"))
     path, out, said = folder / "m.onnx", folder / "o.onnx", folder / "said"
+    if done.startswith(("data", "recipe")):
+        path = folder / ("m.npz" if done.startswith("data") else "m.yaml")
     path.write_bytes(content)
-    command = [part.format(m=path, o=out) for part in dice.choice(COMMANDS)]
-    ended = run_apart(command, said)
+    args = [part.format(m=path, o=out) for part in command]
+    ended = run_apart(args, said)
     ends[ended] += 1
-    if wrong := fault(ended, said.read_text(errors="replace"), out):
+    if wrong := fault(ended, said.read_text(errors="replace"), cleared(out)):
         kept = os.environ.get("INTAGLIO_FUZZ_KEEP")
         if kept:
-            (Path(kept) / f"{seed}-{number}.onnx").write_bytes(content)
-        print(f"BAD {seed}-{number} {' '.join(command[:1] + command[4:])} [{done}]: {wrong}", flush=True)
-    out.unlink(missing_ok=True)
+            (Path(kept) / f"{seed}-{number}{path.suffix}").write_bytes(content)
+        told = " ".join(Path(part).name if "/" in part else part for part in args)
+        print(f"BAD {seed}-{number} {told} [{done}]: {wrong}", flush=True)
 
 
 if __name__ == "__main__":
@@ -290,9 +583,12 @@ if __name__ == "__main__":
     most = int(sys.argv[3]) if len(sys.argv) > 3 else sys.maxsize
     ends: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
-        warm_up(Path(name))
+        os.environ["INTAGLIO_CACHE"] = name
+        models = warm_up(Path(name))
         until, number = time.monotonic() + seconds, 0
         while time.monotonic() < until and number < most:
-            trial(number, seed, Path(name), ends)
+            trial(number, seed, models, Path(name), ends)
             number += 1
+            if number % 1000 == 0:
+                print(f"{number} so far: {dict(ends)}", file=sys.stderr, flush=True)
     print(f"{number} runs: {dict(ends)}")

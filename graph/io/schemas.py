@@ -182,7 +182,7 @@ def misfits(nodes: Iterable[onnx.NodeProto], dims: Mapping[str, tuple[int, ...]]
     """Why the shapes of standard nodes' operands, as far as ``dims`` has them, cannot be; by the node's place."""
     told = {}
     for place, node in enumerate(nodes):
-        if is_standard(node) and has_any(node, _FITTED):
+        if is_standard(node) and has_any(node, _FITTED | Trait.BODIES):
             why = misfit(node, {k: dims[name] for k, name in enumerate(node.input) if name in dims})
             if why:
                 told[place] = why
@@ -194,6 +194,8 @@ def misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
     lists = [k for k, role in operator(node).roles.items() if role not in (Role.INDICES, Role.POSITIONS)]
     if wide := [k for k in lists if len(shapes.get(k, ())) > 1]:
         return f"its operand {wide[0]} has shape {list(shapes[wide[0]])}, not that of a list of numbers"
+    if many := [k for k in operator(node).deciding if math.prod(shapes.get(k, ())) != 1]:
+        return f"its operand {many[0]} has shape {list(shapes[many[0]])}, not that of a single number"
     if node.op_type == "Transpose":
         axes, rank = len(attribute(node, "perm") or shapes.get(0, ())), len(shapes.get(0, ()))
         return f"its attribute 'perm' names {axes} axes of {rank}" if 0 in shapes and axes != rank else ""

@@ -147,7 +147,7 @@ class Operator:
 
     ``codes`` are the operands that hold integers in place of floats, ``scales`` those that only say how integers are
     scaled; ``code_bits`` is how many bits a number has, unless the node says so, where a byte holds several. ``roles``
-    tells of operands that hold integers of another kind. ``changed`` is the operator set that gave it another meaning
+    tells of operands that hold integers of another kind, ``deciding`` are single numbers that say what runs. ``changed`` is the operator set that gave it another meaning
     while onnx's version converter passes it on as it is, 0 where there is none. ``since`` is the first release of ONNX
     Runtime that has it for integers of so many bits, where that is not the first that is still of interest.
 
@@ -171,6 +171,7 @@ class Operator:
     scales: tuple[int, ...] = ()
     code_bits: int | None = None
     roles: Mapping[int, Role] = field(default_factory=dict)
+    deciding: tuple[int, ...] = ()
     changed: int = 0
     since: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     integer: Runtime = NOWHERE

@@ -589,3 +589,40 @@ def test_ends_in_bfloat16_are_fed_through_casts(intaglio: Command, tmp_path: Pat
         graph = onnx.load(out).graph
         kinds = {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)}
         assert kinds == {TensorProto.BFLOAT16}
+
+
+def counted(path: Path, steps: str, go_on: str) -> Path:
+    """A Loop over a layer, whose number of steps is cut out of a list, and whose body may be wrong."""
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[N, 64] x) => (float[N, 64] y)
+        <int64[1] none = {{0}}, int64[3] list = {{1, 2, 3}}, int64[1] end = {{{steps}}}>
+        {{
+            count = Slice (list, none, end)
+            y = Loop (count, , x) <body = b (int64 i, bool go, float h) => (bool on, float next) {{
+                on = {go_on} m = MatMul (h, w) next = Tanh (m)
+            }}>
+        }}
+    """
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(drawn(64, 64), "w"))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("command", ["check", "inspect", "groups", "prune --params 0.5", "binarize", "simplify"])
+def test_a_loop_without_a_number_of_steps_is_refused(intaglio: Command, tmp_path: Path, command: str) -> None:
+    """ONNX Runtime reads beyond the empty tensor, which ends the process."""
+    model, (name, *options) = counted(tmp_path / "loop.onnx", "0", "Identity (go)"), command.split()
+    out = () if name in {"check", "inspect", "groups"} else ("-o", tmp_path / "out.onnx")
+    ran = intaglio(name, model, *options, *out)
+    assert ran.code == 1, ran.err
+    assert "operand 0 has shape [0], not that of a single number" in ran.err
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_body_that_cannot_run_has_its_reason(intaglio: Command, tmp_path: Path) -> None:
+    model = counted(tmp_path / "loop.onnx", "1", "MatMul (go, go)")
+    ran = intaglio("binarize", model, "-o", tmp_path / "out.onnx", *QUIET)
+    assert ran.code == 4, ran.err
+    assert "operand 0 is a single number, not a matrix" in ran.json["error"]["why"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 
 import onnx
@@ -61,3 +62,15 @@ def test_memory_without_end_is_an_error() -> None:
 
     with pytest.raises(BadModel):
         apart("trying", work, MODEL)
+
+
+def test_stricter_limits_of_the_process_are_no_fault() -> None:
+    def work(model: onnx.ModelProto) -> onnx.ModelProto:
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        return onnx.ModelProto(producer_name=str(hard))
+
+    def bounded(model: onnx.ModelProto) -> onnx.ModelProto:
+        resource.setrlimit(resource.RLIMIT_CPU, (50, 50))
+        return apart("trying", work, model)
+
+    assert apart("trying", bounded, MODEL).producer_name == "50"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .drawn import Drawn
+
+class Choice(Protocol):
+    """Where a random graph takes its decisions from."""
+
+    def integer(self, low: int, high: int) -> int: ...
 
 
 def int64(*values: int) -> np.ndarray:
@@ -18,7 +22,7 @@ def int64(*values: int) -> np.ndarray:
 class Arithmetic:
     """Numbers computed from the sizes of ``x``, one operator after the other; divisors are never 0."""
 
-    def __init__(self, choice: Drawn) -> None:
+    def __init__(self, choice: Choice) -> None:
         self.choice, self.nodes = choice, [helper.make_node("Shape", ["x"], ["shape"])]
         self.weights: dict[str, np.ndarray] = {}
         self.pool = [self.node("Slice", "shape", self.const(k), self.const(k + 1)) for k in (0, 1)]
