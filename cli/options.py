@@ -171,7 +171,7 @@ def _value(word: str) -> Any:
 
 
 def read_model(path: Path, shape: list[str] | None, value: list[str] | None) -> Model:
-    """Load a model, its inputs as ``--shape`` and ``--input`` say."""
-    from ..graph.io.load import load
+    """Read a model of any kind, its inputs as ``--shape`` and ``--input`` say."""
+    from ..pipeline.importing import read_model
 
-    return load(path, shapes=parse_shapes(shape), values=parse_values(value))
+    return read_model(path, shapes=parse_shapes(shape), values=parse_values(value))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, make_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from pydantic import BaseModel
 
 from ..graph.errors import UsageError
+from ..graph.registry import Registry
+from ..graph.spec import split
 from ..passes.options import PANELS, Option, Options, Target, options_of, reworded
 from .command import Command
 
@@ -41,6 +44,37 @@ def takes(command: Callable[..., None]) -> Callable[..., None]:
     shown = {"__signature__": Signature(list(made.values())), "shown_as": Panels}
     vars(run).update(shown, __annotations__={name: one.annotation for name, one in made.items()})
     return run
+
+
+def options_behind(registry: Registry[Any], panel: str) -> Any:
+    """A dataclass of the options of all that comes with us in a registry, as texts: each checks its own."""
+    told: dict[str, list[str]] = {}
+    found: dict[str, Option] = {}
+    for name in registry.builtin:
+        for one in options_of(registry.entry(name).options or BaseModel):
+            found.setdefault(one.name, one)
+            told.setdefault(one.name, []).append(name)
+    return make_dataclass("Behind", [(name, _text_option(one, panel, told[name]), None) for name, one in found.items()])
+
+
+def _text_option(one: Option, panel: str, whose: Sequence[str]) -> Any:
+    shown = typer.Option(
+        one.flag,
+        help=f"{', '.join(whose)}: {one.help}",
+        metavar="yes|no" if one.type is bool else one.value,
+        show_default=False,
+        rich_help_panel=panel,
+    )
+    return Annotated[str | None, shown]
+
+
+def with_behind(spec: str, behind: Any) -> dict[str, Any]:
+    """What was named, with the options that were given as flags."""
+    name, values = split(spec, "target")
+    given = {key: value for key, value in vars(behind).items() if value is not None}
+    if twice := values.keys() & given.keys():
+        raise UsageError(f"--{min(twice)} and {spec} say the same", fix="give one of them")
+    return {"name": name, **values, **given}
 
 
 def _parameters(kind: Any, parameter: Parameter) -> Iterator[Parameter]:

@@ -1,18 +1,125 @@
-"""What every exporter is: a function from the standard graph to a file, or files, that a runtime takes."""
+"""What every exporter is: it writes a model for a runtime, and runs what it wrote there.
+
+Modules of this folder are imported to list targets: what takes long to import, NumPy and ONNX among it, is imported where it
+is used. Folders in it are not looked into beyond their ``__init__``.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ..graph.model import Model
+from pydantic import BaseModel, ConfigDict
+
+from ..graph.errors import IntaglioError
 from ..graph.registry import Registry
 
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
 
-class Exporter(Protocol):
-    """Writes a model, whole or not at all. Raises IntaglioError where the format has no way to say what it does."""
+    from ..graph.model import Model
 
-    def __call__(self, model: Model, path: Path, /) -> None: ...
+EXPORTERS: Registry[Exporter] = Registry("exporter", "intaglio.exporters", "intaglio.exporters", of=(), flat=True)
+AnyExporter = TypeVar("AnyExporter", bound="type[Exporter]")
 
 
-EXPORTERS: Registry[Exporter] = Registry("exporter", "intaglio.exporters", "intaglio.exporters")
+class CannotExport(IntaglioError):
+    """The target cannot hold what the model does, or its runtime does not take what was written."""
+
+
+class Runner(ABC):
+    """An artifact in its runtime. Inputs and outputs have the names, shapes and types of the model that was exported."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Every output of the model for one set of inputs. Whatever it raises is told as the runtime's failure."""
+
+    def timed(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:
+        """What one run is where time counts: without turning arrays into what the runtime takes, if that is possible."""
+        return lambda: self.run(inputs)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What was written: a file or a folder.
+
+    ``notes`` are sentences for the user; ``figures`` what else is worth knowing, such as ``arena_bytes``. ``sqnr_db`` is how
+    close outputs must come to ONNX Runtime's, None for what the model's own numbers allow.
+    """
+
+    path: Path
+    notes: tuple[str, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    sqnr_db: float | None = None
+
+
+class Exporter(BaseModel, ABC):
+    """A target; its fields are its options, each with a description.
+
+    ``extra`` is what to install, ``imports`` are modules that must be there, ``package`` is the runtime's, whose version is
+    told. ``suffix`` is that of the file, empty for a folder. ``fixed`` says that shapes must be numbers: free batches become
+    1. The first line of the docstring tells users what is written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    name: ClassVar[str] = ""
+    extra: ClassVar[str] = ""
+    imports: ClassVar[tuple[str, ...]] = ()
+    package: ClassVar[str] = ""
+    suffix: ClassVar[str] = ""
+    fixed: ClassVar[bool] = False
+
+    @classmethod
+    def with_options(cls, options: Exporter) -> Exporter:
+        """An exporter is its own options."""
+        return options
+
+    @abstractmethod
+    def write(self, model: Model, path: Path) -> Artifact:
+        """Write to ``path``, which is not there yet, in an empty folder that may take more files.
+
+        The file or folder gets its place when all is well: no care is needed for what was there before.
+
+        Raises:
+            CannotExport: the format cannot say what the model does; of operators all are named at once, see ``refuse``.
+        """
+
+    @abstractmethod
+    def open(self, artifact: Artifact, model: Model, threads: int) -> Runner:
+        """Load in the real runtime what was written of ``model``."""
+
+
+def exporter(name: str) -> Callable[[AnyExporter], AnyExporter]:
+    """Register an exporter under a name, its fields as its options."""
+
+    def add(kind: AnyExporter) -> AnyExporter:
+        kind.name = name
+        return EXPORTERS.register(name, options=kind)(kind)
+
+    return add
+
+
+def refuse(target: str, nodes: Iterable[tuple[onnx.NodeProto, str]], fix: str = "") -> None:
+    """Raises CannotExport that names all operators that the target cannot hold, and why; of no nodes, nothing."""
+    from ..graph.nodes import display_name
+
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for node, why in nodes:
+        found[node.op_type, why].append(display_name(node))
+    if found:
+        told = [f"{op} {_named(names)}{why and ': ' + why}" for (op, why), names in found.items()]
+        raise CannotExport(f"{target} cannot hold {_listed(found)}", why="; ".join(told), fix=fix)
+
+
+def _named(names: list[str]) -> str:
+    return repr(names[0]) + (f" and {len(names) - 1} more" if names[1:] else "")
+
+
+def _listed(found: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(dict.fromkeys(op for op, _ in found))

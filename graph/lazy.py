@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -64,3 +64,36 @@ def _declared(path: tuple[str, ...]) -> tuple[bytes, ...]:
                 with suppress(OSError), open(join(info, "entry_points.txt"), "rb") as file:
                     found.append(file.read())
     return tuple(found)
+
+
+def absent(modules: Sequence[str]) -> list[str]:
+    """Which of the modules cannot be imported here; none is imported."""
+    from importlib.util import find_spec
+
+    return [name for name in modules if find_spec(name) is None]
+
+
+def told_missing(extra: str, modules: Sequence[str]) -> str:
+    """What to install; empty where nothing is missing."""
+    gone = absent(modules)
+    if not gone:
+        return ""
+    return f"pip install 'intaglio[{extra}]'" if extra else f"pip install {' '.join(gone)}"
+
+
+def require(what: str, extra: str, modules: Sequence[str]) -> None:
+    """Raises UsageError where a module is missing; ``what`` needs it."""
+    from .errors import UsageError
+
+    if fix := told_missing(extra, modules):
+        raise UsageError(f"{what} needs {', '.join(absent(modules))}, which is not installed", fix=fix)
+
+
+def release(package: str) -> str:
+    """Name and version of an installed package; empty for none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{package} {version(package)}" if package else ""
+    except PackageNotFoundError:
+        return ""

@@ -72,9 +72,11 @@ class Registry(Generic[T]):
         offers: Collection[str] = (),
         taken: Collection[str] = (),
         meant: Callable[[str], str] = lambda name: "",
+        flat: bool = False,
     ) -> None:
-        """``meant`` says what a name stands for elsewhere, in words that are ours."""
-        self.meant = meant
+        """``meant`` says what a name stands for elsewhere, in words that are ours. Of a ``flat`` home, modules in folders
+        below it are not imported."""
+        self.meant, self._flat = meant, flat
         self.kind, self.group, self.home = kind, group, home
         self._of, self._offers, self._taken = of, offers, taken
         self._found: dict[str, Entry] = {}
@@ -164,7 +166,7 @@ class Registry(Generic[T]):
         if self._waiting is None:
             self._waiting = []  # modules of the home may look here while they are imported
             if self.home:
-                import_all(self.home)
+                import_all(self.home, deep=not self._flat)
             self._waiting = list(entry_points(self.group, tuple(sys.path)))
         return self._waiting
 
@@ -212,12 +214,12 @@ def owner(spec: Spec, *registries: Registry[Any]) -> Registry[Any]:
     raise UsageError(f"there is no {kind} {name!r}", fix=fix)
 
 
-def import_all(package: str) -> None:
-    """Import a package and every module below it."""
+def import_all(package: str, *, deep: bool = True) -> None:
+    """Import a package and every module in it, and where ``deep`` every module below it."""
     from pkgutil import iter_modules
 
     for module in iter_modules(import_module(package).__path__, f"{package}."):
-        import_all(module.name) if module.ispkg else import_module(module.name)
+        import_all(module.name) if module.ispkg and deep else import_module(module.name)
 
 
 def _bound(entry: Entry, values: Mapping[str, Any], whose: str) -> Any:

@@ -1,5 +1,5 @@
 """Importers: from any framework to the standard graph. A module in this folder is found without being listed."""
 
-from .base import IMPORTERS, Importer
+from .base import IMPORTERS, Imported, Importer, Source, importer
 
-__all__ = ["IMPORTERS", "Importer"]
+__all__ = ["IMPORTERS", "Imported", "Importer", "Source", "importer"]

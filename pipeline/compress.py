@@ -12,17 +12,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..exporters.base import EXPORTERS
 from ..graph.errors import GateFailed, IntaglioError, UsageError
 from ..graph.io.fit import Fit
-from ..graph.io.load import load
 from ..graph.io.save import CannotWrite, Document
 from ..graph.model import Model
 from ..passes.base import MEMORY, Context
 from . import html
 from .data import Data, Named
+from .exporting import export, file_name
 from .formats import markdown
 from .gates import Gate, read_gates
+from .importing import read_model
 from .outputs import Outputs
 from .plan import planned
 from .recipe.load import located_recipe, otherwise_made
@@ -99,7 +99,9 @@ class Compression:
             _tidy(outputs.aside.model, steps)
             for name in self.asked.exports:
                 if name != "onnx":
-                    EXPORTERS[name](report.model, folder / f"model.{name.partition(':')[0]}")
+                    exported = export(report.model, name, folder / file_name(name), measure=False, view=self.view)
+                    if exported.failed:
+                        raise exported.failed
         return report
 
     def plan(self) -> dict[str, Any]:
@@ -150,7 +152,7 @@ class Compression:
         if model is None and asked.model is None:
             raise UsageError("no model is named", fix="give MODEL, or say model: in the recipe")
         if isinstance(model, (str, PathLike)) or model is None:
-            model = load(model or str(asked.model), shapes=asked.shapes or None, values=asked.inputs or None)
+            model = read_model(model or str(asked.model), shapes=asked.shapes or None, values=asked.inputs or None)
         return ready(loaded(model), asked.passes, self.data_named)[0]
 
     @property

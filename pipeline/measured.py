@@ -9,13 +9,14 @@ import numpy as np
 
 from ..graph.model import Model
 from ..measure.accuracy import Evaluation, evaluate_model
-from ..measure.data.source import DataSource
-from ..measure.paired import drops
+from ..measure.data.source import Batch, DataSource
+from ..measure.paired import PairedScoring, drops
 from ..measure.run.inputs import runnable_inputs, sizes_of
-from ..measure.run.latency import NOISE, time_models
-from ..measure.run.pairing import output_differences, pair_models
+from ..measure.run.latency import NOISE, Timing, time_models
+from ..measure.run.pairing import Pair, output_differences, pair_models
 from ..measure.run.session import open_session
 from ..measure.run.tensor_specs import free_sizes, input_specs
+from .gates import Gate, limit_accuracy, metrics_of
 from .given import Given
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Tick = Callable[[int, int | None], None]
 _BATCH = 64
+RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
 
 
 def evaluations(
@@ -44,6 +46,43 @@ def differences(before: Model, after: Model, source: DataSource, tick: Tick) -> 
     pair, total = pair_models(before, after), source.samples
     found, _ = output_differences(sessions, pair, source.batches(_BATCH), tick=lambda done: tick(done, total))
     return {name: difference.as_dict() for name, difference in found.items()}
+
+
+def compared(
+    sessions: Sequence[Any],
+    pair: Pair,
+    source: DataSource | None,
+    batches: Iterable[Batch],
+    gates: Sequence[Gate],
+    tick: Tick,
+) -> dict[str, Any]:
+    """How far the outputs of two models lie apart, and accuracy where the data have labels; ``batches`` are of the source,
+    or made up."""
+    scoring, total = PairedScoring(metrics_of(gates), must=limit_accuracy(gates)), source.samples if source else 1
+    found, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total), seen=scoring.add)
+    apart = {name: difference.as_dict() for name, difference in found.items()}
+    if source is None:
+        for output in apart.values():
+            output["top1_agreement"] = None  # on noise it says nothing, however high
+    rated = scoring.evaluations(source) if source and source.labelled else []
+    notes = [*pair.notes, *filter(None, [scoring.why]), *(source.notes if source else [RANDOM_NOTE])]
+    return {"outputs": apart, "samples": seen, "notes": notes, **({"accuracy": accuracy(*rated)} if rated else {})}
+
+
+def told_latency(timing: Timing) -> dict[str, Any]:
+    """Medians of two models as ``before`` and ``after``, as in every report; further figures likewise."""
+    a, b = timing.latencies
+    return {
+        "before": a.median_ms,
+        "after": b.median_ms,
+        "speedup": timing.speedup(1),
+        "verdict": timing.verdict(1),
+        "threads": timing.threads,
+        "machine": timing.machine,
+        "p90": {"before": a.p90_ms, "after": b.p90_ms},
+        "least": {"before": a.min_ms, "after": b.min_ms},
+        "runs": a.runs,
+    }
 
 
 def with_sizes(model: Model, source: DataSource | None) -> Model:

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from ..graph.errors import IntaglioError, NothingChanged, UsageError
 from ..graph.io.fit import USUAL, Fit, fitted
-from ..graph.io.load import load
 from ..graph.model import Model
 from ..measure.accuracy import Evaluation
 from ..measure.data.source import DataSource
@@ -27,6 +26,7 @@ from .data import Data, Named
 from .fitting import fit_change
 from .gates import Gate, metrics_of, read_gates, require
 from .given import Given
+from .importing import read_model
 from .measured import accuracy, differences, evaluations, known_latencies, latencies, told_sizes, with_sizes
 from .outputs import Outputs
 from .plugins import plugins_of
@@ -170,7 +170,7 @@ def loaded(model: Model | str | PathLike[str]) -> Model:
         raise UsageError(
             f"a {type(model).__name__} is no model to run on", fix="give a path, or what intaglio.load returns"
         )
-    return load(model)
+    return read_model(model)
 
 
 @dataclass(frozen=True)

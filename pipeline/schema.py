@@ -279,6 +279,43 @@ class Presets(Answer):
     presets: dict[str, str] = told("what each recipe that comes with intaglio does")
 
 
+class Export(Judged):
+    """``before`` is the model in ONNX Runtime, ``after`` the artifact in the target's runtime."""
+
+    command: Literal["export"]
+    target: str = told("with its options")
+    runtime: str = told("what ran the artifact, with its version")
+    figures: dict[str, Any] = told("what else the exporter tells, such as bytes of an arena")
+    data: str
+    samples: int
+
+
+class Import(Answer):
+    command: Literal["import"]
+    source: str
+    out: str
+    importer: str
+    package: str = told("the framework, with its version")
+    nodes: int
+    size_bytes: int
+    opset: int
+    outputs: dict[str, Difference] = told("from the framework's, on random inputs; empty where nothing was compared")
+    notes: list[str]
+
+
+class Kind(Told):
+    name: str
+    about: str
+    options: dict[str, str] = told("what each is")
+    install: str = told("what to do to have what it needs; empty where all is there")
+
+
+class Kinds(Answer):
+    command: Literal["export", "import"]
+    targets: list[Kind] | None = None
+    sources: list[Kind] | None = None
+
+
 class Inspect(Answer):
     command: Literal["inspect"]
     model: str
@@ -421,8 +458,8 @@ class Passes(Answer):
 
 
 _FORMS: tuple[type[Answer], ...] = (
-    *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Factorize),
-    *(Groups, Inspect, Passes, Prune, Quantize, Several, Simplify),
+    *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Export, Factorize),
+    *(Groups, Import, Inspect, Passes, Prune, Quantize, Several, Simplify),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
 """By command."""
@@ -432,12 +469,14 @@ def form_of(answer: dict[str, Any]) -> type[Answer]:
     """Which of the forms an answer has."""
     if "presets" in answer:
         return Presets
+    if answer.keys() & {"targets", "sources"}:
+        return Kinds
     return Failure if "error" in answer and "model" not in answer else ANSWERS[answer["command"]]
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of what any command may print."""
-    forms: list[type[BaseModel]] = [*ANSWERS.values(), Presets, Failure]
+    forms: list[type[BaseModel]] = [*ANSWERS.values(), Presets, Kinds, Failure]
     every: list[type[BaseModel]] = [*forms, Judged, Ran]
     names, made = models_json_schema([(form, "validation") for form in every], ref_template="#/$defs/{model}")
     return {

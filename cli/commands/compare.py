@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ...measure.run.pairing import Pair
     from ...pipeline.gates import Gate
 
-RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
 _FIGURES = {
     "size_bytes": "bytes on disk",
     "params": "parameters",
@@ -83,6 +82,7 @@ def compare(
     from ...measure.run.pairing import pair_models
     from ...pipeline.by_layer import by_layer
     from ...pipeline.gates import missed, read_gates
+    from ...pipeline.measured import told_latency
 
     gates, outlets = read_gates(gate or ()), Outlets(junit=junit, markdown=markdown, html=html, github=github)
     with outlets.telling(a):
@@ -100,7 +100,7 @@ def compare(
             "model": str(a),
             "out": str(b),
             **_sides(left, right),
-            "latency_ms": {**_latency(timing), "inputs": told_shapes(one.inputs)},
+            "latency_ms": {**told_latency(timing), "inputs": told_shapes(one.inputs)},
             **outputs,
             "by_layer": list(by_layer(left.model, right.model)),
             "data": data or f"random, seed {seed}",
@@ -130,21 +130,10 @@ def _outputs(
     sessions: Sequence[Any], pair: Pair, source: DataSource | None, batches: Iterable[Batches], gates: Sequence[Gate]
 ) -> dict[str, Any]:
     """How far the outputs lie apart, and accuracy where there are labels."""
-    from ...measure.paired import PairedScoring
-    from ...measure.run.pairing import output_differences
-    from ...pipeline.gates import limit_accuracy, metrics_of
-    from ...pipeline.measured import accuracy
+    from ...pipeline.measured import compared
 
-    scoring, total = PairedScoring(metrics_of(gates), must=limit_accuracy(gates)), source.samples if source else 1
     with console.progress("comparing outputs") as tick:
-        found, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total), seen=scoring.add)
-    apart = {name: difference.as_dict() for name, difference in found.items()}
-    if source is None:
-        for output in apart.values():
-            output["top1_agreement"] = None  # on noise it says nothing, however high
-    rated = scoring.evaluations(source) if source and source.labelled else []
-    notes = [*pair.notes, *filter(None, [scoring.why]), *(source.notes if source else [RANDOM_NOTE])]
-    return {"outputs": apart, "samples": seen, "notes": notes, **({"accuracy": accuracy(*rated)} if rated else {})}
+        return compared(sessions, pair, source, batches, gates, tick)
 
 
 def _require(gates: Sequence[Gate], source: DataSource | None) -> None:
@@ -172,22 +161,6 @@ def _side(opened: OpenedModel, costs: Cost, with_bits: bool) -> dict[str, Any]:
         "params": costs.params,
         "size_bytes": opened.size_bytes,
         **({"bops": costs.bops, "equivalent_macs": costs.equivalent_macs} if with_bits else {}),
-    }
-
-
-def _latency(timing: Timing) -> dict[str, Any]:
-    """Medians as ``before`` and ``after``, as in every report; further figures likewise."""
-    a, b = timing.latencies
-    return {
-        "before": a.median_ms,
-        "after": b.median_ms,
-        "speedup": timing.speedup(1),
-        "verdict": timing.verdict(1),
-        "threads": timing.threads,
-        "machine": timing.machine,
-        "p90": {"before": a.p90_ms, "after": b.p90_ms},
-        "least": {"before": a.min_ms, "after": b.min_ms},
-        "runs": a.runs,
     }
 
 

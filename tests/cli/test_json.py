@@ -10,7 +10,7 @@ import pytest
 from intaglio import PruneChannels, Quantize, run
 from intaglio.cli.commands import COMMANDS
 from intaglio.cli.console import plain
-from intaglio.pipeline.schema import ANSWERS, Answer, Presets, form_of
+from intaglio.pipeline.schema import ANSWERS, Answer, Kinds, Presets, form_of
 
 from .conftest import Command
 
@@ -47,6 +47,10 @@ RUNS: list[tuple[Any, ...]] = [
     ("compress", DIGITS, "-o", "out", "--recipe", "half-macs", *CALIB, "--samples", 32, "--no-measure"),
     ("compress", "--presets"),
     ("simplify", DIGITS, *OUT, "--no-measure"),
+    ("export", DIGITS, "--to", "onnx", *OUT, "--data", TEST, "--samples", 8, "--gate", "drop <= 1", "--seconds", 0),
+    ("export", "--targets"),
+    ("import", DIGITS, *OUT),
+    ("import", "--sources"),
 ]
 FAILING: list[tuple[Any, ...]] = [
     ("inspect", "nowhere.onnx"),
@@ -63,7 +67,7 @@ def test_answers_have_their_form(
     monkeypatch.chdir(tmp_path)
     ran = intaglio(*words, "--json")
     assert ran.code in (0, 3), ran.out
-    assert issubclass(form_of(ran.json), (ANSWERS[words[0]], Presets))
+    assert issubclass(form_of(ran.json), (ANSWERS[words[0]], Presets, Kinds))
     form_of(ran.json).model_validate(ran.json, strict=True)
 
 

@@ -408,42 +408,33 @@ def test_the_pass_changes_a_copy_and_says_when_it_changed_nothing(python: Python
     assert zeroed == more > 100
 
 
-def test_a_perceptron_is_imported_pruned_and_exported_again(python: Python, perceptron: Path, tmp_path: Path) -> None:
-    widths = python(
-        "import json; from pathlib import Path; from intaglio import PruneChannels, save\n"
-        "from intaglio.importers import IMPORTERS; from intaglio.exporters import EXPORTERS\n"
-        f"folder, read, write = Path({str(tmp_path)!r}), IMPORTERS['mlp'], EXPORTERS['mlp']\n"
-        f"whole = read(Path({str(perceptron)!r}))\n"
-        "small = PruneChannels(target='channels', keep=0.25).run(whole).model\n"
-        "save(small, folder / 'a.onnx'); write(small, folder / 'small.npz')\n"
-        "save(read(folder / 'small.npz'), folder / 'b.onnx')\n"
-        "print(json.dumps({k: list(w.shape) for k, w in small.weights.items()}))"
-    )
-    assert widths["weight1"] == [8, 8]
+def test_a_perceptron_is_imported_pruned_and_exported_again(command: Command, perceptron: Path, tmp_path: Path) -> None:
+    whole, a, small, b = (tmp_path / name for name in ("whole.onnx", "a.onnx", "small.npz", "b.onnx"))
+    told = command("import", perceptron, "-o", whole)
+    assert (told["importer"], told["outputs"]["y"]["not_finite"]) == ("mlp", 0)
+    command("prune", perceptron, "-o", a, "--channels", 0.25, "--no-measure")
+    assert command("export", a, "--to", "mlp", "-o", small, "--seconds", 0)["passed"]
+    assert np.load(small)["weight1"].shape == (8, 8)
+    command("import", small, "-o", b)
     x = {"x": np.random.default_rng(3).normal(size=(4, 8)).astype(np.float32)}
-    a, b = (onnxruntime.InferenceSession(str(tmp_path / f"{n}.onnx")).run(["y"], x)[0] for n in "ab")
-    assert np.array_equal(a, b)
+    one, other = (onnxruntime.InferenceSession(str(file)).run(["y"], x)[0] for file in (a, b))
+    assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(
-    ("use", "error"),
+    "words",
     [
-        (f"EXPORTERS['mlp'](load({str(DIGITS)!r}), folder / 'out.npz')", "IntaglioError"),
-        (f"IMPORTERS['mlp'](Path({str(DIGITS)!r}))", "BadModel"),
-        (f"IMPORTERS['mlp'](Path({str(DIGITS.with_name('digits_test.npz'))!r}))", "BadModel"),
+        ("export", DIGITS, "--to", "mlp", "-o", "out.npz"),
+        ("import", DIGITS, "--from", "mlp", "-o", "out.onnx"),
+        ("import", DIGITS.with_name("digits_test.npz"), "-o", "out.onnx"),
     ],
 )
-def test_what_is_no_perceptron_is_refused_with_a_reason(python: Python, tmp_path: Path, use: str, error: str) -> None:
-    told = python(
-        "import json; from pathlib import Path; from intaglio import IntaglioError, load\n"
-        "from intaglio.importers import IMPORTERS; from intaglio.exporters import EXPORTERS\n"
-        f"folder = Path({str(tmp_path)!r})\n"
-        f"try: {use}\n"
-        "except IntaglioError as error: print(json.dumps([type(error).__name__, error.why]))"
-    )
-    assert told[0] == error
-    assert told[1]
-    assert list(tmp_path.glob("*.npz")) == []
+def test_what_is_no_perceptron_is_refused_with_a_reason(
+    command: Command, tmp_path: Path, words: tuple[Any, ...]
+) -> None:
+    told = command(*words[:-1], tmp_path / words[-1])
+    assert (told["code"], bool(told["error"]["why"])) == (1, True)
+    assert list(tmp_path.glob("*out.*")) == []
 
 
 def test_a_broken_plugin_stays_listed_with_its_reason_and_stops_no_other(command: Command, site: Path) -> None:

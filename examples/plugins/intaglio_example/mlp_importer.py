@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -11,13 +12,30 @@ from onnx import TensorProto, helper, numpy_helper
 from intaglio.graph.errors import BadModel
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
-from intaglio.importers import IMPORTERS
+from intaglio.importers import Imported, Importer, Source, importer
 
 
-@IMPORTERS.register("mlp")
-def read_mlp(path: Path, /) -> Model:
+@importer("mlp")
+class Mlp(Importer):
     """An .npz of weight0 (in, out), bias0 (out), weight1 and so on, with a ReLU between layers."""
-    arrays = _arrays(path)
+
+    suffixes = (".npz",)
+
+    def read(self, source: Source) -> Imported:
+        arrays = _arrays(source.path)
+        return Imported(_model(arrays), lambda feeds: {"y": computed(arrays, feeds["x"])})
+
+
+def computed(arrays: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """What the network is, without ONNX: the result of the import is compared with it."""
+    depth = len(arrays) // 2
+    for layer in range(depth):
+        x = x @ arrays[f"weight{layer}"] + arrays[f"bias{layer}"]
+        x = x if layer == depth - 1 else np.maximum(x, 0)
+    return x
+
+
+def _model(arrays: dict[str, np.ndarray]) -> Model:
     depth = len(arrays) // 2
     nodes, name = [], "x"
     for layer in range(depth):
@@ -31,7 +49,7 @@ def read_mlp(path: Path, /) -> Model:
         helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", w]) for n, w in zip("xy", widths, strict=True)
     ]
     weights = [numpy_helper.from_array(array, key) for key, array in arrays.items()]
-    graph = helper.make_graph(nodes, path.stem, ends[:1], ends[1:], weights)
+    graph = helper.make_graph(nodes, "mlp", ends[:1], ends[1:], weights)
     return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
 
 
