@@ -1,4 +1,4 @@
-"""Work that onnx's C++ does on structure that nobody has checked, in a process that may crash or never end."""
+"""Work that C++ of others does on structure that nobody has checked, in a process that may crash or never end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def apart(doing: str, work: Callable[[onnx.ModelProto], onnx.ModelProto], model:
     if status or not failed:
         ended = os.waitstatus_to_exitcode(status)
         why = "it took too long" if -ended in (signal.SIGXCPU, signal.SIGALRM) else f"it ended the process ({-ended})"
-        raise BadModel(f"{doing} failed", why=f"{why}: a fault in the onnx package, or a file made to cause it")
+        raise BadModel(f"{doing} failed", why=f"{why}: a fault in onnx or ONNX Runtime, or a file made to cause it")
     if failed == b"1":
         raise BadModel(f"{doing} failed", why=told.decode(errors="replace").strip())
     return onnx.ModelProto.FromString(told)
@@ -50,6 +50,7 @@ def _answer(work: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.Mode
     import resource
 
     try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C++ says in words of its own that it ends
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS * 3 // 2)
         held = Path("/proc/self/statm")

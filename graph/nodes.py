@@ -118,6 +118,17 @@ def formal_dims(node: onnx.NodeProto, given: Sequence[Sequence[Length] | None]) 
     return dims
 
 
+def body_ends(node: onnx.NodeProto) -> tuple[int, int] | None:
+    """How many inputs a body of the node has, and how many outputs at least; None where nobody says."""
+    if node.op_type == "If":
+        return 0, len(node.output)
+    if node.op_type == "Loop":
+        return max(2, len(node.input)), max(len(node.input) - 1, len(node.output) + 1)
+    if node.op_type == "Scan":
+        return len(node.input), max(len(node.input) - int(attribute(node, "num_scan_inputs", 0)), len(node.output))
+    return None
+
+
 def reads(node: onnx.NodeProto) -> tuple[str, ...]:
     """Names of the tensors that the node reads, one for each operand, and those that its subgraphs read."""
     return (*filter(None, node.input), *sorted(captured_names(node)))

@@ -12,7 +12,7 @@ from ..model import Model
 from ..nodes import all_nodes, display_name, is_standard, subgraphs
 from ..traits import DEFAULT_DOMAINS
 from .bounds import check_functions, check_model_texts, check_texts, check_values
-from .schemas import check_constants, check_fields, check_node, key_of
+from .schemas import check_bodies, check_constants, check_fields, check_node, key_of
 
 _CONVERT = "convert it to ONNX first"
 _STARTS = (
@@ -114,6 +114,8 @@ def _check_nodes(
         for name in node.input:
             if name and not any(name in scope for scope in scopes):
                 raise _undefined(node, name, graphs)
+        if is_standard(node):
+            check_bodies(node, opset)
         for body in subgraphs(node):
             _check_scope(body, "subgraph ", graphs, [*scopes, set()], opset)
         _add(known, (o for o in node.output if o), f"output of node {display_name(node)!r}:")

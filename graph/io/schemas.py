@@ -13,7 +13,7 @@ from onnx import AttributeProto
 
 from ..dtypes import is_known
 from ..errors import BadModel
-from ..nodes import attribute, display_name, is_standard
+from ..nodes import attribute, body_ends, display_name, is_standard, subgraphs
 from ..traits import Role, Trait, has, has_any, operator
 
 MOST_AXES = 32
@@ -101,6 +101,17 @@ def check_node(node: onnx.NodeProto, opset: int) -> None:
             raise wrong(node, f"its attribute {name!r} is {_kind(a.type)}, not {_kind(expected)}")
         if (name in _RANGED or name in _TYPED) and not a.ref_attr_name:
             _check_value(node, a)
+
+
+def check_bodies(node: onnx.NodeProto, opset: int) -> None:
+    """A body takes what its node hands it, and makes all that the node gives."""
+    ends = None if opset < operator(node).changed else body_ends(node)
+    if ends is None:
+        return
+    for body in subgraphs(node):
+        if len(body.input) != ends[0] or len(body.output) < ends[1]:
+            found = f"a body has {len(body.input)} inputs and {len(body.output)} outputs"
+            raise wrong(node, f"{found}, the operator takes {ends[0]} and {ends[1]}")
 
 
 def check_fields(node: onnx.NodeProto) -> None:

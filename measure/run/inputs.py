@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import onnx
 
+from ...graph.apart import apart
 from ...graph.cost import cost
 from ...graph.errors import BadModel
 from ...graph.index import CAPTURE, Index, index_of
@@ -67,6 +70,7 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
                 break
             inputs = random_inputs(model, seed=seed, dims=dims, gentle=gentle)
             try:
+                _probe(model, session, inputs)
                 run(session, inputs)
             except BadModel as error:
                 first_error = first_error or error
@@ -77,6 +81,18 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
         why=first_error.why if first_error else "its inputs are too large",
         fix="give --data, or pin the input shapes: --shape name:1,3,224,224",
     )
+
+
+def _probe(model: Model, session: Any, inputs: Mapping[str, np.ndarray]) -> None:
+    """Run in a fork first what may end the process: Loops do, where a number that they need is not there."""
+
+    def work(nothing: onnx.ModelProto) -> onnx.ModelProto:
+        with suppress(BadModel):
+            run(session, inputs)
+        return nothing
+
+    if any(has(node, Trait.BODIES) for node in model.graph.node):
+        apart("running the model", work, onnx.ModelProto())
 
 
 def _candidates(ports: Sequence[TensorSpec], batches: Sequence[int]) -> Iterator[dict[str, int]]:

@@ -599,7 +599,7 @@ def counted(path: Path, steps: str, go_on: str) -> Path:
         <int64[1] none = {{0}}, int64[3] list = {{1, 2, 3}}, int64[1] end = {{{steps}}}>
         {{
             count = Slice (list, none, end)
-            y = Loop (count, , x) <body = b (int64 i, bool go, float h) => (bool on, float next) {{
+            y = Loop (count, , x) <body = b (int64 i, bool go, float[a, 64] h) => (bool on, float[a, 64] next) {{
                 on = {go_on} m = MatMul (h, w) next = Tanh (m)
             }}>
         }}
@@ -626,3 +626,33 @@ def test_a_body_that_cannot_run_has_its_reason(intaglio: Command, tmp_path: Path
     ran = intaglio("binarize", model, "-o", tmp_path / "out.onnx", *QUIET)
     assert ran.code == 4, ran.err
     assert "operand 0 is a single number, not a matrix" in ran.json["error"]["why"]
+
+
+def crashing(path: Path) -> Path:
+    """A Loop whose number of steps turns out to be missing when it runs: ONNX Runtime ends the process."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[3, 64] x) => (float[3, 64] y)
+        <float most = {1000}, int64[3] list = {1, 2, 3}>
+        {
+            high = ReduceMax <axes = [1], keepdims = 0> (x)
+            mask = Greater (high, most)
+            count = Compress (list, mask)
+            y = Loop (count, , x) <body = b (int64 i, bool go, float[a, 64] h) => (bool on, float[a, 64] next) {
+                on = Identity (go) m = MatMul (h, w) next = Tanh (m)
+            }>
+        }
+    """)
+    model.graph.initializer.append(numpy_helper.from_array(drawn(64, 64), "w"))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("command", ["check", "bench --runs 1", "quantize --scheme w8"])
+def test_a_model_that_ends_the_process_gets_an_error(intaglio: Command, tmp_path: Path, command: str) -> None:
+    name, *options = command.split()
+    out = () if name in {"check", "bench"} else ("-o", tmp_path / "out.onnx")
+    ran = intaglio(name, crashing(tmp_path / "loop.onnx"), *options, *out)
+    assert ran.code == 1, ran.err
+    assert "it ended the process" in ran.err
+    assert not (tmp_path / "out.onnx").exists()

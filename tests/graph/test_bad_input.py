@@ -204,6 +204,14 @@ def subgraph_output_undefined(model: onnx.ModelProto) -> None:
     model.graph.node[-1].attribute[0].g.output[0].name = "ghost"
 
 
+def body_with_an_input(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].attribute[0].g.input.add().CopyFrom(model.graph.input[0])
+
+
+def body_without_an_output(model: onnx.ModelProto) -> None:
+    del model.graph.node[-1].attribute[1].g.output[:]
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -228,6 +236,8 @@ def subgraph_output_undefined(model: onnx.ModelProto) -> None:
         (too_few_inputs, "1 inputs, the operator takes 2 to 2"),
         (input_left_out, "input that it needs is left out"),
         (subgraph_output_undefined, "nothing makes graph output 'ghost'"),
+        (body_with_an_input, "body has 1 inputs and 1 outputs, the operator takes 0 and 1"),
+        (body_without_an_output, "body has 0 inputs and 0 outputs, the operator takes 0 and 1"),
     ],
 )
 def test_a_damaged_structure_is_explained(damage: Damage, words: str, tmp_path: Path) -> None:
