@@ -586,9 +586,9 @@ if __name__ == "__main__":
         os.environ["INTAGLIO_CACHE"] = name
         models = warm_up(Path(name))
         until, number = time.monotonic() + seconds, 0
-        while time.monotonic() < until and number < most:
-            trial(number, seed, models, Path(name), ends)
-            number += 1
-            if number % 1000 == 0:
-                print(f"{number} so far: {dict(ends)}", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped early, it tells what it did
+        with contextlib.suppress(KeyboardInterrupt):
+            while time.monotonic() < until and number < most:
+                trial(number, seed, models, Path(name), ends)
+                number += 1
     print(f"{number} runs: {dict(ends)}")
