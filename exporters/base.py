@@ -80,6 +80,11 @@ class Exporter(BaseModel, ABC):
         """An exporter is its own options."""
         return options
 
+    @property
+    def keeps_functions(self) -> bool:
+        """Whether the target takes a model's own functions; where it does not, their bodies stand in the place of calls."""
+        return False
+
     @abstractmethod
     def write(self, model: Model, path: Path) -> Artifact:
         """Write to ``path``, which is not there yet, in an empty folder that may take more files.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import inliner
 
 from ..exporters.base import EXPORTERS, Artifact, CannotExport, Exporter, Runner
 from ..graph.cost import cost
@@ -29,6 +30,7 @@ from ..measure.run.latency import time_sessions
 from ..measure.run.pairing import pair_models
 from ..measure.run.session import open_session
 from ..measure.run.tensor_specs import input_specs
+from ..passes.binarize.storage.inline import inline_definitions
 from . import gates as limits
 from .data import Named
 from .gates import Gate, read_gates
@@ -86,6 +88,7 @@ def export(
     model = loaded(model)
     _check_place(place, exporter, model)
     model = _fixed(model) if exporter.fixed else model
+    model = model if exporter.keeps_functions or not model.proto.functions else _inlined(model)
     source = None if data is None else _opened(data, model, preprocess, samples)
     _require(held, source, measure)
     with _workplace(place) as work:
@@ -155,6 +158,13 @@ def _fixed(model: Model) -> Model:
     pinned = model.copy()
     pin_shapes(pinned, shapes)
     return pinned
+
+
+def _inlined(model: Model) -> Model:
+    """Bodies of functions in the place of calls."""
+    made = inline_definitions(model)
+    made.proto.CopyFrom(inliner.inline_local_functions(made.proto))
+    return made
 
 
 def _require(held: Sequence[Gate], source: DataSource | None, measure: bool) -> None:

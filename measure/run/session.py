@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 
 from ...graph.errors import BadModel
+from ...graph.io.ends import with_ends
 from ...graph.io.load import load
 from ...graph.io.save import save, to_bytes
 from ...graph.model import Model
-from ...graph.nodes import refill, rename_tensors, replace_nodes
+from ...graph.nodes import refill
 from ...kernels import loader
 from ...kernels.register import register
 from .native import holds_bits
@@ -54,7 +55,7 @@ def open_session(
     if outputs is not None:
         model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
     if isinstance(model, Model):
-        model = _with_float_ends(model)
+        model = with_ends(model, dict.fromkeys(bfloat16_ends(model), onnx.TensorProto.FLOAT))
     options = _options(threads, optimize, spin)
     options.enable_cpu_mem_arena = not lean
     if native and holds_bits(model) and loader.available():
@@ -76,26 +77,6 @@ def bfloat16_ends(model: Model) -> list[str]:
     """Inputs and outputs of a type that NumPy does not have."""
     ends = (v for v in (*model.graph.input, *model.graph.output) if v.name not in model.weights)
     return [v.name for v in ends if v.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16]
-
-
-def _with_float_ends(model: Model) -> Model:
-    """The model with float32 ends in the place of those in bfloat16, which cannot be fed or read from Python."""
-    ends = set(bfloat16_ends(model))
-    if not ends:
-        return model
-    changed = model.copy()
-    graph = changed.graph
-    rename_tensors(graph, lambda name: f"{name}/bfloat16" if name in ends else name)
-    casts: dict[bool, list[onnx.NodeProto]] = {True: [], False: []}
-    for first, values in ((True, graph.input), (False, graph.output)):
-        for value in values:
-            if (name := value.name.removesuffix("/bfloat16")) in ends:
-                pair = (name, value.name) if first else (value.name, name)
-                kind = onnx.TensorProto.BFLOAT16 if first else onnx.TensorProto.FLOAT
-                casts[first].append(onnx.helper.make_node("Cast", [pair[0]], [pair[1]], to=kind))
-                value.name, value.type.tensor_type.elem_type = name, onnx.TensorProto.FLOAT
-    replace_nodes(graph, [*casts[True], *graph.node, *casts[False]])
-    return changed
 
 
 def fed(session: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

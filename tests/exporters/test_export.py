@@ -1,0 +1,207 @@
+"""Exports: what is written runs in its runtime, is compared there, and gets its place only when it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.parser import parse_model
+
+from intaglio import load
+from intaglio.exporters import EXPORTERS, Artifact, CannotExport, Exporter, Runner, refuse
+from intaglio.graph.errors import UsageError
+from intaglio.graph.io.save import CannotWrite
+from intaglio.graph.model import Model
+from intaglio.pipeline.exporting import export, file_name
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+DIGITS, BITS, TEST = EXAMPLES / "digits.onnx", EXAMPLES / "binary_digits.onnx", EXAMPLES / "digits_test.npz"
+
+
+class Folder(Exporter):
+    """A folder with a model that was changed by ``change``."""
+
+    change: float = 0.0
+    name = "folder"
+
+    def write(self, model: Model, path: Path) -> Artifact:
+        path.mkdir()
+        changed = model.copy()
+        name = next(name for name, weight in model.weights.items() if weight.ndim > 1)
+        changed.put(name, model.weights[name] * np.float32(1 + self.change))
+        EXPORTERS["onnx"].write(changed, path / "model.onnx")
+        return Artifact(path, ("written",), {"weight": name})
+
+    def open(self, artifact: Artifact, model: Model, threads: int) -> Runner:
+        if self.change < 0:
+            raise RuntimeError("cannot load\nreally")
+        return EXPORTERS["onnx"].open(Artifact(artifact.path / "model.onnx"), model, threads)
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    list(EXPORTERS)
+    known = EXPORTERS._found
+    monkeypatch.setattr(EXPORTERS, "_found", dict(known))
+    EXPORTERS.register("folder", options=Folder)(Folder)
+
+
+def test_what_agrees_is_put_in_its_place_and_told(tmp_path: Path) -> None:
+    done = export(DIGITS, "folder", tmp_path / "out", data=TEST, samples=64, seconds=0, gates=["drop <= 0"])
+    told = done.as_dict()
+    assert done.failed is None
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+    assert told["outputs"]["logits"]["identical"]
+    assert told["accuracy"]["before"] == told["accuracy"]["after"]
+    assert told["after"]["size_bytes"] == (tmp_path / "out" / "model.onnx").stat().st_size
+    assert (told["samples"], told["latency_ms"]["runs"]) == (64, 20)
+
+
+def test_what_differs_lies_aside(tmp_path: Path) -> None:
+    done = export(DIGITS, "folder:change=0.5", tmp_path / "out", measure=False)
+    assert done.failed is not None
+    assert [file.name for file in tmp_path.iterdir()] == ["out.gate-failed"]
+    kept = export(DIGITS, "folder:change=0.5", tmp_path / "out", measure=False, gates=["sqnr >= 1dB"])
+    assert kept.failed is None
+
+
+def test_what_does_not_load_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CannotExport, match="does not load") as caught:
+        export(DIGITS, "folder:change=-1", tmp_path / "out", measure=False)
+    assert caught.value.why == "cannot load"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_others_is_not_replaced_one_of_ours_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(DIGITS, "folder", out, measure=False)
+    export(DIGITS, "folder", out, measure=False)
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(CannotWrite, match="other files"):
+        export(DIGITS, "folder", out, measure=False)
+    assert (out / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "error"),
+    [
+        ("folder:change=x", "out", "change"),
+        ("nowhere", "out", "no exporter"),
+        ("onnx", "out.tflite", "is no name"),
+        ("onnx:io=float8", "out.onnx", "io"),
+    ],
+)
+def test_what_is_asked_wrongly_is_refused_before_any_work(tmp_path: Path, target: str, path: str, error: str) -> None:
+    with pytest.raises(UsageError, match=error):
+        export(DIGITS, target, tmp_path / path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_told_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Folder, "imports", ("no_such_runtime",))
+    monkeypatch.setattr(Folder, "extra", "some")
+    with pytest.raises(UsageError, match="no_such_runtime") as caught:
+        export(DIGITS, "folder", tmp_path / "out")
+    assert caught.value.fix == "pip install 'intaglio[some]'"
+
+
+def test_the_model_that_was_read_is_not_replaced(tmp_path: Path) -> None:
+    own = tmp_path / "own.onnx"
+    own.write_bytes(DIGITS.read_bytes())
+    with pytest.raises(UsageError, match="was read"):
+        export(own, "onnx", own)
+
+
+def test_all_operators_that_a_target_cannot_hold_are_named_at_once() -> None:
+    nodes = [onnx.helper.make_node(op, ["x"], [f"y{i}"]) for i, op in enumerate(["Relu", "Elu", "Relu"])]
+    with pytest.raises(CannotExport, match="t cannot hold Relu, Elu") as caught:
+        refuse("t", [(node, "no such thing") for node in nodes], "use onnx")
+    assert caught.value.why == "Relu 'y0' and 1 more: no such thing; Elu 'y1': no such thing"
+    refuse("t", [])
+
+
+def ran(path: Path, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    values: list[np.ndarray] = onnxruntime.InferenceSession(str(path)).run(None, dict(feed))
+    return values
+
+
+def test_ends_in_half_precision_keep_their_names_and_nearly_their_numbers(tmp_path: Path) -> None:
+    export(DIGITS, "onnx:io=float16", tmp_path / "half.onnx", measure=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "half.onnx"))
+    (end,), (out,) = session.get_inputs(), session.get_outputs()
+    assert (end.type, out.type) == ("tensor(float16)",) * 2
+    x = np.load(TEST)["image"][:8].astype(np.float32)
+    half = session.run(None, {end.name: x.astype(np.float16)})[0]
+    assert np.abs(half - ran(DIGITS, {end.name: x})[0]).max() < 0.05
+    export(tmp_path / "half.onnx", "onnx:io=float32", tmp_path / "back.onnx", measure=False)
+    assert onnxruntime.InferenceSession(str(tmp_path / "back.onnx")).get_inputs()[0].type == "tensor(float)"
+
+
+def test_functions_are_kept_or_their_bodies_stand_in_their_place(tmp_path: Path) -> None:
+    from intaglio.cli.main import main
+    from intaglio.kernels.operators import DOMAIN
+
+    packed = tmp_path / "packed.onnx"
+    assert main(["binarize", str(BITS), "-o", str(packed), "--no-measure"]) == 0
+    for kind in ("keep", "inline"):
+        export(packed, f"onnx:functions={kind}", tmp_path / f"{kind}.onnx", measure=False)
+    domains = {kind: {n.domain for n in onnx.load(tmp_path / f"{kind}.onnx").graph.node} for kind in ("keep", "inline")}
+    assert DOMAIN in domains["keep"]
+    assert domains["inline"] == {""}
+
+
+def test_a_file_for_an_older_runtime_has_its_operator_set(tmp_path: Path) -> None:
+    export(DIGITS, "onnx:opset=15,ir=8", tmp_path / "old.onnx", measure=False)
+    made = onnx.load(tmp_path / "old.onnx")
+    assert (made.opset_import[0].version, made.ir_version) == (15, 8)
+
+
+def test_the_format_of_onnx_runtime_comes_with_its_operators(tmp_path: Path) -> None:
+    done = export(DIGITS, "ort", tmp_path / "digits.ort", measure=False)
+    assert done.as_dict()["outputs"]["logits"]["sqnr_db"] > 100
+    lines = (tmp_path / "digits.required_operators.config").read_text().splitlines()
+    assert any(line.startswith("ai.onnx;") and "Gemm" in line for line in lines)
+
+
+def four_bits(tmp_path: Path) -> Path:
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    net (float[N, 4] x) => (float[N, 2] y) <float s = {0.5}>
+    { w = DequantizeLinear (q, s)  y = MatMul (x, w) }"""
+    model = parse_model(text)
+    model.graph.initializer.append(onnx.helper.make_tensor("q", onnx.TensorProto.INT4, [4, 2], list(range(8))))
+    onnx.save(model, tmp_path / "four.onnx")
+    return tmp_path / "four.onnx"
+
+
+def test_the_format_of_onnx_runtime_refuses_small_integers_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CannotExport, match="2 or 4 bits") as caught:
+        export(four_bits(tmp_path), "ort", tmp_path / "out.ort")
+    assert "'q'" in caught.value.why
+    assert not (tmp_path / "out.ort").exists()
+
+
+@pytest.mark.parametrize("model", [DIGITS, BITS], ids=["float", "bits"])
+def test_openvino_computes_what_onnx_runtime_does(tmp_path: Path, model: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    done = export(model, "openvino", tmp_path / "out", data=TEST, samples=100, seconds=0)
+    assert done.failed is None
+    assert done.as_dict()["outputs"]["logits"]["top1_agreement"] == 1
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"model.xml", "model.bin"}
+
+
+def test_artifacts_in_a_folder_of_compress_have_names_of_their_own() -> None:
+    assert (file_name("ort"), file_name("openvino")) == ("model.ort", "model_openvino")
+
+
+def test_flags_of_the_command_are_options_of_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from intaglio.cli.main import main
+
+    words = ["export", str(DIGITS), "--to", "onnx", "--io", "float16", "-o", str(tmp_path / "a.onnx"), "--no-measure"]
+    assert main(words) == 0
+    assert load(tmp_path / "a.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    assert main([*words, "--weights", "float16"]) == 2
+    assert "weights" in capsys.readouterr().err
