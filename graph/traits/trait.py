@@ -117,10 +117,13 @@ class Runtime(Flag):
     8 bits, in generated code, or at the end of the layer in front, does not count."""
     TENSORRT = auto()
     """TensorRT: NVIDIA's documents name it among what is quantized, or moved through."""
+    LITERT = auto()
+    """LiteRT and TFLite Micro, which run TFLite files: a kernel of signed 8 bits that such a file names."""
 
 
 NOWHERE = Runtime(0)
-EVERYWHERE = ~NOWHERE
+EVERYWHERE = Runtime.ORT | Runtime.OPENVINO | Runtime.TENSORRT
+"""All that read ONNX files."""
 
 
 @unique

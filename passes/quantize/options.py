@@ -31,7 +31,7 @@ class QuantizeOptions(LayerOptions):
         shown="int8; mixed with --bits or --size",
     )
     target: Annotated[str, Registered("intaglio.targets")] = option(
-        "x86", "What will run it: x86, x86-avx2, arm, web, openvino, tensorrt, generic.", "target"
+        "x86", "What will run it: x86, x86-avx2, arm, web, openvino, tensorrt, tflite, generic.", "target"
     )
     ranges: Annotated[str, Registered("intaglio.ranges", also=(AUTO,))] = option(
         AUTO, "Ranges of activations: minmax, percentile, mse, entropy, or the best of them.", "method"

@@ -78,6 +78,12 @@ _ENTRIES = {
         contrib=False,
         runtime=Runtime.TENSORRT,
     ),
+    "tflite": Target(
+        "LiteRT and TFLite Micro, after export: signed activations, all that has an integer kernel, outputs too",
+        Grid(8),
+        contrib=False,
+        runtime=Runtime.LITERT,
+    ),
     "generic": Target(
         "any runtime: standard operators, integers where all runtimes have them", Grid(8, signed=False), contrib=False
     ),

@@ -28,7 +28,7 @@ class Placement:
     order. ``moved`` names for the output of a node that only moves values the tensor whose scale it has. ``absorbed``
     maps what a kernel makes to the tensor behind the rectifier that nobody but it feeds. ``joined`` are the operands of
     each Concat, by its output. ``constants`` are operands that are constants, by place of
-    the node. ``skipped`` says why each
+    the node. ``fixed`` has ranges that kernels insist on. ``skipped`` says why each
     other node that computes floats stays.
     """
 
@@ -38,6 +38,7 @@ class Placement:
     absorbed: dict[str, str]
     joined: dict[str, tuple[str, ...]]
     constants: Mapping[int, Sequence[int]]
+    fixed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,7 +49,9 @@ def place(
 
     Without ``between`` only what layers read becomes integers.
     """
-    return _Work(model, allowed or [True] * len(model.graph.node), kernels(runtime), between).run()
+    work = _Work(model, allowed or [True] * len(model.graph.node), kernels(runtime), between)
+    work.whole = runtime == Runtime.LITERT
+    return work.run()
 
 
 class _Work:
@@ -65,6 +68,8 @@ class _Work:
         self.moved: dict[str, str] = {}
         self.absorbed: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
+        self.whole = False
+        """Whether all is to be in integers, also where no layer comes after."""
 
     def run(self) -> Placement:
         for place, node in enumerate(self.nodes):
@@ -86,6 +91,11 @@ class _Work:
                 if self.nodes[k].op_type == "Concat"
             },
             constants=self._constants(),
+            fixed={
+                self.nodes[k].output[0]: fixed
+                for k in self.chosen
+                if (fixed := self.kernels[self.nodes[k].op_type].fixed) is not None
+            },
             skipped=self.skipped,
         )
 
@@ -147,7 +157,7 @@ class _Work:
 
     def _leave_useless(self) -> None:
         """Leave what lies between layers in float where no layer reads what comes of it, as in residual streams."""
-        useful: set[str] = set()
+        useful = set(self.outputs) if self.whole else set()
         kept = []
         for place in reversed(self.chosen):
             node = self.nodes[place]

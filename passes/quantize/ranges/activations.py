@@ -76,7 +76,7 @@ def _too_few(data: DataSource, short: set[str]) -> str:
 
 def assign_scales(placement: Placement, ranges: Mapping[str, Range], grid: Grid, symmetric: bool) -> dict[str, Affine]:
     """Scales from ranges: what moves values keeps their scale, what is put side by side shares one if it costs little."""
-    ranges = dict(ranges)
+    ranges = {**ranges, **placement.fixed}
     for output, operands in placement.joined.items():
         root = _root(placement, output)
         for operand in operands:

@@ -134,7 +134,7 @@ def _from_statistics(
     allowed = list(allowed)
     while True:
         placement = place(model, allowed, runtime=job.target.runtime, between=kinds.between)
-        missing = {n for n in placement.tensors if n not in placement.moved and n not in known}
+        missing = {n for n in placement.tensors if n not in placement.moved and n not in {*known, *placement.fixed}}
         if not missing:
             break
         for k, node in enumerate(model.graph.node):

@@ -1,0 +1,1 @@
+"""Conversions of ONNX operators, one small function each."""
