@@ -41,8 +41,7 @@ class Builder:
 
     def known(self, name: str) -> np.ndarray | None:
         """The value of a constant, restored where it is stored as integers."""
-        node = self.plan.restored(name)
-        value = self.plan.constants.get(node.input[0] if node is not None else name)
+        value, node = self.plan.value(name), self.plan.restored(name)
         if node is None or value is None:
             return value
         kind = self.plan.scales(node)
@@ -71,7 +70,7 @@ class Builder:
 
     def held(self, name: str) -> Held:
         """A tensor as it is stored, and in which order."""
-        if self._source(name) is not None:
+        if self.plan.value(name) is not None:
             return self.read(name), plain(len(self.dims(name)))
         node = self.plan.restored(name)
         if node is None:
@@ -99,16 +98,16 @@ class Builder:
     def read(self, name: str, order: Order | None = None) -> Tensor:
         """A tensor with its axes in an order; as ONNX has them, if None."""
         order = plain(len(self.dims(name))) if order is None else order
-        if self._source(name) is not None:
+        if self.plan.value(name) is not None:
             return self._constant_in(name, order)
         return self.reorder(*self.held(name), order)
 
     def aligned(self, name: str, order: Order) -> Tensor:
         """An operand that broadcasting stretches to tensors of a higher rank stored in an order."""
         dims, missing = self.dims(name), len(order) - len(self.dims(name))
-        if not missing and self._source(name) is None:
+        if not missing and self.plan.value(name) is None:
             return self.read(name, order)
-        if self._source(name) is None:
+        if self.plan.value(name) is None:
             full = (1,) * missing + dims
             return self.reorder(self.reshape(self.read(name), full), plain(len(full)), order)
         inner = tuple(axis - missing for axis in order if axis >= missing)
@@ -185,13 +184,9 @@ class Builder:
         orders = [
             (int(np.prod(self.dims(name))), number, self.held(name)[1])
             for number, name in enumerate(reversed(names))
-            if len(self.dims(name)) == rank and self._source(name) is None
+            if len(self.dims(name)) == rank and self.plan.value(name) is None
         ]
         return max(orders)[2] if orders else plain(rank)
-
-    def _source(self, name: str) -> np.ndarray | None:
-        node = self.plan.restored(name)
-        return self.plan.constants.get(node.input[0] if node is not None else name)
 
     def _constant_in(self, name: str, order: Order) -> Tensor:
         key = (name, order, self.step.integer)
@@ -200,7 +195,7 @@ class Builder:
         return self._constants[key]
 
     def _new_constant(self, name: str, order: Order) -> Tensor:
-        value, node = self._source(name), self.plan.restored(name)
+        value, node = self.plan.value(name), self.plan.restored(name)
         assert value is not None
         if node is None:
             return self.constant(value.transpose(order), name=name)

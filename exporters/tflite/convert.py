@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...graph.errors import IntaglioError
 from ...graph.model import Model
-from ...graph.nodes import display_name
 from ...graph.traits import Trait, has, operator_key
+from ..base import refuse
 from .builder import Builder
 from .flatbuffer import to_bytes
 from .lean import lean
@@ -28,7 +27,7 @@ def write(model: Model, ends: Ends | None = None) -> bytes:
     """The bytes of a TFLite file that computes what a model does, for batches of one.
 
     Raises:
-        IntaglioError: operators that TFLite has no form for, all of them by name.
+        CannotExport: operators that TFLite has no form for, all of them by name.
     """
     return to_bytes(program_of(model, ends or Ends()))
 
@@ -38,20 +37,17 @@ def program_of(model: Model, ends: Ends) -> Program:
     plan = Plan(model)
     make = Builder(plan)
     _inputs(plan, make, ends)
-    refused = [one for step in plan.steps if (one := _converted(step, make))]
+    refused = [(step.node, why) for step in plan.steps if (why := _converted(step, make))]
     if refused:
-        raise IntaglioError(
-            f"{len(refused)} node{'s' * (len(refused) > 1)} cannot be written to a TFLite file",
-            why="; ".join(f"{what}: {why.why}" for what, why in refused),
-            fix="; ".join(dict.fromkeys(why.instead for _, why in refused if why.instead)) or "export to onnx instead",
-        )
+        fixes = dict.fromkeys(why.instead for _, why in refused if why.instead)
+        refuse("TFLite", [(node, why.why) for node, why in refused], "; ".join(fixes))
     _outputs(plan, make, ends)
     lean(make.program)
     return make.program
 
 
-def _converted(step: Step, make: Builder) -> tuple[str, Refused] | None:
-    """Write a step; gives what it is and why it cannot be, if so."""
+def _converted(step: Step, make: Builder) -> Refused | None:
+    """Write a step; gives why it cannot be, if so."""
     make.step = step
     try:
         _convert(step, make)
@@ -59,7 +55,7 @@ def _converted(step: Step, make: Builder) -> tuple[str, Refused] | None:
         for name in step.node.output:  # so that all that follows can be looked at
             dims = make.plan.shapes.dims.get(name, ())
             make.hold(name, Tensor(dims, make.kind(name)))
-        return f"{operator_key(step.node)} {display_name(step.node)!r}", refused
+        return refused
     return None
 
 

@@ -13,6 +13,8 @@ from .schema import OPTIONS, need_schema
 LAYOUT = "intaglio.layout"
 """The entry of a file's metadata that says which ONNX axes the axes of its ends are."""
 _BEFORE_MANY_CODES = 127
+_SINCE = {"BROADCAST_TO": 2}
+"""First versions of operators, other than 1."""
 
 
 def to_bytes(program: Program) -> bytes:
@@ -101,6 +103,7 @@ class _Writer:
     def code(self, name: str) -> Any:
         made = self.schema.OperatorCodeT()
         made.builtinCode = getattr(self.schema.BuiltinOperator, name)
+        made.version = _SINCE.get(name, 1)
         made.deprecatedBuiltinCode = min(made.builtinCode, _BEFORE_MANY_CODES)
         return made
 

@@ -48,18 +48,6 @@ class Session:
         return value.transpose(np.argsort(self.orders[name])) if value.ndim else value
 
 
-def run(content: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Outputs by name; batches of several samples go through one by one where the file takes one."""
-    session = Session(content)
-    first = {name: value for name, value in feeds.items() if value.ndim}
-    count = max((len(value) for value in first.values()), default=1)
-    taken = {name: int(session.inputs[name]["shape"][0]) for name in first}
-    if not first or any(taken[name] == len(value) for name, value in first.items()):
-        return session.run(feeds)
-    parts = [session.run({name: value[k : k + 1] for name, value in feeds.items()}) for k in range(count)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in session.outputs}
-
-
 def orders_in(content: bytes) -> dict[str, list[int]]:
     """Which ONNX axes the axes of a file's ends are, as it was written down in it."""
     model = need_schema().Model.GetRootAs(content, 0)

@@ -117,6 +117,17 @@ class Plan:
         at = shifted(at)
         return Kind(at.dtype, Scales(np.asarray(scale, np.float32), at.astype(np.int64), axis))
 
+    def is_symmetric(self, name: str) -> bool:
+        """Whether a weight is a constant whose integers have the zero point 0."""
+        node = self.restored(name)
+        kind = self.scales(node) if node is not None and node.input[0] in self.constants else None
+        return kind is not None and kind.scales is not None and not np.any(kind.scales.zero)
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The constant that a tensor is, or the integers of one that it is restored from."""
+        node = self.restored(name)
+        return self.constants.get(node.input[0] if node is not None else name)
+
     def restored(self, name: str) -> onnx.NodeProto | None:
         """The DequantizeLinear that makes a tensor."""
         node = self.index.makers.get(name)
@@ -145,7 +156,7 @@ class _Steps:
         if entry.fuses and behind is not None and (found := self._rectifier(behind)):
             act = found
             output, behind = self._take(behind)
-        rounded = self._rounded(node, output) if entry.integer else {}
+        rounded = self._rounded(node, output) if entry.is_integer(node, self.plan) else {}
         for one in rounded.values():
             self.taken.update(id(self.index.makers[name]) for name in one.names)
         return Step(node, output, act, bias, rounded)
@@ -159,17 +170,12 @@ class _Steps:
 
     def _bias(self, node: onnx.NodeProto, behind: onnx.NodeProto) -> str:
         """The constant vector that is added to a product by a constant, one number for each of its columns."""
-        if node.op_type != "MatMul" or behind.op_type != "Add" or self._source(node.input[1]) is None:
+        if node.op_type != "MatMul" or behind.op_type != "Add" or self.plan.value(node.input[1]) is None:
             return ""
         (other,) = [name for name in behind.input if name != node.output[0]] or [""]
-        vector, width = self._source(other), self.plan.shapes.dims.get(node.output[0], (0,))[-1]
+        vector, width = self.plan.value(other), self.plan.shapes.dims.get(node.output[0], (0,))[-1]
         weight = self.plan.shapes.dims.get(node.input[1], ())
         return other if vector is not None and vector.shape == (width,) and len(weight) == 2 else ""
-
-    def _source(self, name: str) -> np.ndarray | None:
-        """The constant that a tensor is, or that it is restored from."""
-        node = self.plan.restored(name)
-        return self.plan.constants.get(node.input[0] if node is not None else name)
 
     def _rectifier(self, node: onnx.NodeProto) -> str:
         limits = saturation(node, self.plan.constants) if has(node, Trait.RECTIFIES) and is_standard(node) else None

@@ -5,7 +5,8 @@ A tensor is stored in some order of its ONNX axes: ``order[i]`` is the ONNX axis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +105,21 @@ class Program:
 
     def ends(self) -> set[Tensor]:
         return {tensor for tensor, _ in self.outputs.values()}
+
+    @property
+    def floats(self) -> list[str]:
+        """Operators that compute in floats, those aside that turn integers into them."""
+        return [op.code for op in self.ops if op.code != "DEQUANTIZE" and op.outputs[0].kind.same(FLOAT)]
+
+    def notes(self) -> Iterator[str]:
+        """What users must know of the file, in sentences."""
+        for kind, ends in (("input", self.inputs), ("output", self.outputs)):
+            for name, (tensor, order) in ends.items():
+                if order != plain(tensor.rank):
+                    yield f"{kind} {name!r} has its channels last: {'x'.join(map(str, tensor.shape))}"
+        if self.floats and any(op.code == "QUANTIZE" for op in self.ops):
+            told = ", ".join(f"{count} {code}" for code, count in Counter(self.floats).most_common())
+            yield f"computes in floats: {told}; quantize --target tflite gives integers to all that has them"
 
     def drop_dead(self) -> None:
         """Leave out operators whose results nobody reads."""

@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING
 from ...graph.registry import registers
 
 if TYPE_CHECKING:
+    import onnx
+
     from .builder import Builder
-    from .plan import Step
+    from .plan import Plan, Step
+
+Question = Callable[["onnx.NodeProto", "Plan"], bool]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """``convert`` writes one step. ``integer`` ones have kernels for 8 bits; ``fuses`` ones rectify what they make."""
+    """``convert`` writes one step. ``integer`` tells of which nodes there are kernels for 8 bits; ``fuses`` ones rectify
+    what they make."""
 
     convert: Callable[[Step, Builder], None]
-    integer: bool = False
+    integer: bool | Question = False
     fuses: bool = False
+
+    def is_integer(self, node: onnx.NodeProto, plan: Plan) -> bool:
+        return self.integer if isinstance(self.integer, bool) else self.integer(node, plan)
 
 
 TABLE: dict[str, Conversion] = {}
@@ -28,7 +36,7 @@ _HOMES = ("convolution", "dense", "moves", "norm", "pointwise", "pool", "recurre
 
 
 def converts(
-    *names: str, integer: bool = False, fuses: bool = False
+    *names: str, integer: bool | Question = False, fuses: bool = False
 ) -> Callable[[Callable[[Step, Builder], None]], Callable[[Step, Builder], None]]:
     """Register a conversion under names of ONNX operators."""
 

@@ -9,7 +9,7 @@ import onnx
 
 from ....graph.nodes import attribute
 from ..builder import Builder
-from ..plan import Step
+from ..plan import Plan, Step
 from ..program import Kind, Scales, Tensor, channels_last, shaped
 from ..table import Refused, converts
 from .windows import VALID, padded, window
@@ -31,14 +31,12 @@ class _Plane:
         return _Plane(make.reshape(x, (x.shape[0], 1, *x.shape[1:])), (out[0], 1, *out[1:]))
 
 
-def bias_of(name: str, width: int, x: Tensor, weight: Tensor, make: Builder) -> Tensor:
-    """The bias as the kernel wants it: of integers, with the scale of the products."""
+def bias_of(name: str, width: int, x: Tensor, weight: Tensor, make: Builder, part: slice = slice(None)) -> Tensor:
+    """The bias as the kernel wants it: of integers, with the scale of the products; ``part`` of a constant one."""
     known = make.known(name) if name else np.zeros(width, np.float32)
     if known is None:
-        if make.step.integer:
-            raise Refused("its bias is computed", "make it a constant")
         return make.read(name)
-    value = np.broadcast_to(np.asarray(known, np.float32).reshape(-1), (width,))
+    value = np.broadcast_to(np.asarray(known, np.float32).reshape(-1), (width,))[part]
     if not make.step.integer or x.kind.scales is None or weight.kind.scales is None:
         return make.constant(value, name=name)
     scale = x.kind.scales.scale.reshape(()) * weight.kind.scales.scale.reshape(-1)
@@ -46,12 +44,13 @@ def bias_of(name: str, width: int, x: Tensor, weight: Tensor, make: Builder) -> 
     return make.constant(value, Kind(wide, Scales(scale, np.zeros(scale.shape, np.int64))), name)
 
 
-def require_symmetric(weight: Tensor) -> None:
-    if weight.kind.scales is not None and np.any(weight.kind.scales.zero):
-        raise Refused("its integer weights have zero points other than 0", "quantize with --target tflite")
+def _of_integers(node: onnx.NodeProto, plan: Plan) -> bool:
+    """Whether the kernel takes the integers of the weights, and the bias is a constant."""
+    bias = node.input[2] if len(node.input) > 2 else ""
+    return plan.is_symmetric(node.input[1]) and (not bias or plan.value(bias) is not None)
 
 
-@converts("Conv", integer=True, fuses=True)
+@converts("Conv", integer=_of_integers, fuses=True)
 def conv(step: Step, make: Builder) -> None:
     """Shapes: x (N, C, H, W), weight (M, C/groups, KH, KW)."""
     name, weights = step.operand(0), step.operand(1)
@@ -76,11 +75,10 @@ def _kernel(name: str, depthwise: bool, make: Builder) -> Tensor:
     rank = len(make.dims(name))
     order = (1, *range(2, rank), 0) if depthwise else (0, *range(2, rank), 1)
     held = make.read(name, order)
-    require_symmetric(held)
     return held if rank == 4 else make.reshape(held, (held.shape[0], 1, *held.shape[1:]))
 
 
-@converts("ConvTranspose", integer=True)
+@converts("ConvTranspose", integer=_of_integers)
 def conv_transpose(step: Step, make: Builder) -> None:
     """Every group by itself; what padding takes away is cut off where the operator cannot do it.
 
@@ -92,14 +90,13 @@ def conv_transpose(step: Step, make: Builder) -> None:
     if len(dims) != 4 or any(d != 1 for d in attribute(step.node, "dilations", [1])):
         raise Refused("it is dilated, or does not slide along two axes", "use Resize and Conv")
     x, weight = make.read(name, order), make.read(weights, (1, 2, 3, 0))
-    require_symmetric(weight)
     strides = attribute(step.node, "strides", [1, 1])
-    bias = bias_of(step.operand(2), out[-1], x, weight, make)
     parts = []
     for number in range(group):
         inner = _part(x, number, group, 3, make), _part(weight, number, group, 3, make)
-        own = _part(bias, number, group, 0, make)
-        parts.append(_transposed(step.node, *inner, own, (*out[:3], kernel[1]), strides, make))
+        own = slice(number * kernel[1], (number + 1) * kernel[1])
+        bias = bias_of(step.operand(2), out[-1], *inner, make, own)
+        parts.append(_transposed(step.node, *inner, bias, (*out[:3], kernel[1]), strides, make))
     made = parts[0] if group == 1 else make.emit("CONCATENATION", parts, out, act="NONE", axis=3)
     if step.act != "NONE":
         made = make.emit(step.act, [made], out)

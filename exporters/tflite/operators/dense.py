@@ -5,16 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from ....graph.nodes import attribute
 from ..builder import Builder
-from ..plan import Step
+from ..plan import Plan, Step
 from ..program import FLOAT, Order, Tensor, plain
 from ..table import converts
-from .convolution import bias_of, require_symmetric
+from .convolution import bias_of
 
 
-@converts("Gemm", integer=True, fuses=True)
+def _plain(node: onnx.NodeProto, plan: Plan) -> bool:
+    """Whether integers may be multiplied as they are, and the bias is one number for each column."""
+    scaled = attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1
+    bias = plan.value(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
+    width = plan.shapes.dims.get(node.output[0], (0, 0))[1]
+    return not scaled and plan.is_symmetric(node.input[1]) and bias is not None and bias.shape in _rows(width)
+
+
+def _rows(width: int) -> tuple[tuple[int, ...], ...]:
+    return (1,), (width,), (1, width)
+
+
+@converts("Gemm", integer=_plain, fuses=True)
 def gemm(step: Step, make: Builder) -> None:
     """Shapes: A (M, K), B (K, N), C stretched to (M, N)."""
     a, b, c = (step.operand(k) for k in range(3))
@@ -25,7 +38,7 @@ def gemm(step: Step, make: Builder) -> None:
         weight = _times(weight, alpha, make)
     out = make.dims(step.output)
     known = make.known(c) if c else np.zeros(1)
-    vector = known is not None and known.shape in ((1,), (out[1],), (1, out[1]))
+    vector = known is not None and known.shape in _rows(out[1])
     if vector and beta == 1:
         make.give(connected(x, weight, c, out, make))
         return
@@ -48,14 +61,17 @@ def _times(x: Tensor, factor: float, make: Builder) -> Tensor:
 
 def connected(x: Tensor, weight: Tensor, bias: str, out: tuple[int, ...], make: Builder) -> Tensor:
     """Rows of x times a weight (N, K)."""
-    require_symmetric(weight)
     offset = bias_of(bias, out[-1], x, weight, make)
     return make.emit(
         "FULLY_CONNECTED", [x, weight, offset], out, act=make.step.act, keepNumDims=x.rank > 2, weightsFormat=0
     )
 
 
-@converts("MatMul", integer=True, fuses=True)
+def _of_integers(node: onnx.NodeProto, plan: Plan) -> bool:
+    return plan.value(node.input[1]) is None or plan.is_symmetric(node.input[1])
+
+
+@converts("MatMul", integer=_of_integers, fuses=True)
 def matmul(step: Step, make: Builder) -> None:
     """Shapes: A (..., M, K), B (..., K, N). Either may be transposed where it is stored so."""
     a, b = step.operand(0), step.operand(1)

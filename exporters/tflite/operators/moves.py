@@ -12,7 +12,7 @@ from ..program import Kind, Tensor, channels_last, plain, shaped
 from ..table import Refused, converts
 
 
-@converts("Identity", "Dropout", integer=True)
+@converts("Identity", "Dropout")
 def identity(step: Step, make: Builder) -> None:
     make.give(*make.held(step.operand(0)))
 
@@ -106,7 +106,7 @@ def gather_nd(step: Step, make: Builder) -> None:
     make.give(make.emit("GATHER_ND", [x, make.read(step.operand(1))], make.dims(step.output), x.kind))
 
 
-@converts("Expand")
+@converts("Expand", integer=True)
 def expand(step: Step, make: Builder) -> None:
     out = make.dims(step.output)
     x = make.aligned(step.operand(0), plain(len(out)))

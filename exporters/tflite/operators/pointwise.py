@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
+import onnx
 
 from ....graph.nodes import attribute, saturation
 from ..builder import Builder
-from ..plan import FUSED, Step
+from ..plan import FUSED, Plan, Step
 from ..program import FLOAT, Kind, Scales, Tensor
 from ..table import Refused, converts
 
@@ -89,10 +90,15 @@ def _pairs(code: str, step: Step, make: Builder) -> None:
     make.give(make.reshape(made, tuple(out[axis] for axis in order)), order)
 
 
+def _two(node: onnx.NodeProto, plan: Plan) -> bool:
+    """Sums of more are not rounded in between."""
+    return len(node.input) == 2
+
+
 for _name, _code in ALIKE.items():
     converts(_name, integer=_code in _IN_8_BITS)(partial(_alike, _code))
 for _name, _code in PAIRS.items():
-    converts(_name, integer=_code in _IN_8_BITS, fuses=_code in _FUSING)(partial(_pairs, _code))
+    converts(_name, integer=_two if _code in _IN_8_BITS else False, fuses=_code in _FUSING)(partial(_pairs, _code))
 
 
 def _fixed(code: str, scales: Scales, step: Step, make: Builder) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 
 from ....graph.nodes import attribute
 from ..builder import Builder
-from ..plan import Step
+from ..plan import Plan, Step
 from ..program import Tensor, channels_last, shaped
 from ..table import Refused, converts
 from .windows import Window, padded, surround, window
@@ -20,7 +21,15 @@ def max_pool(step: Step, make: Builder) -> None:
     _pool("MAX_POOL_2D", step, make, -np.inf)
 
 
-@converts("AveragePool", integer=True, fuses=True)
+def _even(node: onnx.NodeProto, plan: Plan) -> bool:
+    """Whether the kernel divides by what ONNX divides by."""
+    dims, out = (plan.shapes.dims.get(name, ()) for name in (node.input[0], node.output[0]))
+    found = window(node, dims, attribute(node, "kernel_shape"), out)
+    counted = bool(attribute(node, "count_include_pad", 0))
+    return (found.same and not counted) or bool(np.all(_corrections(node, found, dims, out, counted) == 1))
+
+
+@converts("AveragePool", integer=_even, fuses=True)
 def average_pool(step: Step, make: Builder) -> None:
     """The operator averages over what lies in the input, which is what ONNX does unless told to count padding.
 
@@ -33,23 +42,21 @@ def average_pool(step: Step, make: Builder) -> None:
     if not any((*found.begins, *found.ends)) or (found.same and not counted):
         _pool("AVERAGE_POOL_2D", step, make)
         return
-    factor = _corrections(step, found, dims, out, counted)
+    factor = _corrections(step.node, found, dims, out, counted)
     made, order = _pooled("AVERAGE_POOL_2D", step, make, 0.0, explicit=True, act="NONE"), channels_last(len(out))
     if np.all(factor == 1):
         if step.act != "NONE":
             made = make.emit(step.act, [made], made.shape, made.kind)
         make.give(made, order)
         return
-    if step.integer:
-        raise Refused(
-            "its padding is uneven and not counted, for which there is no integer kernel", "count the padding"
-        )
     make.give(make.emit("MUL", [made, make.constant(factor)], made.shape, act=step.act), order)
 
 
-def _corrections(step: Step, found: Window, dims: tuple[int, ...], out: tuple[int, ...], counted: bool) -> np.ndarray:
+def _corrections(
+    node: onnx.NodeProto, found: Window, dims: tuple[int, ...], out: tuple[int, ...], counted: bool
+) -> np.ndarray:
     """All of a window over what ONNX divides by. Shapes: (1, OH, OW, 1)."""
-    pads = attribute(step.node, "pads", None) or [0] * 2 * (len(dims) - 2)
+    pads = attribute(node, "pads", None) or [0] * 2 * (len(dims) - 2)
     ends = pads[len(dims) - 2 :]
     made = np.ones((), np.float64)
     for axis, (k, s, begin) in enumerate(zip(found.lengths, found.strides, found.begins, strict=True)):

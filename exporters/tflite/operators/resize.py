@@ -29,6 +29,8 @@ def resize(step: Step, make: Builder) -> None:
     grid = attribute(step.node, "coordinate_transformation_mode", "half_pixel")
     if len(dims) != 4 or out[:2] != dims[:2] or mode not in _CODES or attribute(step.node, "antialias", 0):
         raise Refused(f"mode {mode!r} over {len(dims)} axes has no operator", "resize two axes, linear or nearest")
+    if not _fits(step, dims, out, make):
+        raise Refused("its scales are not those of the lengths", "give sizes, or scales that make whole lengths")
     grid = "half_pixel" if grid == "pytorch_half_pixel" and min(out[2:]) > 1 else grid
     if grid not in _GRIDS:
         raise Refused(f"places by {grid!r} are not TFLite's", "use half_pixel, align_corners or asymmetric")
@@ -39,6 +41,12 @@ def resize(step: Step, make: Builder) -> None:
     size = make.constant(np.array(out[2:], np.int32))
     made = make.emit(_CODES[mode], [x, size], stored, x.kind, alignCorners=corners, halfPixelCenters=halves)
     make.give(made, order)
+
+
+def _fits(step: Step, dims: tuple[int, ...], out: tuple[int, ...], make: Builder) -> bool:
+    """Whether the scales are lengths over lengths, as they always are in TFLite."""
+    scales = make.known(step.operand(2)) if step.operand(2) else None
+    return scales is None or not scales.size or np.allclose(np.multiply(dims, scales), out, rtol=1e-5)
 
 
 def _same_pixels(step: Step, dims: tuple[int, ...], out: tuple[int, ...], grid: str) -> bool:

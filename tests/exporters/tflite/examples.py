@@ -162,7 +162,10 @@ POINTWISE = [
     *(e(op, ROWS, (6,), kind=np.bool_) for op in ("And", "Or")),
     e("Not", ROWS, kind=np.bool_),
     e("Mod", ROWS, i(3).astype(np.int32), kind=np.int32, low=-9, high=9),
-    *(e("Clip", IMAGE, *limits) for limits in ((f(0), f(6)), (f(-1), f(1)), (f(-0.5), f(0.7)), (None, f(0.3)), (f(0),))),
+    *(
+        e("Clip", IMAGE, *limits)
+        for limits in ((f(0), f(6)), (f(-1), f(1)), (f(-0.5), f(0.7)), (None, f(0.3)), (f(0),))
+    ),
     e("LeakyRelu", IMAGE, alpha=0.2),
     e("PRelu", IMAGE, w(3, 1, 1)),
     e("Elu", ROWS),
@@ -233,7 +236,7 @@ _CORNERS = {"coordinate_transformation_mode": "align_corners"}
 _CORNER = {"coordinate_transformation_mode": "asymmetric"}
 RESIZED = [
     e("Resize", IMAGE, None, None, i(1, 3, 18, 16), mode="linear", **_HALVES),
-    e("Resize", IMAGE, None, f(1, 1, 1.5, 2), mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
+    e("Resize", IMAGE, None, f(1, 1, 2, 1.5), mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
     e("Resize", IMAGE, None, None, i(1, 3, 5, 4), mode="linear", **_CORNERS),
     e("Resize", IMAGE, None, None, i(1, 3, 18, 16), mode="linear", **_CORNER),
     e("Resize", IMAGE, None, f(1, 1, 2, 2), mode="nearest", nearest_mode="floor", **_CORNER),
