@@ -207,7 +207,8 @@ class _Session:
 
     def run(self, names: Sequence[str] | None, inputs: Mapping[str, np.ndarray]) -> Any:
         if self._timed is not None:
-            return self._timed()
+            self._timed()
+            return [None] * len(names or ())
         found = self._runner.run(inputs)
         return [found[name] for name in names or found]
 

@@ -27,7 +27,9 @@ class TFLite(Exporter):
     suffix = ".tflite"
     fixed = True
 
-    io: Literal["float", "integer"] = Field("float", description="Inputs and outputs: as the model has them, or rounded.")
+    io: Literal["float", "integer"] = Field(
+        "float", description="Inputs and outputs: as the model has them, or rounded."
+    )
     layout: Literal["channels-last", "as-given"] = Field(
         "channels-last", description="Axes of images that go in and out: NHWC, or as the model has them."
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...graph.errors import BadModel
 from .flatbuffer import LAYOUT
+from .quiet import errors_apart
 from .schema import need_schema
 
 
@@ -21,8 +22,9 @@ class Session:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self.interpreter: Any = Interpreter(model_content=content, num_threads=threads)
-            self.interpreter.allocate_tensors()
+            with errors_apart():
+                self.interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+                self.interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise BadModel("LiteRT does not load the file", why=str(error).strip()) from error
         self.orders = orders_in(content)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+
+from .quiet import errors_apart
 
 _ROOM = 64 << 20
 """Bytes of the arena that are offered."""
@@ -24,7 +21,7 @@ def arena(content: bytes) -> dict[str, Any]:
         return {}
     from tflite_micro.python.tflite_micro import runtime
 
-    with _errors() as said:
+    with errors_apart() as said:
         try:
             interpreter = runtime.Interpreter.from_bytes(content, arena_size=_ROOM)
             detail = interpreter.get_input_details(0)
@@ -36,17 +33,3 @@ def arena(content: bytes) -> dict[str, Any]:
         said.seek(0)
         found = _TOTAL.search(said.read())
     return {"arena_bytes": int(found[1])} if found else {}
-
-
-@contextmanager
-def _errors() -> Iterator[IO[bytes]]:
-    """What C code writes to the standard error stream meanwhile; that is where figures are told, and complaints."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield file
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

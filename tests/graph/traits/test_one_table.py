@@ -15,6 +15,8 @@ ROOT = Path(intaglio.__file__).parent
 ROOMS = ("cli", "exporters", "graph", "importers", "kernels", "measure", "passes", "pipeline")
 NAMES = {schema.name for schema in onnx.defs.get_all_schemas()} | {key.rpartition(":")[2] for key in OPERATORS}
 DISPATCH = {
+    "exporters/tflite/operators/pointwise.py": "what TFLite calls it",
+    "exporters/tflite/operators/reduce.py": "what TFLite calls it",
     "graph/evaluate.py": "what each operator computes",
     "graph/layers.py": "how the weight of each is seen as a matrix",
     "graph/io/canonicalize.py": "what users are told of each kind of node that goes",
