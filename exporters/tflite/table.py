@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from ...graph.registry import registers
 
-if TYPE_CHECKING:
-    import onnx
-
-    from .builder import Builder
-    from .plan import Plan, Step
-
-Question = Callable[["onnx.NodeProto", "Plan"], bool]
+Convert = Callable[..., None]
+"""Writes a step, with a builder."""
+Question = Callable[..., bool]
+"""Of a node in a plan."""
 
 
 @dataclass(frozen=True)
@@ -23,24 +19,22 @@ class Conversion:
     """``convert`` writes one step. ``integer`` tells of which nodes there are kernels for 8 bits; ``fuses`` ones rectify
     what they make."""
 
-    convert: Callable[[Step, Builder], None]
+    convert: Convert
     integer: bool | Question = False
     fuses: bool = False
 
-    def is_integer(self, node: onnx.NodeProto, plan: Plan) -> bool:
-        return self.integer if isinstance(self.integer, bool) else self.integer(node, plan)
+    def is_integer(self, *node_in_plan: object) -> bool:
+        return self.integer if isinstance(self.integer, bool) else self.integer(*node_in_plan)
 
 
 TABLE: dict[str, Conversion] = {}
 _HOMES = ("convolution", "dense", "moves", "norm", "pointwise", "pool", "recurrent", "reduce", "resize")
 
 
-def converts(
-    *names: str, integer: bool | Question = False, fuses: bool = False
-) -> Callable[[Callable[[Step, Builder], None]], Callable[[Step, Builder], None]]:
+def converts(*names: str, integer: bool | Question = False, fuses: bool = False) -> Callable[[Convert], Convert]:
     """Register a conversion under names of ONNX operators."""
 
-    def add(function: Callable[[Step, Builder], None]) -> Callable[[Step, Builder], None]:
+    def add(function: Convert) -> Convert:
         registers(TABLE)(*names)(Conversion(function, integer, fuses))
         return function
 

@@ -39,6 +39,8 @@ DISPATCH = {
 }
 """Modules with dictionaries that say what is done with each operator, and what that is."""
 LISTS = {
+    ("exporters/tflite/operators/recurrent.py", "lstm"): "the functions of its gates, unless told otherwise",
+    ("exporters/tflite/operators/recurrent.py", "gru"): "the functions of its gates, unless told otherwise",
     (
         "measure/autograd/pointwise.py",
         "",

@@ -101,14 +101,25 @@ def test_every_operator_between_layers_is_tried_here() -> None:
 
 
 def test_what_each_runtime_computes_in_integers_goes_there_and_floats_go_between_layers_where_they_may() -> None:
-    """Sigmoid and LeakyRelu have integer kernels in ONNX Runtime alone; elsewhere layers give them floats."""
+    """Sigmoid has integer kernels in ONNX Runtime and LiteRT alone; elsewhere layers give it floats."""
     ends = "float[N, 4, 8, 8] x", "float[N, 6, A, B] y", WEIGHTS
     gated = parsed(*ends, f"{CONVOLVED} s = Sigmoid(c) r = GlobalMaxPool(s) m = Mul(s, r) y = Conv(m, w2)")
     placed = {runtime: place(gated, runtime=runtime).tensors for runtime in Runtime}
-    assert placed == {Runtime.ORT: ("x", "c", "m", "y"), Runtime.OPENVINO: ("x", "m"), Runtime.TENSORRT: ("x", "m")}
+    assert placed == {
+        Runtime.ORT: ("x", "c", "m", "y"),
+        Runtime.OPENVINO: ("x", "m"),
+        Runtime.TENSORRT: ("x", "m"),
+        Runtime.LITERT: ("x", "c", "s", "r", "m", "y"),
+    }
     pooled = parsed(*ends, f"{CONVOLVED} r = GlobalMaxPool(c) y = Conv(r, w2)")
     moved = {runtime: place(pooled, runtime=runtime).moved for runtime in (*Runtime, EVERYWHERE)}
-    assert moved == {Runtime.ORT: {}, Runtime.OPENVINO: {"r": "c"}, Runtime.TENSORRT: {}, EVERYWHERE: {}}
+    assert moved == {
+        Runtime.ORT: {},
+        Runtime.OPENVINO: {"r": "c"},
+        Runtime.TENSORRT: {},
+        Runtime.LITERT: {"r": "c"},
+        EVERYWHERE: {},
+    }
 
 
 @pytest.mark.parametrize("target", ["x86", "arm"])
