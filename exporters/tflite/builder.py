@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from ...graph.nodes import as_ints
+from .coded import Coded
 from .plan import Plan, Step, shifted
 from .program import FLOAT, Kind, Op, Order, Program, Scales, Tensor, plain, shaped
 from .table import Refused
@@ -195,17 +196,20 @@ class Builder:
         return self._constants[key]
 
     def _new_constant(self, name: str, order: Order) -> Tensor:
-        value, node = self.plan.value(name), self.plan.restored(name)
-        assert value is not None
-        if node is None:
-            return self.constant(value.transpose(order), name=name)
-        kind = self.plan.scales(node)
+        stored, kind = self.plan.stored(name)
+        one = self.plan.coded.get(name)
+        if kind is None and one is not None and (blocks := one.turned(order).in_blocks()) is not None:
+            return self._from_blocks(name, blocks, shaped(one.integers.shape, order))
         if kind is None or kind.scales is None:
-            raise Refused(f"{name!r} is stored in blocks", "quantize with --scheme int8 or w8")
+            return self.constant(stored.transpose(order), name=name)
         turned = replace(kind.scales, axis=order.index(kind.scales.axis) if order else 0)
-        stored = shifted(value).transpose(order)
-        held = self.constant(stored, Kind(stored.dtype, turned), node.input[0])
+        held = self.constant(stored.transpose(order), Kind(stored.dtype, turned), f"{name}/integers")
         return held if self.step.integer else self.emit("DEQUANTIZE", [held], held.shape, FLOAT)
+
+    def _from_blocks(self, name: str, blocks: Coded, shape: Sequence[int]) -> Tensor:
+        assert blocks.kind is not None
+        held = self.constant(blocks.integers, blocks.kind, f"{name}/integers")
+        return self.reshape(self.emit("DEQUANTIZE", [held], held.shape, FLOAT), shape)
 
 
 def trimmed(shape: Sequence[int]) -> tuple[int, ...]:

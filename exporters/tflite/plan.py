@@ -20,8 +20,10 @@ from ...graph.model import Model
 from ...graph.nodes import attribute, is_standard, saturation
 from ...graph.traits import Trait, has, has_any, operator
 from ...measure.run.session import open_session, run
+from .coded import Coded, coded, in_blocks
+from .gelu import spelled_out
 from .program import Kind, Scales
-from .table import conversions
+from .table import Refused, conversions
 
 _INT8_FROM_UINT8 = 128
 _SMALL = 1 << 16
@@ -68,6 +70,7 @@ class Plan:
         self.model, self.index = model, index_of(model)
         self.shapes = self.index.shapes
         self.constants: dict[str, np.ndarray] = {**self.shapes.values, **model.weights}
+        self.coded: dict[str, Coded] = {}
         self.computed = {id(node) for node in self.index.nodes if self._compute(node)}
 
     @cached_property
@@ -76,18 +79,28 @@ class Plan:
 
     def _compute(self, node: onnx.NodeProto) -> bool:
         """Whether a node makes constants, which are known from now on."""
-        if all(o in self.constants for o in node.output if o) and any(node.output):
+        if node.op_type == "DequantizeLinear" and (one := in_blocks(node, self.constants)):
+            self.coded[node.output[0]], self.constants[node.output[0]] = one, one.numbers
+            return True
+        if not any(node.output) or not self._is_known(node):
+            return False
+        if one := coded(node, self.constants, self.coded):
+            self.coded[node.output[0]] = one
+        return True
+
+    def _is_known(self, node: onnx.NodeProto) -> bool:
+        if all(o in self.constants for o in node.output if o):
             return True
         if not is_standard(node) or has_any(node, _STAYS) or any(i and i not in self.constants for i in node.input):
             return False
         made = self._made(node, {i: self.constants[i] for i in node.input if i})
-        if made is not None:
-            self.constants.update((o, value) for o, value in zip(node.output, made, strict=False) if o)
+        self.constants.update((o, value) for o, value in zip(node.output, made or (), strict=False) if o)
         return made is not None
 
     def _made(self, node: onnx.NodeProto, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
+        restores = self.coded.keys() & set(node.input) or any(v.dtype.itemsize == 1 for v in inputs.values())
         sizes = [np.prod(self.shapes.dims.get(o, (_SMALL,)), dtype=np.int64) * 8 for o in node.output if o]
-        if max(sizes, default=0) > max(_SMALL, 2 * sum(value.nbytes for value in inputs.values())):
+        if not restores and max(sizes, default=0) > max(_SMALL, 2 * sum(value.nbytes for value in inputs.values())):
             return None
         made = moved(node, [inputs.get(i) for i in node.input])
         if made is not None:
@@ -128,10 +141,27 @@ class Plan:
         node = self.restored(name)
         return self.constants.get(node.input[0] if node is not None else name)
 
+    def stored(self, name: str) -> tuple[np.ndarray, Kind | None]:
+        """A constant as it is best stored, and what its integers stand for.
+
+        Raises:
+            Refused: its scales are computed.
+        """
+        node, one = self.restored(name), self.coded.get(name)
+        if node is not None:
+            kind = self.scales(node)
+            if kind is None:
+                raise Refused(f"the scales of {name!r} are computed, or in blocks", "quantize with --scheme int8 or w8")
+            return shifted(self.constants[node.input[0]]), kind
+        if one is not None and one.kind is not None:
+            return one.integers, one.kind
+        return self.constants[name], None
+
     def restored(self, name: str) -> onnx.NodeProto | None:
         """The DequantizeLinear that makes a tensor."""
         node = self.index.makers.get(name)
-        return node if node is not None and node.op_type == "DequantizeLinear" else None
+        restores = node is not None and node.op_type == "DequantizeLinear" and name not in self.coded
+        return node if restores else None
 
 
 class _Steps:
@@ -139,11 +169,15 @@ class _Steps:
         self.plan, self.index = plan, plan.index
         self.taken: set[int] = set()
         self.table = conversions()
+        self.other: dict[int, onnx.NodeProto] = {}
+        for made, nodes in spelled_out(plan.index, plan.constants):
+            self.other[id(nodes[0])] = made
+            self.taken.update(id(node) for node in nodes[1:])
 
     def run(self) -> Iterator[Step]:
         for node in self.index.nodes:
             if id(node) not in self.taken and id(node) not in self.plan.computed:
-                yield self._step(node)
+                yield self._step(self.other.get(id(node), node))
 
     def _step(self, node: onnx.NodeProto) -> Step:
         output, act, bias = node.output[0], "NONE", ""
