@@ -164,12 +164,16 @@ class Scoring:
             metric.add(outputs, piece.labels)
         self._samples += piece.count
 
+    @property
+    def values(self) -> dict[str, float]:
+        """By metric."""
+        return {name: float(metric.result()) for name, metric in self._chosen.items()}
+
     def evaluation(self, source: DataSource) -> Evaluation:
         if not self._samples:
             raise BadData(f"{source.name} holds no samples")
-        values = {name: float(metric.result()) for name, metric in self._chosen.items()}
         scores = {name: one.scores() for name, one in self._chosen.items() if hasattr(one, "scores")}
-        return Evaluation(self._samples, values, time.perf_counter() - self._started, scores)
+        return Evaluation(self._samples, self.values, time.perf_counter() - self._started, scores)
 
 
 def class_scores(outputs: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..graph.index import index_of
 from ..graph.io.load import load
 from ..graph.model import Model
 from ..graph.nodes import display_name
+from ..measure.accuracy import Scoring
 from ..measure.data.source import Batch, DataSource
 from ..measure.difference import Difference, add_outputs
 from ..measure.run.pairing import pair_models
@@ -30,37 +31,71 @@ _ROUNDING_DB = 100.0
 
 
 @dataclass(frozen=True)
+class Worth:
+    """What outputs are worth: noise against the original's, in dB, and accuracy by metric, where labels are asked."""
+
+    sqnr_db: float
+    accuracy: Mapping[str, float] | None = None
+
+    @property
+    def first(self) -> float | None:
+        """The first metric."""
+        return next(iter(self.accuracy.values())) if self.accuracy else None
+
+
+@dataclass(frozen=True)
+class Good:
+    """Which outputs count as good: those with no more noise, or ``drop``, where that is given: points of accuracy."""
+
+    sqnr_db: float = 20.0
+    drop: float | None = None
+
+    def holds(self, worth: Worth, original: Worth) -> bool:
+        if self.drop is None or worth.first is None or original.first is None:
+            return worth.sqnr_db >= self.sqnr_db
+        return 100 * (original.first - worth.first) <= self.drop + 1e-9
+
+
+@dataclass(frozen=True)
 class Suspect:
     """The nodes that make one tensor from others that both models have.
 
     ``own`` is the noise that they add on what the original gives them, ``all`` what reaches that tensor in the result,
-    ``without`` the noise of the outputs once the original's nodes stand in their place. Units: dB.
+    ``without`` what the outputs are worth once the original's nodes stand in their place. Units: dB.
     """
 
     tensor: str
     nodes: Sequence[str]
     own: float
     all: float
-    without: float | None = None
+    without: Worth = Worth(0.0)
 
     def as_dict(self) -> dict[str, Any]:
-        told = {"own_sqnr_db": self.own, "sqnr_db": self.all, "restored_sqnr_db": self.without}
-        return {"tensor": self.tensor, "nodes": list(self.nodes), **told}
+        told = {"own_sqnr_db": self.own, "sqnr_db": self.all, "restored_sqnr_db": self.without.sqnr_db}
+        return {
+            "tensor": self.tensor,
+            "nodes": list(self.nodes),
+            **told,
+            "restored_accuracy": self.without.first,
+        }
 
 
 @dataclass(frozen=True)
 class Blame:
     """``responsible`` are the fewest suspects, the worst first, without which the outputs are good; None if all are not."""
 
-    output: float
+    original: Worth
+    output: Worth
     suspects: Sequence[Suspect]
     responsible: Sequence[str] | None
     shared: int
     samples: int
 
     def as_dict(self) -> dict[str, Any]:
+        both = {"before": self.original.accuracy, "after": self.output.accuracy}
         return {
-            "output_sqnr_db": self.output,
+            "output_sqnr_db": self.output.sqnr_db,
+            "accuracy": both if self.output.accuracy else None,
             "layers": [one.as_dict() for one in self.suspects],
             "responsible": None if self.responsible is None else list(self.responsible),
             "shared_tensors": self.shared,
@@ -68,40 +103,52 @@ class Blame:
         }
 
 
-def blame(before: Model, after: Model, source: DataSource, *, good: float, top: int) -> Blame:
+def blame(before: Model, after: Model, source: DataSource, *, good: Good, top: int) -> Blame:
     """Run both on the data and look at every tensor that they share; ``top`` suspects are put back.
 
     Raises:
         BadData: there are no samples, or the models share no tensor.
     """
+    pieces = [Piece(before, after, batch) for batch in _batches(source)]
+    rated = good.drop is not None
+    original = _worth(pieces, lambda one: one.outputs, rated)
+    output = _worth(pieces, lambda one: one.result({}), rated)
+    found = sorted(_suspects(pieces), key=lambda one: one.own)[:top]
+    suspects = [replace(one, without=_restored(pieces, [one.tensor], rated)) for one in found]
+    suspects.sort(key=lambda one: -(one.without.first or 0.0))
+    responsible: Sequence[str] | None = [] if good.holds(output, original) else None
+    names = [one.tensor for one in suspects]
+    for count in range(1, len(names) + 1) if responsible is None else ():
+        if good.holds(_restored(pieces, names[:count], rated), original):
+            responsible = names[:count]
+            break
+    samples = sum(piece.batch.count for piece in pieces)
+    return Blame(original, output, suspects, responsible, len(pieces[0].shared), samples)
+
+
+def _batches(source: DataSource) -> list[Batch]:
     batches = list(islice(source.batches(_BATCH), 8))
     if not batches:
         raise BadData(f"{source.name} holds no samples")
-    pieces = [Piece(before, after, batch) for batch in batches]
-    output = _noise([(piece.outputs, piece.result({})) for piece in pieces])
-    found = sorted(_suspects(pieces), key=lambda one: one.own)[:top]
-    alone = [replace_in(pieces, [one.tensor]) for one in found]
-    suspects = [Suspect(one.tensor, one.nodes, one.own, one.all, db) for one, db in zip(found, alone, strict=True)]
-    samples = sum(batch.count for batch in batches)
-    responsible = _responsible(pieces, suspects, output, good)
-    return Blame(output, suspects, responsible, len(pieces[0].shared), samples)
+    return batches
 
 
-def _responsible(
-    pieces: Sequence[Piece], suspects: Sequence[Suspect], output: float, good: float
-) -> Sequence[str] | None:
-    if output >= good:
-        return []
-    names = [one.tensor for one in suspects]
-    for count in range(1, len(names) + 1):
-        if replace_in(pieces, names[:count]) >= good:
-            return names[:count]
-    return None
+def _restored(pieces: Sequence[Piece], tensors: Sequence[str], rated: bool) -> Worth:
+    """Of the outputs where the original's nodes make these tensors."""
+    return _worth(pieces, lambda one: one.restored(tensors), rated)
 
 
-def replace_in(pieces: Sequence[Piece], tensors: Sequence[str]) -> float:
-    """Noise of the outputs where the original's nodes make these tensors."""
-    return _noise([(piece.outputs, piece.restored(tensors)) for piece in pieces])
+def _worth(pieces: Sequence[Piece], outputs: Callable[[Piece], Values], rated: bool) -> Worth:
+    made = {id(one): outputs(one) for one in pieces}
+    noise = _noise([(one.outputs, made[id(one)]) for one in pieces])
+    return Worth(noise, _accuracy(pieces, lambda one: made[id(one)]) if rated else None)
+
+
+def _accuracy(pieces: Sequence[Piece], outputs: Callable[[Piece], Values]) -> dict[str, float]:
+    scoring = Scoring(usual=True)
+    for one in pieces:
+        scoring.add(one.batch, {name: value[: one.batch.count] for name, value in outputs(one).items()})
+    return scoring.values
 
 
 def _suspects(pieces: Sequence[Piece]) -> Iterator[Suspect]:
@@ -206,7 +253,7 @@ def _element(value: np.ndarray) -> int:
     return int(np_dtype_to_tensor_dtype(value.dtype))
 
 
-def steps_of(folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
+def steps_of(folder: Path) -> tuple[Path, list[Path]]:
     """The original and the steps, in order, of a folder that ``compress`` wrote. Raises UsageError."""
     try:
         told = json.loads((folder / "report.json").read_text())
@@ -214,7 +261,7 @@ def steps_of(folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = "it has no report.json that names a model"
         raise UsageError(f"{folder} is no folder that compress wrote", why=why, fix="give two models: A B") from error
-    steps = [(one.parent.name.partition("-")[2], one) for one in sorted((folder / "steps").glob("*/model.onnx"))]
+    steps = sorted((folder / "steps").glob("*/model.onnx"))
     if not steps:
         raise UsageError(
             f"{folder} holds no steps", fix="run compress without --no-keep-steps, or give two models: A B"
@@ -224,22 +271,22 @@ def steps_of(folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
 
 @dataclass(frozen=True)
 class Left:
-    """What a pass left: noise of the outputs against the original's. Units: dB."""
+    """What a pass left: what the outputs are worth."""
 
     name: str
-    path: Path
-    sqnr_db: float
+    worth: Worth
 
     def as_dict(self) -> dict[str, Any]:
-        return {"pass": self.name, "sqnr_db": self.sqnr_db}
+        return {"pass": self.name, "sqnr_db": self.worth.sqnr_db, "accuracy": self.worth.accuracy}
 
 
-def culprit(original: Model, steps: Sequence[tuple[str, Path]], source: DataSource) -> tuple[list[Left], int]:
-    """What each pass left, and the place of the one that added most noise."""
-    batches = list(islice(source.batches(_BATCH), 8))
-    left = []
-    for name, path in steps:
+def culprit(original: Model, steps: Sequence[Path], source: DataSource, *, rated: bool) -> tuple[list[Left], int]:
+    """What each pass left, and the place of the one that lost most accuracy; where none lost any, added most noise."""
+    batches, left, known = _batches(source), list[Left](), Worth(0.0)
+    for path in steps:
         pieces = [Piece(original, load(path), batch) for batch in batches]
-        left.append(Left(name, path, _noise([(one.outputs, one.result({})) for one in pieces])))
-    noise = [0.0, *(10 ** (-one.sqnr_db / 10) for one in left)]
-    return left, int(np.argmax(np.diff(noise)))
+        left.append(Left(path.parent.name.partition("-")[2], _worth(pieces, lambda one: one.result({}), rated)))
+        known = _worth(pieces, lambda one: one.outputs, rated)
+    noise = np.diff([0.0, *(10 ** (-one.worth.sqnr_db / 10) for one in left)])
+    lost = -np.diff([one.first or 0.0 for one in (known, *(one.worth for one in left))])
+    return left, max(range(len(left)), key=lambda place: (max(lost[place], 0.0), noise[place]))

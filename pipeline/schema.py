@@ -69,7 +69,7 @@ class Lost(Told):
 class Accuracy(Told):
     before: Numbers = told("by metric; the first is what the gate `accuracy` means")
     after: Numbers
-    drop: dict[str, Lost] = told("by metric, of those that score each sample")
+    drop: dict[str, Lost] | None = told("by metric, of those that score each sample; absent in bisect", None)
 
 
 class Latency(Told):
@@ -189,7 +189,7 @@ class Calibrated(Ran):
 
 class Prune(Calibrated):
     command: Literal["prune"]
-    groups: list[dict[str, Any]] = told("name, before and after: channels, exact, prunable")
+    groups: list[dict[str, Any]] = told("name, before and after: channels, exact, prunable, frozen_by: why it is not")
     criterion: str | None = None
     solver: str | None = None
     repair: dict[str, Any] | None = None
@@ -371,16 +371,19 @@ class Suspect(Told):
     own_sqnr_db: float | None = told("noise that they add on what the original gives them")
     sqnr_db: float | None = told("noise that reaches the tensor in the result")
     restored_sqnr_db: float | None = told("of the outputs, with the original's nodes in their place; null: no noise")
+    restored_accuracy: float | None = told("likewise, where labels say who is responsible")
 
 
 class Bisect(Answer):
     command: Literal["bisect"]
     model: str
     out: str
-    passes: list[dict[str, Any]] = told("of a folder that compress wrote: pass, sqnr_db after it")
-    culprit: str | None = told("the pass that adds most noise, whose layers are looked at")
+    passes: list[dict[str, Any]] = told("of a folder that compress wrote: pass, sqnr_db and accuracy after it")
+    culprit: str | None = told("the pass that loses most, whose layers are looked at")
     output_sqnr_db: float | None
-    good_db: float
+    accuracy: Accuracy | None = told("where labels say who is responsible")
+    good_db: float | None = told("outputs above are good, where labels do not say it")
+    max_drop: float | None = told("points that good results lose at most, where they do")
     layers: list[Suspect] = told("the worst first")
     responsible: list[str] | None = told("tensors without whose layers the outputs are good; null: no few are")
     shared_tensors: int

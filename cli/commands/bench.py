@@ -11,7 +11,25 @@ import typer
 from ...graph.errors import UsageError
 from .. import console
 from ..opened_model import OpenedModel, first_batch, open_models, open_source, shape_text, told_shapes
-from ..options import Batch, Bundle, Data, Debug, Json, Preprocess, Runs, Seconds, Seed, Shapes, Threads, Values
+from ..options import (
+    Batch,
+    Bundle,
+    Data,
+    Debug,
+    GitHub,
+    Html,
+    Json,
+    JUnit,
+    Markdown,
+    Preprocess,
+    Runs,
+    Seconds,
+    Seed,
+    Shapes,
+    Threads,
+    Values,
+)
+from ..run import Outlets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +50,10 @@ def bench(
     data: Data = None,
     preprocess: Preprocess = None,
     bundle: Bundle = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    github: GitHub = None,
     seed: Seed = 0,
     json: Json = False,
     debug: Debug = False,
@@ -44,24 +66,27 @@ def bench(
     """
     from ...measure.run.latency import WARM_UP_RUNS, time_sessions
 
-    opened_models = open_models(models, shape, value)
-    sessions = [s.session(threads=threads, spin=len(models) == 1) for s in opened_models]
-    feeds = []
-    for opened in opened_models:
-        source = open_source(data, opened.model, preprocess, None)
-        feeds.append(first_batch(opened, source, size=batch, seed=seed).inputs)
-    if bundle is not None:
-        _bundle(bundle, opened_models, sessions, feeds, threads)
-        return
-    with console.progress("timing") as tick:
-        timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
-    result = {
-        "models": [_row(i, s, feed, timing) for i, (s, feed) in enumerate(zip(opened_models, feeds, strict=True))],
-        "threads": threads,
-        "warm_up_runs": WARM_UP_RUNS,
-        "machine": timing.machine,
-        "notes": _notes(feeds),
-    }
+    outlets = Outlets(junit=junit, markdown=markdown, html=html, github=github)
+    with outlets.telling(models[0]):
+        opened_models = open_models(models, shape, value)
+        sessions = [s.session(threads=threads, spin=len(models) == 1) for s in opened_models]
+        feeds = []
+        for opened in opened_models:
+            source = open_source(data, opened.model, preprocess, None)
+            feeds.append(first_batch(opened, source, size=batch, seed=seed).inputs)
+        if bundle is not None:
+            _bundle(bundle, opened_models, sessions, feeds, threads)
+            return
+        with console.progress("timing") as tick:
+            timing = time_sessions(sessions, feeds, threads=threads, runs=runs, seconds=seconds, tick=tick)
+        result = {
+            "models": [_row(i, s, feed, timing) for i, (s, feed) in enumerate(zip(opened_models, feeds, strict=True))],
+            "threads": threads,
+            "warm_up_runs": WARM_UP_RUNS,
+            "machine": timing.machine,
+            "notes": _notes(feeds),
+        }
+        outlets.tell(result)
     console.notes(_notes(feeds))
     console.emit(result, lambda: _show(result))
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...graph.errors import UsageError
+from ...pipeline.formats.rows import blamed, worth
 from .. import console
+from ..before_after import decibels
 from ..opened_model import open_source
-from ..options import Debug, Json, Preprocess, Shapes, Values, read_model
+from ..options import Debug, GitHub, Html, Json, JUnit, Markdown, Preprocess, Shapes, Values, read_model
+from ..run import Outlets
+
+if TYPE_CHECKING:
+    from ...graph.model import Model
+    from ...measure.data.source import DataSource
+    from ...pipeline.bisect import Good
+
+_WORTH = ("SQNR", "accuracy")
+_SAMPLES, _UNLABELLED = 256, 64
 
 
 def bisect(
@@ -23,73 +35,137 @@ def bisect(
     b: Annotated[Path | None, typer.Argument(metavar="[B]", help="What was made of it.", show_default=False)] = None,
     preprocess: Preprocess = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=1, max=256, metavar="N", help="Use only the first N samples.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--samples",
+            min=1,
+            max=256,
+            metavar="N",
+            help="Use only the first N samples. [default: 64; 256 with labels]",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0.0,
+            metavar="POINTS",
+            help="Results that lose no more accuracy count as good. [default with labels: 1.0]",
+        ),
+    ] = None,
     good: Annotated[
-        float, typer.Option("--sqnr", metavar="DB", help="Outputs with this signal to noise count as good.")
-    ] = 20.0,
+        float | None,
+        typer.Option(
+            "--sqnr",
+            metavar="DB",
+            help="Outputs with this signal to noise count as good, whatever the labels say. [default without labels: 20]",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="How many layers to put back.")] = 10,
     shape: Shapes = None,
     value: Values = None,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    github: GitHub = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Find which pass, then which layers, are responsible when a result is bad.
 
     Each layer of the result is run by itself on what the original gives it, which tells the noise that it adds. The worst
-    are put back as they were, one by one and together, until the outputs are good.
+    are put back as they were, one by one and together, until the outputs are good: by accuracy where the data have labels,
+    by noise elsewhere.
 
     Example: intaglio bisect model.onnx small.onnx --data photos/ --preprocess imagenet
     """
-    from ...pipeline.bisect import blame, culprit, steps_of
+    from ...pipeline.bisect import blame
 
-    passes: list[dict[str, Any]] = []
-    guilty = None
-    if b is None:
-        if not a.is_dir():
-            raise UsageError("only one model is named", fix="give A and B, or a folder that compress wrote")
-        path, steps = steps_of(a)
+    outlets = Outlets(junit=junit, markdown=markdown, html=html, github=github)
+    with outlets.telling(a):
+        path, steps = (a, [b]) if b is not None else _steps(a)
         original = read_model(path, shape, value)
-        left, place = culprit(original, steps, _opened(data, original, preprocess, samples))
-        passes, guilty = [one.as_dict() for one in left], left[place].name
-        a, b = (left[place - 1].path if place else path), left[place].path
-    before, after = read_model(a, shape, value), read_model(b, shape, value)
-    with console.progress("looking at layers"):
-        found = blame(before, after, _opened(data, before, preprocess, samples), good=good, top=top)
-    result = {"model": str(a), "out": str(b), "passes": passes, "culprit": guilty, **found.as_dict(), "good_db": good}
+        source = _opened(data, original, preprocess, samples)
+        limit = _limit(source, max_drop, good)
+        passes, place = _passes(original, steps, source, limit) if b is None else ([], 0)
+        a, b = (steps[place - 1] if place else path), steps[place]
+        before, after = read_model(a, shape, value), read_model(b, shape, value)
+        with console.progress("looking at layers"):
+            found = blame(before, after, source, good=limit, top=top)
+        result = {
+            "model": str(a),
+            "out": str(b),
+            "passes": passes,
+            "culprit": passes[place]["pass"] if passes else None,
+            **found.as_dict(),
+            "good_db": limit.sqnr_db if limit.drop is None else None,
+            "max_drop": limit.drop,
+        }
+        outlets.tell(result)
     console.emit(result, lambda: _show(result))
 
 
-def _opened(data: str, model: Any, preprocess: str | None, samples: int) -> Any:
-    return open_source(data, model, preprocess, samples)
+def _steps(a: Path) -> tuple[Path, list[Path]]:
+    """The model, and what each pass made of it."""
+    from ...pipeline.bisect import steps_of
+
+    if not a.is_dir():
+        raise UsageError("only one model is named", fix="give A and B, or a folder that compress wrote")
+    return steps_of(a)
+
+
+def _passes(original: Model, steps: list[Path], source: DataSource, limit: Good) -> tuple[list[dict[str, Any]], int]:
+    """What each pass left, and the place of the worst."""
+    from ...pipeline.bisect import culprit
+
+    with console.progress("looking at passes"):
+        left, place = culprit(original, steps, source, rated=limit.drop is not None)
+    return [one.as_dict() for one in left], place
+
+
+def _opened(data: str, model: Model, preprocess: str | None, samples: int | None) -> DataSource:
+    source = open_source(data, model, preprocess, samples or _SAMPLES)
+    assert source is not None
+    return source if samples or source.labelled else replace(source, limit=_UNLABELLED)
+
+
+def _limit(source: DataSource, max_drop: float | None, good: float | None) -> Good:
+    """Which results count as good."""
+    from ...pipeline.bisect import Good
+
+    if max_drop is not None and good is not None:
+        raise UsageError("--max-drop and --sqnr exclude each other", fix="give one of them")
+    if max_drop is not None and not source.labelled:
+        raise UsageError("--max-drop needs labelled data", fix="leave it out, or give data with labels")
+    if good is not None or not source.labelled:
+        return Good(20.0 if good is None else good)
+    return Good(drop=1.0 if max_drop is None else max_drop)
 
 
 def _show(result: dict[str, Any]) -> None:
+    rated = result["accuracy"] is not None
     if result["passes"]:
-        rows = [(one["pass"], console.number(one["sqnr_db"], 1, " dB")) for one in result["passes"]]
-        console.table("outputs after each pass, against the original's", ("pass", "SQNR"), rows)
-        console.line(f"most noise comes from {result['culprit']}")
+        rows = [(one["pass"], *worth(one["sqnr_db"], one["accuracy"])[: 1 + rated]) for one in result["passes"]]
+        console.table("outputs after each pass", ("pass", *_WORTH[: 1 + rated]), rows)
+        lost = rated and (result["accuracy"]["before"] != result["accuracy"]["after"])
+        console.line(f"most {'accuracy is lost by' if lost else 'noise comes from'} {result['culprit']}")
         console.line()
-    columns = ("layer", "nodes", "adds", "reaches it", "outputs without")
-    keys = ("own_sqnr_db", "sqnr_db", "restored_sqnr_db")
+    columns = ("layer", "nodes", "adds", "reaches it", *(f"{one} without" for one in _WORTH[: 1 + rated]))
     rows = [
-        (one["tensor"], ", ".join(one["nodes"][-3:]), *(console.number(one[key], 1, " dB") for key in keys))
+        (
+            one["tensor"],
+            ", ".join(one["nodes"][-3:]),
+            *(decibels(one[key]) for key in ("own_sqnr_db", "sqnr_db")),
+            *worth(one["restored_sqnr_db"], one["restored_accuracy"])[: 1 + rated],
+        )
         for one in result["layers"]
     ]
     if rows:
         console.table(f"{result['model']} and {result['out']}: the worst layers", columns, rows)
     shared = f"{console.count(result['shared_tensors'], 'tensor')} that both models have were compared"
     console.line(f"{shared}, on {console.count(result['samples'], 'sample')}")
-    console.line(f"outputs: {console.number(result['output_sqnr_db'], 1, ' dB')}")
-    console.line(_verdict(result))
-
-
-def _verdict(result: dict[str, Any]) -> str:
-    responsible, good = result["responsible"], f"{result['good_db']:g} dB"
-    if responsible is None:
-        why = "all lose something, or were fitted to what reaches them and fit nothing else"
-        return f"no few layers are responsible ({why}): with all of these put back the outputs stay below {good}"
-    if not responsible:
-        return f"the outputs are good: above {good}"
-    several = "these together are" if len(responsible) > 1 else "this one is"
-    return f"{several} responsible, without which the outputs are above {good}: {', '.join(responsible)}"
+    console.line(f"outputs: {decibels(result['output_sqnr_db'])}")
+    if rated:
+        old, new = (next(iter(result["accuracy"][side].items())) for side in ("before", "after"))
+        console.line(f"{old[0]}: {console.percent(old[1])}, now {console.percent(new[1])}")
+    console.line(blamed(result))

@@ -7,12 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from ...graph.errors import GateFailed, UsageError
+from ...pipeline.formats.rows import score
 from .. import console
 from ..opened_model import open_model, open_source
 from ..options import (
     Batch,
     Debug,
     Gates,
+    GitHub,
+    Html,
     Json,
     JUnit,
     Markdown,
@@ -51,6 +54,8 @@ def evaluate(
     gate: Gates = None,
     junit: JUnit = None,
     markdown: Markdown = None,
+    html: Html = None,
+    github: GitHub = None,
     samples: Samples = None,
     batch: Batch = 64,
     threads: Threads = 1,
@@ -66,7 +71,8 @@ def evaluate(
     from ...measure.accuracy import evaluate_session
     from ...pipeline.gates import missed
 
-    gates, limits, outlets = _gates(minimum), _limits(gate), Outlets(junit=junit, markdown=markdown)
+    gates, limits = _gates(minimum), _limits(gate)
+    outlets = Outlets(junit=junit, markdown=markdown, html=html, github=github)
     with outlets.telling(model):
         opened = open_model(model, shape, value)
         source = open_source(data, opened.model, preprocess, samples)
@@ -87,7 +93,7 @@ def evaluate(
             "notes": [*source.notes],
         }
         outlets.tell(result)
-    rows = [(name, _value(score), measured.samples) for name, score in measured.values.items()]
+    rows = [(name, score(value), measured.samples) for name, value in measured.values.items()]
     told = partial(console.table, str(model), ("metric", "value", "samples"), rows)
     console.emit(result, told, failed=_missed(gates, measured.values) or missed(judged))
 
@@ -134,12 +140,8 @@ def _missed(gates: dict[str, float], values: dict[str, float]) -> GateFailed | N
             f"--min names {unknown[0]!r}, which was not measured", fix=f"measured: {', '.join(values)}; see --metric"
         )
     low = [
-        f"{name} is {_value(values[name])}, below {_value(gates[name])}"
+        f"{name} is {score(values[name])}, below {score(gates[name])}"
         for name in gates
         if not values[name] >= gates[name]
     ]
     return GateFailed("; ".join(low)) if low else None
-
-
-def _value(value: float) -> str:
-    return console.percent(value) if 0 <= value <= 1 else f"{value:.5g}"

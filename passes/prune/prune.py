@@ -215,6 +215,7 @@ def _told(group: Group, removal: Removal) -> dict[str, Any]:
         "after": left,
         "exact": group.exact,
         "prunable": group.prunable,
+        "frozen_by": str(group.frozen_by) if group.frozen_by else None,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...measure.paired import Drop, told
 from ..text import harmless
-from .rows import STEPS, amounts, failed, gates, lossless, steps, verdict
+from .rows import STEPS, amounts, failed, gates, listed, lossless, steps, verdict
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -42,7 +42,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     names = [PurePath(str(report[key])).name for key in ("model", "out") if report.get(key)]
     mark = "❌" if failed(report) else "✅"
-    yield f"### {mark} intaglio {sentence(report['command'])}: {' → '.join(map(code, names))}"
+    of = f": {' → '.join(map(code, names))}" if names else ""
+    yield f"### {mark} intaglio {sentence(report['command'])}{of}"
     yield ""
     yield f"**{sentence(verdict(report))}**"
     yield ""
@@ -62,6 +63,9 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     if made := steps(report):
         yield from table(STEPS, made)
+    for heads, found in listed(report):
+        if found:
+            yield from table(heads, found)
     for warning in report.get("warnings", ()):
         yield f"> **warning**: {sentence(warning)}"
         yield ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..gates import shown
@@ -69,6 +69,57 @@ def steps(report: Told) -> list[tuple[str, ...]]:
     ]
 
 
+Rows = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
+
+
+def listed(report: Told) -> Iterator[Rows]:
+    """What commands tell that write no model: heads and rows of metrics, times, and who is to blame."""
+    if metrics := report.get("metrics"):
+        yield ("metric", "value"), [(name, score(value)) for name, value in metrics.items()]
+    if models := report.get("models"):
+        rows = [(one["model"], f"{one['median_ms']:.3g} ms", f"{one['speedup']:.2f} x") for one in models]
+        yield ("model", "median", "speed"), rows
+    if "responsible" in report:
+        yield (
+            ("pass", "SQNR", "accuracy"),
+            [(one["pass"], *worth(one["sqnr_db"], one["accuracy"])) for one in report["passes"]],
+        )
+        layers = [
+            (
+                one["tensor"],
+                number(one["own_sqnr_db"], 1, " dB"),
+                *worth(one["restored_sqnr_db"], one["restored_accuracy"]),
+            )
+            for one in report["layers"]
+        ]
+        yield ("layer", "adds", "SQNR without", "accuracy without"), layers
+
+
+def worth(sqnr_db: float | None, accuracy: float | Mapping[str, float] | None) -> tuple[str, str]:
+    """Of outputs, by the first of several metrics."""
+    first = next(iter(accuracy.values()), None) if isinstance(accuracy, Mapping) else accuracy
+    return number(sqnr_db, 1, " dB"), percent(first)
+
+
+def score(value: float) -> str:
+    """Of a metric."""
+    return percent(value) if 0 <= value <= 1 else f"{value:.5g}"
+
+
+def blamed(report: Told) -> str:
+    """What ``bisect`` found, in a sentence."""
+    responsible, most = report["responsible"], report["max_drop"]
+    limit = f"{report['good_db']:g} dB" if most is None else f"{most:g} point{'s' * (most != 1)}"
+    good, bad = ("are above", "stay below") if most is None else ("lose no more than", "still lose more than")
+    if responsible is None:
+        why = "all lose something, or were fitted to what reaches them and fit nothing else"
+        return f"no few layers are responsible: with all of these put back the outputs {bad} {limit} ({why})"
+    if not responsible:
+        return f"the outputs are good: they {good} {limit}"
+    several = "these together are" if len(responsible) > 1 else "this one is"
+    return f"{several} responsible, without which the outputs {good} {limit}: {', '.join(responsible)}"
+
+
 STEPS = ("pass", "file", "MACs", "accuracy", "SQNR", "took")
 
 
@@ -80,7 +131,16 @@ def verdict(report: Told) -> str:
     missed = sum(not one["passed"] for one in judged)
     if judged:
         return f"{missed} of {len(judged)} gates missed" if missed else f"all gates passed, {len(judged)} in all"
-    return "done" if report.get("changed", True) else "nothing changed"
+    return said(report) or ("done" if report.get("changed", True) else "nothing changed")
+
+
+def said(report: Told) -> str:
+    """The outcome of a command that writes no model; empty of others."""
+    if "responsible" in report:
+        return blamed(report)
+    if metrics := report.get("metrics"):
+        return ", ".join(f"{name} {score(value)}" for name, value in metrics.items())
+    return ", ".join(f"{one['median_ms']:.3g} ms" for one in report.get("models") or ())
 
 
 def failed(report: Told) -> bool:

@@ -34,11 +34,14 @@ LABELS = {
     "macs": "MACs",
     "max_abs_diff": "largest difference",
     "max_rel_diff": "largest relative difference",
-    "nodes": "What nodes compute in",
     "outputs": "Differences of the outputs",
     "params": "parameters",
+    "own_sqnr_db": "adds",
+    "passes": "What each pass left",
     "prunable": "free",
     "ranges": "How ranges were found",
+    "restored_accuracy": "accuracy without",
+    "restored_sqnr_db": "SQNR without",
     "runtime": "What the runtime runs",
     "size": "file size",
     "size_bytes": "file size",
@@ -52,6 +55,11 @@ _FRACTIONS = {"kept", "keep", "latency_ratio", "macs_ratio", "size_ratio", "top1
 _ACCURACY = "_accuracy"
 _COUNTS = {"macs", "bops", "params"}
 _TIMES = {"gain", "speedup", "storage", "overall"}
+
+
+def table_title(key: str) -> str:
+    """What a table is called."""
+    return "What nodes compute in" if key == "nodes" else label(key)
 
 
 def label(key: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..formats.rows import said
 from ..text import count, human, percent
 from .figures import NONE, label, milliseconds, points
 from .limits import exceeded
@@ -40,7 +41,7 @@ def verdict(report: Mapping[str, Any]) -> Verdict:
     gates = report.get("gates") or ()
     missed = [gate for gate in gates if not gate.get("passed")]
     chosen = next((point for point in report.get("points") or () if point.get("chosen")), None)
-    what = _outcome(report)
+    what, _, more = _outcome(report).partition(": ") if said(report) else (_outcome(report), "", "")
     if missed:
         return Verdict("bad", f"{len(missed)} of {count(len(gates), 'gate')} missed", [what])
     if error := report.get("error"):
@@ -51,13 +52,16 @@ def verdict(report: Mapping[str, Any]) -> Verdict:
         return Verdict("bad", "The limits are not met: this is the nearest that was found", [what])
     told = [f"All {len(gates)} gates passed." if len(gates) > 1 else "The gate passed."] if gates else []
     over = list(exceeded(report))
+    told += [more] if more else []
     told += ["Within all limits that were asked for."] if chosen and report.get("limits") and not over else []
     if warnings := [*over, *(report.get("warnings") or ())]:
         return Verdict("warn", what, [*told, *warnings])
-    return Verdict("good" if told else "plain", what, told)
+    return Verdict("good" if gates or told != [more] * bool(more) else "plain", what, told)
 
 
 def _outcome(report: Mapping[str, Any]) -> str:
+    if outcome := said(report):
+        return outcome if "metrics" in report else outcome[:1].upper() + outcome[1:]
     parts = [*_smaller(report), *_faster(report)]
     for name, old, new in list(accuracies(report))[:1]:
         parts.append(f"{name} {percent(new)} ({points(new - old)})")

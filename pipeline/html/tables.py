@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from .figures import NONE, figure, label
+from .figures import NONE, figure, label, table_title
 
 FIRST = 20
 """Rows that are shown at once; the others are folded away."""
@@ -51,7 +51,18 @@ _TOLD_ELSEWHERE = set(
 _OUR_KEYS = {"bibench", "latency_target", "lossless", "runtime", "verified"}
 """Mappings whose keys are words of reports; those of others are names, which say nothing of what their values are."""
 Row = Mapping[str, Any]
-_FIRST_TABLES = ("by_layer", "groups", "chosen_layers", "layers", "skipped", "higher_precision", "worst")
+_FIRST_TABLES = (
+    "metrics",
+    "models",
+    "passes",
+    "by_layer",
+    "groups",
+    "chosen_layers",
+    "layers",
+    "skipped",
+    "higher_precision",
+    "worst",
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,7 @@ def _tables(told: Mapping[str, Any]) -> Iterator[Table]:
             continue
         rows = _listed(key, value)
         if rows:
-            yield table(label(key), rows, folded=key not in _FIRST_TABLES)
+            yield table(table_title(key), rows, folded=key not in _FIRST_TABLES)
 
 
 def _listed(key: str, value: Any) -> list[Mapping[str, Any]]:

@@ -28,6 +28,14 @@ COMMANDS = {
     "compare": ("compare", DIGITS, DIGITS, "--runs", "3"),
     "compress": ("compress", DIGITS, "-o", "out", "--recipe", "weights-4bit", "--no-measure"),
 }
+LOOKING = {
+    "evaluate": (("evaluate", DIGITS, "--data", TEST, "--samples", "64"), "| `top5` | 100.00 % |"),
+    "bench": (("bench", DIGITS, DIGITS, "--runs", "3"), f"| `{DIGITS}` |"),
+    "bisect": (
+        ("bisect", DIGITS, DIGITS, "--data", TEST, "--samples", "8"),
+        "**the outputs are good: they lose no more",
+    ),
+}
 FORMS = ("--junit", "r.xml", "--markdown", "r.md", "--html", "r.html", "--github")
 
 
@@ -54,6 +62,20 @@ def test_every_form_is_written_whether_gates_pass_or_not(intaglio: Command, name
     assert f"intaglio {name}: `digits.onnx`" in text
     assert "<html" in Path("r.html").read_text()
     assert re.match(rf"::{'error' if code else 'notice'} title=gate ", ran.err)
+
+
+@pytest.mark.parametrize("name", list(LOOKING))
+def test_commands_that_write_no_model_have_the_same_forms(intaglio: Command, name: str, tmp_path: Path) -> None:
+    command, told = LOOKING[name]
+    ran = intaglio(*command, *FORMS)
+    assert ran.code == 0, ran.err
+    assert (suite().get("tests"), suite().get("failures"), suite().get("errors")) == ("1", "0", "0")
+    assert told in Path("r.md").read_text()
+    assert "<html" in Path("r.html").read_text()
+    (tmp_path / "bad.onnx").write_bytes(DIGITS.read_bytes()[:3000])
+    assert intaglio(*("bad.onnx" if word is DIGITS else word for word in command), *FORMS).code == 1
+    assert suite().get("errors") == "1"
+    assert "failed: " in Path("r.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["quantize", "compress"])
