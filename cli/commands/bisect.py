@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...graph.errors import UsageError
-from ...pipeline.formats.rows import blamed, worth
 from .. import console
 from ..before_after import decibels
 from ..opened_model import open_source
-from ..options import Debug, GitHub, Html, Json, JUnit, Markdown, Preprocess, Shapes, Values, read_model
+from ..options import Debug, GitHub, Html, Json, JUnit, Markdown, Preprocess, Shapes, Values, option, read_model
 from ..run import Outlets
 
 if TYPE_CHECKING:
@@ -23,6 +22,23 @@ if TYPE_CHECKING:
 
 _WORTH = ("SQNR", "accuracy")
 _SAMPLES, _UNLABELLED = 256, 64
+_Samples = Annotated[
+    int | None, option("--samples N", "Use only the first N samples.", min=1, max=256, show_default="64, labelled 256")
+]
+_MaxDrop = Annotated[
+    float | None,
+    option(
+        "--max-drop POINTS", "Results that lose no more accuracy are good.", min=0.0, show_default="1.0 with labels"
+    ),
+]
+_Good = Annotated[
+    float | None,
+    option(
+        "--sqnr DB",
+        "Outputs with this signal to noise are good, whatever labels say.",
+        show_default="20 without labels",
+    ),
+]
 
 
 def bisect(
@@ -34,33 +50,9 @@ def bisect(
     ],
     b: Annotated[Path | None, typer.Argument(metavar="[B]", help="What was made of it.", show_default=False)] = None,
     preprocess: Preprocess = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            "--samples",
-            min=1,
-            max=256,
-            metavar="N",
-            help="Use only the first N samples. [default: 64; 256 with labels]",
-        ),
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            "--max-drop",
-            min=0.0,
-            metavar="POINTS",
-            help="Results that lose no more accuracy count as good. [default with labels: 1.0]",
-        ),
-    ] = None,
-    good: Annotated[
-        float | None,
-        typer.Option(
-            "--sqnr",
-            metavar="DB",
-            help="Outputs with this signal to noise count as good, whatever the labels say. [default without labels: 20]",
-        ),
-    ] = None,
+    samples: _Samples = None,
+    max_drop: _MaxDrop = None,
+    good: _Good = None,
     top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="How many layers to put back.")] = 10,
     shape: Shapes = None,
     value: Values = None,
@@ -143,6 +135,8 @@ def _limit(source: DataSource, max_drop: float | None, good: float | None) -> Go
 
 
 def _show(result: dict[str, Any]) -> None:
+    from ...pipeline.formats.rows import blamed, worth
+
     rated = result["accuracy"] is not None
     if result["passes"]:
         rows = [(one["pass"], *worth(one["sqnr_db"], one["accuracy"])[: 1 + rated]) for one in result["passes"]]

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from ...graph.errors import GateFailed, UsageError
-from ...pipeline.formats.rows import score
 from .. import console
 from ..opened_model import open_model, open_source
 from ..options import (
@@ -33,16 +32,19 @@ if TYPE_CHECKING:
     from ...pipeline.gates import Gate
 
 
+_Labelled = Annotated[
+    str,
+    option(
+        "--data SOURCE",
+        "Labelled data: an .npz named after the graph inputs plus labels, a folder with one subfolder per "
+        "class, or package.module:callable.",
+    ),
+]
+
+
 def evaluate(
     model: ModelPath,
-    data: Annotated[
-        str,
-        option(
-            "--data SOURCE",
-            "Labelled data: an .npz named after the graph inputs plus labels, a folder with one subfolder per "
-            "class, or package.module:callable.",
-        ),
-    ],
+    data: _Labelled,
     preprocess: Preprocess = None,
     metric: Annotated[
         list[str] | None, option("--metric NAME", "What to measure; repeatable. By default top1 and top5.")
@@ -69,6 +71,7 @@ def evaluate(
     Example: intaglio evaluate model.onnx --data test.npz --preprocess imagenet
     """
     from ...measure.accuracy import evaluate_session
+    from ...pipeline.formats.rows import score
     from ...pipeline.gates import missed
 
     gates, limits = _gates(minimum), _limits(gate)
@@ -139,6 +142,8 @@ def _missed(gates: dict[str, float], values: dict[str, float]) -> GateFailed | N
         raise UsageError(
             f"--min names {unknown[0]!r}, which was not measured", fix=f"measured: {', '.join(values)}; see --metric"
         )
+    from ...pipeline.formats.rows import score
+
     low = [
         f"{name} is {score(values[name])}, below {score(gates[name])}"
         for name in gates
