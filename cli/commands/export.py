@@ -54,8 +54,7 @@ class _Job(Outlets):
 
 @takes
 def export(
-    behind: Behind,
-    job: _Job,
+    *,
     model: Annotated[
         Path | None, typer.Argument(metavar="MODEL", help="What to export: any source.", show_default=False)
     ] = None,
@@ -67,6 +66,8 @@ def export(
     targets: Annotated[
         bool, option("--targets", "List targets, their options and what they need, and stop.", "target")
     ] = False,
+    behind: Behind,
+    job: _Job,
 ) -> None:
     """Write a model for a runtime, load it there, and compare it with ONNX Runtime.
 

@@ -24,8 +24,7 @@ else:
 
 @takes
 def import_(
-    behind: Behind,
-    fits: Fits,
+    *,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -41,6 +40,8 @@ def import_(
     sources: Annotated[
         bool, option("--sources", "List importers, their options and what they need, and stop.", "method")
     ] = False,
+    behind: Behind,
+    fits: Fits,
     shape: Shapes = None,
     value: Values = None,
     seed: Seed = 0,

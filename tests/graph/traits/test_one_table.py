@@ -17,6 +17,7 @@ NAMES = {schema.name for schema in onnx.defs.get_all_schemas()} | {key.rpartitio
 DISPATCH = {
     "exporters/tflite/operators/pointwise.py": "what TFLite calls it",
     "exporters/tflite/operators/reduce.py": "what TFLite calls it",
+    "exporters/torch/pointwise.py": "how each is written in torch",
     "graph/evaluate.py": "what each operator computes",
     "graph/layers.py": "how the weight of each is seen as a matrix",
     "graph/io/canonicalize.py": "what users are told of each kind of node that goes",
@@ -41,6 +42,7 @@ DISPATCH = {
 LISTS = {
     ("exporters/tflite/operators/recurrent.py", "lstm"): "the functions of its gates, unless told otherwise",
     ("exporters/tflite/operators/recurrent.py", "gru"): "the functions of its gates, unless told otherwise",
+    ("exporters/torch/pointwise.py", ""): "what torch computes under the same name, or Python under a sign",
     (
         "measure/autograd/pointwise.py",
         "",
