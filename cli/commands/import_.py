@@ -64,9 +64,7 @@ def import_(
     if source is None or out is None:
         raise UsageError("not all is said", fix="give SOURCE and -o MODEL.onnx")
     check_target(out)
-    named = with_behind(by, behind) if by else None
-    if named is None and any(vars(behind).values()):
-        named = with_behind("", behind)
+    named = with_behind(by or "", behind) if by or any(vars(behind).values()) else None
     read = read_source(source, shapes=parse_shapes(shape), values=parse_values(value), by=named, seed=seed)
     model, needs = fitted(read.model, Fit.of(fits.opset, fits.ir, fits.runtime))
     save(model, out)
