@@ -15,7 +15,7 @@ from ..graph.io.load import load
 from ..graph.lazy import imported as named
 from ..graph.lazy import release, require
 from ..graph.model import Model
-from ..graph.spec import Spec
+from ..graph.spec import Spec, split
 from ..importers.base import IMPORTERS, Imported, Importer, Source
 from ..measure.difference import Difference, add_outputs
 from ..measure.run.inputs import runnable_inputs
@@ -46,7 +46,7 @@ def read_source(
 ) -> Read:
     """Read what any importer reads: a file, a folder, or ``package.module:factory``, which is run.
 
-    ``by`` names the importer, with its options; without it the source tells. ``shapes`` are of inputs: they pin free
+    ``by`` names the importer, with its options; without a name the source tells. ``shapes`` are of inputs: they pin free
     dimensions, and describe inputs where the framework does not.
 
     Raises:
@@ -54,7 +54,8 @@ def read_source(
     """
     text = str(source)
     thing = _made(text) if _is_factory(text) else None
-    found: Importer = IMPORTERS[by or _importer_of(text, thing)]
+    name, options = ("", {}) if by is None else split(by, "importer")
+    found: Importer = IMPORTERS[{**options, "name": name or _importer_of(text, thing)}]
     if found.name == "onnx":
         return Read(load(text, shapes=shapes, values=values), "onnx", {}, ())
     require(f"importer {found.name}", found.extra, found.imports)
