@@ -27,6 +27,8 @@ DATA_FREE = "--dialect noise, or --criterion dfpc or udfc"
 _SMALLEST_BATCH = 4
 """Below this, running takes longer (on ResNet-20 batches of 4 to 64 differ by less than the noise); above it a smaller
 batch is cheaper than a second sweep over the data."""
+_CACHED = 1 << 19
+"""Bytes of the largest tensor of a run: beyond what a core's own cache holds, reading it again waits for memory."""
 _SAME = 1e-3
 """How far two rows computed from one sample may differ, relative to the largest value."""
 
@@ -91,6 +93,7 @@ def collect(
     computed = [name for name in index_of(model).place if name in wanted]
     fixed = data.batch_size(1) == data.batch_size(batch)
     sizes = run_bytes(model, computed, first.inputs)
+    batch = cached(sizes, batch)
     sweeps = plan(sizes, budget_bytes, 1 if fixed else batch) or [Sweep((), batch)]
     fed = {name: wanted[name] for name in inputs if name in wanted}
     done = 0
@@ -100,6 +103,11 @@ def collect(
             if tick:
                 tick(done, None if data.samples is None else data.samples * len(sweeps))
         fed = {}
+
+
+def cached(run_bytes: Mapping[str, int], batch: int) -> int:
+    """How many samples of a batch to run at once so that what one node made is still near when it is read."""
+    return min(batch, max(_SMALLEST_BATCH, _CACHED // max(1, *run_bytes.values(), 1)))
 
 
 def plan(run_bytes: Mapping[str, int], budget_bytes: int, batch: int) -> list[Sweep]:

@@ -1,6 +1,6 @@
 """Statistics of tensors, gathered piece by piece in memory that does not grow with the data.
 
-Ranges and counts do not depend on how the samples are cut into pieces, nor on their order.
+Ranges and counts of all values do not depend on how the samples are cut into pieces, nor on their order.
 """
 
 from __future__ import annotations
@@ -77,14 +77,17 @@ class Histogram:
 
     Bin i holds -limit + i·width <= x < -limit + (i + 1)·width. A larger value doubles the limit as often as needed,
     which merges whole bins: the counts are those that the final limit gives. ``bins`` is a power of two, so that a bin
-    is one as wide as well and no value falls beside its bin by rounding.
+    is one as wide as well and no value falls beside its bin by rounding. Smallest and largest are those of all values;
+    counted is one in ``every``, in the order in which they come.
     """
 
     bins: int = 2048
+    every: int = 1
     counts: NDArray[np.int64] = field(init=False, repr=False)
     _exponent: int = field(default=_SMALLEST_EXPONENT, init=False, repr=False)
     _low: float = field(default=math.inf, init=False, repr=False)
     _high: float = field(default=-math.inf, init=False, repr=False)
+    _skip: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.bins < 2 or self.bins & (self.bins - 1):
@@ -99,7 +102,9 @@ class Histogram:
             self._low, self._high = min(self._low, low), max(self._high, high)
             if low or high:  # nought has no exponent
                 self._grow(math.frexp(max(-low, high))[1])
-            scaled = block * self._per_width(block)
+            counted = block[self._skip :: self.every]
+            self._skip = (self._skip - block.size) % self.every
+            scaled = counted * self._per_width(block)
             place = np.floor(scaled, out=scaled).astype(np.int32)
             place += self.bins // 2
             self.counts += np.bincount(place, minlength=self.bins)

@@ -40,6 +40,8 @@ def least_scale(size: Floats | float) -> Floats:
 
 def covering_scale(size: Floats | float) -> Floats:
     """The same, rounded up where single precision is coarse, so that nothing is cut off."""
+    if isinstance(size, float) and size >= _TINY:
+        return np.asarray(size)
     return least_scale(np.where(np.less(size, _TINY), np.ceil(np.asarray(size) / _LEAST) * _LEAST, size))
 
 

@@ -14,12 +14,12 @@ from ...measure.data.source import Batch, DataSource
 from ...measure.run.session import open_session, run
 from ...measure.run.tensor_specs import input_specs
 from ..calibration.activation_cache import part
-from ..calibration.runner import plan, run_bytes
+from ..calibration.runner import cached, plan, run_bytes
 from .decibels import EXACT, Noise
 from .result import LayerNote
 
-SAMPLES = 64
-"""Inputs that are looked at."""
+SAMPLES, _INSIDE = 64, 32
+"""Inputs that outputs, and layers, are looked at on."""
 _WORST = 5
 """Layers that are told of."""
 
@@ -35,12 +35,13 @@ def measure(
         return {}
     found: dict[str, float] = {}
     inputs = [p.name for p in input_specs(original)]
-    for sweep in plan(run_bytes(original, names, first.inputs), memory // 4, data.batch_size(SAMPLES)):
+    sizes = run_bytes(original, names, first.inputs)
+    for sweep in plan(sizes, memory // 4, data.batch_size(cached(sizes, _INSIDE))):
         parts = [part(m, sweep.names, inputs) for m in (original, result)]
         sessions = [(open_session(m, optimize=optimize), sources) for m, sources in parts]
         found |= _compared(
             [run(s, {n: batch.inputs[n] for n in sources}, sweep.names) for s, sources in sessions]
-            for batch in _first(data, sweep.batch)
+            for batch in _first(data, sweep.batch, _INSIDE)
         )
     return found
 
@@ -51,13 +52,13 @@ def outputs_noise(original: Model, result: Model, data: DataSource, optimize: bo
     return _compared([run(s, batch.inputs) for s in sessions] for batch in _first(data, SAMPLES))
 
 
-def _first(data: DataSource, size: int) -> Iterator[Batch]:
+def _first(data: DataSource, size: int, samples: int = SAMPLES) -> Iterator[Batch]:
     """The samples that are looked at."""
     seen = 0
     for batch in data.batches(size):
         yield batch
         seen += batch.count
-        if seen >= SAMPLES:
+        if seen >= samples:
             return
 
 

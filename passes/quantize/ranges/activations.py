@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from math import gcd
 
 import numpy as np
 
@@ -12,41 +13,45 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ....measure.data.source import DataSource
 from ...base import Context
-from ...calibration.patches import patches, spread_places
-from ...calibration.runner import collect, require_data
-from ...calibration.statistics import Histogram
+from ...calibration.moments import one_blas_thread
+from ...calibration.runner import collect, inferred_bytes, require_data
+from ...calibration.seen import Seen
+from ...calibration.statistics import Histogram, Statistic
 from ...precision.grid import Affine, Grid, affine
 from ..options import AUTO
 from ..placement.placement import Placement
-from .ranges import BINS, RANGES, Range, squared_error
+from .ranges import BINS, RANGES, Range, rounding_error, squared_error
 
-_TRIED_ON = 32
-"""Samples that tell what a layer makes of the errors in what it reads."""
-_PATCHES = 1024
-"""Patches of each layer that tell it."""
+_COUNTED = 1 << 19
+"""Values of a tensor that its histogram counts at least, where there are so many."""
 _SIMILAR = 0.5
 """Operands of a Concat share a scale if their own range is at least this part of the common one: one bit is lost."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Scale and zero point of each quantized tensor, and which range method they come from."""
+    """Scale and zero point of each quantized tensor, which range method they come from, and what layers read, by node."""
 
     affines: dict[str, Affine]
     methods: dict[str, str]
     notes: Sequence[str] = ()
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
+@one_blas_thread
 def calibrate(model: Model, placement: Placement, grid: Grid, symmetric: bool, method: str, context: Context) -> Found:
-    """One reading of the data for the histograms, and with ``auto`` one of a few samples to compare the methods.
+    """One reading of the data tells everything: the histograms, and what reaches the layers.
 
     Raises:
         BadData: there are no samples, or they are not finite.
     """
     data = require_data(context)
     roots = [name for name in placement.tensors if name not in placement.moved]
-    histograms = {name: Histogram(BINS) for name in roots}
-    wanted = {name: [histogram] for name, histogram in histograms.items()}
+    histograms = {name: Histogram(BINS, every) for name, every in _strides(model, roots, data).items()}
+    seen = {one.node: Seen(one) for one in Layers(model) if one.place in placement.nodes}
+    wanted: dict[str, list[Statistic]] = {name: [histogram] for name, histogram in histograms.items()}
+    for one in seen.values():
+        wanted.setdefault(one.layer.x, []).append(one)
     short: set[str] = set()
     collect(model, data, wanted, budget_bytes=context.memory // 2, tick=context.tick, short=short)
     names = RANGES.builtin if method == AUTO else [method]
@@ -60,9 +65,23 @@ def calibrate(model: Model, placement: Placement, grid: Grid, symmetric: bool, m
             root: {name: affine(*limits, grid, symmetric=symmetric) for name, limits in found.items()}
             for root, found in ranges.items()
         }
-        best = _compare(model, placement, data, tried, histograms, context.memory // 2)
+        best = _compare(model, placement, tried, histograms, seen)
     affines = assign_scales(placement, {r: ranges[r][best[r]] for r in roots}, grid, symmetric)
-    return Found(affines, best, [_too_few(data, short)] if short else [])
+    return Found(affines, best, [_too_few(data, short)] if short else [], seen)
+
+
+def _strides(model: Model, names: Sequence[str], data: DataSource) -> dict[str, int]:
+    """How far apart the values lie that are counted, so that all places of a sample have their turn."""
+    first = next(data.batches(1), None)
+    sizes = {} if first is None else inferred_bytes(model, names, first.inputs)
+    found = dict.fromkeys(names, 1)
+    for name, size in sizes.items():
+        values = size // 4 // data.batch_size(1)
+        every = max(1, values * (data.samples or 0) // _COUNTED)
+        while gcd(every, values) > 1:
+            every -= 1
+        found[name] = every
+    return found
 
 
 def _too_few(data: DataSource, short: set[str]) -> str:
@@ -103,29 +122,24 @@ def _width(limits: Range) -> float:
 def _compare(
     model: Model,
     placement: Placement,
-    data: DataSource,
     tried: Mapping[str, Mapping[str, Affine]],
     histograms: Mapping[str, Histogram],
-    budget_bytes: int,
+    seen: Mapping[str, Seen],
 ) -> dict[str, str]:
     """The method for each tensor that leaves the layers behind it the best signal-to-noise ratio."""
     readers: dict[str, list[Layer]] = {}
     for layer in Layers(model):
         readers.setdefault(_root(placement, layer.x), []).append(layer)
-    trials = {
-        root: Trial(
-            affines,
-            {name: squared_error(histograms[root], found) for name, found in affines.items()},
-            [(one, one.matrix(model.weights[one.weight]).astype(np.float32)) for one in readers.get(root, ())]
-            if all(one.x == root for one in readers.get(root, ()))
-            else [],
-        )
-        for root, affines in tried.items()
-    }
-    few = replace(data, limit=min(_TRIED_ON, data.limit or _TRIED_ON))
-    wanted = {root: [trial] for root, trial in trials.items() if trial.readers}
-    collect(model, few, wanted, budget_bytes=budget_bytes, short=set())
-    return {root: trial.best for root, trial in trials.items()}
+    best = {}
+    for root, affines in tried.items():
+        expected = {name: squared_error(histograms[root], found) for name, found in affines.items()}
+        known = [seen[one.node] for one in readers.get(root, ()) if one.x == root and one.node in seen]
+        whole = len(known) == len(readers.get(root, ()))
+        trial = Trial(affines, expected)
+        for one in known if whole else ():
+            trial.add(one.patches, one.layer.matrix(model.weights[one.layer.weight]).astype(np.float32))
+        best[root] = trial.best
+    return best
 
 
 @dataclass
@@ -138,49 +152,25 @@ class Trial:
 
     tried: Mapping[str, Affine]
     expected: Mapping[str, float]
-    readers: Sequence[tuple[Layer, np.ndarray]]
-    _noise: dict[str, np.ndarray] = field(default_factory=dict, init=False)
-    _signal: np.ndarray = field(default_factory=lambda: np.zeros(0), init=False)
+    _enlarged: dict[str, float] = field(default_factory=dict, init=False)
 
-    def add(self, values: np.ndarray) -> None:
-        seen = [self._patches(layer, values) for layer, _ in self.readers]
-        power = np.array([_power(self._made(k, u)) for k, u in enumerate(seen)])
-        self._signal = self._signal + power if self._noise else power
+    def add(self, seen: np.ndarray, matrices: np.ndarray) -> None:
+        """Take in a reader. Shapes: seen (groups, patches, columns), matrices (groups, outputs, columns)."""
+
+        def made(values: np.ndarray) -> float:
+            return max(_power(np.matmul(values, matrices.transpose(0, 2, 1))), 1e-30)
+
+        signal = made(seen)
         for name, found in self.tried.items():
-            errors = [_error(found, u) for u in seen]
-            powers = np.array([[_power(e), _power(self._made(k, e))] for k, e in enumerate(errors)])
-            self._noise[name] = self._noise[name] + powers if name in self._noise else powers
+            error = rounding_error(found, seen)
+            enlarged = made(error) / max(_power(error), 1e-30) / signal
+            self._enlarged[name] = self._enlarged.get(name, 0.0) + enlarged
 
     @property
     def best(self) -> str:
-        """The first of the least noise."""
-        return min(self.tried, key=lambda name: self.expected[name] * self._enlarged(name))
-
-    def _enlarged(self, name: str) -> float:
-        """Noise to signal of all readers together, for an error of 1."""
-        if not self._noise:
-            return 1.0
-        before, after = np.maximum(self._noise[name].T, 1e-30)
-        return float((after / before / np.maximum(self._signal, 1e-30)).sum())
-
-    def _patches(self, layer: Layer, values: np.ndarray) -> np.ndarray:
-        wanted = -(-_PATCHES // max(1, len(values)))
-        return patches(layer, values, spread_places(layer, values, wanted, np.arange(len(values))))
-
-    def _made(self, reader: int, seen: np.ndarray) -> np.ndarray:
-        """What a reader makes of patches, offsets aside."""
-        return np.asarray(np.matmul(seen, self.readers[reader][1].transpose(0, 2, 1)))
+        """The first of the least noise to signal, of all readers together."""
+        return min(self.tried, key=lambda name: self.expected[name] * self._enlarged.get(name, 1.0))
 
 
 def _power(values: np.ndarray) -> float:
     return float(np.square(values, dtype=np.float64).sum())
-
-
-def _error(found: Affine, values: np.ndarray) -> np.ndarray:
-    """What rounding changes, in the precision of the values."""
-    scale, zero = found.scale.astype(values.dtype), found.zero.astype(values.dtype)
-    rounded = np.rint(values / scale)
-    np.clip(rounded, found.grid.low - zero, found.grid.high - zero, out=rounded)
-    rounded *= scale
-    rounded -= values
-    return rounded

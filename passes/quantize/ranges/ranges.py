@@ -77,7 +77,16 @@ def entropy(histogram: Histogram, grid: Grid, symmetric: bool) -> Range:
     filled = _filled(histogram, nought=False)
     if not filled[0].size:
         return minmax(histogram, grid, symmetric)
-    return _least(histogram, lambda low, high: _divergence(filled, affine(low, high, grid, symmetric=symmetric)))
+    centres, counts = filled
+    most = _SATURATED * counts.sum()
+
+    def loss(low: float, high: float) -> float:
+        start, stop = np.searchsorted(centres, low), np.searchsorted(centres, high, "right")
+        if counts[:start].sum() + counts[stop:].sum() > most:
+            return np.inf
+        return _divergence(filled, slice(start, stop), affine(low, high, grid, symmetric=symmetric))
+
+    return _least(histogram, loss)
 
 
 def _least(histogram: Histogram, loss: Callable[[float, float], float]) -> Range:
@@ -108,32 +117,34 @@ def _filled(histogram: Histogram, *, nought: bool = True) -> tuple[Floats, Float
 
 
 def squared_error(histogram: Histogram, found: Affine) -> float:
-    """Mean squared error of all values."""
+    """Mean squared error of all values that are counted."""
     return _squared(_filled(histogram), found) / max(1, histogram.count)
+
+
+def rounding_error(found: Affine, values: np.ndarray) -> np.ndarray:
+    """What rounding changes, in the precision of the values."""
+    scale, zero = found.scale.astype(values.dtype), found.zero.astype(values.dtype)
+    rounded = values / scale
+    np.rint(rounded, out=rounded)
+    np.clip(rounded, found.grid.low - zero, found.grid.high - zero, out=rounded)
+    rounded *= scale
+    rounded -= values
+    return np.asarray(rounded)
 
 
 def _squared(filled: tuple[Floats, Floats], found: Affine) -> float:
     centres, counts = filled
-    gap = centres - found.floats(found.integers(centres))
-    return float(counts @ np.square(gap))
+    return float(counts @ np.square(rounding_error(found, centres)))
 
 
-def _divergence(filled: tuple[Floats, Floats], found: Affine) -> float:
+def _divergence(filled: tuple[Floats, Floats], within: slice, found: Affine) -> float:
     centres, counts = filled
-    grid, (lowest, highest) = found.grid, found.range
-    levels = found.integers(centres) - grid.low
-    inside = (centres >= lowest) & (centres <= highest)
-    if counts[~inside].sum() > _SATURATED * counts.sum():
-        return np.inf
-    reference = np.where(inside, counts, 0.0)
-    (places,) = np.nonzero(inside)
-    reference[places[0]] += counts[: places[0]].sum()
-    reference[places[-1]] += counts[places[-1] + 1 :].sum()
+    inside, total = counts[within], counts.sum()
+    reference = inside.copy()
+    reference[0] += counts[: within.start].sum()
+    reference[-1] += counts[within.stop :].sum()
     # Each level's values, shared out evenly over the bins that belong to it.
-    size = grid.high - grid.low + 1
-    mass = np.bincount(levels[inside], weights=counts[inside], minlength=size)
-    bins = np.bincount(levels[inside], minlength=size)
-    model = (mass / np.maximum(bins, 1))[levels[inside]]
-    p, q = reference[inside] / reference.sum(), model / max(model.sum(), 1e-300)
-    some = p > 0
-    return float((p[some] * np.log(p[some] / np.maximum(q[some], 1e-300))).sum())
+    first = np.flatnonzero(np.diff(found.integers(centres[within]), prepend=found.grid.low - 1))
+    bins = np.diff(first, append=len(inside))
+    model = np.repeat(np.add.reduceat(inside, first) / bins, bins)
+    return float(reference @ np.log(reference / model * (inside.sum() / total)) / total)

@@ -20,8 +20,8 @@ from ....graph.nodes import display_name
 from ....graph.traits import Trait, has
 from ....measure.run.tensor_specs import input_specs
 from ...calibration.feeds import calibration_inputs, with_mirrored
+from ...calibration.moments import one_blas_thread
 from ...calibration.runner import require_data
-from ...calibration.samples import PATCHES
 from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ...patterns import choose_nodes
 from ...precision.grid import Affine, Grid, Quantized
@@ -33,14 +33,13 @@ from ..placement.placement import Placement, place
 from ..prepare import Prepared, prepare_model
 from ..ranges import datafree
 from ..ranges.activations import Found, assign_scales, calibrate
+from ..ranges.ranges import rounding_error
+from ..rounding.rounding import BLIND
 from ..rounding.specs import WIDE, specs_for
 from ..scheme import SCHEMES, Job, study
 from ..storage.storage import store
 from ..targets import adds_in_16_bits
 from .weight_only import Grids, layer_note
-
-_FEW_PATCHES, _FEW_SAMPLES = 1 << 13, 256
-"""What means are taken over where only biases follow the data."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def static(job: Job, kinds: Kinds) -> Result:
         walked = (
             _blindly(job, ready, model, layers, chosen)
             if blind
-            else _rounded(job, ready, model, running, layers, chosen)
+            else _rounded(job, ready, running, layers, chosen, found)
         )
         return Result(
             _stored(job, model, running, walked, found),
@@ -166,16 +165,41 @@ def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict
 
 
 def _rounded(
-    job: Job, ready: Prepared, model: Model, running: Model, layers: Mapping[str, Layer], grids: Mapping[str, Grid]
+    job: Job, ready: Prepared, running: Model, layers: Mapping[str, Layer], grids: Mapping[str, Grid], found: Found
 ) -> Walked[Quantized]:
-    if job.context.data is None:
-        return round_plainly(model, specs_for(ready, layers, grids, job))
-    wide = all(grid.bits >= WIDE for grid in grids.values())
-    batches, _ = calibration_inputs(model, job.context, _FEW_SAMPLES if wide else None)
-    batches = batches if wide else with_mirrored(batches, model)
-    specs = specs_for(ready, layers, grids, job)
-    most = _FEW_PATCHES if wide else PATCHES
-    return round_in_turn(model, running, batches, specs, job.context, refit=not wide, most=most)
+    specs, model = specs_for(ready, layers, grids, job), ready.model
+    if job.context.data is None:  # to see how large a file becomes
+        return round_plainly(model, specs)
+    if all(spec.grid.bits >= WIDE and {*spec.methods} <= {*BLIND} for spec in specs.values()):
+        return _with_means(model, round_plainly(model, specs), found)
+    batches, _ = calibration_inputs(model, job.context)
+    return round_in_turn(model, running, with_mirrored(batches, model), specs, job.context)
+
+
+@one_blas_thread
+def _with_means(model: Model, walked: Walked[Quantized], found: Found) -> Walked[Quantized]:
+    """Biases with which layers give on average what they gave, whatever is rounded: weights, and what they read.
+
+    Source: the correction of Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction",
+    ICCV 2019, arXiv:1906.04721, section 4.2, with means that were measured.
+    """
+    uses = index_of(model).uses
+    for node, one in walked.rounded.items():
+        layer, seen = one.layer, found.seen[node]
+        wanted, made = layer.matrix(model.weights[layer.weight]), one.quantized.floats()
+        u, mean = seen.patches.astype(np.float64), seen.mean
+        walked.rounded[node] = replace(one, error=_noise(u, made - wanted) / (_noise(u, wanted) or 1.0))
+        offset = layer.offset(model)
+        if offset is not None and layer.bias is not None and uses[layer.bias] == 1:
+            read = mean + rounding_error(found.affines[layer.x], u).mean(axis=1)
+            offset = offset + np.einsum("goc,gc->go", wanted, mean) - np.einsum("goc,gc->go", made, read)
+            walked.biases[layer.bias] = layer.bias_like(offset, model.weights[layer.bias])
+    return walked
+
+
+def _noise(patches: np.ndarray, matrices: np.ndarray) -> float:
+    """Variance of what matrices make of patches, all outputs together."""
+    return float(np.matmul(patches, matrices.transpose(0, 2, 1)).var(axis=1).sum())
 
 
 def _stored(job: Job, model: Model, running: Model, walked: Walked[Quantized], found: Found) -> Model:

@@ -160,3 +160,15 @@ def test_nothing_has_no_statistics() -> None:
 def test_the_number_of_bins_is_a_power_of_two() -> None:
     with pytest.raises(ValueError, match="power of two"):
         Histogram(100)
+
+
+def test_of_many_values_some_are_counted_and_none_is_missed_at_the_ends() -> None:
+    """Which ones are counted hangs on their order alone, not on the pieces they come in."""
+    values = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
+    whole, cut = Histogram(64, every=7), Histogram(64, every=7)
+    whole.add(values)
+    for piece in np.array_split(values, 23):
+        cut.add(piece)
+    assert (whole.minimum, whole.maximum) == (values.min(), values.max())
+    assert (whole.counts == cut.counts).all()
+    assert whole.count == len(values[::7])
