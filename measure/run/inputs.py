@@ -24,7 +24,7 @@ from .tensor_specs import TensorSpec, input_specs
 FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512, 1024, 4096, 16384)
 """What symbolic dimensions other than the batch are tried with, in this order."""
 _SMALL_INTS = 4
-_MOST_MACS = 3e11
+_MOST_MACS = 1e11
 """Multiply-accumulates of all tries behind the first: what fails at small sizes may fail at all, and large ones take long."""
 _LARGEST_INPUT = 1 << 26
 """Elements of an input above which a guess at its symbolic dimensions is not worth trying."""

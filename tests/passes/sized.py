@@ -13,10 +13,11 @@ F = TensorProto.FLOAT
 
 
 class Network(Arithmetic):
-    """Blocks that keep (batch, length, 32), and numbers computed from the sizes that steer them."""
+    """Blocks that keep (batch, length, width), and numbers computed from the sizes that steer them."""
 
-    def __init__(self, choice: Choice) -> None:
+    def __init__(self, choice: Choice, width: int = WIDTH) -> None:
         super().__init__(choice)
+        self.width = width
         self.rng = np.random.default_rng(choice.integer(0, 9))
         self.value = "x"
 
@@ -30,35 +31,41 @@ class Network(Arithmetic):
         bounded = self.node("Min", self.node("Abs", self.pool[-1]), self.const(most))
         return self.node("Squeeze", bounded)
 
-    def bias(self, value: str, width: int = WIDTH) -> str:
-        return self.node("Add", value, self.weight(width))
+    def bias(self, value: str, width: int = 0) -> str:
+        return self.node("Add", value, self.weight(width or self.width))
 
     def wide(self) -> str:
-        inner = self.node("Relu", self.bias(self.node("MatMul", self.value, self.weight(WIDTH, 2 * WIDTH)), 2 * WIDTH))
-        return self.node("Add", self.bias(self.node("MatMul", inner, self.weight(2 * WIDTH, WIDTH))), self.value)
+        inner = self.node(
+            "Relu", self.bias(self.node("MatMul", self.value, self.weight(self.width, 2 * self.width)), 2 * self.width)
+        )
+        return self.node(
+            "Add", self.bias(self.node("MatMul", inner, self.weight(2 * self.width, self.width))), self.value
+        )
 
     def heads(self) -> str:
         """Products of unequal widths whose channels are laid side by side, turned, cut elsewhere and multiplied."""
-        widths = (WIDTH // 2, WIDTH, WIDTH // 2)
-        parts = [self.bias(self.node("MatMul", self.value, self.weight(WIDTH, n)), n) for n in widths]
+        widths = (self.width // 2, self.width, self.width // 2)
+        parts = [self.bias(self.node("MatMul", self.value, self.weight(self.width, n)), n) for n in widths]
         both = self.node("Transpose", self.node("Concat", *parts, axis=2), perm=[0, 2, 1])
-        cuts = [self.node("Slice", both, self.const(k), self.const(k + WIDTH), self.const(1)) for k in (0, WIDTH)]
+        cuts = [
+            self.node("Slice", both, self.const(k), self.const(k + self.width), self.const(1)) for k in (0, self.width)
+        ]
         gated = self.node("Mul", self.node("Sigmoid", cuts[0]), cuts[1])
-        return self.node("MatMul", self.node("Transpose", gated, perm=[0, 2, 1]), self.weight(WIDTH, WIDTH))
+        return self.node("MatMul", self.node("Transpose", gated, perm=[0, 2, 1]), self.weight(self.width, self.width))
 
     def folded(self) -> str:
         """Through rows and back, by shapes that are computed."""
-        rows = self.node("Concat", self.const(-1), self.const(WIDTH), axis=0)
+        rows = self.node("Concat", self.const(-1), self.const(self.width), axis=0)
         flat = self.node("Reshape", self.value, rows)
-        flat = self.node("Gemm", flat, self.weight(WIDTH, WIDTH), self.weight(WIDTH))
-        shape = self.node("Concat", *self.pool[:2], self.const(WIDTH), axis=0)
+        flat = self.node("Gemm", flat, self.weight(self.width, self.width), self.weight(self.width))
+        shape = self.node("Concat", *self.pool[:2], self.const(self.width), axis=0)
         return self.node("Reshape", flat, shape)
 
     def branch(self) -> str:
         arms = [
             [helper.make_node("Neg", [self.value], ["o"])],
             [
-                helper.make_node("MatMul", [self.value, self.weight(WIDTH, WIDTH)], ["m"]),
+                helper.make_node("MatMul", [self.value, self.weight(self.width, self.width)], ["m"]),
                 helper.make_node("Tanh", ["m"], ["o"]),
             ],
         ]
@@ -73,7 +80,7 @@ class Network(Arithmetic):
         body = helper.make_graph(
             [
                 helper.make_node("Identity", ["go"], ["on"]),
-                helper.make_node("MatMul", ["h", self.weight(WIDTH, WIDTH)], ["m"]),
+                helper.make_node("MatMul", ["h", self.weight(self.width, self.width)], ["m"]),
                 helper.make_node("Tanh", ["m"], ["next"]),
             ],
             "body",
@@ -88,7 +95,7 @@ class Network(Arithmetic):
 
     def scan(self) -> str:
         """Running sums along the length."""
-        first = self.node("Mul", self.node("ReduceMax", self.value, axes=[1], keepdims=0), self.weight(1, WIDTH))
+        first = self.node("Mul", self.node("ReduceMax", self.value, axes=[1], keepdims=0), self.weight(1, self.width))
         body = helper.make_graph(
             [
                 helper.make_node("Mul", ["state", "half"], ["faded"]),
@@ -96,8 +103,8 @@ class Network(Arithmetic):
                 helper.make_node("Identity", ["sum"], ["out"]),
             ],
             "body",
-            [helper.make_tensor_value_info(n, F, ["b", WIDTH]) for n in ("state", "now")],
-            [helper.make_tensor_value_info(n, F, ["b", WIDTH]) for n in ("sum", "out")],
+            [helper.make_tensor_value_info(n, F, ["b", self.width]) for n in ("state", "now")],
+            [helper.make_tensor_value_info(n, F, ["b", self.width]) for n in ("sum", "out")],
             [numpy_helper.from_array(np.array(0.5, np.float32), "half")],
         )
         name = f"t{len(self.nodes)}"
@@ -127,16 +134,19 @@ class Network(Arithmetic):
         rare = self.node("Equal", self.node("Mod", squared, self.const(1009)), self.const(360))
         seldom = self.node("Squeeze", self.node("Where", rare, self.const(2), self.const(1)))
         factor = self.node("Cast", self.node("Add", self.small(40), seldom), to=F)
-        last = self.node("MatMul", self.value, self.weight(WIDTH, 5))
+        last = self.node("MatMul", self.value, self.weight(self.width, 5))
         self.nodes.append(helper.make_node("Mul", [last, factor], ["y"]))
-        ends = [helper.make_tensor_value_info("x", F, ["B", "T", WIDTH]), helper.make_tensor_value_info("y", F, None)]
+        ends = [
+            helper.make_tensor_value_info("x", F, ["B", "T", self.width]),
+            helper.make_tensor_value_info("y", F, None),
+        ]
         weights = [numpy_helper.from_array(v, k) for k, v in self.weights.items()]
         graph = helper.make_graph(self.nodes, "sizes", ends[:1], ends[1:], weights)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def network(choice: Choice) -> onnx.ModelProto:
-    net = Network(choice)
+def network(choice: Choice, width: int = WIDTH) -> onnx.ModelProto:
+    net = Network(choice, width)
     for _ in range(choice.integer(1, 3)):
         for _ in range(choice.integer(1, 3)):
             net.grow()
