@@ -15,6 +15,8 @@ ROOT = Path(intaglio.__file__).parent
 ROOMS = ("cli", "exporters", "graph", "importers", "kernels", "measure", "passes", "pipeline")
 NAMES = {schema.name for schema in onnx.defs.get_all_schemas()} | {key.rpartition(":")[2] for key in OPERATORS}
 DISPATCH = {
+    "exporters/c/expressions.py": "how each is written in C",
+    "exporters/c/net.py": "which operands have to be integers",
     "exporters/tflite/operators/pointwise.py": "what TFLite calls it",
     "exporters/tflite/operators/reduce.py": "what TFLite calls it",
     "exporters/torch/pointwise.py": "how each is written in torch",

@@ -1,0 +1,161 @@
+"""From a net to steps of C: each operation by its rule, every one that has none named at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ...graph.registry import import_all
+from ...graph.traits import Trait, has_any
+from ..base import refuse
+from . import ops
+from .net import Net
+from .ops.move import move
+from .ops.pointwise import pointwise
+from .planning import Plan, Work, plan
+from .rules import RULES, Call, Operation, Program, Rule, Step, Unsupported
+from .tensor import C_TYPES, Tensor, dense_strides
+
+import_all(ops.__name__)
+_COPY = onnx.NodeProto(op_type="Identity")
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Steps in the order in which they run, where buffers lie, and what callers hand over."""
+
+    program: Program
+    steps: tuple[Step, ...]
+    plan: Plan
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+    @property
+    def constant_bytes(self) -> int:
+        """Of all tables that steps read."""
+        bodies = "\n".join(step.body for step in self.steps)
+        read = {t.buffer for step in self.steps for t in step.inputs} | set(re.findall(r"\bk\d+\b", bodies))
+        return sum(table.nbytes for name, table in self.program.tables.items() if name in read)
+
+
+def rule_of(operation: Operation) -> Rule | None:
+    """What writes an operation."""
+    if operation.value:
+        return pointwise
+    if operation.key in RULES:
+        return RULES[operation.key]
+    return move if has_any(operation.key, Trait.MOVES) else None
+
+
+def lower(net: Net) -> Lowered:
+    """Steps for all operations.
+
+    Raises:
+        CannotExport: of some operators it is not known how to write them.
+    """
+    program = Program(net.constants)
+    for name in net.inputs:
+        program.tensors[name] = Tensor(
+            f"in:{name}", net.dtypes[name], net.dims[name], dense_strides(net.dims[name], range(len(net.dims[name])))
+        )
+    refuse("c", list(_refused(net, program)))
+    outputs = _handed_out(net, program)
+    works = [_work(step, program) for step in program.steps]
+    found = plan(works, program.buffers)
+    steps = tuple(program.steps[k] for k in found.order)
+    return Lowered(program, steps, found, {n: program.tensors[n] for n in net.inputs}, outputs)
+
+
+def _refused(net: Net, program: Program) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """Writes every operation; gives those that cannot be written, and why."""
+    for operation in net.operations:
+        why = _written(net, program, operation)
+        if why is not None:
+            yield operation.node, why
+            for name in operation.outputs:
+                dims = net.dims.get(name, ())
+                program.tensors.setdefault(
+                    name, Tensor("none", np.dtype("f4"), dims, dense_strides(dims, range(len(dims))))
+                )
+
+
+def _written(net: Net, program: Program, operation: Operation) -> str | None:
+    """Why an operation could not be written."""
+    found = rule_of(operation)
+    if found is None:
+        return ""
+    names = [name for name in (*operation.inputs, *operation.outputs) if name]
+    unknown = [name for name in names if name not in net.dims]
+    if unknown:
+        return f"the shape of {unknown[0]!r} is not known"
+    strange = [net.dtypes[n].name for n in names if n not in net.constants and net.dtypes[n].name not in C_TYPES]
+    if strange:
+        return f"C has no {strange[0]}"
+    outputs = [name for name in operation.outputs if name]
+    call = Call(
+        program,
+        operation,
+        [net.dims[n] for n in outputs],
+        [net.dtypes[n] for n in outputs],
+        [n in net.outputs for n in outputs],
+        net.opset,
+    )
+    try:
+        found(call)
+    except Unsupported as error:
+        return str(error)
+    return None
+
+
+def _handed_out(net: Net, program: Program) -> dict[str, Tensor]:
+    """Buffers that are outputs are the caller's; what is no buffer of its own is copied."""
+    outputs: dict[str, Tensor] = {}
+    for name in net.outputs:
+        tensor = program.tensor(name)
+        owned = {t.buffer for t in outputs.values()}
+        if (
+            tensor.buffer not in program.buffers
+            or tensor.buffer in owned
+            or not tensor.is_dense(range(len(tensor.dims)))
+            or tensor.offset
+        ):
+            operation = Operation("Identity", _COPY, [name], [name])
+            call = Call(program, operation, [tensor.dims], [tensor.dtype], [True], net.opset)
+            tensor = call.copied(tensor, range(len(tensor.dims)))
+        outputs[name] = tensor
+    for tensor in outputs.values():
+        program.buffers.pop(tensor.buffer)
+    return outputs
+
+
+def _work(step: Step, program: Program) -> Work:
+    reads = frozenset(t.buffer for t in step.inputs if t.buffer in program.buffers)
+    writes = frozenset(t.buffer for t in step.outputs if t.buffer in program.buffers)
+    scratch = sum(-(-np.dtype(_numpy(kind)).itemsize * count // 16) * 16 for kind, count in step.scratch)
+    return Work(reads, writes, scratch, _in_place(step, program))
+
+
+def _numpy(ctype: str) -> str:
+    return next(name for name, kind in C_TYPES.items() if kind == ctype)
+
+
+def _in_place(step: Step, program: Program) -> tuple[str, str] | None:
+    """An input that the output may lie on: as large, in the same order, and read nowhere else in the step."""
+    if not step.in_place:
+        return None
+    (y,) = step.outputs
+    for k, x in enumerate(step.inputs):
+        alike = x.dims == y.dims and x.is_dense(y.order) and x.dtype == y.dtype
+        alone = all(o.buffer != x.buffer for n, o in enumerate(step.inputs) if n != k)
+        if (
+            alike
+            and alone
+            and x.buffer in program.buffers
+            and program.buffers[x.buffer] == program.buffers.get(y.buffer)
+        ):
+            return x.buffer, y.buffer
+    return None

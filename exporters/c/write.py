@@ -1,0 +1,89 @@
+"""Writing the folder: the program, a test vector from ONNX Runtime, what is said of both."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ...graph.model import Model
+from ...graph.nodes import all_nodes
+from ...measure.run.session import open_session, run
+from ..base import Artifact, CannotExport
+from .lower import Lowered, lower
+from .net import net_of
+from .source import Case, Range, identifiers, sources
+
+_TESTED = 4096
+"""Numbers of each output that the test vector holds."""
+_EXACT, _ROUNDED = 1e-3, 0.1
+"""How far from the largest number results may be: those of floats, and those of integers, which round at every layer."""
+
+
+def write(model: Model, path: Path, memory: str) -> Artifact:
+    """The files of a model in a new folder."""
+    lowered = lower(net_of(model))
+    _check_budget(lowered, memory)
+    name = identifiers([path.name.lower()])[path.name.lower()]
+    path.mkdir()
+    for file, text in sources(lowered, name, _case(model, lowered)).items():
+        (path / file).write_text(text)
+    plan = lowered.plan
+    figures = {"arena_bytes": plan.arena_bytes, "live_bytes": plan.live_bytes, "constant_bytes": lowered.constant_bytes}
+    return Artifact(path, figures=figures)
+
+
+def _check_budget(lowered: Lowered, memory: str) -> None:
+    if not memory:
+        return
+    allowed, needed = read_bytes(memory), lowered.plan.arena_bytes
+    if needed > allowed:
+        raise CannotExport(
+            f"the arena takes {needed:,} bytes, more than {memory}",
+            why=f"{lowered.plan.live_bytes:,} bytes are alive at once in the best order of steps that was found",
+            fix=f"allow {needed} bytes, or make the model smaller first: quantize and prune",
+        )
+
+
+def read_bytes(text: str) -> int:
+    """``256KB``: units are of 1024, as memories are."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise CannotExport(f"memory={text} is no number of bytes", fix="write it as 262144 or 256KB")
+    return int(float(found[1]) * 1024 ** "KMG".find(found[2].upper()) * 1024 if found[2] else float(found[1]))
+
+
+def _case(model: Model, lowered: Lowered) -> Case:
+    ranges = {name: _range(model, name, t.dtype) for name, t in lowered.inputs.items()}
+    feeds = drawn({n: (t.dims, t.dtype) for n, t in lowered.inputs.items()}, ranges)
+    found = run(open_session(model), feeds)
+    expected = {name: np.asarray(found[name]).reshape(-1)[:_TESTED] for name in lowered.outputs}
+    rounded = any(node.op_type == "QuantizeLinear" for node in all_nodes(model.graph))
+    return Case(ranges, expected, _ROUNDED if rounded else _EXACT)
+
+
+def _range(model: Model, name: str, dtype: np.dtype) -> Range:
+    """What an input is drawn from: all that codes can tell apart, if it is rounded to such."""
+    if dtype.kind != "f":
+        return (0.0, 2.0)
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] == name and len(node.input) > 2:
+            scale, zero = (model.weights.get(n) for n in node.input[1:3])
+            if scale is not None and zero is not None and scale.size == 1 and zero.dtype.itemsize == 1:
+                kind = np.iinfo(zero.dtype)
+                return float((kind.min - int(zero)) * scale), float((kind.max - int(zero)) * scale)
+    return (-1.0, 1.0)
+
+
+def drawn(kinds: dict[str, tuple[tuple[int, ...], np.dtype]], ranges: dict[str, Range]) -> dict[str, np.ndarray]:
+    """The numbers that main.c draws."""
+    state, made = 1, {}
+    for name, (dims, dtype) in kinds.items():
+        low, high = ranges[name]
+        values = np.empty(int(np.prod(dims, dtype=np.int64)))
+        for k in range(values.size):
+            state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+            values[k] = low + (high - low) * ((state >> 8) / 16777216.0)
+        made[name] = values.astype(dtype).reshape(dims)
+    return made
