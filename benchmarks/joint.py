@@ -24,6 +24,8 @@ from intaglio.graph.model import Model
 from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data.source import DataSource, open_data
 from intaglio.measure.run.batch import open_for_batches
+from intaglio.measure.run.pairing import output_differences, pair_models
+from intaglio.measure.run.session import open_session
 from intaglio.passes.base import Context, Pass
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.factorize import Factorize
@@ -33,6 +35,7 @@ from intaglio.pipeline.search.chains import Chains
 from intaglio.pipeline.search.limits import AMOUNTS, Limits
 from intaglio.pipeline.search.result import Point
 from intaglio.pipeline.search.search import search
+from intaglio.pipeline.steps import Store
 
 from .trials import setting
 
@@ -153,7 +156,8 @@ class Bench:
         calibration, test = self._sources(data, scratch)
         self.test = test
         self.context = Context(data=calibration)
-        self.chains = Chains(self.model, self.context, self.close)
+        self.store = Store(scratch / "joint-steps" / name, name)
+        self.chains = Chains(self.model, self.context, self.store, self.close)
 
     def _sources(self, data: Path, scratch: Path) -> tuple[DataSource, DataSource]:
         one = self.subject
@@ -178,12 +182,13 @@ class Bench:
         started = time.process_time()
         asked = Limits.read(**dict(word.split("=") for word in limits.split()))  # type: ignore[arg-type]
         try:
-            found = search(self.model, asked, self.context, close=self.close)
+            found = search(self.model, asked, self.context, close=self.close)  # nothing that was done before counts
         except IntaglioError as error:
             return Row(self.name, "compress", limits, *NOTHING, 0, time.process_time() - started, error.what)
         took = time.process_time() - started
         model = found.changes[-1].model if found.changes else self.model
-        point = self.chains.timed(found.chosen, model)
+        timing = self.chains.time(model)
+        point = replace(found.chosen, latency_ratio=1 / timing.speedup(1))
         told = found.chosen.name + (f"; {found.refusal.what}" if found.refusal else "")
         return replace(
             self._scored("compress", limits, point, model, took), chose=told, seconds=round(found.seconds, 1)
@@ -204,8 +209,10 @@ class Bench:
     def score(self, model: Model) -> float:
         if self.test.labelled:
             return 100 * evaluate_model(model, self.test).values["top1"]
-        held = replace(self.chains, context=Context(data=self.test))
-        return held.sqnr(model) or 0.0
+        found, _ = output_differences(
+            [open_session(one) for one in (self.model, model)], pair_models(self.model, model), self.test.batches(64)
+        )
+        return min(one.sqnr_db for one in found.values() if one.signal)
 
 
 def fixed_rows() -> Iterator[tuple[str, str, tuple[Pass, ...]]]:

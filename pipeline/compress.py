@@ -30,7 +30,7 @@ from .recipe.recipe import Recipe, RecipeLimits, aimed
 from .recipe.text import Tree
 from .recipe.write import as_yaml
 from .report import Report
-from .run import Found, Logged, Run, View, carried_out, loaded, ready
+from .run import Found, Logged, Run, Search, View, carried_out, loaded, ready
 from .steps import Steps, starting_key
 from .text import plain
 from .units import parse_size
@@ -86,7 +86,8 @@ class Compression:
         with _prepared(folder):
             if self.keep_steps:
                 steps.key = starting_key(read, job.data, job.force, job.fit)
-                job = replace(job, each=steps, search=job.search and steps.searched(self.limits, job.search))
+                search = self.limits and steps.searched(self.limits, self._searching(steps))
+                job = replace(job, each=steps, search=search or None)
             outputs = Outputs(folder / MODEL, beside=self._beside)
             try:
                 report = carried_out(job, read, outputs)
@@ -204,12 +205,17 @@ class Compression:
             if getattr(self, name) is not None and not heeds:
                 raise UsageError(f"`{name}` says nothing without data", fix="leave it out, or add `data`")
 
-    def _searching(self) -> Callable[[Model, Context], Found]:
+    def _searching(self, steps: Steps | None = None) -> Search:
         from .search.limits import Limits
         from .search.search import search
 
         limits, target = Limits.read(**self.limits), self.target or self.asked.target or "x86"
-        return lambda model, context: search(model, limits, context, target=target, view=self.view)
+
+        def find(model: Model, context: Context, close: Callable[[Model], None]) -> Found:
+            store = steps.tries if steps else None
+            return search(model, limits, context, target=target, close=close, view=self.view, store=store)
+
+        return find
 
     def _beside(self, report: Report) -> list[Document]:
         """All that is told of a result."""

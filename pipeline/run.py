@@ -33,7 +33,7 @@ from .plugins import plugins_of
 from .recipe.words import change_as_recipe, errors_as_recipe
 from .recipe.write import recorded
 from .report import Report, in_a_row
-from .warnings import blind_warnings, drop_warnings
+from .warnings import blind_warnings, drop_warnings, strayed_warnings
 
 UNTIMED = (
     "this machine is not what --target {} stands for, so nothing is timed here: do that there, with intaglio bench"
@@ -54,6 +54,10 @@ class Found(Protocol):
     @property
     def refusal(self) -> IntaglioError | None: ...
     def as_dict(self) -> dict[str, Any]: ...
+
+
+Search = Callable[[Model, Context, Callable[[Model], None]], Found]
+"""Told the model, the data, and what makes a model take one sample again where it was opened for many."""
 
 
 class View(Protocol):
@@ -200,7 +204,7 @@ class Run:
     view: View
     gates: Sequence[Gate] = ()
     each: Each = lambda place, one, model, do: do()
-    search: Callable[[Model, Context], Found] | None = None
+    search: Search | None = None
     command: str = ""
     fit: Fit = USUAL
     target: str | None = None
@@ -220,7 +224,7 @@ class Run:
         )
         self._require(context)
         opened = with_sizes(opened, context.inputs)
-        searched = self.search(opened, context) if self.search else None
+        searched = self.search(opened, context, close) if self.search else None
         passes = searched.passes if searched else self.passes
         changes = self._changes(passes, opened, context, searched)
         change = in_a_row(opened, [one.name for one in passes], changes)
@@ -256,6 +260,7 @@ class Run:
         limit = next((drop for one in self.passes if (drop := one.allowed_drop) is not None), None)
         advice = report.change.advice.get("collapsed", "")
         warnings = drop_warnings(report.as_dict(), limit=limit, advice=advice)
+        warnings += strayed_warnings(report.as_dict())
         if self.command and not self.search and self.data.calibration is None:
             warnings += blind_warnings([one.blind for one in self.passes], rated=bool(report.accuracy))
         self.view.warnings(warnings)

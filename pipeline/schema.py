@@ -254,6 +254,9 @@ class Point(Amounts):
     latency_ratio: float | None
     accuracy: Numbers | None
     sqnr_db: float | None
+    agreement: float | None = told(
+        "of samples for which both models score the same class highest; null without real data"
+    )
     seconds: float
     meets: bool = told("it is within all limits")
     front: bool = told("no other point is better in every way")

@@ -11,9 +11,11 @@ import json
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,12 +33,12 @@ from ..passes.change import Change
 from .data import Data, Named
 from .plugins import plugins_of
 from .recipe.recipe import pass_of
-from .run import Found
+from .run import Found, Search
 from .text import plain
 
-MODEL, FIGURES = "model.onnx", "figures.json"
+MODEL, FIGURES, MEASURED, TRIES = "model.onnx", "figures.json", "measured.json", "tries"
+SEARCH = "00-search"
 _NAME = re.compile(r"\d\d+-")
-Search = Callable[[Model, Context], Found]
 _KEPT = ("units", "layers", "details", "notes", "proved", "advice", "seconds")
 """What is told of a change, and kept with its step."""
 
@@ -69,6 +71,56 @@ class KnownSearch:
 
 
 @dataclass
+class Store:
+    """A folder of what passes made, each known by its key: from there models are mapped, so that none is held."""
+
+    folder: Path
+    key: str
+    used: set[str] = field(default_factory=set)
+
+    def after(self, passes: Sequence[Pass]) -> str:
+        """The key of what passes in a row make."""
+        key = self.key
+        for one in passes:
+            key = _after(key, one)
+        return key
+
+    def step(self, key: str, one: Pass, model: Model, do: Callable[[], Change]) -> Change:
+        """What a pass makes of a model, or made of it before. Raises what it raises, or raised before."""
+        folder = self._folder(key)
+        known = _known(folder, key, model) or _failed(folder, key)
+        if known is None:
+            try:
+                _keep(folder, key, one, do())
+            except IntaglioError as error:
+                _write(folder / FIGURES, {"key": key, "failed": _refusal(error)})
+            known = _known(folder, key, model) or _failed(folder, key)
+        if isinstance(known, IntaglioError) or known is None:
+            raise known or IntaglioError(f"{folder} cannot be read again")
+        return known
+
+    def measured(self, key: str) -> dict[str, Any]:
+        """What was measured of it."""
+        told = _told(self._folder(key), MEASURED)
+        return told if told.get("key") == key else {}
+
+    def note(self, key: str, **figures: Any) -> None:
+        """Adds to what was measured of it."""
+        _write(self._folder(key) / MEASURED, {**self.measured(key), "key": key, **figures})
+
+    def _folder(self, key: str) -> Path:
+        self.used.add(key[:16])
+        return self.folder / key[:16]
+
+
+@contextmanager
+def passing_store() -> Iterator[Store]:
+    """One that goes again; what was mapped from it stays."""
+    with tempfile.TemporaryDirectory(prefix="intaglio-", ignore_cleanup_errors=True) as folder:
+        yield Store(Path(folder), "")
+
+
+@dataclass
 class Steps:
     """The folder of the steps, and the hash of all that was done so far, which starts with what a run is given."""
 
@@ -79,28 +131,33 @@ class Steps:
 
     def __call__(self, place: int, one: Pass, model: Model, do: Callable[[], Change]) -> Change:
         """What the step makes: read again where it is there, so that a run that goes on and one at a stretch are alike."""
-        self.key = _hash(self.key, one.name, one.model_dump(mode="json"), plugins_of([one]), _code(one))
+        self.key = _after(self.key, one)
         folder = self.folder / f"{place + 1:02}-{one.name}"
         self.used.append(folder.name)
-        known = self._known(folder, model)
+        known = _known(folder, self.key, model)
         if known is not None:
             self.tell([f"{folder.name} was done before and is taken as it is"])
             return known
         change = do()
-        self._keep(folder, one, change)
-        return self._known(folder, model) or change
+        _keep(folder, self.key, one, change)
+        return _known(folder, self.key, model) or change
+
+    @cached_property
+    def tries(self) -> Store:
+        """Of what a search tried, which a later search may want again."""
+        return Store(self.folder / TRIES, self.key)
 
     def searched(self, limits: Mapping[str, Any], search: Search) -> Search:
         """The same search, which knows what it found before."""
 
-        def find(model: Model, context: Context) -> Found:
-            key, folder = _hash(self.key, "search", limits), self.folder / "00-search"
+        def find(model: Model, context: Context, close: Callable[[Model], None]) -> Found:
+            key, folder = _hash(self.key, "search", limits), self.folder / SEARCH
             self.used.append(folder.name)
             known = _found(folder, key)
             if known is not None:
                 self.tell(["the search was done before, its result is taken as it is"])
                 return known
-            found = search(model, context)
+            found = search(model, context, close)
             told = {
                 "key": key,
                 "passes": [{"pass": one.name, **one.model_dump(mode="json")} for one in found.passes],
@@ -108,47 +165,82 @@ class Steps:
                 "refusal": found.refusal and _refusal(found.refusal),
                 "figures": found.as_dict(),
             }
-            folder.mkdir(parents=True, exist_ok=True)
-            save_all([Document(folder / FIGURES, json.dumps(plain(told), indent=1) + "\n")])
+            _write(folder / FIGURES, told)
             return found
 
         return find
 
     def sweep(self) -> None:
-        """Steps of other runs go."""
-        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
-            if folder.name not in self.used and _NAME.match(folder.name) and "key" in _told(folder):
-                for file in folder.iterdir():
-                    if file.name == FIGURES or file.name.startswith(MODEL):
-                        file.unlink()
-                with suppress(OSError):  # it holds files of others
-                    folder.rmdir()
+        """Steps of other runs go, and what their searches tried."""
+        searched, tries = SEARCH in self.used, self.folder / TRIES
+        for folder in _folders(self.folder):
+            if folder.name not in self.used and _NAME.match(folder.name):
+                _sweep(folder)
+        if "tries" in vars(self) or not searched:
+            for folder in _folders(tries):
+                if not searched or folder.name not in self.tries.used:
+                    _sweep(folder)
+        with suppress(OSError):  # something is left
+            tries.rmdir()
 
-    def _known(self, folder: Path, model: Model) -> Change | None:
-        try:
-            told = _told(folder)
-            if told["key"] != self.key or told["sha256"] != _file_hash(folder / MODEL):
-                return None
-            made = load_exact(folder / MODEL, model) if told["changed"] else model
-            kept = {name: told["change"][name] for name in _KEPT}
-            return Known(model, made, **kept, refusal=_error(told["refusal"]), told=told["figures"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadModel):  # not whole, or somebody else's
+
+def _folders(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _sweep(folder: Path) -> None:
+    if "key" not in {**_told(folder), **_told(folder, MEASURED)}:
+        return
+    for file in folder.iterdir():
+        if file.name in (FIGURES, MEASURED) or file.name.startswith(MODEL):
+            file.unlink()
+    with suppress(OSError):  # it holds files of others
+        folder.rmdir()
+
+
+def _after(key: str, one: Pass) -> str:
+    return _hash(key, one.name, one.model_dump(mode="json"), plugins_of([one]), _code(one))
+
+
+def _known(folder: Path, key: str, model: Model) -> Change | None:
+    try:
+        told = _told(folder)
+        if told["key"] != key or told["sha256"] != _file_hash(folder / MODEL):
             return None
+        made = load_exact(folder / MODEL, model) if told["changed"] else model
+        kept = {name: told["change"][name] for name in _KEPT}
+        return Known(model, made, **kept, refusal=_error(told["refusal"]), told=told["figures"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadModel):  # not whole, or somebody else's
+        return None
 
-    def _keep(self, folder: Path, one: Pass, change: Change) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FIGURES).unlink(missing_ok=True)
-        save_all([File(change.model, folder / MODEL)])
-        told = {
-            "key": self.key,
-            "sha256": _file_hash(folder / MODEL),
-            "pass": {"pass": one.name, **one.recipe(change)},
-            "changed": change.changed,
-            "refusal": change.refusal and _refusal(change.refusal),
-            "change": {name: getattr(change, name) for name in _KEPT},
-            "figures": change.as_dict(),
-        }
-        save_all([Document(folder / FIGURES, json.dumps(plain(told), indent=1) + "\n")])
+
+def _failed(folder: Path, key: str) -> IntaglioError | None:
+    try:
+        told = _told(folder)
+        return _error(told["failed"]) if told["key"] == key else None
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _keep(folder: Path, key: str, one: Pass, change: Change) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FIGURES).unlink(missing_ok=True)
+    save_all([File(change.model, folder / MODEL)])
+    told = {
+        "key": key,
+        "sha256": _file_hash(folder / MODEL),
+        "pass": {"pass": one.name, **one.recipe(change)},
+        "changed": change.changed,
+        "refusal": change.refusal and _refusal(change.refusal),
+        "change": {name: getattr(change, name) for name in _KEPT},
+        "figures": change.as_dict(),
+    }
+    _write(folder / FIGURES, told)
+
+
+def _write(path: Path, told: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_all([Document(path, json.dumps(plain(told), indent=1) + "\n")])
 
 
 def starting_key(model: Model, data: Data, force: bool, fit: Fit) -> str:
@@ -204,10 +296,10 @@ def _code(one: Pass) -> str:
     return secrets.token_hex()
 
 
-def _told(folder: Path) -> dict[str, Any]:
+def _told(folder: Path, name: str = FIGURES) -> dict[str, Any]:
     """The figures of a step; empty where there are none that could be read."""
     try:
-        told = json.loads((folder / FIGURES).read_text())
+        told = json.loads((folder / name).read_text())
     except (OSError, ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
@@ -227,8 +319,8 @@ def _found(folder: Path, key: str) -> KnownSearch | None:
 def _error(told: Mapping[str, str] | None) -> IntaglioError | None:
     if told is None:
         return None
-    error: IntaglioError = getattr(errors, told["kind"])(told["what"], why=told["why"], fix=told["fix"])
-    return error
+    kind: type[IntaglioError] = getattr(errors, told["kind"], IntaglioError)
+    return kind(told["what"], why=told["why"], fix=told["fix"])
 
 
 def _refusal(error: IntaglioError) -> dict[str, str]:

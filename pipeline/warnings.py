@@ -9,6 +9,8 @@ from ..measure.paired import Drop, told
 
 LARGE_DROP = 5.0
 """Points of accuracy."""
+_AGREE, _NEAR_DB = 0.8, 5.0
+"""Samples on which two models should agree, and decibels of outputs that are no scores of classes."""
 
 
 def drop_warnings(report: Mapping[str, Any], *, limit: float | None = None, advice: str = "") -> list[str]:
@@ -21,6 +23,20 @@ def blind_warnings(chosen: Iterable[str], *, rated: bool) -> list[str]:
     named = " and ".join(dict.fromkeys(filter(None, chosen)))
     unknown = "" if rated else "accuracy is not known; "
     return [f"no data: {named} were chosen by weights alone; {unknown}add --data"] if named else []
+
+
+def strayed_warnings(report: Mapping[str, Any]) -> list[str]:
+    """Without labels, where what a search chose gives other outputs than the original."""
+    chosen = next((one for one in report.get("points") or () if one["chosen"]), None)
+    if chosen is None or report.get("accuracy"):
+        return []
+    same, noise, told = chosen["agreement"], chosen["sqnr_db"], ""
+    if same is not None and same < _AGREE:
+        told = f"on {1 - same:.0%} of the data the highest score is that of another class than the original's"
+    elif same is None and noise is not None and noise < _NEAR_DB:
+        told = f"the outputs hardly resemble the original's ({noise:.1f} dB)"
+    fix = "limit less, or give --eval-data and --max-drop, with which such a result is kept back"
+    return [f"{told}: {fix}"] if told else []
 
 
 def _losses(report: Mapping[str, Any], limit: float | None, advice: str) -> Iterator[str]:

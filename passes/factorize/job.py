@@ -59,6 +59,7 @@ class Job:
         wanted = choose_nodes(self.model, asked.include, asked.exclude)
         allowed = {k for k, unit in enumerate(units) if any(wanted[site.place] for site in unit.sites)}
         self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}
+        self.schemes = {by_name(units, name): SCHEMES[scheme].name for name, scheme in asked.scheme_of}
         self.amount = "params" if asked.target in ("params", "size") else "macs"
         kept: list[tuple[Unit, list[Option], bool]] = []
         for k, unit in enumerate(units):
@@ -74,17 +75,17 @@ class Job:
 
     def _options(self, unit: Unit, k: int, allowed: set[int]) -> tuple[list[Option], str]:
         if k in self.ranks:
-            return self._fixed(unit, self.ranks[k]), ""
+            return self._fixed(unit, self.ranks[k], (self.schemes[k],) if k in self.schemes else self.asked.schemes), ""
         if k not in allowed:
             return [], "left out by --include or --exclude"
         if self.asked.target == "rank":
             return [], "no --rank was given for it"
         return options_of(unit, self.asked, self.amount, blind=self.context.data is None)
 
-    def _fixed(self, unit: Unit, rank: int) -> list[Option]:
-        names = [n for n in self.asked.schemes or SCHEMES.builtin if not SCHEMES[n].obstacle(unit.site)]
+    def _fixed(self, unit: Unit, rank: int, schemes: Sequence[str]) -> list[Option]:
+        names = [n for n in schemes or SCHEMES.builtin if not SCHEMES[n].obstacle(unit.site)]
         if not names:
-            raise UsageError(f"none of the schemes {', '.join(self.asked.schemes)} suits {unit.name!r}")
+            raise UsageError(f"none of the schemes {', '.join(schemes)} suits {unit.name!r}")
         largest = max(SCHEMES[n].largest(unit.site) for n in names)
         if not 1 <= rank <= largest:
             raise UsageError(f"{unit.name!r} has no rank {rank}", fix=f"give a rank from 1 to {largest}")

@@ -26,6 +26,14 @@ def _rank(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
+def _scheme(text: str) -> tuple[str, str]:
+    """``conv1=spatial``"""
+    name, _, scheme = text.rpartition("=")
+    if not name or not scheme:
+        raise ValueError(text)
+    return name, scheme
+
+
 class FactorizeOptions(BudgetOptions):
     target: Literal["macs", "params", "size", "latency", "energy", "evbmf", "rank", "drop"] = option(
         "macs",
@@ -48,6 +56,9 @@ class FactorizeOptions(BudgetOptions):
         "method",
         flag="--scheme",
         shown="all; without --data those that weights can choose",
+    )
+    scheme_of: Annotated[tuple[tuple[str, str], ...], Entries(_scheme, "NAME=SCHEME", "NAME=spatial")] = option(
+        (), "Split a layer that --rank names in this way. Repeatable.", "advanced", flag="--scheme-of"
     )
     align: int = option(8, "Ranks are multiples of N.", "method", ge=1)
     min_gain: float = option(1.3, "Split only layers that get so many times cheaper.", "method", unit="times", ge=0)

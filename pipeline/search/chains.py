@@ -22,6 +22,8 @@ from ...passes.base import Context, Pass
 from ...passes.bodies import run_with_bodies
 from ...passes.change import Change, amounts
 from ..run import Logged, View
+from ..steps import Store
+from .menu import WEIGHTS_ALONE
 from .result import Point
 
 SAMPLES = 256
@@ -31,21 +33,25 @@ _BATCH, _TIMES = 64, 3
 
 @dataclass
 class Chains:
-    """Of ``original``, which ``close`` makes take one sample again where it was opened for many: see ``open_batch``."""
+    """Of ``original``, which ``close`` makes take one sample again where it was opened for many: see ``open_batch``.
+
+    What passes make goes to ``store``, from where models are mapped: what was tried before is not done again, and none is
+    held.
+    """
 
     original: Model
     context: Context
+    store: Store
     close: Callable[[Model], None] = lambda _: None
     view: View = field(default_factory=Logged)
-    _done: dict[tuple[str, ...], Change | IntaglioError] = field(default_factory=dict)
-    _seconds: dict[tuple[str, ...], float] = field(default_factory=dict)
-    _rates: dict[int, Evaluation] = field(default_factory=dict)
+    _done: dict[str, Change | IntaglioError] = field(default_factory=dict)
+    _rates: dict[str, Evaluation] = field(default_factory=dict)
 
     def changes(self, passes: Sequence[Pass]) -> tuple[Change, ...]:
         """What each pass makes of what the one before it made. Raises IntaglioError where one of them cannot be run."""
-        model, found, key = self.original, list[Change](), tuple[str, ...]()
-        for one in passes:
-            key = (*key, f"{one.name} {one.model_dump_json()}")
+        model, found = self.original, list[Change]()
+        for count, one in enumerate(passes, 1):
+            key = self.store.after(passes[:count])
             if key not in self._done:
                 self._run(key, one, model)
             change = self._done[key]
@@ -55,30 +61,43 @@ class Chains:
             model = change.model
         return tuple(found)
 
-    def _run(self, key: tuple[str, ...], one: Pass, model: Model) -> None:
-        started = time.perf_counter()
-        with self.view.progress(one.doing) as tick:
-            try:
+    def _run(self, key: str, one: Pass, model: Model) -> None:
+        def do() -> Change:
+            started = time.perf_counter()
+            with self.view.progress(one.doing) as tick:
                 change = run_with_bodies(one, model, replace(self.context, tick=tick))
-                self._done[key] = replace(change, seconds=time.perf_counter() - started)
-            except IntaglioError as error:
-                self._done[key] = error
-        self._seconds[key] = time.perf_counter() - started
+            return replace(change, seconds=time.perf_counter() - started)
+
+        try:
+            self._done[key] = self.store.step(key, one, model, do)
+        except IntaglioError as error:
+            self._done[key] = error
 
     def model(self, passes: Sequence[Pass]) -> Model:
         """Raises IntaglioError where one of them cannot be run."""
         changes = self.changes(passes)
         return changes[-1].model if changes else self.original
 
+    def rough(self, passes: Sequence[Pass], then: Sequence[Pass]) -> Model:
+        """What ``then`` makes of what the others made, for its amounts: not kept, and without data where weights are all
+        that changes. Raises IntaglioError where one of them cannot be run.
+        """
+        model = self.model(passes)
+        for one in then:
+            alone = one.renames or getattr(one, "scheme", "") in WEIGHTS_ALONE
+            context = replace(self.context, data=None, eval_data=None) if alone else self.context
+            model = run_with_bodies(one, model, context).model
+        return model
+
     def point(self, name: str, passes: Sequence[Pass], *, timed: bool = False, scored: bool = True) -> Point:
         """What a chain gives; one that cannot be run says why. ``timed`` and ``scored`` ask for time and accuracy."""
         told = [{"pass": one.name, **one.model_dump(exclude_unset=True)} for one in passes]
-        key = tuple(f"{one.name} {one.model_dump_json()}" for one in passes)
         try:
             model = self.model(passes)
         except IntaglioError as error:
-            return Point(name, told, told=_reason(error), seconds=self._spent(key))
+            return Point(name, told, told=_reason(error))
         before, after = amounts(self.original), amounts(model)
+        sqnr, agreement = self.apart(passes)
         point = Point(
             name,
             told,
@@ -86,17 +105,25 @@ class Chains:
             round(after.macs),
             round(after.params),
             before.kept(after),
-            sqnr_db=self.sqnr(model),
-            seconds=self._spent(key),
+            sqnr_db=sqnr,
+            agreement=agreement,
+            seconds=sum(one.seconds for one in self.changes(passes)),
         )
         if timed:
-            point = self.timed(point, model)
-        return replace(point, accuracy=rate.values) if scored and (rate := self.evaluation(model)) else point
+            point = self.timed(point, passes)
+        return replace(point, accuracy=rate.values) if scored and (rate := self.evaluation(passes)) else point
 
-    def timed(self, point: Point, model: Model) -> Point:
+    def timed(self, point: Point, passes: Sequence[Pass], times: int = _TIMES) -> Point:
         """The middle one of a few measurements: a limit is not to hang on what else the machine does."""
-        timing = sorted((self.time(model) for _ in range(_TIMES)), key=lambda one: one.speedup(1))[_TIMES // 2]
-        return replace(point, latency_ms=timing.latencies[1].median_ms, latency_ratio=1 / timing.speedup(1))
+        key, names = self.store.after(passes), ("latency_ms", "latency_ratio")
+        known = self.store.measured(key)
+        if known.get("times", 0) < times:
+            model = self.model(passes)
+            found = sorted((self.time(model) for _ in range(times)), key=lambda one: one.speedup(1))[times // 2]
+            told = found.latencies[1].median_ms, 1 / found.speedup(1)
+            self.store.note(key, times=times, **dict(zip(names, told, strict=True)))
+            known = self.store.measured(key)
+        return replace(point, **{name: known[name] for name in names})
 
     def time(self, model: Model) -> Timing:
         """The original and a model in turn, one sample, one thread."""
@@ -106,17 +133,27 @@ class Chains:
         feed = runnable_inputs(before, seed=self.context.seed, batches=(1, 2))
         return time_pair(before, after, inputs=feed)
 
-    def evaluation(self, model: Model) -> Evaluation | None:
+    def evaluation(self, passes: Sequence[Pass]) -> Evaluation | None:
         """None without labels."""
-        labelled = self.context.eval_data
+        labelled, key = self.context.eval_data, self.store.after(passes)
         if labelled is None or not labelled.labelled:
             return None
-        if id(model) not in self._rates:
-            self._rates[id(model)] = evaluate_model(model, labelled)
-        return self._rates[id(model)]
+        if key not in self._rates:
+            self._rates[key] = evaluate_model(self.model(passes), labelled)
+        return self._rates[key]
 
-    def sqnr(self, model: Model) -> float | None:
-        """Of the outputs against the original's, the least of them; on made-up inputs without real ones."""
+    def apart(self, passes: Sequence[Pass]) -> tuple[float | None, float | None]:
+        """Signal to noise of the outputs against the original's, the least of them, on made-up inputs without real ones;
+        and of how many real inputs the highest score is that of the same class, where there are scores.
+        """
+        key = self.store.after(passes)
+        if "sqnr_db" not in self.store.measured(key):
+            sqnr, agreement = self._compared(self.model(passes))
+            self.store.note(key, sqnr_db=sqnr, agreement=agreement)
+        told = self.store.measured(key)
+        return told["sqnr_db"], told["agreement"]
+
+    def _compared(self, model: Model) -> tuple[float | None, float | None]:
         source = self.context.inputs
         sessions = [open_session(one) for one in (self.original, model)]
         batches = source.batches(_BATCH) if source else [Batch(runnable_inputs(self.original), 1)]
@@ -125,12 +162,10 @@ class Chains:
                 sessions, pair_models(self.original, model), islice(batches, SAMPLES // _BATCH)
             )
         except IntaglioError:
-            return None
+            return None, None
         values = [one.sqnr_db for one in found.values() if one.signal]
-        return float(np.clip(min(values), -300, 300)) if values else None
-
-    def _spent(self, key: tuple[str, ...]) -> float:
-        return sum(self._seconds.get(key[: k + 1], 0.0) for k in range(len(key)))
+        same = [one.top1_agreement for one in found.values() if one.top1_agreement is not None]
+        return float(np.clip(min(values), -300, 300)) if values else None, min(same) if source and same else None
 
 
 def _reason(error: IntaglioError) -> str:

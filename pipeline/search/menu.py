@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...passes.base import Pass
+from ...passes.binarize import Binarize
 from ...passes.factorize import Factorize
 from ...passes.prune import PruneChannels
 from ...passes.quantize import Quantize
 
 Unit = Literal["macs", "params", "size", "latency"]
 MIXED, INT8, DYNAMIC = "mixed", "int8", "dynamic"
+WEIGHTS_ALONE = ("w8", "w4", "w3", "w2")
+PLAIN = ("fp16", "w4", "w3", "w2", "planes", "onebit")
+"""One number of bits throughout."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +34,45 @@ class Precision:
 
 @dataclass(frozen=True)
 class Structure:
-    """A network made narrower until it keeps the fraction ``keep`` of ``unit``; nothing where ``family`` is empty."""
+    """A network made narrower until it keeps the fraction ``keep`` of ``unit``; nothing where ``family`` is empty.
 
-    family: Literal["", "prune", "factorize"] = ""
+    ``ranks`` are layers, schemes and ranks that were chosen together, what ``keep`` says of them is how much they leave.
+    """
+
+    family: Literal["", "prune", "factorize", "both"] = ""
     unit: Unit = "macs"
     keep: float = 1.0
     before_integers: bool = False
     measure: bool = False
+    ranks: tuple[tuple[str, str, int], ...] = ()
 
     @property
     def name(self) -> str:
-        return f"{self.family} {self.unit} {self.keep:.3g}" if self.family else ""
+        if self.ranks:
+            return f"ranks for {self.unit} {self.keep:.3g}"
+        return " > ".join(f"{one.family} {one.unit} {one.keep:.3g}" for one in self.parts)
+
+    @property
+    def parts(self) -> tuple[Structure, ...]:
+        """Of what both families do each does half."""
+        if self.family == "both":
+            return tuple(replace(self, family=one, keep=self.keep**0.5) for one in ("prune", "factorize"))
+        return (self,) if self.family else ()
 
     def to(self, keep: float, unit: Unit | None = None) -> Structure:
         return replace(self, keep=keep, unit=unit or self.unit)
 
     def passes(self) -> tuple[Pass, ...]:
+        return tuple(one._pass() for one in self.parts)
+
+    def _pass(self) -> Pass:
         if self.family == "prune":
             followed = {"followed_by": "int8"} if self.before_integers else {}
-            return (PruneChannels.model_validate({"target": self.unit, "keep": self.keep, **followed}),)
-        if self.family == "factorize":
-            return (Factorize(target=self.unit, keep=self.keep, measure=self.measure),)
-        return ()
+            return PruneChannels.model_validate({"target": self.unit, "keep": self.keep, **followed})
+        if self.ranks:
+            ranks, ways = tuple((n, r) for n, _, r in self.ranks), tuple((n, s) for n, s, _ in self.ranks)
+            return Factorize(target="rank", ranks=ranks, scheme_of=ways, measure=False)
+        return Factorize(target=self.unit, keep=self.keep, measure=self.measure)
 
 
 def with_data(target: str) -> tuple[Precision, ...]:
@@ -65,18 +86,20 @@ def with_data(target: str) -> tuple[Precision, ...]:
         Precision(INT8, lambda size: quantized(INT8, size), integers=True, sized=True),
         Precision(MIXED, lambda size: quantized(MIXED, size) if size else quantized("w8"), sized=True),
         Precision(DYNAMIC, lambda _: quantized(DYNAMIC), integers=True),
+        *(plain(name, target) for name in PLAIN),
     )
+
+
+def plain(name: str, target: str, *, integers: bool = False) -> Precision:
+    made = Binarize(scheme=name) if name in ("planes", "onebit") else Quantize(scheme=name, target=target)
+    return Precision(name, lambda _: (made,), integers=integers)
 
 
 def without_data(target: str) -> tuple[Precision, ...]:
     """Weights rounded by themselves, and 8 bits throughout where statistics of BatchNormalization stand in for data."""
 
-    def one(scheme: str, *, integers: bool = False) -> Precision:
-        made = (Quantize(scheme=scheme, target=target),)
-        return Precision(scheme, lambda _: made, integers=integers)
-
-    fewer = [one(scheme) for scheme in ("w8", "w4", "w3", "w2")]
-    return (one(INT8, integers=True), *fewer, one(DYNAMIC, integers=True))
+    fewer = [plain(name, target) for name in ("w8", "w4", "w3", "w2", "fp16")]
+    return (plain(INT8, target, integers=True), *fewer, plain(DYNAMIC, target, integers=True))
 
 
 def quick(passes: Sequence[Pass]) -> tuple[Pass, ...]:

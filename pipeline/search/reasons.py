@@ -9,10 +9,11 @@ from ...passes.change import Change
 from .limits import AMOUNTS, Limits
 
 
-def layer_reasons(changes: Sequence[Change], limits: Limits) -> list[dict[str, Any]]:
-    """One row for each layer or group that a pass changed."""
+def layer_reasons(changes: Sequence[Change], limits: Limits, known: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row for each layer or group that a pass changed; ``known`` are reasons of layers that were chosen together."""
     limited = " and ".join(name for name in AMOUNTS if getattr(limits, name) is not None) or "accuracy"
-    return [row for change in changes for one in change.layers for row in _told(one, limited)]
+    rows = [row for change in changes for one in change.layers for row in _told(one, limited)]
+    return [{**row, "why": "; ".join(filter(None, (row["why"], known.get(row["name"]))))} for row in rows]
 
 
 def _told(one: Mapping[str, Any], limited: str) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,8 @@ class Point:
     """One chain of passes that was tried, and what came of it; fractions are of the file as given.
 
     ``accuracy`` is None without labelled data, or where it was not worth measuring; ``sqnr_db`` of the outputs on
-    calibration data against the original's. ``told`` says why a point was given up, or not finished.
+    calibration data against the original's, and ``agreement`` the fraction of these data for which both score the same class
+    highest. ``told`` says why a point was given up, or not finished.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Point:
     latency_ratio: float | None = None
     accuracy: Mapping[str, float] | None = None
     sqnr_db: float | None = None
+    agreement: float | None = None
     seconds: float = 0.0
     meets: bool = False
     front: bool = False

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
 from typing import Literal
 
 import numpy as np
 
-from ...graph.errors import GateFailed, IntaglioError, NothingChanged, UsageError
+from ...graph.errors import GateFailed, IntaglioError, NothingChanged, TargetUnreachable, UsageError
 from ...graph.model import Model
-from ...passes.base import Context
+from ...passes.base import Context, Pass
 from ...passes.change import amounts
 from ...passes.quantize.targets import TARGETS
 from ..run import Logged, View
+from ..steps import Store, passing_store
 from .chains import Chains, amount, pareto
 from .limits import Limits
 from .menu import DYNAMIC, INT8, MIXED, Precision, Structure, Unit, with_data, without_data
 from .reasons import layer_reasons
+from .refine import Choice, ranks_of
 from .result import SearchResult
-from .tries import RECORDS, Tried, Tries
+from .tries import RECORDS, Tried, Tries, noise_of
 
 _ROUNDS = 2
 """How often a chain that misses a limit is made anew with what it missed taken off."""
@@ -30,6 +33,14 @@ _TIGHT = 0.75
 """Two bits that take so much of a limit of bytes leave room for little else: then names are shortened, too."""
 _LEAST = 0.02
 """Of a network that is worth trying."""
+_CLOSE = 0.8
+"""One number of bits for all layers is worth trying where it takes so much of a limit of bytes, and no more."""
+_WORTH = 0.95
+"""What ranks and bits chosen together must be predicted to lose, of what ranks for one limit do, to be tried."""
+_BITS_COST = 1.0
+"""Decibels: where bits lose less after the ranks, ranks need not heed them."""
+_ALIKE = 3.0
+"""Decibels between low rank and fewer channels up to which half of each may be better than either."""
 _ROOM = 1.03
 """How much more than the least is asked for where the least is what is wanted: the forms of files differ."""
 _FASTER, _STEPS = 0.97, 4
@@ -44,37 +55,23 @@ def search(
     target: str = "x86",
     close: Callable[[Model], None] = lambda _: None,
     view: View | None = None,
+    store: Store | None = None,
 ) -> SearchResult:
     """The best model within ``limits``, by passes in a row.
 
     ``model`` and ``context`` are what a run hands to its passes: opened for many samples, which ``close`` undoes,
     ``context.data`` unlabelled and ``context.eval_data`` labelled, either of them None. Each pass of the result, run on
     what the one before it made with the same context, gives the same bytes. Without a limit on time no time is looked at.
+    What ``store`` holds of another search is not done again.
 
     Raises:
         IntaglioError: no chain of passes could be run at all, a limit needs what there is not, or nothing is to be done.
     """
     started = time.perf_counter()
     _require(limits, context, target)
-    tries = Tries(Chains(model, context, close, view or Logged()), limits)
-    _Search(tries, target).run()
-    best = tries.best()
-    if not best.passes:
-        raise _refusal(tries, best) or NothingChanged("the model as it is keeps the limits", fix="ask for less")
-    quality = (
-        (lambda p: next(iter((p.accuracy or {}).values()), -np.inf)) if best.lost else (lambda p: p.sqnr_db or 0.0)
-    )
-    points = pareto(tries.points(best), ["latency", "size"] if limits.latency else ["size", "macs"], quality)
-    return SearchResult(
-        limits,
-        best.passes,
-        tries.chains.changes(best.passes),
-        points,
-        layer_reasons(tries.chains.changes(best.passes), limits),
-        list(_notes(tries, best)),
-        _refusal(tries, best),
-        time.perf_counter() - started,
-    )
+    with nullcontext(store) if store else passing_store() as kept:
+        tries = Tries(Chains(model, context, kept, close, view or Logged()), limits)
+        return replace(_Search(tries, target).result(), seconds=time.perf_counter() - started)
 
 
 def _require(limits: Limits, context: Context, target: str) -> None:
@@ -89,11 +86,39 @@ def _require(limits: Limits, context: Context, target: str) -> None:
 
 @dataclass
 class _Search:
-    """``run`` tries chains, the gentlest first."""
+    """``run`` tries chains, the gentlest first; ``settle`` gives the best of them."""
 
     tries: Tries
     target: str
     in_floats: bool = False
+    notes: list[str] = field(default_factory=list)
+    reasons: dict[tuple[Pass, ...], Mapping[str, str]] = field(default_factory=dict)
+
+    def result(self) -> SearchResult:
+        self.run()
+        tries, limits, best = self.tries, self.tries.limits, self.settle()
+        if not best.passes:
+            raise _refusal(tries, best) or NothingChanged("the model as it is keeps the limits", fix="ask for less")
+        changes = tries.chains.changes(best.passes)
+        points = pareto(
+            tries.points(best),
+            ["latency", "size"] if limits.latency else ["size", "macs"],
+            (lambda p: next(iter((p.accuracy or {}).values()), -np.inf)) if best.lost else (lambda p: p.sqnr_db or 0.0),
+        )
+        layers = layer_reasons(changes, limits, self.reasons.get(best.passes, {}))
+        return SearchResult(
+            limits, best.passes, changes, points, layers, [*self.notes, *_notes(tries, best)], _refusal(tries, best)
+        )
+
+    def settle(self) -> Tried:
+        """The best, its time measured once more: where that breaks a limit, narrower networks are tried, and the best of all."""
+        while True:
+            best = self.tries.best()
+            if "latency" not in self.limited or not best.passes or best.passes in self.tries.sure:
+                return best
+            again = self.tries.timed_well(best)
+            if self.tries.within(best) and not self.tries.within(again):
+                self._corrected(again)
 
     @property
     def limited(self) -> Mapping[str, float]:
@@ -105,18 +130,77 @@ class _Search:
             return
         self.tries.shorten = "size" in self.limited and self.tries.smallest(Structure()) > _TIGHT * self.limited["size"]
         self._try_all()
-        if self._fast and "size" in self.limited and not any(self.tries.within(one) for one in self.tries.found):
+        if self._fast and not any(self.tries.within(one) and not one.structure.family for one in self.tries.found):
             self.in_floats = True
             self._try_all()
+        self._refine()
         if all(one.point.told for one in self.tries.found):
             self._nearest()
 
+    def _refine(self) -> None:
+        """Ranks and bits of all layers chosen at once, where several limits bind: see ``Choice``.
+
+        Beside the best chain with low rank, whose ranks were chosen for one limit; only where bits cost something after that,
+        and where less loss is predicted.
+        """
+        low = [one for one in self.tries.found if one.structure.family == "factorize" and not one.point.told]
+        limited = {name: limit for name, limit in self.limited.items() if limit < 1}
+        if len(limited) < 2 or not low or self.tries.chains.context.data is None or self._fast:
+            return
+        outer = min(low, key=lambda one: (len(self.tries.misses(one)), -noise_of(one)))
+        chains = self.tries.chains
+        alone = chains.apart(outer.structure.passes())[0] or 0.0
+        if not self.tries.misses(outer) and alone - noise_of(outer) < _BITS_COST:
+            return
+        try:
+            choice = Choice(chains.original, chains.context, limited, self.tries.smallest(Structure()))
+            self._chosen_together(choice, outer, ranks_of(chains.changes(outer.passes)[0]))
+        except TargetUnreachable:
+            return
+
+    def _chosen_together(self, choice: Choice, outer: Tried, ranks: Mapping[str, tuple[str, int]]) -> None:
+        limited = dict(choice.limited)
+        found, usual = choice.selection(limited), choice.selection(limited, ranks)
+        if found.loss > _WORTH * usual.loss:
+            told = (
+                f"ranks and bits chosen together under all limits are predicted to lose {found.loss / usual.loss:.0%}"
+            )
+            self.notes.append(f"{told} of what {outer.point.name} does, and were not tried")
+            return
+        for _ in range(_ROUNDS + 1):
+            tried = self.tries.take(replace(outer.structure, ranks=found.ranks), outer.precision)
+            self.reasons[tried.passes] = found.reasons()
+            misses = self.tries.misses(tried)
+            if not misses or "" in misses:
+                return
+            limited = {name: limit / (1.005 * misses.get(name, 1.0)) for name, limit in limited.items()}
+            found = choice.selection(limited)
+
     def _try_all(self) -> None:
         for structure in self._structures():
-            for precision in self._menu:
+            for precision in (
+                self._best_first() if structure.family == "both" else [*self._menu, *self._plain(structure)]
+            ):
                 if self._hopeless(structure):
                     break
                 self._corrected(self._sized(structure, precision))
+
+    def _best_first(self) -> list[Precision | None]:
+        """What was best with one family alone."""
+        return [max(self.tries.found, key=lambda one: (self.tries.within(one), noise_of(one))).precision]
+
+    def _plain(self, structure: Structure) -> Iterator[Precision]:
+        """Bits that are the same in all layers, where they take about what a limit of bytes leaves: two planes, too, where
+        two bits do, and single signs where two bits are too many.
+        """
+        limit, tries = self.limited.get("size", 1.0), self.tries
+        if limit >= 1 or self._fast or MIXED not in self.precisions:
+            return
+        sizes = {name: tries.size(structure, self.precisions[name]) for name in ("w4", "w3", "w2")}
+        fits = [name for name in sizes if _CLOSE * limit <= sizes[name] <= limit]
+        yield from (self.precisions[name] for name in [*fits[:1], *(["planes"] if "w2" in fits else [])])
+        if tries.size(Structure(), self.precisions["fp16"]) <= limit:
+            yield self.precisions["fp16"]
 
     def _sized(self, structure: Structure, precision: Precision | None) -> Tried:
         """With short names where numbers alone are not small enough."""
@@ -153,7 +237,7 @@ class _Search:
     def _menu(self) -> list[Precision | None]:
         """Where time is limited the integers that save most of it, else all that a limit of bytes asks for.
 
-        Integers take more bytes beside the numbers: where they leave too many, narrower networks in floats save the time.
+        Where integers leave too much of bytes or time, narrower networks in floats are tried, too: they gain more by being so.
         """
         if self._fast and not self.in_floats:
             return [self._fast]
@@ -170,17 +254,33 @@ class _Search:
             tightest = min(units, key=lambda unit: self.limited[unit])
             yield Structure("factorize", tightest, self.limited[tightest], measure="latency" in self.limited)
             yield Structure("prune", tightest, self.limited[tightest], self._integers)
+            if self._undecided():
+                yield Structure("both", tightest, self.limited[tightest], self._integers)
             return
         size = self.limited.get("size", np.inf)
         if (least := self.tries.smallest(Structure())) <= size:
             yield Structure()
         else:
-            for family in ("factorize", "prune"):
+            families: tuple[Literal["factorize", "prune"], ...] = ("factorize", "prune")
+            for family in families:
                 yield Structure(family, "params", max(0.05, 0.95 * size / least), self._integers)
+            if not self._fast and MIXED in self.precisions:
+                self._sized(Structure(), self.precisions["onebit"])
 
     @property
     def _integers(self) -> bool:
         return "latency" in self.limited and all(one is not None and one.name == INT8 for one in self._menu)
+
+    def _undecided(self) -> bool:
+        """Whether half of each family may be worth trying: low rank alone is not clearly better within the limits."""
+        noise = {"prune": -np.inf, "factorize": -np.inf}
+        for one in self.tries.found:
+            if self.tries.within(one) and one.structure.family in noise:
+                noise[one.structure.family] = max(noise[one.structure.family], one.point.sqnr_db or -np.inf)
+        return (
+            not noise["factorize"] > noise["prune"] + _ALIKE
+            and not noise["prune"] > noise["factorize"] + _ALIKE > -np.inf
+        )
 
     def _hopeless(self, structure: Structure) -> bool:
         """Whether a structure alone is farther from the original than the best chain: what follows only adds to that."""
@@ -218,7 +318,7 @@ class _Search:
         if tried.structure.family:
             return [tried.structure.to(_less(tried, worst, misses[worst]))]
         limit, ratio = self.limited["latency"], tried.point.latency_ratio or 1.0
-        keep = limit if self._integers else min(1.0, limit / min(1.0, ratio))
+        keep = limit if self._integers or tried.precision is None else min(1.0, limit / min(1.0, ratio))
         families: list[Literal["prune", "factorize"]] = ["prune"] if self._integers else ["prune", "factorize"]
         return [Structure(one, "latency", keep, self._integers, measure=True) for one in families]
 

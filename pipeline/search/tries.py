@@ -23,6 +23,8 @@ from .result import Point
 
 RECORDS = 1000
 """Bytes that a file takes beside the model: it tells how it was made."""
+_SURE, _SLACK = 7, 0.01
+"""Measurements of the time of what is to be chosen, and how much more than a limit they may say: others vary by more."""
 _GOOD = 30.0
 """Decibels from which on nobody could tell two models apart: a thousandth of the outputs' power is noise."""
 
@@ -46,6 +48,8 @@ class Tries:
     limits: Limits
     shorten: bool = False
     found: list[Tried] = field(default_factory=list)
+    sure: set[tuple[Pass, ...]] = field(default_factory=set)
+    sizes: dict[tuple[tuple[Pass, ...], tuple[Pass, ...]], float] = field(default_factory=dict)
 
     @cached_property
     def limited(self) -> Mapping[str, float]:
@@ -85,11 +89,13 @@ class Tries:
         if precision is None:
             return ()
         size = self.limited.get("size") if size is None else size
-        if not precision.sized or size is None or not precision.make(min(1.0, size)):
+        if size is None:
             return precision.make(None)
-        if not self.shorten:
-            return self._as_large(structure, precision, size)
-        return (*self._as_large(structure, precision, size + self._names(structure, precision)), Shorten())
+        names = (Shorten(),) if self.shorten else ()
+        if not precision.sized:
+            return (*precision.make(None), *names)
+        room = size + self._names(structure, precision) if names else size
+        return (*self._as_large(structure, precision, room), *names)
 
     def _as_large(self, structure: Structure, precision: Precision, size: float) -> tuple[Pass, ...]:
         """As many bytes as the passes want if that is few enough: fewer would only lose. Sizes are told of what they read."""
@@ -98,28 +104,36 @@ class Tries:
         kept = min(1.0, size * before / (amounts(read).size if read else before))
         return precision.make(None if free <= size else kept)
 
-    def size(self, structure: Structure, precision: Precision, least: float | None = None) -> float:
+    def size(self, structure: Structure, precision: Precision) -> float:
         """The fraction of the original's bytes that comes out, whatever the weights; infinite where nothing does."""
-        model = self._model((*structure.passes(), *quick(precision.make(least))))
-        return amounts(model).size / amounts(self.chains.original).size if model else np.inf
+        return self._size(structure, *quick(precision.make(None)))
 
     def smallest(self, structure: Structure) -> float:
         """The fraction of the original's bytes that two bits leave, with names as short as they may be."""
-        tail = (Shorten(),) if self.shorten else ()
-        model = self._model((*structure.passes(), *quick((Quantize(scheme="w2"),)), *tail))
-        return amounts(model).size / amounts(self.chains.original).size if model else np.inf
+        return self._size(structure, *quick((Quantize(scheme="w2"),)), *((Shorten(),) if self.shorten else ()))
+
+    def _size(self, structure: Structure, *then: Pass) -> float:
+        key = structure.passes(), then
+        if key not in self.sizes:
+            try:
+                rough = amounts(self.chains.rough(*key)).size
+                self.sizes[key] = rough / amounts(self.chains.original).size
+            except IntaglioError:
+                self.sizes[key] = np.inf
+        return self.sizes[key]
 
     def time(self, precision: Precision) -> float:
         """The fraction of the original's time that a precision alone leaves, whatever the weights."""
-        model = self._model(quick(precision.make(None)))
-        return 1 / self.chains.time(model).speedup(1) if model else np.inf
+        try:
+            return 1 / self.chains.time(self.chains.rough((), quick(precision.make(None)))).speedup(1)
+        except IntaglioError:
+            return np.inf
 
     def _names(self, structure: Structure, precision: Precision) -> float:
         """The fraction of the original's bytes that short names save."""
-        passes = (*structure.passes(), *quick(precision.make(None)))
-        long, short = self._model(passes), self._model((*passes, Shorten()))
-        saved = amounts(long).size - amounts(short).size if long and short else 0.0
-        return saved / amounts(self.chains.original).size
+        then = quick(precision.make(None))
+        saved = self._size(structure, *then) - self._size(structure, *then, Shorten())
+        return saved if np.isfinite(saved) else 0.0
 
     def _model(self, passes: tuple[Pass, ...]) -> Model | None:
         try:
@@ -128,7 +142,7 @@ class Tries:
             return None
 
     def _lost(self, passes: tuple[Pass, ...]) -> Drop | None:
-        rates = [self.chains.evaluation(self.chains.model(some)) for some in ((), passes)]
+        rates = [self.chains.evaluation(some) for some in ((), passes)]
         found = drops(rates[0], rates[1]) if rates[0] and rates[1] else {}
         return next(iter(found.values()), None)
 
@@ -137,7 +151,7 @@ class Tries:
         if tried.point.told:
             return {"": np.inf}
         over = {name: amount(tried.point, name) / limit for name, limit in self.limited.items()}
-        slack = {"latency": NOISE}
+        slack = {"latency": _SLACK if tried.passes in self.sure else NOISE}
         return {name: by for name, by in over.items() if by > 1 + slack.get(name, 1e-9)}
 
     def within(self, tried: Tried) -> bool:
@@ -158,12 +172,19 @@ class Tries:
         if not met:
             return min(
                 [one for one in ran if one.passes] or ran,
-                key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one)),
+                key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one), -noise_of(one)),
             )
         if not self.asks:
             return min(met, key=lambda one: one.point.size_bytes)
         least = min(met, key=self._loss)
         return max((one for one in met if self._alike(one, least)), key=_worth)
+
+    def timed_well(self, tried: Tried) -> Tried:
+        """The same, its time measured more often."""
+        self.sure.add(tried.passes)
+        again = replace(tried, point=self.chains.timed(tried.point, tried.passes, _SURE))
+        self.found[self.found.index(tried)] = again
+        return again
 
     @staticmethod
     def _loss(one: Tried) -> float:
@@ -173,7 +194,7 @@ class Tries:
         """Whether labelled data do not tell a chain from the one that loses least."""
         if one.lost is None or least.lost is None:
             return True
-        rates = [self.chains.evaluation(self.chains.model(some.passes)) for some in (least, one)]
+        rates = [self.chains.evaluation(some.passes) for some in (least, one)]
         found = next(iter(drops(rates[0], rates[1]).values()), None) if rates[0] and rates[1] else None
         return found is None or not found.clear
 
@@ -184,11 +205,14 @@ class Tries:
         ]
 
 
+def noise_of(one: Tried) -> float:
+    return -np.inf if one.point.sqnr_db is None else one.point.sqnr_db
+
+
 def _worth(one: Tried) -> tuple[float, bool, float]:
     """Near outputs count first; from where nobody could tell, integers, which are fast, and then few bytes."""
-    noise = one.point.sqnr_db
     return (
-        min(_GOOD, -np.inf if noise is None else noise),
+        min(_GOOD, noise_of(one)),
         bool(one.precision and one.precision.integers),
         -one.point.size_bytes,
     )

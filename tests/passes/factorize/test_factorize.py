@@ -156,6 +156,18 @@ def test_a_named_rank_is_used_and_nothing_else_is_split() -> None:
     ]
 
 
+def test_layers_with_named_ranks_are_split_each_in_the_way_that_is_named_for_it() -> None:
+    ways = {"/wide/wide.0/Conv": "channel", "/second/second.2/second.2.0/Conv": "spatial"}
+    asked: dict[str, Any] = {
+        "ranks": tuple((name, 8) for name in ways),
+        "scheme_of": [f"{name}={way}" for name, way in ways.items()],
+    }
+    done = factorize(*digits(48), target="rank", **asked)
+    assert {layer["name"]: layer["scheme"] for layer in done.layers if layer["scheme"]} == ways
+    with pytest.raises(UsageError, match="spatal"):
+        factorize(*digits(48), target="rank", **{**asked, "scheme_of": ["/wide/wide.0/Conv=spatal"]})
+
+
 @pytest.mark.parametrize(("name", "rank"), [("nothing", 4), ("/wide/wide.0/Conv", 100000), ("/wide/wide.0/Conv", 0)])
 def test_a_rank_that_cannot_be_is_an_error(name: str, rank: int) -> None:
     with pytest.raises(UsageError):

@@ -25,6 +25,7 @@ def point(dice: random.Random, number: int) -> dict[str, Any]:
         "latency_ratio": time,
         "accuracy": {"top1": top1} if number % 9 else None,
         "sqnr_db": 5 + 25 * size,
+        "agreement": None,
         "seconds": dice.uniform(0.5, 9),
         "meets": number == 4,
         "front": number in (2, 3, 4),

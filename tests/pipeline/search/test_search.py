@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +16,26 @@ import pytest
 from intaglio import load
 from intaglio.graph.errors import Exit, NothingChanged, UsageError
 from intaglio.graph.io.save import file_bytes, save, to_bytes
+from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.measure.data.source import open_data
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
+from intaglio.passes.base import Pass
+from intaglio.passes.change import amounts
+from intaglio.passes.factorize import Factorize
 from intaglio.passes.quantize import Quantize
 from intaglio.passes.shorten import Shorten
+from intaglio.pipeline.compress import compress
+from intaglio.pipeline.run import Logged
+from intaglio.pipeline.search.chains import Chains
 from intaglio.pipeline.search.limits import Limits
-from intaglio.pipeline.search.result import SearchResult
-from intaglio.pipeline.search.search import search
+from intaglio.pipeline.search.menu import Structure
+from intaglio.pipeline.search.refine import Choice, ranks_of
+from intaglio.pipeline.search.result import Point, SearchResult
+from intaglio.pipeline.search.search import _Search, search
+from intaglio.pipeline.search.tries import Tries
+from intaglio.pipeline.steps import passing_store
 from tests.passes.parsed import parsed
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
@@ -155,3 +171,89 @@ def test_names_stay_where_bodies_read_them() -> None:
         "else_branch = b () => (float[N, 4] v) { v = Neg(x) }>",
     )
     assert not Shorten().run(model).changed
+
+
+class Stopping(Logged):
+    """Ends a search before the pass of this number, and counts passes."""
+
+    def __init__(self, after: int = 99) -> None:
+        self.left = after
+        self.begun: list[str] = []
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[int, int | None], None]]:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        self.begun.append(title)
+        yield lambda done, total: None
+
+
+def test_a_search_that_was_ended_goes_on_and_other_limits_do_not_repeat_it(tmp_path: Path) -> None:
+    def compressed(out: str, view: Stopping, **limits: Any) -> bytes:
+        data = EXAMPLES / "digits_calib.npz"
+        compress(EXAMPLES / "digits.onnx", tmp_path / out, data=data, samples=48, measure=False, view=view, **limits)
+        return (tmp_path / out / "model.onnx").read_bytes()
+
+    whole, ended, rest = Stopping(), Stopping(1), Stopping()
+    expected = compressed("whole", whole, size=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        compressed("out", ended, size=0.3)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["steps"]
+    assert compressed("out", rest, size=0.3) == expected
+    assert len(rest.begun) == len(whole.begun) - len(ended.begun)
+    kept = [json.loads(one.read_text()) for one in (tmp_path / "out/steps/tries").glob("*/measured.json")]
+    assert all(one["sqnr_db"] > 0 and 0 < one["agreement"] <= 1 for one in kept)
+    other = Stopping()
+    compressed("out", other, size=0.29)
+    assert len(other.begun) < len(whole.begun)
+
+
+def test_what_gives_other_outputs_without_labels_is_a_warning(tmp_path: Path) -> None:
+    report = compress(
+        EXAMPLES / "digits.onnx", tmp_path, data=EXAMPLES / "digits_calib.npz", samples=48, measure=False, macs=0.012
+    )
+    (chosen,) = (one for one in report.as_dict()["points"] if one["chosen"])
+    assert chosen["agreement"] < 0.8
+    assert any(f"on {1 - chosen['agreement']:.0%} of the data" in told for told in report.warnings)
+
+
+def test_one_number_of_bits_is_tried_where_it_takes_about_the_limit() -> None:
+    names = [one.name for one in found(size=0.2).points]
+    assert any(name.startswith("w4") for name in names)
+    assert any(name.startswith("fp16") for name in [one.name for one in found(size=0.6).points])
+
+
+def test_ranks_and_bits_chosen_together_keep_all_limits_and_lose_no_more_than_ranks_for_one() -> None:
+    limited = {"size": 0.1, "macs": 0.5}
+    least = file_bytes(Quantize(scheme="w2", method="nearest").run(digits()).model) / file_bytes(digits())
+    choice = Choice(digits(), context(), limited, least)
+    together, usual = (choice.selection({"size": 0.2, "macs": 0.5}, ranks) for ranks in (None, fixed()))
+    assert together.loss <= usual.loss
+    model = Structure("factorize", ranks=together.ranks).passes()[0].run(digits(), context()).model
+    assert amounts(model).macs <= 0.5 * amounts(digits()).macs
+    assert set(together.reasons()) == {layer.name for layer in Layers(digits())}
+    assert all("predicted to lose" in why for why in together.reasons().values())
+
+
+def fixed() -> dict[str, tuple[str, int]]:
+    return ranks_of(Factorize(target="macs", keep=0.5, measure=False).run(digits(), context()))
+
+
+def test_a_time_that_breaks_its_limit_when_it_is_measured_well_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast one seems to be within the limit, and is not; the other one is."""
+    with passing_store() as store:
+        tries = Tries(Chains(digits(), context(), store), Limits.read(latency=0.5))
+        fast, narrow = (Structure("prune", "channels", keep) for keep in (0.9, 0.5))  # type: ignore[arg-type]
+        times = {(fast.passes(), 3): 0.5, (fast.passes(), 7): 0.52}
+
+        def timed(self: Chains, point: Point, passes: tuple[Pass, ...], times_: int = 3) -> Point:
+            return replace(point, latency_ms=1.0, latency_ratio=times.get((passes, times_), 0.4))
+
+        monkeypatch.setattr(Chains, "timed", timed)
+        told = [tries.take(one, None) for one in (fast, narrow)]
+        assert tries.best() == told[0]
+        search_of = _Search(tries, "x86")
+        monkeypatch.setattr(search_of, "_corrected", lambda tried: None)
+        assert search_of.settle().structure == narrow
+        assert [one.meets for one in tries.points(told[1])] == [False, True]
