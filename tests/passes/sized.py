@@ -65,8 +65,9 @@ class Network(Arithmetic):
         arms = [
             [helper.make_node("Neg", [self.value], ["o"])],
             [
-                helper.make_node("MatMul", [self.value, self.weight(self.width, self.width)], ["m"]),
-                helper.make_node("Tanh", ["m"], ["o"]),
+                helper.make_node("MatMul", [self.value, self.weight(self.width, 2 * self.width)], ["m"]),
+                helper.make_node("Tanh", ["m"], ["h"]),
+                helper.make_node("MatMul", ["h", self.weight(2 * self.width, self.width)], ["o"]),
             ],
         ]
         graphs = [
@@ -80,8 +81,10 @@ class Network(Arithmetic):
         body = helper.make_graph(
             [
                 helper.make_node("Identity", ["go"], ["on"]),
-                helper.make_node("MatMul", ["h", self.weight(self.width, self.width)], ["m"]),
-                helper.make_node("Tanh", ["m"], ["next"]),
+                helper.make_node("MatMul", ["h", self.weight(self.width, 2 * self.width)], ["m"]),
+                helper.make_node("Relu", ["m"], ["r"]),
+                helper.make_node("MatMul", ["r", self.weight(2 * self.width, self.width)], ["n"]),
+                helper.make_node("Tanh", ["n"], ["next"]),
             ],
             "body",
             [

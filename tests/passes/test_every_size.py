@@ -1,8 +1,9 @@
 """Original against result at many sizes: random networks with shape arithmetic, If, Loop and Scan, for every family.
 
-Faults put in on purpose, with the passes' own proofs off, made it fail: operands of Concat coupled in the wrong order, a
-Slice coupled one index off, numbers that saturate taken for constants (with no reading where they turn), and the bias of a
-factorized Gemm lost. So did scales along the wrong axis of integer weights, and a body put back in the other branch.
+The truth has the original's nodes, and the weights that the result multiplies by. Faults put in on purpose, with the passes'
+own proofs off, made it fail: operands of Concat coupled in the wrong order, a Slice coupled one index off, numbers that
+saturate taken for constants (with no reading where they turn), the bias of a factorized Gemm lost, scales along the wrong
+axis of integer weights, a body put back in the other branch, and branches swapped in a factorized result and its reference.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from intaglio.passes import Context, Pass
 from intaglio.passes.bodies import run_with_bodies
 from intaglio.passes.change import Change
 from tests.graph.coupling.drawn import Drawn, profile
+from tests.hostile_models import Dice
 
 from .parsed import data_for
 from .sized import WIDTH, network
@@ -71,13 +73,14 @@ def by_masking(model: Model) -> Pair:
 
 def by_factors(model: Model) -> Pair:
     """The original's nodes with the products of the factors."""
-    result = changed(Factorize(target="params", keep=0.4, measure=False, align=1), model).model
+    result = changed(Factorize(target="params", keep=0.8, measure=False, align=1), model).model
     return with_decoded(model, result), result
 
 
 def by_bits(model: Model) -> Pair:
     made = [
-        Binarize(scheme="planes", include_first_last=True, form=form).run(model).model for form in ("dense", "packed")
+        changed(Binarize(scheme="planes", include_first_last=True, form=form), model).model
+        for form in ("dense", "packed")
     ]
     return with_decoded(model, made[0]), made[1]
 
@@ -123,7 +126,7 @@ FAMILIES = {
     "simplify": Family(near(Simplify()), 1e-4),
     "w8": Family(decoded(scheme="w8"), 1e-4, noise=0.1),
     "w4": Family(decoded(scheme="w4"), 1e-4, noise=0.7),
-    "mixed": Family(decoded(scheme="mixed", size=0.4), 1e-4),
+    "mixed": Family(decoded(scheme="mixed", size=0.6), 1e-4),
     "int8": Family(in_integers, 1e-4, noise=0.1, optimize=False),
     "dynamic": Family(near(Quantize(scheme="dynamic")), 0.1, width=64),
     "fp16": Family(near(Quantize(scheme="fp16")), 0.02),
@@ -170,9 +173,26 @@ class Each:
         return min(high, max(low, self.kind))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_changes_networks(family: str) -> None:
-    FAMILIES[family].make(from_proto(network(Each(0), FAMILIES[family].width)))
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"simplify", "mixed"}))
+def test_every_family_changes_branches(family: str) -> None:
+    about = FAMILIES[family]
+    model = from_proto(network(Each(2), about.width))
+    before, after = (
+        {n.output[0]: n.SerializeToString() for n in one.graph.node if n.op_type == "If"}
+        for one in (model, about.make(model)[1])
+    )
+    assert before
+    assert any(after.get(name) != node for name, node in before.items())
+
+
+@pytest.mark.parametrize(("seed", "b", "t"), [(3, 1, 2), (3, 1, 37), (12, 5, 64), (9, 5, 64)])
+def test_integers_are_right_on_inputs_like_their_data(seed: int, b: int, t: int) -> None:
+    """The network of these sizes, of which some behave unlike any other: ranges do not hold for what was not seen."""
+    model = from_proto(network(Dice(seed)), shapes={"x": [b, t, WIDTH]})
+    x = np.random.default_rng(1).standard_normal((8 * b, t, WIDTH)).astype(np.float32)
+    result = run_with_bodies(Quantize(scheme="int8"), model, Context(data=data_for(model, x=x))).model
+    given, found = (run(open_session(one), {"x": x[:b]})["y"] for one in (model, result))
+    assert apart(found, given) < 0.08
 
 
 def test_networks_have_every_kind_of_body() -> None:
