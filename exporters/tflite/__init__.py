@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ...graph.model import Model
-    from .litert import Session
+    from ...measure.litert.session import Session
 
 
 @exporter("tflite")
@@ -45,7 +45,7 @@ class TFLite(Exporter):
         return Artifact(path, tuple(program.notes()), {} if program.floats else arena(content))
 
     def open(self, artifact: Artifact, model: Model, threads: int) -> Runner:
-        from .litert import Session
+        from ...measure.litert.session import Session
 
         return _Runner(Session(artifact.path.read_bytes(), threads=threads))
 

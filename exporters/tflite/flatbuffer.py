@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ...measure.litert.schema import LAYOUT, OPTIONS, schema
 from .program import Op, Program, Tensor
-from .schema import OPTIONS, need_schema
 
-LAYOUT = "intaglio.layout"
-"""The entry of a file's metadata that says which ONNX axes the axes of its ends are."""
 _BEFORE_MANY_CODES = 127
 _SINCE = {"BROADCAST_TO": 2}
 """First versions of operators, other than 1."""
@@ -24,7 +22,7 @@ def to_bytes(program: Program) -> bytes:
 
 class _Writer:
     def __init__(self) -> None:
-        self.schema = need_schema()
+        self.schema = schema()
         self.buffers: list[Any] = [self.schema.BufferT()]
         self.held: dict[bytes, int] = {b"": 0}
         self.tensors: list[Any] = []

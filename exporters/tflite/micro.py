@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .quiet import errors_apart
+from ...measure.litert.quiet import errors_apart
 
 _ROOM = 64 << 20
 """Bytes of the arena that are offered."""

@@ -18,7 +18,7 @@ from intaglio.measure.run.session import open_session, run
 
 from .examples import EXAMPLES, Example, model_of
 
-litert = pytest.importorskip("intaglio.exporters.tflite.litert", reason="needs ai-edge-litert")
+litert = pytest.importorskip("intaglio.measure.litert.session", reason="needs ai-edge-litert")
 pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
 
 STEP = 1 / 32

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...graph.errors import UsageError
+LAYOUT = "intaglio.layout"
+"""The entry of a file's metadata that says which ONNX axes the axes of its ends are."""
 
 
-def need_schema() -> Any:
-    """The module that flatc made of the schema.
+def schema() -> Any:
+    """The module that flatc made of the schema."""
+    from ai_edge_litert import schema_py_generated
 
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        from ai_edge_litert import schema_py_generated
-    except ImportError as error:
-        raise UsageError(
-            "TFLite files need the package ai-edge-litert", why=str(error), fix="pip install 'intaglio[litert]'"
-        ) from error
     return schema_py_generated
 
 
@@ -91,5 +84,16 @@ OPTIONS = _tables("""
     Cumsum CUMSUM
     Quantize QUANTIZE
     Dequantize DEQUANTIZE
+    Squeeze SQUEEZE
+    ExpandDims EXPAND_DIMS
+    Pack PACK
+    Unpack UNPACK
+    Shape SHAPE
+    L2Norm L2_NORMALIZATION
+    Select SELECT
+    ReverseV2 REVERSE_V2
+    AddN ADD_N
+    FloorDiv FLOOR_DIV
+    Fill FILL
 """)
 """Operators that are not here have no options, such as RELU, TANH and RSQRT."""

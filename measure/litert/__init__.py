@@ -1,0 +1,1 @@
+"""TFLite files in LiteRT, and the schema that its package brings along."""
