@@ -72,7 +72,7 @@ def broken(content: bytes, seed: int) -> bytes:
     dice, made = random.Random(seed), bytearray(content)
     structure = range(min(len(made), 4096)) if dice.random() < 0.5 else range(len(made) * 3 // 4, len(made))
     for _ in range(dice.choice((1, 1, 2, 5))):
-        at = dice.choice(structure)
+        at = dice.choice(structure) % len(made)
         kind = dice.randrange(4)
         if kind == 0:
             made[at] = dice.randrange(256)
