@@ -14,12 +14,12 @@ from typing import Any
 
 from ..graph.errors import GateFailed, IntaglioError, UsageError
 from ..graph.io.fit import Fit
-from ..graph.io.save import CannotWrite, Document
+from ..graph.io.save import CannotWrite, Document, save_all
 from ..graph.model import Model
 from ..passes.base import MEMORY, Context
 from . import html
 from .data import Data, Named
-from .exporting import export, file_name
+from .exports import exported, require_exports, sweep_exports
 from .formats import markdown
 from .gates import Gate, read_gates
 from .importing import read_model
@@ -66,6 +66,7 @@ class Compression:
     seed: int | None = None
     memory: int | None = None
     gates: Sequence[str | Gate] = ()
+    exports: Sequence[str] = ()
     keep_steps: bool = True
     measure: bool = True
     force: bool = False
@@ -88,7 +89,7 @@ class Compression:
                 steps.key = starting_key(read, job.data, job.force, job.fit)
                 search = self.limits and steps.searched(self.limits, self._searching(steps))
                 job = replace(job, each=steps, search=search or None)
-            outputs = Outputs(folder / MODEL, beside=self._beside)
+            outputs, former = Outputs(folder / MODEL, beside=self._beside), _told(folder)
             try:
                 report = carried_out(job, read, outputs)
             except KeyboardInterrupt:
@@ -96,13 +97,24 @@ class Compression:
                 raise
             except GateFailed:
                 _tidy(outputs.model, steps)
+                sweep_exports(folder, former, ())
                 raise
             _tidy(outputs.aside.model, steps)
-            for name in self.asked.exports:
-                if name != "onnx":
-                    exported = export(report.model, name, folder / file_name(name), measure=False, view=self.view)
-                    if exported.failed:
-                        raise exported.failed
+            return self._exported(report, former)
+
+    def _exported(self, report: Report, former: Mapping[str, Any]) -> Report:
+        """The report with what became of each export. Raises the first error of any, once all is written."""
+        folder = Path(self.out)
+        found = list(exported(report.model, self.targets, folder, self.job.data, self.view))
+        told = [one for one, _ in found]
+        sweep_exports(folder, former, told)
+        if told:
+            report = replace(report, found={**report.found, "exports": told})
+            save_all(self._beside(report))
+        for error in filter(None, (error for _, error in found)):
+            raise error
+        if report.failed:
+            raise report.failed
         return report
 
     def plan(self) -> dict[str, Any]:
@@ -179,9 +191,15 @@ class Compression:
             f"{self.recipe} was made with {name}, which is not here", fix=f"give its place with `{option}`"
         )
 
+    @property
+    def targets(self) -> Sequence[str]:
+        """What is exported."""
+        return list(dict.fromkeys([*self.asked.exports, *self.exports]))
+
     @cached_property
     def job(self) -> Run:
         asked, named = self.asked, self.data_named
+        require_exports(self.targets)
         steps = asked.steps() if self.target is None else tuple(aimed(one, self.target) for one in asked.passes)
         _, steps = ready(self.read, asked_for := steps, named)
         self._require_data(named, told_apart=steps != asked_for)
@@ -225,7 +243,7 @@ class Compression:
             "model": str(source) if source else None,
             **report.recipe,
             "gates": [gate.text for gate in self.job.gates],
-            "exports": list(self.asked.exports) if self.asked.exports != ("onnx",) else None,
+            "exports": self.targets if self.targets != ["onnx"] else None,
         }
         recipe, plain_report = {key: value for key, value in told.items() if value}, plain(report.as_dict())
         texts = {
@@ -253,6 +271,15 @@ def compress(
             the folder as ``model.gate-failed.onnx``.
     """
     return Compression(model, out, recipe, **given).run()
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    """What an earlier run told; nothing where there was none."""
+    try:
+        told = json.loads((folder / REPORT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _tidy(stale: Path | None, steps: Steps) -> None:

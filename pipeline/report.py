@@ -55,6 +55,9 @@ class Report:
         """What to say of gates and limits that were missed; None where none was."""
         kept, fix = f"the result is kept aside as {self.out}" if self.out else "", "ask for less, or allow more"
         error = missed(self.gates)
+        for one in self.found.get("exports", ()) if error is None else ():
+            if one["out"] and not one["passed"]:
+                error, kept = GateFailed(f"export {one['target']}: {one['told']}"), f"it is kept aside as {one['out']}"
         if one := self.refusal:
             what = "; ".join([one.what, *([error.what] if error else [])])
             error = GateFailed(what)
@@ -71,7 +74,7 @@ class Report:
             "model": str(original.source) if original.source else None,
             "out": str(self.out) if self.out else None,
             "changed": self.change.changed,
-            "passed": self.failed is None,
+            "passed": self.failed is None and all(one["passed"] for one in self.found.get("exports", ())),
             **self.change.as_dict(),
             "gates": list(self.gates),
             "recipe": dict(self.recipe),

@@ -275,6 +275,9 @@ class Compress(Ran):
     limits: dict[str, Any] | None = None
     chosen_layers: list[dict[str, Any]] | None = None
     search_seconds: float | None = None
+    exports: list[dict[str, Any]] | None = told(
+        "target, out, runtime, size_bytes, closeness; or why there is none", None
+    )
 
 
 class Presets(Answer):

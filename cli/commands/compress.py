@@ -58,6 +58,14 @@ class _Job(Outlets, Fits):
     shape: Shapes = None
     value: Values = None
     eval_data: Annotated[str | None, option("SOURCE", "Labelled data: measure the accuracy.", "accuracy")] = None
+    exports: Annotated[
+        list[str] | None,
+        option(
+            "--export TARGET",
+            "Also write the result for this runtime, and check it there: see intaglio export --targets. Repeatable.",
+            "output",
+        ),
+    ] = None
     keep_steps: Annotated[
         bool,
         option(
@@ -102,7 +110,12 @@ def compress(
     if out is None:
         raise UsageError("no folder to write is named", fix="add -o DIR")
     given = {**vars(what), **{key: value for key, value in vars(job).items() if key not in _HERE}}
-    given |= {"settings": parse_settings(what.settings), "gates": job.gate or (), "view": console}
+    given |= {
+        "settings": parse_settings(what.settings),
+        "gates": job.gate or (),
+        "exports": job.exports or (),
+        "view": console,
+    }
     given["memory"] = parse_size(job.memory) if job.memory else None
     try:
         named = read_model(model, job.shape, job.value) if model and (job.shape or job.value) else model
@@ -118,12 +131,17 @@ def compress(
 
 
 def _show(result: dict[str, Any]) -> None:
+    from ...pipeline.formats.rows import listed
+
     if points := result.get("points"):
         console.table(
             "tried", ("passes", "file", "MACs", "time", "SQNR", "accuracy", ""), [_row(one) for one in points]
         )
         console.line()
     amounts_table(result)
+    for heads, rows in listed(result):
+        console.table("", heads, rows)
+        console.line()
 
 
 def _row(point: dict[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The same as gate.sh in Python: ``python gate.py MODEL PHOTOS LABELLED OUT``."""
+"""The same as gate.sh in Python: ``python gate.py MODEL PHOTOS LABELLED OUT [PREPROCESS]``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from intaglio.pipeline.text import plain
 GATES = ("drop <= 1.0", "size <= 0.4x", "agreement >= 0.95")
 
 
-def main(model: str, photos: str, labelled: str, out: str) -> int:
+def main(model: str, photos: str, labelled: str, out: str, preprocess: str | None = None) -> int:
+    given = {"data": photos, "eval_data": labelled, "preprocess": preprocess}
     try:
-        report = compress(model, out, "edge-int8", data=photos, eval_data=labelled, gates=GATES)
+        report = compress(model, out, "edge-int8", **given, gates=GATES, exports=["ort"])
     except GateFailed as error:
         report = error.report
     Path(f"{out}.md").write_text(markdown.render(plain(report.as_dict())))

@@ -79,6 +79,8 @@ def listed(report: Told) -> Iterator[Rows]:
     if models := report.get("models"):
         rows = [(one["model"], f"{one['median_ms']:.3g} ms", f"{one['speedup']:.2f} x") for one in models]
         yield ("model", "median", "speed"), rows
+    if exports := report.get("exports"):
+        yield ("export", "file", "bytes", "SQNR", ""), [(x["target"], x["out"] or "", *_close(x)) for x in exports]
     if "responsible" in report:
         yield (
             ("pass", "SQNR", "accuracy"),
@@ -93,6 +95,15 @@ def listed(report: Told) -> Iterator[Rows]:
             for one in report["layers"]
         ]
         yield ("layer", "adds", "SQNR without", "accuracy without"), layers
+
+
+def _close(one: Told) -> tuple[str, ...]:
+    said = f"checked in {one['runtime']}" if one["passed"] else one["told"]
+    return (
+        human(one.get("size_bytes"), "B"),
+        "identical" if one.get("identical") else number(one.get("sqnr_db"), 1, " dB"),
+        said,
+    )
 
 
 def worth(sqnr_db: float | None, accuracy: float | Mapping[str, float] | None) -> tuple[str, str]:

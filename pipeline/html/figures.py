@@ -18,6 +18,7 @@ LABELS = {
     "by_layer": "What each layer cost and costs",
     "bops": "MACs of bits",
     "chosen_layers": "What was chosen for each layer, and why",
+    "exports": "Exports, each in its own runtime",
     "expected_error": "error expected",
     "gain": "cheaper by",
     "groups": "Groups of channels, and what was removed",

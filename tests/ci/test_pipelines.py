@@ -47,6 +47,13 @@ def bash(script: str, env: dict[str, str], folder: Path, *, sh: bool = False) ->
     return subprocess.run([*shell, script], cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.fixture(scope="module")
+def installed(clean: dict[str, str]) -> dict[str, str]:
+    """The same environment with intaglio."""
+    assert bash('python3 -m pip install -q "$WHEEL"', clean, Path(clean["HOME"])).returncode == 0
+    return clean
+
+
 def action(given: dict[str, str], env: dict[str, str], folder: Path) -> tuple[int, dict[str, str], str]:
     """Carry out the steps of action.yml: exit code, outputs, and what the last step printed on stderr."""
     told = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -112,9 +119,8 @@ def test_the_gitlab_job_runs_gates_and_leaves_its_artifacts(
     assert (tmp_path / "a.onnx").exists() == (code == 0)
 
 
-def test_the_pre_commit_hook_looks_at_every_file(clean: dict[str, str], tmp_path: Path) -> None:
+def test_the_pre_commit_hook_looks_at_every_file(installed: dict[str, str], tmp_path: Path) -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    assert bash('python3 -m pip install -q "$WHEEL"', clean, tmp_path).returncode == 0
     good, odd, bad = tmp_path / "good.onnx", tmp_path / "a $(b) c.onnx", tmp_path / "bad.onnx"
     for file in (good, odd):
         shutil.copy(EXAMPLES / "residual.onnx", file)
@@ -123,7 +129,7 @@ def test_the_pre_commit_hook_looks_at_every_file(clean: dict[str, str], tmp_path
 
     def ran(*files: Path) -> subprocess.CompletedProcess[str]:
         words = [*shlex.split(hook["entry"]), *map(str, files)]
-        return subprocess.run(words, env=clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return subprocess.run(words, env=installed, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert ran(good, odd).returncode == 0
     both = ran(bad, good)
@@ -132,9 +138,10 @@ def test_the_pre_commit_hook_looks_at_every_file(clean: dict[str, str], tmp_path
     assert "bad.onnx" in both.stderr
 
 
-def test_the_example_goes_from_images_to_a_comment_in_one_command(clean: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    """Photos and labelled images in folders; the preprocessing that they want."""
     pillow: Any = pytest.importorskip("PIL.Image")
-    assert bash('python3 -m pip install -q "$WHEEL"', clean, tmp_path).returncode == 0
     with np.load(TEST) as stored:
         images, labels = stored["image"], stored["labels"]
     low, high = images.min(), images.max()
@@ -143,12 +150,33 @@ def test_the_example_goes_from_images_to_a_comment_in_one_command(clean: dict[st
         for folder in (tmp_path / "photos", tmp_path / "labelled" / str(labels[k])):
             folder.mkdir(parents=True, exist_ok=True)
             pillow.fromarray(pixels).save(folder / f"{k:03}.png")
-    scale = f"scale={(high - low) / 255},offset={low},layout=nchw" if low else f"scale={(high - low) / 255},layout=nchw"
+    return f"scale={(high - low) / 255},offset={low},layout=nchw" if low else f"scale={(high - low) / 255},layout=nchw"
+
+
+def test_the_example_goes_from_images_to_a_comment_in_one_command(
+    installed: dict[str, str], tmp_path: Path, images: str
+) -> None:
     script, words = EXAMPLES / "ci" / "gate.sh", [str(DIGITS), "photos", "labelled", "out"]
-    more = ["--preprocess", scale, "--no-measure"]
-    done = bash(shlex.join([str(script), *words, *more]), clean, tmp_path)
+    more = ["--preprocess", images, "--no-measure"]
+    done = bash(shlex.join([str(script), *words, *more]), installed, tmp_path)
     comment = (tmp_path / "out.md").read_text()
     assert done.returncode == 0, done.stderr + comment
     assert comment.startswith("### ✅ intaglio compress: `digits.onnx` → `model.onnx`")
     assert ElementTree.parse(tmp_path / "out.xml").getroot().get("tests") == "3"
     assert (tmp_path / "out" / "model.onnx").is_file()
+    assert (tmp_path / "out" / "model.ort").is_file()
+
+
+@pytest.mark.parametrize(("limit", "code"), [("0.4x", 0), ("0.01x", 3)])
+def test_the_example_in_python_does_the_same(
+    installed: dict[str, str], tmp_path: Path, images: str, limit: str, code: int
+) -> None:
+    script = (EXAMPLES / "ci" / "gate.py").read_text()
+    (tmp_path / "gate.py").write_text(script.replace("size <= 0.4x", f"size <= {limit}"))
+    done = bash(
+        shlex.join(["python3", "gate.py", str(DIGITS), "photos", "labelled", "out", images]), installed, tmp_path
+    )
+    assert done.returncode == code, done.stderr
+    comment = (tmp_path / "out.md").read_text()
+    assert ("all gates passed" in comment) == (code == 0)
+    assert (tmp_path / "out" / "model.ort").is_file() == (code == 0)
