@@ -23,6 +23,7 @@ LEAST_COLUMNS = 16
 NOT_ASKED = "left out by --include or --exclude"
 HIGHER_PRECISION = "stays in float to keep the accuracy"
 FIRST, LAST = "the first layer, which sees the input", "the last layer, which makes the output"
+PROTECTED = "tiny, and hurts most for the bytes that it saves: --no-protect makes it bits, too"
 DEPTHWISE = "depthwise: a handful of weights for each channel, all of which matter"
 RECURRENT = "recurrent: errors add up over time"
 

@@ -49,6 +49,9 @@ class BinarizeOptions(LayerOptions):
         unit="points",
         ge=0,
     )
+    protect: bool = option(
+        True, "Without a limit tiny layers whose rounding makes most noise keep more bits.", "accuracy"
+    )
     include_first_last: bool = option(
         False, "Binarize the first and the last layers, too, which hurts most.", "target", old=("--edges",)
     )

@@ -29,12 +29,12 @@ from ..calibration.activation_cache import ActivationCache, Inputs, Store, each
 from ..calibration.feeds import calibration_inputs
 from ..calibration.patches import outputs_at, patches
 from ..calibration.samples import placed, positions_of
+from ..precision.protect import relative
 from ..precision.result import Result
 from ..rewrite.edit import Edit
 from ..simplify import fold_batch_norm, with_biases
 from .eligible import choose_layers
 from .scheme import SCHEMES, BitNote, Job, Scheme
-from .weight_only import relative
 
 HALF = "its activations are no float32"
 

@@ -7,22 +7,22 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from dataclasses import replace
 
 from ...graph.errors import UsageError
 from ...graph.index import index_of
-from ...graph.layer import Floats, Layer
+from ...graph.layer import Layer
 from ...graph.model import Model
 from ..calibration.gradients import gradients
 from ..calibration.walk import Rounded, round_layers
 from ..needs import GRADIENTS
+from ..precision.protect import Harm, protected, relative, sentence
 from ..precision.result import Result
 from ..simplify import fold_batch_norm, with_biases
 from .algorithms.binarizer import BINARIZERS, BitRule
 from .algorithms.codes import Code
 from .budget import within_size
-from .eligible import Chosen, choose_layers
+from .eligible import PROTECTED, Chosen, choose_layers
 from .options import BinarizeOptions
 from .scheme import BitNote, Job
 from .storage.products import pays
@@ -38,16 +38,32 @@ def weight_only(name: str, job: Job) -> Result:
     layers = choose_layers(model, options, job.higher_precision)
     rules, notes = rules_for(name, job, model, {**layers.layers, **layers.independent})
     if options.size is None:
-        return binarize_layers(name, job, model, layers, rules).noted(*notes)
+        layers, told = _without_tiny(job, model, layers, rules)
+        return binarize_layers(name, job, model, layers, rules).noted(*notes, *told)
     result = within_size(job, model, layers, rules, lambda job, few: binarize_layers(name, job, model, few, rules))
     return result.noted(*notes)
+
+
+def _without_tiny(job: Job, model: Model, layers: Chosen, rules: Mapping[str, BitRule]) -> tuple[Chosen, list[str]]:
+    """The layers less those that hurt most for the bytes that they save, and what to tell of these."""
+    harms = {}
+    for node, one in layers.layers.items() if job.options.protect else ():
+        weight = model.weights[one.weight]
+        matrices = one.matrix(weight)
+        _, code = rules[node].solve(matrices, None)
+        bits = Bits(one, code, weight, multiplied=not rules[node].half)
+        harms[node] = Harm(one.name, relative(matrices, code.floats()), bits.nbytes, weight.nbytes)
+    kept = protected(harms)
+    few = {node: one for node, one in layers.layers.items() if node not in kept}
+    skipped = {**layers.skipped, **{harms[node].name: PROTECTED for node in kept}}
+    return replace(layers, layers=few, skipped=skipped), [sentence(harms, kept, "their floats")] if kept else []
 
 
 def binarize_layers(name: str, job: Job, model: Model, layers: Chosen, rules: Mapping[str, BitRule]) -> Result:
     """All chosen layers in bits."""
     if not layers.layers and not layers.independent:
         return Result(job.model, {}, layers.skipped, reference=job.model)
-    walked = round_layers(model, {node: rules[node] for node in layers.layers}, job.context)
+    walked = round_layers(model, {node: rules[node] for node in layers.layers}, job.context, job.model)
     coded = {
         node: Bits(one.layer, one.quantized, model.weights[one.layer.weight], multiplied=not rules[node].half)
         for node, one in walked.rounded.items()
@@ -102,9 +118,3 @@ def _note(scheme: str, one: Bits, rounded: Rounded[Code] | None, options: Binari
         expected=BINARIZERS[scheme].expected(matrices, options.salient),
         weight_error=relative(matrices, one.code.floats()),
     )
-
-
-def relative(matrices: Floats, near: Floats) -> float:
-    """The squared error relative to the squares; 0 of weights that are all 0."""
-    power = float(np.square(matrices).sum())
-    return float(np.square(near - matrices).sum()) / power if power > 0 else 0.0

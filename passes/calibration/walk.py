@@ -13,10 +13,13 @@ import numpy as np
 from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
+from ...graph.traits import Trait, has
 from ..base import Context
 from .activation_cache import Inputs, Store
 from .feeds import calibration_inputs, with_mirrored
 from .moments import blas_threads_for, one_blas_thread
+from .normal.correction import bias_correction
+from .normal.moments import moments
 from .reconstruct import Fit, damped_hessian
 from .samples import PATCHES
 from .targets import targets_of
@@ -99,10 +102,17 @@ def round_plainly(model: Model, rules: Mapping[str, Rule[Q]]) -> Walked[Q]:
     return outcome
 
 
-def round_layers(model: Model, rules: Mapping[str, Rule[Q]], context: Context) -> Walked[Q]:
-    """In turn on the data and its mirror images, or by themselves without."""
+def round_layers(model: Model, rules: Mapping[str, Rule[Q]], context: Context, kept: Model) -> Walked[Q]:
+    """In turn on the data and its mirror images; without any by themselves, with biases for the means that
+    BatchNormalization tells where it is ``kept``.
+    """
     if context.data is None or not rules:
-        return round_plainly(model, rules)
+        walked = round_plainly(model, rules)
+        if rules and any(has(node, Trait.STANDARDIZES) for node in kept.graph.node):
+            weights = walked.applied(model).weights
+            changed = {one.layer.weight: weights[one.layer.weight] for one in walked.rounded.values()}
+            walked.biases.update(bias_correction(model, changed, moments(kept)))
+        return walked
     batches, _ = calibration_inputs(model, context)
     return round_in_turn(model, model, with_mirrored(batches, model), rules, context)
 

@@ -9,7 +9,10 @@ Source: Frantar et al., "GPTQ", ICLR 2023, arXiv:2210.17323.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +34,8 @@ def choose_columns(wanted: Floats, hessian: Floats, choose: Choose, damp: float 
 
     Shapes: wanted (groups, outputs, columns), hessian (groups, columns, columns).
     """
-    order = np.argsort(-np.einsum("gcc->gc", hessian), axis=1, kind="stable")
+    order, pull = _pulls.of(hessian, damp)
     wanted = np.take_along_axis(wanted.transpose(0, 2, 1), order[:, :, None], axis=1)
-    pull = _pull(hessian, order, damp)
     columns = wanted.shape[1]
     gap = np.empty_like(wanted)
     for start in range(0, columns, LAZY):
@@ -60,14 +62,28 @@ def move_columns(
     return moved
 
 
-def _pull(hessian: Floats, order: np.ndarray, damp: float) -> Floats:
-    """``R_ij / R_jj`` at [j, i], columns in the given order."""
-    found = np.empty_like(hessian)
-    for g, (h, places) in enumerate(zip(hessian, order, strict=True)):
-        backwards = places[::-1]
-        turned = h[np.ix_(backwards, backwards)]
-        mean = float(np.diag(h).mean()) if len(h) else 0.0
-        turned[np.diag_indices_from(turned)] += damp * mean if mean > 0 else 1.0
-        lower = np.linalg.cholesky(turned)[::-1, ::-1]  # upper, in fact, now that it is turned round
-        found[g] = (lower / np.diag(lower)).T
-    return found
+class _Pulls(threading.local):
+    """What the latest moments come to: a layer is often rounded to several numbers of bits, one after the other."""
+
+    known: tuple[Any, float, NDArray[np.intp], Floats] | None = None
+
+    def of(self, hessian: Floats, damp: float) -> tuple[NDArray[np.intp], Floats]:
+        """The order of the columns, and ``R_ij / R_jj`` at [j, i] of columns in that order."""
+        if self.known is None or self.known[0]() is not hessian or self.known[1] != damp:
+            order = np.argsort(-np.einsum("gcc->gc", hessian), axis=1, kind="stable")
+            self.known = weakref.ref(hessian), damp, order, _pull(hessian, order, damp)
+        return self.known[2], self.known[3]
+
+
+_pulls = _Pulls()
+
+
+def _pull(hessian: Floats, order: NDArray[np.intp], damp: float) -> Floats:
+    backwards = order[:, ::-1]
+    turned = np.take_along_axis(hessian, backwards[:, :, None], axis=1)
+    turned = np.take_along_axis(turned, backwards[:, None, :], axis=2)
+    columns = np.arange(hessian.shape[1])
+    mean = hessian[:, columns, columns].sum(axis=1) / max(1, len(columns))
+    turned[:, columns, columns] += np.where(mean > 0, damp * mean, 1.0)[:, None]
+    lower = np.linalg.cholesky(turned)[:, ::-1, ::-1]  # upper, in fact, now that it is turned round
+    return np.asarray((lower / np.einsum("gcc->gc", lower)[:, None]).transpose(0, 2, 1))

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from ....graph.cost import cost
 from ....graph.errors import UsageError
 from ....graph.io.save import file_bytes
 from ....graph.layer import Layer
@@ -36,8 +37,8 @@ _ALONE = 4
 """Least bits of weights that are rounded by themselves."""
 _ROUNDS = 16
 """How often a limit is corrected by what weights that are not fitted take: what stands beside integers differs by bits."""
-_LOOKED_AT = 256
-"""Samples on which outputs are compared."""
+_LOOKED_AT, _LEAST_LOOKED_AT, _MACS = 256, 16, 1.6e11
+"""Samples on which outputs are compared: as many as so many multiply-accumulates allow, for all layers and bits."""
 
 Cost = Callable[[Layer, Grid], float]
 """Of a layer whose weight has this shape."""
@@ -118,13 +119,18 @@ def _choices(job: Job, model: Model, layers: Mapping[str, Layer], choices: Seque
         batches, _ = calibration_inputs(model, job.context)
         return choices_of(
             model,
-            Inputs(batches, store).first(_LOOKED_AT),
+            Inputs(batches, store).first(_samples(model, len(layers) * len(choices))),
             dict.fromkeys(layers, tuple(map(Grid, choices))),
             name=job.options.allocator,
             price=price,
             block=partial(block_of, job),
             tick=job.context.tick,
         )
+
+
+def _samples(model: Model, trials: int) -> int:
+    """Each trial runs what comes behind its layer: half of the model on average."""
+    return int(np.clip(2 * _MACS / max(1, trials * cost(model).macs), _LEAST_LOOKED_AT, _LOOKED_AT))
 
 
 def _chosen(choices: Sequence[Choices], limit: float, name: str) -> dict[str, Grid]:

@@ -19,13 +19,11 @@ import onnx
 
 from ....graph.errors import BadData, UsageError
 from ....graph.index import index_of
-from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import is_standard
 from ....graph.traits import Trait, data_operands, has, operator
 from ....measure.run.tensor_specs import input_specs
 from ...calibration.normal.moments import GRID, Normal, moments
-from ...calibration.reconstruct import constants_with_mean
 from ...simplify import fold_batch_norm
 
 REACH = 6.0
@@ -133,22 +131,3 @@ def _ends(value: np.ndarray | None) -> Range | None:
 
 
 _ARITHMETIC: Mapping[str, np.ufunc] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
-
-
-def bias_correction(
-    model: Model, changed: Mapping[str, np.ndarray], known: Mapping[str, Normal]
-) -> dict[str, np.ndarray]:
-    """Biases that make up for what rounded weights add on average: b - (W_hat - W) E[x].
-
-    ``model`` is the folded one, with its weights as they were; ``changed`` has its weights as they are after rounding;
-    ``known`` comes from ``statistics`` of the model before folding. Layers that have no bias of their own, or of whose
-    inputs nothing is known, are left out.
-    """
-    uses, found = index_of(model).uses, {}
-    for layer in Layers(model):
-        if layer.weight in changed and layer.x in known and layer.bias is not None and uses[layer.bias] == 1:
-            mean = np.broadcast_to(known[layer.x].along(layer.x_axis)[0], (layer.groups * layer.channels,))
-            matrix = layer.matrix(changed[layer.weight])
-            constants = constants_with_mean(layer, model, matrix, mean[layer.column_channels])
-            found[layer.bias] = constants[layer.bias]
-    return found

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from ....graph.layer import Layer
 from ...needs import GRADIENTS
 from ...precision.grid import WEIGHTS8, Grid
+from ...precision.layout import weight_bytes
+from ...precision.protect import Harm, protected, relative, sentence
 from ..prepare import Prepared
 from ..scheme import Job
 from .rounding import BLIND, CANDIDATES, ROUNDERS, Spec
@@ -20,20 +23,36 @@ NARROW = 4
 def specs_for(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job) -> dict[str, Spec]:
     """The methods to choose from for each layer; those in higher precision keep 8 bits.
 
-    So do the first and the last where all have the same and fewer than 4, and no limit asks for that: they hold few
-    weights, and hurt most.
+    So do the first, the last and tiny ones where all have the same and fewer than 4, and no limit asks for that: they
+    hold few weights, and hurt most.
     """
     chosen, order = job.options.method, list(layers)
-    found = {}
+    found: dict[str, Spec] = {}
     slopes = ready.gradients if GRADIENTS in ROUNDERS.entry(chosen).needs else None
     alike = job.options.bits is None and job.options.size is None and len({grids[node].bits for node in order}) == 1
+    kept: set[str] = set()
+    if alike and grids[order[0]].bits < NARROW:
+        kept = {order[0], order[-1]}
+        kept |= _tiny(ready, {node: one for node, one in layers.items() if node not in kept}, grids, job)
     for node in order:
-        grid = grids[node]
-        edge = alike and grid.bits < NARROW and node in (order[0], order[-1])
-        used = WEIGHTS8 if edge or layers[node].name in job.higher_precision else grid
+        used = WEIGHTS8 if node in kept or layers[node].name in job.higher_precision else grids[node]
         if chosen != "auto":
             methods: tuple[str, ...] = (chosen,)
         else:
             methods = BLIND if used.bits >= WIDE or job.context.data is None else CANDIDATES
         found[node] = Spec(used, methods, gradient=slopes.matrices(layers[node]) if slopes else None)
     return found
+
+
+def _tiny(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job) -> set[str]:
+    """Of some layers those that keep 8 bits, as they hurt most for the bytes that they save; a note names them."""
+    harms = {}
+    for node, one in layers.items() if job.options.protect else ():
+        matrices = one.matrix(ready.model.weights[one.weight])
+        near = Spec(grids[node], BLIND).solve(matrices, None)[1].floats()
+        bytes_of = partial(weight_bytes, one)
+        harms[node] = Harm(one.name, relative(matrices, near), bytes_of(grids[node]), bytes_of(WEIGHTS8))
+    kept = protected(harms)
+    if kept:
+        ready.notes.append(sentence(harms, kept, "8 bits"))
+    return kept

@@ -21,6 +21,7 @@ from ....graph.traits import Trait, has
 from ....measure.run.tensor_specs import input_specs
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.moments import one_blas_thread
+from ...calibration.normal.correction import bias_correction
 from ...calibration.runner import require_data
 from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ...patterns import choose_nodes
@@ -151,7 +152,7 @@ def _blindly(
     """Weights by themselves, biases by what BatchNormalization says of the means."""
     walked = round_plainly(model, specs_for(ready, layers, grids, job))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
-    walked.biases.update(datafree.bias_correction(model, changed, datafree.statistics(ready.kept)))
+    walked.biases.update(bias_correction(model, changed, datafree.statistics(ready.kept)))
     return walked
 
 

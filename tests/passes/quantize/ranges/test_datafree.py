@@ -13,12 +13,12 @@ from intaglio.graph.io.load import load
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
+from intaglio.passes.calibration.normal.correction import bias_correction
 from intaglio.passes.precision.grid import WEIGHTS8, Affine, Grid, affine
 from intaglio.passes.quantize.balance.bias_absorption import absorb_high_biases
 from intaglio.passes.quantize.balance.equalize import equalize
 from intaglio.passes.quantize.ranges.datafree import (
     StatisticsMissing,
-    bias_correction,
     ranges,
     statistics,
 )
