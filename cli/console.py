@@ -18,9 +18,11 @@ from ..pipeline.text import STEERING
 from ..pipeline.text import count as count
 from ..pipeline.text import harmless as harmless
 from ..pipeline.text import human as human
+from ..pipeline.text import metric as metric
 from ..pipeline.text import number as number
 from ..pipeline.text import percent as percent
 from ..pipeline.text import plain as plain
+from ..pipeline.text import rated as rated
 from .mode import BROKEN_PIPE as BROKEN_PIPE
 from .mode import INTERRUPTED
 from .mode import Told as Told

@@ -21,6 +21,13 @@ def option(flags: str, help: str, panel: str | None = None, **more: Any) -> Any:
     return typer.Option(*names, help=help, metavar=value, rich_help_panel=panel, **more)
 
 
+def complete_metric(incomplete: str) -> list[str]:
+    """What a shell offers for a metric."""
+    from ..measure.accuracy import METRICS
+
+    return [name for name in METRICS if name.startswith(incomplete)]
+
+
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file to read.", show_default=False)]
 Out = Annotated[Path, option("--out -o", "ONNX file to write.", "output")]
 # main reads these two off the raw command line, so that they hold even when parsing fails; here they get their help.
@@ -99,6 +106,16 @@ Gates = Annotated[
         '"latency <= 0.8x", "macs <= 0.5x", "params <= 200k", "agreement >= 0.98", "sqnr >= 20dB", or a metric; what '
         "misses it is kept aside as NAME.gate-failed.onnx. Repeatable.",
         "accuracy",
+    ),
+]
+Metrics = Annotated[
+    list[str] | None,
+    option(
+        "--metric NAME",
+        "What to measure on labelled data, such as mse, f1:average=micro or FILE.py:FUNCTION; the first is the accuracy. "
+        "By default top1 and top5. Repeatable.",
+        "accuracy",
+        autocompletion=complete_metric,
     ),
 ]
 JUnit = Annotated[Path | None, option("--junit FILE", "Also write the gates as test cases, in JUnit XML.", "output")]

@@ -23,6 +23,7 @@ from .options import (
     JUnit,
     Markdown,
     Memory,
+    Metrics,
     ModelPath,
     Opset,
     Out,
@@ -118,6 +119,7 @@ class Run(Outlets, Fits):
     eval_data: Annotated[
         str | None, option("--eval-data SOURCE", "Labelled data: report the accuracy before and after.", "accuracy")
     ] = None
+    metric: Metrics = None
     measure: Annotated[
         bool, option("--measure/--no-measure", "Time both models on this machine, in turn.", "output")
     ] = True
@@ -158,7 +160,7 @@ class Run(Outlets, Fits):
         from ..pipeline.plan import planned
         from ..pipeline.run import ready
 
-        named = Named(self.data, self.eval_data, self.preprocess, self.samples, self.seed)
+        named = Named(self.data, self.eval_data, self.preprocess, self.samples, self.seed, self.metric or ())
         read, steps = ready(model, (one,), named)
         Outputs(self.out, proof, self.save_recipe).check(read, aside=bool(read_gates(self.gate or ())))
         tell_plan({**planned(steps, read, named), "out": str(self.out)})
@@ -178,6 +180,7 @@ class Run(Outlets, Fits):
             eval_data=self.eval_data,
             preprocess=self.preprocess,
             samples=self.samples,
+            metrics=self.metric or (),
             seed=self.seed,
             out=self.out,
             proof=proof,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
-from os import scandir
-from os.path import join
+from os import getcwd, scandir, stat
+from os.path import dirname, isfile, join, realpath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,44 @@ def imported(name: str, error: type[IntaglioError]) -> Any:
             why=f"{type(problem).__name__}: {problem}",
             fix="the module must be importable from here: install it, or set PYTHONPATH",
         ) from problem
+
+
+def from_file(name: str, what: str) -> Any:
+    """The function that ``file.py:function`` names, as seen from the working directory; a file is run once as it stands.
+
+    Raises:
+        UsageError: there is no such file or function, or running the file fails; ``what`` is what it was to be.
+    """
+    from .errors import UsageError
+
+    path, _, function = name.rpartition(":")
+    if not isfile(path):
+        raise UsageError(f"{what} {name!r}: there is no file {path}", why=f"looked for in {getcwd()}")
+    try:
+        found = getattr(_module(realpath(path), stat(path).st_mtime_ns), function, None)
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{what} {name!r}: running {path} failed", why=f"{type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise UsageError(f"{what} {name!r}: {path} defines no function {function!r}", fix="check the name")
+    return found
+
+
+@cache
+def _module(path: str, stamp: int) -> Any:
+    """The file run as a module of its own, which finds what lies beside it."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(f"<{path}>", path)
+    assert spec
+    assert spec.loader
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    sys.path.insert(0, dirname(path))
+    try:
+        with redirect_stdout(sys.stderr):  # stdout is for results
+            spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(dirname(path))
+    return module
 
 
 @cache

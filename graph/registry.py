@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .errors import UsageError
-from .lazy import entry_points
-from .spec import Spec, near, split
+from .lazy import entry_points, from_file
+from .spec import Spec, in_a_file, near, split
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -56,7 +56,8 @@ class Registry(Generic[T]):
 
     ``kind`` is what users call such a thing, ``group`` the entry point group, such as ``intaglio.criteria``. ``home`` is
     the package whose modules register the built-in ones: they are imported at the first look. ``of`` is what a thing
-    must be an instance of, ``offers`` are the names of what it may need, ``taken`` are names that no plug-in gets.
+    must be an instance of, ``offers`` are the names of what it may need, ``taken`` are names that no plug-in gets. Where
+    there is ``adapted``, which makes such a thing of a function and its name, ``file.py:function`` names one of a user's.
 
     Plug-ins are imported when they are named, or all are listed. One that fails to import stays listed in ``broken`` with
     its reason and never stops the others.
@@ -73,10 +74,11 @@ class Registry(Generic[T]):
         taken: Collection[str] = (),
         meant: Callable[[str], str] = lambda name: "",
         flat: bool = False,
+        adapted: Callable[[Any, str], T] | None = None,
     ) -> None:
         """``meant`` says what a name stands for elsewhere, in words that are ours. Of a ``flat`` home, modules in folders
         below it are not imported."""
-        self.meant, self._flat = meant, flat
+        self.meant, self._flat, self._adapted = meant, flat, adapted
         self.kind, self.group, self.home = kind, group, home
         self._of, self._offers, self._taken = of, offers, taken
         self._found: dict[str, Entry] = {}
@@ -136,7 +138,7 @@ class Registry(Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         self._load(None)
-        return iter(sorted(self._found))
+        return iter(sorted(name for name in self._found if not in_a_file(name)))
 
     @property
     def builtin(self) -> list[str]:
@@ -147,7 +149,7 @@ class Registry(Generic[T]):
     @property
     def joined(self) -> list[str]:
         """Names of other packages' things that something has asked for by now."""
-        return sorted(name for name, entry in self._found.items() if not entry.builtin)
+        return sorted(name for name, entry in self._found.items() if not entry.builtin and not in_a_file(name))
 
     @property
     def broken(self) -> dict[str, str]:
@@ -171,13 +173,24 @@ class Registry(Generic[T]):
         return self._waiting
 
     def _load(self, name: str | None) -> None:
-        """Let plug-ins of that name join, or all of them."""
+        """Let plug-ins of that name join, or all of them; or what a file of the user's defines."""
+        if name and self._adapted and in_a_file(name):
+            self._found[name] = self._of_file(name, self._adapted)
         for point in [p for p in self._load_builtin() if name in (p.name, None)]:
             self._load_builtin().remove(point)
             try:
                 self._join(point)
             except (Exception, SystemExit) as error:  # whatever a plug-in does must not stop the others
                 self._broken[point.name] = error.args[0] if isinstance(error, _Refused) else _reason(error)
+
+    def _of_file(self, name: str, adapted: Callable[[Any, str], T]) -> Entry:
+        """What a function of the user's stands for; its attribute ``needs`` says what it must be handed."""
+        function = from_file(name, self.kind)
+        needs = tuple(getattr(function, "needs", ()))
+        for need in needs:
+            if need not in self._offers:
+                raise UsageError(f"{self.kind} {name!r} needs {need!r}", fix=near(need, self._offers))
+        return Entry(adapted(function, name), f"<{name.rpartition(':')[0]}>", None, needs)
 
     def _join(self, point: EntryPoint) -> None:
         """A plug-in may have registered itself while it was imported; else what its entry point names is registered."""
@@ -210,7 +223,8 @@ def owner(spec: Spec, *registries: Registry[Any]) -> Registry[Any]:
         if name in registry.broken:
             raise UsageError(f"{kind} {name!r} could not be loaded", why=registry.broken[name])
     meant = next((word for registry in registries if (word := registry.meant(name))), "")
-    fix = f"did you mean {meant}?" if meant else near(name, {n for r in registries for n in r})
+    written = f"write {name}:FUNCTION" if name.endswith(".py") else ""
+    fix = written or (f"did you mean {meant}?" if meant else near(name, {n for r in registries for n in r}))
     raise UsageError(f"there is no {kind} {name!r}", fix=fix)
 
 

@@ -17,8 +17,15 @@ _PLAIN = r'[^\s,"\[\]{}]*'
 _JSON = ('"', "[", "{")
 
 
+def in_a_file(name: str) -> bool:
+    """Whether a name is ``file.py:function``."""
+    return re.fullmatch(r".+\.py:[A-Za-z_]\w*", name) is not None
+
+
 def split(spec: Spec, kind: str) -> tuple[str, dict[str, Any]]:
     """The name, and the options as they were written. Raises UsageError for what cannot be read."""
+    if isinstance(spec, str) and in_a_file(spec):
+        return spec, {}
     if isinstance(spec, str):
         name, colon, rest = spec.partition(":")
         return name, _options(rest, spec, kind) if colon else {}

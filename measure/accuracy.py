@@ -1,14 +1,17 @@
 """How often a model is right: metrics on labelled data.
 
 A metric is a class that is filled batch by batch and then read. Third parties add one through the entry point group
-``intaglio.metrics``. One with a method ``scores`` also tells the score of each sample, whose mean is the result: then
-reports say how sure a loss is.
+``intaglio.metrics``, or name a function of their own as ``file.py:function``. One with a method ``scores`` also tells the
+score of each sample, whose mean is the result, one with ``parts`` two columns whose sums it is a quotient of: then reports
+say how sure a loss is. ``smaller_is_better`` and ``share`` say how the number reads: see ``Worth``.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,23 +19,78 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import BaseModel, Field
 
-from ..graph.errors import BadData, UsageError
+from ..graph.errors import BadData, IntaglioError, UsageError
 from ..graph.model import Model
 from ..graph.registry import Registry
 from .data.source import Batch, DataSource
 from .run.running import Tick, check_rows, run_batches
 from .run.session import open_session
+from .worth import Worth
 
 
 class Metric(Protocol):
-    """Takes the outputs for a batch with its labels, again and again; then tells one number, more being better."""
+    """Takes the outputs for a batch with its labels, again and again; then tells one number.
+
+    More is better, and the number a part of 1, unless the metric says otherwise: see ``Worth``.
+    """
 
     def add(self, outputs: Mapping[str, np.ndarray], labels: np.ndarray) -> None: ...
 
     def result(self) -> float: ...
 
 
-METRICS: Registry[Callable[[], Metric]] = Registry("metric", "intaglio.metrics")
+_OTHER = (
+    "for other tasks name a metric with --metric: mse, map, perplexity, others that intaglio passes lists, or your own"
+)
+
+
+def of_function(function: Any, name: str) -> Callable[[], Metric]:
+    """The metric that a function of the user's is; a class with ``add`` and ``result`` is one already."""
+    if isinstance(function, type):
+        if missing := [one for one in ("add", "result") if not hasattr(function, one)]:
+            raise UsageError(f"metric {name!r} has no {missing[0]}", fix="a class needs the methods add and result")
+        return function
+    return lambda: Own(function, name)
+
+
+class Own:
+    """A function of outputs by name and labels: gives a score for each sample, or one number for the batch."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        worth = Worth.of(function)
+        self.smaller_is_better, self.share = worth.smaller, worth.share
+        self._function, self._name, self._scores = function, name, list[np.ndarray]()
+
+    def add(self, outputs: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
+        with redirect_stdout(sys.stderr):
+            given = self._function(outputs, labels)
+        try:
+            scores = np.zeros((0, 0)) if given is None else np.asarray(given, np.float64)
+        except (TypeError, ValueError):
+            scores = np.zeros((0, 0))
+        if scores.shape not in ((), (len(labels),)):
+            told = f"an array of shape {np.shape(given)}" if isinstance(given, np.ndarray) else type(given).__name__
+            fix = "return a number, or an array with one for each sample"
+            raise BadData(f"metric {self._name!r} returned {told} for {len(labels)} samples", fix=fix)
+        self._scores.append(np.broadcast_to(scores, len(labels)))
+
+    def result(self) -> float:
+        return float(self.scores().mean())
+
+    def scores(self) -> np.ndarray:
+        return np.concatenate(self._scores)
+
+
+LABELS = {
+    "classes": "class numbers",
+    "values": "numbers of an output's shape",
+    "tokens": "token numbers, a row a sample, those below 0 filling up",
+    "boxes": "boxes, a row each of left, top, right, bottom and class, rows of class -1 filling up",
+}
+"""What labels may be, by what metrics say that they need."""
+METRICS: Registry[Callable[[], Metric]] = Registry(
+    "metric", "intaglio.metrics", "intaglio.measure.metrics", offers=LABELS, adapted=of_function
+)
 
 
 @dataclass
@@ -63,13 +121,13 @@ class TopK:
         return np.concatenate([np.zeros(0), *self.right])
 
 
-@METRICS.register("top1")
+@METRICS.register("top1", needs=("classes",))
 def top1() -> Metric:
     """Share of samples whose label has the highest score."""
     return TopK(1)
 
 
-@METRICS.register("top5")
+@METRICS.register("top5", needs=("classes",))
 def top5() -> Metric:
     """Share of samples whose label is among the five highest scores."""
     return TopK(5)
@@ -81,7 +139,7 @@ class HighestScores(BaseModel):
     k: int = Field(default=3, ge=1, description="how many of the highest scores count")
 
 
-@METRICS.register("topk", options=HighestScores)
+@METRICS.register("topk", options=HighestScores, needs=("classes",))
 def topk(options: HighestScores) -> Metric:
     """Share of samples whose label is among the k highest scores, such as topk:k=3."""
     return TopK(options.k)
@@ -89,12 +147,17 @@ def topk(options: HighestScores) -> Metric:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured: ``values`` by metric, on so many ``samples``, and the ``scores`` of each where a metric has them."""
+    """What was measured: ``values`` by metric, on so many ``samples``, and the ``scores`` of each where a metric has them.
+
+    ``parts`` are two columns, the sums of which a value is a quotient of; ``worth`` is how the values read.
+    """
 
     samples: int
     values: dict[str, float]
     seconds: float
     scores: dict[str, np.ndarray] = field(default_factory=dict)
+    parts: dict[str, np.ndarray] = field(default_factory=dict)
+    worth: dict[str, Worth] = field(default_factory=dict)
 
 
 def evaluate_model(
@@ -160,20 +223,40 @@ class Scoring:
         for name, value in outputs.items():
             if isinstance(value, np.ndarray):
                 check_rows(name, value, piece.count)
-        for metric in self._chosen.values():
-            metric.add(outputs, piece.labels)
+        for name, metric in self._chosen.items():
+            with _failing(name):
+                metric.add(outputs, piece.labels)
         self._samples += piece.count
 
     @property
     def values(self) -> dict[str, float]:
         """By metric."""
-        return {name: float(metric.result()) for name, metric in self._chosen.items()}
+        return {name: self._result(name) for name in self._chosen}
 
     def evaluation(self, source: DataSource) -> Evaluation:
         if not self._samples:
             raise BadData(f"{source.name} holds no samples")
-        scores = {name: one.scores() for name, one in self._chosen.items() if hasattr(one, "scores")}
-        return Evaluation(self._samples, self.values, time.perf_counter() - self._started, scores)
+        scores, parts = (
+            {name: getattr(one, what)() for name, one in self._chosen.items() if hasattr(one, what)}
+            for what in ("scores", "parts")
+        )
+        worth = {name: Worth.of(one) for name, one in self._chosen.items()}
+        return Evaluation(self._samples, self.values, time.perf_counter() - self._started, scores, parts, worth)
+
+    def _result(self, name: str) -> float:
+        with _failing(name):
+            return float(self._chosen[name].result())
+
+
+@contextmanager
+def _failing(name: str) -> Iterator[None]:
+    """What a metric raises is told as a failure of that metric: it may be a user's."""
+    try:
+        yield
+    except (IntaglioError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise BadData(f"metric {name!r} failed", why=f"{type(error).__name__}: {error}") from error
 
 
 def class_scores(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -195,7 +278,7 @@ def class_scores(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
     raise BadData(
         "no output has one score per class, (samples, classes)",
         why=f"the model gives {told}",
-        fix="for other tasks add a metric through the entry point intaglio.metrics and name it with --metric",
+        fix=_OTHER,
     )
 
 
@@ -203,12 +286,12 @@ def class_labels(labels: np.ndarray, classes: int) -> np.ndarray:
     """Labels as class numbers; (samples, 1) and one-hot (samples, classes) are understood. Raises BadData."""
     if labels.ndim == 2 and labels.shape[1] == classes > 1:
         if not ((labels != 0).sum(axis=1) == 1).all():
-            raise BadData("the labels look one-hot, but some rows have not exactly one 1")
+            raise BadData("the labels look one-hot, but some rows have not exactly one 1", fix=_OTHER)
         hot: np.ndarray = (labels != 0).argmax(axis=1)
         return hot
     labels = labels.reshape(len(labels), -1)[:, 0] if labels.ndim > 1 and labels[0].size == 1 else labels
     if labels.ndim != 1 or (labels.dtype.kind not in "iub" and not _whole(labels)):
-        raise BadData(f"the labels are no class numbers: {labels.dtype} of shape {labels.shape}")
+        raise BadData(f"the labels are no class numbers: {labels.dtype} of shape {labels.shape}", fix=_OTHER)
     numbers = labels.astype(np.int64)
     if numbers.size and (numbers.min() < 0 or numbers.max() >= classes):
         raise BadData(

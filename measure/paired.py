@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from ..graph.errors import BadData, BadModel, UsageError
 from .accuracy import Evaluation, Scoring
 from .data.source import Batch, DataSource
+from .worth import POINTS, SHARE, Worth
 
 CONFIDENCE = 0.95
 _Z = 1.959964
@@ -23,8 +24,9 @@ _HELD = 1 << 22
 class Drop:
     """Points that a metric lost, and between which two the loss of all such data lies with a confidence of 95 %.
 
-    ``lost`` and ``won`` count samples that one model alone has right, ``p_value`` is that of there being no difference:
-    None for metrics that score a sample by more than right and wrong.
+    ``unit`` says whether they are percent of what was before instead. The limits are NaN where nothing is known of single
+    samples. ``lost`` and ``won`` count samples that one model alone has right, ``p_value`` is that of there being no
+    difference: None for metrics that score a sample by more than right and wrong.
     """
 
     points: float
@@ -34,16 +36,36 @@ class Drop:
     lost: int | None = None
     won: int | None = None
     p_value: float | None = None
+    unit: str = POINTS
+    better: str = "larger"
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Drop:
         """From what ``as_dict`` gives."""
-        return cls(**{one.name: told[one.name] for one in fields(cls)})
+        known = {one.name: told[one.name] for one in fields(cls) if one.name in told}
+        numbers = {"points": math.inf, "low": math.nan, "high": math.nan}
+        return cls(**{**known, **{key: value for key, value in numbers.items() if told[key] is None}})
 
     @property
     def clear(self) -> bool:
         """Whether the data tell the two models apart."""
-        return not self.low <= 0 <= self.high
+        return self.low > 0 or self.high < 0
+
+    @property
+    def change(self) -> str:
+        """What became of the number, with its sign."""
+        return self._signed(self.points)
+
+    @property
+    def between(self) -> str:
+        """The same for the two that it lies between; empty where they are not known."""
+        if math.isnan(self.low):
+            return ""
+        low, high = sorted((self.low, self.high), reverse=self.better == "larger")
+        return f"{self._signed(low).removesuffix(f' {self.unit}')} to {self._signed(high)}"
+
+    def _signed(self, lost: float) -> str:
+        return f"{lost if self.better == 'smaller' else 0.0 - lost:+.2f} {self.unit}"
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "confidence": CONFIDENCE}
@@ -59,9 +81,9 @@ class Drop:
 class PairedScoring:
     """Both models' accuracy in the making. Where nothing can be scored, ``why`` says so and the rest goes on."""
 
-    def __init__(self, names: Sequence[str] = (), *, must: bool = False) -> None:
+    def __init__(self, names: Sequence[str] = (), *, usual: bool = True, must: bool = False) -> None:
         """``must`` raises what speaks against scoring."""
-        self._both, self._must, self.why = (Scoring(names, usual=True), Scoring(names, usual=True)), must, ""
+        self._both, self._must, self.why = (Scoring(names, usual=usual), Scoring(names, usual=usual)), must, ""
 
     def add(self, piece: Batch, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
         if self.why or (piece.labels is None and not self._must):
@@ -79,14 +101,21 @@ class PairedScoring:
 
 
 def drops(before: Evaluation, after: Evaluation, *, seed: int = 0) -> dict[str, Drop]:
-    """By metric, of those that score each sample. The evaluations are of the same samples in the same order."""
-    found = {}
-    for name, old in before.scores.items():
-        new = after.scores.get(name)
-        if new is not None and len(new) == len(old) and len(old):
-            right = ({*np.unique(old)} | {*np.unique(new)}) <= {0.0, 1.0}
-            found[name] = mcnemar(old, new) if right else bootstrap(old, new, seed=seed)
-    return found
+    """By metric. The evaluations are of the same samples in the same order."""
+    return {name: _drop(name, before, after, seed) for name in before.values if name in after.values}
+
+
+def _drop(name: str, before: Evaluation, after: Evaluation, seed: int) -> Drop:
+    worth = before.worth.get(name, SHARE)
+    lost = worth.lost(before.values[name], after.values[name])
+    for kept in ("scores", "parts"):
+        old, new = (getattr(one, kept).get(name) for one in (before, after))
+        if old is None or new is None or len(old) != len(new) or not len(old) or not np.isfinite([*old, *new]).all():
+            continue
+        if worth == SHARE and kept == "scores" and ({*np.unique(old)} | {*np.unique(new)}) <= {0.0, 1.0}:
+            return mcnemar(old, new)
+        return replace(bootstrap(old, new, worth, seed=seed), points=lost)
+    return Drop(lost, math.nan, math.nan, before.samples, unit=worth.unit, better=worth.better)
 
 
 def mcnemar(old: np.ndarray, new: np.ndarray) -> Drop:
@@ -107,22 +136,56 @@ def mcnemar(old: np.ndarray, new: np.ndarray) -> Drop:
     return Drop(100 * (lost - won) / n, 100 * low, 100 * high, n, lost, won, p_value)
 
 
-def bootstrap(old: np.ndarray, new: np.ndarray, *, seed: int = 0) -> Drop:
-    """Of scores: percentiles of the mean difference over samples that are drawn anew.
+def bootstrap(old: np.ndarray, new: np.ndarray, worth: Worth = SHARE, *, seed: int = 0) -> Drop:
+    """Of scores, or of quotients of sums: percentiles of the loss over samples that are drawn anew.
+
+    Shapes: both (samples,), of which the mean counts, or (samples, 2), of which the quotient of the sums does.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    gap, rng = old - new, np.random.default_rng(seed)
-    rows = max(1, _HELD // len(gap))
-    means = [gap[rng.integers(len(gap), size=(rows, len(gap)))].mean(1) for _ in range(-(-_RESAMPLES // rows))]
-    low, high = np.percentile(np.concatenate(means)[:_RESAMPLES], [2.5, 97.5])
-    return Drop(100 * float(gap.mean()), 100 * float(low), 100 * float(high), len(gap))
+    both = np.concatenate([_parted(old), _parted(new)], axis=1)
+    count, rng = len(both), np.random.default_rng(seed)
+    rows = max(1, _HELD // count)
+    drawn = [both[rng.integers(count, size=(rows, count))].sum(1) for _ in range(-(-_RESAMPLES // rows))]
+    losses = _losses(np.concatenate(drawn)[:_RESAMPLES], worth)
+    low, high = np.percentile(losses, [2.5, 97.5])
+    points = float(_losses(both.sum(0)[None], worth)[0])
+    return Drop(points, float(low), float(high), count, unit=worth.unit, better=worth.better)
+
+
+def _parted(values: np.ndarray) -> np.ndarray:
+    return np.stack([values, np.ones(len(values))], axis=1) if values.ndim == 1 else values
+
+
+def _losses(sums: np.ndarray, worth: Worth) -> np.ndarray:
+    """Shapes: sums (draws, 4), the result (draws,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        told = np.stack([sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]])
+    before, after = np.exp(told) if worth.exponential else told
+    return np.array([worth.lost(*pair) for pair in zip(before.tolist(), after.tolist(), strict=True)])
+
+
+def losses(report: Mapping[str, Any]) -> dict[str, Drop]:
+    """What each metric lost, of a report as plain data."""
+    found = report.get("accuracy") or {}
+    told, after, before = found.get("drop") or {}, found.get("after", {}), found.get("before", {})
+    lost = {}
+    for name in before:
+        drop = Drop.of(told[name]) if name in told else Drop(math.inf, math.nan, math.nan, 0)
+        if None not in (before[name], after.get(name)):
+            worth = Worth(drop.better == "smaller", drop.unit == POINTS)
+            drop = replace(drop, points=worth.lost(before[name], after[name]))
+        lost[name] = drop
+    return lost
 
 
 def told(name: str, drop: Drop, limit: float | None = None) -> str:
     """The loss in a sentence, and whether the data are too few to tell."""
-    what = f"{name} {'gains' if drop.points < 0 else 'loses'} {abs(drop.points):.2f} points"
-    on = f"{what} on {drop.samples:,} samples; the loss is {drop.low:.2f} to {drop.high:.2f} with 95 % confidence"
+    words = ("gains", "loses") if drop.unit == POINTS else ("is better by", "is worse by")
+    what = f"{name} {words[drop.points >= 0]} {abs(drop.points):.2f} {drop.unit} on {drop.samples:,} samples"
+    if math.isnan(drop.low):
+        return what
+    on = f"{what}; the loss is {drop.low:.2f} to {drop.high:.2f} with 95 % confidence"
     if limit is not None and (enough := drop.enough_for(limit)):
         return f"{on}: too few to tell whether it loses more than {limit:g}; about {enough:,} would"
     return on if drop.clear else f"{on}: too few to tell whether it loses any"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..graph.io.fit import USUAL, Fit
 from ..graph.model import Model
 from ..graph.registry import Registry
+from ..measure.worth import SHARE, Worth
 from .change import Change
 from .options import Options
 
@@ -28,11 +29,26 @@ Evaluate = Callable[[Model], float]
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """How accuracy is measured, and what is ``lost`` between two of its numbers: in points, or in percent of the first."""
+
+    evaluate: Evaluate
+    worth: Worth = SHARE
+
+    def __call__(self, model: Model) -> float:
+        return self.evaluate(model)
+
+    def lost(self, before: float, after: float) -> float:
+        return round(self.worth.lost(before, after), 9)  # 6 of 600 samples are 1 point
+
+
+@dataclass(frozen=True)
 class Context:
     """What a pass may use beside the model.
 
     ``data`` is calibration data, ``eval_data`` labelled data, ``None`` if the user gave none: a pass never makes any up.
-    ``evaluate`` measures accuracy in another way than by the share of labels that are right. ``tick`` is told how much is
+    ``evaluate`` measures accuracy in another way than by the first of the ``metrics``, or the share of labels that are
+    right. ``tick`` is told how much is
     done, of how much (None if unknown). ``folder`` is for temporary files. ``memory`` is how many bytes of tensors are held
     at once: what is more is done in turns, or goes to files. ``fit`` is what the file of the
     result may need.
@@ -40,7 +56,8 @@ class Context:
 
     data: DataSource | None = None
     eval_data: DataSource | None = None
-    evaluate: Evaluate | None = None
+    evaluate: Evaluate | Accuracy | None = None
+    metrics: Sequence[str] = ()
     seed: int = 0
     tick: Callable[[int, int | None], None] = lambda done, total: None
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("intaglio"))
@@ -53,14 +70,17 @@ class Context:
         """Real inputs to look at outputs with: calibration data, else labelled data."""
         return self.data or self.eval_data
 
-    def accuracy(self) -> Evaluate | None:
+    def accuracy(self) -> Accuracy | None:
         """How accuracy is measured; None without labels to measure it on."""
-        if self.evaluate is not None or self.eval_data is None or not self.eval_data.labelled:
-            return self.evaluate
-        from ..measure.accuracy import evaluate_model
+        if self.evaluate is not None:
+            return self.evaluate if isinstance(self.evaluate, Accuracy) else Accuracy(self.evaluate)
+        if self.eval_data is None or not self.eval_data.labelled:
+            return None
+        from ..measure.accuracy import METRICS, evaluate_model
 
-        source = self.eval_data
-        return lambda model: evaluate_model(model, source, names=["top1"]).values["top1"]
+        source, name = self.eval_data, (*self.metrics, "top1")[0]
+        worth = Worth.of(METRICS[name]())
+        return Accuracy(lambda model: evaluate_model(model, source, names=[name]).values[name], worth)
 
 
 class Pass(Options, ABC):

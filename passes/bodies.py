@@ -17,7 +17,7 @@ from ..graph.model import Model
 from ..measure.difference import Difference, add_outputs
 from ..measure.efficiency import efficiency
 from ..measure.run.session import open_session, run
-from .base import Context, Evaluate, Pass
+from .base import Accuracy, Context, Pass
 from .change import Change, amounts, saves_nothing
 from .derived import Seen, seen_through
 from .patterns import choose_nodes
@@ -110,7 +110,7 @@ class _Inside:
     def change(self, one: Pass, body: Body, done: _Done) -> None:
         data, evaluate = None, self.context.accuracy()
         made = {name: change.model for name, change in done.changes.items()}
-        inner = None if evaluate is None else partial(self._accuracy, evaluate, made, body)
+        inner = evaluate and replace(evaluate, evaluate=partial(self._accuracy, evaluate, made, body))
         try:
             data = reaching(self.model, body, self.context.data)
             asked = self.left_of(_for_body(one, body), self.whole(done))
@@ -132,10 +132,10 @@ class _Inside:
         most, evaluate = getattr(one, name, None), self.context.accuracy()
         if most is None or evaluate is None or whole is self.model:
             return one
-        lost = 100 * (evaluate(self.model) - evaluate(whole))
+        lost = evaluate.lost(evaluate(self.model), evaluate(whole))
         return one.model_copy(update={name: max(0.0, most - lost)})
 
-    def _accuracy(self, evaluate: Evaluate, made: Mapping[str, Model], body: Body, inner: Model) -> float:
+    def _accuracy(self, evaluate: Accuracy, made: Mapping[str, Model], body: Body, inner: Model) -> float:
         if inner.opset > self.model.opset:
             raise _TooNew(inner.opset)
         return evaluate(put_back(self.model, self.found, {**made, body.name: inner}))

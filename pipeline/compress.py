@@ -63,6 +63,7 @@ class Compression:
     eval_data: Named | None = None
     preprocess: str | None = None
     samples: int | None = None
+    metrics: Sequence[str] = ()
     seed: int | None = None
     memory: int | None = None
     gates: Sequence[str | Gate] = ()
@@ -177,6 +178,7 @@ class Compression:
             self.preprocess or told.preprocess,
             self.samples or told.samples,
             self.asked.seed if self.seed is None else self.seed,
+            self.metrics or told.metrics,
         )
 
     def _found(self, option: str, name: str | None) -> str | None:

@@ -9,6 +9,7 @@ from types import NoneType
 
 from ..graph.errors import UsageError
 from ..graph.model import Model
+from ..measure.accuracy import METRICS
 from ..measure.data.source import DataSource, open_data
 from ..measure.run.batch import open_for_batches
 from ..passes.base import Pass
@@ -20,13 +21,17 @@ _NOISE_SAMPLES = 512
 
 @dataclass(frozen=True)
 class Data:
-    """Calibration data and labelled data. ``samples`` limits the former, or the latter where that is all there is."""
+    """Calibration data and labelled data. ``samples`` limits the former, or the latter where that is all there is.
+
+    ``metrics`` are what is measured on labelled data, the usual ones if none is named; the first is the accuracy.
+    """
 
     calibration: Named | None = None
     labelled: Named | None = None
     preprocess: str | None = None
     samples: int | None = None
     seed: int = 0
+    metrics: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for named in (self.calibration, self.labelled):
@@ -39,6 +44,10 @@ class Data:
             raise UsageError(f"samples {self.samples} is out of range", fix="give a number from 1")
         if self.seed < 0:
             raise UsageError(f"seed {self.seed} is out of range", fix="give a number from 0")
+        if self.metrics and self.labelled is None:
+            raise UsageError(f"metric {self.metrics[0]} needs labelled data", fix="add --eval-data SOURCE")
+        for name in self.metrics:
+            METRICS[name]()  # to find out before long work
 
     def for_many_samples(self, model: Model, passes: Sequence[Pass]) -> tuple[Model, Callable[[Model], None]]:
         """The model to work with, taking many samples a run if it can where there are data; and what undoes that."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..graph.errors import GateFailed, UsageError
-from ..graph.spec import near
+from ..graph.spec import in_a_file, near
+from ..measure.paired import losses
+from ..measure.worth import Worth
 from .units import UNITS, quantity, unit_of
 
 Told = Mapping[str, Any]
@@ -50,10 +52,8 @@ def _accuracy(when: str, metric: str = "") -> Callable[[Told], float | None]:
 
 
 def _drop(told: Told) -> float | None:
-    """The most that any metric lost, in points."""
-    found = told.get("accuracy") or {}
-    after = found.get("after", {})
-    return max((round(100 * (old - after[name]), 9) for name, old in found.get("before", {}).items()), default=None)
+    """The most that any metric lost: in points, or in percent where a metric is no share."""
+    return max((round(one.points, 9) for one in losses(told).values()), default=None)
 
 
 def _worst(key: str) -> Callable[[Told], float | None]:
@@ -150,10 +150,11 @@ def figure_of(name: str) -> Figure:
 
     if name in FIGURES:
         return FIGURES[name]
-    if name.partition(":")[0] not in METRICS:
+    if not in_a_file(name) and name.partition(":")[0] not in METRICS:
         raise UsageError(f"there is no figure {name!r} for a gate", fix=near(name, {*FIGURES, *METRICS}))
-    _ = METRICS[name]  # its options are read
-    return Figure(_accuracy("after", name), _accuracy("before", name), needs="labels", example="0.9")
+    worth = Worth.of(METRICS[name]())  # its options are read
+    units, example = (_SHARE, "0.9") if worth.share else ({"": 1.0}, "1.5")
+    return Figure(_accuracy("after", name), _accuracy("before", name), needs="labels", units=units, example=example)
 
 
 def read_gates(given: Iterable[str | Gate]) -> tuple[Gate, ...]:

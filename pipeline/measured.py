@@ -28,10 +28,10 @@ RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say l
 
 
 def evaluations(
-    models: Iterable[Model], source: DataSource, tick: Tick, metrics: Sequence[str] = ()
+    models: Iterable[Model], source: DataSource, tick: Tick, metrics: Sequence[str] = (), *, usual: bool = True
 ) -> list[Evaluation]:
-    """The usual metrics and ``metrics`` of each model."""
-    return [evaluate_model(one, source, names=metrics, usual=True, tick=tick) for one in models]
+    """``metrics`` of each model, with ``usual`` beside the usual ones."""
+    return [evaluate_model(one, source, names=metrics, usual=usual, tick=tick) for one in models]
 
 
 def accuracy(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Any]]:
@@ -55,10 +55,12 @@ def compared(
     batches: Iterable[Batch],
     gates: Sequence[Gate],
     tick: Tick,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """How far the outputs of two models lie apart, and accuracy where the data have labels; ``batches`` are of the source,
     or made up."""
-    scoring, total = PairedScoring(metrics_of(gates), must=limit_accuracy(gates)), source.samples if source else 1
+    names, total = list(dict.fromkeys([*metrics, *metrics_of(gates)])), source.samples if source else 1
+    scoring = PairedScoring(names, usual=not metrics, must=bool(metrics) or limit_accuracy(gates))
     found, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total), seen=scoring.add)
     apart = {name: difference.as_dict() for name, difference in found.items()}
     if source is None:

@@ -92,6 +92,7 @@ def run(
     eval_data: Named | None = None,
     preprocess: str | None = None,
     samples: int | None = None,
+    metrics: Sequence[str] = (),
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     proof: str | PathLike[str] | None = None,
@@ -106,7 +107,7 @@ def run(
     """Do one pass or several in a row, measure what that cost, and write the result.
 
     ``data`` is calibration data, ``eval_data`` labelled data that accuracy is measured on, both as ``--data`` takes
-    them. ``out`` is the file to write, ``proof`` one for the model that the result was proved to equal; both appear
+    them, and ``metrics`` what is measured there, the first of which is the accuracy. ``out`` is the file to write, ``proof`` one for the model that the result was proved to equal; both appear
     together, last, with ``save_recipe``, a recipe that does the same again. With ``measure`` both models are timed in
     turn. ``gates`` are limits such as
     ``"drop <= 1.0"``: a result that misses one is written as ``NAME.gate-failed.onnx``, never as ``out``. ``force``
@@ -123,7 +124,7 @@ def run(
     if proof is not None and len(steps) > 1:
         raise UsageError("a proof is of one pass", fix="run the passes one by one, or leave out the proof")
     model_path, proof_path, recipe_path = (None if one is None else Path(one) for one in (out, proof, save_recipe))
-    named = Data(data, eval_data, preprocess, samples, seed)
+    named = Data(data, eval_data, preprocess, samples, seed, metrics)
     read, steps = ready(loaded(model), steps, named)
     job = Run(steps, named, measure, force, memory, view or Logged(), held, fit=fit)
     return carried_out(job, read, Outputs(model_path, proof_path, recipe_path))
@@ -218,6 +219,7 @@ class Run:
         context = Context(
             self._told(self.data.open_calibration(opened)),
             labelled,
+            metrics=self.data.metrics,
             seed=self.data.seed,
             memory=self.memory,
             fit=self.fit,
@@ -336,7 +338,8 @@ class Run:
         rated: list[Any] = [None] * len(models)
         if labelled is not None:
             with self.view.progress("evaluating") as tick:
-                rated = evaluations(models, labelled, tick, metrics_of(self.gates))
+                names = list(dict.fromkeys([*self.data.metrics, *metrics_of(self.gates)]))
+                rated = evaluations(models, labelled, tick, names, usual=not self.data.metrics)
         apart: list[Any] = [None] * len(models)
         if data is not None and (len(models) > 2 or any(gate.figure.needs == "data" for gate in self.gates)):
             with self.view.progress("comparing outputs") as tick:

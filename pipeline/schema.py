@@ -54,11 +54,13 @@ class Amounts(Told):
 
 
 class Lost(Told):
-    """Points that a metric lost on the same samples."""
+    """What a metric lost on the same samples."""
 
-    points: float
-    low: float = told("the loss lies between low and high with this confidence")
-    high: float
+    points: float | None = told("in the unit; null where all is lost")
+    low: float | None = told("the loss lies between low and high with this confidence; null where that is not known")
+    high: float | None
+    unit: Literal["points", "%"] = told("points of a share, or percent of what it was")
+    better: Literal["larger", "smaller"] = told("which numbers of the metric are better")
     confidence: float
     samples: int
     lost: int | None = told("samples that only the original has right", None)
@@ -69,7 +71,7 @@ class Lost(Told):
 class Accuracy(Told):
     before: Numbers = told("by metric; the first is what the gate `accuracy` means")
     after: Numbers
-    drop: dict[str, Lost] | None = told("by metric, of those that score each sample; absent in bisect", None)
+    drop: dict[str, Lost] | None = told("by metric; absent in bisect", None)
 
 
 class Latency(Told):
@@ -439,6 +441,8 @@ class Evaluate(Answer):
     preprocess: str
     samples: int
     metrics: Numbers
+    better: dict[str, Literal["larger", "smaller"]] = told("by metric, which numbers are better")
+    units: dict[str, Literal["points", "%"]] = told("by metric, what a loss is told in")
     seconds: float
     gates: list[Gate]
     passed: bool

@@ -26,6 +26,7 @@ from ..graph.io.fit import Fit
 from ..graph.io.load import load_exact
 from ..graph.io.save import Document, File, pieces, save_all
 from ..graph.model import Model
+from ..graph.spec import in_a_file
 from ..graph.version import VERSION
 from ..measure.data.source import DataSource, open_data
 from ..passes.base import Context, Pass
@@ -253,7 +254,9 @@ def starting_key(model: Model, data: Data, force: bool, fit: Fit) -> str:
         digest.update(piece)
     versions = VERSION, numpy.__version__, onnxruntime.__version__
     named = [_data_hash(data.calibration, model, data, data.samples), _data_hash(data.labelled, model, data)]
-    return _hash(digest.hexdigest(), versions, named, data.preprocess, data.samples, data.seed, force, fit.as_dict())
+    metrics = [[name, _code_file(name) if in_a_file(name) else ""] for name in data.metrics]
+    asked = data.preprocess, data.samples, data.seed, *metrics
+    return _hash(digest.hexdigest(), versions, named, *asked, force, fit.as_dict())
 
 
 def _data_hash(named: Named | None, model: Model, data: Data, samples: int | None = None) -> str:
@@ -285,14 +288,16 @@ def _stamps(folder: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _code(one: Pass) -> str:
-    """Of a pass that calls a function of the user's, the file with it; what cannot be found is new every time."""
-    function = getattr(one, "function", None)
-    if function is None:
-        return ""
+    """Of a pass that calls functions of the user's, the files with them; what cannot be found is new every time."""
+    named = [str(value) for _, value in one if in_a_file(str(value))]
+    return _hash([_code_file(name) for name in (getattr(one, "function", None), *named) if name])
+
+
+def _code_file(name: str) -> str:
     with suppress(ImportError, AttributeError, ValueError, OSError):
-        spec = find_spec(str(function).partition(":")[0])
-        if spec and spec.origin:
-            return _file_hash(Path(spec.origin))
+        file, spec = name.rpartition(":")[0], None if in_a_file(name) else find_spec(name.partition(":")[0])
+        if origin := spec.origin if spec else file:
+            return _file_hash(Path(origin))
     return secrets.token_hex()
 
 

@@ -48,6 +48,19 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
+def rated(value: float | None, share: bool = True, digits: int = 2) -> str:
+    """The number of a metric: a part of 1 in percent, any other as it is."""
+    if share or value is None or not math.isfinite(value):
+        return percent(value, digits)
+    return f"{value:.5g}"
+
+
+def metric(report: Mapping[str, Any], name: str, value: float | None) -> str:
+    """The same, by what a report says of the metric."""
+    drop = ((report.get("accuracy") or {}).get("drop") or {}).get(name)
+    return rated(value, drop is None or drop.get("unit") != "%")
+
+
 def plain(value: Any) -> Any:
     """The same data with only what JSON knows: NumPy scalars and arrays unwrapped, NaN and infinity as null."""
     if isinstance(value, Mapping):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..measure.paired import Drop, told
+from ..measure.paired import Drop, losses, told
+from ..measure.worth import POINTS
+from .text import rated
 
 LARGE_DROP = 5.0
-"""Points of accuracy."""
+"""Points of accuracy, or percent of what was."""
 _AGREE, _NEAR_DB = 0.8, 5.0
 """Samples on which two models should agree, and decibels of outputs that are no scores of classes."""
 
@@ -41,12 +43,13 @@ def strayed_warnings(report: Mapping[str, Any]) -> list[str]:
 
 def _losses(report: Mapping[str, Any], limit: float | None, advice: str) -> Iterator[str]:
     found = report.get("accuracy") or {}
-    before, after = found.get("before", {}), found.get("after", {})
-    lost = {name: 100 * (old - after[name]) for name, old in before.items()}
-    worst = max(lost, key=lambda name: lost[name], default="")
+    lost = losses(report)
+    worst = max(lost, key=lambda name: lost[name].points, default="")
     limited = limit is not None or any(one["of_accuracy"] for one in report.get("gates", ()))
-    if worst and not limited and lost[worst] > LARGE_DROP:
-        fell = f"{worst} fell by {lost[worst]:.1f} points, from {before[worst]:.1%} to {after[worst]:.1%}"
+    if worst and not limited and lost[worst].points > LARGE_DROP:
+        by, rose = lost[worst], lost[worst].better == "smaller"
+        before, after = (rated(found[when][worst], by.unit == POINTS, 1) for when in ("before", "after"))
+        fell = f"{worst} {'rose' if rose else 'fell'} by {by.points:.1f} {by.unit}, from {before} to {after}"
         gate = 'no gate says how much may go: --gate "drop <= 1.0" keeps such a result back'
         yield "; ".join(filter(None, (f"{fell}, and {gate}", advice)))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...graph.errors import UsageError
 from .. import console
 from ..before_after import efficiency_text, tell_drops, tell_gates
 from ..opened_model import OpenedModel, first_batch, open_models, open_source, shape_text, told_shapes
@@ -22,6 +23,7 @@ from ..options import (
     JUnit,
     Markdown,
     Measured,
+    Metrics,
     Preprocess,
     Runs,
     Samples,
@@ -57,6 +59,7 @@ def compare(
     data: Data = None,
     preprocess: Preprocess = None,
     samples: Samples = None,
+    metric: Metrics = None,
     batch: Batch = 64,
     runs: Runs = None,
     seconds: Seconds = 2.0,
@@ -89,10 +92,10 @@ def compare(
         left, right = open_models((a, b), shape, value)
         pair = pair_models(left.model, right.model)
         source = open_source(data, left.model, preprocess, samples)
-        _require(gates, source)
+        _require(gates, source, metric or ())
         one = first_batch(left, source, seed=seed)
         sessions = [s.session(threads=threads, spin=False) for s in (left, right)]
-        outputs = _outputs(sessions, pair, source, source.batches(batch) if source else [one], gates)
+        outputs = _outputs(sessions, pair, source, source.batches(batch) if source else [one], gates, metric or ())
         feeds = (one.inputs, pair.for_b(one.inputs))
         timing, wrong = _timing(measured, (a, b), sessions, feeds, threads=threads, runs=runs, seconds=seconds)
         outputs["notes"] += wrong
@@ -127,19 +130,26 @@ def _timing(
 
 
 def _outputs(
-    sessions: Sequence[Any], pair: Pair, source: DataSource | None, batches: Iterable[Batches], gates: Sequence[Gate]
+    sessions: Sequence[Any],
+    pair: Pair,
+    source: DataSource | None,
+    batches: Iterable[Batches],
+    gates: Sequence[Gate],
+    metrics: Sequence[str],
 ) -> dict[str, Any]:
     """How far the outputs lie apart, and accuracy where there are labels."""
     from ...pipeline.measured import compared
 
     with console.progress("comparing outputs") as tick:
-        return compared(sessions, pair, source, batches, gates, tick)
+        return compared(sessions, pair, source, batches, gates, tick, metrics)
 
 
-def _require(gates: Sequence[Gate], source: DataSource | None) -> None:
+def _require(gates: Sequence[Gate], source: DataSource | None, metrics: Sequence[str]) -> None:
     from ...pipeline.gates import require
 
     labels = None if source and source.labelled else "add --data SOURCE, data with labels"
+    if metrics and labels:
+        raise UsageError(f"metric {metrics[0]} needs labelled data", fix=labels)
     require(gates, labels=labels, data=None if source else "add --data SOURCE", times=None)
 
 
@@ -217,6 +227,8 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _figures(result: Mapping[str, Any]) -> list[list[object]]:
+    from ...measure.paired import losses
+
     a, b, rows = result["before"], result["after"], list[list[object]]()
     for key in filter(a.__contains__, _FIGURES):
         unit = "B" if key == "size_bytes" else ""
@@ -225,9 +237,9 @@ def _figures(result: Mapping[str, Any]) -> list[list[object]]:
     for what, one in times.items():
         both = one["before"], one["after"]
         rows.append([f"latency, {what}", *(f"{t:.3f} ms" for t in both), _percent(*both)])
-    for name, old in result.get("accuracy", {}).get("before", {}).items():
-        new = result["accuracy"]["after"][name]
-        rows.append([name, console.percent(old), console.percent(new), f"{100 * (new - old):+.2f} points"])
+    for name, lost in losses(result).items():
+        values = (console.metric(result, name, result["accuracy"][when][name]) for when in ("before", "after"))
+        rows.append([name, *values, lost.change])
     return rows
 
 

@@ -13,7 +13,7 @@ from ...passes.options import reworded
 from ...passes.quantize.options import QuantizeOptions
 from .. import console
 from ..before_after import amounts_table, decibels, emit
-from ..options import Debug, DryRun, Json, Preprocess, Samples, Shapes, Values, option, read_model
+from ..options import Debug, DryRun, Json, Metrics, Preprocess, Samples, Shapes, Values, option, read_model
 from ..parameters import takes
 from ..run import Fits, Outlets, judged, tell_plan
 
@@ -66,6 +66,7 @@ class _Job(Outlets, Fits):
             "output",
         ),
     ] = None
+    metric: Metrics = None
     keep_steps: Annotated[
         bool,
         option(
@@ -110,6 +111,7 @@ def compress(
     if out is None:
         raise UsageError("no folder to write is named", fix="add -o DIR")
     given = {**vars(what), **{key: value for key, value in vars(job).items() if key not in _HERE}}
+    given["metrics"] = given.pop("metric") or ()
     given |= {
         "settings": parse_settings(what.settings),
         "gates": job.gate or (),
@@ -135,7 +137,7 @@ def _show(result: dict[str, Any]) -> None:
 
     if points := result.get("points"):
         console.table(
-            "tried", ("passes", "file", "MACs", "time", "SQNR", "accuracy", ""), [_row(one) for one in points]
+            "tried", ("passes", "file", "MACs", "time", "SQNR", "accuracy", ""), [_row(one, result) for one in points]
         )
         console.line()
     amounts_table(result)
@@ -144,12 +146,13 @@ def _show(result: dict[str, Any]) -> None:
         console.line()
 
 
-def _row(point: dict[str, Any]) -> tuple[str, ...]:
-    kept, accuracy = point["kept"], next(iter((point["accuracy"] or {}).values()), None)
+def _row(point: dict[str, Any], result: dict[str, Any]) -> tuple[str, ...]:
+    kept = point["kept"]
+    accuracy = next((console.metric(result, *one) for one in (point["accuracy"] or {}).items()), "")
     shares = kept.get("size_bytes"), kept.get("macs"), point["latency_ratio"]
     told = "chosen" if point["chosen"] else "within the limits" if point["meets"] else point["told"]
     cells = ["" if share is None else f"{share:.1%}" for share in shares]
-    return point["name"], *cells, decibels(point["sqnr_db"]), "" if accuracy is None else f"{accuracy:.2%}", told
+    return point["name"], *cells, decibels(point["sqnr_db"]), accuracy, told
 
 
 _HERE = {"shape", "value", "memory", "dry_run", "json", "debug", *(one.name for one in fields(Outlets))}

@@ -18,6 +18,7 @@ from ..options import (
     Json,
     JUnit,
     Markdown,
+    Metrics,
     ModelPath,
     Preprocess,
     Samples,
@@ -29,6 +30,7 @@ from ..options import (
 from ..run import Outlets
 
 if TYPE_CHECKING:
+    from ...measure.accuracy import Evaluation
     from ...pipeline.gates import Gate
 
 
@@ -46,9 +48,7 @@ def evaluate(
     model: ModelPath,
     data: _Labelled,
     preprocess: Preprocess = None,
-    metric: Annotated[
-        list[str] | None, option("--metric NAME", "What to measure; repeatable. By default top1 and top5.")
-    ] = None,
+    metric: Metrics = None,
     output: Annotated[str | None, option("--output NAME", "The output to score, where there are several.")] = None,
     minimum: Annotated[
         list[str] | None, option("--min METRIC=VALUE", "Fail with exit code 3 below this, such as top1=0.9.")
@@ -71,7 +71,7 @@ def evaluate(
     Example: intaglio evaluate model.onnx --data test.npz --preprocess imagenet
     """
     from ...measure.accuracy import evaluate_session
-    from ...pipeline.formats.rows import score
+    from ...pipeline.formats.rows import scores
     from ...pipeline.gates import missed
 
     gates, limits = _gates(minimum), _limits(gate)
@@ -90,15 +90,17 @@ def evaluate(
             "preprocess": preprocess or "none",
             "samples": measured.samples,
             "metrics": measured.values,
+            "better": {name: one.better for name, one in measured.worth.items()},
+            "units": {name: one.unit for name, one in measured.worth.items()},
             "seconds": measured.seconds,
             "gates": judged,
             "passed": missed(judged) is None,
             "notes": [*source.notes],
         }
         outlets.tell(result)
-    rows = [(name, score(value), measured.samples) for name, value in measured.values.items()]
+    rows = [(name, value, measured.samples) for name, value in scores(result)]
     told = partial(console.table, str(model), ("metric", "value", "samples"), rows)
-    console.emit(result, told, failed=_missed(gates, measured.values) or missed(judged))
+    console.emit(result, told, failed=_missed(gates, measured) or missed(judged))
 
 
 def _names(metrics: list[str] | None, minimums: Iterable[str], limits: Sequence[Gate]) -> list[str]:
@@ -132,21 +134,38 @@ def _gates(texts: list[str] | None) -> dict[str, float]:
             equals = ""
         if not equals or not name or number != number:
             raise UsageError(f"cannot read --min {text!r}", fix="write it like --min top1=0.9 or --min top1=90%")
-        gates[name] = number
+        gates[name] = _larger(name, text, number)
     return gates
 
 
-def _missed(gates: dict[str, float], values: dict[str, float]) -> GateFailed | None:
+def _larger(name: str, text: str, number: float) -> float:
+    """Raises UsageError where smaller numbers of the metric are better."""
+    from ...measure.accuracy import METRICS
+    from ...measure.worth import Worth
+
+    if name in METRICS and Worth.of(METRICS[name]()).smaller:
+        fix = f'write --gate "{name} <= {number:g}"'
+        raise UsageError(f"--min {text!r}: of {name} smaller numbers are better", fix=fix)
+    return number
+
+
+def _missed(gates: dict[str, float], measured: Evaluation) -> GateFailed | None:
+    values = measured.values
     unknown = [name for name in gates if name not in values]
     if unknown:
         raise UsageError(
             f"--min names {unknown[0]!r}, which was not measured", fix=f"measured: {', '.join(values)}; see --metric"
         )
-    from ...pipeline.formats.rows import score
 
     low = [
-        f"{name} is {score(values[name])}, below {score(gates[name])}"
+        f"{name} is {_value(measured, name, values[name])}, below {_value(measured, name, gates[name])}"
         for name in gates
         if not values[name] >= gates[name]
     ]
     return GateFailed("; ".join(low)) if low else None
+
+
+def _value(measured: Evaluation, name: str, value: float) -> str:
+    from ...pipeline.formats.rows import score
+
+    return score(value, share=measured.worth[name].share)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ...graph.errors import TargetUnreachable, UsageError
-from ..base import Context, Evaluate
+from ..base import Accuracy, Context
 
 T = TypeVar("T")
 _ROUNDS = 6
 
 
-def accuracy_of(context: Context) -> Evaluate:
+def accuracy_of(context: Context) -> Accuracy:
     """How accuracy is measured. Raises UsageError where it cannot be."""
     found = context.accuracy()
     if found is None:
@@ -38,7 +38,7 @@ def smallest(
         except TargetUnreachable:
             low = keep
             continue
-        drop = round(lost(one), 9)  # 6 of 600 samples are 1 point
+        drop = lost(one)
         tried.append(f"{keep:.3f}: {-drop:+.2f}")
         if drop <= limit:
             high, best = keep, one

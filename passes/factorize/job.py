@@ -234,7 +234,7 @@ class Job:
         lowest = (rest + self.plan.lowest(costs, whole)) / max(1.0, self.before.macs)
         best, note = smallest(
             lambda keep: self.within("macs", keep),
-            lambda picked: 100 * (before - accuracy(self._built(picked))) if picked else 0.0,
+            lambda picked: accuracy.lost(before, accuracy(self._built(picked))) if picked else 0.0,
             self.asked.keep,
             lowest,
         )

@@ -63,7 +63,7 @@ def attempt_within_limit(
         result, higher = keep_higher_precision(model, make, result, [one.name for one in order], evaluate, max_drop)
         if higher and not result.changed:
             raise NothingChanged(
-                f"accuracy stays within {max_drop:g} points only with nothing {done}",
+                f"accuracy stays within {max_drop:g} {evaluate.worth.unit} only with nothing {done}",
                 fix=f"allow a larger --max-drop, or {advice}",
             )
         noise = _noise(result, data, context.memory, optimize)

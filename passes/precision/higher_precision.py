@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ...graph.errors import TargetUnreachable
 from ...graph.model import Model
+from ..base import Accuracy
 from .result import Result
 
 Make = Callable[[frozenset[str]], Result]
@@ -17,7 +18,7 @@ def keep_higher_precision(
     make: Make,
     result: Result,
     order: Sequence[str],
-    evaluate: Callable[[Model], float],
+    evaluate: Accuracy,
     max_drop: float,
 ) -> tuple[Result, list[str]]:
     """Spare the first layers of ``order``, as few as keep the loss below ``max_drop`` points. Returns which.
@@ -30,7 +31,7 @@ def keep_higher_precision(
     before = evaluate(original)
 
     def lost(one: Result) -> float:
-        return round(100 * (before - evaluate(one.model)), 9)  # 6 of 600 samples are 1 point
+        return evaluate.lost(before, evaluate(one.model))
 
     if lost(result) <= max_drop:
         return result, []
@@ -38,7 +39,7 @@ def keep_higher_precision(
     least = lost(best)
     if least > max_drop:
         raise TargetUnreachable(
-            f"accuracy cannot stay within {max_drop:g} points: {least:.2f} are lost with every layer in higher precision",
+            f"accuracy cannot stay within {max_drop:g} {evaluate.worth.unit}: {least:.2f} are lost with every layer in higher precision",
             fix="allow more, or choose another scheme",
         )
     low, high = 0, len(order)

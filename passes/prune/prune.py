@@ -166,7 +166,7 @@ class PruneChannels(PruneOptions, Pass):
             return self._finished(planner, repair, planner.plan(keep * job.whole), job.context)
 
         def lost(done: Choice) -> float:
-            return 100 * (before - accuracy(remove(done.removal))) if done.removal.removed.any() else 0.0
+            return accuracy.lost(before, accuracy(remove(done.removal))) if done.removal.removed.any() else 0.0
 
         tried = smallest(make, lost, self.keep, lowest(job))
         best, note = tried

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...measure.paired import losses
 from ..gates import shown
-from ..text import human, number, percent
+from ..text import human, metric, number, percent, rated
 
 Told = Mapping[str, Any]
 AMOUNTS = (
@@ -29,9 +30,9 @@ def amounts(report: Told) -> Iterator[tuple[str, str, str, str]]:
         ratio = 1 / latency["speedup"]
         yield "latency", f"{latency['before']:.3g} ms", f"{latency['after']:.3g} ms", percent(ratio, 1)
     accuracy = report.get("accuracy") or {}
-    for name, old in accuracy.get("before", {}).items():
-        new = accuracy["after"][name]
-        yield name, percent(old), percent(new), f"{100 * (new - old):+.2f} points"
+    for name, lost in losses(report).items():
+        old, new = (metric(report, name, accuracy[when][name]) for when in ("before", "after"))
+        yield name, old, new, lost.change
 
 
 def lossless(report: Told) -> str:
@@ -61,7 +62,7 @@ def steps(report: Told) -> list[tuple[str, ...]]:
             one["pass"],
             human(one["size_bytes"], "B"),
             human(one["macs"]),
-            percent(next(iter((one["accuracy"] or {}).values()), None)),
+            next((metric(report, *pair) for pair in (one["accuracy"] or {}).items()), "-"),
             number(one["sqnr_db"], 1, " dB"),
             f"{one['seconds']:.1f} s",
         )
@@ -74,8 +75,8 @@ Rows = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
 
 def listed(report: Told) -> Iterator[Rows]:
     """What commands tell that write no model: heads and rows of metrics, times, and who is to blame."""
-    if metrics := report.get("metrics"):
-        yield ("metric", "value"), [(name, score(value)) for name, value in metrics.items()]
+    if measured := scores(report):
+        yield ("metric", "value"), measured
     if models := report.get("models"):
         rows = [(one["model"], f"{one['median_ms']:.3g} ms", f"{one['speedup']:.2f} x") for one in models]
         yield ("model", "median", "speed"), rows
@@ -112,9 +113,15 @@ def worth(sqnr_db: float | None, accuracy: float | Mapping[str, float] | None) -
     return number(sqnr_db, 1, " dB"), percent(first)
 
 
-def score(value: float) -> str:
-    """Of a metric."""
-    return percent(value) if 0 <= value <= 1 else f"{value:.5g}"
+def scores(report: Told) -> list[tuple[str, str]]:
+    """Each metric with its value."""
+    units = report.get("units", {})
+    return [(name, score(value, share=units.get(name) != "%")) for name, value in (report.get("metrics") or {}).items()]
+
+
+def score(value: float | None, *, share: bool = True) -> str:
+    """Of a metric, which may be a part of 1."""
+    return "-" if value is None else rated(value, share and 0 <= value <= 1)
 
 
 def blamed(report: Told) -> str:
@@ -149,8 +156,8 @@ def said(report: Told) -> str:
     """The outcome of a command that writes no model; empty of others."""
     if "responsible" in report:
         return blamed(report)
-    if metrics := report.get("metrics"):
-        return ", ".join(f"{name} {score(value)}" for name, value in metrics.items())
+    if measured := scores(report):
+        return ", ".join(map(" ".join, measured))
     return ", ".join(f"{one['median_ms']:.3g} ms" for one in report.get("models") or ())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...measure.paired import losses
 from ..text import percent
 from .figures import label
 
@@ -28,7 +29,8 @@ def exceeded(report: Told) -> Iterator[str]:
         most, now = allowed(report, name, key), _left(report, key)
         if most is not None and now is not None and now > most:
             yield f"{label(key)}: {percent(now, 1)} is left, at most {percent(most, 1)} was asked for"
-    lost, most = max(_lost(report), default=0.0), (report.get("limits") or {}).get("max_drop")
+    lost = max((one.points for one in losses(report).values()), default=0.0)
+    most = (report.get("limits") or {}).get("max_drop")
     if most is not None and lost > most + 1e-9:
         yield f"accuracy: {lost:.2f} points are lost, at most {most:g} were asked for"
 
@@ -39,12 +41,6 @@ def _left(report: Told, key: str) -> float | None:
         return 1 / times["speedup"] if times else None
     before, after = (_amount(report, side, key) for side in ("before", "after"))
     return after / before if before and after is not None else None
-
-
-def _lost(report: Told) -> Iterator[float]:
-    found = report.get("accuracy") or {}
-    for name, old in found.get("before", {}).items():
-        yield 100 * (old - found["after"][name])
 
 
 def _amount(report: Told, side: str, key: str) -> float | None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from ..text import percent
+from ...measure.paired import losses
+from ...measure.worth import PERCENT, POINTS
+from ..text import percent, rated
 from .figures import figure, label, milliseconds
 from .limits import LIMITED, allowed
 from .summary import accuracies
@@ -93,18 +95,36 @@ class Axis:
 
 @dataclass(frozen=True)
 class Quality:
-    """The upright axis: accuracy by its first metric, or the SQNR without labels."""
+    """The upright axis: accuracy by its first metric, or the SQNR without labels.
+
+    Better is above, so that of a metric whose smaller numbers are better the negative counts. ``share`` tells in percent.
+    """
 
     name: str
     original: float | None
     accuracy: bool
+    smaller: bool = False
+    share: bool = True
 
     def of(self, point: Mapping[str, Any]) -> float | None:
         found = (point.get("accuracy") or {}).get(self.name) if self.accuracy else point.get("sqnr_db")
-        return found if found is not None and math.isfinite(found) else None
+        return self.upward(found) if found is not None and math.isfinite(found) else None
+
+    def upward(self, value: float) -> float:
+        return -value if self.smaller else value
 
     def text(self, value: float) -> str:
-        return percent(value) if self.accuracy else f"{value:.1f} dB"
+        return rated(self.upward(value), self.share) if self.accuracy else f"{value:.1f} dB"
+
+    def tick(self, value: float) -> str:
+        shown = self.upward(value)
+        return f"{shown:g} dB" if not self.accuracy else f"{100 * shown:g} %" if self.share else f"{shown:g}"
+
+    def floor(self, lost: float) -> float | None:
+        """What a loss, in points or in percent, leaves of the original."""
+        if self.original is None:
+            return None
+        return self.original - lost / 100 * (1.0 if self.share else abs(self.original))
 
 
 def plots(report: Mapping[str, Any]) -> Iterator[Plot]:
@@ -124,7 +144,9 @@ def plots(report: Mapping[str, Any]) -> Iterator[Plot]:
 
 def _quality(report: Mapping[str, Any], points: Iterable[Mapping[str, Any]]) -> Quality:
     for name, old, _ in accuracies(report):
-        return Quality(name, old, accuracy=True)
+        lost = losses(report)[name]
+        smaller, share = lost.better == "smaller", lost.unit == POINTS
+        return Quality(name, -old if smaller else old, accuracy=True, smaller=smaller, share=share)
     metric = next((name for point in points for name in point.get("accuracy") or ()), "")
     return Quality(metric or "SQNR of the outputs", None, accuracy=bool(metric))
 
@@ -141,7 +163,7 @@ def _left(report: Mapping[str, Any], point: Mapping[str, Any], name: str, key: s
 def _plot(report: Mapping[str, Any], name: str, key: str, placed: list[Any], quality: Quality, hidden: int) -> Plot:
     lost = (report.get("limits") or {}).get("max_drop")
     limit = allowed(report, name, key)
-    floor = None if quality.original is None or lost is None else quality.original - lost / 100
+    floor = None if lost is None else quality.floor(lost)
     x = _across([1.0, *([limit] if limit else []), *(one[1] for one in placed)])
     y = _upright(
         [one[2] for one in placed], quality, floor, next((v for _, _, v, p in placed if p.get("chosen")), None)
@@ -153,7 +175,7 @@ def _plot(report: Mapping[str, Any], name: str, key: str, placed: list[Any], qua
         )
     lines = [Line(x.at(limit), f"at most {percent(limit, 1)} of the {label(key)}", True)] if limit else []
     lines += (
-        [Line(round(100 - y.at(floor), 2), f"at most {lost:g} points lost", False)]
+        [Line(round(100 - y.at(floor), 2), f"at most {lost:g} {POINTS if quality.share else PERCENT} lost", False)]
         if floor is not None and y.inside(floor)
         else []
     )
@@ -165,7 +187,7 @@ def _plot(report: Mapping[str, Any], name: str, key: str, placed: list[Any], qua
         f"{what}, as a fraction of the original",
         quality.name,
         [(x.at(t), _short(t)) for t in x.ticks()],
-        [(round(100 - y.at(t), 2), f"{100 * t:g} %" if quality.accuracy else f"{t:g} dB") for t in y.ticks()],
+        [(round(100 - y.at(t), 2), quality.tick(t)) for t in y.ticks()],
         flipped,
         list(_front(flipped)),
         lines,
@@ -207,10 +229,11 @@ def _upright(values: Sequence[float], quality: Quality, floor: float | None, cho
     """What is far below all that is of interest is drawn on the floor, or else it would press the rest together."""
     top = max([*values, *([quality.original] if quality.original is not None else [])])
     low = min([*values, *([floor] if floor is not None else [])])
-    if quality.accuracy:
+    if quality.accuracy and quality.share:
         worst = min(v for v in (chosen, floor, top) if v is not None)
         low = max(low, min(worst, top - max(_LEAST_DROP, _MOST_DROPS * (top - worst))))
-    room = max(0.06 * (top - low), 0.002 if quality.accuracy else 0.5)
+    least = 0.5 if not quality.accuracy else 0.002 if quality.share else 0.002 * abs(top) or 1.0
+    room = max(0.06 * (top - low), least)
     return Axis(low - room, top + room)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..text import percent
+from ..text import metric, percent
 from .figures import figure, label, seconds
 
 _AMOUNTS = ("size_bytes", "macs")
@@ -26,7 +26,8 @@ class Step:
 def steps(report: Mapping[str, Any]) -> Iterator[Step]:
     """The steps of a run; where a search found them, they are part of it."""
     before = report.get("before") or {}
-    timed = [(step["pass"], step.get("seconds") or 0.0, _left(step, before)) for step in report.get("steps") or ()]
+    made = report.get("steps") or ()
+    timed = [(step["pass"], step.get("seconds") or 0.0, _left(step, before, report)) for step in made]
     whole, at = sum(took for _, took, _ in timed), 0.0
     for name, took, told in timed:
         share = 100 * took / whole if whole else 0.0
@@ -34,8 +35,9 @@ def steps(report: Mapping[str, Any]) -> Iterator[Step]:
         at += share
 
 
-def _left(step: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+def _left(step: Mapping[str, Any], before: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """What there is after a step, as fractions of what there was before all."""
     keys = [key for key in _AMOUNTS if before.get(key) and key in step]
     left = [f"{label(key)} {figure(key, step[key])} ({percent(step[key] / before[key], 1)})" for key in keys]
-    return ", ".join([*left, *(f"{name} {percent(value)}" for name, value in (step.get("accuracy") or {}).items())])
+    rated = [f"{name} {metric(report, name, value)}" for name, value in (step.get("accuracy") or {}).items()]
+    return ", ".join([*left, *rated])

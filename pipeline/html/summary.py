@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...measure.paired import CONFIDENCE, Drop, losses
 from ..formats.rows import said
-from ..text import count, human, percent
-from .figures import NONE, label, milliseconds, points
+from ..text import count, human, metric, percent
+from .figures import NONE, label, milliseconds
 from .limits import exceeded
 
 _CARDS = (("size_bytes", "B"), ("macs", ""), ("bops", ""), ("params", ""))
@@ -63,8 +64,8 @@ def _outcome(report: Mapping[str, Any]) -> str:
     if outcome := said(report):
         return outcome if "metrics" in report else outcome[:1].upper() + outcome[1:]
     parts = [*_smaller(report), *_faster(report)]
-    for name, old, new in list(accuracies(report))[:1]:
-        parts.append(f"{name} {percent(new)} ({points(new - old)})")
+    for name, _, new in list(accuracies(report))[:1]:
+        parts.append(f"{name} {metric(report, name, new)} ({losses(report)[name].change})")
     return ", ".join(parts)[:1].upper() + ", ".join(parts)[1:] if parts else "Done"
 
 
@@ -120,18 +121,16 @@ def _time(report: Mapping[str, Any]) -> Iterator[Card]:
 
 
 def _accuracy(report: Mapping[str, Any]) -> Iterator[Card]:
-    drops = (report.get("accuracy") or {}).get("drop") or {}
+    lost = losses(report)
     for name, old, new in accuracies(report):
-        yield Card(name, percent(new), percent(old), points(new - old), None, interval(drops.get(name)))
+        before, after = (metric(report, name, value) for value in (old, new))
+        yield Card(name, after, before, lost[name].change, None, interval(lost[name]))
 
 
-def interval(drop: Mapping[str, Any] | None) -> str:
+def interval(drop: Drop) -> str:
     """Between which two the change lies."""
-    if not drop:
-        return ""
-    low, high = (points(-drop[side] / 100).removesuffix(" points") for side in ("high", "low"))
-    on = f", {drop['samples']:,} samples" if drop.get("samples") else ""
-    return f"{percent(drop.get('confidence', 0.95), 0)} sure: {low} to {high} points{on}"
+    on = f", {drop.samples:,} samples" if drop.samples else ""
+    return f"{percent(CONFIDENCE, 0)} sure: {drop.between}{on}" if drop.between else ""
 
 
 def _left(left: float | None) -> str:

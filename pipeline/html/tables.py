@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+from ...measure.paired import Drop, losses
+from ...measure.worth import POINTS
 from .figures import NONE, figure, label, table_title
 
 FIRST = 20
@@ -255,7 +257,8 @@ def points_table(report: Mapping[str, Any]) -> Table | None:
     if not points:
         return None
     points.sort(key=lambda p: (not p[1].get("chosen"), not p[1].get("front")))
-    columns, cells = _cells([_point(one) for _, one in points])
+    lost = losses(report)
+    columns, cells = _cells([_point(one, lost) for _, one in points])
     shown = max(FIRST, sum(bool(one.get("chosen") or one.get("front")) for _, one in points))
     ids, rest = [f"point-{row}" for row, _ in points], f"{len(points) - shown:,} more"
     return Table(
@@ -269,7 +272,7 @@ def points_table(report: Mapping[str, Any]) -> Table | None:
     )
 
 
-def _point(point: Mapping[str, Any]) -> dict[str, Any]:
+def _point(point: Mapping[str, Any], lost: Mapping[str, Drop]) -> dict[str, Any]:
     standing = "★ chosen" if point.get("chosen") else "front" if point.get("front") else ""
     kept = point.get("kept") or {}
     return {
@@ -281,7 +284,11 @@ def _point(point: Mapping[str, Any]) -> dict[str, Any]:
         "latency_ms": point.get("latency_ms"),
         "latency_ratio": point.get("latency_ratio"),
         "macs_ratio": kept.get("macs"),
-        **{f"{name}_accuracy": value for name, value in (point.get("accuracy") or {}).items()},
+        **{
+            name if one and one.unit != POINTS else f"{name}_accuracy": value
+            for name, value in (point.get("accuracy") or {}).items()
+            for one in [lost.get(name)]
+        },
         "sqnr_db": point.get("sqnr_db"),
         "took_seconds": point.get("seconds"),
         "told": point.get("told"),

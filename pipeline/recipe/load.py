@@ -26,8 +26,8 @@ from .text import Path as Keys
 
 _MOST_INCLUDES = 16
 _VARIABLE = re.compile(r"\$(?:\$|\{([A-Za-z_]\w*)\})")
-_CODE = re.compile(r"[\w.]+:[\w.]+")
-"""``package.module:callable``"""
+_CODE = re.compile(r"[\w.]+:[\w.]+|.+\.py:\w+")
+"""``package.module:callable``, or ``file.py:function``"""
 
 
 def load_recipe(

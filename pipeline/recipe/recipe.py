@@ -28,6 +28,7 @@ class RecipeData(Options):
     calibration: str | None = option(None, "Real inputs, unlabelled: as --data takes them.", "data")
     evaluation: str | None = option(None, "Labelled data: as --eval-data takes them.", "data")
     preprocess: str | None = option(None, "What is done to the data, as --preprocess takes it.", "data")
+    metrics: tuple[str, ...] = option((), "What is measured on labelled data; the first is the accuracy.", "data")
     samples: int | None = option(None, "Use only the first so many samples.", "data", shown="all", ge=1)
 
 

@@ -36,6 +36,7 @@ def recorded(
         "evaluation": _name(data.labelled),
         "preprocess": data.preprocess,
         "samples": data.samples,
+        "metrics": list(data.metrics) or None,
     }
     pins = {"shapes": original.file.shapes, "inputs": original.file.values} if original.file else {}
     plugins = {one["package"]: one["version"] for one in plugins_of(passes)}

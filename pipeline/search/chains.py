@@ -139,7 +139,7 @@ class Chains:
         if labelled is None or not labelled.labelled:
             return None
         if key not in self._rates:
-            self._rates[key] = evaluate_model(self.model(passes), labelled)
+            self._rates[key] = evaluate_model(self.model(passes), labelled, names=self.context.metrics)
         return self._rates[key]
 
     def apart(self, passes: Sequence[Pass]) -> tuple[float | None, float | None]:

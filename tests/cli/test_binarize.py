@@ -87,7 +87,7 @@ def test_a_model_that_is_ruined_is_told_to_be(intaglio: Command, tmp_path: Path)
     args = ("--scheme", "xnor", "--edges", "--no-measure")
     seen = intaglio("binarize", TRANSFORMER, "-o", tmp_path / "b.onnx", *args, "--eval-data", TEST)
     assert seen.code == 0
-    assert re.search(r"^warning: top1 fell by \d\d.* points, from 98.7%", seen.err, re.MULTILINE)
+    assert re.search(r"^warning: top1 fell by \d\d.* points, from 98.7 %", seen.err, re.MULTILINE)
     assert "quantize it to 4 bits" in seen.err
 
 

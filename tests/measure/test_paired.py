@@ -48,12 +48,13 @@ def test_scores_that_are_no_answers_are_drawn_anew() -> None:
     assert drop.p_value is None
 
 
-def test_only_metrics_that_score_samples_are_paired() -> None:
+def test_only_metrics_that_score_samples_have_an_interval() -> None:
     scores = {"top1": np.array([1.0, 0, 1, 1]), "soft": np.array([0.5, 0.2, 0.1, 0.4])}
     before = Evaluation(4, {"top1": 0.75, "soft": 0.3, "whole": 0.5}, 0.0, scores)
     after = Evaluation(4, {"top1": 0.5, "soft": 0.2, "whole": 0.5}, 0.0, {**scores, "top1": np.array([1.0, 0, 0, 1])})
     found = drops(before, after)
-    assert found.keys() == {"top1", "soft"}
+    assert (found["whole"].points, found["whole"].samples) == (0.0, 4)
+    assert np.isnan([found["whole"].low, found["whole"].high]).all()
     assert (found["top1"].points, found["top1"].lost) == (25.0, 1)
     assert found["soft"].lost is None
 

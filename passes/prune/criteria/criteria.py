@@ -5,15 +5,19 @@ A criterion gets a whole group, so that a channel is judged by everything that w
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 from pydantic import BaseModel, Field
 
+from ....graph.errors import BadModel
 from ....graph.model import Model
 from ....graph.registry import Registry
 from ...needs import GRADIENTS, NEEDS
@@ -57,8 +61,28 @@ class Scored(Criterion):
         return Ranked(self, job)
 
 
+def of_function(function: Any, name: str) -> Criterion:
+    """The criterion that a function of the user's is: of a ``GroupWeights``, one score for each channel."""
+
+    def score(group: GroupWeights) -> Scores:
+        try:
+            with redirect_stdout(sys.stderr):  # stdout is for results
+                given = function(group)
+            scores = np.asarray(given, dtype=np.float64)
+        except (Exception, SystemExit) as error:
+            raise BadModel(f"criterion {name!r} failed", why=f"{type(error).__name__}: {error}") from error
+        if scores.shape != (group.channels,) or not np.isfinite(scores).all():
+            told = f"numbers of shape {scores.shape}" if np.isfinite(scores).all() else "what is no number"
+            fix = f"return one finite number for each of the {group.channels} channels"
+            raise BadModel(f"criterion {name!r} returned {told} for the group {group.name!r}", fix=fix)
+        return scores
+
+    chosen = {key: getattr(function, key) for key in ("comparable", "repair") if hasattr(function, key)}
+    return Scored(score=score, **chosen)
+
+
 CRITERIA: Registry[Criterion] = Registry(
-    "criterion", "intaglio.criteria", "intaglio.passes.prune", of=Criterion, offers=NEEDS
+    "criterion", "intaglio.criteria", "intaglio.passes.prune", of=Criterion, offers=NEEDS, adapted=of_function
 )
 
 

@@ -1,0 +1,1 @@
+"""Metrics of what is no choice among classes alone: numbers, text, boxes."""
