@@ -91,6 +91,14 @@ Preprocess = Annotated[
 Samples = Annotated[
     int | None, option("--samples N", "Use only the first N samples of the data.", "data", min=1, show_default="all")
 ]
+Robust = Annotated[
+    bool,
+    option(
+        "--robust",
+        "Also tell which answers change, by class, and how near to wrong the others are: what B forgets.",
+        "accuracy",
+    ),
+]
 Runs = Annotated[int | None, option("--runs N", "Timed runs of each model, instead of --seconds.", "method", min=1)]
 Seconds = Annotated[float, option("--seconds S", "Time to spend on each model; 20 runs at least.", "method", min=0.0)]
 Batch = Annotated[int, option("--batch N", "Samples run at once.", "method", min=1)]

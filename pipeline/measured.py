@@ -11,6 +11,7 @@ from ..graph.model import Model
 from ..measure.accuracy import Evaluation, evaluate_model
 from ..measure.data.source import Batch, DataSource
 from ..measure.paired import PairedScoring, drops
+from ..measure.robust import Forgotten
 from ..measure.run.inputs import runnable_inputs, sizes_of
 from ..measure.run.latency import NOISE, Timing, time_models
 from ..measure.run.pairing import Pair, output_differences, pair_models
@@ -56,19 +57,29 @@ def compared(
     gates: Sequence[Gate],
     tick: Tick,
     metrics: Sequence[str] = (),
+    *,
+    robust: bool = False,
 ) -> dict[str, Any]:
     """How far the outputs of two models lie apart, and accuracy where the data have labels; ``batches`` are of the source,
-    or made up."""
+    or made up. ``robust`` also tells what the second forgets."""
     names, total = list(dict.fromkeys([*metrics, *metrics_of(gates)])), source.samples if source else 1
     scoring = PairedScoring(names, usual=not metrics, must=bool(metrics) or limit_accuracy(gates))
-    found, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total), seen=scoring.add)
+    forgotten = Forgotten()
+
+    def both(piece: Batch, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+        scoring.add(piece, a, b)
+        if robust:
+            forgotten.add(piece, a, b)
+
+    found, seen = output_differences(sessions, pair, batches, tick=lambda done: tick(done, total), seen=both)
     apart = {name: difference.as_dict() for name, difference in found.items()}
     if source is None:
         for output in apart.values():
             output["top1_agreement"] = None  # on noise it says nothing, however high
     rated = scoring.evaluations(source) if source and source.labelled else []
     notes = [*pair.notes, *filter(None, [scoring.why]), *(source.notes if source else [RANDOM_NOTE])]
-    return {"outputs": apart, "samples": seen, "notes": notes, **({"accuracy": accuracy(*rated)} if rated else {})}
+    told = {"outputs": apart, "samples": seen, "notes": notes, **({"accuracy": accuracy(*rated)} if rated else {})}
+    return {**told, **({"robust": forgotten.as_dict()} if robust else {})}
 
 
 def told_latency(timing: Timing) -> dict[str, Any]:

@@ -163,10 +163,38 @@ class Judged(Answer):
     warnings: list[str]
 
 
+class Side(Told):
+    right: float = told("share of the samples")
+    margin: float = told("mean of the label's score less the highest other one")
+
+
+class Answers(Told):
+    """What became of the answers."""
+
+    samples: int
+    changed: int = told("samples for which the two answer differently")
+    lost: int = told("samples that only A has right")
+    won: int = told("samples that only B has right")
+    points: float = told("what B has right less, in points")
+    before: Side
+    after: Side
+    clear: bool = told("by McNemar's test, at 95 % for all classes together, B is worse")
+
+
+class OfClass(Answers):
+    label: int
+
+
+class Forgotten(Answers):
+    lost_samples: list[int] = told("the first thousand of those that only A has right, counted from 0")
+    classes: list[OfClass] = told("those that lose most first")
+
+
 class Compare(Judged):
     command: Literal["compare"]
     data: str
     samples: int
+    robust: Forgotten | None = told("with --robust", None)
     bibench: Numbers | None = None
 
 

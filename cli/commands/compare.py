@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from ..options import (
     Measured,
     Metrics,
     Preprocess,
+    Robust,
     Runs,
     Samples,
     Seconds,
@@ -53,6 +55,9 @@ _FIGURES = {
 """Those of bits are there only where a model computes with bits."""
 
 
+_CLASSES = 10
+
+
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="The reference model.", show_default=False)],
     b: Annotated[Path, typer.Argument(metavar="B", help="The model to set beside it.", show_default=False)],
@@ -67,6 +72,7 @@ def compare(
     shape: Shapes = None,
     value: Values = None,
     measured: Measured = None,
+    robust: Robust = False,
     gate: Gates = None,
     junit: JUnit = None,
     markdown: Markdown = None,
@@ -83,34 +89,32 @@ def compare(
     Example: intaglio compare model.onnx small.onnx --data test.npz --gate "drop <= 1.0" --gate "size <= 0.5x"
     """
     from ...measure.run.pairing import pair_models
-    from ...pipeline.by_layer import by_layer
     from ...pipeline.gates import missed, read_gates
     from ...pipeline.measured import told_latency
 
     gates, outlets = read_gates(gate or ()), Outlets(junit=junit, markdown=markdown, html=html, github=github)
+    times = partial(_timing, measured, (a, b), threads=threads, runs=runs, seconds=seconds)
     with outlets.telling(a):
         left, right = open_models((a, b), shape, value)
-        pair = pair_models(left.model, right.model)
         source = open_source(data, left.model, preprocess, samples)
-        _require(gates, source, metric or ())
-        one = first_batch(left, source, seed=seed)
-        sessions = [s.session(threads=threads, spin=False) for s in (left, right)]
-        outputs = _outputs(sessions, pair, source, source.batches(batch) if source else [one], gates, metric or ())
-        feeds = (one.inputs, pair.for_b(one.inputs))
-        timing, wrong = _timing(measured, (a, b), sessions, feeds, threads=threads, runs=runs, seconds=seconds)
-        outputs["notes"] += wrong
+        _require(gates, source, metric or (), robust=robust)
+        one, sessions = (
+            first_batch(left, source, seed=seed),
+            [s.session(threads=threads, spin=False) for s in (left, right)],
+        )
+        pair, batches = pair_models(left.model, right.model), source.batches(batch) if source else [one]
+        outputs = _outputs(sessions, pair, source, batches, gates, metric or (), robust=robust)
+        timing, wrong = times(sessions, (one.inputs, pair.for_b(one.inputs)))
         result = {
             "model": str(a),
             "out": str(b),
             **_sides(left, right),
             "latency_ms": {**told_latency(timing), "inputs": told_shapes(one.inputs)},
             **outputs,
-            "by_layer": list(by_layer(left.model, right.model)),
+            "notes": [*outputs["notes"], *wrong],
             "data": data or f"random, seed {seed}",
         }
-        result["gates"] = [limit.judged(result) for limit in gates]
-        result["passed"] = all(one["passed"] for one in result["gates"])
-        result["warnings"] = _warnings(result)
+        result |= _judged(result, gates)
         outlets.tell(result)
     console.notes([note for note in result["notes"] if source is None or note not in source.notes])
     console.emit(result, lambda: _show(result), failed=missed(result["gates"]))
@@ -136,20 +140,22 @@ def _outputs(
     batches: Iterable[Batches],
     gates: Sequence[Gate],
     metrics: Sequence[str],
+    *,
+    robust: bool,
 ) -> dict[str, Any]:
     """How far the outputs lie apart, and accuracy where there are labels."""
     from ...pipeline.measured import compared
 
     with console.progress("comparing outputs") as tick:
-        return compared(sessions, pair, source, batches, gates, tick, metrics)
+        return compared(sessions, pair, source, batches, gates, tick, metrics, robust=robust)
 
 
-def _require(gates: Sequence[Gate], source: DataSource | None, metrics: Sequence[str]) -> None:
+def _require(gates: Sequence[Gate], source: DataSource | None, metrics: Sequence[str], *, robust: bool) -> None:
     from ...pipeline.gates import require
 
     labels = None if source and source.labelled else "add --data SOURCE, data with labels"
-    if metrics and labels:
-        raise UsageError(f"metric {metrics[0]} needs labelled data", fix=labels)
+    if labels and (metrics or robust):
+        raise UsageError(f"{'--robust' if robust else f'metric {metrics[0]}'} needs labelled data", fix=labels)
     require(gates, labels=labels, data=None if source else "add --data SOURCE", times=None)
 
 
@@ -157,11 +163,13 @@ def _sides(left: OpenedModel, right: OpenedModel) -> dict[str, Any]:
     """What both models cost, and what is left of A's costs in B."""
     from ...graph.cost import cost
     from ...measure.efficiency import efficiency
+    from ...pipeline.by_layer import by_layer
 
     costs = cost(left.model), cost(right.model)
     with_bits = any(c.bops for c in costs)
     a, b = (_side(*side, with_bits) for side in zip((left, right), costs, strict=True))
-    told = {"before": a, "after": b, "kept": {key: _ratio(a[key], b[key]) for key in _FIGURES if key in a}}
+    told: dict[str, Any] = {"by_layer": list(by_layer(left.model, right.model))}
+    told |= {"before": a, "after": b, "kept": {key: _ratio(a[key], b[key]) for key in _FIGURES if key in a}}
     return {**told, **({"bibench": efficiency(*costs).as_dict()} if any(c.bit_params for c in costs) else {})}
 
 
@@ -182,6 +190,12 @@ def _words(key: str) -> str:
     from ...graph.bits import BITS_A_MAC
 
     return _FIGURES[key].format(BITS_A_MAC)
+
+
+def _judged(result: Mapping[str, Any], gates: Sequence[Gate]) -> dict[str, Any]:
+    judged = [limit.judged(result) for limit in gates]
+    passed = all(one["passed"] for one in judged)
+    return {"gates": judged, "passed": passed, "warnings": _warnings({**result, "gates": judged})}
 
 
 def _warnings(result: Mapping[str, Any]) -> list[str]:
@@ -221,9 +235,28 @@ def _show(result: dict[str, Any]) -> None:
     console.table(f"Outputs on {several}{result['data']}", columns, rows)
     if "accuracy" in result:
         tell_drops(result)
+    if "robust" in result:
+        _show_forgotten(result["robust"])
     tell_gates(result)
     for warning in result["warnings"]:
         console.line(f"warning: {warning}")
+
+
+def _show_forgotten(found: Mapping[str, Any]) -> None:
+    """The classes that lose most, and all together."""
+    columns = ("class", "samples", "A right", "B right", "lost", "won", "changed", "margin A", "margin B", "")
+    rows = [_forgotten(one) for one in (found, *found["classes"][:_CLASSES])]
+    console.table("Answers, the classes that lose most first", columns, rows)
+    if (rest := len(found["classes"]) - _CLASSES) > 0:
+        console.line(f"and {rest} more classes: see --json")
+
+
+def _forgotten(one: Mapping[str, Any]) -> list[object]:
+    shares = (console.percent(one[side]["right"], 1) for side in ("before", "after"))
+    margins = (f"{one[side]['margin']:.3g}" for side in ("before", "after"))
+    told = "clearly worse" if one["clear"] else ""
+    counts = one["lost"], one["won"], one["changed"]
+    return [one.get("label", "all"), one["samples"], *shares, *counts, *margins, told]
 
 
 def _figures(result: Mapping[str, Any]) -> list[list[object]]:

@@ -62,6 +62,26 @@ def test_real_models_that_should_agree_do(intaglio: Command, shared_data: Path) 
     assert output["sqnr_db"] > 90
 
 
+def test_what_a_model_forgets_is_told_by_class(intaglio: Command, classifier: Path, tmp_path: Path) -> None:
+    blind = write_model(
+        tmp_path / "blind.onnx", "float[N,3] x", "float[N,3] y", "y = Mul(x, w)", "float[3] w = {1,0,1}"
+    )
+    labels = np.arange(60) % 3
+    np.savez(tmp_path / "all.npz", x=np.eye(3, dtype=np.float32)[labels], labels=labels)
+    args = ("compare", classifier, blind, "--data", tmp_path / "all.npz", "--robust", "--runs", 2)
+    found = intaglio(*args, "--json").json["robust"]
+    assert [(one["label"], one["lost"], one["clear"]) for one in found["classes"]] == [
+        (1, 20, True),
+        (0, 0, False),
+        (2, 0, False),
+    ]
+    assert found["lost_samples"] == list(range(1, 60, 3))
+    assert (found["before"], found["after"]["margin"]) == ({"right": 1, "margin": 2}, 2 / 3)
+    assert "clearly worse" in intaglio(*args).out
+    ran = intaglio("compare", classifier, blind, "--robust")
+    assert (ran.code, "--robust needs labelled data" in ran.err) == (2, True)
+
+
 def test_models_of_different_kinds_are_refused(intaglio: Command, classifier: Path, tmp_path: Path) -> None:
     two = write_model(tmp_path / "two.onnx", "float[N,3] x, float[N,3] z", "float[N,3] y", "y = Add(x, z)")
     wide = write_model(tmp_path / "wide.onnx", "float[N,3] x", "float[N,6] y", "y = Concat <axis = 1> (x, x)")
