@@ -29,11 +29,12 @@ def write(model: Model, ends: Ends | None = None) -> bytes:
     Raises:
         CannotExport: operators that TFLite has no form for, all of them by name.
     """
-    return to_bytes(program_of(model, ends or Ends()))
+    return to_bytes(program_of(model, ends))
 
 
-def program_of(model: Model, ends: Ends) -> Program:
+def program_of(model: Model, ends: Ends | None = None) -> Program:
     """The same before it is bytes."""
+    ends = ends or Ends()
     plan = Plan(model)
     make = Builder(plan)
     _inputs(plan, make, ends)

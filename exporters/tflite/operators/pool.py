@@ -38,6 +38,9 @@ def average_pool(step: Step, make: Builder) -> None:
     """
     dims, out = make.dims(step.operand(0)), make.dims(step.output)
     found = _window(step, make)
+    if found.lengths == found.sizes and not any((*found.begins, *found.ends)):
+        _whole("MEAN", step, make)
+        return
     counted = bool(attribute(step.node, "count_include_pad", 0))
     if not any((*found.begins, *found.ends)) or (found.same and not counted):
         _pool("AVERAGE_POOL_2D", step, make)
@@ -115,4 +118,5 @@ def _whole(code: str, step: Step, make: Builder) -> None:
     x, out = make.read(step.operand(0), order), shaped(make.dims(step.output), order)
     axes = make.constant(np.arange(1, rank - 1, dtype=np.int32))
     kind = x.kind if code == "REDUCE_MAX" else None
-    make.give(make.emit(code, [x, axes], out, kind, keepDims=True), order)
+    made = make.emit(code, [x, axes], out, kind, keepDims=True)
+    make.give(made if step.act == "NONE" else make.emit(step.act, [made], out), order)
