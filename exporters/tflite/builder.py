@@ -19,6 +19,8 @@ from .plan import Plan, Step, shifted
 from .program import FLOAT, Kind, Op, Order, Program, Scales, Tensor, plain, shaped
 from .table import Refused
 
+_SCALED = ("ADD", "SUB")
+"""Operators that take scales of 16-bit integers for powers of two unless told otherwise."""
 Held = tuple[Tensor, Order]
 ACTS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
 """Rectifiers as the schema numbers them."""
@@ -163,6 +165,8 @@ class Builder:
         """An operator that makes one tensor: of the kind that the step wants, if None."""
         if act is not None:
             options["fusedActivationFunction"] = ACTS[act]
+        if code in _SCALED:
+            options["potScaleInt16"] = False
         made = Tensor(tuple(shape), kind or self.wanted)
         self.program.ops.append(Op(code, list(inputs), [made], options))
         return made

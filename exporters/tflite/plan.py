@@ -29,6 +29,7 @@ _INT8_FROM_UINT8 = 128
 _SMALL = 1 << 16
 """Bytes that may always be computed beforehand; more only where the file does not grow by it."""
 _STAYS = Trait.QUANTIZES | Trait.RANDOM | Trait.BODIES | Trait.ON_BITS
+_WEIGHTED = Trait.LAYER | Trait.CONVOLVES
 FUSED = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 """Limits of the rectifiers that an operator can do itself."""
 
@@ -190,7 +191,7 @@ class _Steps:
         if entry.fuses and behind is not None and (found := self._rectifier(behind)):
             act = found
             output, behind = self._take(behind)
-        rounded = self._rounded(node, output) if entry.is_integer(node, self.plan) else {}
+        rounded = self._rounded(node, output, entry.narrow) if entry.is_integer(node, self.plan) else {}
         for one in rounded.values():
             self.taken.update(id(self.index.makers[name]) for name in one.names)
         return Step(node, output, act, bias, rounded)
@@ -215,23 +216,28 @@ class _Steps:
         limits = saturation(node, self.plan.constants) if has(node, Trait.RECTIFIES) and is_standard(node) else None
         return FUSED.get(limits, "") if limits else ""
 
-    def _rounded(self, node: onnx.NodeProto, output: str) -> dict[str, Rounded]:
+    def _rounded(self, node: onnx.NodeProto, output: str, narrow: bool) -> dict[str, Rounded]:
         """What becomes of each output, if the node can compute in integers."""
-        if not all(self._is_rounded(name) for name in self._numbers(node)):
+        kinds = [self._kind(name) for name in self._numbers(node)]
+        if not all(kinds):
             return {}
         outputs = [output, *node.output[1:]]
         found = {name: self._rounding(name) for name in outputs if self.index.reads(name)}
-        return {name: one for name, one in found.items() if one} if all(found.values()) else {}
+        kinds += [one.kind for one in found.values() if one]
+        if not all(found.values()) or not _has_kernel([kind for kind in kinds if kind], narrow):
+            return {}
+        return {name: one for name, one in found.items() if one}
 
     def _numbers(self, node: onnx.NodeProto) -> list[str]:
-        """Float operands whose integers the kernel needs: not biases, nor sizes."""
+        """Float operands whose integers the kernel needs: not biases, weights of layers, nor sizes."""
         row = operator(node)
         kernel = [name for k, name in enumerate(node.input) if name and (row.is_data(k) or k in row.weights)]
-        return [name for name in kernel if self.plan.shapes.dtypes.get(name) == onnx.TensorProto.FLOAT]
+        floats = [name for name in kernel if self.plan.shapes.dtypes.get(name) == onnx.TensorProto.FLOAT]
+        return [name for name in floats if not (has_any(node, _WEIGHTED) and self.plan.is_symmetric(name))]
 
-    def _is_rounded(self, name: str) -> bool:
+    def _kind(self, name: str) -> Kind | None:
         node = self.plan.restored(name)
-        return node is not None and self.plan.scales(node) is not None
+        return None if node is None else self.plan.scales(node)
 
     def _rounding(self, name: str) -> Rounded | None:
         readers = [read.node for read in self.index.reads(name)]
@@ -242,6 +248,14 @@ class _Steps:
         if len(kinds) < len(readers) or not all(kind.same(kinds[0]) for kind in kinds) or kinds[0].scales is None:
             return None
         return Rounded(kinds[0], tuple(node.output[0] for node in nodes)) if kinds[0].scales.scale.size == 1 else None
+
+
+def _has_kernel(kinds: list[Kind], narrow: bool) -> bool:
+    """Whether there are kernels for such activations: all of 8 bits, or all of 16 around zero."""
+    types = {kind.dtype for kind in kinds}
+    if types == {np.dtype(np.int16)}:
+        return not narrow and not any(np.any(kind.scales.zero) for kind in kinds if kind.scales)
+    return types == {np.dtype(np.int8)}
 
 
 def layout_of(plan: Plan, name: str) -> bool:

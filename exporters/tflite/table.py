@@ -16,12 +16,13 @@ Question = Callable[..., bool]
 
 @dataclass(frozen=True)
 class Conversion:
-    """``convert`` writes one step. ``integer`` tells of which nodes there are kernels for 8 bits; ``fuses`` ones rectify
-    what they make."""
+    """``convert`` writes one step. ``integer`` tells of which nodes there are kernels for 8 bits; ``narrow`` ones
+    have none for 16. ``fuses`` ones rectify what they make."""
 
     convert: Convert
     integer: bool | Question = False
     fuses: bool = False
+    narrow: bool = False
 
     def is_integer(self, *node_in_plan: object) -> bool:
         return self.integer if isinstance(self.integer, bool) else self.integer(*node_in_plan)
@@ -31,11 +32,13 @@ TABLE: dict[str, Conversion] = {}
 _HOMES = ("convolution", "dense", "moves", "norm", "pointwise", "pool", "recurrent", "reduce", "resize")
 
 
-def converts(*names: str, integer: bool | Question = False, fuses: bool = False) -> Callable[[Convert], Convert]:
+def converts(
+    *names: str, integer: bool | Question = False, fuses: bool = False, narrow: bool = False
+) -> Callable[[Convert], Convert]:
     """Register a conversion under names of ONNX operators."""
 
     def add(function: Convert) -> Convert:
-        registers(TABLE)(*names)(Conversion(function, integer, fuses))
+        registers(TABLE)(*names)(Conversion(function, integer, fuses, narrow))
         return function
 
     return add

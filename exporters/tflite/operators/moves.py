@@ -182,7 +182,7 @@ def _filled(step: Step, x: Tensor, around: Tensor, shape: tuple[int, ...], make:
     return make.emit("PADV2", [x, around, held], shape, x.kind)
 
 
-@converts("DepthToSpace", integer=True)
+@converts("DepthToSpace", integer=True, narrow=True)
 def depth_to_space(step: Step, make: Builder) -> None:
     """Channels are ordered by block first (DCR), as TFLite has them; else they are put in that order."""
     size, order = attribute(step.node, "blocksize"), channels_last(4)
@@ -193,7 +193,7 @@ def depth_to_space(step: Step, make: Builder) -> None:
     make.give(make.emit("DEPTH_TO_SPACE", [x], out, x.kind, blockSize=size), order)
 
 
-@converts("SpaceToDepth", integer=True)
+@converts("SpaceToDepth", integer=True, narrow=True)
 def space_to_depth(step: Step, make: Builder) -> None:
     order = channels_last(4)
     x, out = make.read(step.operand(0), order), shaped(make.dims(step.output), order)

@@ -51,9 +51,15 @@ PAIRS: Mapping[str, str] = {
 """Operators that stretch their operands, the same in both."""
 _FUSING = ("ADD", "SUB", "MUL", "DIV")
 _IN_8_BITS = (*_FUSING[:3], "RELU", "HARD_SWISH")
-_PROBABILITIES = Scales(np.array(1 / 256, np.float32), np.array(-128))
-_BALANCED = Scales(np.array(1 / 128, np.float32), np.array(0))
-"""What integer kernels of functions between 0 and 1, and between -1 and 1, give and nothing else."""
+
+
+def unit_kind(step: Step, x: Tensor, zero: int) -> Kind | None:
+    """What integer kernels of functions up to 1 give, and nothing else: from 0, which ``zero`` stands for, or from -1."""
+    if not step.integer:
+        return None
+    if x.kind.dtype == np.int16:
+        return Kind(x.kind.dtype, Scales(np.array(1 / 32768, np.float32), np.array(0)))
+    return Kind(x.kind.dtype, Scales(np.array(1 / (256 if zero else 128), np.float32), np.array(zero)))
 
 
 def unary(code: str, x: Tensor, make: Builder) -> Tensor:
@@ -96,19 +102,18 @@ def _two(node: onnx.NodeProto, plan: Plan) -> bool:
 
 
 for _name, _code in ALIKE.items():
-    converts(_name, integer=_code in _IN_8_BITS)(partial(_alike, _code))
+    converts(_name, integer=_code in _IN_8_BITS, narrow=_code == "HARD_SWISH")(partial(_alike, _code))
 for _name, _code in PAIRS.items():
     converts(_name, integer=_two if _code in _IN_8_BITS else False, fuses=_code in _FUSING)(partial(_pairs, _code))
 
 
-def _fixed(code: str, scales: Scales, step: Step, make: Builder) -> None:
+def _fixed(code: str, zero: int, step: Step, make: Builder) -> None:
     x, order = make.held(step.operand(0))
-    kind = Kind(np.dtype(np.int8), scales) if step.integer else None
-    make.give(make.emit(code, [x], x.shape, kind), order)
+    make.give(make.emit(code, [x], x.shape, unit_kind(step, x, zero)), order)
 
 
-converts("Sigmoid", integer=True)(partial(_fixed, "LOGISTIC", _PROBABILITIES))
-converts("Tanh", integer=True)(partial(_fixed, "TANH", _BALANCED))
+converts("Sigmoid", integer=True)(partial(_fixed, "LOGISTIC", -128))
+converts("Tanh", integer=True)(partial(_fixed, "TANH", 0))
 
 
 @converts("Clip", integer=True)
@@ -117,7 +122,7 @@ def clip(step: Step, make: Builder) -> None:
     limits = saturation(step.node, make.plan.constants)
     x, order = make.held(step.operand(0))
     if (limits is not None and limits in FUSED and x.kind.dtype.kind == "f") or step.integer:
-        if limits not in FUSED:
+        if limits not in FUSED or x.kind.dtype == np.int16:
             make.give(_rectified(x, limits, make), order)
             return
         make.give(make.emit(FUSED[limits], [x], x.shape), order)

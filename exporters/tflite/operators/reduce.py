@@ -11,9 +11,9 @@ from ....graph.evaluate import operand
 from ....graph.nodes import as_ints, attribute
 from ..builder import Builder
 from ..plan import Step
-from ..program import Kind, Order, Scales, Tensor, plain, shaped
+from ..program import Kind, Order, Tensor, plain, shaped
 from ..table import Refused, converts
-from .pointwise import pair, unary
+from .pointwise import pair, unary, unit_kind
 
 SAME: Mapping[str, str] = {
     "ReduceMean": "MEAN",
@@ -22,7 +22,6 @@ SAME: Mapping[str, str] = {
     "ReduceMin": "REDUCE_MIN",
     "ReduceProd": "REDUCE_PROD",
 }
-_PROBABILITIES = Scales(np.array(1 / 256, np.float32), np.array(-128))
 _SELECTS = ("REDUCE_MAX", "REDUCE_MIN")
 
 
@@ -120,8 +119,7 @@ def _with_last(name: str, axis: int, make: Builder) -> tuple[Tensor, Order]:
 @converts("Softmax", integer=True)
 def softmax(step: Step, make: Builder) -> None:
     x, order = _with_last(step.operand(0), _axis(step, make), make)
-    kind = Kind(np.dtype(np.int8), _PROBABILITIES) if step.integer else None
-    make.give(make.emit("SOFTMAX", [x], x.shape, kind, beta=1.0), order)
+    make.give(make.emit("SOFTMAX", [x], x.shape, unit_kind(step, x, -128), beta=1.0), order)
 
 
 @converts("LogSoftmax")

@@ -21,7 +21,7 @@ _ROUNDS = {
 """How TFLite takes the nearest pixel on each grid."""
 
 
-@converts("Resize", integer=True)
+@converts("Resize", integer=True, narrow=True)
 def resize(step: Step, make: Builder) -> None:
     order, dims = channels_last(4), make.dims(step.operand(0))
     out = make.dims(step.output)

@@ -25,7 +25,7 @@ class Kernel:
 
     ``starts`` kernels are worth it on their own, others only between integers. ``moves`` only moves values: its output
     has its input's scale. ``float_out`` kernels can give floats. ``obstacle`` says why a node cannot be one of integers,
-    beside what is wrong with its weight. ``fixed`` is the range of what it makes, where it makes no other.
+    beside what is wrong with its weight. ``lowest`` is where its range begins, where that always ends at 1.
     """
 
     many: bool
@@ -33,7 +33,7 @@ class Kernel:
     moves: bool
     float_out: bool
     obstacle: Obstacle
-    fixed: tuple[float, float] | None = None
+    lowest: float | None = None
 
 
 def _gemm(node: onnx.NodeProto, model: Model) -> str:
@@ -70,12 +70,8 @@ _OBSTACLES: Mapping[str, Obstacle] = {
     "Resize": _nearest,
     "Pad": _zeros,
 }
-_FIXED: Mapping[str, tuple[float, float]] = {
-    "Sigmoid": (0.0, 255 / 256),
-    "Softmax": (0.0, 255 / 256),
-    "Tanh": (-1.0, 127 / 128),
-}
-"""Of LiteRT's kernels: scales of 1/256 from -128, and 1/128 about 0."""
+_UP_TO_ONE = {"Sigmoid": 0.0, "Softmax": 0.0, "Tanh": -1.0}
+"""What LiteRT's kernels give lies between these and 1, in as many steps as there are integers, and in no others."""
 
 
 def _kernel(op: str, runtime: Runtime) -> Kernel:
@@ -83,8 +79,8 @@ def _kernel(op: str, runtime: Runtime) -> Kernel:
     many = row.data is None
     moves = not many and has_any(op, Trait.MOVES | Trait.FILLS | Trait.SELECTS | Trait.SAMPLES)
     obstacle = _OBSTACLES.get(op, lambda node, model: "")
-    fixed = _FIXED.get(op) if runtime == Runtime.LITERT else None
-    return Kernel(many, has(op, Trait.LAYER), moves, runtime in row.float_out, obstacle, fixed)
+    lowest = _UP_TO_ONE.get(op) if runtime == Runtime.LITERT else None
+    return Kernel(many, has(op, Trait.LAYER), moves, runtime in row.float_out, obstacle, lowest)
 
 
 @cache

@@ -28,7 +28,7 @@ class Placement:
     order. ``moved`` names for the output of a node that only moves values the tensor whose scale it has. ``absorbed``
     maps what a kernel makes to the tensor behind the rectifier that nobody but it feeds. ``joined`` are the operands of
     each Concat, by its output. ``constants`` are operands that are constants, by place of
-    the node. ``fixed`` has ranges that kernels insist on. ``skipped`` says why each
+    the node. ``lowest`` says where ranges begin that kernels let end at 1. ``skipped`` says why each
     other node that computes floats stays.
     """
 
@@ -38,7 +38,7 @@ class Placement:
     absorbed: dict[str, str]
     joined: dict[str, tuple[str, ...]]
     constants: Mapping[int, Sequence[int]]
-    fixed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    lowest: Mapping[str, float] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -91,10 +91,10 @@ class _Work:
                 if self.nodes[k].op_type == "Concat"
             },
             constants=self._constants(),
-            fixed={
-                self.nodes[k].output[0]: fixed
+            lowest={
+                self.nodes[k].output[0]: lowest
                 for k in self.chosen
-                if (fixed := self.kernels[self.nodes[k].op_type].fixed) is not None
+                if (lowest := self.kernels[self.nodes[k].op_type].lowest) is not None
             },
             skipped=self.skipped,
         )

@@ -95,7 +95,9 @@ def _too_few(data: DataSource, short: set[str]) -> str:
 
 def assign_scales(placement: Placement, ranges: Mapping[str, Range], grid: Grid, symmetric: bool) -> dict[str, Affine]:
     """Scales from ranges: what moves values keeps their scale, what is put side by side shares one if it costs little."""
-    ranges = {**ranges, **placement.fixed}
+    steps = 1 << grid.bits
+    unit = {name: -1.0 if symmetric else low for name, low in placement.lowest.items()}
+    ranges = {**ranges, **{name: (low, 1 - (1 - low) / steps) for name, low in unit.items()}}
     for output, operands in placement.joined.items():
         root = _root(placement, output)
         for operand in operands:

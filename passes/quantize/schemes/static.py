@@ -17,7 +17,7 @@ from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
-from ....graph.traits import Trait, has
+from ....graph.traits import Runtime, Trait, has
 from ....measure.run.tensor_specs import input_specs
 from ...calibration.feeds import calibration_inputs, with_mirrored
 from ...calibration.moments import one_blas_thread
@@ -67,8 +67,13 @@ def int8(job: Job) -> Result:
 
 @SCHEMES.register("wXaY")
 def any_bits(job: Job) -> Result:
-    """Weights of X bits and activations of Y, such as w4a8: to see what they cost in accuracy, not accelerated."""
+    """Weights of X bits and activations of Y, such as w4a8: to see what they cost in accuracy, not accelerated.
+
+    LiteRT computes in weights of 8 bits and activations of 16: w8a16 with --target tflite.
+    """
     grids = study(job.options.scheme) or (Grid(4), Grid(8, signed=False))
+    if job.target.runtime == Runtime.LITERT and (grids[0].bits, grids[1].bits) == (8, 16):
+        return static(job, Kinds(job.target.weight, Grid(16, narrow=True), symmetric=True))
     result = static(job, Kinds(*grids, between=False))
     return replace(
         result.noted(
@@ -134,7 +139,7 @@ def _from_statistics(
     allowed = list(allowed)
     while True:
         placement = place(model, allowed, runtime=job.target.runtime, between=kinds.between)
-        missing = {n for n in placement.tensors if n not in placement.moved and n not in {*known, *placement.fixed}}
+        missing = {n for n in placement.tensors if n not in placement.moved and n not in {*known, *placement.lowest}}
         if not missing:
             break
         for k, node in enumerate(model.graph.node):

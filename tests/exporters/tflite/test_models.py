@@ -56,6 +56,14 @@ def test_integers_of_a_model_for_tflite_are_all_of_them_integers(integers: Model
     assert told["after"]["size_bytes"] < 0.4 * (EXAMPLES / "digits.onnx").stat().st_size
 
 
+def test_activations_of_16_bits_are_taken_over(tmp_path: Path) -> None:
+    model = quantized("digits", scheme="w8a16", target="tflite", ranges="minmax", method="nearest")
+    told = exported(model, tmp_path, data=TEST, samples=200)
+    assert told["outputs"]["logits"]["top1_agreement"] >= 0.995
+    assert told["outputs"]["logits"]["sqnr_db"] > 60
+    assert not any("computes in floats" in note for note in told["notes"])
+
+
 def test_integers_for_another_target_are_taken_over(tmp_path: Path) -> None:
     """Bytes without a sign become signed ones; the last layer, which gives floats there, stays in floats."""
     told = exported(quantized("digits", ranges="minmax", method="nearest"), tmp_path, data=TEST)

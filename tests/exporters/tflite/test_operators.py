@@ -46,16 +46,24 @@ def test_every_conversion_has_an_example() -> None:
     assert missing <= {"SimplifiedLayerNormalization"}  # ONNX Runtime's own name for one that is tried
 
 
-def rounded(example: Example) -> Model:
+FIXED = {"Softmax": (1 / 256, -128), "Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0)}
+WIDE_FIXED = dict.fromkeys(FIXED, (1 / 32768, 0))
+"""Scales and zero points that kernels give."""
+
+
+def rounded(example: Example, kind: type = np.int8) -> Model:
     """The node between integers: what it reads of floats is restored, what it makes is rounded."""
+    wide = kind is np.int16
     row = operator(example.op)
     nodes: list[onnx.NodeProto] = []
     names: list[str] = []
-    constants: dict[str, np.ndarray] = {"s": np.array(STEP, np.float32), "z": np.array(3, np.int8)}
-    out_scale = {"Softmax": (1 / 256, -128), "Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0)}.get(
-        example.op, (0.0713, -5)
-    )
-    constants |= {"so": np.array(out_scale[0], np.float32), "zo": np.array(out_scale[1], np.int8)}
+    constants: dict[str, np.ndarray] = {
+        "s": np.array(STEP / 256 if wide else STEP, np.float32),
+        "z": np.array(0 if wide else 3, kind),
+    }
+    usual = (0.0713 / 256, 0) if wide else (0.0713, -5)
+    out_scale = (WIDE_FIXED if wide else FIXED).get(example.op, usual)
+    constants |= {"so": np.array(out_scale[0], np.float32), "zo": np.array(out_scale[1], kind)}
     for k, given in enumerate(example.operands):
         name = "" if given is None else f"x{k}"
         if isinstance(given, np.ndarray):
@@ -81,14 +89,16 @@ def restored(example: Example, k: int, constants: dict[str, np.ndarray], nodes: 
         nodes.append(helper.make_node("DequantizeLinear", [f"{name}/q", "s", "z"], [f"{name}/dq"]))
         return f"{name}/dq"
     axis = 0 if example.op == "Conv" or example.attributes.get("transB") else 1
+    kind = np.dtype(np.int8)
     if k not in operator(example.op).weights or given.ndim < 2 or example.op == "Gather" or given.ndim == 3:
-        axis, scale = -1, np.array(np.abs(given).max() / 127, np.float32)
+        kind = kind if example.op == "Conv" else constants["z"].dtype
+        axis, scale = -1, np.array(np.abs(given).max() / np.iinfo(kind).max, np.float32)
     else:
         others = tuple(a for a in range(given.ndim) if a != axis)
         scale = (np.abs(given).max(others) / 127).astype(np.float32)
     shape = [-1 if a == axis else 1 for a in range(given.ndim)] if axis >= 0 else []
-    constants[name] = np.rint(given / scale.reshape(shape)).astype(np.int8)
-    constants |= {f"{name}/s": scale, f"{name}/z": np.zeros(scale.shape, np.int8)}
+    constants[name] = np.rint(given / scale.reshape(shape)).astype(kind)
+    constants |= {f"{name}/s": scale, f"{name}/z": np.zeros(scale.shape, kind)}
     nodes.append(helper.make_node("DequantizeLinear", [name, f"{name}/s", f"{name}/z"], [f"{name}/dq"]))
     if axis >= 0:
         nodes[-1].attribute.append(helper.make_attribute("axis", axis))
@@ -115,6 +125,18 @@ def test_integers_are_those_of_onnx_runtime_up_to_a_step(example: Example) -> No
         steps = np.abs(theirs[name] - wanted) / step
         assert steps.max() < 2.01, steps.max()
         assert np.mean(steps > 0.01) < 0.2  # in most places not even a step
+
+
+@pytest.mark.parametrize("example", [one for one in INTEGER if not conversions()[one.op].narrow], ids=str)
+def test_integers_of_16_bits_are_those_of_onnx_runtime_up_to_a_step(example: Example) -> None:
+    model = rounded(example, np.int16)
+    program = program_of(model, Ends(integer=True))
+    assert not [op.code for op in program.ops if any(t.kind.dtype == np.float32 for t in op.outputs)]
+    ours, theirs = both(model, example.feeds())
+    step = float(model.weights["so"])
+    for name, wanted in ours.items():
+        assert theirs[name].shape == wanted.shape
+        assert (np.abs(theirs[name] - wanted) / step).max() < 16
 
 
 @pytest.mark.parametrize("example", INTEGER, ids=str)
