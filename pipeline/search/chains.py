@@ -169,9 +169,15 @@ class Chains:
 
 
 def _reason(error: IntaglioError) -> str:
-    """What a pass was asked for is no number of the user's: it hangs on the passes before it."""
+    """What a pass was asked for is no number of the user's, nor is what it reaches: they hang on the passes before it."""
     asked = re.match(r"target (\w+)=\S+ cannot be reached", error.what)
     return f"{asked[1]} cannot become that low" if asked else error.what
+
+
+def lowest(error: IntaglioError) -> float | None:
+    """What a pass says that it can reach of what it read."""
+    told = re.search(r"lowest reachable is ([\d.]+\d)", error.what)
+    return float(told[1]) if told else None
 
 
 def pareto(points: Sequence[Point], names: Sequence[str], quality: Callable[[Point], float]) -> list[Point]:

@@ -19,7 +19,7 @@ from ...passes.change import amounts
 from ...passes.quantize.targets import TARGETS
 from ..run import Logged, View
 from ..steps import Store, passing_store
-from .chains import Chains, amount, pareto
+from .chains import Chains, amount, lowest, pareto
 from .limits import Limits
 from .menu import DYNAMIC, INT8, MIXED, Precision, Structure, Unit, with_data, without_data
 from .reasons import layer_reasons
@@ -134,6 +134,8 @@ class _Search:
             self.in_floats = True
             self._try_all()
         self._refine()
+        if not any(map(self.tries.within, self.tries.found)) and "latency" in self.limited:
+            self._fastest()
         if all(one.point.told for one in self.tries.found):
             self._nearest()
 
@@ -212,6 +214,19 @@ class _Search:
             return self.tries.take(structure, precision)
         finally:
             self.tries.shorten = False
+
+    def _fastest(self) -> None:
+        """As fast as narrower networks can be, where none that was tried keeps a limit of time."""
+        reached = min((amount(one.point, "latency") for one in self.tries.found if not one.point.told), default=1.0)
+        for one in [*self.tries.found]:
+            if one.point.told and one.structure.unit == "latency" and len(one.structure.parts) == 1:
+                try:
+                    self.tries.chains.changes(one.structure.passes())
+                except TargetUnreachable as error:
+                    if (least := lowest(error)) and self.limited["latency"] < least < reached:
+                        self.tries.take(one.structure.to(min(1.0, least + 0.01)), one.precision)
+                except IntaglioError:
+                    continue
 
     def _nearest(self) -> None:
         """What is as small as can be, where the limits cannot be kept."""

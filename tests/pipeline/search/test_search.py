@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 
 from intaglio import load
-from intaglio.graph.errors import Exit, NothingChanged, UsageError
+from intaglio.graph.errors import Exit, NothingChanged, TargetUnreachable, UsageError
+from intaglio.graph.io.fix_dims import pin_shapes
 from intaglio.graph.io.save import file_bytes, save, to_bytes
 from intaglio.graph.layers import Layers
 from intaglio.graph.model import Model
 from intaglio.measure.data.source import open_data
 from intaglio.measure.run.session import open_session, run
-from intaglio.passes import Context
+from intaglio.measure.run.tensor_specs import input_specs
+from intaglio.passes import Change, Context
 from intaglio.passes.base import Pass
 from intaglio.passes.change import amounts
 from intaglio.passes.factorize import Factorize
+from intaglio.passes.prune import PruneChannels
 from intaglio.passes.quantize import Quantize
 from intaglio.passes.shorten import Shorten
 from intaglio.pipeline.compress import compress
@@ -257,3 +260,53 @@ def test_a_time_that_breaks_its_limit_when_it_is_measured_well_is_not_chosen(mon
         monkeypatch.setattr(search_of, "_corrected", lambda tried: None)
         assert search_of.settle().structure == narrow
         assert [one.meets for one in tries.points(told[1])] == [False, True]
+
+
+def test_a_search_times_one_sample_where_the_model_was_opened_for_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = digits().copy()
+    pin_shapes(one, {"image": [1, 1, 8, 8]})
+    save(one, tmp_path / "one.onnx")
+    first: list[list[Any]] = []
+
+    def looked_at(model: Model, *_: Any, close: Callable[[Model], None], **__: Any) -> SearchResult:
+        closed = model.copy()
+        close(closed)
+        first.append([input_specs(some)[0].shape[0] for some in (model, closed)])  # type: ignore[index]
+        raise UsageError("seen")
+
+    monkeypatch.setattr("intaglio.pipeline.search.search.search", looked_at)
+    with pytest.raises(UsageError, match="seen"):
+        compress(tmp_path / "one.onnx", tmp_path / "out", data=EXAMPLES / "digits_calib.npz", size=0.3)
+    assert isinstance(first[0][0], str)
+    assert first[0][1] == 1
+
+
+def test_where_a_time_cannot_be_kept_the_fastest_is_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times here are counts of channels: what a pass says that it can reach is tried, too."""
+    asked: list[float] = []
+
+    def prune(self: PruneChannels, model: Model, context: Context | None = None) -> Change:
+        asked.append(self.keep)
+        if self.keep < 0.6:
+            raise TargetUnreachable("target latency=0.3 cannot be reached: lowest reachable is 0.60")
+        small = model.copy()
+        small.proto.producer_name = "small"
+        return Change(model, small)
+
+    def timed(self: Chains, point: Point, passes: tuple[Pass, ...], times: int = 3) -> Point:
+        return replace(point, latency_ms=1.0, latency_ratio=0.61 if passes else 1.0)
+
+    def unable(self: Factorize, model: Model, context: Context | None = None) -> Change:
+        raise NothingChanged("nothing pays")
+
+    monkeypatch.setattr(PruneChannels, "run", prune)
+    monkeypatch.setattr(Factorize, "run", unable)
+    monkeypatch.setattr(Chains, "timed", timed)
+    monkeypatch.setattr(Tries, "time", lambda self, precision: 1.0)
+    told = search(digits(), Limits.read(latency=0.3), context())
+    assert asked == [0.3, pytest.approx(0.61)]
+    assert told.chosen.name == "prune latency 0.61"
+    assert told.refusal is not None
+    assert "--latency 0.610" in told.refusal.why
