@@ -136,7 +136,10 @@ class _Search:
         self._refine()
         if not any(map(self.tries.within, self.tries.found)) and "latency" in self.limited:
             self._fastest()
-        if all(one.point.told for one in self.tries.found):
+        if not any(map(self.tries.within, self.tries.found)) and self.tries.misses(self.tries.nearest()).keys() & {
+            "",
+            "size",
+        }:
             self._nearest()
 
     def _refine(self) -> None:

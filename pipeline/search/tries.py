@@ -170,14 +170,19 @@ class Tries:
             self.chains.changes(self.found[0].passes)
         met = [one for one in ran if self.within(one)]
         if not met:
-            return min(
-                [one for one in ran if one.passes] or ran,
-                key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one), -noise_of(one)),
-            )
+            return self.nearest()
         if not self.asks:
             return min(met, key=lambda one: one.point.size_bytes)
         least = min(met, key=self._loss)
         return max((one for one in met if self._alike(one, least)), key=_worth)
+
+    def nearest(self) -> Tried:
+        """What misses the limits by least, where none keeps them."""
+        ran = [one for one in self.found if not one.point.told] or self.found
+        return min(
+            [one for one in ran if one.passes] or ran,
+            key=lambda one: (sum(np.log(list(self.misses(one).values()))), self._loss(one), -noise_of(one)),
+        )
 
     def timed_well(self, tried: Tried) -> Tried:
         """The same, its time measured more often."""

@@ -310,3 +310,10 @@ def test_where_a_time_cannot_be_kept_the_fastest_is_the_nearest(monkeypatch: pyt
     assert told.chosen.name == "prune latency 0.61"
     assert told.refusal is not None
     assert "--latency 0.610" in told.refusal.why
+
+
+def test_single_signs_that_are_too_large_are_not_the_nearest() -> None:
+    told = found(size=0.07)
+    assert told.refusal is not None
+    sizes = {one.name.partition(" ")[0]: one.kept["size_bytes"] for one in told.points if not one.told}
+    assert told.chosen.kept["size_bytes"] == min(sizes.values()) < sizes["onebit"]
