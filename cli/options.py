@@ -99,6 +99,20 @@ Robust = Annotated[
         "accuracy",
     ),
 ]
+Corruptions = Annotated[
+    bool,
+    option(
+        "--corruptions",
+        "Also on images made worse: noise, blur, contrast, brightness and JPEG at five severities.",
+        "accuracy",
+    ),
+]
+Reference = Annotated[
+    Path | None,
+    option(
+        "--reference MODEL", "With --corruptions: what is left of this model's accuracy, not of its own.", "accuracy"
+    ),
+]
 Runs = Annotated[int | None, option("--runs N", "Timed runs of each model, instead of --seconds.", "method", min=1)]
 Seconds = Annotated[float, option("--seconds S", "Time to spend on each model; 20 runs at least.", "method", min=0.0)]
 Batch = Annotated[int, option("--batch N", "Samples run at once.", "method", min=1)]

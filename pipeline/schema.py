@@ -462,6 +462,15 @@ class Bench(Answer):
     files: list[str] | None = told("in that folder", None)
 
 
+class Corruptions(Told):
+    reference: str | None = told("the model that it stands beside; null for itself without corruption")
+    metric: str
+    values: dict[str, list[float]] = told("by corruption, at severities of 1 to 5")
+    beside: Numbers = told("by corruption, what the means are relative to")
+    relative: Numbers = told("by corruption, what is left in percent")
+    overall: float = told("the quadratic mean of that, as BiBench has it")
+
+
 class Evaluate(Answer):
     command: Literal["evaluate"]
     model: str
@@ -471,6 +480,7 @@ class Evaluate(Answer):
     metrics: Numbers
     better: dict[str, Literal["larger", "smaller"]] = told("by metric, which numbers are better")
     units: dict[str, Literal["points", "%"]] = told("by metric, what a loss is told in")
+    corruptions: Corruptions | None = told("with --corruptions", None)
     seconds: float
     gates: list[Gate]
     passed: bool

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ...graph.errors import GateFailed, UsageError
 from .. import console
 from ..opened_model import open_model, open_source
 from ..options import (
     Batch,
+    Corruptions,
     Debug,
     Gates,
     GitHub,
@@ -21,7 +23,9 @@ from ..options import (
     Metrics,
     ModelPath,
     Preprocess,
+    Reference,
     Samples,
+    Seed,
     Shapes,
     Threads,
     Values,
@@ -31,6 +35,7 @@ from ..run import Outlets
 
 if TYPE_CHECKING:
     from ...measure.accuracy import Evaluation
+    from ...measure.data.source import DataSource
     from ...pipeline.gates import Gate
 
 
@@ -59,6 +64,9 @@ def evaluate(
     html: Html = None,
     github: GitHub = None,
     samples: Samples = None,
+    corruptions: Corruptions = False,
+    reference: Reference = None,
+    seed: Seed = 0,
     batch: Batch = 64,
     threads: Threads = 1,
     shape: Shapes = None,
@@ -76,31 +84,87 @@ def evaluate(
 
     gates, limits = _gates(minimum), _limits(gate)
     outlets = Outlets(junit=junit, markdown=markdown, html=html, github=github)
+    if reference and not corruptions:
+        raise UsageError("--reference says nothing without --corruptions", fix="add it, or use intaglio compare A B")
     with outlets.telling(model):
         opened = open_model(model, shape, value)
         source = open_source(data, opened.model, preprocess, samples)
         assert source is not None
-        names, session = _names(metric, gates, limits), opened.session(threads=threads)
+        rate = partial(evaluate_session, names=_names(metric, gates, limits), output=output, batch=batch)
+        session = opened.session(threads=threads)
         with console.progress("evaluating") as tick:
-            measured = evaluate_session(session, source, names=names, output=output, batch=batch, tick=tick)
-        judged = [one.judged({"accuracy": {"after": measured.values}}) for one in limits]
-        result = {
-            "model": str(model),
-            "data": data,
-            "preprocess": preprocess or "none",
-            "samples": measured.samples,
-            "metrics": measured.values,
-            "better": {name: one.better for name, one in measured.worth.items()},
-            "units": {name: one.unit for name, one in measured.worth.items()},
-            "seconds": measured.seconds,
-            "gates": judged,
-            "passed": missed(judged) is None,
-            "notes": [*source.notes],
-        }
+            measured = rate(session, source, tick=tick)
+        result = {"model": str(model), "data": data, "preprocess": preprocess or "none", **_told(measured, limits)}
+        result["notes"] = [*source.notes]
+        if corruptions:
+            given = {"spec": data, "preprocess": preprocess, "samples": samples}
+            other = _reference(reference, rate, given, shape, value) if reference else None
+            result |= _worse((partial(rate, session), source, measured), other, reference, seed)
         outlets.tell(result)
     rows = [(name, value, measured.samples) for name, value in scores(result)]
-    told = partial(console.table, str(model), ("metric", "value", "samples"), rows)
-    console.emit(result, told, failed=_missed(gates, measured) or missed(judged))
+
+    def told() -> None:
+        console.table(str(model), ("metric", "value", "samples"), rows)
+        _show_worse(result)
+
+    console.emit(result, told, failed=_missed(gates, measured) or missed(result["gates"]))
+
+
+def _told(measured: Evaluation, limits: Sequence[Gate]) -> dict[str, Any]:
+    judged = [one.judged({"accuracy": {"after": measured.values}}) for one in limits]
+    return {
+        "samples": measured.samples,
+        "metrics": measured.values,
+        "better": {name: one.better for name, one in measured.worth.items()},
+        "units": {name: one.unit for name, one in measured.worth.items()},
+        "seconds": measured.seconds,
+        "gates": judged,
+        "passed": all(one["passed"] for one in judged),
+    }
+
+
+_Rated = tuple[Callable[..., "Evaluation"], "DataSource", "Evaluation"]
+"""What measures a model on data, the data as they are, and what was measured there."""
+
+
+def _reference(
+    path: Path, rate: Callable[..., Evaluation], data: dict[str, Any], shape: list[str] | None, value: list[str] | None
+) -> _Rated:
+    from ...measure.data.source import open_data
+
+    opened = open_model(path, shape, value)
+    source, session = open_data(model=opened.model, **data), opened.session(threads=1)
+    return partial(rate, session), source, rate(session, source)
+
+
+def _worse(own: _Rated, other: _Rated | None, path: Path | None, seed: int) -> dict[str, Any]:
+    """What is left on images made worse."""
+    from ...measure.corruptions import beside, withstood
+    from ...measure.data.corruption import find_pixels
+
+    found, notes = [], list[str]()
+    for rate, source, clean in filter(None, (own, other)):
+        pixels, notes = find_pixels(source)
+        with console.progress("on images made worse") as tick:
+            found.append(withstood(rate, source, pixels, clean, seed=seed, tick=tick))
+    console.notes(notes)
+    told = beside(found[0], found[1] if other else None)
+    return {"corruptions": {"reference": str(path) if path else None, **told}, "notes": [*own[1].notes, *notes]}
+
+
+def _show_worse(result: Mapping[str, Any]) -> None:
+    from ...pipeline.formats.rows import score
+
+    if found := result.get("corruptions"):
+        share = result["units"][found["metric"]] == "points"
+        rows = [
+            (kind, *(score(value, share=share) for value in values), f"{found['relative'][kind]:.1f} %")
+            for kind, values in found["values"].items()
+        ]
+        columns = ("corruption", *(f"severity {n}" for n in range(1, 6)), "left")
+        console.table(f"{found['metric']} on images made worse", columns, rows)
+        of = f"what {found['reference']} has there" if found["reference"] else "what it has on images as they are"
+        console.line(f"left of {of}, quadratic mean: {found['overall']:.1f} %")
 
 
 def _names(metrics: list[str] | None, minimums: Iterable[str], limits: Sequence[Gate]) -> list[str]:

@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import Command, write_model
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
 CIFAR = "cifar10_test_first2000.npz"
 REAL = [
     ("resnet20.onnx", CIFAR, "cifar10", 1831),
@@ -127,6 +129,44 @@ def test_a_metric_with_an_option_is_measured_and_held_to_a_limit(
     )
     assert ran.code == 3
     assert ran.json["metrics"] == {"topk:k=1": 0.75}
+
+
+def test_what_is_left_on_worse_images_is_told_beside_a_reference(intaglio: Command, tmp_path: Path) -> None:
+    data = (EXAMPLES / "digits_test.npz", "--samples", 60)
+    original, small = EXAMPLES / "digits.onnx", tmp_path / "w4.onnx"
+    assert intaglio("quantize", original, "-o", small, "--scheme", "w4", "--no-measure").code == 0
+    ran = [
+        intaglio("evaluate", small, "--data", *data, "--corruptions", *more, "--json").json
+        for more in ((), ("--reference", original), ("--reference", small))
+    ]
+    alone, beside, itself = (one["corruptions"] for one in ran)
+    assert [*alone["values"]] == ["noise", "blur", "contrast", "brightness", "jpeg"]
+    assert alone["values"] == beside["values"]
+    for found in (alone, beside):
+        for kind, values in found["values"].items():
+            assert found["relative"][kind] == pytest.approx(100 * np.mean(values) / found["beside"][kind])
+        squares = [value**2 for value in found["relative"].values()]
+        assert found["overall"] == pytest.approx(np.sqrt(np.mean(squares)))
+    assert set(alone["beside"].values()) == {ran[0]["metrics"]["top1"]}
+    assert set(itself["relative"].values()) == {100}
+    assert min(map(min, alone["values"].values())) < ran[0]["metrics"]["top1"]
+    shown = intaglio("evaluate", small, "--data", *data, "--corruptions")
+    assert "quadratic mean" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (("--reference", "other.onnx"), 2, "--reference says nothing without --corruptions"),
+        (("--corruptions",), 1, "--corruptions is for images"),
+        (("--corruptions", "--metric", "mse"), 1, "labels' shape"),
+    ],
+)
+def test_what_cannot_be_made_worse_is_told(
+    intaglio: Command, classifier: Path, labelled: Path, more: tuple[str, ...], code: int, said: str
+) -> None:
+    ran = intaglio("evaluate", classifier, "--data", labelled, *more)
+    assert (ran.code, said in ran.err) == (code, True), ran.err
 
 
 @pytest.mark.parametrize(("limit", "code"), [("accuracy >= 0.75", 0), ("top1 >= 76%", 3), ("drop <= 1.0", 2)])
