@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..graph.errors import BadModel, UsageError
+from ..graph.errors import BadModel, NothingChanged, UsageError
 from ..graph.io.branches import pin_inputs
 from ..graph.io.load import load
 from ..graph.lazy import imported as named
@@ -53,17 +54,18 @@ def read_source(
         BadModel: it cannot be read, or the result does not compute the same.
     """
     text = str(source)
-    thing = _made(text) if _is_factory(text) else None
     name, options = ("", {}) if by is None else split(by, "importer")
+    os.environ.setdefault("KERAS_BACKEND", options.get("backend", "torch"))  # read once, when Keras is imported
+    thing = _made(text) if _is_factory(text) else None
     found: Importer = IMPORTERS[{**options, "name": name or _importer_of(text, thing)}]
     if found.name == "onnx":
-        return Read(load(text, shapes=shapes, values=values), "onnx", {}, ())
+        return Read(load(_file_of(text), shapes=shapes, values=values), "onnx", {}, ())
     require(f"importer {found.name}", found.extra, found.imports)
     made = found.read(Source(text, shapes or {}, thing))
-    outputs = _checked(made, found, text, seed)
-    _standard(made.model)
-    pin_inputs(made.model, values or {})
-    return Read(made.model, found.name, outputs, made.notes, release(found.package))
+    model = _standard(made.model)
+    outputs = _checked(replace(made, model=model), found, text, seed)
+    pin_inputs(model, values or {})
+    return Read(model, found.name, outputs, made.notes, release(found.package))
 
 
 def read_model(
@@ -76,6 +78,12 @@ def read_model(
     read = read_source(source, shapes=shapes, values=values)
     read.model.notes += [note for note in read.notes if note not in read.model.notes]
     return read.model
+
+
+def _file_of(text: str) -> str:
+    """A folder stands for the one ONNX file in it."""
+    found = sorted(Path(text).glob("*.onnx")) if Path(text).is_dir() else []
+    return str(found[0]) if len(found) == 1 else text
 
 
 def _importer_of(text: str, thing: Any) -> str:
@@ -126,7 +134,7 @@ def _checked(made: Imported, by: Importer, text: str, seed: int) -> dict[str, Di
         return {}
     session, found = open_session(made.model), dict[str, Difference]()
     for k in range(_MADE_UP):
-        feeds = runnable_inputs(made.model, seed=seed + k)
+        feeds = runnable_inputs(made.model, seed=seed + k, batches=(3, 1))
         wanted = made.reference(feeds)
         add_outputs(found, wanted, run(session, feeds, list(wanted)))
     for name, one in found.items():
@@ -139,9 +147,14 @@ def _checked(made: Imported, by: Importer, text: str, seed: int) -> dict[str, Di
     return found
 
 
-def _standard(model: Model) -> None:
-    """Compute what constants decide."""
-    from ..passes.simplify.constants import fold_constants
+def _standard(model: Model) -> Model:
+    """The same with less: what constants decide is computed, casts that change nothing go."""
+    from ..passes.simplify import Simplify
 
-    if folded := fold_constants(model):
-        model.notes.append(f"{folded} nodes computed from constants alone")
+    try:
+        change = Simplify(fold=False, merge=False, verify=False).run(model)
+    except NothingChanged:
+        return model
+    gone = len(model.graph.node) - len(change.model.graph.node)
+    change.model.notes[:] = [*model.notes, f"{gone} nodes that constants decide, or that change nothing, went"]
+    return change.model if change.changed and gone else model

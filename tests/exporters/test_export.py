@@ -205,3 +205,27 @@ def test_flags_of_the_command_are_options_of_the_target(tmp_path: Path, capsys: 
     assert load(tmp_path / "a.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
     assert main([*words, "--weights", "float16"]) == 2
     assert "weights" in capsys.readouterr().err
+
+
+def test_ncnn_computes_nearly_what_onnx_runtime_does(tmp_path: Path) -> None:
+    pytest.importorskip("ncnn", reason="ncnn is not installed")
+    pytest.importorskip("pnnx", reason="pnnx is not installed")
+    done = export(DIGITS, "ncnn", tmp_path / "out", data=TEST, samples=20, seconds=0)
+    assert done.failed is None
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"model.ncnn.param", "model.ncnn.bin"}
+    with pytest.raises(CannotExport, match="QuantizeLinear"):
+        export(quantized(tmp_path), "ncnn", tmp_path / "integers")
+
+
+def quantized(tmp_path: Path) -> Path:
+    from intaglio import Quantize, run
+
+    run(
+        DIGITS,
+        Quantize(scheme="int8"),
+        data=EXAMPLES / "digits_calib.npz",
+        samples=16,
+        out=tmp_path / "q.onnx",
+        measure=False,
+    )
+    return tmp_path / "q.onnx"

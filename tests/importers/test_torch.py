@@ -1,0 +1,127 @@
+"""PyTorch's modules and files become the graph that they are, and nothing in them is unpickled."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from intaglio.graph.errors import BadModel, UsageError
+from intaglio.pipeline.importing import Read, read_model, read_source
+
+from . import networks
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+SHAPE = {"image": [-1, 3, 16, 16]}
+
+
+class Hostile:
+    """Would say that it was unpickled."""
+
+    def __reduce__(self) -> Any:
+        return (exit, (99,))
+
+
+@pytest.fixture
+def _factory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def operators(read: Read) -> list[str]:
+    return [node.op_type for node in read.model.graph.node]
+
+
+@pytest.mark.usefixtures("_factory")
+def test_normalizations_stay_unless_they_are_to_be_folded() -> None:
+    kept, folded = (
+        read_source("networks:in_torch", shapes=SHAPE, by={"name": "", **how}) for how in ({}, {"fold_bn": "yes"})
+    )
+    assert operators(kept).count("BatchNormalization") == 2
+    assert "BatchNormalization" not in operators(folded)
+    assert kept.outputs["output"].sqnr_db > 100
+    assert folded.outputs["output"].sqnr_db > 100
+
+
+@pytest.mark.usefixtures("_factory")
+def test_the_batch_stays_free(tmp_path: Path) -> None:
+    from intaglio import save
+
+    save(read_model("networks:in_torch", shapes=SHAPE), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    for count in (1, 5):
+        x = np.random.default_rng(count).normal(size=(count, 3, 16, 16)).astype(np.float32)
+        wanted = networks.in_torch().eval()(torch.from_numpy(x)).detach().numpy()
+        assert np.abs(session.run(None, {"image": x})[0] - wanted).max() < 1e-5
+
+
+@pytest.mark.usefixtures("_factory")
+def test_without_shapes_the_error_tells_how_to_give_them() -> None:
+    with pytest.raises(UsageError, match="shapes") as caught:
+        read_source("networks:in_torch")
+    assert "--shape input:" in caught.value.fix
+
+
+@pytest.mark.usefixtures("_factory")
+def test_weights_are_loaded_from_a_state_dictionary_of_tensors_alone(tmp_path: Path) -> None:
+    network = networks.in_torch()
+    with torch.no_grad():
+        network[-1].bias.fill_(7)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    read = read_source("networks:in_torch", shapes=SHAPE, by={"name": "torch", "weights": str(tmp_path / "w.pt")})
+    assert any((weight == 7).all() for weight in read.model.weights.values() if weight.shape == (10,))
+    with pytest.raises(BadModel, match="no network") as caught:
+        read_source(tmp_path / "w.pt")
+    assert "--weights" in caught.value.fix
+    torch.save({"a": Hostile()}, tmp_path / "evil.pt")
+    with pytest.raises(BadModel, match="no weights"):
+        read_source("networks:in_torch", shapes=SHAPE, by={"name": "torch", "weights": str(tmp_path / "evil.pt")})
+
+
+def test_torchscript_is_read_with_an_input_that_is_described(tmp_path: Path) -> None:
+    torch.jit.trace(networks.in_torch().eval(), torch.randn(2, 3, 16, 16)).save(str(tmp_path / "m.ts"))
+    read = read_source(tmp_path / "m.ts", shapes=SHAPE)
+    assert operators(read).count("BatchNormalization") == 2
+    assert read.outputs["output"].sqnr_db > 100
+
+
+def test_an_exported_program_is_read(tmp_path: Path) -> None:
+    example = (torch.randn(2, 3, 16, 16),)
+    dims = ({0: torch.export.Dim("n", min=1)},)
+    torch.export.save(torch.export.export(networks.in_torch().eval(), example, dynamic_shapes=dims), tmp_path / "m.pt2")
+    read = read_source(tmp_path / "m.pt2")
+    assert operators(read).count("BatchNormalization") == 2
+    assert read.model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+@pytest.mark.parametrize("place", ["constants/opaque_obj_0", "weights/weight_0"])
+def test_an_archive_whose_tensors_are_objects_is_refused(tmp_path: Path, place: str) -> None:
+    """Torch itself would unpickle them."""
+    example = (torch.randn(1, 4),)
+    torch.export.save(torch.export.export(torch.nn.Linear(4, 2), example), tmp_path / "m.pt2")
+    evil = io.BytesIO()
+    torch.save(Hostile(), evil)
+    with zipfile.ZipFile(tmp_path / "m.pt2") as given, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as made:
+        for name in given.namelist():
+            content = given.read(name)
+            if place.startswith("weights") and name.endswith("weights_config.json"):
+                content = content.replace(b'"use_pickle": false', b'"use_pickle": true')
+            made.writestr(name, evil.getvalue() if place.startswith("weights") and "/weight_" in name else content)
+        if place.startswith("constants"):
+            made.writestr(f"{given.namelist()[0].partition('/')[0]}/data/{place}", evil.getvalue())
+    with pytest.raises(BadModel):
+        read_source(tmp_path / "evil.pt2")
+
+
+def test_what_differs_from_its_framework_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "drifting.py").write_text(
+        "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        return x + torch.randint(9, ()).float()\n"
+    )
+    with pytest.raises(BadModel, match="differs"):
+        read_source("drifting:Net", shapes={"x": [2, 3]})
