@@ -41,6 +41,8 @@ _BITS_COST = 1.0
 """Decibels: where bits lose less after the ranks, ranks need not heed them."""
 _ALIKE = 3.0
 """Decibels between low rank and fewer channels up to which half of each may be better than either."""
+_USED = 0.85
+"""What a narrower network should use of a limit of bytes: less wastes channels."""
 _ROOM = 1.03
 """How much more than the least is asked for where the least is what is wanted: the forms of files differ."""
 _FASTER, _STEPS = 0.97, 4
@@ -308,13 +310,28 @@ class _Search:
         return noise is not None and noise < max(one.point.sqnr_db or -np.inf for one in met)
 
     def _corrected(self, tried: Tried) -> None:
-        """Again with what was missed taken off, a few times."""
+        """Again with what was missed taken off, a few times; then with what bits left of the bytes given back."""
         for _ in range(_ROUNDS):
             following = self._narrower(tried) or self._quicker(tried)
             for structure in following:
                 tried = self.tries.take(structure, tried.precision)
             if not following:
-                return
+                break
+        for _ in range(_ROUNDS):
+            if wider := self._wider(tried):
+                again = self.tries.take(wider, tried.precision)
+                tried = tried if again.point.told else again
+
+    def _wider(self, tried: Tried) -> Structure | None:
+        """Between a structure that leaves bytes unused and one that was too large."""
+        size, structure = self.limited.get("size", np.inf), tried.structure
+        if not structure.family or self.limited.keys() != {"size"} or tried.point.told:
+            return None
+        failed = [one.structure for one in self.tries.found if one.point.told and one.precision is tried.precision]
+        above = [one.keep for one in failed if one.family == structure.family and one.keep > structure.keep]
+        if not above or tried.point.kept["size_bytes"] > _USED * size:
+            return None
+        return structure.to((structure.keep * min(above)) ** 0.5)
 
     def _narrower(self, tried: Tried) -> list[Structure]:
         """What is small enough in two bits where a structure was not, by a line through it and the whole network."""
