@@ -88,13 +88,14 @@ class Pass(Options, ABC):
 
     Same model, options and seed give the same bytes. ``doing`` is what a user is told while it runs; ``in_bodies`` says that
     bodies of If, Loop and Scan are changed, too, each as a model of its own; ``sees_through`` that weights which nodes
-    compute from constants are there as values; ``renames`` that nodes lose their names and change in nothing else.
+    compute from constants are there as values; ``smaller`` that its result should have fewer bytes; ``renames`` that nodes lose their names and change in nothing else.
     """
 
     name: ClassVar[str]
     doing: ClassVar[str] = "working"
     in_bodies: ClassVar[bool] = False
     sees_through: ClassVar[bool] = False
+    smaller: ClassVar[bool] = True
     renames: ClassVar[bool] = False
 
     @abstractmethod

@@ -253,7 +253,11 @@ class Run:
         target = self._elsewhere(passes)
         times = self._latency(change, context.inputs, given) if self.measure and not target else None
         untimed = [UNTIMED.format(target)] if self.measure and target else []
-        notes = unchanged or [*change.notes, *_remarks(change, times, given), *untimed]
+        notes = unchanged or [
+            *change.notes,
+            *_remarks(change, times, given, smaller=any(one.smaller for one in passes)),
+            *untimed,
+        ]
         apart = found[-1].outputs
         return replace(self, passes=passes)._judged(Report(change, notes, recipe, rated, times, out, apart, **told))
 
@@ -389,11 +393,11 @@ def _with_steps(change: Change, found: Sequence[Measured]) -> Change:
     )
 
 
-def _remarks(change: Change, times: dict[str, Any] | None, given: Given | None) -> Iterator[str]:
+def _remarks(change: Change, times: dict[str, Any] | None, given: Given | None, *, smaller: bool) -> Iterator[str]:
     """What nobody should overlook."""
     if told := told_sizes(change.original, times):
         yield told
-    if change.after.size >= (given.size_bytes if given else change.before.size):
+    if smaller and change.after.size >= (given.size_bytes if given else change.before.size):
         yield "the file is not smaller than the original"
     if times and not change.latency and times["verdict"] == "slower":
         told = f"the result is slower: {times['after']:.3g} ms against {times['before']:.3g} ms"

@@ -267,6 +267,31 @@ class Simplify(Ran):
     layers: list[dict[str, Any]]
 
 
+class Trained(Told):
+    """How training went. Losses are of one sample, on the samples that were held back."""
+
+    steps: int = told("that were taken")
+    best_step: int = told("whose weights the result has")
+    held_back_before: float
+    held_back_after: float
+    history: list[dict[str, float]] = told("steps, and the loss of each")
+    interrupted: bool
+    samples: int = told("that were trained on")
+    held_back: int = told("samples that were not trained on")
+    labels: bool = told("labels were looked at")
+    teacher: str | None
+    losses: list[str]
+    lr: float = told("the highest step size")
+    bf16: bool
+    seconds: float
+
+
+class Train(Ran):
+    command: Literal["train"]
+    training: Trained
+    weights: list[dict[str, Any]] = told("that were trained, and how far each moved beside its length")
+
+
 class Several(Ran):
     """Several passes in a row, as Python's ``run`` does them."""
 
@@ -510,7 +535,7 @@ class Passes(Answer):
 
 _FORMS: tuple[type[Answer], ...] = (
     *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Export, Factorize),
-    *(Groups, Import, Inspect, Passes, Prune, Quantize, Several, Simplify),
+    *(Groups, Import, Inspect, Passes, Prune, Quantize, Several, Simplify, Train),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
 """By command."""

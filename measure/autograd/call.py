@@ -24,11 +24,12 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """``dtype`` is what all floats are computed in."""
+    """``dtype`` is what all floats are computed in. While ``training``, normalizations use and update batch statistics."""
 
     node: onnx.NodeProto
     values: Sequence[Value | None]
     dtype: torch.dtype
+    training: bool = False
 
     @property
     def tensors(self) -> list[torch.Tensor]:

@@ -35,19 +35,28 @@ def loss_for(model: Model, data: DataSource) -> Loss:
 
     What a Softmax made is taken for probabilities, all else for scores before one. Raises BadData where there are no samples.
     """
+    output, probabilities = scored_output(model, data)
+    if output is None:
+        unused = "; the labels are not used, as the first output has not one score per class" if data.labelled else ""
+        outputs = tuple(o.name for o in model.graph.output)
+        return Loss(outputs, f"the squared norm of the outputs{unused}", _half_squares)
+    whose = "the labels of the data" if data.labelled else "the classes that the network itself takes (no labels)"
+    summed = partial(_cross_entropy, probabilities=probabilities)
+    return Loss((output,), f"the cross-entropy of {output!r} with {whose}", summed)
+
+
+def scored_output(model: Model, data: DataSource) -> tuple[str | None, bool]:
+    """The first output where it scores classes, and whether a Softmax made probabilities of the scores.
+
+    Raises BadData where there are no samples.
+    """
     first = next(data.batches(1), None)
     if first is None:
         raise BadData(f"{data.name} holds no samples")
     output = model.graph.output[0].name
     with torch.no_grad():
-        scores = _flat(Network(model, [output])(first.inputs)[output])
-    if scores is None:
-        unused = "; the labels are not used, as the first output has not one score per class" if data.labelled else ""
-        outputs = tuple(o.name for o in model.graph.output)
-        return Loss(outputs, f"the squared norm of the outputs{unused}", _half_squares)
-    whose = "the labels of the data" if data.labelled else "the classes that the network itself takes (no labels)"
-    summed = partial(_cross_entropy, probabilities=_are_probabilities(model, output))
-    return Loss((output,), f"the cross-entropy of {output!r} with {whose}", summed)
+        found = _flat(Network(model, [output])(first.inputs)[output])
+    return (None, False) if found is None else (output, _are_probabilities(model, output))
 
 
 def _are_probabilities(model: Model, tensor: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import onnx
@@ -14,8 +14,8 @@ from ...graph.evaluate import evaluate
 from ...graph.index import index_of
 from ...graph.model import Model
 from ...graph.nodes import display_name
-from ...graph.traits import operator_key
-from . import layers, layout, pointwise  # noqa: F401 (they fill the table)
+from ...graph.traits import Trait, has_any, operator_key
+from . import layers, layout, pointwise, quantized  # noqa: F401 (they fill the table)
 from .call import OPERATORS, Call, Result, Unsupported, Value, as_tensor, is_float
 
 _FIX = "choose a way that needs no gradients: intaglio passes --json tells what each needs"
@@ -24,7 +24,8 @@ _FIX = "choose a way that needs no gradients: intaglio passes --json tells what 
 class Network:
     """What a model computes, in one float type, with gradients of the weights that are ``trained``.
 
-    Normalizations are as in inference. Float weights and inputs are torch tensors, integers arrays.
+    Normalizations are as in inference unless ``training`` is set; then their statistics, among ``weights``, move. Float
+    weights and inputs are torch tensors, integers arrays. What follows from constants alone is computed once.
     """
 
     def __init__(
@@ -33,9 +34,13 @@ class Network:
         outputs: Sequence[str] | None = None,
         *,
         trained: Collection[str] = (),
+        fed: Collection[str] = (),
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Raises IntaglioError where a node on the way to an output has an operator that is not in the table."""
+        """``fed`` are weights that each run is given anew.
+
+        Raises IntaglioError where a node on the way to an output has an operator that is not in the table.
+        """
         self.outputs, self.dtype = list(outputs or (o.name for o in model.graph.output)), dtype
         self.nodes = _leading_to(model, self.outputs)
         for node in self.nodes:
@@ -50,6 +55,9 @@ class Network:
         for name in trained:
             if isinstance(weight := self.weights.get(name), torch.Tensor):
                 weight.requires_grad_()
+        self.training = False
+        self._constants: dict[str, Value] = {}
+        self._fold({*self.trained, *fed, *(v.name for v in model.graph.input if v.name not in model.weights)})
 
     @property
     def trained(self) -> dict[str, torch.Tensor]:
@@ -60,7 +68,7 @@ class Network:
     def __call__(self, inputs: Mapping[str, Value]) -> dict[str, torch.Tensor]:
         """The outputs. Raises IntaglioError where a node cannot be run, BadModel where it fails."""
         fed = {name: as_tensor(v, self.dtype) if is_float(v) else v for name, v in inputs.items()}
-        known: dict[str, Value] = {**self.weights, **fed}
+        known: dict[str, Value] = {**self.weights, **self._constants, **fed}
         last = {name: k for k, node in enumerate(self.nodes) for name in node.input}
         for k, node in enumerate(self.nodes):
             made = self._run(node, [known[name] if name else None for name in node.input])
@@ -74,12 +82,29 @@ class Network:
                     known.pop(name, None)
         return {name: as_tensor(known[name], self.dtype) for name in self.outputs}
 
+    def _fold(self, varying: Collection[str]) -> None:
+        """Run the nodes that read nothing that varies from one run to the next."""
+        kept, changes, known = [], set(varying), dict(self.weights)
+        for node in self.nodes:
+            if changes.isdisjoint(node.input) and not has_any(node, Trait.RANDOM | Trait.BODIES):
+                with torch.no_grad():
+                    made = self._run(node, [known[name] if name else None for name in node.input])
+                new = dict(zip(node.output, made, strict=False))
+                self._constants.update(new)
+                known.update(new)
+            else:
+                changes.update(node.output)
+                kept.append(node)
+        read = {*self.outputs, *(name for node in kept for name in node.input)}
+        self.nodes = kept
+        self._constants = {name: value for name, value in self._constants.items() if name in read}
+
     def _run(self, node: onnx.NodeProto, values: Sequence[Value | None]) -> Sequence[Value]:
         arrays = [v for v in values if not isinstance(v, torch.Tensor)]
         if len(arrays) == len(values) and (exact := evaluate(node, arrays)) is not None:
             return exact
         try:
-            return _listed(OPERATORS[operator_key(node)](Call(node, values, self.dtype)))
+            return _listed(OPERATORS[operator_key(node)](Call(node, values, self.dtype, self.training)))
         except Unsupported as error:
             raise _unsupported(node, str(error)) from error
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -87,11 +112,16 @@ class Network:
             raise BadModel(f"{node.op_type} {display_name(node)!r} fails in torch", why=told, fix=_FIX) from error
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Sums in one order, and no threads that wait for each other over small tensors: elsewhere sessions have one, too."""
+    return threads_of(1)
+
+
+@contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """So many threads in torch, 0 for as many as it takes by itself."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:

@@ -147,6 +147,9 @@ def batch_normalization(c: Call) -> Tensor:
     if c.attr("training_mode", 0):
         raise Unsupported("it is in training mode")
     x, scale, shift, average, variance = c.tensors
+    if c.training:
+        kept = c.attr("momentum", 0.9)
+        return F.batch_norm(x, average, variance, scale, shift, True, 1 - kept, c.attr("epsilon", 1e-5))
     gain = scale / torch.sqrt(variance + c.attr("epsilon", 1e-5))
     return x * _along(gain, x) + _along(shift - average * gain, x)
 

@@ -244,6 +244,19 @@ def test_the_repair_scales_what_stays(command: Command, tmp_path: Path) -> None:
     assert ran["verified"]["exact"]
 
 
+def test_the_method_the_loss_and_the_augmentation_train(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    data = ("--data", DIGITS.with_name("digits_test.npz"), "--batch", "64", "--steps", "6", "--no-measure")
+    ways = ("--method", "gradual", "--loss", "huber", "--augment", "fade", "--lr", "1e-5")
+    small, out = tmp_path / "small.onnx", tmp_path / "sparse.onnx"
+    assert command("prune", DIGITS, "-o", small, "--params", "0.3", "--criterion", "l1", "--no-measure")["code"] == 0
+    ran = command("train", small, "-o", out, "--teacher", DIGITS, *data, *ways)
+    assert ran["code"] == 0, ran
+    assert ran["training"]["losses"] == ["huber"]
+    weights = [onnx.numpy_helper.to_array(i) for i in onnx.load(out).graph.initializer]
+    assert max(float((w == 0).mean()) for w in weights if w.ndim == 4) == pytest.approx(0.5, abs=0.05)
+
+
 def test_the_solver_divides_the_target(command: Command, tmp_path: Path) -> None:
     options = ("--params", "0.6", "--solver", "costliest", "--no-measure")
     ran = command("factorize", DIGITS, "-o", tmp_path / "small.onnx", *options)

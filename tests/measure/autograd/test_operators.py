@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("torch")
@@ -112,12 +113,29 @@ MORE = [
     Example("Squeeze", shape=(1, 3, 1), name="all"),
     Example("Transpose", name="reversed"),
     Example("Trilu", [np.int64(1)], {"upper": 0}, name="lower"),
+    Example("QuantizeLinear", [np.float32(0.02), np.uint8(120)]),
+    Example("QuantizeLinear", [abs(_FOUR) / 9, np.array([3, -5, 0, 9], np.int8)], name="channels"),
+    Example(
+        "DequantizeLinear",
+        [_FOUR, np.array([3, -5, 0, 9], np.int8)],
+        first=np.arange(-48, 48, dtype=np.int8).reshape(2, 4, 4, 3),
+    ),
+    Example(
+        "DequantizeLinear",
+        [np.linspace(0.1, 2, 12, dtype=np.float32).reshape(2, 6)],
+        {"axis": 0, "block_size": 3},
+        first=np.arange(30, dtype=np.int8).reshape(5, 6),
+        opset=21,
+        name="blocks",
+    ),
     Example("com.microsoft:Gelu"),
     *_resizes(),
 ]
 CASES = [one for one in (*EXAMPLES, *MORE) if one.op in OPERATORS]
 WITHOUT = {"Resize": "i2", "Pad": "i2"}
 """Float operands that no gradient is taken of: scales, and what fills up."""
+ROUNDS = {"QuantizeLinear"}
+"""Operators that are flat in steps: what takes the place of their gradients has a test of its own."""
 
 
 def network(example: Example, operands: list[np.ndarray | None], dtype: torch.dtype) -> Network:
@@ -137,7 +155,7 @@ def test_it_computes_what_onnx_runtime_computes(example: Example) -> None:
     np.testing.assert_allclose(found.numpy().astype(np.float64), wanted.astype(np.float64), rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("example", CASES, ids=lambda e: f"{e.op} {e.name}".strip())
+@pytest.mark.parametrize("example", [e for e in CASES if e.op not in ROUNDS], ids=lambda e: f"{e.op} {e.name}".strip())
 def test_its_gradients_are_differences(example: Example) -> None:
     operands = example.draw(4)
     feeds = example.feeds(operands)
@@ -168,3 +186,33 @@ def test_what_does_not_run_is_refused_by_its_name_and_reason(example: Example, w
         network(example, operands, torch.float32)(example.feeds(operands))
     assert why in caught.value.why
     assert caught.value.fix
+
+
+def test_gradients_pass_rounding_within_the_limits_of_the_integers() -> None:
+    """One for what is rounded, none beyond the limits; of the scale what is left over, or the limit.
+
+    Source: Esser et al., ICLR 2020, arXiv:1902.08153, equation 3.
+    """
+    ends = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        onnx.helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(
+        ends,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [5])],
+        [onnx.helper.make_tensor_value_info("y", 1, [5])],
+    )
+    model = Model(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]),
+        {"scale": np.array(0.5, np.float32), "zero": np.array(0, np.int8)},
+    )
+    run = Network(model, trained=["scale"])
+    x = torch.tensor([0.1, 0.6, -3.3, 100.0, -100.0], requires_grad=True)
+    each = run({"x": x})["y"]
+    assert each.tolist() == [0.0, 0.5, -3.5, 63.5, -64.0]
+    steps = torch.autograd.grad(each.sum(), [x, run.trained["scale"]], retain_graph=True)
+    assert steps[0].tolist() == [1, 1, 1, 0, 0]
+    v = x.detach() / 0.5
+    wanted = [float(torch.round(one) - one) for one in v[:3]] + [127.0, -128.0]
+    assert float(steps[1]) == pytest.approx(sum(wanted), abs=1e-4)

@@ -1,0 +1,64 @@
+"""Images changed in ways that leave alone what they show.
+
+An augmentation is given numbers that belong to each sample, so that a sample looks the same in every run, whatever stands
+beside it in a batch. Third parties add one through the entry point group ``intaglio.augmentations``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ....graph.registry import Registry
+
+VARIANTS = 4
+"""So many changes of each sample there are: a teacher's outputs are computed once for each."""
+NUMBERS = 4
+"""Numbers from 0 to 1 that an augmentation gets for each sample."""
+
+Augmentation = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Shapes: images (samples, channels, height, width), numbers (samples, NUMBERS) -> images."""
+AUGMENTATIONS: Registry[Augmentation] = Registry(
+    "augmentation", "intaglio.augmentations", "intaglio.passes.train.augmentations"
+)
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What is done to each of ``samples`` images, in one of ``variants`` ways."""
+
+    ways: Sequence[Augmentation]
+    samples: int
+    seed: int
+
+    @property
+    def variants(self) -> int:
+        return VARIANTS if self.ways else 1
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        """Shapes: (variants, ways, samples, NUMBERS)."""
+        draw = np.random.default_rng([self.seed, 2])
+        return draw.random((self.variants, len(self.ways), self.samples, NUMBERS), dtype=np.float32)
+
+    def __call__(self, inputs: dict[str, np.ndarray], places: np.ndarray, variant: int) -> dict[str, np.ndarray]:
+        """The samples that stand at these places."""
+        return {name: self._changed(value, places, variant) for name, value in inputs.items()}
+
+    def _changed(self, value: np.ndarray, places: np.ndarray, variant: int) -> np.ndarray:
+        if not is_image(value):
+            return value
+        for k, way in enumerate(self.ways):
+            value = np.ascontiguousarray(way(value, self._numbers[variant, k, places]), value.dtype)
+        return value
+
+
+def is_image(value: np.ndarray) -> bool:
+    return value.ndim == 4 and value.dtype.kind == "f" and min(value.shape[2:]) > 1
+
+
+def is_colour_image(value: np.ndarray) -> bool:
+    return is_image(value) and value.shape[1] == 3

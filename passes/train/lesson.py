@@ -1,0 +1,170 @@
+"""What a run of training is made of, from options, model and data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ...graph.errors import BadData, UsageError
+from ...graph.model import Model
+from ...graph.traits import Trait, has
+from ...measure.accuracy import class_labels
+from ...measure.autograd.loss import scored_output
+from ...measure.data.source import DataSource
+from ..base import Context
+from .augmentations.augmentation import AUGMENTATIONS, Augmented, is_colour_image, is_image
+from .loop import Lesson
+from .losses.loss import LABELS, LOSSES, SCORES, TEACHER
+from .methods.method import METHODS, Method
+from .options import NONE, TrainOptions
+from .samples import FEW, Samples
+from .student import Student
+from .teacher import Teacher, read_teacher
+from .weights import Weight, batch_statistics
+
+_LR, _LR_NORMALIZED, _LR_INTEGERS = 1e-3, 3e-3, 1e-4
+_HELD = 512
+"""So many samples at most are held back: more would take the time that training needs."""
+_ALIKE = 0.2
+"""Neighbours in pictures are more alike than this, in noise they are not."""
+_LEAST = 16
+"""Statistics of fewer samples than this are left as they are."""
+
+
+def prepared(
+    model: Model,
+    options: TrainOptions,
+    weights: Sequence[Weight],
+    samples: Samples,
+    data: DataSource,
+    context: Context,
+) -> tuple[Lesson, list[str]]:
+    """The lesson, and notes for the user. Raises UsageError, BadData."""
+    _require_pictures(samples)
+    scores, probabilities = scored_output(model, data)
+    method, losses = _method(options, samples, scores)
+    train, held = _divided(samples, options, context.seed, data.fixed_batch)
+    augmented = Augmented([AUGMENTATIONS[name] for name in _ways(options, samples)], len(samples), context.seed)
+    statistics = _moves_statistics(model, options, len(train), data.fixed_batch)
+    quantized = any(one.is_code for one in weights) or any(has(node, Trait.QUANTIZES) for node in model.graph.node)
+    lr = options.lr or (_LR_INTEGERS if quantized else _LR_NORMALIZED if statistics else _LR)
+    outputs = [value.name for value in model.graph.output]
+    variants = augmented.variants + 1
+    teacher = None
+    if options.teacher:
+        found = read_teacher(options.teacher, model)
+        teacher = Teacher(found, outputs, len(samples), variants, context.memory // 4)
+    classes = None
+    if samples.labels is not None and scores and any(LABELS in LOSSES.entry(one).needs for one in losses):
+        classes = class_labels(samples.labels, _classes(model, samples, data, scores))
+    lesson = Lesson(
+        student=Student(model, weights, statistics=statistics),
+        samples=samples,
+        train=train,
+        held=held,
+        augmented=augmented,
+        teacher=teacher,
+        losses=[LOSSES[name] for name in losses],
+        named=losses,
+        method=method,
+        labels=classes,
+        scores=scores,
+        probabilities=probabilities,
+        options=options,
+        lr=lr,
+        bf16=options.bf16 and not quantized and _has_bf16(),
+        seed=context.seed,
+        fixed=data.fixed_batch,
+        tick=context.tick,
+    )
+    return lesson, list(_notes(samples, options))
+
+
+def _method(options: TrainOptions, samples: Samples, scores: str | None) -> tuple[Method, tuple[str, ...]]:
+    """The method and the names of its losses."""
+    usual = "distill" if options.teacher else "finetune"
+    method = METHODS[usual if options.method == "auto" else options.method]()
+    losses = options.losses or (method.losses if scores else method.otherwise)
+    if not losses:
+        raise UsageError(
+            "the first output does not score classes, and without a teacher nothing says what outputs should be",
+            fix="give the original with --teacher",
+        )
+    for name in losses:
+        needs = LOSSES.entry(name).needs
+        if TEACHER in needs and not options.teacher:
+            raise UsageError(f"the loss {name} needs a teacher", fix="give the original with --teacher, or --loss ce")
+        if LABELS in needs and samples.labels is None:
+            raise UsageError(
+                f"the loss {name} needs labels, and {samples.name} has none",
+                fix="give the original with --teacher: then no labels are needed; or add an array named labels",
+            )
+        if SCORES in needs and scores is None:
+            raise UsageError(f"the loss {name} needs an output with one score per class", fix="use --loss mse")
+    return method, tuple(losses)
+
+
+def _divided(samples: Samples, options: TrainOptions, seed: int, fixed: int | None) -> tuple[np.ndarray, np.ndarray]:
+    train, held = samples.divided(min(options.hold_back, _HELD / len(samples)), seed)
+    if fixed and fixed > 1:
+        train, held = (places[: len(places) // fixed * fixed] for places in (train, held))
+        if not len(train) or not len(held):
+            raise BadData(f"{samples.name} holds too few samples", why=f"the model takes {fixed} at a time")
+    return train, held
+
+
+def _ways(options: TrainOptions, samples: Samples) -> tuple[str, ...]:
+    if NONE in options.augmentations:
+        return ()
+    if options.augmentations:
+        if not any(is_image(value[:1]) for value in samples.inputs.values()):
+            raise UsageError(
+                "no input is an image, (samples, channels, height, width) in floats", fix="leave out --augment"
+            )
+        return options.augmentations
+    return ("flip", "crop") if all(is_colour_image(value[:1]) for value in samples.inputs.values()) else ()
+
+
+def _moves_statistics(model: Model, options: TrainOptions, samples: int, fixed: int | None) -> bool:
+    enough = min(options.batch, samples, fixed or options.batch) >= _LEAST
+    return (
+        enough
+        and not (options.freeze_bn or options.include or options.exclude)
+        and any(True for _ in batch_statistics(model))
+    )
+
+
+def _classes(model: Model, samples: Samples, data: DataSource, scores: str) -> int:
+    from ...measure.run.session import open_session, run
+
+    batch = next(data.batches(1))
+    return int(run(open_session(model), batch.inputs, [scores])[scores].shape[1])
+
+
+def _has_bf16() -> bool:
+    import torch
+
+    known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(one() for one in known if one is not None)
+
+
+def _notes(samples: Samples, options: TrainOptions) -> Iterator[str]:
+    if len(samples) < FEW:
+        yield f"{len(samples):,} samples are few: below {FEW:,} training often gains nothing"
+
+
+def _require_pictures(samples: Samples) -> None:
+    """Raises BadData where what should be images is noise, on which models unlearn."""
+    for name, value in samples.inputs.items():
+        part = np.asarray(value[:64])
+        if not is_colour_image(part) or min(part.shape[2:]) < 8:
+            continue
+        centred = (part - part.mean((2, 3), keepdims=True)).astype(np.float64)
+        size = float((centred**2).mean())
+        if size and float((centred[..., 1:] * centred[..., :-1]).mean()) / size < _ALIKE:
+            raise BadData(
+                f"{samples.name} is noise for the input {name!r}, not images",
+                why="neighbouring pixels have nothing in common; training on noise ruins a model",
+                fix="give images like those that the model will see",
+            )

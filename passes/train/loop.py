@@ -1,0 +1,248 @@
+"""The loop: steps down the gradient, the best weights kept, from the first step to the last or from where it stopped."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...graph.errors import IntaglioError
+from .augmentations.augmentation import Augmented
+from .checkpoint import Checkpoint
+from .losses.loss import Answers, Loss
+from .methods.method import Method
+from .options import TrainOptions
+from .progress import Progress
+from .samples import Samples
+from .student import Student
+from .teacher import Teacher
+
+Tensor = torch.Tensor
+_LOOKS = (0.5, 0.75, 0.9, 1.0)
+"""Fractions of all steps after which weights are held to samples that were held back."""
+_HALVINGS = 5
+_TRIED = 3
+_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that steps are taken with. ``seed`` decides on the order of samples; ``fixed`` is the batch that the model insists on."""
+
+    student: Student
+    samples: Samples
+    train: np.ndarray
+    held: np.ndarray
+    augmented: Augmented
+    teacher: Teacher | None
+    losses: Sequence[Loss]
+    named: Sequence[str]
+    method: Method
+    labels: np.ndarray | None
+    scores: str | None
+    probabilities: bool
+    options: TrainOptions
+    lr: float
+    bf16: bool
+    seed: int
+    fixed: int | None = None
+    tick: Callable[[int, int | None], None] = lambda done, total: None
+
+    @property
+    def batch(self) -> int:
+        return max(1, min(self.options.batch, len(self.train)))
+
+    def loss(self, places: np.ndarray, variant: int | None, *, training: bool) -> Tensor:
+        """The mean over samples; those of ``variant`` None are as they are."""
+        inputs = self.samples.at(places)
+        if variant is not None:
+            inputs = self.augmented(inputs, places, variant)
+        parts = [slice(a, a + self.fixed) for a in range(0, len(places), self.fixed)] if self.fixed else [slice(None)]
+        made = [self.student({n: v[part] for n, v in inputs.items()}, training=training) for part in parts]
+        outputs = made[0] if len(made) == 1 else {n: torch.cat([one[n] for one in made]) for n in made[0]}
+        outputs = {name: value.float() if value.is_floating_point() else value for name, value in outputs.items()}
+        theirs = self._told(inputs, places, variant)
+        labels = None if self.labels is None else torch.from_numpy(self.labels[places])
+        answers = Answers(outputs, theirs, labels, self.scores, self.probabilities)
+        total = torch.zeros(())
+        for one in self.losses:
+            total = total + one(answers)
+        return total
+
+    def _told(self, inputs: Mapping[str, np.ndarray], places: np.ndarray, variant: int | None) -> dict[str, Tensor]:
+        if self.teacher is None:
+            return {}
+        told = self.teacher(inputs, places, self.augmented.variants if variant is None else variant)
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in told.items()}
+
+
+def train(lesson: Lesson, checkpoint: Checkpoint | None, log: logging.Logger) -> Progress:
+    """Take all steps. Raises IntaglioError where the loss is no number whatever the step size."""
+    optimizer = _optimizer(lesson)
+    state = checkpoint.resumed(lesson.student, optimizer) if checkpoint else None
+    if state is None:
+        first = _held_loss(lesson)
+        least = first if lesson.method.done(0.0) else math.inf
+        state = Progress(0, _steps(lesson), lesson.student.state(), least, first)
+    mean = _Mean(lesson.options.ema, lesson.student) if lesson.options.ema else None
+    try:
+        while state.step < state.steps:
+            _one(lesson, optimizer, state, mean)
+            if state.step in _looks(state.steps):
+                _look(lesson, state, mean, log)
+                if checkpoint:
+                    checkpoint.keep(lesson.student, optimizer, state)
+            lesson.tick(state.step, state.steps)
+    except KeyboardInterrupt:
+        if not (lesson.options.keep_best and state.best_loss < state.first_loss):
+            raise
+        state.interrupted = True
+    return state
+
+
+def _looks(steps: int) -> set[int]:
+    return {max(1, math.ceil(part * steps)) for part in _LOOKS}
+
+
+def _optimizer(lesson: Lesson) -> torch.optim.Optimizer:
+    tensors, decay = lesson.student.parameters, lesson.options.weight_decay
+    if lesson.options.optimizer == "sgd":
+        return torch.optim.SGD(tensors, lr=lesson.lr, momentum=_MOMENTUM, nesterov=True, weight_decay=decay)
+    return torch.optim.AdamW(tensors, lr=lesson.lr, weight_decay=decay)
+
+
+def _steps(lesson: Lesson) -> int:
+    """How many steps to take; with ``minutes`` some are tried, and what they move is put back."""
+    options = lesson.options
+    if options.steps:
+        return options.steps
+    if options.minutes is None:
+        return max(1, round(options.epochs * len(lesson.train) / lesson.batch))
+    before, times = lesson.student.state(), []
+    for k in range(_TRIED + 1):
+        started = time.perf_counter()
+        _gradients(lesson, _places(lesson, k)[0], 0, 1, 0.0)
+        times.append(time.perf_counter() - started)
+    lesson.student.restore(before)
+    started = time.perf_counter()
+    _held_loss(lesson)
+    looks = (time.perf_counter() - started) * (len(_LOOKS) + 1)
+    return max(1, int((60 * options.minutes - looks) / float(np.median(times[1:]))))
+
+
+def _places(lesson: Lesson, step: int) -> tuple[np.ndarray, int]:
+    """The samples of a step, and in which way they are changed: every round takes all, in another order."""
+    rounds = max(1, len(lesson.train) // lesson.batch)
+    turn, at = divmod(step, rounds)
+    order = np.random.default_rng([lesson.seed, 3, turn]).permutation(lesson.train)
+    return order[at * lesson.batch : (at + 1) * lesson.batch], turn % lesson.augmented.variants
+
+
+def _one(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress, mean: _Mean | None) -> None:
+    """One step; where the loss is no number, the best weights so far come back, and later steps are half as long."""
+    for group in optimizer.param_groups:
+        group["lr"] = lesson.lr * _height(state.step, state.steps, lesson.options.warm_up) / 2**state.slower
+    places, variant = _places(lesson, state.step)
+    loss = _within_memory(lesson, places, variant, state)
+    length = torch.nn.utils.clip_grad_norm_(lesson.student.parameters, lesson.options.clip or math.inf)
+    if not math.isfinite(loss) or not bool(torch.isfinite(length)):
+        _halve(lesson, optimizer, state)
+        return
+    optimizer.step()
+    lesson.student.settle()
+    lesson.method.after_step(lesson.student, state.step, state.steps)
+    if mean is not None:
+        mean.add(lesson.student)
+    state.step += 1
+    if state.step in _looks(state.steps) or state.step == 1:
+        state.history.append({"step": state.step, "loss": loss})
+
+
+def _height(step: int, steps: int, warm_up: float) -> float:
+    """The step size beside its highest: it rises, then falls to zero along a cosine."""
+    rise = max(1, round(warm_up * steps))
+    return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _within_memory(lesson: Lesson, places: np.ndarray, variant: int, state: Progress) -> float:
+    """Gradients of a batch, in twice as many parts where memory does not hold it."""
+    while True:
+        try:
+            return _gradients(lesson, places, variant, state.parts, state.step / state.steps)
+        except (RuntimeError, MemoryError) as error:
+            full = isinstance(error, MemoryError) or "allocate memory" in str(error)
+            if not full or state.parts * 2 > len(places):
+                raise
+            state.parts *= 2
+
+
+def _gradients(lesson: Lesson, places: np.ndarray, variant: int, parts: int, progress: float) -> float:
+    for tensor in lesson.student.parameters:
+        tensor.grad = None
+    total = 0.0
+    for part in np.array_split(places, parts):
+        with torch.autocast("cpu", torch.bfloat16, enabled=lesson.bf16):
+            loss = lesson.loss(part, variant, training=True)
+        penalty = lesson.method.penalty(lesson.student, progress)
+        whole = loss if penalty is None else loss + penalty
+        (whole * (len(part) / len(places))).backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach()) * len(part) / len(places)
+    return total
+
+
+def _halve(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress) -> None:
+    state.slower += 1
+    if state.slower > _HALVINGS:
+        raise IntaglioError(
+            f"training fails at step {state.step + 1} of {state.steps}: the loss is no number",
+            why=f"the step size was halved {_HALVINGS} times, to {lesson.lr / 2**_HALVINGS:.2g}",
+            fix="check the data and the model with: intaglio evaluate; or give a smaller --lr",
+        )
+    lesson.student.restore(state.best)
+    optimizer.state.clear()
+
+
+def _look(lesson: Lesson, state: Progress, mean: _Mean | None, log: logging.Logger) -> None:
+    """Keep the weights, or their mean, where they do better on samples held back."""
+    for weights in (mean.state if mean else None, None):
+        now = lesson.student.state()
+        if weights is not None:
+            lesson.student.restore(weights)
+        loss = _held_loss(lesson)
+        log.info(
+            "step %d of %d: %.4g on samples held back, %.4g at first", state.step, state.steps, loss, state.first_loss
+        )
+        state.history[-1]["held_back"] = min(loss, state.history[-1].get("held_back", math.inf))
+        if loss < state.best_loss and lesson.method.done(state.step / state.steps):
+            state.best, state.best_loss, state.best_step = lesson.student.state(), loss, state.step
+        if weights is not None:
+            lesson.student.restore(now)
+        if mean is None:
+            break
+
+
+@torch.no_grad()
+def _held_loss(lesson: Lesson) -> float:
+    total = 0.0
+    size = max(lesson.batch, lesson.fixed or 1)
+    for start in range(0, len(lesson.held), size):
+        part = lesson.held[start : start + size]
+        total += float(lesson.loss(part, None, training=False)) * len(part)
+    return total / len(lesson.held)
+
+
+class _Mean:
+    """A running mean of all that training moves."""
+
+    def __init__(self, kept: float, student: Student) -> None:
+        self._kept, self.state = kept, student.state()
+
+    @torch.no_grad()
+    def add(self, student: Student) -> None:
+        for name, tensor in student.state().items():
+            self.state[name].lerp_(tensor, 1 - self._kept)

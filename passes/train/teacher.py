@@ -1,0 +1,63 @@
+"""What the teacher says of each sample, computed once for each way that samples are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...graph.errors import UsageError
+from ...graph.io.load import load
+from ...graph.model import Model
+from ...measure.run.batch import open_for_batches
+from ...measure.run.session import open_session, run
+from ...measure.run.tensor_specs import input_specs, output_specs
+
+
+class Teacher:
+    """A session of ONNX Runtime, and its outputs as far as ``memory`` holds them."""
+
+    def __init__(self, model: Model, outputs: Sequence[str], samples: int, variants: int, memory: int) -> None:
+        self._session = open_session(model)
+        self._outputs, self._samples, self._variants, self._memory = list(outputs), samples, variants, memory
+        self._held: dict[str, np.ndarray] = {}
+        self._known = np.zeros((variants, samples), bool)
+
+    def __call__(self, inputs: Mapping[str, np.ndarray], places: np.ndarray, variant: int) -> dict[str, np.ndarray]:
+        """Outputs by name, of samples that stand at these places. Shapes: as the outputs."""
+        if self._held and self._known[variant, places].all():
+            return {name: held[variant, places] for name, held in self._held.items()}
+        made = run(self._session, inputs, self._outputs)
+        self._hold(made, places, variant)
+        return made
+
+    def _hold(self, made: Mapping[str, np.ndarray], places: np.ndarray, variant: int) -> None:
+        rows = {name: value for name, value in made.items() if value.ndim and len(value) == len(places)}
+        size = sum(value[0].nbytes for value in rows.values()) * self._samples * self._variants
+        if len(rows) < len(made) or size > self._memory:
+            return
+        for name, value in rows.items():
+            if name not in self._held:
+                self._held[name] = np.zeros((self._variants, self._samples, *value.shape[1:]), value.dtype)
+            self._held[name][variant, places] = value
+        self._known[variant, places] = True
+
+
+def read_teacher(path: str, student: Model) -> Model:
+    """The teacher with inputs and outputs named as those of the student.
+
+    Raises UsageError where they do not go together, BadModel where the file is no model.
+    """
+    teacher, _ = open_for_batches(load(Path(path)))
+    for what, theirs, ours in (
+        ("inputs", input_specs(teacher), input_specs(student)),
+        ("outputs", output_specs(teacher), output_specs(student)),
+    ):
+        if {one.name for one in theirs} != {one.name for one in ours}:
+            raise UsageError(
+                f"the teacher {path} has other {what} than the model",
+                why=f"it has {', '.join(one.name for one in theirs)}, the model has {', '.join(one.name for one in ours)}",
+                fix="give the model that this one was made of",
+            )
+    return teacher

@@ -1,0 +1,141 @@
+"""The pass that trains: weights move until outputs are those of a teacher, or what labels say."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ...graph.errors import NothingChanged, UsageError
+from ...graph.io.save import to_bytes
+from ...graph.model import Model
+from ...measure.data.source import DataSource
+from ..base import PASSES, Context, Pass
+from ..change import Change
+from .options import TrainOptions
+from .samples import read_samples
+from .weights import Weight, told, weights_to_train
+
+if TYPE_CHECKING:
+    from .loop import Lesson
+    from .progress import Progress
+
+
+@PASSES.register("train")
+class Train(TrainOptions, Pass):
+    """Train the weights of a model, with labels or toward a teacher; the graph stays what it is.
+
+    Weights that a mask keeps at zero stay zero, integers stay integers of the same scale.
+    Source: Hinton et al., 2015, arXiv:1503.02531 (distillation); Loshchilov and Hutter, 2019, arXiv:1711.05101 (steps).
+    """
+
+    name: ClassVar[str] = "train"
+    doing: ClassVar[str] = "training"
+    sees_through: ClassVar[bool] = True
+    smaller: ClassVar[bool] = False
+
+    def run(self, model: Model, context: Context | None = None) -> Change:
+        """Train a copy. Raises UsageError, BadData, NothingChanged where nothing was gained, IntaglioError where it fails."""
+        context = context or Context()
+        _require_torch()
+        if context.data is None:
+            raise UsageError(
+                "there is nothing to train on",
+                fix="add --data SOURCE, at best 2,000 inputs or more like those it will see",
+            )
+        from ...measure.autograd.network import threads_of
+
+        with tempfile.TemporaryDirectory(prefix="intaglio-", dir=context.folder) as folder, threads_of(self.threads):
+            return self._run(model, context.data, context, Path(folder))
+
+    def _run(self, model: Model, data: DataSource, context: Context, folder: Path) -> Change:
+        from .checkpoint import Checkpoint
+        from .lesson import prepared
+        from .loop import train
+
+        started = time.perf_counter()
+        weights = weights_to_train(model, self.include, self.exclude)
+        samples = read_samples(data, context.memory, folder)
+        lesson, notes = prepared(model, self, weights, samples, data, context)
+        key = self._key(model, data, context)
+        kept = Checkpoint(Path(self.checkpoint), key) if self.checkpoint else None
+        state = train(lesson, kept, context.log)
+        result = lesson.student.written(state.best)
+        _require_gain(state, lesson)
+        moved = [_moved(model, result, one) for one in weights]
+        details = {
+            "training": {
+                **state.as_dict(),
+                "interrupted": state.interrupted,
+                "samples": len(lesson.train),
+                "held_back": len(lesson.held),
+                "labels": lesson.labels is not None,
+                "teacher": self.teacher,
+                "losses": list(lesson.named),
+                "lr": lesson.lr,
+                "bf16": lesson.bf16,
+                "seconds": time.perf_counter() - started,
+            }
+        }
+        return Change(model, result, moved, details=details, notes=[*notes, *_remarks(state, lesson)], units="weights")
+
+    def recipe(self, change: Change) -> dict[str, Any]:
+        """With the steps that were taken in the place of minutes, which another machine uses otherwise."""
+        options = super().recipe(change)
+        if self.minutes is not None and not change.details["training"].get("interrupted"):
+            options = {name: value for name, value in options.items() if name != "minutes"}
+            options["steps"] = change.details["training"]["steps"]
+        return options
+
+    def _key(self, model: Model, data: DataSource, context: Context) -> str:
+        options = self.model_dump_json(exclude={"checkpoint", "keep_best", "threads"})
+        parts = [to_bytes(model), options.encode(), f"{data.name} {data.samples} {context.seed}".encode()]
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _require_torch() -> None:
+    if find_spec("torch") is None:
+        raise UsageError(
+            "training needs torch, which is not installed",
+            why="gradients are computed with it",
+            fix="pip install 'intaglio[torch]'",
+        )
+
+
+def _require_gain(state: Progress, lesson: Lesson) -> None:
+    if state.best_step:
+        return
+    raise NothingChanged(
+        f"training gained nothing: after {state.step} steps samples that were held back are no better than at first",
+        why=f"the loss on them is {state.first_loss:.4g} at first and {state.history[-1].get('held_back', float('nan')):.4g} now",
+        fix=f"give more inputs (now {len(lesson.train):,}), more --epochs, or a smaller --lr",
+    )
+
+
+def _moved(model: Model, result: Model, one: Weight) -> dict[str, Any]:
+    before, after = (one.start(each.weights[one.source]) for each in (model, result))
+    size = float(np.linalg.norm(before))
+    return {
+        "name": one.source,
+        "node": told(model, one.source),
+        "shape": list(before.shape),
+        "kept_zero": 0.0 if one.mask is None else float(1 - one.mask.mean()),
+        "integers": one.is_code,
+        "moved": float(np.linalg.norm(after - before)) / size if size else float(np.linalg.norm(after)),
+    }
+
+
+def _remarks(state: Progress, lesson: Lesson) -> list[str]:
+    found = []
+    if state.interrupted:
+        found.append(f"interrupted after {state.step} of {state.steps} steps: these are the best weights so far")
+    if state.slower:
+        found.append(f"the loss was no number {state.slower} times: each time the step size was halved")
+    if state.parts > 1:
+        found.append(f"memory does not hold a batch of {lesson.batch}: it was taken in {state.parts} parts")
+    return found

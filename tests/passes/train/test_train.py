@@ -1,0 +1,257 @@
+"""Training moves weights toward what is asked for, and leaves all else as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: nothing is trained")
+
+import torch
+
+from intaglio import PruneChannels, Quantize, Train, load, run
+from intaglio.graph.errors import BadData, IntaglioError, NothingChanged, UsageError
+from intaglio.graph.io.save import to_bytes
+from intaglio.graph.model import Model
+from intaglio.measure.run.session import open_session
+from intaglio.measure.run.session import run as run_session
+from intaglio.passes.train.augmentations.augmentation import AUGMENTATIONS, Augmented
+from intaglio.passes.train.losses.loss import LOSSES, Answers
+from intaglio.passes.train.student import Student
+from intaglio.passes.train.weights import weights_to_train
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+DIGITS, VIT = EXAMPLES / "digits.onnx", EXAMPLES / "vit_digits.onnx"
+TEST, CALIB = EXAMPLES / "digits_test.npz", EXAMPLES / "digits_calib.npz"
+SHORT: dict[str, Any] = {"batch": 32, "threads": 1, "bf16": False}
+
+
+def trained(model: Model | Path, out: Path | None = None, data: Any = TEST, **options: Any) -> Any:
+    return run(model, Train(**{**SHORT, **options}), data=str(data), out=out, measure=False)
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits with half of their channels, which lost much."""
+    path = tmp_path_factory.mktemp("narrow") / "narrow.onnx"
+    run(DIGITS, PruneChannels(target="macs", keep=0.12, criterion="l1"), out=path, measure=False)
+    return path
+
+
+def accuracy(path: Path) -> float:
+    data = np.load(TEST)
+    session = open_session(path)
+    (name,) = (one.name for one in session.get_inputs())
+    (x,) = (data[key] for key in data.files if data[key].ndim == 4)
+    (labels,) = (data[key] for key in data.files if data[key].ndim == 1)
+    (scores,) = run_session(session, {name: x}).values()
+    return float((scores.argmax(1) == labels).mean())
+
+
+@pytest.mark.parametrize("how", [{"teacher": str(DIGITS)}, {}], ids=["distilled", "with labels"])
+def test_what_pruning_lost_is_won_back(narrow: Path, tmp_path: Path, how: dict[str, Any]) -> None:
+    out = tmp_path / "trained.onnx"
+    report = trained(narrow, out, steps=60, lr=3e-3, **how)
+    assert accuracy(out) > accuracy(narrow) + 0.02
+    told = report.as_dict()["training"]
+    assert told["held_back_after"] < told["held_back_before"]
+    assert told["labels"] == (not how)
+
+
+def test_the_graph_stays_what_it_was(narrow: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trained.onnx"
+    trained(narrow, out, steps=5, teacher=str(DIGITS))
+    before, after = load(narrow), load(out)
+    assert list(before.graph.node) == list(after.graph.node)
+    assert {n: w.shape for n, w in before.weights.items()} == {n: w.shape for n, w in after.weights.items()}
+
+
+def test_the_same_seed_gives_the_same_bytes(narrow: Path) -> None:
+    first, second = (to_bytes(trained(narrow, steps=5, teacher=str(DIGITS)).change.model) for _ in range(2))
+    assert first == second
+
+
+def test_only_what_is_included_moves(narrow: Path) -> None:
+    model = load(narrow)
+    layers = [node for node in model.graph.node if node.op_type == "Conv"]
+    report = trained(narrow, steps=5, teacher=str(DIGITS), include=(layers[0].name or layers[0].output[0],))
+    moved = {n for n, w in report.change.model.weights.items() if not np.array_equal(w, model.weights[n])}
+    assert moved
+    assert moved <= set(layers[0].input)
+
+
+def test_zeros_of_a_mask_stay_zero() -> None:
+    model = load(DIGITS)
+    masks = {}
+    for one in weights_to_train(model):
+        weight = model.weights[one.name]
+        if weight.ndim > 1:
+            masks[one.name] = abs(weight) < np.quantile(abs(weight), 0.85)
+            model.put(one.name, np.where(masks[one.name], np.float32(0), weight))
+    result = trained(model, steps=12, teacher=str(DIGITS), lr=1e-3).change.model
+    assert all(not result.weights[name][mask].any() for name, mask in masks.items())
+    assert all((result.weights[name] != model.weights[name])[~mask].any() for name, mask in masks.items())
+
+
+@pytest.mark.parametrize("scheme", ["int8", "w8", "w4", "w3", "w2", "w4a4"])
+def test_integers_stay_integers_of_their_bits(scheme: str, tmp_path: Path) -> None:
+    """Weights move by whole steps, and the file computes what torch computed."""
+    path = tmp_path / "small.onnx"
+    run(DIGITS, Quantize(scheme=scheme), data=str(CALIB), out=path, measure=False, force=True)
+    model = load(path)
+    student = Student(model, weights_to_train(model), statistics=False)
+    assert len(student.codes) >= 10
+    untouched = student.written(student.state())
+    assert all(np.array_equal(untouched.weights[name], weight) for name, weight in model.weights.items())
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for tensor in student.moving.values():
+            tensor.add_(0.2 * tensor.abs().mean() * torch.randn(tensor.shape, generator=draw))
+    student.settle()
+    written = student.written(student.state())
+    assert {n: (w.dtype, w.shape) for n, w in written.weights.items()} == {
+        n: (w.dtype, w.shape) for n, w in model.weights.items()
+    }
+    with np.load(TEST) as data:
+        image = next(data[key][:8] for key in data.files if data[key].ndim == 4).astype(np.float32)
+    feed = {model.graph.input[0].name: image}
+    ours, theirs = student(feed), run_session(open_session(written, optimize=False), feed)
+    for name, value in theirs.items():
+        apart = abs(value - ours[name].detach().numpy())
+        assert np.median(apart) <= 1e-5 * abs(value).max()  # a rounding that fell the other way moves single answers
+    before = run_session(open_session(model, optimize=False), feed)
+    assert all(abs(before[name] - value).max() > 1e-3 for name, value in theirs.items())
+
+
+def test_a_network_of_few_bits_is_trained(tmp_path: Path) -> None:
+    path, out = tmp_path / "w2.onnx", tmp_path / "trained.onnx"
+    run(DIGITS, Quantize(scheme="w2"), data=str(CALIB), out=path, measure=False, force=True)
+    trained(path, out, steps=40, teacher=str(DIGITS))
+    assert accuracy(out) >= accuracy(path)
+    assert abs(out.stat().st_size - path.stat().st_size) < 1000
+
+
+def test_training_goes_on_from_where_it_stopped(narrow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = trained(narrow, steps=12, teacher=str(DIGITS))
+    file = tmp_path / "state.npz"
+    from intaglio.passes.train import loop
+
+    real, taken = loop._one, 0
+
+    def stops(*args: Any) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == 8:
+            raise RuntimeError("the power went")
+        real(*args)
+
+    monkeypatch.setattr(loop, "_one", stops)
+    with pytest.raises(RuntimeError, match="power"):
+        trained(narrow, steps=12, teacher=str(DIGITS), checkpoint=str(file))
+    monkeypatch.setattr(loop, "_one", real)
+    assert file.exists()
+    again = trained(narrow, steps=12, teacher=str(DIGITS), checkpoint=str(file))
+    assert to_bytes(again.change.model) == to_bytes(whole.change.model)
+    with pytest.raises(UsageError, match="another training"):
+        trained(narrow, steps=13, teacher=str(DIGITS), checkpoint=str(file))
+
+
+def test_a_checkpoint_that_is_none_is_refused(narrow: Path, tmp_path: Path) -> None:
+    file = tmp_path / "state.npz"
+    file.write_bytes(b"not a state")
+    with pytest.raises(UsageError, match="no state of training"):
+        trained(narrow, steps=2, teacher=str(DIGITS), checkpoint=str(file))
+
+
+def test_what_gains_nothing_is_not_written(tmp_path: Path) -> None:
+    """The original cannot come nearer to itself."""
+    with pytest.raises(NothingChanged, match="gained nothing"):
+        trained(DIGITS, steps=3, teacher=str(DIGITS))
+
+
+def test_a_step_size_that_is_far_too_large_ends_with_an_error(narrow: Path) -> None:
+    with pytest.raises(IntaglioError, match="step"):
+        trained(narrow, steps=6, teacher=str(DIGITS), lr=1e20, clip=0.0)
+
+
+def test_noise_is_refused(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("GlobalAveragePool", ["x"], ["p"])
+    flat = onnx.helper.make_node("Flatten", ["p"], ["f"])
+    gemm = onnx.helper.make_node("Gemm", ["f", "w", "b"], ["y"])
+    weights: dict[str, np.ndarray] = {
+        "w": np.ones((3, 4), np.float32) * np.arange(4, dtype=np.float32),
+        "b": np.zeros(4, np.float32),
+    }
+    graph = onnx.helper.make_graph(
+        [node, flat, gemm],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, ["n", 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("y", 1, ["n", 4])],
+        [onnx.numpy_helper.from_array(v, n) for n, v in weights.items()],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    noise = np.random.default_rng(0).normal(size=(64, 3, 16, 16)).astype(np.float32)
+    np.savez(tmp_path / "noise.npz", x=noise, labels=np.zeros(64, np.int64))
+    with pytest.raises(BadData, match="noise"):
+        trained(path, data=tmp_path / "noise.npz", steps=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "message"),
+    [
+        ({}, CALIB, "labels"),
+        ({"losses": ("kd",)}, TEST, "needs a teacher"),
+        ({"losses": ("ce",), "teacher": str(DIGITS)}, CALIB, "needs labels"),
+        ({"teacher": str(EXAMPLES / "attention.onnx")}, TEST, "other inputs"),
+        ({"augmentations": ("sharpen",)}, TEST, "no augmentation"),
+    ],
+)
+def test_what_does_not_go_together_is_told(options: dict[str, Any], data: Path, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        trained(DIGITS, data=data, steps=1, **options)
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_a_sample_is_changed_alike_in_every_batch(name: str) -> None:
+    images = np.random.default_rng(1).normal(size=(9, 3, 12, 10)).astype(np.float32)
+    augmented = Augmented([AUGMENTATIONS[name]], 9, seed=4)
+    whole = augmented({"x": images}, np.arange(9), 2)["x"]
+    places = np.array([7, 2, 5])
+    part = augmented({"x": images[places]}, places, 2)["x"]
+    assert (whole.shape, whole.dtype) == (images.shape, images.dtype)
+    assert np.array_equal(part, whole[places])
+    assert not np.array_equal(whole, images)
+
+
+def test_every_loss_is_zero_or_least_where_the_teacher_is_reached() -> None:
+    draw = torch.Generator().manual_seed(3)
+    theirs = {"y": torch.randn(5, 7, generator=draw)}
+    for name in LOSSES:
+        labels = theirs["y"].argmax(1)
+        near, far = (
+            LOSSES[name](Answers({"y": y}, theirs, labels, "y", False))
+            for y in (theirs["y"], theirs["y"] + torch.randn(5, 7, generator=draw))
+        )
+        assert float(near) < float(far), name
+
+
+def test_a_recipe_of_minutes_tells_the_steps(narrow: Path, tmp_path: Path) -> None:
+    out = tmp_path / "trained.onnx"
+    report = trained(narrow, out, minutes=0.02, teacher=str(DIGITS))
+    meta = {p.key: p.value for p in onnx.load(out).metadata_props}
+    (told,) = json.loads(meta["intaglio.recipe"])["passes"]
+    assert told["steps"] == report.as_dict()["training"]["steps"]
+    assert "minutes" not in told
+
+
+def test_transformers_are_trained_too(tmp_path: Path) -> None:
+    path = tmp_path / "narrow.onnx"
+    run(VIT, PruneChannels(target="params", keep=0.7, criterion="l1"), out=path, measure=False)
+    told = trained(path, steps=10, teacher=str(VIT), lr=2e-3).as_dict()["training"]
+    assert told["held_back_after"] < told["held_back_before"]
