@@ -45,7 +45,7 @@ class PruneOptions(BudgetOptions):
         None,
         "Keep multiples of this many channels.",
         "target",
-        shown="1; with --latency or --followed-by what the runtime works on at once",
+        shown="1; with --latency 8, or less where the runtime works on less at once; with --followed-by 16",
         ge=1,
     )
     followed_by: Literal["int8"] | None = option(

@@ -51,6 +51,8 @@ class Cut:
 
 _FEW = 32
 """Samples that ranges are taken from where only times are looked at."""
+_TIMED_BLOCK = 8
+"""Steps of widths where times are measured: what narrower than a runtime's block is no faster costs as much there."""
 _SLOW = "narrower layers can miss the widths that the runtime is fast at"
 
 
@@ -121,7 +123,7 @@ class PruneChannels(PruneOptions, Pass):
         numbers = one_direction(coupling, numbers, self.axis)
         follow = self._follow(context)
         times = LatencyModel(coupling, seed=context.seed, follow=follow) if self.target == "latency" else None
-        block = INTEGER_BLOCK if self.followed_by else times.block if times else 1
+        block = min(times.block, _TIMED_BLOCK) if times else INTEGER_BLOCK if self.followed_by else 1
         limits = Limits(self.min_channels, self.round_to or block)
         whole, left = (
             (times.full, times.after) if times else self._costs(live.given, RemovalCost(coupling, file_bytes(equal)))

@@ -262,3 +262,11 @@ def test_two_models_are_really_timed_in_turn() -> None:
     assert timing.times_ms.shape[0] == 2
     assert 0 < after.median_ms < before.median_ms
     assert report(0.9, 0.5, timing).verdict == "met"
+
+
+def test_half_a_block_is_weighed_by_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen channels, of which a machine that works on sixteen reads eight in half the time."""
+    monkeypatch.setattr("intaglio.passes.prune.prune.LatencyModel", lambda coupling, **_: Machine().model(coupling))
+    model = conv_pair(width=16)
+    done = PruneChannels(target="latency", keep=0.85, criterion="l2", verify=False).run(model)
+    assert {one["after"] for one in done.layers if one["after"] != one["before"]} == {8}
