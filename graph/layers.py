@@ -89,7 +89,15 @@ class Layers:
             names[reason].append(operators.get(name, repr(name)))
         most = [f"{n[0]}{f' and {len(n) - 1} more' if n[1:] else ''}: {reason}" for reason, n in names.items()]
         return "; ".join(most[:4]) + (f"; and {len(most) - 4} more reasons" if most[4:] else "") or (
-            "" if self.found else NO_LAYERS
+            "" if self.found else f"{NO_LAYERS}{self._learned()}"
+        )
+
+    def _learned(self) -> str:
+        """Where numbers are that no layer holds: classical learners keep them as attributes."""
+        held = (n for n in self.model.graph.node if any(len(a.floats) > 1 for a in n.attribute))
+        first = next(held, None)
+        return (
+            f"; what {first.op_type} {display_name(first)!r} learned stands in attributes, which stay" if first else ""
         )
 
     def left(self, done: Collection[str]) -> dict[str, str]:

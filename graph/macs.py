@@ -82,6 +82,15 @@ def projected_attention(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dim
     return rows * (inside * outside + ((outside - made) // 2 + made) * keys)
 
 
+@counts(
+    "ai.onnx.ml:LinearRegressor", "ai.onnx.ml:LinearClassifier", "ai.onnx.ml:SVMRegressor", "ai.onnx.ml:SVMClassifier"
+)
+def learner(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
+    """Each row of x (N, F) or (F) meets all support vectors, or all coefficients where there are none."""
+    held = attribute(node, "support_vectors", None) or attribute(node, "coefficients", [])
+    return prod(x[0][:-1]) * len(held)
+
+
 @counts("Einsum")
 def einsum(node: onnx.NodeProto, x: Sequence[Dims], y: Sequence[Dims]) -> int:
     """Operands are multiplied from left to right; axes that nobody needs any more are summed on the way."""

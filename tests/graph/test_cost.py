@@ -330,3 +330,18 @@ def test_scales_put_together_from_float_weights_tell_the_size_of_an_image() -> N
     found = cost(model)
     assert (found.macs, found.uncounted) == (4 * 3 * 100, [])
     assert found.params == 16
+
+
+@pytest.mark.parametrize(("op", "more", "macs"), [
+    ("LinearRegressor", {"coefficients": [0.5] * 8, "targets": 2}, 3 * 8),
+    ("SVMRegressor", {"support_vectors": [0.5] * 20, "coefficients": [1.0] * 5, "n_supports": 5, "rho": [0.0]}, 3 * 20),
+])  # fmt: skip
+def test_learners_multiply_rows_by_what_their_attributes_hold(op: str, more: dict[str, Any], macs: int) -> None:
+    node = helper.make_node(op, ["x"], ["y"], domain="ai.onnx.ml", **more)
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", [3, 4]), ("y", None))
+    ]
+    graph = helper.make_graph([node], "learner", ends[:1], ends[1:])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    assert cost(from_proto(helper.make_model(graph, opset_imports=imports, ir_version=8))).macs == macs

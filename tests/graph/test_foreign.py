@@ -83,7 +83,7 @@ def test_every_rule_is_tried() -> None:
     tried = {operator_key(node) for example in FOREIGN for node in bare(example).graph.node}
     told = {key for key, row in OPERATORS.items() if ":" in key and (row.like or row.traits & Trait.SAME_SHAPE)}
     left = {key.rpartition(":")[2] for key in {*foreign._RULES, *told} - tried}
-    assert left <= NO_KERNEL | ELSEWHERE | {"FlexAttention", "MatMulBnb4"}
+    assert left <= NO_KERNEL | ELSEWHERE | {"FlexAttention"}
 
 
 def damaged(proto: onnx.ModelProto) -> Iterator[onnx.ModelProto]:

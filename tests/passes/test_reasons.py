@@ -73,3 +73,12 @@ def test_unknown_operators_with_matrices_are_told(name: str) -> None:
     model.proto.opset_import.add(domain="com.example", version=1)
     model.weights["w"] = np.ones((64, 64), np.float32)
     assert "Twist 'z': nothing is known of the operator com.example:Twist" in refused(name, model)
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+def test_what_a_classical_learner_holds_is_told(name: str) -> None:
+    model = parsed("float[N,4] x", "float[N,1] y", "", "y = Relu(x)")
+    node = onnx.helper.make_node("LinearRegressor", ["x"], ["y"], "rule", domain="ai.onnx.ml", coefficients=[0.5] * 4)
+    model.graph.node[0].CopyFrom(node)
+    model.proto.opset_import.add(domain="ai.onnx.ml", version=3)
+    assert "what LinearRegressor 'rule' learned stands in attributes" in refused(name, model)

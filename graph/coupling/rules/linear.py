@@ -135,6 +135,27 @@ def blocked_columns(e: Edit) -> None:
     e.set_attr("N", e.kept(1, 0))
 
 
+@couples("com.microsoft:MatMulBnb4")
+def blocked_rows(n: Node) -> Sequence[Axes]:
+    """Shapes: A (..., K), B flat: N rows of K / 2 bytes, scales flat: N rows of K / block_size, y (..., N). Inputs stay."""
+    if n.attr("K") % n.attr("block_size") or not n.attr("transB", 1):
+        return n.frozen("reads blocks of it that several of its outputs share")
+    n.freeze_rest(0, *range(n.rank(0) - 1), text="reads blocks of it")
+    rows = []
+    for i in (1, 2):
+        each, inner = n.split(n.axis(i, 0), (n.attr("N"), n.dims(i)[0] // n.attr("N")))
+        n.freeze(inner, n.why("reads blocks of it"))
+        rows.append(each)
+    outputs = n.same(*rows)
+    n.share(*n.axes(0)[:-1], outputs)
+    return [(*n.axes(0)[:-1], outputs)]
+
+
+@rewrites("com.microsoft:MatMulBnb4")
+def blocked_rows_left(e: Edit) -> None:
+    e.set_attr("N", 2 * e.kept(1, 0) // e.attr("K"))
+
+
 @couples("Einsum")
 def einsum(n: Node) -> Sequence[Axes]:
     """One letter, one axis: equal letters agree, letters missing from the output are summed over."""
