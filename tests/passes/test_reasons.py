@@ -82,3 +82,9 @@ def test_what_a_classical_learner_holds_is_told(name: str) -> None:
     model.graph.node[0].CopyFrom(node)
     model.proto.opset_import.add(domain="ai.onnx.ml", version=3)
     assert "what LinearRegressor 'rule' learned stands in attributes" in refused(name, model)
+
+
+@pytest.mark.parametrize("name", ["w4", "binarize"])
+def test_a_computed_bias_is_told(name: str) -> None:
+    model = parsed("float[N,64] x", "float[N,64] y", "float[64,64] w", "c = ReduceMax <axes=[1]> (x) y = Gemm(x, w, c)")
+    assert "Gemm 'y': its bias is computed" in refused(name, model)

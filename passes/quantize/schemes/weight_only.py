@@ -64,7 +64,9 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
     walked = round_layers(model, specs, job.context, ready.kept)
     alone = [_alone(job, layer, model, least) for layer in independent(model) if chosen[layer.place]]
     rounded = [*walked.rounded.values(), *alone]
-    skipped = {one.name: one.reason for one in Layers(model).unused} | {
+    unfit = (one for one in Layers(model).weighted if one.unfit and has(one.op, Trait.LAYER) and one.op != "MatMul")
+    skipped = {one.name: one.reason for one in Layers(model).unused} | {one.name: one.unfit for one in unfit}
+    skipped |= {
         display_name(node): "left out by --include or --exclude"
         for node, wanted in zip(nodes, chosen, strict=True)
         if not wanted

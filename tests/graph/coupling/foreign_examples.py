@@ -145,8 +145,8 @@ def four_bits(g: Graph, x: str) -> str:
 def four_bits_by_a_table(g: Graph, x: str) -> str:
     """Rows of whole blocks: outputs can go, inputs share blocks."""
     weight = g.const(g.random.integers(0, 256, WIDTH * 8), "uint8")
-    sizes = {"K": 16, "N": WIDTH, "block_size": 16, "quant_type": 1}
-    y = runtime(g, "MatMulBnb4", g.matmul(x, 6, 16), weight, g.scale(WIDTH), **sizes)
+    x = g.matmul(x, 6, 16)
+    y = runtime(g, "MatMulBnb4", x, weight, g.scale(WIDTH), K=16, N=WIDTH, block_size=16, quant_type=1)
     return closed(g, g.op("Relu", y))
 
 
