@@ -94,11 +94,12 @@ class Layers:
 
     def _learned(self) -> str:
         """Where numbers are that no layer holds: classical learners keep them as attributes."""
-        held = (n for n in self.model.graph.node if any(len(a.floats) > 1 for a in n.attribute))
-        first = next(held, None)
-        return (
-            f"; what {first.op_type} {display_name(first)!r} learned stands in attributes, which stay" if first else ""
-        )
+        held = {k: sum(len(a.floats) for a in n.attribute) for k, n in enumerate(self.model.graph.node)}
+        most = max(held, key=lambda k: held[k], default=0)
+        if held.get(most, 0) < 2:
+            return ""
+        node = self.model.graph.node[most]
+        return f"; what {node.op_type} {display_name(node)!r} learned stands in attributes, which stay"
 
     def left(self, done: Collection[str]) -> dict[str, str]:
         """Why what was not done could not be, as far as the weights say it; by the name of the node."""
