@@ -209,8 +209,9 @@ class _Steps:
             return ""
         (other,) = [name for name in behind.input if name != node.output[0]] or [""]
         vector, width = self.plan.value(other), self.plan.shapes.dims.get(node.output[0], (0,))[-1]
-        weight = self.plan.shapes.dims.get(node.input[1], ())
-        return other if vector is not None and vector.shape == (width,) and len(weight) == 2 else ""
+        ranks = [len(self.plan.shapes.dims.get(name, ())) for name in node.input]
+        fits = vector is not None and vector.shape == (width,) and ranks[0] > 1 and ranks[1] == 2
+        return other if fits else ""
 
     def _rectifier(self, node: onnx.NodeProto) -> str:
         limits = saturation(node, self.plan.constants) if has(node, Trait.RECTIFIES) and is_standard(node) else None

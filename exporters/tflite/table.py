@@ -29,7 +29,7 @@ class Conversion:
 
 
 TABLE: dict[str, Conversion] = {}
-_HOMES = ("convolution", "dense", "moves", "norm", "pointwise", "pool", "recurrent", "reduce", "resize")
+_HOMES = ("convolution", "dense", "einsum", "moves", "norm", "pointwise", "pool", "recurrent", "reduce", "resize")
 
 
 def converts(

@@ -453,6 +453,14 @@ def rounded(op: Op, graph: Graph) -> None:
     graph.give(op.outputs[0], graph.emit("Cast", [x], to=1) if half else x, order)
 
 
+@reads("TOPK_V2")
+def top_k(op: Op, graph: Graph) -> None:
+    count = graph.constant(graph.known(op.inputs[1]).reshape(1).astype(np.int64))
+    made = graph.emit("TopK", [graph.read(op.inputs[0]), count], outputs=2)
+    graph.give(op.outputs[0], made)
+    graph.give(op.outputs[1], graph.emit("Cast", [f"{made}:1"], to=6))
+
+
 @reads("LEAKY_RELU")
 def leaky_relu(op: Op, graph: Graph) -> None:
     x, order = graph.held(op.inputs[0])

@@ -87,9 +87,10 @@ def conv_transpose(step: Step, make: Builder) -> None:
     name, weights, group = step.operand(0), step.operand(1), attribute(step.node, "group", 1)
     dims, order = make.dims(name), channels_last(len(make.dims(name)))
     kernel, out = make.dims(weights), shaped(make.dims(step.output), order)
-    if len(dims) != 4 or any(d != 1 for d in attribute(step.node, "dilations", [1])):
-        raise Refused("it is dilated, or does not slide along two axes", "use Resize and Conv")
+    if len(dims) != 4:
+        raise Refused("it does not slide along two axes", "use Resize and Conv")
     x, weight = make.read(name, order), make.read(weights, (1, 2, 3, 0))
+    weight = _spread(weight, attribute(step.node, "dilations", None) or [1, 1])
     strides = attribute(step.node, "strides", [1, 1])
     parts = []
     for number in range(group):
@@ -101,6 +102,18 @@ def conv_transpose(step: Step, make: Builder) -> None:
     if step.act != "NONE":
         made = make.emit(step.act, [made], out)
     make.give(made, order)
+
+
+def _spread(weight: Tensor, gaps: list[int]) -> Tensor:
+    """A kernel with zeros in its gaps. Shapes: weight (M, KH, KW, C)."""
+    if all(gap == 1 for gap in gaps):
+        return weight
+    if weight.data is None:
+        raise Refused("it is dilated, with weights that are computed", "make them constants, in floats")
+    lengths = [(k - 1) * gap + 1 for k, gap in zip(weight.shape[1:3], gaps, strict=True)]
+    data = np.zeros((weight.shape[0], *lengths, weight.shape[3]), weight.kind.dtype)
+    data[:, :: gaps[0], :: gaps[1]] = weight.data
+    return Tensor(data.shape, weight.kind, weight.name, data)
 
 
 def _part(tensor: Tensor, number: int, group: int, axis: int, make: Builder) -> Tensor:

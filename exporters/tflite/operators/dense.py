@@ -39,7 +39,7 @@ def gemm(step: Step, make: Builder) -> None:
     out = make.dims(step.output)
     known = make.known(c) if c else np.zeros(1)
     vector = known is not None and known.shape in _rows(out[1])
-    if vector and beta == 1:
+    if vector and (beta == 1 or not c):
         make.give(connected(x, weight, c, out, make))
         return
     made = connected(x, weight, "", out, replace_act(make))

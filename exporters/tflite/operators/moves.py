@@ -154,9 +154,25 @@ def pad(step: Step, make: Builder) -> None:
     if mode == "constant":
         make.give(_filled(step, x, around, shape, make), order)
         return
+    if mode == "edge":
+        for axis, (begin, end) in enumerate(stored):
+            x = _repeated(x, axis, max(begin, 0), max(end, 0), make)
+        make.give(x, order)
+        return
     if mode not in _MIRRORS:
         raise Refused(f"padding with mode {mode!r} has no operator", "pad with constants or by reflection")
     make.give(make.emit("MIRROR_PAD", [x, around], shape, x.kind, mode=_MIRRORS[mode]), order)
+
+
+def _repeated(x: Tensor, axis: int, begin: int, end: int, make: Builder) -> Tensor:
+    """An axis with its first and its last entry several times more."""
+    one = tuple(1 if k == axis else n for k, n in enumerate(x.shape))
+    first = [part(x, axis, 0, one, make)] * begin
+    last = [part(x, axis, x.shape[axis] - 1, one, make)] * end
+    if not first and not last:
+        return x
+    shape = tuple(n + (begin + end) * (k == axis) for k, n in enumerate(x.shape))
+    return make.emit("CONCATENATION", [*first, x, *last], shape, x.kind, "NONE", axis=axis)
 
 
 def _cut(x: Tensor, pairs: list[tuple[int, int]], make: Builder) -> Tensor:
@@ -199,6 +215,17 @@ def space_to_depth(step: Step, make: Builder) -> None:
     x, out = make.read(step.operand(0), order), shaped(make.dims(step.output), order)
     size = attribute(step.node, "blocksize")
     make.give(make.emit("SPACE_TO_DEPTH", [x], out, x.kind, blockSize=size), order)
+
+
+@converts("Trilu")
+def trilu(step: Step, make: Builder) -> None:
+    """A mask of ones on one side of a diagonal."""
+    x = make.read(step.operand(0))
+    k = make.ints(step.operand(1))[0] if step.operand(1) else 0
+    ones = np.ones(x.shape[-2:], bool)
+    mask = make.constant(np.triu(ones, k) if attribute(step.node, "upper", 1) else np.tril(ones, k))
+    nought = make.constant(np.zeros((), x.kind.dtype))
+    make.give(make.emit("SELECT_V2", [mask, x, nought], x.shape, x.kind))
 
 
 @converts("CumSum")

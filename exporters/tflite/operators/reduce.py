@@ -155,6 +155,24 @@ def _extreme(code: str, step: Step, make: Builder) -> None:
     make.give(make.reshape(made, make.dims(step.output)))
 
 
+@converts("TopK")
+def top_k(step: Step, make: Builder) -> None:
+    """Along the last axis, the largest first."""
+    rank, (count,) = len(make.dims(step.operand(0))), make.ints(step.operand(1))
+    if not attribute(step.node, "largest", 1):
+        raise Refused("it takes the smallest", "take the largest of the negative")
+    axis = attribute(step.node, "axis", -1) % rank
+    order = (*(a for a in range(rank) if a != axis), axis)
+    x = make.read(step.operand(0), order)
+    places = Tensor((*x.shape[:-1], count), Kind(np.dtype(np.int32)))
+    values = make.emit("TOPK_V2", [x, make.constant(np.array(count, np.int32))], places.shape, x.kind)
+    make.program.ops[-1].outputs.append(places)
+    make.give(values, order)
+    if len(step.node.output) > 1 and step.node.output[1]:
+        wide = make.emit("CAST", [places], places.shape, Kind(np.dtype(np.int64)))
+        make.give(wide, order, 1)
+
+
 @converts("LpNormalization")
 def lp_normalization(step: Step, make: Builder) -> None:
     x, order = make.held(step.operand(0))

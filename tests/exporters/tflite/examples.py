@@ -117,9 +117,11 @@ CONVOLUTIONS = [
     e("ConvTranspose", (1, 3, 5, 4), w(3, 4, 2, 2), w(4), strides=[2, 2]),
     e("ConvTranspose", (1, 3, 5, 4), w(3, 4, 3, 3), pads=[1, 1, 1, 1], strides=[2, 2], output_padding=[1, 1]),
     e("ConvTranspose", (1, 3, 5, 4), w(3, 4, 4, 4), w(4), pads=[1, 1, 1, 1], strides=[2, 2]),
+    e("ConvTranspose", (1, 3, 5, 4), w(3, 4, 2, 3), w(4), dilations=[2, 1], strides=[2, 1], pads=[0, 1, 1, 0]),
     e("ConvTranspose", (1, 4, 5, 5), w(4, 2, 3, 3), group=2, strides=[2, 2], pads=[0, 1, 1, 0]),
 ]
 PRODUCTS = [
+    e("Gemm", (4, 6), w(6, 5), beta=2.0),
     e("Gemm", (4, 6), w(6, 5), w(5)),
     e("Gemm", (4, 6), w(5, 6), w(5), transB=1),
     e("Gemm", (6, 4), w(6, 5), w(4, 5), transA=1, alpha=0.5, beta=2.0),
@@ -131,6 +133,10 @@ PRODUCTS = [
     e("MatMul", (4, 6), (6,)),
     e("MatMul", (6,), (2, 6, 3)),
     e("MatMul", (2, 1, 4, 6), (3, 6, 5)),
+    e("Einsum", (2, 3, 4, 5), (2, 3, 6, 5), equation="bhid,bhjd->bhij"),
+    e("Einsum", (2, 3, 4), w(4, 5), equation="bic,co->obi"),
+    e("Einsum", (2, 3), (4, 5), equation="ab,cd->dab"),
+    e("Einsum", (2, 3, 4), equation="abc->ca"),
 ]
 POOLS = [
     e("MaxPool", IMAGE, kernel_shape=[2, 2], strides=[2, 2]),
@@ -209,6 +215,9 @@ MOVES = [
     e("DepthToSpace", (1, 8, 3, 2), blocksize=2),
     e("DepthToSpace", (1, 8, 3, 2), blocksize=2, mode="CRD"),
     e("SpaceToDepth", (1, 3, 4, 6), blocksize=2),
+    e("Pad", IMAGE, i(0, 0, 1, 2, 0, 0, 0, 1), mode="edge"),
+    e("Trilu", ROWS),
+    e("Trilu", (5, 4), np.array(-1), upper=0),
     e("CumSum", ROWS, np.array(1)),
     e("CumSum", ROWS, np.array(-1), exclusive=1, reverse=1),
 ]
@@ -221,6 +230,8 @@ REDUCED = [
     e("Softmax", IMAGE, axis=1),
     e("LogSoftmax", ROWS, axis=1),
     e("ArgMax", ROWS, axis=1),
+    e("TopK", ROWS, i(3), outputs=2),
+    e("TopK", ROWS, i(2), axis=1, outputs=2),
     e("ArgMin", ROWS, axis=-1, keepdims=0),
     e("LpNormalization", ROWS, axis=1),
     e("LpNormalization", ROWS, p=1),

@@ -106,6 +106,16 @@ def test_micro_controllers_compute_the_same(integers: Model, tmp_path: Path) -> 
     assert np.mean(given == wanted) >= 0.98
 
 
+def test_the_bias_of_a_product_of_a_vector_is_added(tmp_path: Path) -> None:
+    model = from_proto(
+        parse_model(
+            '<ir_version: 10, opset_import: ["" : 21]> one (float[2] x) => (float[3] y)'
+            "<float[2, 3] w = {1, 2, 3, 4, 5, 6}, float[3] b = {7, 8, 9}> { m = MatMul(x, w) y = Add(m, b) }"
+        )
+    )
+    assert exported(model, tmp_path)["outputs"]["y"]["sqnr_db"] > 100
+
+
 def test_all_that_has_no_form_is_named_at_once(tmp_path: Path) -> None:
     model = parse_model(
         '<ir_version: 10, opset_import: ["" : 21]> one (float[1, 4] x, float[1, 6, 6, 6] v) => (float[A, B] y, float[N, C, H, W] z)'
