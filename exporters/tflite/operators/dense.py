@@ -84,6 +84,8 @@ def matmul(step: Step, make: Builder) -> None:
         make.give(_with_vectors(a, b, out, make))
         return
     (x, adj_x), (y, adj_y) = _matrix(a, make), _matrix(b, make)
+    if x is y and not adj_y:  # LiteRT 2.3 multiplies a tensor by itself wrongly
+        y, adj_y = make.read(b, _turned(y.rank)), True
     make.give(_rectified(make.emit("BATCH_MATMUL", [x, y], out, adjX=adj_x, adjY=adj_y), step.act, make))
 
 
@@ -91,10 +93,14 @@ def _rectified(made: Tensor, act: str, make: Builder) -> Tensor:
     return made if act == "NONE" else make.emit(act, [made], made.shape, made.kind)
 
 
+def _turned(rank: int) -> Order:
+    """The last two axes in turn."""
+    return (*range(rank - 2), rank - 1, rank - 2)
+
+
 def _matrix(name: str, make: Builder) -> tuple[Tensor, bool]:
     """A stack of matrices, and whether they are transposed."""
-    rank = len(make.dims(name))
-    turned: Order = (*range(rank - 2), rank - 1, rank - 2)
+    turned = _turned(len(make.dims(name)))
     if make.known(name) is None and make.held(name)[1] == turned:
         return make.read(name, turned), True
     return make.read(name), False

@@ -79,7 +79,7 @@ def slice_(step: Step, make: Builder) -> None:
         if by > 1 and begin < by and shape[axis] * by == x.shape[axis]:
             x = _every(x, axis, begin, by, make)
             spans[axis] = (0, shape[axis], 1)
-    if x.shape == shape:
+    if all(span == (0, length, 1) for span, length in zip(spans, x.shape, strict=True)):
         make.give(x, order)
         return
     if all(by == 1 for _, _, by in spans):

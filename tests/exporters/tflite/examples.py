@@ -202,6 +202,8 @@ MOVES = [
     e("Slice", IMAGE, i(1, 2), i(3, -1), i(1, 2)),
     e("Slice", IMAGE, i(1), i(9), i(2), i(2)),
     e("Slice", (1, 3, 8, 6), i(1, 0), i(8, 6), i(2, 3), i(2, 3)),
+    e("Slice", (3, 5), i(0), i(2), i(1)),
+    e("Slice", (3, 5), i(-1), i(-20), i(1), i(-1)),
     e("Slice", (8, 5), i(-1), i(-20), i(0), i(-2)),
     e("Gather", ROWS, i(4, -1, 0), axis=1),
     e("Gather", ROWS, np.array(1), axis=2),

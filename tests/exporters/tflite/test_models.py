@@ -106,6 +106,20 @@ def test_micro_controllers_compute_the_same(integers: Model, tmp_path: Path) -> 
     assert np.mean(given == wanted) >= 0.98
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = MatMul(x, x)",
+        "t = Transpose <perm = [0, 2, 1]> (x) y = MatMul(x, t)",
+        "t = Transpose <perm = [0, 2, 1]> (x) y = MatMul(t, t)",
+    ],
+)
+def test_a_tensor_is_multiplied_by_itself(body: str, tmp_path: Path) -> None:
+    ends = '<ir_version: 10, opset_import: ["" : 21]> one (float[2, 4, 4] x) => (float[2, 4, 4] y)'
+    told = exported(from_proto(parse_model(f"{ends} {{ {body} }}")), tmp_path)
+    assert told["outputs"]["y"]["sqnr_db"] > 100
+
+
 def test_the_bias_of_a_product_of_a_vector_is_added(tmp_path: Path) -> None:
     model = from_proto(
         parse_model(
