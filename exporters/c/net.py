@@ -277,9 +277,11 @@ def _with_numbers(net: Net, names: list[str], made: Statement) -> tuple[list[str
     """Constants of one number stand in the statement."""
     texts: list[str] = []
     left: list[str] = []
-    for name in names:
+    for k, name in enumerate(names):
         value = net.constants.get(name)
-        if value is None or value.size != 1:
+        if f"{{{k}}}" not in made.text:
+            texts.append("")
+        elif value is None or value.size != 1:
             texts.append(f"{{{len(left)}}}")
             left.append(name)
         else:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import count
 from textwrap import indent
 
 import numpy as np
@@ -86,7 +87,7 @@ def identifiers(names: Sequence[str], taken: frozenset[str] = KEYWORDS) -> dict[
     for name in names:
         made = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "t"
         made = f"t{made}" if made[0].isdigit() else made
-        free = next(n for n in (made, *(f"{made}_{k}" for k in range(2, 10**6))) if n not in used)
+        free = made if made not in used else next(n for k in count(2) if (n := f"{made}_{k}") not in used)
         used.add(free)
         found[name] = free
     return found
@@ -94,28 +95,35 @@ def identifiers(names: Sequence[str], taken: frozenset[str] = KEYWORDS) -> dict[
 
 def sources(lowered: Lowered, name: str, case: Case) -> dict[str, str]:
     """Contents by file name."""
-    ends = {**lowered.inputs, **lowered.outputs}
-    names = identifiers(list(ends), KEYWORDS | {name, f"{name}_run", "arena"})
-    parameters = ", ".join(
-        [f"const {t.ctype} *{names[n]}" for n, t in lowered.inputs.items()]
-        + [f"{t.ctype} *{names[n]}" for n, t in lowered.outputs.items()]
-    )
-    common = {
-        "name": name,
-        "upper": name.upper(),
-        "what": "A neural network",
-        "version": VERSION,
-        "arena": max(lowered.plan.arena_bytes, 1),
-        "parameters": parameters,
-    }
-    sizes = "\n".join(f"#define {name.upper()}_{names[n].upper()}_SIZE {t.size}" for n, t in ends.items())
+    names = _names(lowered, name)
     return {
-        f"{name}.h": _filled("header.h", **common, sizes=sizes),
-        f"{name}.c": _source(lowered, common, names),
+        **code(lowered, name),
         "main.c": _main(lowered, name, names, case),
         "test_vector.h": _vector(names, case),
         "CMakeLists.txt": _filled("CMakeLists.txt", name=name),
     }
+
+
+def code(lowered: Lowered, name: str) -> dict[str, str]:
+    """The header and the source alone."""
+    ends, names, upper = {**lowered.inputs, **lowered.outputs}, _names(lowered, name), name.upper()
+    parameters = [f"const {t.ctype} *{names[n]}" for n, t in lowered.inputs.items()]
+    parameters += [f"{t.ctype} *{names[n]}" for n, t in lowered.outputs.items()]
+    common = {
+        "name": name,
+        "upper": upper,
+        "version": VERSION,
+        "arena": lowered.plan.arena_bytes,
+        "parameters": ", ".join(parameters),
+    }
+    sizes = "\n".join(f"#define {upper}_{names[n].upper()}_SIZE {t.size}" for n, t in ends.items())
+    header = _filled("header.h", **common, sizes=sizes)
+    return {f"{name}.h": header, f"{name}.c": _source(lowered, common, names)}
+
+
+def _names(lowered: Lowered, name: str) -> dict[str, str]:
+    """What C calls inputs and outputs."""
+    return identifiers([*lowered.inputs, *lowered.outputs], KEYWORDS | {name, f"{name}_run", "arena"})
 
 
 def _filled(file: str, **values: object) -> str:
@@ -125,9 +133,14 @@ def _filled(file: str, **values: object) -> str:
 def _source(lowered: Lowered, common: Mapping[str, object], names: Mapping[str, str]) -> str:
     steps = [_function(k, step, lowered) for k, step in enumerate(lowered.steps)]
     calls = [_call(k, step, lowered, names) for k, step in enumerate(lowered.steps)]
-    text = "\n".join(steps)
+    text, called = "\n".join(steps), " ".join(calls)
+    idle = [names[n] for n in lowered.inputs if not re.search(rf"\b{names[n]}\b", called)]
+    calls = [*(f"(void){name};" for name in idle), *calls]
     used = set(re.findall(r"\bk\d+\b", text + "".join(calls)))
     tables = "\n".join(array(n, v) for n, v in lowered.program.tables.items() if n in used)
+    size = lowered.plan.arena_bytes
+    memory = f"/* What steps hand on to each other. */\nstatic uint8_t arena[{size}] NET_ALIGNED;" if size else ""
+    common = {**common, "memory": memory}
     return _filled("source.c", **common, helpers=_helpers(text), tables=tables, steps=text, calls="\n".join(calls))
 
 
@@ -168,9 +181,9 @@ def _call(number: int, step: Step, lowered: Lowered, names: Mapping[str, str]) -
     words = [_place(t, lowered, names, "const ") for kind, _, t in found if kind == "x"]
     words += [_place(t, lowered, names, "") for kind, _, t in found if kind == "y"]
     place = lowered.plan.offsets.get(~lowered.plan.order[number], 0)
-    for kind, count in step.scratch:
+    for kind, length in step.scratch:
         words.append(f"({kind} *)(arena + {place})")
-        place += -(-_bytes(kind) * count // 16) * 16
+        place += -(-_bytes(kind) * length // 16) * 16
     return f"step{number}({', '.join(words)});"
 
 

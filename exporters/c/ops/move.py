@@ -143,3 +143,27 @@ def pad(call: Call) -> None:
     fill = nest([y], lambda i: f"y0[{i[0]}] = {value};")
     copy = nest([target, source], lambda i: f"y0[{target.offset} + {i[0]}] = x0[{skipped} + {i[1]}];")
     call.step(f"{fill}\n{copy}" if all(lengths) else fill, inputs, [y])
+
+
+@rule("Gather")
+def gather(call: Call) -> None:
+    """Indices that are computed count from the end where they are negative."""
+    if call.operation.inputs[1] in call.program.constants:
+        move(call)
+        return
+    x, at = call.x(0), call.x(1)
+    axis, y = call.attr("axis", 0) % len(x.dims), call.output()
+    inner = len(x.dims) - axis - 1
+    source = replace(
+        x,
+        dims=y.dims,
+        strides=(*x.strides[:axis], *[0] * len(at.dims), *x.strides[axis + 1 :]),
+    )
+    indices = replace(at, dims=y.dims, strides=(*[0] * axis, *at.strides, *[0] * inner))
+    count, step = x.dims[axis], x.strides[axis]
+
+    def body(i: Sequence[str]) -> str:
+        k = f"x1[{i[2]}]"
+        return f"y0[{i[0]}] = x0[{i[1]} + (int)({k} < 0 ? {k} + {count} : {k}) * {step}];"
+
+    call.step(nest([y, source, indices], body), [x, at], [y])

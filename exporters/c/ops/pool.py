@@ -87,40 +87,44 @@ def _place(y: Tensor) -> str:
     return index([("oy", y.stride(2)), ("ox", y.stride(3)), ("(o + i)", y.stride(1))])
 
 
+_WINDOWS = """
+for (int oy = 0; oy < $rows; oy++) {
+    for (int ox = 0; ox < $columns; ox++) {
+        for (int o = 0; o < $channels; o += $width) {
+            $kind a[$width];
+            int inside = 0;
+            for (int i = 0; i < $width; i++) a[i] = $start;
+            for (int ky = 0; ky < $tall; ky++) {
+                const int iy = oy * $down + ky * $far - $top;
+                if (iy < 0 || iy >= $height) continue;
+                for (int kx = 0; kx < $broad; kx++) {
+                    const int ix = ox * $across + kx * $wide - $left;
+                    if (ix < 0 || ix >= $length) continue;
+                    inside++;
+                    for (int i = 0; i < $width; i++) {
+                        const $kind v = x[$place];
+                        $take
+                    }
+                }
+            }
+            (void)inside;
+            for (int i = 0; i < $width; i++) {
+                $store
+            }
+        }
+    }
+}
+"""
+"""Loops over windows, within each over what is inside the image, for some channels at once."""
+
+
 def _windows(w: Window, x: Tensor, y: Tensor, kind: str, start: str, take: str, store: str) -> str:
     """Loops over windows, within each over what is inside the image, for some channels at once."""
     channels = x.dims[1]
     width = next(n for n in (64, 32, 16, 8, 4, 2, 1) if channels % n == 0) if channels > 16 else channels
     place = index([("iy", x.stride(2)), ("ix", x.stride(3)), ("(o + i)", x.stride(1))])
     return c(
-        """
-        for (int oy = 0; oy < $rows; oy++) {
-            for (int ox = 0; ox < $columns; ox++) {
-                for (int o = 0; o < $channels; o += $width) {
-                    $kind a[$width];
-                    int inside = 0;
-                    for (int i = 0; i < $width; i++) a[i] = $start;
-                    for (int ky = 0; ky < $tall; ky++) {
-                        const int iy = oy * $down + ky * $far - $top;
-                        if (iy < 0 || iy >= $height) continue;
-                        for (int kx = 0; kx < $broad; kx++) {
-                            const int ix = ox * $across + kx * $wide - $left;
-                            if (ix < 0 || ix >= $length) continue;
-                            inside++;
-                            for (int i = 0; i < $width; i++) {
-                                const $kind v = x[$place];
-                                $take
-                            }
-                        }
-                    }
-                    (void)inside;
-                    for (int i = 0; i < $width; i++) {
-                        $store
-                    }
-                }
-            }
-        }
-        """,
+        _WINDOWS,
         rows=w.out[0],
         columns=w.out[1],
         channels=channels,

@@ -119,7 +119,7 @@ def both(call: Call, bias: str) -> None:
     y = call.output()
     lead = y.dims[:-2]
     left, right = a.broadcast((*lead, *a.dims[-2:])), b.broadcast((*lead, *b.dims[-2:]))
-    added = call.program.constants[bias].reshape(-1) if bias else np.zeros(y.dims[-1], y.dtype)
+    added = call.program.constants[bias].reshape(-1) if bias else np.zeros(y.dims[-1], a.dtype)
     ending = Ending(call, added)
     at = [f"n{k}" for k in range(len(lead))]
     place = index(list(zip(at, y.strides, strict=False)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..loops import c
+from ..loops import c, index
 
 LANES = 16
 _MOST_ROWS = 8
@@ -72,8 +72,8 @@ def float_tiles(t: Tiles, ctype: str, along: int = 1, below: int | None = None) 
             weights=t.weights,
             below=t.columns if below is None else below,
             width=width,
-            loads=t.each(lambda p: f"const {ctype} x{p} = r[k * {along} + {p * t.step}];"),
-            sums=t.each(lambda p: f"a{p}[i] += x{p} * v[i];"),
+            loads=t.each(lambda p: f"const {ctype} f{p} = r[{index([('k', along), (str(p), t.step * (p > 0))])}];"),
+            sums=t.each(lambda p: f"a{p}[i] += f{p} * v[i];"),
         )
         parts.append(_tiles(t, (first, last, width), (ctype, ctype), inner, width))
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-/* $what, in C99 without dependencies but the C library. Written by intaglio $version; not to be edited. */
+/* A neural network in C99 that needs the C library only. Written by intaglio $version; not to be edited. */
 #ifndef ${upper}_H
 #define ${upper}_H
 

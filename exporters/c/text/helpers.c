@@ -27,3 +27,15 @@ static inline void net_dot(int32_t *a, const uint8_t *x, const int8_t *w) {
     }
 #endif
 }
+
+/* net_count: set bits of a word */
+static inline int32_t net_count(uint64_t v) {
+#if defined(__GNUC__)
+    return __builtin_popcountll(v);
+#else
+    v -= (v >> 1) & UINT64_C(0x5555555555555555);
+    v = (v & UINT64_C(0x3333333333333333)) + ((v >> 2) & UINT64_C(0x3333333333333333));
+    v = (v + (v >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (int32_t)((v * UINT64_C(0x0101010101010101)) >> 56);
+#endif
+}

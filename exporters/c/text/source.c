@@ -1,4 +1,4 @@
-/* $what, in C99 without dependencies but the C library. Written by intaglio $version; not to be edited. */
+/* A neural network in C99 that needs the C library only. Written by intaglio $version; not to be edited. */
 #include "$name.h"
 
 #include <math.h>
@@ -21,8 +21,7 @@
 #define NET_ALIGNED
 #endif
 
-/* What steps hand on to each other. */
-static uint8_t arena[$arena] NET_ALIGNED;
+$memory
 
 $helpers
 $tables
