@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -250,12 +251,17 @@ def _compared(
 def _timed(
     model: Model, runner: Runner, source: DataSource | None, seed: int, threads: int, seconds: float
 ) -> dict[str, Any]:
-    """One sample in both, in turn: ONNX Runtime before, the target after."""
+    """One sample in both, in turn: ONNX Runtime before, the target after.
+
+    With one thread the process's processor time counts, for some runtimes compute in a thread of their own, which waits
+    long for a busy machine.
+    """
     session = open_session(model, threads=threads, spin=False)
     first = next(source.batches(1), None) if source else None
     feed = first.inputs if first else runnable_inputs(model, seed=seed, batches=(1, 2))
     sessions = [session, _Session(runner, session, runner.timed(feed))]
-    timing = time_sessions(sessions, [feed, feed], threads=threads, seconds=seconds)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    timing = time_sessions(sessions, [feed, feed], threads=threads, seconds=seconds, clock=clock)
     return {**told_latency(timing), "inputs": {name: list(np.shape(value)) for name, value in feed.items()}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def time_sessions(
     runs: int | None = None,
     seconds: float = 2.0,
     tick: Tick | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
     """Run all sessions in turn, after a warm-up, and note each time.
 
@@ -93,7 +94,7 @@ def time_sessions(
     while len(rounds) < (runs or LEAST_RUNS) or (runs is None and time.perf_counter() < end):
         times = [0.0] * len(sessions)
         for i in turn(len(sessions), len(rounds) + 1):
-            times[i] = timed(sessions[i], feeds[i], time.perf_counter)
+            times[i] = timed(sessions[i], feeds[i], clock)
         rounds.append(times)
         if tick:
             tick(len(rounds), runs)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def imported(words: tuple[Any, ...], out: Path, code: int = 0) -> dict[str, Any]
 @pytest.mark.parametrize("way", WAYS)
 def test_one_network_of_any_framework_groups_prunes_and_quantizes_alike(way: str, tmp_path: Path) -> None:
     for name in NEEDS[way]:
-        pytest.importorskip(name, reason=f"{name} is not installed")
+        if find_spec(name) is None:  # without importing it: Keras would choose its backend
+            pytest.skip(f"{name} is not installed")
     told = imported(WAYS[way], tmp_path / "m.onnx")
     assert told["outputs"]["output"]["sqnr_db"] > 100
     model = load(tmp_path / "m.onnx")
