@@ -109,10 +109,10 @@ class Graph:
     def ordered(self, name: str, at: Order, order: Order) -> str:
         if at == order:
             return name
-        if (name, order) not in self._moved:
-            perm = [at.index(axis) for axis in order]
-            self._moved[name, order] = self.emit("Transpose", [name], f"{name}/moved", perm=perm)
-        return self._moved[name, order]
+        perm = tuple(at.index(axis) for axis in order)
+        if (name, perm) not in self._moved:
+            self._moved[name, perm] = self.emit("Transpose", [name], f"{name}/moved", perm=perm)
+        return self._moved[name, perm]
 
     def give(self, number: int, name: str, order: Order | None = None) -> None:
         """What an operator makes; integers are rounded."""

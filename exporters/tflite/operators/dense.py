@@ -80,6 +80,10 @@ def matmul(step: Step, make: Builder) -> None:
         made = connected(make.read(a), make.read(b, (1, 0)), step.bias, out, make)
         make.give(made)
         return
+    if make.known(b) is not None and len(shapes[1]) == 1 < len(shapes[0]):
+        column = connected(make.read(a), make.reshape(make.read(b), (1, *shapes[1])), "", (*out, 1), make)
+        make.give(make.reshape(column, out))
+        return
     if min(map(len, shapes)) < 2:
         make.give(_with_vectors(a, b, out, make))
         return

@@ -131,6 +131,7 @@ PRODUCTS = [
     e("MatMul", (2, 3, 4, 6), (2, 3, 6, 5)),
     e("MatMul", (3, 4, 6), w(3, 6, 5)),
     e("MatMul", (4, 6), (6,)),
+    e("MatMul", (2, 4, 6), w(6)),
     e("MatMul", (6,), (2, 6, 3)),
     e("MatMul", (2, 1, 4, 6), (3, 6, 5)),
     e("Einsum", (2, 3, 4, 5), (2, 3, 6, 5), equation="bhid,bhjd->bhij"),

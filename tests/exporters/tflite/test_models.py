@@ -112,10 +112,11 @@ def test_micro_controllers_compute_the_same(integers: Model, tmp_path: Path) -> 
         "y = MatMul(x, x)",
         "t = Transpose <perm = [0, 2, 1]> (x) y = MatMul(x, t)",
         "t = Transpose <perm = [0, 2, 1]> (x) y = MatMul(t, t)",
+        "t = Transpose <perm = [0, 2, 1]> (x) v = MatMul(t, w) y = Mul(v, x)",
     ],
 )
-def test_a_tensor_is_multiplied_by_itself(body: str, tmp_path: Path) -> None:
-    ends = '<ir_version: 10, opset_import: ["" : 21]> one (float[2, 4, 4] x) => (float[2, 4, 4] y)'
+def test_products_that_are_turned_come_out_right(body: str, tmp_path: Path) -> None:
+    ends = '<ir_version: 10, opset_import: ["" : 21]> one (float[2, 4, 4] x) => (float[2, 4, 4] y) <float[4, 1] w = {1, -2, 3, 4}>'
     told = exported(from_proto(parse_model(f"{ends} {{ {body} }}")), tmp_path)
     assert told["outputs"]["y"]["sqnr_db"] > 100
 
