@@ -115,9 +115,9 @@ class Store:
 
 
 @contextmanager
-def passing_store() -> Iterator[Store]:
+def passing_store(beside: Path | None = None) -> Iterator[Store]:
     """One that goes again; what was mapped from it stays."""
-    with tempfile.TemporaryDirectory(prefix="intaglio-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="intaglio-", dir=beside, ignore_cleanup_errors=True) as folder:
         yield Store(Path(folder), "")
 
 

@@ -32,13 +32,15 @@ def strayed_warnings(report: Mapping[str, Any]) -> list[str]:
     chosen = next((one for one in report.get("points") or () if one["chosen"]), None)
     if chosen is None or report.get("accuracy"):
         return []
-    same, noise, told = chosen["agreement"], chosen["sqnr_db"], ""
+    same, noise, keeps = chosen["agreement"], chosen["sqnr_db"], "keeps such a result back"
     if same is not None and same < _AGREE:
         told = f"on {1 - same:.0%} of the data the highest score is that of another class than the original's"
-    elif same is None and noise is not None and noise < _NEAR_DB:
-        told = f"the outputs hardly resemble the original's ({noise:.1f} dB)"
-    fix = "limit less, or give --eval-data and --max-drop, with which such a result is kept back"
-    return [f"{told}: {fix}"] if told else []
+        return [f'{told}: limit less; --gate "agreement >= 0.95" {keeps}']
+    if same is None and noise is not None and noise < _NEAR_DB:
+        return [
+            f'the outputs hardly resemble the original\'s ({noise:.1f} dB): limit less; --gate "sqnr >= 10dB" {keeps}'
+        ]
+    return []
 
 
 def _losses(report: Mapping[str, Any], limit: float | None, advice: str) -> Iterator[str]:

@@ -290,6 +290,7 @@ def _point(point: Mapping[str, Any], lost: Mapping[str, Drop]) -> dict[str, Any]
             for one in [lost.get(name)]
         },
         "sqnr_db": point.get("sqnr_db"),
+        "agreement": None if point.get("accuracy") else point.get("agreement"),
         "took_seconds": point.get("seconds"),
         "told": point.get("told"),
     }

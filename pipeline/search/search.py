@@ -71,7 +71,7 @@ def search(
     """
     started = time.perf_counter()
     _require(limits, context, target)
-    with nullcontext(store) if store else passing_store() as kept:
+    with nullcontext(store) if store else passing_store(context.folder) as kept:
         tries = Tries(Chains(model, context, kept, close, view or Logged()), limits)
         return replace(_Search(tries, target).result(), seconds=time.perf_counter() - started)
 

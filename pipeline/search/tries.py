@@ -25,6 +25,8 @@ RECORDS = 1000
 """Bytes that a file takes beside the model: it tells how it was made."""
 _SURE, _SLACK = 7, 0.01
 """Measurements of the time of what is to be chosen, and how much more than a limit they may say: others vary by more."""
+_SAME = 1.0
+"""Decibels by which the outputs of two models may differ on a few samples without telling which is better."""
 _GOOD = 30.0
 """Decibels from which on nobody could tell two models apart: a thousandth of the outputs' power is noise."""
 
@@ -174,7 +176,9 @@ class Tries:
         if not self.asks:
             return min(met, key=lambda one: one.point.size_bytes)
         least = min(met, key=self._loss)
-        return max((one for one in met if self._alike(one, least)), key=_worth)
+        alike = [one for one in met if self._alike(one, least)]
+        near = max(map(_seen, alike)) - _SAME
+        return max((one for one in alike if _seen(one) >= near), key=_worth)
 
     def nearest(self) -> Tried:
         """What misses the limits by least, where none keeps them."""
@@ -214,10 +218,10 @@ def noise_of(one: Tried) -> float:
     return -np.inf if one.point.sqnr_db is None else one.point.sqnr_db
 
 
-def _worth(one: Tried) -> tuple[float, bool, float]:
-    """Near outputs count first; from where nobody could tell, integers, which are fast, and then few bytes."""
-    return (
-        min(_GOOD, noise_of(one)),
-        bool(one.precision and one.precision.integers),
-        -one.point.size_bytes,
-    )
+def _seen(one: Tried) -> float:
+    return min(_GOOD, noise_of(one))
+
+
+def _worth(one: Tried) -> tuple[bool, float, float]:
+    """Of those whose outputs are as near: integers, which are fast, then few bytes."""
+    return bool(one.precision and one.precision.integers), -one.point.size_bytes, _seen(one)
