@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _CLEAN_DB = 40.0
 """Layers above are not worth a word of advice."""
+_NEAR_DB, _LITTLE = 30.0, 0.1
+"""Outputs above are near enough, and so many points, or percent, are no loss to speak of."""
 
 
 def needs_data(preprocess: str | None, samples: int | None) -> None:
@@ -85,9 +87,19 @@ def tell_noise(result: dict[str, Any]) -> None:
     """Of the outputs, and of the worst layers what may help."""
     for name, ratio in result["sqnr_db"].items():
         console.line(f"output {name}: signal to noise {decibels(ratio)}")
-    for one in result["worst"]:
+    for one in result["worst"] if _suffers(result) or console.mode.verbose else ():
         if one["sqnr_db"] < _CLEAN_DB:
             console.line(f"noisy: {one['name']} at {decibels(one['sqnr_db'])}; {one['advice']}")
+
+
+def _suffers(result: Mapping[str, Any]) -> bool:
+    """Whether outputs are noisy, or where accuracy is known, that is lost."""
+    from ..measure.paired import losses
+
+    lost = [one.points for one in losses(result).values()]
+    return (
+        max(lost) > _LITTLE if lost else any(one is not None and one < _NEAR_DB for one in result["sqnr_db"].values())
+    )
 
 
 def tell_skipped(result: dict[str, Any], *, label: str) -> None:

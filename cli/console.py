@@ -31,6 +31,8 @@ from .mode import mode as mode
 
 SLOW_SECONDS = 2.0
 LINE_SECONDS = 30.0
+_WORD = 12
+"""Columns of text may become as narrow as this, those of numbers not at all."""
 
 
 def emit(result: Mapping[str, Any], show: Callable[[], None], *, failed: IntaglioError | None = None) -> None:
@@ -238,9 +240,28 @@ def _rich_table(title: str, columns: Sequence[str], cells: list[list[str]], righ
     from rich.table import Table
     from rich.text import Text
 
+    screen = Console()
+    least = [max(map(len, (name, *each))) for name, each in zip(columns, zip(*cells, strict=True), strict=False)]
+    if (
+        sum(size if n else min(size, _WORD) for size, n in zip(least, right, strict=False)) + 3 * len(right)
+        > screen.width
+    ):
+        _one_by_one(title, columns, cells)
+        return
     drawn = Table(title=harmless(title) or None, title_justify="left", box=SIMPLE_HEAD)
     for name, to_right in zip(columns, right, strict=True):
         drawn.add_column(name, justify="right" if to_right else "left", overflow="fold")
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))  # Text: a name such as "[0]" is no markup
-    Console().print(drawn)
+    screen.print(drawn)
+
+
+def _one_by_one(title: str, columns: Sequence[str], cells: list[list[str]]) -> None:
+    """What is too wide for the terminal: a line a cell, numbers whole."""
+    for text in filter(None, [title]):
+        line(text)
+    for first, *rest in cells:
+        line(first)
+        for name, cell in zip(columns[1:], rest, strict=True):
+            if cell:
+                line(f"  {name}: {cell}" if name else f"  {cell}")

@@ -33,7 +33,7 @@ from .plugins import plugins_of
 from .recipe.words import change_as_recipe, errors_as_recipe
 from .recipe.write import recorded
 from .report import Report, in_a_row
-from .warnings import blind_warnings, drop_warnings, strayed_warnings
+from .warnings import blind_warnings, drop_warnings, sample_warnings, strayed_warnings
 
 UNTIMED = (
     "this machine is not what --target {} stands for, so nothing is timed here: do that there, with intaglio bench"
@@ -259,14 +259,15 @@ class Run:
             *untimed,
         ]
         apart = found[-1].outputs
-        return replace(self, passes=passes)._judged(Report(change, notes, recipe, rated, times, out, apart, **told))
+        report = Report(change, notes, recipe, rated, times, out, apart, **told)
+        return replace(self, passes=passes)._judged(report, context.data)
 
-    def _judged(self, report: Report) -> Report:
+    def _judged(self, report: Report, data: DataSource | None) -> Report:
         report = replace(report, gates=[gate.judged(report.as_dict()) for gate in self.gates])
         limit = next((drop for one in self.passes if (drop := one.allowed_drop) is not None), None)
         advice = report.change.advice.get("collapsed", "")
         warnings = drop_warnings(report.as_dict(), limit=limit, advice=advice)
-        warnings += strayed_warnings(report.as_dict())
+        warnings += [*strayed_warnings(report.as_dict()), *sample_warnings(data)]
         if self.command and not self.search and self.data.calibration is None:
             warnings += blind_warnings([one.blind for one in self.passes], rated=bool(report.accuracy))
         self.view.warnings(warnings)

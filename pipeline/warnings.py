@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..measure.data.source import DataSource
 from ..measure.paired import Drop, losses, told
 from ..measure.worth import POINTS
+from .text import count as counted
 from .text import rated
 
 LARGE_DROP = 5.0
 """Points of accuracy, or percent of what was."""
+_FEW = 16
+"""Samples that calibration should have at least."""
 _AGREE, _NEAR_DB = 0.8, 5.0
 """Samples on which two models should agree, and decibels of outputs that are no scores of classes."""
 
@@ -25,6 +29,18 @@ def blind_warnings(chosen: Iterable[str], *, rated: bool) -> list[str]:
     named = " and ".join(dict.fromkeys(filter(None, chosen)))
     unknown = "" if rated else "accuracy is not known; "
     return [f"no data: {named} were chosen by weights alone; {unknown}add --data"] if named else []
+
+
+def sample_warnings(data: DataSource | None) -> Iterator[str]:
+    """Of calibration data that hardly suffice, or that no runs of a whole batch can be made of."""
+    count, rows = (data.samples, data.batch_size(1)) if data else (None, 1)
+    if count is None:
+        return
+    if count < _FEW:
+        yield f"{counted(count, 'sample')} of calibration data are few, and another few may give another result: {_FEW} or more are usual"
+    if over := count % rows if rows > 1 else 0:
+        told = f"{over} of {counted(count, 'sample')} fill no run of the model, which takes {rows} at once"
+        yield f"{told}: they are left out, or repeated where there are no others; give a multiple of {rows}"
 
 
 def strayed_warnings(report: Mapping[str, Any]) -> list[str]:

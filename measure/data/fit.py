@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ...graph.errors import BadData
 from ..run.tensor_specs import TensorSpec, dims_match
 from .preprocess import Preprocess
+from .preprocess_steps import Step
 from .readers import Field, Shape
 
 
@@ -43,7 +44,7 @@ class Feed:
 
 
 def fit(stored: str, field: Field, port: TensorSpec, preprocess: Preprocess, *, images: bool, whole_runs: bool) -> Feed:
-    """Find how the array fits.
+    """Find how the array fits. Images whose channels stand in another place, where no layout was said, have them moved.
 
     Raises:
         BadData: it does not; says what would make it fit.
@@ -60,7 +61,19 @@ def fit(stored: str, field: Field, port: TensorSpec, preprocess: Preprocess, *, 
     if not whole_runs and port.shape is not None and _differs_in_ones(shape[1:], port.shape[1:]):
         wanted = tuple(d for d in port.shape[1:] if isinstance(d, int))
         return Feed(stored, port, preprocess, Form.ROWS, wanted, last)
+    if not whole_runs and (layout := _layout(shape, port)) and not any(s.key == "layout" for s in preprocess.steps):
+        moved = replace(preprocess, steps=(*preprocess.steps, Step("layout", word=layout)))
+        return Feed(stored, port, moved, Form.ROWS, channels_last=last)
     raise misfit(stored, field.shape, preprocess, port, images)
+
+
+def _layout(shape: Shape, port: TensorSpec) -> str:
+    """The layout that makes images fit: nchw, nhwc, or none."""
+    sample, wanted = shape[1:], (port.shape or ())[1:]
+    if len(sample) != 3 or len(wanted) != 3:
+        return ""
+    turned = {"nchw": (sample[2], *sample[:2]), "nhwc": (*sample[1:], sample[0])}
+    return next((word for word, moved in turned.items() if dims_match(wanted, moved)), "")
 
 
 def is_one_sample(field: Field, port: TensorSpec, preprocess: Preprocess) -> bool:

@@ -141,7 +141,7 @@ def read_data(
         notes.append("the data has no axis that counts samples: taken as one sample")
     kind = {"images": reader.images, "whole_runs": reader.whole_runs}
     feeds = [fit(bound[p.name], reader.fields[bound[p.name]], p, steps[p.name], **kind) for p in inputs]
-    notes += _type_notes(feeds, reader, preprocess)
+    notes += [*_type_notes(feeds, reader, preprocess), *_moved_notes(feeds, steps)]
     if not reader.images and any(p.image_steps for p in steps.values()):
         notes.append("resize and crop are for image files: arrays go in at the size they have")
     return DataSource(spec, reader, feeds, labels, expected, samples, _fixed_batch(feeds), notes)
@@ -228,6 +228,16 @@ def _type_notes(feeds: Sequence[Feed], reader: Reader, preprocess: str | None) -
         "such as scale=1/255 or a preset"
         for stored, kind in kinds.items()
         if kind.kind in "iu"
+    ]
+
+
+def _moved_notes(feeds: Sequence[Feed], said: Mapping[str, Preprocess]) -> list[str]:
+    moved = [(f.stored, f.preprocess.steps[-1].word) for f in feeds if f.preprocess != said[f.port.name]]
+    other = {"nchw": "NHWC", "nhwc": "NCHW"}
+    return [
+        f"{stored!r} is {other[word]} and the model takes {word.upper()}: the channels are moved; "
+        f"layout={word} in --preprocess says so"
+        for stored, word in moved
     ]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,8 @@ import pytest
 
 from intaglio.cli.console import begin, mode, progress
 from intaglio.cli.main import main
+
+from .test_console import read_all
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits.onnx"
 W4 = ("--scheme", "w4", "--no-measure")
@@ -79,6 +84,93 @@ def test_env_says_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["packages"]["onnxruntime"][0].isdigit()
     assert {"intaglio", "python", "machine", "kernels", "plugins"} <= found.keys()
     assert main(["env"]) == 0
+
+
+def test_advice_on_noise_is_for_results_that_suffer(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test = str(DIGITS.with_name("digits_test.npz"))
+    args = [
+        "quantize",
+        str(model),
+        "-o",
+        str(model.with_name("a.onnx")),
+        "--data",
+        test,
+        "--samples",
+        "64",
+        "--no-measure",
+    ]
+    seen = []
+    for more in (["--scheme", "w4"], ["--scheme", "w4", "--verbose"], ["--scheme", "w2"]):
+        assert main([*args, *more, "--eval-data", test]) == 0
+        seen.append("noisy: " in capsys.readouterr().out)
+    begin([])
+    assert seen == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["quantize"], ["quantize", "--scheme", "w4"], ["prune", "--macs", "0.7", "--criterion", "obspa"],
+     ["factorize", "--macs", "0.9"], ["binarize", "--scheme", "planes"]],
+)  # fmt: skip
+def test_few_samples_are_a_warning_of_all_that_calibrate(
+    model: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *options = command
+    data = ["--data", str(DIGITS.with_name("digits_test.npz")), "--samples", "7", "--shape", "image:4,1,8,8"]
+    out = ["-o", str(model.with_name("a.onnx")), "--no-measure", "--force", "--json"]
+    assert main([name, str(model), *data, *options, *out]) == 0
+    told = json.loads(capsys.readouterr().out)["warnings"]
+    assert any(one.startswith("7 samples of calibration data are few") for one in told)
+    assert any(one.startswith("3 of 7 samples fill no run of the model, which takes 4 at once") for one in told)
+
+
+def test_a_checkout_that_hides_an_installed_package_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = tmp_path / "intaglio-9.9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: intaglio\nVersion: 9.9\n")
+    (tmp_path / "intaglio").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["env", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shadowed"] == str(tmp_path / "intaglio")
+
+
+def test_a_narrow_terminal_breaks_no_number(model: Path) -> None:
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "intaglio", "inspect", str(model)]
+    ran = subprocess.Popen(command, stdout=child, stderr=child, env={**os.environ, "COLUMNS": "40"})
+    os.close(child)
+    shown = read_all(parent)
+    assert ran.wait() == 0
+    assert "/stem/stem.0/Conv\r\n  operator: Conv\r\n  output: 1x24x8x8" in shown
+    assert "MACs: 138 k" in shown
+
+
+SHELLS = {
+    "bash": 'eval "$SCRIPT"; COMP_WORDS=(intaglio quantize m.onnx --scheme w); COMP_CWORD=4; '
+    "_intaglio_completion intaglio; echo ${COMPREPLY[@]}",
+    "zsh": "compdef() { :; }; _arguments() { print -r -- $@; }; eval $SCRIPT; "
+    "words=(intaglio quantize m.onnx --scheme w); CURRENT=5; _intaglio_completion",
+    "fish": "echo $SCRIPT | source; complete -C 'intaglio quantize m.onnx --scheme w'",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_real_shells_complete_values(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    program = tmp_path / "intaglio"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m intaglio "$@"\n')
+    program.chmod(0o755)
+    told = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    script = subprocess.run(
+        [program], env={**told, "_INTAGLIO_COMPLETE": f"source_{shell}"}, capture_output=True, text=True, check=True
+    )
+    done = subprocess.run(
+        [shell, "-c", SHELLS[shell]], env={**told, "SCRIPT": script.stdout}, capture_output=True, text=True, check=True
+    )
+    assert {"w2", "w4", "w8"} <= set(re.findall(r"\bw\d\b", done.stdout)), done
 
 
 @pytest.mark.parametrize(

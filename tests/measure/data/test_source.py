@@ -137,13 +137,14 @@ def test_a_layout_says_nothing_of_scales(images: Model, tmp_path: Path) -> None:
         assert any("unscaled" in note for note in notes) == warned
 
 
-def test_data_in_nhwc_is_told_to_say_so(images: Model, tmp_path: Path) -> None:
+def test_data_in_nhwc_is_turned_with_a_note(images: Model, tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", image=IMAGES.transpose(0, 2, 3, 1))
-    with pytest.raises(BadData) as caught:
-        open_data(str(tmp_path / "d.npz"), images)
-    assert "layout=nchw" in caught.value.fix
-    source = open_data(str(tmp_path / "d.npz"), images, preprocess="layout=nchw")
-    np.testing.assert_array_equal(all_of(source)["image"], IMAGES)
+    for steps in (None, "mean=1:2:3", "layout=nchw"):
+        source = open_data(str(tmp_path / "d.npz"), images, preprocess=steps)
+        shift = np.array([1, 2, 3]).reshape(3, 1, 1) if steps == "mean=1:2:3" else 0
+        np.testing.assert_allclose(all_of(source)["image"], IMAGES - shift, rtol=1e-5, atol=1e-6)
+        told = "'image' is NHWC and the model takes NCHW: the channels are moved; layout=nchw in --preprocess says so"
+        assert (told in source.notes) == (steps != "layout=nchw")
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
