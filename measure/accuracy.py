@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ..graph.errors import BadData, IntaglioError, UsageError
 from ..graph.model import Model
 from ..graph.registry import Registry
+from ..graph.spec import near
 from .data.source import Batch, DataSource
+from .metrics.named import Output
 from .run.running import Tick, check_rows, run_batches
 from .run.session import open_session
 from .worth import Worth
@@ -101,10 +103,11 @@ class TopK:
     """
 
     k: int
+    output: str = ""
     right: list[np.ndarray] = field(default_factory=list)
 
     def add(self, outputs: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
-        scores = class_scores(outputs)
+        scores = class_scores(outputs, self.output)
         classes = class_labels(labels, scores.shape[1])
         own = np.take_along_axis(scores, classes[:, None], axis=1)
         with np.errstate(invalid="ignore"):
@@ -133,7 +136,7 @@ def top5() -> Metric:
     return TopK(5)
 
 
-class HighestScores(BaseModel):
+class HighestScores(Output):
     """Options of ``topk``."""
 
     k: int = Field(default=3, ge=1, description="how many of the highest scores count")
@@ -142,7 +145,7 @@ class HighestScores(BaseModel):
 @METRICS.register("topk", options=HighestScores, needs=("classes",))
 def topk(options: HighestScores) -> Metric:
     """Share of samples whose label is among the k highest scores, such as topk:k=3."""
-    return TopK(options.k)
+    return TopK(options.k, options.output)
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def evaluate_session(
     scoring = Scoring(names, usual=usual)
     for piece, outputs in run_batches(session, source, batch=batch, tick=tick):
         scoring.add(piece, {name: outputs[name] for name in wanted})
-    return scoring.evaluation(source)
+    return scoring.evaluation(source.name)
 
 
 def require_labels(source: DataSource) -> None:
@@ -233,9 +236,9 @@ class Scoring:
         """By metric."""
         return {name: self._result(name) for name in self._chosen}
 
-    def evaluation(self, source: DataSource) -> Evaluation:
+    def evaluation(self, name: str = "the data") -> Evaluation:
         if not self._samples:
-            raise BadData(f"{source.name} holds no samples")
+            raise BadData(f"{name} holds no samples")
         scores, parts = (
             {name: getattr(one, what)() for name, one in self._chosen.items() if hasattr(one, what)}
             for what in ("scores", "parts")
@@ -259,20 +262,24 @@ def _failing(name: str) -> Iterator[None]:
         raise BadData(f"metric {name!r} failed", why=f"{type(error).__name__}: {error}") from error
 
 
-def class_scores(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The one output that scores classes. Shapes: (samples, classes).
+def class_scores(outputs: Mapping[str, np.ndarray], output: str = "") -> np.ndarray:
+    """The one output that scores classes, or that of a name. Shapes: (samples, classes).
 
     Raises:
         UsageError: several outputs could be meant.
         BadData: none has one score per class.
     """
-    flat = {name: _flat(value) for name, value in outputs.items()}
+    if output and output not in outputs:
+        raise UsageError(f"there is no output {output!r}", fix=near(output, outputs))
+    flat = {name: _flat(value) for name, value in outputs.items() if output in ("", name)}
     fitting = {name: value for name, value in flat.items() if value is not None}
     if len(fitting) == 1:
         return next(iter(fitting.values()))
     if fitting:
         raise UsageError(
-            "several outputs could be the class scores", why=", ".join(fitting), fix="choose one with --output NAME"
+            "several outputs could be the class scores",
+            why=", ".join(fitting),
+            fix=f"choose one: --metric topk:k=1,output={next(iter(fitting))}",
         )
     told = ", ".join(f"{name} {value.shape}" for name, value in outputs.items())
     raise BadData(

@@ -97,7 +97,7 @@ class PairedScoring:
             self.why = f"accuracy is not measured: {error.what}"
 
     def evaluations(self, source: DataSource) -> list[Evaluation]:
-        return [] if self.why else [scoring.evaluation(source) for scoring in self._both]
+        return [] if self.why else [scoring.evaluation(source.name) for scoring in self._both]
 
 
 def drops(before: Evaluation, after: Evaluation, *, seed: int = 0) -> dict[str, Drop]:

@@ -17,14 +17,17 @@ from ..graph.index import index_of
 from ..graph.io.load import load
 from ..graph.model import Model
 from ..graph.nodes import display_name
-from ..measure.accuracy import Scoring
+from ..measure.accuracy import Evaluation, Scoring
 from ..measure.data.source import Batch, DataSource
 from ..measure.difference import Difference, add_outputs
 from ..measure.run.pairing import pair_models
 from ..measure.run.session import open_session, run
 from ..passes.calibration.activation_cache import part
+from .measured import accuracy
 
 Values = Mapping[str, np.ndarray]
+Rated = Sequence[str] | None
+"""Metrics, the usual ones where none is named; None to look at noise alone."""
 _BATCH = 32
 _ROUNDING_DB = 100.0
 """Single precision alone adds no more noise than this."""
@@ -32,28 +35,40 @@ _ROUNDING_DB = 100.0
 
 @dataclass(frozen=True)
 class Worth:
-    """What outputs are worth: noise against the original's, in dB, and accuracy by metric, where labels are asked."""
+    """What outputs are worth: noise against the original's, in dB, and how right they are, where labels are asked."""
 
     sqnr_db: float
-    accuracy: Mapping[str, float] | None = None
+    evaluation: Evaluation | None = None
+
+    @property
+    def accuracy(self) -> Mapping[str, float] | None:
+        """By metric."""
+        return self.evaluation.values if self.evaluation else None
 
     @property
     def first(self) -> float | None:
         """The first metric."""
         return next(iter(self.accuracy.values())) if self.accuracy else None
 
+    def lost(self, original: Worth) -> float:
+        """By the first metric: points of a share, or percent."""
+        if self.evaluation is None or self.first is None or original.first is None:
+            return 0.0
+        reading = self.evaluation.worth[next(iter(self.evaluation.values))]
+        return round(reading.lost(original.first, self.first), 9)
+
 
 @dataclass(frozen=True)
 class Good:
-    """Which outputs count as good: those with no more noise, or ``drop``, where that is given: points of accuracy."""
+    """Which outputs count as good: those with no more noise, or that lose no more than ``drop`` by the first of the
+    ``metrics``, where that is given."""
 
     sqnr_db: float = 20.0
     drop: float | None = None
+    metrics: Sequence[str] = ()
 
     def holds(self, worth: Worth, original: Worth) -> bool:
-        if self.drop is None or worth.first is None or original.first is None:
-            return worth.sqnr_db >= self.sqnr_db
-        return 100 * (original.first - worth.first) <= self.drop + 1e-9
+        return worth.sqnr_db >= self.sqnr_db if self.drop is None else worth.lost(original) <= self.drop
 
 
 @dataclass(frozen=True)
@@ -92,10 +107,10 @@ class Blame:
     samples: int
 
     def as_dict(self) -> dict[str, Any]:
-        both = {"before": self.original.accuracy, "after": self.output.accuracy}
+        before, after = self.original.evaluation, self.output.evaluation
         return {
             "output_sqnr_db": self.output.sqnr_db,
-            "accuracy": both if self.output.accuracy else None,
+            "accuracy": accuracy(before, after) if before and after else None,
             "layers": [one.as_dict() for one in self.suspects],
             "responsible": None if self.responsible is None else list(self.responsible),
             "shared_tensors": self.shared,
@@ -110,12 +125,12 @@ def blame(before: Model, after: Model, source: DataSource, *, good: Good, top: i
         BadData: there are no samples, or the models share no tensor.
     """
     pieces = [Piece(before, after, batch) for batch in _batches(source)]
-    rated = good.drop is not None
+    rated = None if good.drop is None else good.metrics
     original = _worth(pieces, lambda one: one.outputs, rated)
     output = _worth(pieces, lambda one: one.result({}), rated)
     found = sorted(_suspects(pieces), key=lambda one: one.own)[:top]
     suspects = [replace(one, without=_restored(pieces, [one.tensor], rated)) for one in found]
-    suspects.sort(key=lambda one: -(one.without.first or 0.0))
+    suspects.sort(key=lambda one: one.without.lost(original))
     responsible: Sequence[str] | None = [] if good.holds(output, original) else None
     names = [one.tensor for one in suspects]
     for count in range(1, len(names) + 1) if responsible is None else ():
@@ -133,22 +148,22 @@ def _batches(source: DataSource) -> list[Batch]:
     return batches
 
 
-def _restored(pieces: Sequence[Piece], tensors: Sequence[str], rated: bool) -> Worth:
+def _restored(pieces: Sequence[Piece], tensors: Sequence[str], rated: Rated) -> Worth:
     """Of the outputs where the original's nodes make these tensors."""
     return _worth(pieces, lambda one: one.restored(tensors), rated)
 
 
-def _worth(pieces: Sequence[Piece], outputs: Callable[[Piece], Values], rated: bool) -> Worth:
+def _worth(pieces: Sequence[Piece], outputs: Callable[[Piece], Values], rated: Rated) -> Worth:
     made = {id(one): outputs(one) for one in pieces}
     noise = _noise([(one.outputs, made[id(one)]) for one in pieces])
-    return Worth(noise, _accuracy(pieces, lambda one: made[id(one)]) if rated else None)
+    return Worth(noise, _rated(pieces, lambda one: made[id(one)], rated) if rated is not None else None)
 
 
-def _accuracy(pieces: Sequence[Piece], outputs: Callable[[Piece], Values]) -> dict[str, float]:
-    scoring = Scoring(usual=True)
+def _rated(pieces: Sequence[Piece], outputs: Callable[[Piece], Values], metrics: Sequence[str]) -> Evaluation:
+    scoring = Scoring(metrics, usual=not metrics)
     for one in pieces:
         scoring.add(one.batch, {name: value[: one.batch.count] for name, value in outputs(one).items()})
-    return scoring.values
+    return scoring.evaluation()
 
 
 def _suspects(pieces: Sequence[Piece]) -> Iterator[Suspect]:
@@ -280,7 +295,7 @@ class Left:
         return {"pass": self.name, "sqnr_db": self.worth.sqnr_db, "accuracy": self.worth.accuracy}
 
 
-def culprit(original: Model, steps: Sequence[Path], source: DataSource, *, rated: bool) -> tuple[list[Left], int]:
+def culprit(original: Model, steps: Sequence[Path], source: DataSource, *, rated: Rated) -> tuple[list[Left], int]:
     """What each pass left, and the place of the one that lost most accuracy; where none lost any, added most noise."""
     batches, left, known = _batches(source), list[Left](), Worth(0.0)
     for path in steps:
@@ -288,5 +303,5 @@ def culprit(original: Model, steps: Sequence[Path], source: DataSource, *, rated
         left.append(Left(path.parent.name.partition("-")[2], _worth(pieces, lambda one: one.result({}), rated)))
         known = _worth(pieces, lambda one: one.outputs, rated)
     noise = np.diff([0.0, *(10 ** (-one.worth.sqnr_db / 10) for one in left)])
-    lost = -np.diff([one.first or 0.0 for one in (known, *(one.worth for one in left))])
+    lost = np.diff([0.0, *(one.worth.lost(known) for one in left)])
     return left, max(range(len(left)), key=lambda place: (max(lost[place], 0.0), noise[place]))

@@ -17,6 +17,7 @@ from ..graph.io.fit import USUAL, Fit, fitted
 from ..graph.model import Model
 from ..measure.accuracy import Evaluation
 from ..measure.data.source import DataSource
+from ..measure.run.tensor_specs import output_specs
 from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
@@ -224,8 +225,9 @@ class Run:
             memory=self.memory,
             fit=self.fit,
         )
-        self._require(context)
+        self._require(context, opened)
         opened = with_sizes(opened, context.inputs)
+        rates = self._rated([opened], labelled)  # before long work, so that what cannot be scored is told at once
         searched = self.search(opened, context, close) if self.search else None
         passes = searched.passes if searched else self.passes
         changes = self._changes(passes, opened, context, searched)
@@ -243,13 +245,13 @@ class Run:
             close(opened)
             return Report(change, unchanged, recipe, out=out, **told)
         told["refusal"] = searched.refusal if searched and not self.force else None
-        found = self._measured([opened, *(one.model for one in changes)], labelled, context.inputs)
+        rates += self._rated([one.model for one in changes], labelled)
+        found = self._measured([opened, *(one.model for one in changes)], rates, context.inputs)
         change = _closing(_with_steps(change, found), close)
         _ = change.before, change.after  # what they cost as the passes saw them
         for model in (opened, change.model) if change.changed else (opened,):
             close(model)
-        rates = [one.evaluation for one in found if one.evaluation]
-        rated = accuracy(rates[0], rates[-1]) if rates else None
+        rated = accuracy(rates[0], rates[-1]) if rates[0] and rates[-1] else None
         target = self._elsewhere(passes)
         times = self._latency(change, context.inputs, given) if self.measure and not target else None
         untimed = [UNTIMED.format(target)] if self.measure and target else []
@@ -273,7 +275,7 @@ class Run:
         self.view.warnings(warnings)
         return replace(report, warnings=warnings)
 
-    def _require(self, context: Context) -> None:
+    def _require(self, context: Context, model: Model) -> None:
         labelled = context.eval_data
         labels = None if labelled and labelled.labelled else "add --eval-data SOURCE, data with labels"
         data = None if context.inputs else "add --data SOURCE"
@@ -282,6 +284,12 @@ class Run:
             times = UNTIMED.format(target)
             self._require_no_times(target)
         require(self.gates, labels=labels, data=data, times=times)
+        shapes = [one.shape for one in output_specs(model)]
+        if any(gate.name == "agreement" for gate in self.gates) and not any(
+            one is None or len(one) == 2 for one in shapes
+        ):
+            what = "gate agreement compares which class scores highest, and no output is (samples, classes)"
+            raise UsageError(what, fix='say how close outputs must be: --gate "sqnr >= 20dB"')
 
     def _require_no_times(self, target: str) -> None:
         for one in self.passes:
@@ -336,15 +344,17 @@ class Run:
             told = f"{error.what}: {error.why}" if error.why else error.what
             return Change(model, model, notes=[told])
 
+    def _rated(self, models: Sequence[Model], labelled: DataSource | None) -> list[Evaluation | None]:
+        if labelled is None:
+            return [None] * len(models)
+        with self.view.progress("evaluating") as tick:
+            names = list(dict.fromkeys([*self.data.metrics, *metrics_of(self.gates)]))
+            return [*evaluations(models, labelled, tick, names, usual=not self.data.metrics)]
+
     def _measured(
-        self, models: Sequence[Model], labelled: DataSource | None, data: DataSource | None
+        self, models: Sequence[Model], rated: Sequence[Evaluation | None], data: DataSource | None
     ) -> list[Measured]:
         """Of the original and of what each pass made; outputs only where something asks for them."""
-        rated: list[Any] = [None] * len(models)
-        if labelled is not None:
-            with self.view.progress("evaluating") as tick:
-                names = list(dict.fromkeys([*self.data.metrics, *metrics_of(self.gates)]))
-                rated = evaluations(models, labelled, tick, names, usual=not self.data.metrics)
         apart: list[Any] = [None] * len(models)
         if data is not None and (len(models) > 2 or any(gate.figure.needs == "data" for gate in self.gates)):
             with self.view.progress("comparing outputs") as tick:

@@ -71,7 +71,7 @@ class Lost(Told):
 class Accuracy(Told):
     before: Numbers = told("by metric; the first is what the gate `accuracy` means")
     after: Numbers
-    drop: dict[str, Lost] | None = told("by metric; absent in bisect", None)
+    drop: dict[str, Lost] = told("by metric")
 
 
 class Latency(Told):

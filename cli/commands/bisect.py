@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,20 @@ from ...graph.errors import UsageError
 from .. import console
 from ..before_after import decibels
 from ..opened_model import open_source
-from ..options import Debug, GitHub, Html, Json, JUnit, Markdown, Preprocess, Shapes, Values, option, read_model
+from ..options import (
+    Debug,
+    GitHub,
+    Html,
+    Json,
+    JUnit,
+    Markdown,
+    Metrics,
+    Preprocess,
+    Shapes,
+    Values,
+    option,
+    read_model,
+)
 from ..run import Outlets
 
 if TYPE_CHECKING:
@@ -50,6 +64,7 @@ def bisect(
     ],
     b: Annotated[Path | None, typer.Argument(metavar="[B]", help="What was made of it.", show_default=False)] = None,
     preprocess: Preprocess = None,
+    metric: Metrics = None,
     samples: _Samples = None,
     max_drop: _MaxDrop = None,
     good: _Good = None,
@@ -78,7 +93,7 @@ def bisect(
         path, steps = (a, [b]) if b is not None else _steps(a)
         original = read_model(path, shape, value)
         source = _opened(data, original, preprocess, samples)
-        limit = _limit(source, max_drop, good)
+        limit = _limit(source, max_drop, good, metric or ())
         passes, place = _passes(original, steps, source, limit) if b is None else ([], 0)
         a, b = (steps[place - 1] if place else path), steps[place]
         before, after = read_model(a, shape, value), read_model(b, shape, value)
@@ -111,7 +126,7 @@ def _passes(original: Model, steps: list[Path], source: DataSource, limit: Good)
     from ...pipeline.bisect import culprit
 
     with console.progress("looking at passes"):
-        left, place = culprit(original, steps, source, rated=limit.drop is not None)
+        left, place = culprit(original, steps, source, rated=None if limit.drop is None else limit.metrics)
     return [one.as_dict() for one in left], place
 
 
@@ -121,7 +136,7 @@ def _opened(data: str, model: Model, preprocess: str | None, samples: int | None
     return source if samples or source.labelled else replace(source, limit=_UNLABELLED)
 
 
-def _limit(source: DataSource, max_drop: float | None, good: float | None) -> Good:
+def _limit(source: DataSource, max_drop: float | None, good: float | None, metrics: Sequence[str]) -> Good:
     """Which results count as good."""
     from ...pipeline.bisect import Good
 
@@ -131,7 +146,7 @@ def _limit(source: DataSource, max_drop: float | None, good: float | None) -> Go
         raise UsageError("--max-drop needs labelled data", fix="leave it out, or give data with labels")
     if good is not None or not source.labelled:
         return Good(20.0 if good is None else good)
-    return Good(drop=1.0 if max_drop is None else max_drop)
+    return Good(drop=1.0 if max_drop is None else max_drop, metrics=metrics)
 
 
 def _show(result: dict[str, Any]) -> None:
