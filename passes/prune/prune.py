@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ...graph.coupling import Group, Removal, analyse, mask_removed, remove
-from ...graph.errors import NothingChanged
+from ...graph.errors import NothingChanged, TargetUnreachable
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...measure.optime.block import INTEGER_BLOCK
@@ -128,6 +128,10 @@ class PruneChannels(PruneOptions, Pass):
         whole, left = (
             (times.full, times.after) if times else self._costs(live.given, RemovalCost(coupling, file_bytes(equal)))
         )
+        if not whole:
+            why = "shapes of its layers are not known where free sizes are counted as 1"
+            fix = "give --data, or pin real sizes with --shape; or ask for --params, --size or --latency"
+            raise TargetUnreachable(f"the {self.target} of the model are not known", why=why, fix=fix)
         job = Job(self, live.model, coupling, numbers, limits, whole, left, context, needs)
         if self.target not in ("channels", "drop"):
             require_reachable(job)

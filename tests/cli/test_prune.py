@@ -221,3 +221,25 @@ def test_a_drop_that_nothing_keeps_writes_nothing(intaglio: Command, tmp_path: P
     ran = intaglio(*args, 0, "--min-channels", 1000, "--eval-data", DIGITS_TEST)
     assert (ran.code, "allow a larger drop" in ran.err) == (4, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_macs_that_no_one_knows_are_no_target(intaglio: Command, tmp_path: Path) -> None:
+    """A window longer than the one number that a free length is counted as."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[N, 1, samples] x) => (float[N, 8, T] y) {
+            a = Conv (x, w) r = Relu (a) y = Conv (r, v)
+        }
+    """
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for name, shape in (("w", (16, 1, 40)), ("v", (8, 16, 3))):
+        model.graph.initializer.append(
+            onnx.numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
+        )
+    onnx.save(model, tmp_path / "sound.onnx")
+    ran = intaglio("prune", tmp_path / "sound.onnx", "-o", tmp_path / "out.onnx", "--macs", "0.6", "--no-measure")
+    assert ran.code == 1, ran.err
+    assert "the macs of the model are not known" in ran.err
+    assert "--shape" in ran.err
+    assert not (tmp_path / "out.onnx").exists()
