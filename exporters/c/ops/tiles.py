@@ -146,7 +146,7 @@ def _tiles(t: Tiles, block: tuple[int, int, int], types: tuple[str, str], inner:
         back=f"if (q > {t.count - t.tall}) q = {t.count - t.tall};" if t.count % t.tall else "",
         acc=types[1],
         sums=", ".join(f"a{p}[{width}]" for p in range(t.tall)),
-        start=t.each(lambda p: f"a{p}[i] = b[o + i];"),
+        start=t.each(lambda p: f"a{p}[i] = {'b[o + i]' if stored == width else f'i < {stored} ? b[o + i] : 0'};"),
         loops=t.loops,
         t=types[0],
         row=t.row,

@@ -11,6 +11,7 @@ from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
+from intaglio.kernels.operators import DOMAIN, attach
 
 RNG = np.random.default_rng(5)
 KINDS = {np.dtype(k): v for k, v in (("f4", 1), ("u1", 2), ("i1", 3), ("i4", 6), ("i8", 7), ("b1", 9), ("f8", 11))}
@@ -37,7 +38,10 @@ class Case:
         made = [ValueInfoProto(name=n) for n in outputs]
         weights = [numpy_helper.from_array(v, n) for n, v in self.constants.items()]
         graph = helper.make_graph([node], self.op, ends, made, weights)
-        return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9))
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
+        if self.domain:
+            attach(proto)
+        return from_proto(proto)
 
 
 def floats(*dims: int, low: float = -2.0, high: float = 2.0) -> np.ndarray:
@@ -250,6 +254,33 @@ def resizes() -> Iterator[Case]:
     yield Case("Resize", {"x": x}, {"n": axes(1, 3, 3, 9)}, {"mode": "linear"}, ("x", "", "", "n"))
 
 
+def bits(*dims: int) -> np.ndarray:
+    """The last length is a number of bits."""
+    return np.packbits(RNG.integers(0, 2, dims).astype(bool), axis=-1, bitorder="little")
+
+
+def on_bits() -> Iterator[Case]:
+    yield Case("BitPack", {"x": floats(1, 20, 4, 5)}, {"t": floats(20)}, {"perm": [0, 2, 3, 1]}, domain=DOMAIN)
+    yield Case("BitPack", {"x": floats(3, 9)}, {"t": floats(1)}, {"perm": [0, 1]}, domain=DOMAIN)
+    window = {"kernel": [3, 3], "pads": [1, 1, 1, 0], "dilations": [1, 1]}
+    for planes, pad, group, strides in ((1, 1, 1, [1, 1]), (2, 0, 1, [2, 1]), (1, -1, 1, [1, 2]), (1, 0, 2, [1, 1])):
+        channels, outputs = (20 if group == 1 else 32), 38
+        attributes = {**window, "channels": channels, "strides": strides, "group": group, "pad_value": float(pad)}
+        image, weight = {"b": bits(2, 6, 5, channels)}, {"w": bits(planes, outputs, 9 * channels // group)}
+        scaled = {**weight, "s": floats(outputs), "o": floats(outputs)}
+        yield Case("BConv", image, scaled, attributes, domain=DOMAIN)
+        yield Case("BConvBits", image, {**weight, "t": ints(outputs)}, attributes, domain=DOMAIN)
+    for planes, length in ((1, 70), (2, 9)):
+        weight, rows, attributes = {"w": bits(planes, 6, length)}, {"b": bits(3, length)}, {"channels": length}
+        yield Case("BGemm", rows, {**weight, "s": floats(6), "o": floats(6)}, attributes, domain=DOMAIN)
+        yield Case("BGemmBits", rows, {**weight, "t": ints(6)}, attributes, domain=DOMAIN)
+        blocks = {**weight, "s": floats(planes, 6, -(-length // 32), low=0.1)}
+        for op in ("MatMul1Bit", "MatMul1BitInt8"):
+            yield Case(op, {"x": floats(3, length)}, blocks, {"channels": length, "block": 32}, domain=DOMAIN)
+    pool = {"channels": 20, "kernel": [2, 3], "strides": [2, 1], "pads": [1, 1, 0, 1]}
+    yield Case("BMaxPool", {"b": bits(2, 6, 5, 20)}, attributes=pool, domain=DOMAIN)
+
+
 def every() -> list[Case]:
-    groups = (elementwise, products, convolutions, pools, reductions, normalizations, moves)
+    groups = (elementwise, products, convolutions, pools, reductions, normalizations, moves, on_bits)
     return [case for group in groups for case in group()]

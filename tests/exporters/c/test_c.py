@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from intaglio import load
 from intaglio.exporters.base import EXPORTERS, CannotExport
+from intaglio.exporters.c.planning import Work, plan
 from intaglio.graph.io.fix_dims import pin_shapes
+from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.measure.run.inputs import runnable_inputs
 from intaglio.measure.run.session import open_session, run
+from intaglio.passes.binarize import Binarize
 from intaglio.passes.quantize import Quantize
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -47,11 +54,95 @@ def test_networks_of_floats_equal_those_of_onnx_runtime(name: str, tmp_path: Pat
     assert max(worst.values()) < 2e-6
 
 
-def test_integers_come_out_as_those_of_onnx_runtime(tmp_path: Path) -> None:
-    given = load(EXAMPLES / "digits.onnx")
-    rounded = Quantize(input_ranges=(("image", 0.0, 16.0),)).run(given)
-    worst = differences(fixed(rounded.model), tmp_path / "digits")
-    assert max(worst.values()) < 1e-6
+@pytest.fixture(scope="module")
+def integers() -> Model:
+    """A network in integers: convolutions, additions, pools, a concatenation."""
+    return fixed(Quantize(input_ranges=(("image", 0.0, 16.0),)).run(load(EXAMPLES / "digits.onnx")).model)
+
+
+@pytest.fixture(scope="module")
+def packed() -> Model:
+    """A network on bits."""
+    return fixed(Binarize().run(load(EXAMPLES / "binary_digits.onnx")).model)
+
+
+def test_integers_come_out_as_those_of_onnx_runtime(integers: Model, tmp_path: Path) -> None:
+    assert max(differences(integers, tmp_path / "digits").values()) < 1e-6
+
+
+def test_networks_on_bits_equal_those_of_onnx_runtime(packed: Model, tmp_path: Path) -> None:
+    assert max(differences(packed, tmp_path / "bits").values()) < 2e-6
+
+
+SYSTEMS: Mapping[str, tuple[str, list[str], list[str]]] = {
+    "sanitizers": ("cc", [], ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
+    "aarch64": ("aarch64-linux-gnu-gcc", ["qemu-aarch64"], ["-O1", "-static"]),
+}
+
+
+@pytest.mark.parametrize("kind", ["integers", "packed"])
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+def test_test_vectors_pass(kind: str, system: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """By an ordinary compiler, without a warning, with every access watched; and on another processor, emulated."""
+    name, run_by, flags = SYSTEMS[system]
+    if not all(shutil.which(one) for one in (name, *run_by)):
+        pytest.skip(f"there is no {name}, or nothing that runs what it makes")
+    folder = tmp_path / "net"
+    EXPORTERS["c"].write(request.getfixturevalue(kind), folder)
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
+    files = [str(folder / file) for file in ("net.c", "main.c")]
+    subprocess.run([name, *strict, *flags, *files, "-o", str(tmp_path / "run"), "-lm"], check=True)
+    done = subprocess.run([*run_by, str(tmp_path / "run"), "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+
+
+def test_the_same_model_makes_the_same_bytes(packed: Model, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        EXPORTERS["c"].write(packed, tmp_path / folder / "net")
+    for file in (tmp_path / "one" / "net").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / "net" / file.name).read_bytes()
+
+
+def test_without_a_compiler_nothing_is_said_to_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(CannotExport, match="no C compiler"):
+        differences(fixed(load(EXAMPLES / "residual.onnx")), tmp_path / "net")
+
+
+def test_all_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["n"], "first"), helper.make_node("Det", ["x"], ["d"], "second")]
+    ends = [helper.make_tensor_value_info(n, k, s) for n, k, s in (("x", 1, [2, 2]), ("n", 7, None), ("d", 1, []))]
+    graph = helper.make_graph(nodes, "strange", ends[:1], ends[1:])
+    model = from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    with pytest.raises(CannotExport, match="NonZero, Det"):
+        EXPORTERS["c"].write(model, tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_buffers_that_live_together_do_not_overlap(seed: int) -> None:
+    """Random chains with side branches: no two of them share bytes, and orders keep what is read before it is written."""
+    rng = np.random.default_rng(seed)
+    count = 9
+    reads = [frozenset(f"b{m}" for m in {k - 1, int(rng.integers(0, k))}) if k else frozenset() for k in range(count)]
+    works = [Work(r, frozenset({f"b{k}"}), int(rng.integers(0, 2)) * 48) for k, r in enumerate(reads)]
+    sizes = {f"b{k}": int(rng.integers(1, 9)) * 64 for k in range(count)}
+    made = plan(works, sizes)
+    at = {k: place for place, k in enumerate(made.order)}
+    last = {n: max(at[k] for k, w in enumerate(works) if n in w.reads | w.writes) for n in sizes}
+    assert all(at[int(name[1:])] < at[k] for k, w in enumerate(works) for name in w.reads)
+    for a in range(count):
+        for b in range(a):
+            together = at[a] <= last[f"b{b}"] and at[b] <= last[f"b{a}"]
+            apart = (
+                made.offsets[f"b{a}"] + sizes[f"b{a}"] <= made.offsets[f"b{b}"]
+                or made.offsets[f"b{b}"] + sizes[f"b{b}"] <= made.offsets[f"b{a}"]
+            )
+            assert apart or not together
+    assert made.live_bytes <= made.arena_bytes <= 1.1 * made.live_bytes
 
 
 def test_what_needs_more_memory_than_allowed_is_refused(tmp_path: Path) -> None:
