@@ -67,6 +67,22 @@ def test_a_bundle_runs_anywhere_and_tells_what_compare_reads(pair: Path, intagli
     assert compared["latency_ms"]["machine"] == told["machine"]
 
 
+def test_a_bundle_runs_on_another_processor(pair: Path, intaglio: Command, tmp_path: Path) -> None:
+    """``INTAGLIO_AARCH64_PYTHON``: a program that runs Python for aarch64 with both packages, such as one of qemu-user."""
+    python, folder = os.environ.get("INTAGLIO_AARCH64_PYTHON"), tmp_path / "bundle"
+    if python is None:
+        pytest.skip("INTAGLIO_AARCH64_PYTHON names no Python for aarch64")
+    machine = subprocess.run(
+        [python, "-c", "import platform; print(platform.machine())"], capture_output=True, text=True, check=True
+    )
+    assert machine.stdout == "aarch64\n"
+    told = {"PYTHON": python, "PATH": os.environ["PATH"]}
+    ran = subprocess.run([str(folder / "run.sh")], capture_output=True, text=True, env=told)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["correct"]
+    assert intaglio("compare", DIGITS, pair, "--measured", folder / "device.json", "--json").code == 0
+
+
 def test_wrong_results_and_other_models_are_told(pair: Path, intaglio: Command, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     values = dict(np.load(folder / "values1.npz"))
