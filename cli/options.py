@@ -28,7 +28,12 @@ def complete_metric(incomplete: str) -> list[str]:
     return [name for name in METRICS if name.startswith(incomplete)]
 
 
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file to read.", show_default=False)]
+ModelPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="ONNX file to read, or any source that intaglio import takes.", show_default=False
+    ),
+]
 Out = Annotated[Path, option("--out -o", "ONNX file to write.", "output")]
 # main reads these two off the raw command line, so that they hold even when parsing fails; here they get their help.
 Json = Annotated[bool, option("--json", "Print one JSON object on stdout and nothing else there.", "output")]

@@ -55,8 +55,7 @@ def read_source(
     """
     text = str(source)
     name, options = ("", {}) if by is None else split(by, "importer")
-    os.environ.setdefault("KERAS_BACKEND", options.get("backend", "torch"))  # read once, when Keras is imported
-    thing = _made(text) if _is_factory(text) else None
+    thing = _made(text, options.get("backend")) if _is_factory(text) else None
     found: Importer = IMPORTERS[{**options, "name": name or _importer_of(text, thing)}]
     if found.name == "onnx":
         return Read(load(_file_of(text), shapes=shapes, values=values), "onnx", {}, ())
@@ -117,8 +116,9 @@ def _is_factory(text: str) -> bool:
     return bool(re.fullmatch(_FACTORY, text)) and not Path(text).exists()
 
 
-def _made(text: str) -> Any:
-    """What a factory gives; it is run, as any code that is imported."""
+def _made(text: str, backend: str | None) -> Any:
+    """What a factory gives; it is run, as any code that is imported. Keras looks for its backend when that happens."""
+    os.environ["KERAS_BACKEND"] = backend or os.environ.get("KERAS_BACKEND", "torch")
     factory = named(text, BadModel)
     try:
         return (

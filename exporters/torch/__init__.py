@@ -42,19 +42,21 @@ class Torch(Exporter):
             raise CannotExport("model.py is no module")
         module = module_from_spec(spec)
         spec.loader.exec_module(module)
-        return _Module(module.Model().eval(), [v.name for v in model.graph.input if v.name not in model.weights], model)
+        return _Module(module.Model().eval(), model, threads)
 
 
 class _Module(Runner):
     """In inference mode of the module, without gradients."""
 
-    def __init__(self, module: Any, inputs: list[str], model: Model) -> None:
-        self._module, self._inputs = module, inputs
+    def __init__(self, module: Any, model: Model, threads: int) -> None:
+        self._module, self._threads = module, threads
+        self._inputs = [value.name for value in model.graph.input if value.name not in model.weights]
         self._outputs = [value.name for value in model.graph.output]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         import torch
 
+        torch.set_num_threads(self._threads)
         with torch.no_grad():
             found = self._module(*(torch.from_numpy(inputs[name].copy()) for name in self._inputs))
         values = found if isinstance(found, tuple) else (found,)
