@@ -247,7 +247,7 @@ def test_a_time_that_breaks_its_limit_when_it_is_measured_well_is_not_chosen(mon
     """The fast one seems to be within the limit, and is not; the other one is."""
     with passing_store() as store:
         tries = Tries(Chains(digits(), context(), store), Limits.read(latency=0.5))
-        fast, narrow = (Structure("prune", "channels", keep) for keep in (0.9, 0.5))  # type: ignore[arg-type]
+        fast, narrow = (Structure("prune", "channels", keep) for keep in (0.9, 0.2))  # type: ignore[arg-type]
         times = {(fast.passes(), 3): 0.5, (fast.passes(), 7): 0.52}
 
         def timed(self: Chains, point: Point, passes: tuple[Pass, ...], times_: int = 3) -> Point:
