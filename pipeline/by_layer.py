@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..graph.dtypes import stored_bytes
 from ..graph.index import Index, index_of
 from ..graph.model import Model
 from ..graph.nodes import subgraphs
+from ..measure.run.profile import layer_times
 
 
 def by_layer(before: Model, after: Model) -> Iterator[dict[str, Any]]:
@@ -37,7 +38,23 @@ def by_layer(before: Model, after: Model) -> Iterator[dict[str, Any]]:
         yield sides
 
 
-def _origin(name: str, known: Mapping[str, object]) -> str:
+def with_times(
+    rows: Sequence[Mapping[str, Any]], before: Model, after: Model, inputs: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """The same with the time that each layer takes in both models, where their profiles tell it."""
+    old, parts = ({one.name for one in cost(model).nodes} for model in (before, after))
+    first, new = layer_times(before, inputs, old), dict[str, float]()
+    for name, took in layer_times(after, inputs, parts).items():
+        new[_origin(name, old)] = new.get(_origin(name, old), 0.0) + took
+    return [
+        {**row, "latency_ms": {"before": first.get(row["name"]), "after": new.get(row["name"])}}
+        if row["name"] in first
+        else dict(row)
+        for row in rows
+    ]
+
+
+def _origin(name: str, known: Container[str]) -> str:
     """The node before that one after comes from: of its own name, or of the longest that its name begins with."""
     while name and name not in known:
         name = name.rpartition("/")[0]

@@ -120,6 +120,12 @@ def told_sizes(model: Model, times: Mapping[str, Any] | None) -> str:
     return f"MACs count {', '.join(free)} as 1{timed}: give --data, or pin real sizes with --shape" if free else ""
 
 
+def timing_inputs(model: Model, seed: int, source: DataSource | None) -> Mapping[str, np.ndarray]:
+    """Made-up ones, or of data where sizes are from there."""
+    first = next(source.batches(1), None) if model.sizes and source is not None else None
+    return runnable_inputs(model, seed=seed, batches=(1, 2)) if first is None else first.inputs
+
+
 def latencies(
     before: Model, after: Model, seed: int, source: DataSource | None, given: Given | None = None
 ) -> dict[str, Any]:
@@ -127,8 +133,7 @@ def latencies(
 
     ``before`` is the file as it was ``given``, where that runs: then ``loaded`` is the time of what was read from it.
     """
-    first = next(source.batches(1), None) if before.sizes and source is not None else None
-    feed = runnable_inputs(before, seed=seed, batches=(1, 2)) if first is None else first.inputs
+    feed = timing_inputs(before, seed, source)
     file = given.session(feed) if given and given.noted else None
     timing = time_models([*([file] if file is not None else []), before, after], inputs=feed)
     times = [one.median_ms for one in timing.latencies]

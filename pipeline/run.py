@@ -22,13 +22,22 @@ from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
 from ..passes.quantize.targets import TARGETS
-from .by_layer import by_layer
+from .by_layer import by_layer, with_times
 from .data import Data, Named
 from .fitting import fit_change
 from .gates import Gate, metrics_of, read_gates, require
 from .given import Given
 from .importing import read_model
-from .measured import accuracy, differences, evaluations, known_latencies, latencies, told_sizes, with_sizes
+from .measured import (
+    accuracy,
+    differences,
+    evaluations,
+    known_latencies,
+    latencies,
+    timing_inputs,
+    told_sizes,
+    with_sizes,
+)
 from .outputs import Outputs
 from .plugins import plugins_of
 from .recipe.words import change_as_recipe, errors_as_recipe
@@ -254,6 +263,9 @@ class Run:
         rated = accuracy(rates[0], rates[-1]) if rates[0] and rates[-1] else None
         target = self._elsewhere(passes)
         times = self._latency(change, context.inputs, given) if self.measure and not target else None
+        if times and (rows := told["found"].get("by_layer")):
+            feed = timing_inputs(opened, self.data.seed, context.inputs)
+            told["found"]["by_layer"] = with_times(rows, opened, _named(passes, changes)[-1].model, feed)
         untimed = [UNTIMED.format(target)] if self.measure and target else []
         notes = unchanged or [
             *change.notes,
@@ -375,10 +387,15 @@ class Run:
 
 
 def _by_layer(original: Model, passes: Sequence[Pass], changes: Sequence[Change]) -> dict[str, Any]:
-    """What layers cost, as the passes saw them: of the model before names were shortened, which costs the same."""
-    named = [change for one, change in zip(passes, changes, strict=True) if not one.renames]
+    """What layers cost, as the passes saw them."""
+    named = _named(passes, changes)
     same = all(not change.changed for change in named)
     return {} if same else {"by_layer": list(by_layer(original, named[-1].model))}
+
+
+def _named(passes: Sequence[Pass], changes: Sequence[Change]) -> list[Change]:
+    """Of models before names were shortened, which cost the same."""
+    return [change for one, change in zip(passes, changes, strict=True) if not one.renames]
 
 
 def _closing(change: Change, close: Callable[[Model], None]) -> Change:

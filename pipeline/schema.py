@@ -143,6 +143,7 @@ class LayerCost(Told):
     bytes: BeforeAfter
     macs: BeforeAfter
     bops: BeforeAfter | None = None
+    latency_ms: BeforeAfter | None = told("inside of the model, by ONNX Runtime's profile, where that tells it", None)
 
 
 class Judged(Answer):

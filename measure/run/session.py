@@ -39,6 +39,7 @@ def open_session(
     spin: bool = True,
     lean: bool = False,
     optimized: Path | None = None,
+    profile: Path | None = None,
     native: bool = True,
 ) -> Any:
     """An ``onnxruntime.InferenceSession`` on the CPU.
@@ -46,7 +47,8 @@ def open_session(
     ``outputs`` replaces what the model gives: any tensor names, in this order. ``optimize=False`` runs the nodes as
     they stand. ``spin=False`` lets idle threads sleep, so that two sessions do not steal each other's cores.
     With ``lean`` memory goes back to the system after every run, which takes a little longer.
-    ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model. ``native`` computes operators on
+    ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model, ``profile`` the beginning of the
+    name of one for its profile. ``native`` computes operators on
     bits by the library of kernels where it was built; without it, or False, ONNX Runtime computes their definitions.
 
     Raises:
@@ -58,6 +60,8 @@ def open_session(
         model = with_ends(model, dict.fromkeys(bfloat16_ends(model), onnx.TensorProto.FLOAT))
     options = _options(threads, optimize, spin)
     options.enable_cpu_mem_arena = not lean
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if native and holds_bits(model) and loader.available():
         register(options)
     if optimized is not None:

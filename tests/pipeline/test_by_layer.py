@@ -11,6 +11,8 @@ from onnx import parser
 from intaglio import PruneChannels, Quantize, load, run
 from intaglio.graph.cost import cost
 from intaglio.graph.io.load import from_proto
+from intaglio.measure.run.inputs import runnable_inputs
+from intaglio.measure.run.profile import layer_times
 from intaglio.passes import Pass
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.factorize import Factorize
@@ -68,3 +70,21 @@ def test_a_layer_that_is_gone_has_nothing_after() -> None:
     }
     assert rows["b"]["macs"] == {"before": 16, "after": 16}
     assert rows["b"]["bytes"] == {"before": 32, "after": 64}
+
+
+@pytest.mark.parametrize("name", ["prune", "factorize", "int8", "two"])
+def test_each_layer_is_timed_inside_of_both_models(name: str) -> None:
+    """Whatever the runtime joins to it, and calls it then."""
+    model, passes = RUNS[name]
+    report = run(EXAMPLES / f"{model}.onnx", passes, data=str(EXAMPLES / "digits_calib.npz"), samples=32)
+    for row in report.as_dict()["by_layer"]:
+        assert row["latency_ms"]["before"] > 0, row
+        assert row["latency_ms"]["after"] > 0, row
+
+
+def test_layers_joined_with_additions_are_told_apart() -> None:
+    model = load(EXAMPLES / "residual.onnx")
+    feed = runnable_inputs(model)
+    layers = {one.name for one in cost(model).nodes if one.macs}
+    assert layer_times(model, feed, layers).keys() == layers
+    assert layer_times(model, feed, ()) == {}
