@@ -90,8 +90,17 @@ LABELS = {
     "boxes": "boxes, a row each of left, top, right, bottom and class, rows of class -1 filling up",
 }
 """What labels may be, by what metrics say that they need."""
+_MEANT = {"accuracy": "top1", "acc": "top1", "ap": "map", "map@50": "map50", "ap50": "map50", "ppl": "perplexity"}
+
+
+def _meant(name: str) -> str:
+    """What a metric is called elsewhere."""
+    low = name.lower()
+    return _MEANT.get(low, low if low != name and low in METRICS else "")
+
+
 METRICS: Registry[Callable[[], Metric]] = Registry(
-    "metric", "intaglio.metrics", "intaglio.measure.metrics", offers=LABELS, adapted=of_function
+    "metric", "intaglio.metrics", "intaglio.measure.metrics", offers=LABELS, adapted=of_function, meant=_meant
 )
 
 

@@ -171,7 +171,7 @@ def _values(one: Option) -> str:
 
 
 def _needs(needs: tuple[str, ...]) -> str:
-    return f"It is handed {', '.join(needs)}." if needs else ""
+    return f"It needs {', '.join(needs)}." if needs else ""
 
 
 def _rest(thing: Any) -> str:

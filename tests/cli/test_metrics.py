@@ -161,6 +161,14 @@ def test_a_function_that_fails_is_told(
     assert metric in ran.json["error"]["what"]
 
 
+@pytest.mark.parametrize(("word", "meant"), [("mAP", "map"), ("accuracy", "top1"), ("PSNR", "psnr"), ("mse1", "mse")])
+def test_names_that_others_use_suggest_ours(
+    intaglio: Command, regression: Path, tmp_path: Path, word: str, meant: str
+) -> None:
+    ran = intaglio("evaluate", regression, "--data", tmp_path / "values.npz", "--metric", word)
+    assert (ran.code, f"did you mean {meant}" in ran.err) == (2, True)
+
+
 def test_a_file_that_is_not_there_is_told(intaglio: Command, regression: Path, tmp_path: Path) -> None:
     ran = intaglio("evaluate", regression, "--data", tmp_path / "values.npz", "--metric", "no.py:f")
     assert ran.code == 2
