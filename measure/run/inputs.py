@@ -63,10 +63,11 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
     ports = input_specs(model)
     candidates = [dims for dims in _candidates(ports, batches) if _affordable(ports, dims)]
     first_error: BadModel | None = None
-    work = 0.0
+    work, made = 0.0, 0
     for gentle in (False, True):
         for dims in candidates:
-            if first_error and (work := work + _macs(model, ports, dims)) > _MOST_MACS:
+            made += elements(model, dims)
+            if first_error and ((work := work + _macs(model, ports, dims)) > _MOST_MACS or made > _LARGEST_INPUT):
                 break
             inputs = random_inputs(model, seed=seed, dims=dims, gentle=gentle)
             try:
