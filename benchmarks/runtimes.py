@@ -208,7 +208,7 @@ def main() -> None:
                     cells[key] = cell(subject, form, target, given.work)
                     kept.write_text(json.dumps(cells, indent=1, default=float))
                     print(key, text(cells[key]), flush=True)
-    PAGE.write_text(page(cells, names, ready))
+        PAGE.write_text(page(cells, names, ready))
 
 
 if __name__ == "__main__":

@@ -48,20 +48,23 @@ def takes(command: Callable[..., None]) -> Callable[..., None]:
 
 def options_behind(registry: Registry[Any], panel: str) -> Any:
     """A dataclass of the options of all that comes with us in a registry, as texts: each checks its own."""
-    told: dict[str, list[str]] = {}
-    found: dict[str, Option] = {}
+    found: dict[str, dict[str, Option]] = {}
     for name in registry.builtin:
         for one in options_of(registry.entry(name).options or BaseModel):
-            found.setdefault(one.name, one)
-            told.setdefault(one.name, []).append(name)
-    return make_dataclass("Behind", [(name, _text_option(one, panel, told[name]), None) for name, one in found.items()])
+            found.setdefault(one.name, {})[name] = one
+    return make_dataclass("Behind", [(name, _text_option(whose, panel), None) for name, whose in found.items()])
 
 
-def _text_option(one: Option, panel: str, whose: Sequence[str]) -> Any:
+def _text_option(whose: Mapping[str, Option], panel: str) -> Any:
+    """One flag for what several call by one name; each that means something else by it says so."""
+    told: dict[str, list[str]] = {}
+    for name, one in whose.items():
+        told.setdefault(one.help, []).append(name)
+    values = dict.fromkeys("yes|no" if one.type is bool else one.value for one in whose.values())
     shown = typer.Option(
-        one.flag,
-        help=f"{', '.join(whose)}: {one.help}",
-        metavar="yes|no" if one.type is bool else one.value,
+        next(iter(whose.values())).flag,
+        help="; ".join(f"{', '.join(names)}: {text}" for text, names in told.items()),
+        metavar="|".join(values),
         show_default=False,
         rich_help_panel=panel,
     )
