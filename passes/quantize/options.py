@@ -69,9 +69,7 @@ class QuantizeOptions(LayerOptions):
     smooth: float | None = option(
         None, "SmoothQuant before rounding, 0.5 is usual. Needs --data.", "advanced", unit="alpha", ge=0, le=1
     )
-    equalize: bool = option(
-        False, "Level the weights of consecutive layers first; int8, w2 and w3 do without data.", "advanced"
-    )
+    equalize: bool = option(False, "Level the weights of consecutive layers first; always without data.", "advanced")
     keep_io: bool = option(True, "With fp16: graph inputs and outputs stay float32.", "advanced")
     min_sqnr: float = option(30.0, "With fp16 and bf16: nodes below this stay float32.", "advanced", unit="dB")
     input_ranges: Annotated[

@@ -25,7 +25,7 @@ from ...precision.result import LayerNote, Result
 from ...rounding.problem import Problem
 from ..prepare import Prepared, prepare_model
 from ..rounding.rounding import BLIND, cheapest
-from ..rounding.specs import NARROW, specs_for
+from ..rounding.specs import specs_for
 from ..scheme import SCHEMES, Job
 from ..storage.nbits import nbits_pays
 from ..storage.storage import Form, store
@@ -43,8 +43,7 @@ def weight_only(bits: int, job: Job) -> Result:
             f"scheme w{bits} gives every layer {bits} bits",
             fix="leave --scheme out: --bits and --size give each layer its own",
         )
-    ready = prepare_model(job, level=job.context.data is None and bits < NARROW)
-    return round_to_grids(job, ready, lambda model, layers: dict.fromkeys(layers, Grid(bits)), bits)
+    return round_to_grids(job, prepare_model(job), lambda model, layers: dict.fromkeys(layers, Grid(bits)), bits)
 
 
 Grids = Callable[[Model, Mapping[str, Layer]], Mapping[str, Grid]]
