@@ -170,7 +170,8 @@ INTRO = """# Which runtime runs what
 Made by `python benchmarks/runtimes.py`. Each cell is one `intaglio export`: the artifact was loaded in the target's own runtime
 and run on {samples} test images or spoken words, beside ONNX Runtime on the file that was exported. A cell says on how many
 samples both give the same class (without classes: how close the outputs are), how often the target's runtime is right, the size
-of the artifact, and its time as a part of ONNX Runtime's, one thread, in turn. `no` is refused, with a reason below.
+of the artifact, and its time as a part of ONNX Runtime's, one thread, in turn. `no` is refused, with a reason
+below; `-` was not run yet.
 
 {machine}. Other programs ran at the same time, so times are ratios of runs in turn, not what an idle machine gives.
 Runtimes: {runtimes}.
