@@ -53,9 +53,10 @@ def _converted(step: Step, make: Builder) -> Refused | None:
     try:
         _convert(step, make)
     except Refused as refused:
-        for name in step.node.output:  # so that all that follows can be looked at
-            dims = make.plan.shapes.dims.get(name, ())
-            make.hold(name, Tensor(dims, make.kind(name)))
+        integers = {name: one.kind for one in step.rounded.values() for name in one.names}
+        made = {name: make.kind(name) for name in (step.output, *step.node.output) if name}
+        for name, kind in {**made, **integers}.items():  # so that all that follows can be looked at
+            make.hold(name, Tensor(make.plan.shapes.dims.get(name, ()), kind))
         return refused
     return None
 

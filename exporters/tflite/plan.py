@@ -137,6 +137,12 @@ class Plan:
         kind = self.scales(node) if node is not None and node.input[0] in self.constants else None
         return kind is not None and kind.scales is not None and not np.any(kind.scales.zero)
 
+    def has_one_scale(self, name: str) -> bool:
+        """Whether a tensor is restored from integers that all have the same scale."""
+        node = self.restored(name)
+        kind = self.scales(node) if node is not None else None
+        return kind is not None and kind.scales is not None and kind.scales.scale.size == 1
+
     def value(self, name: str) -> np.ndarray | None:
         """The constant that a tensor is, or the integers of one that it is restored from."""
         node = self.restored(name)
@@ -209,9 +215,8 @@ class _Steps:
             return ""
         (other,) = [name for name in behind.input if name != node.output[0]] or [""]
         vector, width = self.plan.value(other), self.plan.shapes.dims.get(node.output[0], (0,))[-1]
-        ranks = [len(self.plan.shapes.dims.get(name, ())) for name in node.input]
-        fits = vector is not None and vector.shape == (width,) and ranks[0] > 1 and ranks[1] == 2
-        return other if fits else ""
+        rank = len(self.plan.shapes.dims.get(node.input[1], ()))
+        return other if vector is not None and vector.shape == (width,) and rank == 2 else ""
 
     def _rectifier(self, node: onnx.NodeProto) -> str:
         limits = saturation(node, self.plan.constants) if has(node, Trait.RECTIFIES) and is_standard(node) else None

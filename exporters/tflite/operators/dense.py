@@ -68,7 +68,10 @@ def connected(x: Tensor, weight: Tensor, bias: str, out: tuple[int, ...], make: 
 
 
 def _of_integers(node: onnx.NodeProto, plan: Plan) -> bool:
-    return plan.value(node.input[1]) is None or plan.is_symmetric(node.input[1])
+    """Products by a matrix or a vector take a scale for each column, those of stacks one for all."""
+    a, b = node.input
+    by_column = plan.value(b) is not None and len(plan.shapes.dims.get(b, (1,) * 3)) < 3
+    return plan.is_symmetric(b) if by_column else all(map(plan.has_one_scale, (a, b)))
 
 
 @converts("MatMul", integer=_of_integers, fuses=True)
@@ -76,13 +79,8 @@ def matmul(step: Step, make: Builder) -> None:
     """Shapes: A (..., M, K), B (..., K, N). Either may be transposed where it is stored so."""
     a, b = step.operand(0), step.operand(1)
     out, shapes = make.dims(step.output), (make.dims(a), make.dims(b))
-    if make.known(b) is not None and len(shapes[1]) == 2 and len(shapes[0]) > 1:
-        made = connected(make.read(a), make.read(b, (1, 0)), step.bias, out, make)
-        make.give(made)
-        return
-    if make.known(b) is not None and len(shapes[1]) == 1 < len(shapes[0]):
-        column = connected(make.read(a), make.reshape(make.read(b), (1, *shapes[1])), "", (*out, 1), make)
-        make.give(make.reshape(column, out))
+    if make.known(b) is not None and len(shapes[1]) < 3:
+        make.give(_by_matrix(a, b, out, make))
         return
     if min(map(len, shapes)) < 2:
         make.give(_with_vectors(a, b, out, make))
@@ -91,6 +89,14 @@ def matmul(step: Step, make: Builder) -> None:
     if x is y and not adj_y:  # LiteRT 2.3 multiplies a tensor by itself wrongly
         y, adj_y = make.read(b, _turned(y.rank)), True
     make.give(_rectified(make.emit("BATCH_MATMUL", [x, y], out, adjX=adj_x, adjY=adj_y), step.act, make))
+
+
+def _by_matrix(a: str, b: str, out: tuple[int, ...], make: Builder) -> Tensor:
+    """By a constant matrix or vector; a vector on the left is one row."""
+    x, rank = make.read(a), len(make.dims(b))
+    x = make.reshape(x, (1, *x.shape)) if x.rank == 1 else x
+    weight = make.read(b, (1, 0)) if rank == 2 else make.reshape(make.read(b), (1, *make.dims(b)))
+    return make.reshape(connected(x, weight, make.step.bias, (*x.shape[:-1], weight.shape[0]), make), out)
 
 
 def _rectified(made: Tensor, act: str, make: Builder) -> Tensor:
