@@ -29,6 +29,8 @@ _INT8_FROM_UINT8 = 128
 _SMALL = 1 << 16
 """Bytes that may always be computed beforehand; more only where the file does not grow by it."""
 _STAYS = Trait.QUANTIZES | Trait.RANDOM | Trait.BODIES | Trait.ON_BITS
+_LEAST_SCALE = 1e-25
+"""Below this a tensor holds nothing but noughts, and XNNPACK makes no kernel for it."""
 _WEIGHTED = Trait.LAYER | Trait.CONVOLVES
 FUSED = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 """Limits of the rectifiers that an operator can do itself."""
@@ -258,6 +260,8 @@ class _Steps:
 
 def _has_kernel(kinds: list[Kind], narrow: bool) -> bool:
     """Whether there are kernels for such activations: all of 8 bits, or all of 16 around zero."""
+    if any(float(kind.scales.scale.min()) < _LEAST_SCALE for kind in kinds if kind.scales):
+        return False
     types = {kind.dtype for kind in kinds}
     if types == {np.dtype(np.int16)}:
         return not narrow and not any(np.any(kind.scales.zero) for kind in kinds if kind.scales)
