@@ -47,10 +47,10 @@ class Tiles:
         return "\n".join(text(p) for p in range(self.tall))
 
 
-def blocks(count: int) -> list[tuple[int, int, int]]:
+def blocks(count: int, lanes: int = LANES) -> list[tuple[int, int, int]]:
     """First, last and width of whole blocks of columns, then of what is left."""
-    whole = count // LANES * LANES
-    return [b for b in ((0, whole, LANES), (whole, count, count - whole)) if b[1] > b[0]]
+    whole = count // lanes * lanes
+    return [b for b in ((0, whole, lanes), (whole, count, count - whole)) if b[1] > b[0]]
 
 
 def float_tiles(t: Tiles, ctype: str, along: int = 1, below: int | None = None) -> str:
@@ -100,7 +100,7 @@ def code_tiles(t: Tiles) -> str:
 def channel_tiles(t: Tiles, types: tuple[str, str, str]) -> str:
     """A filter for each channel: columns of rows times weights of the same column. Types of rows, sums and weights."""
     parts = []
-    for first, last, width in blocks(t.columns):
+    for first, last, width in blocks(t.columns, 32 if types[1] == "int32_t" else LANES):
         inner = c(
             """
             const $w *v = $weights + o;
