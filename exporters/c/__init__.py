@@ -24,6 +24,11 @@ class C(Exporter):
     fixed = True
     memory: str = Field(default="", description="Bytes that the arena may take, such as 256KB; more is refused.")
 
+    @property
+    def keeps_functions(self) -> bool:
+        """Operators on bits are written as such."""
+        return True
+
     def write(self, model: Model, path: Path) -> Artifact:
         from .write import write
 

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import numpy as np
+from onnx import inliner
 
+from ...graph.bits import DOMAIN
 from ...graph.model import Model
 from ...graph.nodes import all_nodes
 from ...measure.run.session import open_session, run
@@ -23,7 +25,7 @@ _EXACT, _ROUNDED = 1e-3, 0.1
 
 def write(model: Model, path: Path, memory: str) -> Artifact:
     """The files of a model in a new folder."""
-    lowered = lower(net_of(model))
+    lowered = lower(net_of(_without_functions(model)))
     _check_budget(lowered, memory)
     name = identifiers([path.name.lower()])[path.name.lower()]
     path.mkdir()
@@ -32,6 +34,16 @@ def write(model: Model, path: Path, memory: str) -> Artifact:
     plan = lowered.plan
     figures = {"arena_bytes": plan.arena_bytes, "live_bytes": plan.live_bytes, "constant_bytes": lowered.constant_bytes}
     return Artifact(path, figures=figures)
+
+
+def _without_functions(model: Model) -> Model:
+    """Bodies of functions in the place of calls, except for operators on bits."""
+    others = [(f.domain, f.name) for f in model.proto.functions if f.domain != DOMAIN]
+    if not others:
+        return model
+    made = model.copy()
+    made.proto.CopyFrom(inliner.inline_selected_functions(model.proto, others))
+    return made
 
 
 def _check_budget(lowered: Lowered, memory: str) -> None:

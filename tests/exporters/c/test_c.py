@@ -16,11 +16,13 @@ from intaglio.exporters.base import EXPORTERS, CannotExport
 from intaglio.exporters.c.planning import Work, plan
 from intaglio.graph.io.fix_dims import pin_shapes
 from intaglio.graph.io.load import from_proto
+from intaglio.graph.io.save import save
 from intaglio.graph.model import Model
 from intaglio.measure.run.inputs import runnable_inputs
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.quantize import Quantize
+from intaglio.pipeline.exporting import export
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -149,3 +151,17 @@ def test_what_needs_more_memory_than_allowed_is_refused(tmp_path: Path) -> None:
     model = fixed(load(EXAMPLES / "residual.onnx"))
     with pytest.raises(CannotExport, match="the arena takes"):
         differences(model, tmp_path / "small", memory="1KB")
+
+
+def test_the_command_writes_checks_and_tells_of_memory(packed: Model, tmp_path: Path) -> None:
+    save(packed, tmp_path / "bits.onnx")
+    done = export(tmp_path / "bits.onnx", "c:memory=300KB", tmp_path / "net", measure=False).as_dict()
+    assert done["passed"]
+    assert 0 < done["figures"]["live_bytes"] <= done["figures"]["arena_bytes"] <= 300 * 1024
+    assert sorted(file.name for file in (tmp_path / "net").iterdir()) == [
+        "CMakeLists.txt",
+        "main.c",
+        "net.c",
+        "net.h",
+        "test_vector.h",
+    ]
