@@ -208,6 +208,8 @@ def _unusable(weight: np.ndarray) -> tuple[Kind, str] | None:
     if weight.dtype.kind != "f":
         known = is_float(onnx.helper.np_dtype_to_tensor_dtype(weight.dtype))
         return "type", f"its weight is {weight.dtype}{', in which numpy does not calculate' if known else ''}"
+    if not weight.ndim:
+        return "form", "its weight is a single number"
     return None if weight.size else ("form", "its weight is empty")
 
 

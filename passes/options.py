@@ -223,6 +223,14 @@ class LayerOptions(Options):
     exclude: tuple[str, ...] = option((), "Leave these as they are, likewise. Repeatable.", "target", unit="name")
 
 
+class RoundedOptions(LayerOptions):
+    """What is done for layers that lose much, by passes that give weights few bits."""
+
+    protect: bool = option(
+        True, "Without a limit tiny layers whose rounding makes most noise keep more bits.", "accuracy"
+    )
+
+
 class CalibratedOptions(LayerOptions):
     """What calibration data is."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from ..errors import BadModel
@@ -81,8 +82,22 @@ def check_graph(model: Model) -> None:
 
 
 def check_weights(model: Model) -> None:
-    """Raises BadModel where a constant cannot be the operand of a node that it is."""
-    check_constants(filter(is_standard, model.graph.node), model.opset, model.weights)
+    """Raises BadModel where a constant cannot be the operand of a node that it is, in bodies, too."""
+    _check_constants(model.graph, model.opset, model.weights)
+
+
+def _check_constants(graph: onnx.GraphProto, opset: int, weights: Mapping[str, np.ndarray]) -> None:
+    check_constants(filter(is_standard, graph.node), opset, weights)
+    for body in (body for node in graph.node for body in subgraphs(node)):
+        own = {value.name for value in body.input}.union(*(node.output for node in body.node))
+        outer = {name: weight for name, weight in weights.items() if name not in own}
+        _check_constants(body, opset, {**outer, **{t.name: _blank(t) for t in body.initializer}})
+
+
+def _blank(tensor: onnx.TensorProto) -> np.ndarray:
+    """Of the type and shape of a tensor, and without its numbers."""
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return np.broadcast_to(np.zeros((), kind), tuple(tensor.dims))
 
 
 def _check_function(function: onnx.FunctionProto) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from ..options import LayerOptions, Registered, option
+from ..options import Registered, RoundedOptions, option
 
 AUTO = "auto"
 """The scheme that a model was trained for, else the usual one."""
 
 
-class BinarizeOptions(LayerOptions):
+class BinarizeOptions(RoundedOptions):
     scheme: Annotated[str, Registered("intaglio.binarize_schemes", "intaglio.binarizers", also=(AUTO,))] = option(
         AUTO,
         "planes, xnor, residual, onebit, twn, tbt, pb, billm, dbllm, pack: see intaglio passes. auto: what the model was "
@@ -48,9 +48,6 @@ class BinarizeOptions(LayerOptions):
         "accuracy",
         unit="points",
         ge=0,
-    )
-    protect: bool = option(
-        True, "Without a limit tiny layers whose rounding makes most noise keep more bits.", "accuracy"
     )
     include_first_last: bool = option(
         False, "Binarize the first and the last layers, too, which hurts most.", "target", old=("--edges",)

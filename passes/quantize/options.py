@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import model_validator
 
 from ...graph.errors import UsageError
-from ..options import Entries, LayerOptions, Registered, option
+from ..options import Entries, Registered, RoundedOptions, option
 
 AUTO = "auto"
 """The best of all range methods, or of all roundings."""
@@ -22,7 +22,7 @@ def _input_range(text: str) -> tuple[str, float, float]:
     return name, low, high
 
 
-class QuantizeOptions(LayerOptions):
+class QuantizeOptions(RoundedOptions):
     scheme: Annotated[str, Registered("intaglio.schemes", also=(r"w\d+a\d+",))] = option(
         "int8",
         "int8, dynamic, w8, w4, w3, w2, mixed, fp16, bf16, or wXaY such as w4a8: see intaglio passes.",
@@ -62,9 +62,6 @@ class QuantizeOptions(LayerOptions):
         "accuracy",
         unit="points",
         ge=0,
-    )
-    protect: bool = option(
-        True, "Without a limit tiny layers whose rounding makes most noise keep more bits.", "accuracy"
     )
     smooth: float | None = option(
         None, "SmoothQuant before rounding, 0.5 is usual. Needs --data.", "advanced", unit="alpha", ge=0, le=1

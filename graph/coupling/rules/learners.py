@@ -36,7 +36,7 @@ def normalizer(n: Node) -> Sequence[Axes]:
 @couples("ai.onnx.ml:LinearRegressor", "ai.onnx.ml:LinearClassifier")
 def linear(n: Node) -> Sequence[Axes]:
     """Shapes: x (N, F), coefficients (outputs, F). What it makes is numbered by its attributes."""
-    n.contract(0, -1)
+    n.share(*n.axes(0)[:-1], n.contract(0, -1))
     why = n.why("numbers what it makes")
     rows = n.axis(0, 0) if n.rank(0) > 1 else LENGTH_ONE
     return [(rows, *n.unlabelled(j, why)[1:]) for j in range(len(n.outputs))]

@@ -41,6 +41,28 @@ def test_attributes_that_cannot_be_are_refused(attributes: dict[str, Any], words
         from_proto(convolution(**attributes))
 
 
+@pytest.mark.parametrize("captured", [True, False], ids=["of the graph around", "of its own"])
+def test_weights_that_nodes_of_bodies_cannot_have_are_refused(captured: bool) -> None:
+    number = numpy_helper.from_array(np.array(1, np.float32), "w")
+    told = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("x", "a", "b")]
+    bodies = [
+        helper.make_graph(
+            [helper.make_node("Conv", ["x", "w"], [out], "inside")],
+            out,
+            [],
+            [end],
+            [] if captured else [number],
+        )
+        for out, end in zip("ab", told[1:], strict=True)
+    ]
+    node = helper.make_node("If", ["c"], ["y"], "choice", then_branch=bodies[0], else_branch=bodies[1])
+    ends = [told[0], helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "g", ends, [output], [number] if captured else [])
+    with pytest.raises(BadModel, match=r"'inside' \(Conv\) is wrong"):
+        from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
 def test_functions_that_write_out_without_end_are_refused() -> None:
     model = convolution()
     imports = [helper.make_opsetid("f", 1)]
