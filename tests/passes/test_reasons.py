@@ -10,9 +10,10 @@ from intaglio import Binarize, Factorize, PruneChannels, Quantize
 from intaglio.graph.errors import NothingChanged
 from intaglio.graph.model import Model
 from intaglio.passes import Context
+from intaglio.passes.base import Pass
 from tests.passes.parsed import data_for, parsed
 
-PASSES = {
+PASSES: dict[str, Pass] = {
     "w4": Quantize(scheme="w4"),
     "dynamic": Quantize(scheme="dynamic"),
     "binarize": Binarize(),
