@@ -43,11 +43,11 @@ class OpenedModel:
         """A session on the file as it is; on the loaded model where inputs are pinned, or the file is too old to run."""
         from ..graph.io.canonicalize import NAMED
         from ..measure.run.native import holds_bits, kernels
-        from ..measure.run.session import bfloat16_ends, open_session
+        from ..measure.run.session import bfloat16_ends, decides, open_session
 
         if holds_bits(self.model) and not kernels().built:
             console.notes([f"{self.path}: its operators on bits run by their definitions; {kernels().why}"])
-        if self.pinned or bfloat16_ends(self.model) or NAMED in self.model.notes:
+        if self.pinned or bfloat16_ends(self.model) or decides(self.model) or NAMED in self.model.notes:
             return open_session(self.model, threads=threads, spin=spin)
         try:
             return open_session(self.path, threads=threads, spin=spin)

@@ -143,7 +143,7 @@ def _check_value(node: onnx.NodeProto, a: AttributeProto) -> None:
             raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, which is absurd")
         if a.name == "perm" and sorted(values) != [*range(len(values))]:
             raise wrong(node, f"its attribute {a.name!r} is {_short(values)}, which is no order of axes")
-    elif a.name in _TYPED and a.type == AttributeProto.INT and not is_known(a.i):
+    elif a.name in _TYPED and a.type == AttributeProto.INT and not (a.i and is_known(a.i)):
         raise wrong(node, f"its attribute {a.name!r} is {a.i}, which the installed onnx knows no element type by")
 
 

@@ -16,13 +16,15 @@ from ...graph.io.ends import with_ends
 from ...graph.io.load import load
 from ...graph.io.save import save, to_bytes
 from ...graph.model import Model
-from ...graph.nodes import refill
+from ...graph.nodes import all_graphs, all_nodes, display_name, is_standard, refill, replace_nodes
+from ...graph.traits import operator
 from ...kernels import loader
 from ...kernels.register import register
 from .native import holds_bits
 
 _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
+_NO_AXES = "intaglio/no_axes"
 _FLOATS: dict[str, np.dtype] = {
     "tensor(float16)": np.dtype("f2"),
     "tensor(float)": np.dtype("f4"),
@@ -57,7 +59,7 @@ def open_session(
     if outputs is not None:
         model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
     if isinstance(model, Model):
-        model = with_ends(model, dict.fromkeys(bfloat16_ends(model), onnx.TensorProto.FLOAT))
+        model = _guarded(with_ends(model, dict.fromkeys(bfloat16_ends(model), onnx.TensorProto.FLOAT)))
     options = _options(threads, optimize, spin)
     options.enable_cpu_mem_arena = not lean
     if profile is not None:
@@ -75,6 +77,35 @@ def open_session(
         path = Path(folder) / "model.onnx"
         save(model, path, external_data=True)
         return _start(str(path), options, name)
+
+
+def decides(model: Model) -> bool:
+    """Whether numbers that it computes say what runs."""
+    return any(_deciding(node, model) for node in all_nodes(model.graph))
+
+
+def _deciding(node: onnx.NodeProto, model: Model) -> list[int]:
+    """The operands of a Loop, say, that ONNX Runtime reads without a look whether they hold a number."""
+    places = operator(node).deciding if is_standard(node) else ()
+    return [k for k in places if any(name and name not in model.weights for name in node.input[k : k + 1])]
+
+
+def _guarded(model: Model) -> Model:
+    """Where such an operand holds none, a Reshape before it fails; without that the process would end."""
+    if not decides(model):
+        return model
+    changed = model.copy()
+    changed.weights[_NO_AXES] = np.zeros(0, np.int64)
+    for graph in all_graphs(changed.graph):
+        nodes = []
+        for node in graph.node:
+            for k in _deciding(node, model):
+                single, name = f"{''.join(node.output)}/operand{k}", f"{display_name(node)}, operand {k} is one number"
+                nodes.append(onnx.helper.make_node("Reshape", [node.input[k], _NO_AXES], [single], name))
+                node.input[k] = single
+            nodes.append(node)
+        replace_nodes(graph, nodes)
+    return changed
 
 
 def bfloat16_ends(model: Model) -> list[str]:

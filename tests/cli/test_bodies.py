@@ -628,20 +628,21 @@ def test_a_body_that_cannot_run_has_its_reason(intaglio: Command, tmp_path: Path
     assert "operand 0 is a single number, not a matrix" in ran.json["error"]["why"]
 
 
-def crashing(path: Path) -> Path:
-    """A Loop whose number of steps turns out to be missing when it runs: ONNX Runtime ends the process."""
-    model = onnx.parser.parse_model("""
+def crashing(path: Path, count: str, go_on: str) -> Path:
+    """A Loop without a number of steps, or a word to go on, when it runs: ONNX Runtime ends the process."""
+    model = onnx.parser.parse_model(f"""
         <ir_version: 8, opset_import: ["" : 17]>
         net (float[3, 64] x) => (float[3, 64] y)
-        <float most = {1000}, int64[3] list = {1, 2, 3}>
-        {
+        <float most = {{1000}}, int64[3] list = {{1, 2, 3}}, int64 one = {{1}}>
+        {{
             high = ReduceMax <axes = [1], keepdims = 0> (x)
             mask = Greater (high, most)
-            count = Compress (list, mask)
-            y = Loop (count, , x) <body = b (int64 i, bool go, float[a, 64] h) => (bool on, float[a, 64] next) {
-                on = Identity (go) m = MatMul (h, w) next = Tanh (m)
-            }>
-        }
+            none = Compress (list, mask)
+            some = Size (x)
+            y = Loop ({count}, , x) <body = b (int64 i, bool go, float[a, 64] h) => (bool on, float[a, 64] next) {{
+                {go_on} m = MatMul (h, w) next = Tanh (m)
+            }}>
+        }}
     """)
     model.graph.initializer.append(numpy_helper.from_array(drawn(64, 64), "w"))
     onnx.save(model, path)
@@ -652,7 +653,16 @@ def crashing(path: Path) -> Path:
 def test_a_model_that_ends_the_process_gets_an_error(intaglio: Command, tmp_path: Path, command: str) -> None:
     name, *options = command.split()
     out = () if name in {"check", "bench"} else ("-o", tmp_path / "out.onnx")
-    ran = intaglio(name, crashing(tmp_path / "loop.onnx"), *options, *out)
+    ran = intaglio(name, crashing(tmp_path / "loop.onnx", "some", "on = Equal (none, one)"), *options, *out)
     assert ran.code == 1, ran.err
     assert "it ended the process" in ran.err
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("command", ["check {m}", "bisect {m} {m}", "compare {m} {m}", "bench {m} --runs 1"])
+def test_a_loop_without_a_number_of_steps_is_an_error_on_data(intaglio: Command, tmp_path: Path, command: str) -> None:
+    model, data = crashing(tmp_path / "loop.onnx", "none", "on = Identity (go)"), tmp_path / "data.npz"
+    np.savez(data, x=drawn(3, 64))
+    ran = intaglio(*command.format(m=model).split(), "--data", data)
+    assert ran.code == 1, ran.err
+    assert "operand 0 is one number" in ran.err

@@ -204,6 +204,11 @@ def subgraph_output_undefined(model: onnx.ModelProto) -> None:
     model.graph.node[-1].attribute[0].g.output[0].name = "ghost"
 
 
+def cast_to_nothing(model: onnx.ModelProto) -> None:
+    made = model.graph.node[0].output[0]
+    model.graph.node.insert(1, onnx.helper.make_node("Cast", [made], [f"{made}/cast"], to=0))
+
+
 def body_with_an_input(model: onnx.ModelProto) -> None:
     model.graph.node[-1].attribute[0].g.input.add().CopyFrom(model.graph.input[0])
 
@@ -236,6 +241,7 @@ def body_without_an_output(model: onnx.ModelProto) -> None:
         (too_few_inputs, "1 inputs, the operator takes 2 to 2"),
         (input_left_out, "input that it needs is left out"),
         (subgraph_output_undefined, "nothing makes graph output 'ghost'"),
+        (cast_to_nothing, "attribute 'to' is 0, which the installed onnx knows no element type by"),
         (body_with_an_input, "body has 1 inputs and 1 outputs, the operator takes 0 and 1"),
         (body_without_an_output, "body has 0 inputs and 0 outputs, the operator takes 0 and 1"),
     ],
