@@ -86,12 +86,12 @@ def _refused(net: Net, program: Program) -> Iterator[tuple[onnx.NodeProto, str]]
 def _written(net: Net, program: Program, operation: Operation) -> str | None:
     """Why an operation could not be written."""
     found = rule_of(operation)
+    names = [name for name in (*operation.inputs, *(operation.outputs if found else ())) if name]
+    unknown = [name for name in names if name not in net.dims or name not in net.dtypes]
+    if unknown:
+        return f"the shape or type of {unknown[0]!r} is not known"
     if found is None:
         return ""
-    names = [name for name in (*operation.inputs, *operation.outputs) if name]
-    unknown = [name for name in names if name not in net.dims]
-    if unknown:
-        return f"the shape of {unknown[0]!r} is not known"
     strange = [net.dtypes[n].name for n in names if n not in net.constants and net.dtypes[n].name not in C_TYPES]
     if strange:
         return f"C has no {strange[0]}"

@@ -266,7 +266,7 @@ def _spell(net: Net) -> None:
             tables = [v.reshape(-1, *along[1:]).astype(net.dtypes[one.inputs[0]]) for v in affine(one, net.constants)]
             one.inputs = [one.inputs[0], *(net.put("channel", table) for table in tables)]
             one.value = (Statement(C_TYPES[tables[0].dtype.name], "{0} * {1} + {2}", (0, 1, 2)),)
-        elif out is not None and out.name in C_TYPES:
+        elif out is not None and out.name in C_TYPES and net.dtypes.keys() >= set(filter(None, one.inputs)):
             names = [name for name in one.inputs if name]
             made = spelled(one.node, one.key, [net.dtypes[n] for n in names], out)
             if made is not None:
@@ -301,7 +301,7 @@ def _join(net: Net) -> None:
             cheap = before is not None and before.key == "DequantizeLinear"
             if before is None or not before.value or before.then:
                 continue
-            if not cheap and (uses[name] > 1 or net.dims[name] != net.dims[one.outputs[0]]):
+            if not cheap and (uses[name] > 1 or net.dims.get(name) != net.dims.get(one.outputs[0], ())):
                 continue
             while name in one.inputs:
                 place = one.inputs.index(name)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -121,6 +122,14 @@ def test_all_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
     model = from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     with pytest.raises(CannotExport, match="NonZero, Det"):
         EXPORTERS["c"].write(model, tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize("text", ["h = Reshape (x, s) g = Relu (h) y = Neg (g)", "h = local.Odd (x) y = Add (h, x)"])
+def test_what_has_no_known_shape_or_type_is_named(tmp_path: Path, text: str) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17, "local" : 1]> net (float[2, 2] x, int64[n] s) => (float[a] y)'
+    with pytest.raises(CannotExport, match="the shape or type of 'h' is not known"):
+        EXPORTERS["c"].write(from_proto(onnx.parser.parse_model(f"{head} {{ {text} }}")), tmp_path / "net")
     assert not (tmp_path / "net").exists()
 
 
