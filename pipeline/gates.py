@@ -118,6 +118,8 @@ class Gate:
         one = unit_of(unit, _RELATIVE if relative else figure.units)
         if one is None or _meant_otherwise(number * one, unit, figure):
             raise UsageError(f"gate {text!r}: {_no_unit(name, unit, figure)}", fix=_written(name, found[2], figure))
+        if wrong := _impossible(number * one, relative, figure):
+            raise UsageError(f"gate {text!r} means nothing: {wrong}", fix=_written(name, found[2], figure))
         return cls(text, name, found[2], number * one, relative)
 
     @property
@@ -205,6 +207,15 @@ def shown(value: float | None, unit: str) -> str:
 def _meant_otherwise(limit: float, unit: str, figure: Figure) -> bool:
     """Numbers alone that make no sense: 90 for 90 %, 0.5 for half of the MACs."""
     return not unit and ((figure.units is _SHARE and limit > 1) or (figure.units is UNITS["macs"] and 0 < limit < 1))
+
+
+def _impossible(limit: float, relative: bool, figure: Figure) -> str:
+    """What no result can be: then a gate holds always or never."""
+    if relative or figure.unit in ("B", "ms"):
+        return "" if limit > 0 else "the limit must be above 0"
+    if figure.units is _SHARE:
+        return "" if 0 <= limit <= 1 else "the limit must be between 0 and 1"
+    return "the limit must not be below 0" if limit < 0 and figure.units is UNITS["macs"] else ""
 
 
 def _no_unit(name: str, unit: str, figure: Figure) -> str:

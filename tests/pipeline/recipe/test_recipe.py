@@ -62,6 +62,7 @@ def error_of(text: str | bytes) -> UsageError:
             "r.yaml:4: gates[1]: there is no figure 'sise'",
             "size",
         ),
+        ("passes: [quantize]\ngates:\n- size <= -1KB\n", "r.yaml:3: gates[0]: gate 'size <= -1KB' means", "500KB"),
         ("limits:\n  macs: 0.5\n  size: lots\n", "r.yaml:3: limits.size", "500KB"),
         ("limits:\n  max_drop: -1\n", "r.yaml:2: limits.max_drop cannot be -1", "not below 0"),
         ("seed: 3\n", "r.yaml:1: a recipe has neither passes nor limits", "list passes"),
