@@ -92,7 +92,8 @@ def _written(net: Net, program: Program, operation: Operation) -> str | None:
         return f"the shape or type of {unknown[0]!r} is not known"
     if found is None:
         return ""
-    strange = [net.dtypes[n].name for n in names if n not in net.constants and net.dtypes[n].name not in C_TYPES]
+    held = [n for n in names if operation.value or n not in net.constants]
+    strange = [net.dtypes[n].name for n in held if net.dtypes[n].name not in C_TYPES]
     if strange:
         return f"C has no {strange[0]}"
     outputs = [name for name in operation.outputs if name]

@@ -133,6 +133,12 @@ def test_what_has_no_known_shape_or_type_is_named(tmp_path: Path, text: str) -> 
     assert not (tmp_path / "net").exists()
 
 
+def test_a_constant_of_a_type_that_c_does_not_have_is_named(tmp_path: Path) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]> net (float[2] x) => (float[2] y) <float16[2] h = {1, 2}>'
+    with pytest.raises(CannotExport, match="C has no float16"):
+        EXPORTERS["c"].write(from_proto(onnx.parser.parse_model(f"{head} {{ y = Add (x, h) }}")), tmp_path / "net")
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_buffers_that_live_together_do_not_overlap(seed: int) -> None:
     """Random chains with side branches: no two of them share bytes, and orders keep what is read before it is written."""
