@@ -430,7 +430,7 @@ def broken(path: Path, dice: random.Random) -> tuple[bytes, str]:
     for _ in range(dice.choice((1, 1, 1, 2, 3))):
         change = dice.choice(GENTLE if gentle else MUTATIONS)
         done.append(change.__name__)
-        with contextlib.suppress(ValueError, TypeError, IndexError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, IndexError, KeyError, OSError, onnx.checker.ValidationError):
             change(model, dice)
     content = model.SerializeToString()
     if not gentle and dice.random() < 0.2:
