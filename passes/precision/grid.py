@@ -123,7 +123,7 @@ def affine(low: float, high: float, grid: Grid, *, symmetric: bool = False) -> A
         scale = np.array(covering_scale(reach / min(grid.high - zero, zero - grid.low)), np.float32)
         return Affine(grid, scale, np.array(zero, np.int32))
     scale = np.array(covering_scale((high - low) / steps), np.float32)
-    zero = int(np.clip(np.rint(grid.low - low / float(scale)), grid.low, grid.high))
+    zero = round(min(max(grid.low - low / float(scale), grid.low), grid.high))
     return Affine(grid, scale, np.array(zero, np.int32))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -102,6 +103,7 @@ def _least(histogram: Histogram, loss: Callable[[float, float], float]) -> Range
 
 
 def _best_part(loss: Callable[[float], float]) -> float:
+    loss = cache(loss)  # the finer parts begin and end with coarse ones
     coarse = min(range(len(_PARTS)), key=lambda k: loss(float(_PARTS[k])))
     around = np.linspace(_PARTS[max(coarse - 1, 0)], _PARTS[min(coarse + 1, len(_PARTS) - 1)], _FINER + 1)
     return float(min([float(_PARTS[coarse]), *map(float, around)], key=loss))
