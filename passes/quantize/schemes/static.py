@@ -7,10 +7,12 @@ CVPR 2018, arXiv:1712.05877; Krishnamoorthi, 2018, arXiv:1806.08342 (a scale for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ....graph.errors import BadModel
 from ....graph.index import index_of
 from ....graph.io.opset import raise_opset
 from ....graph.layer import Layer
@@ -25,7 +27,9 @@ from ...calibration.normal.correction import bias_correction
 from ...calibration.runner import require_data
 from ...calibration.walk import Rounded, Walked, round_in_turn, round_plainly
 from ...patterns import choose_nodes
+from ...precision.decibels import EXACT
 from ...precision.grid import Affine, Grid, Quantized
+from ...precision.noise import outputs_noise
 from ...precision.result import Result
 from ..allocation.budgeted import within_size
 from ..balance.biases import roomy, store_biases
@@ -41,6 +45,12 @@ from ..scheme import SCHEMES, Job, study
 from ..storage.storage import store
 from ..targets import adds_in_16_bits
 from .weight_only import Grids, layer_note
+
+DEEP, CLEAN = 32, 28.0
+"""From so many layers on, and below so many decibels, errors of means have added up: biases follow a walk. On a
+ResNet-56 it gained 1.1 dB on images held out, on a ResNet-20 nothing."""
+_FEW_PATCHES, _FEW_SAMPLES = 1 << 11, 64
+"""What that walk sees: 256 samples and four times the patches gained no more."""
 
 
 @dataclass(frozen=True)
@@ -177,9 +187,22 @@ def _rounded(
     if job.context.data is None:  # to see how large a file becomes
         return round_plainly(model, specs)
     if all(spec.grid.bits >= WIDE and {*spec.methods} <= {*BLIND} for spec in specs.values()):
-        return _with_means(model, round_plainly(model, specs), found)
+        walked = _with_means(model, round_plainly(model, specs), found)
+        if len(layers) < DEEP or not _noisy(job, model, _stored(job, model, running, walked, found)):
+            return walked
+        batches, _ = calibration_inputs(model, job.context, _FEW_SAMPLES)
+        return round_in_turn(model, running, batches, specs, job.context, refit=False, most=_FEW_PATCHES)
     batches, _ = calibration_inputs(model, job.context)
     return round_in_turn(model, running, with_mirrored(batches, model), specs, job.context)
+
+
+def _noisy(job: Job, model: Model, made: Model) -> bool:
+    if job.context.data is None or not job.options.verify:
+        return False
+    with suppress(BadModel):  # what does not run is told later
+        noise = outputs_noise(model, made, job.context.data, job.target.contrib)
+        return min(noise.values(), default=EXACT) < CLEAN
+    return False
 
 
 @one_blas_thread

@@ -17,6 +17,7 @@ from intaglio.graph.nodes import attribute
 from intaglio.measure.data.source import open_data
 from intaglio.passes import Context
 from intaglio.passes.quantize import Quantize
+from intaglio.passes.quantize.schemes import static
 from intaglio.passes.quantize.targets import TARGETS
 from intaglio.passes.simplify import with_biases
 from tests.passes.parsed import data_for, parsed, run_plainly
@@ -279,3 +280,27 @@ def test_a_weight_read_both_ways_round_is_rounded_for_each() -> None:
     for scheme in ("int8", "w4"):
         done = Quantize(scheme=scheme).run(model, Context(data=data_for(model, x=x)))
         assert done.details["sqnr_db"]["y"] > (25 if scheme == "int8" else 12)
+
+
+def deep(blocks: int) -> Model:
+    """A residual chain of two convolutions a block, with biases."""
+    kinds = [f"float[4, 4, 3, 3] w{k}, float[4] b{k}, float[4, 4, 3, 3] v{k}, float[4] c{k}" for k in range(blocks)]
+    body = [
+        f"p{k} = Conv <pads = [1, 1, 1, 1]> (x{k}, w{k}, b{k}) q{k} = Relu(p{k}) "
+        f"u{k} = Conv <pads = [1, 1, 1, 1]> (q{k}, v{k}, c{k}) s{k} = Add(x{k}, u{k}) x{k + 1} = Relu(s{k})"
+        for k in range(blocks)
+    ]
+    return parsed("float[N, 4, 6, 6] x0", f"float[N, 4, 6, 6] x{blocks}", ", ".join(kinds), " ".join(body))
+
+
+def test_deep_noisy_networks_are_walked_for_their_biases(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = deep(static.DEEP // 2)
+    inputs = np.random.default_rng(1).random((64, 4, 6, 6), np.float32)
+    context = Context(data=data_for(model, x0=inputs))
+
+    def sqnr(clean: float) -> float:
+        monkeypatch.setattr(static, "CLEAN", clean)
+        return min(Quantize().run(model, context).details["sqnr_db"].values())
+
+    walked, by_means = sqnr(300.0), sqnr(0.0)
+    assert walked > by_means + 0.2, (walked, by_means)
