@@ -112,9 +112,9 @@ def formal_dims(node: onnx.NodeProto, given: Sequence[Sequence[Length] | None]) 
     if node.op_type == "Scan":
         scanned = int(attribute(node, "num_scan_inputs", 0))
         axes = attribute(node, "scan_input_axes", None) or [0] * scanned
-        for place, axis in enumerate(axes, start=len(dims) - scanned):
+        for place, axis in zip(range(max(0, len(dims) - scanned), len(dims)), axes, strict=False):
             whole = dims[place]
-            dims[place] = None if whole is None else [n for a, n in enumerate(whole) if a != axis % len(whole)]
+            dims[place] = [n for a, n in enumerate(whole) if a != axis % len(whole)] if whole else None
     return dims
 
 
