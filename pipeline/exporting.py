@@ -151,9 +151,10 @@ def _fixed(model: Model) -> Model:
     batches = {spec.shape[0] for spec in input_specs(model) if spec.shape}
     for spec in input_specs(model):
         if spec.shape is None or any(isinstance(d, str) and d not in batches for d in spec.shape):
+            sizes = [str(d) if isinstance(d, int) else "1" if d in batches else "32" for d in spec.shape or (1, 32)]
             raise UsageError(
                 f"input {spec.name} has shape {spec.describe()}, and the target needs numbers",
-                fix=f"give them: --shape {spec.name}:1,3,224,224",
+                fix=f"give them, such as --shape {spec.name}:{','.join(sizes)}",
             )
         shapes[spec.name] = [d if isinstance(d, int) else 1 for d in spec.shape]
     pinned = model.copy()

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import inliner
 
 from ...graph.bits import DOMAIN
+from ...graph.errors import UsageError
 from ...graph.model import Model
 from ...graph.nodes import all_nodes
 from ...measure.run.session import open_session, run
@@ -62,7 +63,7 @@ def read_bytes(text: str) -> int:
     """``256KB``: units are of 1024, as memories are."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if found is None:
-        raise CannotExport(f"memory={text} is no number of bytes", fix="write it as 262144 or 256KB")
+        raise UsageError(f"memory={text} is no number of bytes", fix="write it as 262144 or 256KB")
     return int(float(found[1]) * 1024 ** "KMG".find(found[2].upper()) * 1024 if found[2] else float(found[1]))
 
 

@@ -45,13 +45,17 @@ class Checkpoint:
             aside.replace(self.path)
         except OSError as error:
             aside.unlink(missing_ok=True)
-            raise UsageError(f"cannot write {self.path}", why=str(error)) from error
+            raise UsageError(f"cannot write {self.path}", why=(error.strerror or str(error)).lower()) from error
 
     def resumed(self, student: Student, optimizer: torch.optim.Optimizer) -> Progress | None:
         """The state that is in the file, put into student and optimizer; None where there is no file.
 
-        Raises UsageError where it is not of this training.
+        Raises UsageError where it is not of this training, or there is no folder for it.
         """
+        if not self.path.parent.is_dir():
+            raise UsageError(
+                f"cannot write {self.path}", why=f"there is no folder {self.path.parent}", fix="create it first"
+            )
         if not self.path.exists():
             return None
         arrays, told = self._read()

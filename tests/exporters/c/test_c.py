@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from intaglio import load
 from intaglio.exporters.base import EXPORTERS, CannotExport
 from intaglio.exporters.c.planning import Work, plan
+from intaglio.graph.errors import UsageError
 from intaglio.graph.io.fix_dims import pin_shapes
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.io.save import save
@@ -166,6 +167,18 @@ def test_what_needs_more_memory_than_allowed_is_refused(tmp_path: Path) -> None:
     model = fixed(load(EXAMPLES / "residual.onnx"))
     with pytest.raises(CannotExport, match="the arena takes"):
         differences(model, tmp_path / "small", memory="1KB")
+    with pytest.raises(UsageError, match="no number of bytes"):
+        differences(model, tmp_path / "small", memory="lots")
+
+
+def test_free_axes_are_told_with_as_many_numbers_as_the_input_has(tmp_path: Path) -> None:
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["B", "S"])
+    out = helper.make_tensor_value_info("y", TensorProto.INT64, ["B", "S"])
+    graph = helper.make_graph([helper.make_node("Add", ["ids", "ids"], ["y"])], "g", [ids], [out])
+    save(from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])), tmp_path / "text.onnx")
+    with pytest.raises(UsageError) as refused:
+        export(tmp_path / "text.onnx", "c", tmp_path / "net")
+    assert refused.value.fix == "give them, such as --shape ids:1,32"
 
 
 def test_the_command_writes_checks_and_tells_of_memory(packed: Model, tmp_path: Path) -> None:

@@ -161,6 +161,12 @@ def test_training_goes_on_from_where_it_stopped(narrow: Path, tmp_path: Path, mo
         trained(narrow, steps=13, teacher=str(DIGITS), checkpoint=str(file))
 
 
+def test_a_checkpoint_without_a_folder_is_refused_before_training(narrow: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        trained(narrow, steps=2, teacher=str(DIGITS), checkpoint=str(tmp_path / "none" / "state"))
+    assert refused.value.why == f"there is no folder {tmp_path / 'none'}"
+
+
 def test_a_checkpoint_that_is_none_is_refused(narrow: Path, tmp_path: Path) -> None:
     file = tmp_path / "state.npz"
     file.write_bytes(b"not a state")
