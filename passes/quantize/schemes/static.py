@@ -50,8 +50,8 @@ DEEP, CLEAN = 32, 28.0
 """Below so many layers a walk takes little time, and is always taken: it gains up to 16 dB. From there on means that were
 seen in one reading do, unless outputs are below so many decibels: then errors have added up, as on a ResNet-56, where a walk
 gained 1.1 dB."""
-_FEW_PATCHES, _FEW_SAMPLES = 1 << 11, 64
-"""What that walk sees: 256 samples and four times the patches gained no more."""
+_SEEN, _SEEN_DEEP = (256, 1 << 13), (64, 1 << 11)
+"""Samples and patches that a walk sees: more gained nothing on deep networks."""
 
 
 @dataclass(frozen=True)
@@ -187,15 +187,17 @@ def _rounded(
     specs, model = specs_for(ready, layers, grids, job), ready.model
     if job.context.data is None:  # to see how large a file becomes
         return round_plainly(model, specs)
-    wide = all(spec.grid.bits >= WIDE and {*spec.methods} <= {*BLIND} for spec in specs.values())
-    if wide and len(layers) >= DEEP:
+    if not all(spec.grid.bits >= WIDE for spec in specs.values()):
+        batches, _ = calibration_inputs(model, job.context)
+        return round_in_turn(model, running, with_mirrored(batches, model), specs, job.context)
+    deep = len(layers) >= DEEP
+    if deep and all({*spec.methods} <= {*BLIND} for spec in specs.values()):
         walked = _with_means(model, round_plainly(model, specs), found)
         if not _noisy(job, model, _stored(job, model, running, walked, found)):
             return walked
-        batches, _ = calibration_inputs(model, job.context, _FEW_SAMPLES)
-        return round_in_turn(model, running, batches, specs, job.context, refit=False, most=_FEW_PATCHES)
-    batches, _ = calibration_inputs(model, job.context)
-    return round_in_turn(model, running, with_mirrored(batches, model), specs, job.context)
+    samples, patches = _SEEN_DEEP if deep else _SEEN
+    batches, _ = calibration_inputs(model, job.context, samples)
+    return round_in_turn(model, running, batches, specs, job.context, refit=False, most=patches)
 
 
 def _noisy(job: Job, model: Model, made: Model) -> bool:
