@@ -79,19 +79,18 @@ class Torch(Importer):
         with torch.no_grad():
             outputs = ["output" if k == 0 else f"output_{k}" for k in range(len(_flat(module(*example))))]
         free = self._free(names, example, shapes)
+        reference = _reference(module, names, outputs)
         notes: tuple[str, ...] = ()
-        try:
-            if self.through == "dynamo":
-                raise NotImplementedError
-            model = _through_legacy(module, names, outputs, example, free, fold=self.fold_bn)
-        except Exception as error:
-            if self.through == "legacy" or isinstance(module, torch.jit.ScriptModule):
-                raise BadModel("torch's exporter failed", why=_first_line(error)) from error
-            notes = (
-                () if self.through else (f"exported by dynamo, as the legacy exporter failed: {_first_line(error)}",)
-            )
-            model = _through_dynamo(module, example, (names, outputs, free), fold=self.fold_bn)
-        return Imported(model, _reference(module, names, outputs), notes)
+        if self.through != "dynamo":
+            try:
+                model = _through_legacy(module, names, outputs, example, free, fold=self.fold_bn)
+                return Imported(model, reference)
+            except Exception as error:
+                if self.through == "legacy" or isinstance(module, torch.jit.ScriptModule):
+                    raise BadModel("torch's exporter failed", why=_first_line(error)) from error
+                notes = (f"exported by dynamo, as the legacy exporter failed: {_first_line(error)}",)
+        model = _through_dynamo(module, example, (names, outputs, free), fold=self.fold_bn)
+        return Imported(model, reference, notes)
 
     def _free(
         self, names: Sequence[str], example: Sequence[Any], shapes: Mapping[str, Sequence[int]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
 
@@ -13,7 +14,7 @@ from ..accuracy import METRICS
 from .named import Output, chosen
 
 
-class _EachSample:
+class _EachSample(ABC):
     """The mean of a score of each sample, of the output of the labels' shape."""
 
     share = False
@@ -29,9 +30,9 @@ class _EachSample:
         rows, wanted = (array.astype(np.float64).reshape(len(labels), -1) for array in (given, labels))
         self._scores.append(self.scored(rows, wanted, labels.dtype))
 
+    @abstractmethod
     def scored(self, given: np.ndarray, wanted: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Shapes: both (samples, numbers), the result (samples,). ``dtype`` is that of the labels."""
-        raise NotImplementedError
 
     def scores(self) -> np.ndarray:
         return np.concatenate(self._scores)

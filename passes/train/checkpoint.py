@@ -32,11 +32,12 @@ class Checkpoint:
     def keep(self, student: Student, optimizer: torch.optim.Optimizer, state: Progress) -> None:
         """Put the state in the place of an older one, whole or not at all."""
         arrays = {f"now/{name}": tensor.numpy() for name, tensor in student.state().items()}
-        arrays |= {f"best/{name}": tensor.numpy() for name, tensor in state.best.items()}
+        for folder, tensors in (("best", state.best), ("mean", state.mean)):
+            arrays |= {f"{folder}/{name}": tensor.numpy() for name, tensor in tensors.items()}
         for place, tensor in enumerate(student.parameters):
             for name, value in optimizer.state.get(tensor, {}).items():
                 arrays[f"optimizer/{place}/{name}"] = torch.as_tensor(value).numpy()
-        plain = {name: value for name, value in vars(state).items() if name != "best"}
+        plain = {name: value for name, value in vars(state).items() if name not in ("best", "mean")}
         meta = json.dumps({"form": _FORM, "key": self.key, "progress": plain})
         aside = self.path.with_name(f".intaglio-{self.path.name}.{os.getpid()}.tmp")
         try:
@@ -60,12 +61,15 @@ class Checkpoint:
             return None
         arrays, told = self._read()
         student.restore({name: torch.from_numpy(value) for name, value in _under(arrays, "now").items()})
-        best = {name: torch.from_numpy(value) for name, value in _under(arrays, "best").items()}
+        best, mean = (
+            {name: torch.from_numpy(value) for name, value in _under(arrays, folder).items()}
+            for folder in ("best", "mean")
+        )
         for place, tensor in enumerate(student.parameters):
             found = _under(arrays, f"optimizer/{place}")
             if found:
                 optimizer.state[tensor] = {name: torch.from_numpy(value) for name, value in found.items()}
-        return Progress(**{**told["progress"], "best": best})
+        return Progress(**{**told["progress"], "best": best, "mean": mean})
 
     def _read(self) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
         try:

@@ -13,7 +13,7 @@ from ...measure.accuracy import class_labels
 from ...measure.autograd.loss import scored_output
 from ...measure.data.source import DataSource
 from ..base import Context
-from .augmentations.augmentation import AUGMENTATIONS, Augmented, is_colour_image, is_image
+from .augmentations.augmentation import AUGMENTATIONS, Augmented, channels_first, is_colour_image, is_image
 from .loop import Lesson
 from .losses.loss import LABELS, LOSSES, SCORES, TEACHER
 from .methods.method import METHODS, Method
@@ -158,8 +158,9 @@ def _require_pictures(samples: Samples) -> None:
     """Raises BadData where what should be images is noise, on which models unlearn."""
     for name, value in samples.inputs.items():
         part = np.asarray(value[:64])
-        if not is_colour_image(part) or min(part.shape[2:]) < 8:
+        if not is_colour_image(part) or min(channels_first(part).shape[2:]) < 8:
             continue
+        part = channels_first(part)
         centred = (part - part.mean((2, 3), keepdims=True)).astype(np.float64)
         size = float((centred**2).mean())
         if size and float((centred[..., 1:] * centred[..., :-1]).mean()) / size < _ALIKE:

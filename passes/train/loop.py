@@ -19,12 +19,14 @@ from .methods.method import Method
 from .options import TrainOptions
 from .progress import Progress
 from .samples import Samples
-from .student import Student
+from .student import State, Student
 from .teacher import Teacher
 
 Tensor = torch.Tensor
 _LOOKS = (0.5, 0.75, 0.9, 1.0)
 """Fractions of all steps after which weights are held to samples that were held back."""
+_KEPT = 20
+"""So often a checkpoint is written."""
 _HALVINGS = 5
 _TRIED = 3
 _MOMENTUM = 0.9
@@ -55,7 +57,9 @@ class Lesson:
 
     @property
     def batch(self) -> int:
-        return max(1, min(self.options.batch, len(self.train)))
+        """Samples of a step, whole batches of those that the model insists on."""
+        most, one = min(self.options.batch, len(self.train)), self.fixed or 1
+        return max(one, most // one * one)
 
     def loss(self, places: np.ndarray, variant: int | None, *, training: bool) -> Tensor:
         """The mean over samples; those of ``variant`` None are as they are."""
@@ -89,14 +93,14 @@ def train(lesson: Lesson, checkpoint: Checkpoint | None, log: logging.Logger) ->
         first = _held_loss(lesson)
         least = first if lesson.method.done(0.0) else math.inf
         state = Progress(0, _steps(lesson), lesson.student.state(), least, first)
-    mean = _Mean(lesson.options.ema, lesson.student) if lesson.options.ema else None
+        state.mean = lesson.student.state() if lesson.options.ema else {}
     try:
         while state.step < state.steps:
-            _one(lesson, optimizer, state, mean)
+            _one(lesson, optimizer, state)
             if state.step in _looks(state.steps):
-                _look(lesson, state, mean, log)
-                if checkpoint:
-                    checkpoint.keep(lesson.student, optimizer, state)
+                _look(lesson, state, log)
+            if checkpoint and state.step % max(1, state.steps // _KEPT) == 0:
+                checkpoint.keep(lesson.student, optimizer, state)
             lesson.tick(state.step, state.steps)
     except KeyboardInterrupt:
         if not (lesson.options.keep_best and state.best_loss < state.first_loss):
@@ -143,7 +147,7 @@ def _places(lesson: Lesson, step: int) -> tuple[np.ndarray, int]:
     return order[at * lesson.batch : (at + 1) * lesson.batch], turn % lesson.augmented.variants
 
 
-def _one(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress, mean: _Mean | None) -> None:
+def _one(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress) -> None:
     """One step; where the loss is no number, the best weights so far come back, and later steps are half as long."""
     for group in optimizer.param_groups:
         group["lr"] = lesson.lr * _height(state.step, state.steps, lesson.options.warm_up) / 2**state.slower
@@ -156,8 +160,7 @@ def _one(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress, mean
     optimizer.step()
     lesson.student.settle()
     lesson.method.after_step(lesson.student, state.step, state.steps)
-    if mean is not None:
-        mean.add(lesson.student)
+    _follow(state.mean, lesson.student, lesson.options.ema)
     state.step += 1
     if state.step in _looks(state.steps) or state.step == 1:
         state.history.append({"step": state.step, "loss": loss})
@@ -176,7 +179,7 @@ def _within_memory(lesson: Lesson, places: np.ndarray, variant: int, state: Prog
             return _gradients(lesson, places, variant, state.parts, state.step / state.steps)
         except (RuntimeError, MemoryError) as error:
             full = isinstance(error, MemoryError) or "allocate memory" in str(error)
-            if not full or state.parts * 2 > len(places):
+            if not full or state.parts * 2 > len(places) // (lesson.fixed or 1):
                 raise
             state.parts *= 2
 
@@ -185,7 +188,9 @@ def _gradients(lesson: Lesson, places: np.ndarray, variant: int, parts: int, pro
     for tensor in lesson.student.parameters:
         tensor.grad = None
     total = 0.0
-    for part in np.array_split(places, parts):
+    each = lesson.fixed or 1
+    for rows in np.array_split(places.reshape(-1, each), min(parts, len(places) // each)):
+        part = rows.reshape(-1)
         with torch.autocast("cpu", torch.bfloat16, enabled=lesson.bf16):
             loss = lesson.loss(part, variant, training=True)
         penalty = lesson.method.penalty(lesson.student, progress)
@@ -207,12 +212,11 @@ def _halve(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress) ->
     optimizer.state.clear()
 
 
-def _look(lesson: Lesson, state: Progress, mean: _Mean | None, log: logging.Logger) -> None:
+def _look(lesson: Lesson, state: Progress, log: logging.Logger) -> None:
     """Keep the weights, or their mean, where they do better on samples held back."""
-    for weights in (mean.state if mean else None, None):
-        now = lesson.student.state()
-        if weights is not None:
-            lesson.student.restore(weights)
+    now = lesson.student.state()
+    for weights in filter(None, (state.mean, now)):
+        lesson.student.restore(weights)
         loss = _held_loss(lesson)
         log.info(
             "step %d of %d: %.4g on samples held back, %.4g at first", state.step, state.steps, loss, state.first_loss
@@ -220,10 +224,6 @@ def _look(lesson: Lesson, state: Progress, mean: _Mean | None, log: logging.Logg
         state.history[-1]["held_back"] = min(loss, state.history[-1].get("held_back", math.inf))
         if loss < state.best_loss and lesson.method.done(state.step / state.steps):
             state.best, state.best_loss, state.best_step = lesson.student.state(), loss, state.step
-        if weights is not None:
-            lesson.student.restore(now)
-        if mean is None:
-            break
 
 
 @torch.no_grad()
@@ -236,13 +236,9 @@ def _held_loss(lesson: Lesson) -> float:
     return total / len(lesson.held)
 
 
-class _Mean:
+@torch.no_grad()
+def _follow(mean: State, student: Student, kept: float) -> None:
     """A running mean of all that training moves."""
-
-    def __init__(self, kept: float, student: Student) -> None:
-        self._kept, self.state = kept, student.state()
-
-    @torch.no_grad()
-    def add(self, student: Student) -> None:
+    if mean:
         for name, tensor in student.state().items():
-            self.state[name].lerp_(tensor, 1 - self._kept)
+            mean[name].lerp_(tensor, 1 - kept)

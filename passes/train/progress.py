@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """Where training stands. ``best`` are the weights with the least loss on samples held back, ``slower`` what the step size
+    """Where training stands. ``best`` are the weights with the least loss on samples held back, ``mean`` is a running mean of all weights, ``slower`` what the step size
     was divided by, ``history`` rows of step, loss and loss on samples held back."""
 
     step: int
@@ -19,6 +19,7 @@ class Progress:
     best: State
     best_loss: float
     first_loss: float
+    mean: State = field(default_factory=dict)
     best_step: int = 0
     slower: int = 0
     parts: int = 1

@@ -11,7 +11,7 @@ import numpy as np
 from ...graph.errors import BadData
 from ...measure.data.source import Batch, DataSource
 
-_READ = 256
+_READ, _PRINTED = 256, 64
 FEW = 2000
 """With fewer samples, training often gains nothing."""
 
@@ -30,10 +30,13 @@ class Samples:
     def at(self, places: np.ndarray) -> dict[str, np.ndarray]:
         return {name: values[places] for name, values in self.inputs.items()}
 
-    def batches(self, size: int, places: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        for start in range(0, len(places), size):
-            part = places[start : start + size]
-            yield part, self.at(part)
+    def fingerprint(self) -> Iterator[bytes]:
+        """What tells these samples from others: their number, and some of them."""
+        some = np.linspace(0, len(self) - 1, min(len(self), _PRINTED)).astype(np.int64)
+        yield f"{len(self)}".encode()
+        yield from (np.ascontiguousarray(values[some]).tobytes() for values in self.inputs.values())
+        if self.labels is not None:
+            yield np.ascontiguousarray(self.labels).tobytes()
 
     def divided(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Which samples are trained on, and which are held back. Raises BadData where there are too few."""

@@ -35,6 +35,7 @@ class Student:
         }
         self._steps = {name: torch.tensor(one.step) for name, one in self.codes.items()}
         self.moving: State = {**self.network.trained, **latent}
+        self.first: State = {name: tensor.detach().clone() for name, tensor in self.moving.items()}
         self._masks = {one.name: torch.tensor(one.mask) for one in weights if one.mask is not None}
         self._statistics = list(dict.fromkeys(batch_statistics(model))) if statistics else []
 

@@ -21,6 +21,8 @@ class Teacher:
     def __init__(self, model: Model, outputs: Sequence[str], samples: int, variants: int, memory: int) -> None:
         self._session = open_session(model)
         self._outputs, self._samples, self._variants, self._memory = list(outputs), samples, variants, memory
+        lengths = [spec.shape[0] for spec in input_specs(model) if spec.shape]
+        self._fixed = next((n for n in lengths if isinstance(n, int)), None)
         self._held: dict[str, np.ndarray] = {}
         self._known = np.zeros((variants, samples), bool)
 
@@ -28,7 +30,10 @@ class Teacher:
         """Outputs by name, of samples that stand at these places. Shapes: as the outputs."""
         if self._held and self._known[variant, places].all():
             return {name: held[variant, places] for name, held in self._held.items()}
-        made = run(self._session, inputs, self._outputs)
+        size = self._fixed or len(places)
+        parts = [{n: v[a : a + size] for n, v in inputs.items()} for a in range(0, len(places), size)]
+        each = [run(self._session, part, self._outputs) for part in parts]
+        made = each[0] if len(each) == 1 else {name: np.concatenate([one[name] for one in each]) for name in each[0]}
         self._hold(made, places, variant)
         return made
 

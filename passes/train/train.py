@@ -18,7 +18,7 @@ from ...measure.data.source import DataSource
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from .options import TrainOptions
-from .samples import read_samples
+from .samples import Samples, read_samples
 from .weights import Weight, told, weights_to_train
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Train(TrainOptions, Pass):
         weights = weights_to_train(model, self.include, self.exclude)
         samples = read_samples(data, context.memory, folder)
         lesson, notes = prepared(model, self, weights, samples, data, context)
-        key = self._key(model, data, context)
+        key = self._key(model, samples, context)
         kept = Checkpoint(Path(self.checkpoint), key) if self.checkpoint else None
         state = train(lesson, kept, context.log)
         result = lesson.student.written(state.best)
@@ -92,9 +92,10 @@ class Train(TrainOptions, Pass):
             options["steps"] = change.details["training"]["steps"]
         return options
 
-    def _key(self, model: Model, data: DataSource, context: Context) -> str:
+    def _key(self, model: Model, samples: Samples, context: Context) -> str:
         options = self.model_dump_json(exclude={"checkpoint", "keep_best", "threads"})
-        parts = [to_bytes(model), options.encode(), f"{data.name} {data.samples} {context.seed}".encode()]
+        parts = [to_bytes(model), options.encode(), str(context.seed).encode(), *samples.fingerprint()]
+        parts += [Path(self.teacher).read_bytes()] if self.teacher else []
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 

@@ -37,6 +37,18 @@ class Window:
         return (self.out[1] - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilations[1] + 1
 
     @property
+    def words(self) -> dict[str, int]:
+        """Its numbers by the names that loops give them."""
+        return {
+            **dict(zip(("rows", "columns"), self.out, strict=True)),
+            **dict(zip(("tall", "broad"), self.kernel, strict=True)),
+            **dict(zip(("down", "across"), self.strides, strict=True)),
+            **dict(zip(("far", "wide"), self.dilations, strict=True)),
+            **dict(zip(("top", "left"), self.begins, strict=True)),
+            **dict(zip(("height", "length"), self.size, strict=True)),
+        }
+
+    @property
     def stays_inside(self) -> bool:
         fits = (self.out[0] - 1) * self.strides[0] + self.reach <= self.size[0] and self.width <= self.size[1]
         return self.begins == (0, 0) and fits

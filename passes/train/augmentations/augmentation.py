@@ -51,14 +51,21 @@ class Augmented:
     def _changed(self, value: np.ndarray, places: np.ndarray, variant: int) -> np.ndarray:
         if not is_image(value):
             return value
+        images = channels_first(value)
         for k, way in enumerate(self.ways):
-            value = np.ascontiguousarray(way(value, self._numbers[variant, k, places]), value.dtype)
-        return value
+            images = np.ascontiguousarray(way(images, self._numbers[variant, k, places]), value.dtype)
+        return images if images.shape == value.shape else np.ascontiguousarray(np.moveaxis(images, 1, 3))
 
 
 def is_image(value: np.ndarray) -> bool:
-    return value.ndim == 4 and value.dtype.kind == "f" and min(value.shape[2:]) > 1
+    return value.ndim == 4 and value.dtype.kind == "f" and min(channels_first(value).shape[2:]) > 1
 
 
 def is_colour_image(value: np.ndarray) -> bool:
-    return is_image(value) and value.shape[1] == 3
+    return is_image(value) and channels_first(value).shape[1] == 3
+
+
+def channels_first(images: np.ndarray) -> np.ndarray:
+    """Shapes: (samples, height, width, 1 or 3) or (samples, channels, height, width) -> the latter."""
+    last = images.shape[3] in (1, 3) and images.shape[1] not in (1, 3)
+    return np.moveaxis(images, 3, 1) if last else images

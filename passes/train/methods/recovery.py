@@ -11,7 +11,7 @@ from .method import METHODS, Method
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..student import State, Student
+    from ..student import Student
 
 
 @METHODS.register("finetune")
@@ -41,16 +41,13 @@ class Anchored(Finetune):
 
     def __init__(self, options: Anchor) -> None:
         self._strength = options.strength
-        self._first: State = {}
 
     def penalty(self, student: Student, progress: float) -> Tensor | None:
         """Of each weight beside its own length, so that large layers do not count for all."""
         import torch
 
-        if not self._first:
-            self._first = {name: tensor.detach().clone() for name, tensor in student.moving.items()}
         total = torch.zeros(())
         for name, tensor in student.moving.items():
-            first = self._first[name]
+            first = student.first[name]
             total = total + (tensor - first).square().sum() / first.square().sum().clamp_min(1e-12)
         return 0.5 * self._strength * total

@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: nothing is trained")
 
 import torch
 
-from intaglio import PruneChannels, Quantize, Train, load, run
+from intaglio import PruneChannels, Quantize, Train, compress, load, run
 from intaglio.graph.errors import BadData, IntaglioError, NothingChanged, UsageError
 from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session
 from intaglio.measure.run.session import run as run_session
+from intaglio.passes.train import loop
 from intaglio.passes.train.augmentations.augmentation import AUGMENTATIONS, Augmented
 from intaglio.passes.train.losses.loss import LOSSES, Answers
 from intaglio.passes.train.student import Student
@@ -136,11 +138,21 @@ def test_a_network_of_few_bits_is_trained(tmp_path: Path) -> None:
     assert abs(out.stat().st_size - path.stat().st_size) < 1000
 
 
-def test_training_goes_on_from_where_it_stopped(narrow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = trained(narrow, steps=12, teacher=str(DIGITS))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"teacher": str(DIGITS)},
+        {"teacher": str(DIGITS), "ema": 0.9},
+        {"method": "anchored", "lr": 3e-4},
+        {"optimizer": "sgd"},
+    ],
+    ids=["distilled", "mean of weights", "anchored", "sgd"],
+)
+def test_training_goes_on_from_where_it_stopped(
+    narrow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    whole = trained(narrow, steps=12, **options)
     file = tmp_path / "state.npz"
-    from intaglio.passes.train import loop
-
     real, taken = loop._one, 0
 
     def stops(*args: Any) -> None:
@@ -152,19 +164,81 @@ def test_training_goes_on_from_where_it_stopped(narrow: Path, tmp_path: Path, mo
 
     monkeypatch.setattr(loop, "_one", stops)
     with pytest.raises(RuntimeError, match="power"):
-        trained(narrow, steps=12, teacher=str(DIGITS), checkpoint=str(file))
+        trained(narrow, steps=12, checkpoint=str(file), **options)
     monkeypatch.setattr(loop, "_one", real)
-    assert file.exists()
-    again = trained(narrow, steps=12, teacher=str(DIGITS), checkpoint=str(file))
+    again = trained(narrow, steps=12, checkpoint=str(file), **options)
     assert to_bytes(again.change.model) == to_bytes(whole.change.model)
     with pytest.raises(UsageError, match="another training"):
-        trained(narrow, steps=13, teacher=str(DIGITS), checkpoint=str(file))
+        trained(narrow, steps=13, checkpoint=str(file), **options)
 
 
-def test_a_checkpoint_without_a_folder_is_refused_before_training(narrow: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as refused:
-        trained(narrow, steps=2, teacher=str(DIGITS), checkpoint=str(tmp_path / "none" / "state"))
-    assert refused.value.why == f"there is no folder {tmp_path / 'none'}"
+def test_other_data_do_not_go_on(narrow: Path, tmp_path: Path) -> None:
+    """Under the same name, too."""
+    file, data = tmp_path / "state.npz", tmp_path / "data.npz"
+    with np.load(TEST) as held:
+        arrays = dict(held)
+    np.savez(data, **arrays)
+    trained(narrow, data=data, steps=4, lr=3e-4, teacher=str(DIGITS), checkpoint=str(file))
+    np.savez(data, **{name: values[::-1] for name, values in arrays.items()})
+    with pytest.raises(UsageError, match="another training"):
+        trained(narrow, data=data, steps=4, lr=3e-4, teacher=str(DIGITS), checkpoint=str(file))
+
+
+def test_an_interruption_keeps_the_best_weights(narrow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, out = loop._one, tmp_path / "out.onnx"
+
+    def interrupted(lesson: Any, optimizer: Any, state: Any) -> None:
+        if state.step == 7:
+            raise KeyboardInterrupt
+        real(lesson, optimizer, state)
+
+    monkeypatch.setattr(loop, "_one", interrupted)
+    told = trained(narrow, out, steps=12, teacher=str(DIGITS)).as_dict()
+    assert told["training"]["interrupted"]
+    assert any("interrupted after 7 of 12 steps" in note for note in told["notes"])
+    assert accuracy(out) > accuracy(narrow)
+    with pytest.raises(KeyboardInterrupt):
+        trained(narrow, tmp_path / "none.onnx", steps=12, teacher=str(DIGITS), keep_best=False)
+    assert not (tmp_path / "none.onnx").exists()
+
+
+def test_a_batch_that_memory_does_not_hold_is_taken_in_parts(narrow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradients are the same, but for rounding and for statistics of smaller batches, which are left here."""
+    whole = trained(narrow, steps=6, teacher=str(DIGITS), freeze_bn=True)
+    real = loop.Lesson.loss
+
+    def full(self: Any, places: np.ndarray, *args: Any, training: bool) -> Any:
+        if training and len(places) > 8:
+            raise MemoryError
+        return real(self, places, *args, training=training)
+
+    monkeypatch.setattr(loop.Lesson, "loss", full)
+    parts = trained(narrow, steps=6, teacher=str(DIGITS), freeze_bn=True)
+    assert any("taken in 4 parts" in note for note in parts.change.notes)
+    for name, weight in whole.change.model.weights.items():
+        np.testing.assert_allclose(parts.change.model.weights[name], weight, atol=2e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_models_of_a_fixed_batch_are_trained(batch: int, tmp_path: Path) -> None:
+    """Samples of one run depend on each other, so that it cannot be made to take more."""
+    random = np.random.default_rng(3)
+    wanted = random.normal(size=(6, 3)).astype(np.float32)
+    paths = [tmp_path / "teacher.onnx", tmp_path / "student.onnx"]
+    for path, weight in zip(paths, (wanted, 0.5 * wanted), strict=True):
+        text = (
+            f'<ir_version: 8, opset_import: ["" : 17]> g (float[{batch}, 6] x) => (float[{batch}, 3] y) '
+            "<float[6, 3] w, int64[1] axes = {0}> "
+            "{ m = MatMul(x, w) a = ReduceMax <keepdims = 1, axes = [0]> (x) s = ReduceSum(a, axes) "
+            "z = Mul(s, s) n = ReduceMean <keepdims = 1, axes = [0, 1]> (z) t = Tanh(n) y = Add(m, t) }"
+        )
+        proto = onnx.parser.parse_model(text)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+        onnx.save(proto, path)
+    np.savez(tmp_path / "x.npz", x=random.normal(size=(200, 6)).astype(np.float32))
+    told = trained(paths[1], data=tmp_path / "x.npz", steps=60, lr=3e-2, teacher=str(paths[0]), losses=("mse",))
+    training = told.as_dict()["training"]
+    assert training["held_back_after"] < 0.2 * training["held_back_before"]
 
 
 def test_a_checkpoint_that_is_none_is_refused(narrow: Path, tmp_path: Path) -> None:
@@ -233,6 +307,25 @@ def test_a_sample_is_changed_alike_in_every_batch(name: str) -> None:
     assert (whole.shape, whole.dtype) == (images.shape, images.dtype)
     assert np.array_equal(part, whole[places])
     assert not np.array_equal(whole, images)
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_channels_may_come_last(name: str) -> None:
+    images = np.random.default_rng(1).normal(size=(9, 12, 10, 3)).astype(np.float32)
+    augmented = Augmented([AUGMENTATIONS[name]], 9, seed=4)
+    first, last = (augmented({"x": x}, np.arange(9), 1)["x"] for x in (np.moveaxis(images, 3, 1), images))
+    assert np.array_equal(np.moveaxis(first, 1, 3), last)
+
+
+def test_a_recipe_trains_what_it_pruned(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "passes:\n- pass: prune\n  target: macs\n  keep: 0.12\n  criterion: l1\n"
+        f"- pass: train\n  teacher: {DIGITS}\n  steps: 40\n  batch: 32\n"
+    )
+    done = compress(DIGITS, tmp_path / "out", recipe=str(recipe), data=str(TEST), measure=False)
+    assert [step["pass"] for step in done.as_dict()["steps"]] == ["prune", "train"]
+    assert accuracy(tmp_path / "out" / "model.onnx") > 0.8
 
 
 def test_every_loss_is_zero_or_least_where_the_teacher_is_reached() -> None:
