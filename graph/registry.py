@@ -229,10 +229,14 @@ def owner(spec: Spec, *registries: Registry[Any]) -> Registry[Any]:
 
 
 def import_all(package: str, *, deep: bool = True) -> None:
-    """Import a package and every module in it, and where ``deep`` every module below it."""
+    """Import a package and every module in it, and where ``deep`` every module below it; a package that says that it is
+    ``ON_DEMAND`` stays as it is."""
     from pkgutil import iter_modules
 
-    for module in iter_modules(import_module(package).__path__, f"{package}."):
+    found = import_module(package)
+    if getattr(found, "ON_DEMAND", False):
+        return
+    for module in iter_modules(found.__path__, f"{package}."):
         import_all(module.name) if module.ispkg and deep else import_module(module.name)
 
 

@@ -32,7 +32,7 @@ ARROWS = {
 """What a part may import besides itself. The most specific name counts."""
 LAZY = {"", *FAMILIES}
 """Packages that resolve public names on first use: they name what they do not import."""
-MAY_START_HEAVY = ("importers.", "measure.autograd.", "passes.")
+MAY_START_HEAVY = ("importers.", "measure.autograd.", "passes.train.engine.")
 """Modules that exist to serve a framework, and are imported on demand."""
 LONGEST_FUNCTION = 60
 MOST_MODULES = 24
@@ -157,6 +157,12 @@ def test_no_folder_holds_more_modules_than_can_be_looked_over() -> None:
 def test_frameworks_are_imported_only_when_needed() -> None:
     files = [file for file in MODULES if not dotted(file).startswith(MAY_START_HEAVY)]
     assert {str(f.relative_to(ROOT)): found for f in files if (found := imported_at_start(f) & HEAVY)} == {}
+
+
+def test_looking_for_what_is_registered_imports_no_framework() -> None:
+    """What needs one is imported by who uses it: everything else works where it is not installed."""
+    looked = "from intaglio.passes.registries import REGISTRIES, registry; [list(registry(g)) for g in REGISTRIES]"
+    assert loaded_by(looked) & HEAVY == set()
 
 
 def test_importing_the_package_is_light() -> None:

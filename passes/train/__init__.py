@@ -6,6 +6,7 @@ from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
     from .augmentations.augmentation import AUGMENTATIONS as AUGMENTATIONS
+    from .engine.student import Student as Student
     from .losses.loss import LABELS as LABELS
     from .losses.loss import LOSSES as LOSSES
     from .losses.loss import SCORES as SCORES
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from .losses.loss import Answers as Answers
     from .methods.method import METHODS as METHODS
     from .methods.method import Method as Method
-    from .student import Student as Student
     from .train import Train as Train
 
 __getattr__, __all__ = lazily(
@@ -22,7 +22,7 @@ __getattr__, __all__ = lazily(
         ".augmentations.augmentation": "AUGMENTATIONS",
         ".losses.loss": "LABELS LOSSES SCORES TEACHER Answers",
         ".methods.method": "METHODS Method",
-        ".student": "Student",
+        ".engine.student": "Student",
         ".train": "Train",
     },
 )

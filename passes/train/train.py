@@ -22,8 +22,8 @@ from .samples import Samples, read_samples
 from .weights import Weight, told, weights_to_train
 
 if TYPE_CHECKING:
-    from .loop import Lesson
-    from .progress import Progress
+    from .engine.loop import Lesson
+    from .engine.progress import Progress
 
 
 @PASSES.register("train")
@@ -54,9 +54,9 @@ class Train(TrainOptions, Pass):
             return self._run(model, context.data, context, Path(folder))
 
     def _run(self, model: Model, data: DataSource, context: Context, folder: Path) -> Change:
-        from .checkpoint import Checkpoint
-        from .lesson import prepared
-        from .loop import train
+        from .engine.checkpoint import Checkpoint
+        from .engine.lesson import prepared
+        from .engine.loop import train
 
         started = time.perf_counter()
         weights = weights_to_train(model, self.include, self.exclude)

@@ -13,7 +13,7 @@ from ....graph.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..student import Student
+    from ..engine.student import Student
 
 
 class Method(ABC):

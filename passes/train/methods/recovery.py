@@ -11,7 +11,7 @@ from .method import METHODS, Method
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..student import Student
+    from ..engine.student import Student
 
 
 @METHODS.register("finetune")

@@ -21,10 +21,10 @@ from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session
 from intaglio.measure.run.session import run as run_session
-from intaglio.passes.train import loop
 from intaglio.passes.train.augmentations.augmentation import AUGMENTATIONS, Augmented
+from intaglio.passes.train.engine import loop
+from intaglio.passes.train.engine.student import Student
 from intaglio.passes.train.losses.loss import LOSSES, Answers
-from intaglio.passes.train.student import Student
 from intaglio.passes.train.weights import weights_to_train
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"

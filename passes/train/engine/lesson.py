@@ -6,22 +6,22 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ...graph.errors import BadData, UsageError
-from ...graph.model import Model
-from ...graph.traits import Trait, has
-from ...measure.accuracy import class_labels
-from ...measure.autograd.loss import scored_output
-from ...measure.data.source import DataSource
-from ..base import Context
-from .augmentations.augmentation import AUGMENTATIONS, Augmented, channels_first, is_colour_image, is_image
+from ....graph.errors import BadData, UsageError
+from ....graph.model import Model
+from ....graph.traits import Trait, has
+from ....measure.accuracy import class_labels
+from ....measure.autograd.loss import scored_output
+from ....measure.data.source import DataSource
+from ...base import Context
+from ..augmentations.augmentation import AUGMENTATIONS, Augmented, channels_first, is_colour_image, is_image
+from ..losses.loss import LABELS, LOSSES, SCORES, TEACHER
+from ..methods.method import METHODS, Method
+from ..options import NONE, TrainOptions
+from ..samples import FEW, Samples
+from ..teacher import Teacher, read_teacher
+from ..weights import Weight, batch_statistics
 from .loop import Lesson
-from .losses.loss import LABELS, LOSSES, SCORES, TEACHER
-from .methods.method import METHODS, Method
-from .options import NONE, TrainOptions
-from .samples import FEW, Samples
 from .student import Student
-from .teacher import Teacher, read_teacher
-from .weights import Weight, batch_statistics
 
 _LR, _LR_NORMALIZED, _LR_INTEGERS = 1e-3, 3e-3, 1e-4
 _HELD = 512
@@ -136,7 +136,7 @@ def _moves_statistics(model: Model, options: TrainOptions, samples: int, fixed: 
 
 
 def _classes(model: Model, samples: Samples, data: DataSource, scores: str) -> int:
-    from ...measure.run.session import open_session, run
+    from ....measure.run.session import open_session, run
 
     batch = next(data.batches(1))
     return int(run(open_session(model), batch.inputs, [scores])[scores].shape[1])

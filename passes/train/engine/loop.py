@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...graph.errors import IntaglioError
-from .augmentations.augmentation import Augmented
+from ....graph.errors import IntaglioError
+from ..augmentations.augmentation import Augmented
+from ..losses.loss import Answers, Loss
+from ..methods.method import Method
+from ..options import TrainOptions
+from ..samples import Samples
+from ..teacher import Teacher
 from .checkpoint import Checkpoint
-from .losses.loss import Answers, Loss
-from .methods.method import Method
-from .options import TrainOptions
 from .progress import Progress
-from .samples import Samples
 from .student import State, Student
-from .teacher import Teacher
 
 Tensor = torch.Tensor
 _LOOKS = (0.5, 0.75, 0.9, 1.0)

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from ...graph.errors import UsageError
+from ....graph.errors import UsageError
 from .progress import Progress
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
-from ...graph.model import Model
-from ...measure.autograd.network import Network
-from ...measure.autograd.quantized import rounded
-from .weights import Weight, batch_statistics
+from ....graph.model import Model
+from ....measure.autograd.network import Network
+from ....measure.autograd.quantized import rounded
+from ..weights import Weight, batch_statistics
 
 Tensor = torch.Tensor
 State = dict[str, Tensor]
