@@ -138,7 +138,7 @@ class ActivationCache:
         session: Any = None
         if missing:
             small, sources = part(model or self.model, missing, self._types())
-            session = open_session(small, spin=False, lean=True)
+            session = _opened(small)
         for k in range(self.batch_count):
             batch = {n: self.store.get(self._held[n][k]) for n in {*names, *sources} if n in self._held}
             if session is not None:
@@ -240,3 +240,13 @@ def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -
             read.update(inputs := reads(node))
             needed.update(name for name in inputs if name not in known)
     return nodes[::-1], read
+
+
+def _opened(model: Model) -> Any:
+    """As the nodes stand where ONNX Runtime's optimizer makes of them what it cannot load: it joins conversions that follow
+    each other, those to signed and unsigned integers too, in 1.31.
+    """
+    try:
+        return open_session(model, spin=False, lean=True)
+    except BadModel:
+        return open_session(model, spin=False, lean=True, optimize=False)
