@@ -14,7 +14,8 @@ from typing import Any
 
 from ..graph.errors import GateFailed, IntaglioError, UsageError
 from ..graph.io.fit import Fit
-from ..graph.io.save import CannotWrite, Document, save_all
+from ..graph.io.place import held
+from ..graph.io.save import CannotWrite, Document, check_target, save_all
 from ..graph.model import Model
 from ..passes.base import MEMORY, Context
 from . import html
@@ -302,11 +303,14 @@ def taken_by_others(folder: Path) -> None:
 
 @contextmanager
 def _prepared(folder: Path) -> Iterator[None]:
-    """The folder is there; it goes again if nothing came of it. Raises CannotWrite."""
+    """The folder is there, and no other run's; it goes again if nothing came of it. Raises CannotWrite."""
     taken_by_others(folder)
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    steps = folder / "steps"
+    made = [one for one in (steps, folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        check_target(folder / MODEL)
+        steps.mkdir(exist_ok=True)
     except OSError as error:
         raise CannotWrite(
             f"cannot make the folder {folder}",
@@ -314,7 +318,11 @@ def _prepared(folder: Path) -> Iterator[None]:
             fix="choose another place, where folders can be made",
         ) from error
     try:
-        yield
+        with held(steps) as free:
+            if not free:
+                why, fix = "another run writes into it", "wait until that has ended, or choose another folder"
+                raise CannotWrite(f"cannot write into {folder}", why=why, fix=fix)
+            yield
     finally:
         for one in made:
             if one.is_dir() and not os.listdir(one):

@@ -174,6 +174,23 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Keep a folder from other runs that ask so, until this one ends or is killed; False where another has it."""
+    if not fcntl:
+        yield True
+        return
+    descriptor, free = os.open(folder, os.O_RDONLY | os.O_DIRECTORY), True
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # else a file system without locks
+            free = not isinstance(error, BlockingIOError)
+        yield free
+    finally:
+        os.close(descriptor)
+
+
 def _lock(descriptor: int, folder: Path) -> None:
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
