@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
@@ -35,16 +35,18 @@ class Network:
         *,
         trained: Collection[str] = (),
         fed: Collection[str] = (),
+        operators: Mapping[str, Callable[[Call], Result]] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """``fed`` are weights that each run is given anew.
+        """``fed`` are weights that each run is given anew, ``operators`` go before those of the table.
 
         Raises IntaglioError where a node on the way to an output has an operator that is not in the table.
         """
         self.outputs, self.dtype = list(outputs or (o.name for o in model.graph.output)), dtype
         self.nodes = _leading_to(model, self.outputs)
+        self._operators = {**OPERATORS, **(operators or {})}
         for node in self.nodes:
-            if operator_key(node) not in OPERATORS:
+            if operator_key(node) not in self._operators:
                 raise _unsupported(node, "there is no definition of it for torch")
         read = {*self.outputs, *(name for node in self.nodes for name in node.input)}
         self.weights: dict[str, Value] = {
@@ -104,7 +106,7 @@ class Network:
         if len(arrays) == len(values) and (exact := evaluate(node, arrays)) is not None:
             return exact
         try:
-            return _listed(OPERATORS[operator_key(node)](Call(node, values, self.dtype, self.training)))
+            return _listed(self._operators[operator_key(node)](Call(node, values, self.dtype, self.training)))
         except Unsupported as error:
             raise _unsupported(node, str(error)) from error
         except (RuntimeError, ValueError, IndexError, TypeError) as error:

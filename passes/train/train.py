@@ -19,7 +19,7 @@ from ..base import PASSES, Context, Pass
 from ..change import Change
 from .options import TrainOptions
 from .samples import Samples, read_samples
-from .weights import Weight, told, weights_to_train
+from .weights import Weight, told
 
 if TYPE_CHECKING:
     from .engine.loop import Lesson
@@ -59,15 +59,14 @@ class Train(TrainOptions, Pass):
         from .engine.loop import train
 
         started = time.perf_counter()
-        weights = weights_to_train(model, self.include, self.exclude)
         samples = read_samples(data, context.memory, folder)
-        lesson, notes = prepared(model, self, weights, samples, data, context)
+        lesson, notes = prepared(model, self, samples, data, context)
         key = self._key(model, samples, context)
         kept = Checkpoint(Path(self.checkpoint), key) if self.checkpoint else None
         state = train(lesson, kept, context.log)
         result = lesson.student.written(state.best)
         _require_gain(state, lesson)
-        moved = [_moved(model, result, one) for one in weights]
+        moved = [_moved(model, result, one) for one in lesson.student.weights if _stays(model, result, one)]
         details = {
             "training": {
                 **state.as_dict(),
@@ -116,6 +115,12 @@ def _require_gain(state: Progress, lesson: Lesson) -> None:
         why=f"the loss on them is {state.first_loss:.4g} at first and {state.history[-1].get('held_back', float('nan')):.4g} now",
         fix=f"give more inputs (now {len(lesson.train):,}), more --epochs, or a smaller --lr",
     )
+
+
+def _stays(model: Model, result: Model, one: Weight) -> bool:
+    """Whether a weight is the same number of numbers before and after."""
+    before, after = (each.weights.get(one.source) for each in (model, result))
+    return before is not None and after is not None and before.shape == after.shape
 
 
 def _moved(model: Model, result: Model, one: Weight) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..methods.method import METHODS, Method
 from ..options import NONE, TrainOptions
 from ..samples import FEW, Samples
 from ..teacher import Teacher, read_teacher
-from ..weights import Weight, batch_statistics
+from ..weights import batch_statistics, weights_to_train
 from .loop import Lesson
 from .student import Student
 
@@ -35,15 +35,17 @@ _LEAST = 16
 def prepared(
     model: Model,
     options: TrainOptions,
-    weights: Sequence[Weight],
     samples: Samples,
     data: DataSource,
     context: Context,
 ) -> tuple[Lesson, list[str]]:
-    """The lesson, and notes for the user. Raises UsageError, BadData."""
+    """The lesson, and notes for the user. Raises UsageError, BadData, NothingChanged where there is nothing to train."""
     _require_pictures(samples)
     scores, probabilities = scored_output(model, data)
     method, losses = _method(options, samples, scores)
+    model = method.prepared(model, data)
+    weights = weights_to_train(model, options.include, options.exclude)
+    features = list(method.features(model))
     train, held = _divided(samples, options, context.seed, data.fixed_batch)
     augmented = Augmented([AUGMENTATIONS[name] for name in _ways(options, samples)], len(samples), context.seed)
     statistics = _moves_statistics(model, options, len(train), data.fixed_batch)
@@ -59,7 +61,7 @@ def prepared(
     if samples.labels is not None and scores and any(LABELS in LOSSES.entry(one).needs for one in losses):
         classes = class_labels(samples.labels, _classes(model, samples, data, scores))
     lesson = Lesson(
-        student=Student(model, weights, statistics=statistics),
+        student=Student(model, weights, statistics=statistics, method=method, features=features),
         samples=samples,
         train=train,
         held=held,
@@ -76,6 +78,7 @@ def prepared(
         bf16=options.bf16 and not quantized and _has_bf16(),
         seed=context.seed,
         fixed=data.fixed_batch,
+        features=features,
         tick=context.tick,
     )
     return lesson, list(_notes(samples, options))
@@ -85,7 +88,8 @@ def _method(options: TrainOptions, samples: Samples, scores: str | None) -> tupl
     """The method and the names of its losses."""
     usual = "distill" if options.teacher else "finetune"
     method = METHODS[usual if options.method == "auto" else options.method]()
-    losses = options.losses or (method.losses if scores else method.otherwise)
+    says = method if method.losses or method.otherwise else METHODS[usual]()
+    losses = options.losses or (says.losses if scores else says.otherwise)
     if not losses:
         raise UsageError(
             "the first output does not score classes, and without a teacher nothing says what outputs should be",

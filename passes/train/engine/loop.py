@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class Lesson:
     bf16: bool
     seed: int
     fixed: int | None = None
+    features: Sequence[str] = ()
     tick: Callable[[int, int | None], None] = lambda done, total: None
 
     @property
@@ -61,28 +63,47 @@ class Lesson:
         most, one = min(self.options.batch, len(self.train)), self.fixed or 1
         return max(one, most // one * one)
 
-    def loss(self, places: np.ndarray, variant: int | None, *, training: bool) -> Tensor:
-        """The mean over samples; those of ``variant`` None are as they are."""
+    def loss(self, places: np.ndarray, variant: int | None, *, training: bool, progress: float = 0.0) -> Tensor:
+        """The mean over samples; those of ``variant`` None are as they are. In training, with what the method adds."""
         inputs = self.samples.at(places)
         if variant is not None:
             inputs = self.augmented(inputs, places, variant)
         parts = [slice(a, a + self.fixed) for a in range(0, len(places), self.fixed)] if self.fixed else [slice(None)]
         made = [self.student({n: v[part] for n, v in inputs.items()}, training=training) for part in parts]
-        outputs = made[0] if len(made) == 1 else {n: torch.cat([one[n] for one in made]) for n in made[0]}
-        outputs = {name: value.float() if value.is_floating_point() else value for name, value in outputs.items()}
-        theirs = self._told(inputs, places, variant)
-        labels = None if self.labels is None else torch.from_numpy(self.labels[places])
-        answers = Answers(outputs, theirs, labels, self.scores, self.probabilities)
+        given = made[0] if len(made) == 1 else {n: torch.cat([one[n] for one in made]) for n in made[0]}
+        given = {name: value.float() if value.is_floating_point() else value for name, value in given.items()}
+        answers = self._answers(given, self._told(inputs, places, variant), places)
         total = torch.zeros(())
         for one in self.losses:
             total = total + one(answers)
-        return total
+        more = self.method.loss(self.student, answers, progress) if training else None
+        return total if more is None else total + more
+
+    def _answers(self, given: Mapping[str, Tensor], told: Mapping[str, Tensor], places: np.ndarray) -> Answers:
+        labels = None if self.labels is None else torch.from_numpy(self.labels[places])
+        ours, theirs = (
+            (
+                {n: v for n, v in all_.items() if n in self.outputs},
+                {n: v for n, v in all_.items() if n in self.features},
+            )
+            for all_ in (given, told)
+        )
+        return Answers(ours[0], theirs[0], labels, self.scores, self.probabilities, ours[1], theirs[1])
 
     def _told(self, inputs: Mapping[str, np.ndarray], places: np.ndarray, variant: int | None) -> dict[str, Tensor]:
         if self.teacher is None:
             return {}
         told = self.teacher(inputs, places, self.augmented.variants if variant is None else variant)
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in told.items()}
+
+    @cached_property
+    def outputs(self) -> frozenset[str]:
+        return frozenset(value.name for value in self.student.model.graph.output)
+
+    @property
+    def rounds(self) -> int:
+        """Steps until all samples were seen."""
+        return max(1, len(self.train) // self.batch)
 
 
 def train(lesson: Lesson, checkpoint: Checkpoint | None, log: logging.Logger) -> Progress:
@@ -114,7 +135,8 @@ def _looks(steps: int) -> set[int]:
 
 
 def _optimizer(lesson: Lesson) -> torch.optim.Optimizer:
-    tensors, decay = lesson.student.parameters, lesson.options.weight_decay
+    student, decay = lesson.student, lesson.options.weight_decay
+    tensors = [{"params": [tensor], "pace": student.paces.get(name, 1.0)} for name, tensor in student.trained.items()]
     if lesson.options.optimizer == "sgd":
         return torch.optim.SGD(tensors, lr=lesson.lr, momentum=_MOMENTUM, nesterov=True, weight_decay=decay)
     return torch.optim.AdamW(tensors, lr=lesson.lr, weight_decay=decay)
@@ -141,26 +163,35 @@ def _steps(lesson: Lesson) -> int:
 
 def _places(lesson: Lesson, step: int) -> tuple[np.ndarray, int]:
     """The samples of a step, and in which way they are changed: every round takes all, in another order."""
-    rounds = max(1, len(lesson.train) // lesson.batch)
-    turn, at = divmod(step, rounds)
+    turn, at = divmod(step, lesson.rounds)
     order = np.random.default_rng([lesson.seed, 3, turn]).permutation(lesson.train)
     return order[at * lesson.batch : (at + 1) * lesson.batch], turn % lesson.augmented.variants
 
 
 def _one(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress) -> None:
     """One step; where the loss is no number, the best weights so far come back, and later steps are half as long."""
+    student, method, at = lesson.student, lesson.method, (state.step, state.steps)
+    pace = method.pace(state.step / state.steps)
+    height = _height(*at, lesson.options.warm_up) if pace is None else pace
     for group in optimizer.param_groups:
-        group["lr"] = lesson.lr * _height(state.step, state.steps, lesson.options.warm_up) / 2**state.slower
+        group["lr"] = lesson.lr * group["pace"] * height / 2**state.slower
+    method.before_step(student, *at)
     places, variant = _places(lesson, state.step)
     loss = _within_memory(lesson, places, variant, state)
-    length = torch.nn.utils.clip_grad_norm_(lesson.student.parameters, lesson.options.clip or math.inf)
+    method.on_gradients(student, *at, lambda: _within_memory(lesson, places, variant, state))
+    length = torch.nn.utils.clip_grad_norm_(student.parameters, lesson.options.clip or math.inf)
     if not math.isfinite(loss) or not bool(torch.isfinite(length)):
         _halve(lesson, optimizer, state)
         return
     optimizer.step()
-    lesson.student.settle()
-    lesson.method.after_step(lesson.student, state.step, state.steps)
-    _follow(state.mean, lesson.student, lesson.options.ema)
+    student.settle()
+    method.after_step(student, *at)
+    if (state.step + 1) % lesson.rounds == 0:
+        method.after_round(student, *at)
+    if student.forgets:
+        optimizer.state.clear()
+        student.forgets = False
+    _follow(state.mean, student, lesson.options.ema)
     state.step += 1
     if state.step in _looks(state.steps) or state.step == 1:
         state.history.append({"step": state.step, "loss": loss})
@@ -192,7 +223,7 @@ def _gradients(lesson: Lesson, places: np.ndarray, variant: int, parts: int, pro
     for rows in np.array_split(places.reshape(-1, each), min(parts, len(places) // each)):
         part = rows.reshape(-1)
         with torch.autocast("cpu", torch.bfloat16, enabled=lesson.bf16):
-            loss = lesson.loss(part, variant, training=True)
+            loss = lesson.loss(part, variant, training=True, progress=progress)
         penalty = lesson.method.penalty(lesson.student, progress)
         whole = loss if penalty is None else loss + penalty
         (whole * (len(part) / len(places))).backward()  # type: ignore[no-untyped-call]
@@ -241,4 +272,4 @@ def _follow(mean: State, student: Student, kept: float) -> None:
     """A running mean of all that training moves."""
     if mean:
         for name, tensor in student.state().items():
-            mean[name].lerp_(tensor, 1 - kept)
+            mean[name] = mean[name].lerp(tensor, 1 - kept) if tensor.is_floating_point() else tensor

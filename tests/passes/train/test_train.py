@@ -19,12 +19,14 @@ from intaglio import PruneChannels, Quantize, Train, compress, load, run
 from intaglio.graph.errors import BadData, IntaglioError, NothingChanged, UsageError
 from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
+from intaglio.graph.registry import Entry
 from intaglio.measure.run.session import open_session
 from intaglio.measure.run.session import run as run_session
 from intaglio.passes.train.augmentations.augmentation import AUGMENTATIONS, Augmented
 from intaglio.passes.train.engine import loop
 from intaglio.passes.train.engine.student import Student
 from intaglio.passes.train.losses.loss import LOSSES, Answers
+from intaglio.passes.train.methods.method import METHODS, Method
 from intaglio.passes.train.weights import weights_to_train
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
@@ -172,6 +174,57 @@ def test_training_goes_on_from_where_it_stopped(
         trained(narrow, steps=13, checkpoint=str(file), **options)
 
 
+class Gated(Method):
+    """Trains a gate for each filter of each kernel, masks the rest of the weight, and leaves biases alone."""
+
+    losses = ("kd",)
+
+    def start(self, student: Student) -> None:
+        for name, tensor in student.moving.items():
+            if tensor.ndim > 1:
+                student.add(f"gate {name}", torch.ones(len(tensor), *[1] * (tensor.ndim - 1)), pace=10.0)
+                student.masks[name] = torch.ones_like(tensor, dtype=torch.bool)
+        student.freeze(name for name, tensor in student.moving.items() if tensor.ndim == 1)
+
+    def seen(self, student: Student, name: str, value: torch.Tensor) -> torch.Tensor:
+        gate = student.own.get(f"gate {name}")
+        return value if gate is None else gate * value
+
+    def on_gradients(self, student: Student, step: int, steps: int, again: Any) -> None:
+        before = [np.array(tensor.grad) for tensor in student.parameters]
+        again()
+        assert all(np.array_equal(g, np.array(t.grad)) for g, t in zip(before, student.parameters, strict=True))
+
+    def after_round(self, student: Student, step: int, steps: int) -> None:
+        for name, mask in student.masks.items():
+            mask &= student.moving[name].detach().abs() > 0.02
+        student.forgets = True
+
+
+def test_a_method_may_gate_mask_and_freeze(narrow: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And goes on from a checkpoint, in the middle of a round, to the same bytes."""
+    monkeypatch.setitem(METHODS._found, "gated", Entry(Gated, __name__))
+    options: dict[str, Any] = {"steps": 24, "method": "gated", "teacher": str(DIGITS)}
+    whole = trained(narrow, **options).change.model
+    old = load(narrow)
+    for one in weights_to_train(old):
+        before, after = old.weights[one.name], whole.weights[one.name]
+        assert np.array_equal(before, after) == (before.ndim == 1)
+    assert any(((whole.weights[name] == 0) & (weight != 0)).any() for name, weight in old.weights.items())
+    file, real = tmp_path / "state.npz", loop._one
+
+    def stops(lesson: Any, optimizer: Any, state: Any) -> None:
+        if state.step == 17:
+            raise RuntimeError("the power went")
+        real(lesson, optimizer, state)
+
+    monkeypatch.setattr(loop, "_one", stops)
+    with pytest.raises(RuntimeError, match="power"):
+        trained(narrow, checkpoint=str(file), **options)
+    monkeypatch.setattr(loop, "_one", real)
+    assert to_bytes(trained(narrow, checkpoint=str(file), **options).change.model) == to_bytes(whole)
+
+
 def test_other_data_do_not_go_on(narrow: Path, tmp_path: Path) -> None:
     """Under the same name, too."""
     file, data = tmp_path / "state.npz", tmp_path / "data.npz"
@@ -207,10 +260,10 @@ def test_a_batch_that_memory_does_not_hold_is_taken_in_parts(narrow: Path, monke
     whole = trained(narrow, steps=6, teacher=str(DIGITS), freeze_bn=True)
     real = loop.Lesson.loss
 
-    def full(self: Any, places: np.ndarray, *args: Any, training: bool) -> Any:
+    def full(self: Any, places: np.ndarray, *args: Any, training: bool, **more: Any) -> Any:
         if training and len(places) > 8:
             raise MemoryError
-        return real(self, places, *args, training=training)
+        return real(self, places, *args, training=training, **more)
 
     monkeypatch.setattr(loop.Lesson, "loss", full)
     parts = trained(narrow, steps=6, teacher=str(DIGITS), freeze_bn=True)
