@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
 from os import getcwd, scandir, stat
@@ -35,7 +35,8 @@ def imported(name: str, error: type[IntaglioError]) -> Any:
     if not module or not attribute:
         raise error(f"{name!r} does not say what to call", fix="write it like package.module:callable")
     try:
-        return getattr(import_module(module), attribute)
+        with _from_here():
+            return getattr(import_module(module), attribute)
     except (Exception, SystemExit) as problem:
         raise error(
             f"cannot import {name!r}",
@@ -44,23 +45,37 @@ def imported(name: str, error: type[IntaglioError]) -> Any:
         ) from problem
 
 
-def from_file(name: str, what: str) -> Any:
-    """The function that ``file.py:function`` names, as seen from the working directory; a file is run once as it stands.
+@contextmanager
+def _from_here() -> Iterator[None]:
+    """The working directory is looked into, after all that is installed: nothing in it hides a package."""
+    here = getcwd()
+    sys.path.append(here)
+    try:
+        with redirect_stdout(sys.stderr):  # stdout is for results
+            yield
+    finally:
+        sys.path.remove(here)
+
+
+def from_file(name: str, what: str, *, function: bool = True) -> Any:
+    """What ``file.py:function`` names, as seen from the working directory; a file is run once as it stands.
 
     Raises:
         UsageError: there is no such file or function, or running the file fails; ``what`` is what it was to be.
     """
     from .errors import UsageError
 
-    path, _, function = name.rpartition(":")
+    path, _, attribute = name.rpartition(":")
     if not isfile(path):
         raise UsageError(f"{what} {name!r}: there is no file {path}", why=f"looked for in {getcwd()}")
     try:
-        found = getattr(_module(realpath(path), stat(path).st_mtime_ns), function, None)
+        found = getattr(_module(realpath(path), stat(path).st_mtime_ns), attribute, None)
     except (Exception, SystemExit) as error:
         raise UsageError(f"{what} {name!r}: running {path} failed", why=f"{type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise UsageError(f"{what} {name!r}: {path} defines no function {function!r}", fix="check the name")
+    if not callable(found) and (function or found is None):
+        raise UsageError(
+            f"{what} {name!r}: {path} defines no {'function ' if function else ''}{attribute!r}", fix="check the name"
+        )
     return found
 
 

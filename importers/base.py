@@ -58,7 +58,7 @@ class Importer(BaseModel, ABC):
     """A kind of source; its fields are its options, each with a description.
 
     ``extra``, ``imports`` and ``package`` are as of exporters. ``suffixes`` are those of files that it reads; ``modules`` the
-    packages whose objects it takes from factories. The first line of the docstring tells users what is read.
+    packages whose objects it takes from factories, ``holds`` a file that marks a folder of its kind. The first line of the docstring tells users what is read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -69,6 +69,7 @@ class Importer(BaseModel, ABC):
     package: ClassVar[str] = ""
     suffixes: ClassVar[tuple[str, ...]] = ()
     modules: ClassVar[tuple[str, ...]] = ()
+    holds: ClassVar[str] = ""
 
     @classmethod
     def with_options(cls, options: Importer) -> Importer:

@@ -18,6 +18,8 @@ from ..graph.errors import BadModel, UsageError
 from .base import Feeds, Imported, Importer, Source, importer
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..graph.model import Model
 
 _FREE_BATCH, _FREE = 2, 32
@@ -42,7 +44,7 @@ class Torch(Importer):
 
     fold_bn: bool = Field(False, description="compute normalizations into the layers before them")
     weights: str | None = Field(
-        None, description="file of weights to load into the module: a state dictionary, tensors only"
+        None, description="file of weights to load into the module: a state dictionary (tensors only), or safetensors"
     )
     through: Literal["legacy", "dynamo"] | None = Field(
         None, description="exporter of torch; legacy, or dynamo where that fails"
@@ -76,9 +78,9 @@ class Torch(Importer):
     ) -> Imported:
         import torch
 
-        with torch.no_grad():
-            outputs = ["output" if k == 0 else f"output_{k}" for k in range(len(_flat(module(*example))))]
-        free = self._free(names, example, shapes)
+        made = range(len(_tried(module, names, example)))
+        outputs = getattr(module, "output_names", None) or ["output" if k == 0 else f"output_{k}" for k in made]
+        free = self._free(names, example, shapes, getattr(module, "axis_names", {}))
         reference = _reference(module, names, outputs)
         notes: tuple[str, ...] = ()
         if self.through != "dynamo":
@@ -93,9 +95,13 @@ class Torch(Importer):
         return Imported(model, reference, notes)
 
     def _free(
-        self, names: Sequence[str], example: Sequence[Any], shapes: Mapping[str, Sequence[int]]
+        self,
+        names: Sequence[str],
+        example: Sequence[Any],
+        shapes: Mapping[str, Sequence[int]],
+        called: Mapping[int, str],
     ) -> dict[str, dict[int, str]]:
-        """Axes of any length, by input."""
+        """Axes of any length, by input; those that are alike in all inputs are ``called`` alike."""
         found: dict[str, dict[int, str]] = {}
         for name, value in zip(names, example, strict=True):
             given = shapes.get(name)
@@ -106,8 +112,26 @@ class Torch(Importer):
                 if self.batch == "free" and value.ndim
                 else []
             )
-            found[name] = {axis: "batch" if axis == 0 else f"{name}_{axis}" for axis in axes}
+            found[name] = {axis: called.get(axis, f"{name}_{axis}") if axis else "batch" for axis in axes}
         return {name: axes for name, axes in found.items() if axes}
+
+
+def _tried(module: Any, names: Sequence[str], example: Sequence[Any]) -> list[Any]:
+    """What the module gives for the example. Raises UsageError where it does not run on such inputs."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            return _flat(module(*example))
+    except Exception as error:
+        given = ", ".join(
+            f"{name}:{','.join(map(str, value.shape))}" for name, value in zip(names, example, strict=True)
+        )
+        raise UsageError(
+            f"the module does not run on inputs {given}",
+            why=_first_line(error),
+            fix="give --shape NAME:DIMS for each input in order, or a factory that returns (module, example inputs)",
+        ) from error
 
 
 def _opened(path: Path) -> Any:
@@ -134,7 +158,7 @@ def _opened(path: Path) -> Any:
         raise BadModel(f"torch does not read {path}", why=_first_line(error)) from error
 
 
-_NETWORK = "name the network: intaglio import package.module:factory --weights {} -o MODEL.onnx"
+_NETWORK = "name the network: intaglio import FILE.py:factory --weights {} -o MODEL.onnx"
 
 
 def _refuse_objects(path: Path, names: Sequence[str]) -> None:
@@ -167,16 +191,27 @@ def _tensors_only() -> Iterator[None]:
 def _load_weights(module: Any, path: Path) -> None:
     import torch
 
-    if path.suffix == ".safetensors":
-        raise UsageError(
-            "weights in safetensors are not read", fix="save them with torch.save(module.state_dict(), FILE)"
-        )
+    from ..graph.io.safetensors import read
+
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            state: Any = {name: _as_torch(value) for name, value in read(path).items()}
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("state_dict", state) if isinstance(state, Mapping) else state
         module.load_state_dict(state)
+    except BadModel:
+        raise
     except Exception as error:
         raise BadModel(f"{path} holds no weights of this module", why=_first_line(error)) from error
+
+
+def _as_torch(value: np.ndarray) -> Any:
+    import torch
+
+    if value.dtype.name == "bfloat16":
+        return torch.from_numpy(value.view("int16").copy()).view(torch.bfloat16)
+    return torch.from_numpy(value.copy())
 
 
 def _parted(thing: Any) -> tuple[Any, tuple[Any, ...] | None]:

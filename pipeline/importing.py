@@ -13,10 +13,10 @@ from typing import Any
 from ..graph.errors import BadModel, NothingChanged, UsageError
 from ..graph.io.branches import pin_inputs
 from ..graph.io.load import load
+from ..graph.lazy import from_file, release, require
 from ..graph.lazy import imported as named
-from ..graph.lazy import release, require
 from ..graph.model import Model
-from ..graph.spec import Spec, split
+from ..graph.spec import Spec, in_a_file, split
 from ..importers.base import IMPORTERS, Imported, Importer, Source
 from ..measure.difference import Difference, add_outputs
 from ..measure.run.inputs import runnable_inputs
@@ -45,7 +45,7 @@ def read_source(
     by: Spec | None = None,
     seed: int = 0,
 ) -> Read:
-    """Read what any importer reads: a file, a folder, or ``package.module:factory``, which is run.
+    """Read what any importer reads: a file, a folder, or ``package.module:factory`` or ``file.py:factory``, which is run.
 
     ``by`` names the importer, with its options; without a name the source tells. ``shapes`` are of inputs: they pin free
     dimensions, and describe inputs where the framework does not.
@@ -86,9 +86,12 @@ def _file_of(text: str) -> str:
 
 
 def _importer_of(text: str, thing: Any) -> str:
-    """By what a factory gave, or by the suffix; what nobody claims is taken for ONNX, which says what is wrong."""
+    """By what a factory gave, what a folder holds, or the suffix; what nobody claims is taken for ONNX, which says what is wrong."""
     if thing is not None:
         return _importer_of_thing(thing, text)
+    if Path(text).is_dir():
+        marks = {name: _kind(name).holds for name in IMPORTERS if _kind(name).holds}
+        return next((name for name, mark in marks.items() if (Path(text) / mark).is_file()), "onnx")
     suffix = Path(text).suffix.lower()
     if suffix in ("", ".onnx"):
         return "onnx"
@@ -113,13 +116,13 @@ def _kind(name: str) -> type[Importer]:
 
 
 def _is_factory(text: str) -> bool:
-    return bool(re.fullmatch(_FACTORY, text)) and not Path(text).exists()
+    return (in_a_file(text) or bool(re.fullmatch(_FACTORY, text))) and not Path(text).exists()
 
 
 def _made(text: str, backend: str | None) -> Any:
     """What a factory gives; it is run, as any code that is imported. Keras looks for its backend when that happens."""
     os.environ["KERAS_BACKEND"] = backend or os.environ.get("KERAS_BACKEND", "torch")
-    factory = named(text, BadModel)
+    factory = from_file(text, "source", function=False) if in_a_file(text) else named(text, BadModel)
     try:
         return (
             factory() if callable(factory) and (isinstance(factory, type) or hasattr(factory, "__code__")) else factory

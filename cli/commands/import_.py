@@ -29,7 +29,7 @@ def import_(
         str | None,
         typer.Argument(
             metavar="SOURCE",
-            help="A file, a folder, or package.module:factory, which is run and gives a model.",
+            help="A file, a folder, or package.module:factory or FILE.py:factory, which is run and gives a model.",
             show_default=False,
         ),
     ] = None,

@@ -26,8 +26,8 @@ class Torch(Exporter):
     package = "torch"
 
     def write(self, model: Model, path: Path) -> Artifact:
+        from ...graph.io.safetensors import to_bytes
         from .code import Writer
-        from .safetensors import to_bytes
 
         writer = Writer(model)
         code = writer.module()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import onnxruntime
 import pytest
 
 from intaglio.graph.errors import BadModel, UsageError
+from intaglio.graph.io.safetensors import to_bytes
+from intaglio.graph.lazy import imported
 from intaglio.pipeline.importing import Read, read_model, read_source
 
 from . import networks
@@ -81,6 +84,65 @@ def test_weights_are_loaded_from_a_state_dictionary_of_tensors_alone(tmp_path: P
     torch.save({"a": Hostile()}, tmp_path / "evil.pt")
     with pytest.raises(BadModel, match="no weights"):
         read_source("networks:in_torch", shapes=SHAPE, by={"name": "torch", "weights": str(tmp_path / "evil.pt")})
+
+
+@pytest.mark.usefixtures("_factory")
+def test_weights_are_loaded_from_safetensors(tmp_path: Path) -> None:
+    network = networks.in_torch()
+    state = {name: np.full(value.shape, 7, value.numpy().dtype) for name, value in network.state_dict().items()}
+    (tmp_path / "w.safetensors").write_bytes(to_bytes(state))
+    given = {"name": "torch", "weights": str(tmp_path / "w.safetensors")}
+    read = read_source("networks:in_torch", shapes=SHAPE, by=given)
+    assert any((weight == 7).all() for weight in read.model.weights.values() if weight.shape == (10,))
+    (tmp_path / "w.safetensors").write_bytes(to_bytes(state)[:-4])
+    with pytest.raises(BadModel, match=r"(?s)no safetensors.*does not lie"):
+        read_source("networks:in_torch", shapes=SHAPE, by=given)
+
+
+FACTORIES = """
+import torch
+from beside import FEATURES
+
+def network():
+    return torch.nn.Linear(FEATURES, 3)
+
+class Product(torch.nn.Module):
+    def forward(self, a, b):
+        return a @ b
+"""
+
+
+@pytest.mark.parametrize("source", ["nets.py:network", "nets:network", "deeper/nets.py:network"])
+def test_a_factory_lies_in_a_file_or_in_a_module_of_the_working_directory(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = (tmp_path / source).parent
+    folder.mkdir(exist_ok=True)
+    (folder / "nets.py").write_text(FACTORIES)
+    (folder / "beside.py").write_text("FEATURES = 5")
+    monkeypatch.chdir(tmp_path)
+    for name in ("nets", "beside"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    before = list(sys.path)
+    assert read_source(source, shapes={"x": (-1, 5)}).outputs["output"].sqnr_db > 100
+    assert sys.path == before
+
+
+def test_a_working_directory_hides_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "colorsys.py").write_text("raise SystemExit('hidden')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    assert imported("colorsys:rgb_to_hls", UsageError)(0, 0, 0) == (0.0, 0, 0.0)
+
+
+def test_a_module_that_does_not_run_on_its_inputs_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets.py").write_text(FACTORIES)
+    (tmp_path / "beside.py").write_text("FEATURES = 5")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"(?s)does not run on inputs a:2,4.*'b'"):
+        read_source("nets.py:Product", shapes={"a": (-1, 4)})
+    with pytest.raises(UsageError, match="defines no 'nothing'"):
+        read_source("nets.py:nothing")
 
 
 def test_torchscript_is_read_with_an_input_that_is_described(tmp_path: Path) -> None:
