@@ -24,6 +24,7 @@ ARROWS = {
     "passes": {"graph", "measure"},
     **{family: {"graph", "measure", "passes"} for family in FAMILIES},
     "passes.binarize": {"graph", "measure", "passes", "kernels"},
+    "passes.train": {"graph", "measure", "passes", "kernels"},
     "importers": {"graph", "measure"},
     "exporters": {"graph", "measure", "kernels"},
     "pipeline": {"graph", "measure", "passes", *FAMILIES, "importers", "exporters"},

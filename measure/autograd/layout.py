@@ -19,6 +19,7 @@ Tensor = torch.Tensor
 OPERATORS.update(
     {
         "Concat": made_of(lambda *tensors, axis: torch.cat(tensors, axis), axis=None),
+        "Range": made_of(lambda *ends: torch.arange(*(end.item() for end in ends), dtype=ends[0].dtype)),
         "Size": lambda c: np.array(c.tensor().numel(), np.int64),
         "Tile": lambda c: c.tensor().tile(_required(c.ints(1))),
         "Transpose": made_of(lambda x, perm: x.permute(perm or list(range(x.ndim))[::-1]), perm=None),

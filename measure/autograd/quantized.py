@@ -50,11 +50,22 @@ def _scales(c: Call) -> tuple[Tensor, Tensor, Tensor]:
 @runs("QuantizeLinear")
 def quantize(c: Call) -> Tensor:
     x, scale, zero = _scales(c)
+    return _within(c, rounded(x / scale) + zero)
+
+
+def quantize_learning_reach(c: Call) -> Tensor:
+    """The same with another gradient: that of the scale is of those numbers alone that are out of reach."""
+    x, scale, zero = _scales(c)
+    near = rounded(x / scale.detach())
+    return _within(c, near - near.detach() * (scale / scale.detach() - 1) + zero)
+
+
+def _within(c: Call, near: Tensor) -> Tensor:
     named = c.attr("output_dtype", 0)
     point = c.array(2)
     kind = np.dtype(np.uint8) if point is None else point.dtype
     low, high = limits(onnx.helper.tensor_dtype_to_np_dtype(named) if named and point is None else kind)
-    return torch.clamp(rounded(x / scale) + zero, low, high)
+    return torch.clamp(near, low, high)
 
 
 @runs("DequantizeLinear")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 import onnx
 
+from ...graph.bits import bit_operator
 from ...graph.errors import NothingChanged
 from ...graph.index import Index, index_of
 from ...graph.model import Model
 from ...graph.nodes import attribute, display_name
 from ...graph.traits import Trait, has, has_any, operator
+from ...kernels.packing import pack, unpack
 from ..patterns import choose_nodes
 from .packed import Packed, packed_weights
 
@@ -34,8 +37,9 @@ class Weight:
     """A weight that is trained.
 
     ``mask`` is where it may differ from zero, None for everywhere. Of a weight that is stored as integers, ``step`` is what
-    one of them stands for, ``least`` and ``greatest`` are their limits, and ``packed`` says how bytes hold them, where a byte
-    is not just one. Shapes: as the weight; ``step`` broadcasts.
+    one of them stands for, as the weight ``scale`` holds it at the places ``which``; ``least`` and ``greatest`` are their
+    limits, and ``packed`` says how bytes hold them, where a byte is not just one. Rows of ``columns`` signs are stored as bits.
+    Shapes: as the weight; ``step`` broadcasts.
     """
 
     name: str
@@ -44,10 +48,13 @@ class Weight:
     least: int = 0
     greatest: int = 0
     packed: Packed | None = None
+    scale: str = ""
+    which: np.ndarray | None = None
+    columns: int = 0
 
     @property
     def is_code(self) -> bool:
-        return self.step is not None
+        return self.step is not None or bool(self.columns)
 
     @property
     def source(self) -> str:
@@ -56,6 +63,8 @@ class Weight:
 
     def start(self, stored: np.ndarray) -> np.ndarray:
         """What the file holds as floats in units of the weight."""
+        if self.columns:
+            return unpack(stored, self.columns)
         floats = self._numbers(stored).astype(np.float32)
         return floats if self.step is None else (floats * self.step).astype(np.float32)
 
@@ -64,6 +73,8 @@ class Weight:
 
     def stored(self, value: np.ndarray, old: np.ndarray) -> np.ndarray:
         """As the file holds it, which has ``old`` in its place."""
+        if self.columns:
+            return pack(value)
         if self.step is None:
             return value.astype(old.dtype)
         near = np.rint(value / self.step).clip(self.least, self.greatest)
@@ -105,9 +116,12 @@ def _plain(model: Model, index: Index) -> Iterator[tuple[str, Weight]]:
 
 def _places(index: Index, name: str, one: Weight) -> set[int]:
     """Where nodes stand that read it, or what a node makes of its integers."""
-    places = set(index.readers(name))
-    if one.is_code:
-        places |= {k for at in tuple(places) for k in index.readers(index.nodes[at].output[0])}
+    places, new = set[int](), set(index.readers(name))
+    while new:
+        places |= new
+        made = [index.nodes[at].output[0] for at in new] if one.is_code else []
+        constant = [tensor for tensor in made if tensor in index.constant]
+        new = {k for tensor in constant for k in index.readers(tensor)} - places
     return places
 
 
@@ -116,7 +130,7 @@ def _weight(model: Model, index: Index, name: str, node: onnx.NodeProto, positio
     if value.size < 2:
         return None
     if (value.dtype.kind in "iuV" and value.dtype.itemsize == 1) or value.dtype == np.int32:
-        return _codes(model, index, node, position, value)
+        return _signs(node, position, value) or _codes(model, index, node, position, value)
     if value.dtype not in (np.dtype(np.float32), np.dtype(np.float16)) or node.output[0] in index.constant:
         return None
     if not (position in known.weights or position == known.bias or _shifts_or_scales(model, index, node, position)):
@@ -139,23 +153,38 @@ def _shifts_or_scales(model: Model, index: Index, node: onnx.NodeProto, position
 def _codes(model: Model, index: Index, node: onnx.NodeProto, position: int, codes: np.ndarray) -> Weight | None:
     """Integers that a DequantizeLinear reads, or a product with constants behind a Cast."""
     if has(node, Trait.QUANTIZES) and position in operator(node).codes:
-        step = _scale(model, node, codes.shape)
+        held = _scale(model, node, codes.shape)
     elif node.op_type == "Cast" and (reader := index.sole_reader(node.output[0])) is not None:
-        step = _scale(model, reader, codes.shape)
+        held = _scale(model, reader, codes.shape)
     else:
         return None
     limits = ml_dtypes.iinfo(codes.dtype)  # type: ignore[no-untyped-call]
     least, greatest = max(int(limits.min), -_ROOM), min(int(limits.max), _ROOM)
-    return None if step is None else Weight(node.input[position], step=step, least=least, greatest=greatest)
+    return None if held is None else Weight(node.input[position], least=least, greatest=greatest, **held._asdict())
 
 
 def _scaled(model: Model, node: onnx.NodeProto | None, one: Packed) -> Weight | None:
-    step = None if node is None else _scale(model, node, one.values.shape)
+    held = None if node is None else _scale(model, node, one.values.shape)
     least, greatest = int(one.levels[0]), int(one.levels[-1])
-    return None if step is None else Weight(one.name, step=step, least=least, greatest=greatest, packed=one)
+    return None if held is None else Weight(one.name, least=least, greatest=greatest, packed=one, **held._asdict())
 
 
-def _scale(model: Model, node: onnx.NodeProto, shape: tuple[int, ...]) -> np.ndarray | None:
+def _signs(node: onnx.NodeProto, position: int, bits: np.ndarray) -> Weight | None:
+    """Planes of signs that are made floats, or that floats are multiplied by."""
+    known = bit_operator(node)
+    if known is None or known.binary or known.weight != position or not known.scales or known.length is None:
+        return None
+    scale = node.input[known.scales[0]]
+    return Weight(node.input[position], least=-1, greatest=1, scale=scale, columns=known.length(node))
+
+
+class _Held(NamedTuple):
+    scale: str
+    which: np.ndarray
+    step: np.ndarray
+
+
+def _scale(model: Model, node: onnx.NodeProto, shape: tuple[int, ...]) -> _Held | None:
     """What integers that a node reads first are multiplied by; None where that is not constant."""
     quantizes = has(node, Trait.QUANTIZES)
     if not quantizes and not has(node, Trait.BROADCASTS | Trait.POLYNOMIAL):
@@ -167,12 +196,13 @@ def _scale(model: Model, node: onnx.NodeProto, shape: tuple[int, ...]) -> np.nda
         or (quantizes and node.input[2:3] and node.input[2] not in model.weights)
     ):
         return None
-    step = scale.astype(np.float32)
+    which = np.arange(scale.size).reshape(scale.shape)
     if quantizes:
-        step = _spread(step, shape, attribute(node, "axis", 1), attribute(node, "block_size", 0))
+        which = _spread(which, shape, attribute(node, "axis", 1), attribute(node, "block_size", 0))
     elif node.op_type != "Mul":
         return None
-    return np.where(abs(step) > _TINY, step, np.float32(1))
+    step = scale.astype(np.float32).reshape(-1)[which]
+    return _Held(node.input[1], which, np.where(abs(step) > _TINY, step, np.float32(1)))
 
 
 def _spread(scale: np.ndarray, shape: tuple[int, ...], axis: int, block: int) -> np.ndarray:

@@ -42,9 +42,11 @@ def prepared(
     """The lesson, and notes for the user. Raises UsageError, BadData, NothingChanged where there is nothing to train."""
     _require_pictures(samples)
     scores, probabilities = scored_output(model, data)
-    method, losses = _method(options, samples, scores)
-    model = method.prepared(model, data)
     weights = weights_to_train(model, options.include, options.exclude)
+    method, losses = _method(options, samples, scores, any(one.is_code for one in weights))
+    rewritten = method.prepared(model, data)
+    if rewritten is not model:
+        model, weights = rewritten, weights_to_train(rewritten, options.include, options.exclude)
     features = list(method.features(model))
     train, held = _divided(samples, options, context.seed, data.fixed_batch)
     augmented = Augmented([AUGMENTATIONS[name] for name in _ways(options, samples)], len(samples), context.seed)
@@ -84,10 +86,11 @@ def prepared(
     return lesson, list(_notes(samples, options))
 
 
-def _method(options: TrainOptions, samples: Samples, scores: str | None) -> tuple[Method, tuple[str, ...]]:
+def _method(options: TrainOptions, samples: Samples, scores: str | None, coded: bool) -> tuple[Method, tuple[str, ...]]:
     """The method and the names of its losses."""
     usual = "distill" if options.teacher else "finetune"
-    method = METHODS[usual if options.method == "auto" else options.method]()
+    auto = "lsq" if coded else usual
+    method = METHODS[auto if options.method == "auto" else options.method]()
     says = method if method.losses or method.otherwise else METHODS[usual]()
     losses = options.losses or (says.losses if scores else says.otherwise)
     if not losses:

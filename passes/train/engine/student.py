@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,11 +12,22 @@ import torch
 from ....graph.model import Model
 from ....measure.autograd.network import Network
 from ....measure.autograd.quantized import rounded
-from ..methods.method import Method
 from ..weights import Weight, batch_statistics
 
 Tensor = torch.Tensor
 State = dict[str, Tensor]
+_FLIPS = 80.0
+"""Signs move so much faster than weights: about so many steps into one direction turn one by a step size of 2e-4."""
+
+
+class Hooks(Protocol):
+    """What a method does to weights: see ``Method``."""
+
+    def also(self, model: Model, weights: Sequence[Weight], /) -> Sequence[str]: ...
+    def operators(self) -> Mapping[str, Callable[[Any], Any]]: ...
+    def start(self, student: Any, /) -> None: ...
+    def seen(self, student: Any, name: str, value: Tensor, /) -> Tensor: ...
+    def finished(self, model: Model, student: Any, /) -> Model: ...
 
 
 class Student:
@@ -30,28 +43,36 @@ class Student:
         weights: Sequence[Weight],
         *,
         statistics: bool,
-        method: Method | None = None,
+        method: Hooks,
         features: Sequence[str] = (),
     ) -> None:
         """``statistics`` says that normalizations use and update those of each batch; ``features`` are given with outputs."""
         self.model, self.weights = model, weights
-        self._method = method or _Plain()
+        self._method = method
         plain = [one.name for one in weights if not one.is_code]
+        self.given: State = {
+            name: torch.tensor(model.weights[name], dtype=torch.float32) for name in self._method.also(model, weights)
+        }
+        """Weights that follow from what the method trains."""
         self.codes = {one.name: one for one in weights if one.is_code}
         outputs = dict.fromkeys([*(value.name for value in model.graph.output), *features])
-        self.network = Network(model, list(outputs), trained=plain, fed=self.codes, operators=self._method.operators())
+        self.network = Network(
+            model, list(outputs), trained=plain, fed={*self.codes, *self.given}, operators=self._method.operators()
+        )
         latent = {
             name: torch.tensor(one.start(model.weights[one.source]), requires_grad=True)
             for name, one in self.codes.items()
         }
-        self._steps = {name: torch.tensor(one.step) for name, one in self.codes.items()}
+        self._steps = {name: torch.tensor(1 if one.step is None else one.step) for name, one in self.codes.items()}
         self.moving: State = {**self.network.trained, **latent}
         self.first: State = {name: tensor.detach().clone() for name, tensor in self.moving.items()}
         self.masks: State = {one.name: torch.tensor(one.mask) for one in weights if one.mask is not None}
         """Where weights may differ from zero. A method may put others here."""
         self.own: State = {}
         """What the method added."""
-        self.paces: dict[str, float] = {}
+        self.paces = {name: _FLIPS for name, one in self.codes.items() if one.columns}
+        """How large steps of a tensor are beside those of weights."""
+        self._learned: list[str] = []
         self.forgets = False
         """Set it where weights were moved afar: what the optimizer remembers of older steps goes."""
         self._frozen = set[str]()
@@ -64,6 +85,7 @@ class Student:
         if pace is not None:
             value.requires_grad_()
             self.paces[name] = pace
+            self._learned.append(name)
         self.own[name] = value
         return value
 
@@ -75,7 +97,7 @@ class Student:
     def trained(self) -> State:
         """All that steps move: weights, and what the method added to be trained."""
         weights = {name: tensor for name, tensor in self.moving.items() if name not in self._frozen}
-        return {**weights, **{name: self.own[name] for name in self.paces}}
+        return {**weights, **{name: self.own[name] for name in self._learned}}
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -84,19 +106,24 @@ class Student:
     def __call__(self, inputs: Mapping[str, np.ndarray], *, training: bool = False) -> dict[str, Tensor]:
         """Outputs and features by name."""
         self.network.training = training and bool(self._statistics)
-        seen = {name: self.seen(name) for name in self.moving}
-        fed = {name: value for name, value in seen.items() if name in self.codes or value is not self.moving[name]}
-        return self.network(
-            {**inputs, **{name: self._rounded(name, v) if name in self.codes else v for name, v in fed.items()}}
-        )
+        fed = {name: self.seen(name) for name in (*self.moving, *self.given)}
+        return self.network({**inputs, **{n: self._rounded(n, v) if n in self.codes else v for n, v in fed.items()}})
 
     def seen(self, name: str) -> Tensor:
         """A weight as the method has it computed with."""
-        return self._method.seen(self, name, self.moving[name])
+        return self._method.seen(self, name, self.moving[name] if name in self.moving else self.given[name])
+
+    def _step(self, one: Weight) -> Tensor:
+        """What integers of a weight stand for."""
+        if one.columns or one.scale not in self.given:
+            return self._steps[one.name]
+        return self.seen(one.scale).reshape(-1)[torch.from_numpy(one.which)]
 
     def _rounded(self, name: str, value: Tensor) -> Tensor:
         one = self.codes[name]
-        return torch.clamp(rounded(value / self._steps[name]), one.least, one.greatest)
+        if one.columns:
+            return torch.where(value < 0, -1.0, 1.0) + (value - value.detach())
+        return torch.clamp(rounded(value / self._step(one)), one.least, one.greatest)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -104,7 +131,8 @@ class Student:
         for name, mask in self.masks.items():
             self.moving[name].mul_(mask)
         for name, one in self.codes.items():
-            ends = one.least * self._steps[name], one.greatest * self._steps[name]
+            step = self._step(one)
+            ends = one.least * step, one.greatest * step
             self.moving[name].clamp_(torch.minimum(*ends), torch.maximum(*ends))
 
     def state(self) -> State:
@@ -131,7 +159,10 @@ class Student:
         self.restore(state)
         result = self.model.copy()
         for one in self.weights:
-            self._put(result, one, self.seen(one.name))
+            kept = one if one.step is None else replace(one, step=self._step(one).numpy())
+            self._put(result, kept, self.seen(one.name))
+        for name in self.given:
+            self._put(result, Weight(name), self.seen(name))
         for name in self._statistics:
             self._put(result, Weight(name), state[name])
         return self._method.finished(result, self)
@@ -141,7 +172,3 @@ class Student:
         new = one.stored(value.numpy(), old)
         if not np.array_equal(new, old):
             result.put(one.source, new)
-
-
-class _Plain(Method):
-    """Leaves everything to the loop."""

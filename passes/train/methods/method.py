@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ....measure.data.source import DataSource
     from ..engine.student import Student
     from ..losses.loss import Answers
+    from ..weights import Weight
 
 
 class Method:
@@ -37,6 +38,10 @@ class Method:
     def finished(self, model: Model, student: Student) -> Model:
         """What is written: of the graph that was trained, with its best weights in it."""
         return model
+
+    def also(self, model: Model, weights: Sequence[Weight]) -> Sequence[str]:
+        """Float weights beside those that are trained for which ``seen`` is asked, too: ``Student.given``."""
+        return ()
 
     def operators(self) -> Mapping[str, Callable[[Any], Any]]:
         """Definitions in torch, by operator, in the place of the usual ones: ``measure.autograd.call.OPERATORS``."""

@@ -26,7 +26,12 @@ _SPREAD = np.moveaxis(_WEIGHT, 0, 1)
 _BIAS = np.linspace(-1, 1, 6, dtype=np.float32)
 _FLAT = _WEIGHT.reshape(-1)[:40].reshape(8, 5)
 _FOUR = np.array([0.5, -1.0, 2.0, 1.5], np.float32)
-_IN_NETWORKS = {"Constant": "load makes weights of it: there is no such node"}
+_IN_NETWORKS = {
+    "Constant": "load makes weights of it: there is no such node",
+    **dict.fromkeys(
+        ("intaglio:UnpackWeight", "intaglio:MatMul1Bit", "intaglio:MatMul1BitInt8"), "networks with them are trained"
+    ),
+}
 """Operators without a call of their own, and why."""
 
 
@@ -103,6 +108,7 @@ MORE = [
     Example("Pad", [_sizes(2, 1), np.float32(7), _sizes(-1)], name="filled"),
     Example("Pad", [_sizes(2, 1), None, _sizes(2)], {"mode": "wrap"}, opset=19, name="wrap"),
     Example("Pow", [np.float32(2)], name="square"),
+    Example("Range", [np.int64(9), np.int64(2)], first=np.array(1, np.int64)),
     Example("ReduceSum", name="all"),
     Example("ReduceSum", settings={"noop_with_empty_axes": 1}, name="none"),
     Example("Reshape", [_sizes(0, -1)], name="zero"),
