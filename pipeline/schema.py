@@ -365,6 +365,43 @@ class Import(Answer):
     notes: list[str]
 
 
+class State(Told):
+    """What one run hands to the next; the first gets zeros."""
+
+    name: str = told("the input")
+    next: str = told("the output that it takes in the next run")
+    shape: list[int | str]
+    bytes: int = told("for one sample")
+
+
+class Stream(Answer):
+    """``before`` is the model on one window, ``after`` on one hop."""
+
+    command: Literal["stream"]
+    model: str
+    out: str
+    before: Amounts
+    after: Amounts
+    kept: Numbers
+    axis: dict[str, int] = told("the axis of each input that goes on")
+    hop: int = told("samples that are new in each run")
+    window: int | None = told("samples of a window; null where the axis is free")
+    hops_a_window: float
+    head_macs: int = told("MACs a hop of what is computed on the whole window each time")
+    delay: dict[str, int] = told("of how many samples ago each output is")
+    states: list[State]
+    state_bytes: int
+    padded: list[str] = told("nodes whose padding the signal takes the place of")
+    carried: list[str] = told("recurrent layers that go on where a window began anew")
+    windowed: list[str] = told("nodes from which on all is computed on the whole window")
+    exact: bool = told("whether it computes the same, up to rounding")
+    outputs: dict[str, Difference] = told("from the model on a window, over all hops")
+    hops: int = told("that were compared")
+    ms: Numbers = told("medians of a run of each, in the process that compared them")
+    gates: list[Gate]
+    notes: list[str]
+
+
 class Kind(Told):
     name: str
     about: str
@@ -536,7 +573,7 @@ class Passes(Answer):
 
 _FORMS: tuple[type[Answer], ...] = (
     *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Export, Factorize),
-    *(Groups, Import, Inspect, Passes, Prune, Quantize, Several, Simplify, Train),
+    *(Groups, Import, Inspect, Passes, Prune, Quantize, Several, Simplify, Stream, Train),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
 """By command."""

@@ -51,6 +51,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("export", "--targets"),
     ("import", DIGITS, *OUT),
     ("import", "--sources"),
+    ("stream", DIGITS, *OUT, "--hop", 2, "--axis", 2, "--hops", 4),
     ("train", DIGITS, *OUT, "--data", TEST, "--steps", 4, "--lr", 1e-4, "--no-measure"),
 ]
 FAILING: list[tuple[Any, ...]] = [
