@@ -21,6 +21,8 @@ REGISTRIES = {
     "intaglio.binarizers": "passes.binarize.algorithms.binarizer:BINARIZERS",
     "intaglio.trainers": "passes.train.methods.method:METHODS",
     "intaglio.losses": "passes.train.losses.loss:LOSSES",
+    "intaglio.estimators": "passes.train.binary.estimators:ESTIMATORS",
+    "intaglio.binary_operators": "passes.train.binary.operators:BINARY_OPERATORS",
     "intaglio.augmentations": "passes.train.augmentations.augmentation:AUGMENTATIONS",
     "intaglio.solvers": "passes.budget.solvers:SOLVERS",
     "intaglio.moment_rules": "passes.calibration.normal.moments:MOMENT_RULES",

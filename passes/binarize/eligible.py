@@ -9,9 +9,9 @@ from math import prod
 from ...graph.layer import Layer
 from ...graph.layers import Layers, Unused
 from ...graph.model import Model
-from ...graph.nodes import reads
 from ...graph.traits import Trait, has
 from ..patterns import choose_nodes
+from ..precision.edges import edges
 from ..precision.layout import independent
 from .options import BinarizeOptions
 
@@ -22,7 +22,6 @@ LEAST_COLUMNS = 16
 
 NOT_ASKED = "left out by --include or --exclude"
 HIGHER_PRECISION = "stays in float to keep the accuracy"
-FIRST, LAST = "the first layer, which sees the input", "the last layer, which makes the output"
 PROTECTED = "tiny, and hurts most for the bytes that it saves: --no-protect makes it bits, too"
 DEPTHWISE = "depthwise: a handful of weights for each channel, all of which matter"
 RECURRENT = "recurrent: errors add up over time"
@@ -43,7 +42,7 @@ def choose_layers(model: Model, options: BinarizeOptions, higher_precision: froz
     both = [*layers, *(one for one in independent(model) if one.op == "ConvTranspose")]
     known = {one.node for one in both}
     found = Chosen({}, {}, {})
-    ends = {} if options.include_first_last else _edges(model, known)
+    ends = {} if options.include_first_last else edges(model, known)
     for one in sorted(both, key=lambda one: one.place):
         reason = None if asked[one.place] else NOT_ASKED
         reason = (
@@ -79,23 +78,6 @@ def _unfit(where: Layer) -> str | None:
     if where.columns < LEAST_COLUMNS:
         return f"rows of fewer than {LEAST_COLUMNS} weights, for which scales cost as much as they save"
     return None
-
-
-def _edges(model: Model, layers: set[str]) -> dict[str, str]:
-    """Layers with none before them, and with none after."""
-    found = {}
-    for reason, nodes in ((LAST, reversed(model.graph.node)), (FIRST, model.graph.node)):
-        forwards = reason == FIRST
-        behind: set[str] = set()  # tensors with a layer before (or after) them
-        for node in nodes:
-            read, makes = set(reads(node)), set(node.output)
-            sources, targets = (read, makes) if forwards else (makes, read)
-            here = bool(node.output) and node.output[0] in layers
-            if here and not sources & behind:
-                found[node.output[0]] = reason
-            if here or sources & behind:
-                behind |= targets
-    return found
 
 
 def _others(layers: Layers, known: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,9 @@ from ...graph.lazy import lazily
 
 if TYPE_CHECKING:
     from .augmentations.augmentation import AUGMENTATIONS as AUGMENTATIONS
+    from .binary.estimators import ESTIMATORS as ESTIMATORS
+    from .binary.operators import BINARY_OPERATORS as BINARY_OPERATORS
+    from .binary.operators import BinaryOperator as BinaryOperator
     from .engine.student import Student as Student
     from .losses.loss import LABELS as LABELS
     from .losses.loss import LOSSES as LOSSES
@@ -22,6 +25,8 @@ __getattr__, __all__ = lazily(
         ".augmentations.augmentation": "AUGMENTATIONS",
         ".losses.loss": "LABELS LOSSES SCORES TEACHER Answers",
         ".methods.method": "METHODS Method",
+        ".binary.estimators": "ESTIMATORS",
+        ".binary.operators": "BINARY_OPERATORS BinaryOperator",
         ".engine.student": "Student",
         ".train": "Train",
     },

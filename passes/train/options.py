@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from ..options import LayerOptions, Registered, option
 
-NONE = "none"
+AUTO, NONE = "auto", "none"
 """No augmentation."""
 
 
@@ -17,8 +17,8 @@ class TrainOptions(LayerOptions):
         "target",
         unit="model",
     )
-    method: Annotated[str, Registered("intaglio.trainers", also=("auto",))] = option(
-        "auto",
+    method: Annotated[str, Registered("intaglio.trainers", also=(AUTO,))] = option(
+        AUTO,
         "How to train: distill from a teacher, finetune on labels; see intaglio passes.",
         "method",
         shown="distill with --teacher, finetune without",
@@ -29,6 +29,12 @@ class TrainOptions(LayerOptions):
         "method",
         flag="--loss",
         shown="what the method says",
+    )
+    operator: Annotated[str, Registered("intaglio.binary_operators")] | None = option(
+        None, "Of a binary network, what is around its signs; --method bnn is meant then.", "method", shown="react"
+    )
+    estimator: Annotated[str, Registered("intaglio.estimators")] | None = option(
+        None, "The gradient that signs of a binary network have.", "method", shown="what the operator says"
     )
     epochs: float = option(10.0, "How often each sample is seen.", "method", unit="number", gt=0)
     steps: int | None = option(None, "Take so many steps, whatever the number of samples.", "method", gt=0)

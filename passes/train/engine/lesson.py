@@ -8,6 +8,7 @@ import numpy as np
 
 from ....graph.errors import BadData, UsageError
 from ....graph.model import Model
+from ....graph.spec import Spec, split
 from ....graph.traits import Trait, has
 from ....measure.accuracy import class_labels
 from ....measure.autograd.loss import scored_output
@@ -16,7 +17,7 @@ from ...base import Context
 from ..augmentations.augmentation import AUGMENTATIONS, Augmented, channels_first, is_colour_image, is_image
 from ..losses.loss import LABELS, LOSSES, SCORES, TEACHER
 from ..methods.method import METHODS, Method
-from ..options import NONE, TrainOptions
+from ..options import AUTO, NONE, TrainOptions
 from ..samples import FEW, Samples
 from ..teacher import Teacher, read_teacher
 from ..weights import batch_statistics, weights_to_train
@@ -89,8 +90,7 @@ def prepared(
 def _method(options: TrainOptions, samples: Samples, scores: str | None, coded: bool) -> tuple[Method, tuple[str, ...]]:
     """The method and the names of its losses."""
     usual = "distill" if options.teacher else "finetune"
-    auto = "lsq" if coded else usual
-    method = METHODS[auto if options.method == "auto" else options.method]()
+    method = METHODS[_spec(options, "lsq" if coded else usual)]()
     says = method if method.losses or method.otherwise else METHODS[usual]()
     losses = options.losses or (says.losses if scores else says.otherwise)
     if not losses:
@@ -110,6 +110,15 @@ def _method(options: TrainOptions, samples: Samples, scores: str | None, coded: 
         if SCORES in needs and scores is None:
             raise UsageError(f"the loss {name} needs an output with one score per class", fix="use --loss mse")
     return method, tuple(losses)
+
+
+def _spec(options: TrainOptions, usual: str) -> Spec:
+    """The method with its options; those of binary networks have flags."""
+    own = {name: value for name in ("operator", "estimator") if (value := getattr(options, name))}
+    if not own:
+        return usual if options.method == AUTO else options.method
+    name, values = split("bnn" if options.method == AUTO else options.method, METHODS.kind)
+    return {"name": name, **values, **own}
 
 
 def _divided(samples: Samples, options: TrainOptions, seed: int, fixed: int | None) -> tuple[np.ndarray, np.ndarray]:

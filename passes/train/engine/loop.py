@@ -73,6 +73,8 @@ class Lesson:
         given = made[0] if len(made) == 1 else {n: torch.cat([one[n] for one in made]) for n in made[0]}
         given = {name: value.float() if value.is_floating_point() else value for name, value in given.items()}
         answers = self._answers(given, self._told(inputs, places, variant), places)
+        if training:
+            answers = self.method.judged(answers, progress)
         total = torch.zeros(())
         for one in self.losses:
             total = total + one(answers)

@@ -73,6 +73,8 @@ class Student:
         self.paces = {name: _FLIPS for name, one in self.codes.items() if one.columns}
         """How large steps of a tensor are beside those of weights."""
         self._learned: list[str] = []
+        self.training = False
+        """Whether a step is being taken: what a method draws, it draws then."""
         self.forgets = False
         """Set it where weights were moved afar: what the optimizer remembers of older steps goes."""
         self._frozen = set[str]()
@@ -105,6 +107,7 @@ class Student:
 
     def __call__(self, inputs: Mapping[str, np.ndarray], *, training: bool = False) -> dict[str, Tensor]:
         """Outputs and features by name."""
+        self.training = training
         self.network.training = training and bool(self._statistics)
         fed = {name: self.seen(name) for name in (*self.moving, *self.given)}
         return self.network({**inputs, **{n: self._rounded(n, v) if n in self.codes else v for n, v in fed.items()}})
@@ -157,6 +160,7 @@ class Student:
     def written(self, state: Mapping[str, Tensor]) -> Model:
         """The model with these weights, each stored as it was."""
         self.restore(state)
+        self.training = False
         result = self.model.copy()
         for one in self.weights:
             kept = one if one.step is None else replace(one, step=self._step(one).numpy())

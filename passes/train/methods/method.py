@@ -63,6 +63,10 @@ class Method:
         """What is added to the loss of a step, of weights alone."""
         return None
 
+    def judged(self, answers: Answers, progress: float) -> Answers:
+        """What losses get in training: of some samples alone, for instance."""
+        return answers
+
     def loss(self, student: Student, answers: Answers, progress: float) -> Tensor | None:
         """What is added to the loss of a step, of what the model gave."""
         return None

@@ -1,0 +1,1 @@
+"""Methods that train networks of one and two bits."""

@@ -1,0 +1,97 @@
+"""Binary networks out of any network of floats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from ...binary.convert import SIGNS, Binary, binarized, written
+from ...binary.estimators import ESTIMATORS
+from ...binary.operators import BINARY_OPERATORS
+from ..method import METHODS, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .....graph.model import Model
+    from .....measure.autograd.call import Call
+    from .....measure.data.source import DataSource
+    from ...engine.student import Student
+
+
+class BinaryOptions(BaseModel):
+    operator: str = Field(default="react", description="what is around signs: intaglio passes lists binary operators")
+    estimator: str = Field(default="", description="the gradient of signs, for that which the operator says")
+    first: float = Field(default=0.3, ge=0, lt=1, description="share of the steps in which weights stay floats")
+
+
+@METHODS.register("bnn", options=BinaryOptions)
+class Binarizing(Method):
+    """Inner layers multiply signs, after two stages: signs of activations first, of weights then; ``binarize --scheme pack`` stores them.
+
+    Source of the stages: Martinez et al., ICLR 2020, arXiv:2003.11535; of operators and estimators: what they name.
+    """
+
+    def __init__(self, options: BinaryOptions) -> None:
+        self._operator, self._first = BINARY_OPERATORS[options.operator], options.first
+        named = (options.estimator or self._operator.estimator, options.estimator or self._operator.of_weights)
+        self._of_inputs, self._of_weights = (ESTIMATORS[name] for name in named)
+        self._progress = 0.0
+        self._layers: dict[str, Binary] = {}
+        self._scales: dict[str, Binary] = {}
+
+    def prepared(self, model: Model, data: DataSource) -> Model:
+        made, layers = binarized(model, self._operator)
+        self._layers = {one.weight: one for one in layers}
+        if self._operator.scale != "learned":
+            self._scales = {one.scale: one for one in layers if one.scale}
+        return made
+
+    def operators(self) -> Mapping[str, Callable[[Any], Any]]:
+        return {SIGNS: self._signs}
+
+    def _signs(self, call: Call) -> Tensor:
+        from ...engine.signs import signs
+
+        x, unit = call.tensor(), call.attr("unit", 0)
+        centred = 2 * x - 1 if unit else x
+        if call.training:
+            centred = self._operator.inputs(centred, self._progress)
+        made = signs(centred, *self._of_inputs(centred, self._progress, False))
+        return (made + 1) / 2 if unit else made
+
+    def seen(self, student: Student, name: str, value: Tensor) -> Tensor:
+        if name in self._scales:
+            return self._sizes(student.moving[self._scales[name].weight], self._scales[name]).reshape(value.shape)
+        if name not in self._layers:
+            return value
+        one = self._layers[name]
+        filters = value.movedim(one.axis, 0)
+        if self._progress < self._first:
+            sizes = self._sizes(value, one) if one.scale else filters.new_ones(())
+            made = filters / sizes.clamp_min(1e-8).reshape(-1, *[1] * (filters.ndim - 1))
+        else:
+            made = self._signs_of(filters)
+        return made.movedim(0, one.axis)
+
+    def _signs_of(self, filters: Tensor) -> Tensor:
+        from ...engine.signs import signs
+
+        taken = self._operator.weights(filters, self._progress)
+        return signs(taken, *self._of_weights(taken, self._progress, True))
+
+    def _sizes(self, weight: Tensor, one: Binary) -> Tensor:
+        """Mean sizes of the weights of each filter, or of all."""
+        sizes = weight.detach().movedim(one.axis, 0).flatten(1).abs().mean(1)
+        return sizes.mean().expand(len(sizes)) if self._operator.scale == "layer" else sizes
+
+    def before_step(self, student: Student, step: int, steps: int) -> None:
+        self._progress = step / steps
+
+    def done(self, progress: float) -> bool:
+        return progress > self._first
+
+    def finished(self, model: Model, student: Student) -> Model:
+        return written(model)

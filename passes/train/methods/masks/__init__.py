@@ -1,0 +1,1 @@
+"""Methods that find out which weights may go, or learn with few."""
