@@ -23,7 +23,7 @@ def _same(x: Tensor, progress: float) -> Tensor:
 
 @dataclass(frozen=True)
 class BinaryOperator:
-    """``scale`` is what signs of weights are multiplied with: the mean size of a filter's weights or of all, or ``learned``.
+    """``about`` says in a sentence what it is. ``scale`` is what signs of weights are multiplied with: the mean size of a filter's weights or of all, or ``learned``.
 
     ``estimator`` gives gradients of signs of activations, ``of_weights`` those of weights. ``activation`` takes the place of
     what makes no negative numbers, of which all signs were alike. ``unit`` takes 0 and 1 for -1 and +1; ``shift`` adds a learned
@@ -32,7 +32,7 @@ class BinaryOperator:
     taken of, in training, of weights and of activations.
     """
 
-    source: str
+    about: str
     scale: Literal["", "layer", "filter", "learned"] = "filter"
     estimator: str = "ste"
     of_weights: str = "ste"
@@ -73,22 +73,37 @@ def _with_noise(x: Tensor, progress: float) -> Tensor:
 
 
 _TABLE = {
-    "bnn": BinaryOperator("Hubara et al., NeurIPS 2016, arXiv:1602.02830", scale=""),
-    "xnor": BinaryOperator("Rastegari et al., ECCV 2016, arXiv:1603.05279", sized=True),
-    "xnor++": BinaryOperator("Bulat and Tzimiropoulos, BMVC 2019, arXiv:1909.13863", scale="learned", places=True),
-    "dorefa": BinaryOperator("Zhou et al., 2016, arXiv:1606.06160", scale="layer", activation="unit", unit=True),
+    "bnn": BinaryOperator("Signs alone. Source: Hubara et al., NeurIPS 2016, arXiv:1602.02830.", scale=""),
+    "xnor": BinaryOperator(
+        "XNOR-Net: mean sizes of filters and of each sample. Source: Rastegari et al., ECCV 2016, arXiv:1603.05279.",
+        sized=True,
+    ),
+    "xnor++": BinaryOperator(
+        "Learned factors of filters, rows and columns. Source: Bulat and Tzimiropoulos, BMVC 2019, arXiv:1909.13863.",
+        scale="learned",
+        places=True,
+    ),
+    "dorefa": BinaryOperator(
+        "Activations of 0 and 1, one scale a layer. Source: Zhou et al., 2016, arXiv:1606.06160.",
+        scale="layer",
+        activation="unit",
+        unit=True,
+    ),
     "bireal": BinaryOperator(
-        "Liu et al., ECCV 2018, arXiv:1808.00278", estimator="polynomial", activation="none", shortcut=True
+        "Bi-Real Net: a shortcut around each layer. Source: Liu et al., ECCV 2018, arXiv:1808.00278.",
+        estimator="polynomial",
+        activation="none",
+        shortcut=True,
     ),
     "react": BinaryOperator(
-        "Liu et al., ReActNet, ECCV 2020, arXiv:2003.03488",
+        "ReActNet: learned shifts before signs and around a PReLU. Source: Liu et al., ECCV 2020, arXiv:2003.03488.",
         estimator="polynomial",
         activation="rprelu",
         shift=True,
         shortcut=True,
     ),
     "recu": BinaryOperator(
-        "Xu et al., ICCV 2021, arXiv:2103.12369",
+        "ReCU: weights standardized, those far out drawn in. Source: Xu et al., ICCV 2021, arXiv:2103.12369.",
         scale="learned",
         estimator="polynomial",
         of_weights="identity",
@@ -96,7 +111,7 @@ _TABLE = {
         inputs=_of_unit_deviation,
     ),
     "fda": BinaryOperator(
-        "Xu et al., NeurIPS 2021, arXiv:2103.00841; without its two small networks of noise",
+        "FDA: the gradient of a Fourier series; a sine for its networks of noise. Source: Xu et al., NeurIPS 2021, arXiv:2103.00841.",
         estimator="fourier",
         of_weights="fourier",
         weights=_with_noise,

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from ....graph.model import Model
     from ....measure.data.source import DataSource
-    from ..engine.student import Student
     from ..losses.loss import Answers
     from ..weights import Weight
+
+Student = Any
+"""``engine.student.Student``, which imports this module."""
 
 
 class Method:
