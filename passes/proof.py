@@ -156,7 +156,7 @@ def prove_equal(
 ) -> Proof:
     """Run both and compare the named tensors, as many at a time as ``memory`` holds.
 
-    ``cut`` is what must be left of a tensor of the reference; ``exact`` is noted.
+    ``cut`` is what must be left of a tensor of the reference, caches that it takes among them; ``exact`` is noted.
 
     Raises:
         ProofFailed: they differ; names the first operator at which they do.
@@ -169,7 +169,8 @@ def prove_equal(
         parts = [m if len(chunk) == len(names) else part(m, chunk, list(feeds[0]))[0] for m in (reference, result)]
         theirs, ours = (open_session(m, outputs=chunk, optimize=False, lean=True) for m in parts)
         for feed in feeds:
-            a, b = run(theirs, read_by(theirs, feed)), run(ours, read_by(ours, feed))
+            a = run(theirs, read_by(theirs, feed))
+            b = run(ours, read_by(ours, {name: cut(name, value) for name, value in feed.items()}))
             noise = _Noise(parts[0], feed, a)
             for name in chunk:
                 if not _is_compared(a[name]):

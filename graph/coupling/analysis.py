@@ -8,6 +8,7 @@ from ..io.collector import paused_collector
 from ..model import Model
 from ..nodes import captured_names
 from ..traits import operator_key
+from .caches import caches
 from .coupling import Coupling
 from .labels import Axes, Ledger, Why, barred
 from .node import RULES, Node, Rule, Trace
@@ -29,20 +30,36 @@ def analyse(model: Model) -> Coupling:
     ledger = Ledger()
     trace = Trace(ledger, prepared.shapes.dims, prepared.varying, prepared.model.weights, model.opset)
     graph = prepared.model.graph
+    kept = caches(prepared.model)
     for value in graph.input:
-        _label(trace, value.name, Why(value.name, "graph input", "has the shape that callers send"))
+        if value.name in kept:
+            _label_cache(trace, value.name)
+        else:
+            _label(trace, value.name, Why(value.name, "graph input", "has the shape that callers send"))
     for index, proto in enumerate(graph.node):
         _walk(Node(proto, index, trace))
     for value in graph.output:
         why = Why(value.name, "graph output", "has the shape that callers expect")
         for axis in trace.axes.get(value.name, ()):
-            ledger.freeze(axis, why)
+            if value.name not in kept.values():
+                ledger.freeze(axis, why)
+    for given, made in kept.items():
+        for before, after in zip(trace.axes.get(given, ()), trace.axes.get(made, ()), strict=False):
+            ledger.same(before, after)
     return Coupling(model, prepared, trace, solve(ledger))
 
 
 def _label(trace: Trace, name: str, why: Why) -> None:
     if name in trace.dims:
         trace.axes[name] = barred(trace.dims[name], why)
+
+
+def _label_cache(trace: Trace, name: str) -> None:
+    """Callers send back what they were given: only the axes of free length are theirs."""
+    why = Why(name, "graph input", "has an axis of varying length")
+    if name in trace.dims:
+        lengths = enumerate(trace.dims[name])
+        trace.axes[name] = tuple(trace.ledger.fresh(n) if trace.fixed(name, a) else why for a, n in lengths)
 
 
 def _walk(n: Node) -> None:

@@ -277,15 +277,11 @@ def _reunite(model: Model, base: dict[str, str]) -> None:
 
 
 def _update_shapes(model: Model, removal: Removal) -> None:
-    """Correct the recorded shapes of intermediate tensors; forget those of tensors that are gone."""
+    """Correct the recorded shapes of tensors, caches among them; forget those of tensors that are gone."""
     graph = model.graph
     present = index_of(model).place
-    keep = []
-    for value in graph.value_info:
-        if value.name not in present:
-            continue
+    refill(graph.value_info, [value for value in graph.value_info if value.name in present])
+    for value in (*graph.input, *graph.output, *graph.value_info):
         if value.name in removal.shrinking and value.type.tensor_type.HasField("shape"):
             for axis, mask in removal.tensor(value.name).items():
                 value.type.tensor_type.shape.dim[axis].dim_value = int(mask.sum())
-        keep.append(value)
-    refill(graph.value_info, keep)

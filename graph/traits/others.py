@@ -36,6 +36,7 @@ MICROSOFT: Mapping[str, Operator] = {
         QUANTIZED, codes=(0,), scales=(2, 3), code_bits=4, since=dict.fromkeys((2, 4, 8), (1, 23))
     ),
     "Gelu": Operator(UNARY, bounds=(-0.1701, inf)),
+    "GroupQueryAttention": Operator(caches={3: 1, 4: 2}),
     "MatMulBnb4": Operator(Trait.MULTIPLIES | Trait.INTEGER_WEIGHTS, channels=-1, codes=(1,), scales=(2,)),
     "MatMulIntegerToFloat": Operator(
         _INTEGER_PRODUCT, channels=-1, codes=(0, 1), scales=(2, 3, 4, 5), like="MatMul", like_of=(0, 1), typed=(2,)
@@ -49,6 +50,7 @@ MICROSOFT: Mapping[str, Operator] = {
         code_bits=4,
         since={2: (1, 24), 4: (1, 19), 8: (1, 22)},
     ),
+    "MultiHeadAttention": Operator(caches={6: 1, 7: 2}),
     "QAttention": Operator(QUANTIZED, codes=(1,), scales=(3, 4, 6, 7)),
     "QEmbedLayerNormalization": Operator(QUANTIZED, codes=(2, 3, 4, 5, 6), scales=tuple(range(8, 18))),
     "QGemm": Operator(
@@ -82,7 +84,7 @@ MICROSOFT: Mapping[str, Operator] = {
     "RotaryEmbedding": Operator(Trait.SAME_SHAPE | Trait.HOMOGENEOUS),
     "SkipLayerNormalization SkipSimplifiedLayerNormalization": Operator(Trait.SAME_SHAPE, channels=-1),
 }
-MICROSOFT_WITHOUT = "Attention EmbedLayerNormalization GroupQueryAttention MultiHeadAttention"
+MICROSOFT_WITHOUT = "Attention EmbedLayerNormalization"
 
 ON_BITS: Mapping[str, Operator] = {
     "BConv BConvBits": Operator(Trait.CONVOLVES | Trait.ON_BITS),

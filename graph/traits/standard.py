@@ -48,6 +48,7 @@ STANDARD: Mapping[str, Operator] = {
     "And BitShift BitwiseAnd BitwiseOr BitwiseXor Or Xor": Operator(BROADCAST | Trait.BITWISE, data=None),
     "Asin Atan": Operator(UNARY | Trait.RISING, bounds=(-pi / 2, pi / 2)),
     "Asinh Atanh Celu Log Sinh": Operator(UNARY | Trait.RISING),
+    "Attention": Operator(caches={4: 1, 5: 2}),
     "AveragePool GlobalAveragePool": Operator(Trait.POOLS | AVERAGE, channels=1, integer=ALL),
     "BatchNormalization": Operator(Trait.PER_CHANNEL | Trait.STANDARDIZES | Trait.SAME_SHAPE, channels=1),
     "Bernoulli": Operator(Trait.RANDOM, bounds=(0.0, 1.0)),
@@ -188,7 +189,7 @@ STANDARD: Mapping[str, Operator] = {
 }
 
 WITHOUT = """
-AffineGrid ArgMax ArgMin Attention BlackmanWindow ConcatFromSequence Constant Det EyeLike HammingWindow HannWindow
+AffineGrid ArgMax ArgMin BlackmanWindow ConcatFromSequence Constant Det EyeLike HammingWindow HannWindow
 ImageDecoder LinearAttention MelWeightMatrix NegativeLogLikelihoodLoss NonMaxSuppression NonZero Optional
 OptionalGetElement OptionalHasElement RegexFullMatch SequenceAt SequenceConstruct SequenceEmpty SequenceErase
 SequenceInsert SequenceLength SoftmaxCrossEntropyLoss SplitToSequence StringConcat StringNormalizer StringSplit

@@ -157,6 +157,8 @@ class Operator:
     The runtimes in ``integer`` compute it in integers where it stands between DequantizeLinear and QuantizeLinear, for some
     attributes at least; those in ``float_out`` can make floats of integers there, and need no QuantizeLinear behind it.
 
+    ``caches`` are operands that hold what earlier runs made, by the output that holds it with what is new.
+
     Outside the standard domain, the first output has the shape that the standard operator ``like`` makes of the operands
     ``like_of``, or of every third from there on if that is negative; and the element type of the first operand of
     ``typed`` that is there.
@@ -179,6 +181,7 @@ class Operator:
     since: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     integer: Runtime = NOWHERE
     float_out: Runtime = NOWHERE
+    caches: Mapping[int, int] = field(default_factory=dict)
     like: str = ""
     like_of: tuple[int, ...] = (0,)
     typed: tuple[int, ...] = (0,)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...graph.coupling.caches import caches
 from ...graph.errors import BadData, UsageError
 from ...graph.model import Model
 from ...graph.nodes import all_nodes, is_standard
@@ -42,7 +43,7 @@ class DataSource:
     """Real inputs for one model, to be read as often as needed.
 
     ``samples`` is None where only reading to the end would tell. ``fixed_batch`` is the batch that the model insists
-    on. ``notes`` are sentences for the user about what was taken for what.
+    on. ``empty`` are caches, which start with nothing in them. ``notes`` are sentences for the user about what was taken for what.
     """
 
     name: str
@@ -53,6 +54,7 @@ class DataSource:
     limit: int | None
     fixed_batch: int | None
     notes: Sequence[str]
+    empty: Sequence[TensorSpec] = ()
 
     @property
     def samples(self) -> int | None:
@@ -96,6 +98,8 @@ class DataSource:
         filled = max(0, (self.fixed_batch or 0) - count)
         if filled and self.fixed_batch:
             inputs = {f.port.name: _fill(inputs[f.port.name], f, self.fixed_batch) for f in self.feeds}
+        rows = len(next(iter(inputs.values()))) if self.empty else 0
+        inputs |= {port.name: _nothing(port, rows) for port in self.empty}
         labels = chunk[self.labels] if self.labels else None
         runs = any(f.form is Form.RUNS for f in self.feeds)
         expected = {out: chunk[name][0] if runs else chunk[name] for out, name in self.expected.items()}
@@ -127,6 +131,10 @@ def read_data(
     if reader.whole_runs and any(p.steps for p in steps.values()):
         raise UsageError("--preprocess does not go with an ONNX test data set", why="its tensors are fed as they are")
     notes = list(reader.notes)
+    unfed = caches(model).keys() - reader.fields.keys()
+    kept, inputs = [p for p in inputs if p.name in unfed], [p for p in inputs if p.name not in unfed]
+    if kept:
+        notes.append(f"caches start empty, as the data has none: {', '.join(p.name for p in kept)}")
     bound, labels, expected = _bind(reader, inputs, outputs, notes)
     empty = [p.name for p in inputs if 0 in reader.fields[bound[p.name]].shape]
     if empty and any(is_standard(node) and node.op_type == "Scan" for node in all_nodes(model.graph)):
@@ -144,7 +152,7 @@ def read_data(
     notes += [*_type_notes(feeds, reader, preprocess), *_moved_notes(feeds, steps)]
     if not reader.images and any(p.image_steps for p in steps.values()):
         notes.append("resize and crop are for image files: arrays go in at the size they have")
-    return DataSource(spec, reader, feeds, labels, expected, samples, _fixed_batch(feeds), notes)
+    return DataSource(spec, reader, feeds, labels, expected, samples, _fixed_batch(feeds), notes, kept)
 
 
 def _open_reader(
@@ -198,6 +206,14 @@ def _is_output(port: TensorSpec, reader: Reader) -> bool:
         return True
     stored = reader.fields[port.name]
     return bool(port.elem_type) and port.accepts(stored.shape) and port.dtype == stored.dtype
+
+
+def _nothing(port: TensorSpec, rows: int) -> np.ndarray:
+    """A cache of nothing: its free length is 0."""
+    first, *others = port.shape or ()
+    return np.zeros(
+        (first if isinstance(first, int) else rows, *(d if isinstance(d, int) else 0 for d in others)), port.dtype
+    )
 
 
 def _fixed_batch(feeds: Sequence[Feed]) -> int | None:

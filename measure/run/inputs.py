@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +12,7 @@ import onnx
 
 from ...graph.apart import apart
 from ...graph.cost import cost
+from ...graph.coupling.caches import caches
 from ...graph.errors import BadModel
 from ...graph.index import CAPTURE, Index, index_of
 from ...graph.model import Model
@@ -61,7 +62,9 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
     """
     session = open_session(model)
     ports = input_specs(model)
-    candidates = [dims for dims in _candidates(ports, batches) if _affordable(ports, dims)]
+    tried = list(_candidates(ports, batches))
+    tried[1:1] = _with_caches(ports, caches(model), max(batches))
+    candidates = [dims for dims in tried if _affordable(ports, dims)]
     first_error: BadModel | None = None
     work, made = 0.0, 0
     for gentle in (False, True):
@@ -108,6 +111,18 @@ def _candidates(ports: Sequence[TensorSpec], batches: Sequence[int]) -> Iterator
             yield {**dict.fromkeys(batch, count), **dict.fromkeys(rest, size)}
     for size in FREE_SIZES if batch else ():  # a first axis that is no batch, such as time
         yield dict.fromkeys([*batch, *rest], size)
+
+
+def _with_caches(ports: Sequence[TensorSpec], kept: Collection[str], batch: int) -> Iterator[dict[str, int]]:
+    """Numbers for the symbols where one length, such as that of a mask, counts what is cached as well; then nothing is."""
+    places = [(port, dim, axis) for port in ports for axis, dim in enumerate(port.shape or ()) if isinstance(dim, str)]
+    first = {dim: batch for _, dim, axis in places if axis == 0}
+    before = {dim for port, dim, _ in places if port.name in kept} - first.keys()
+    rest = dict.fromkeys(dim for _, dim, _ in places if dim not in first)
+    for size in FREE_SIZES[:2] if before else ():
+        for whole in (dim for dim in rest if dim not in before):
+            yield {**dict.fromkeys(rest, size), whole: 2 * size, **first}
+        yield {**dict.fromkeys(rest, size), **dict.fromkeys(before, 0), **first}
 
 
 def _macs(model: Model, ports: Sequence[TensorSpec], dims: Mapping[str, int]) -> float:

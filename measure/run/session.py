@@ -115,9 +115,17 @@ def bfloat16_ends(model: Model) -> list[str]:
 
 
 def fed(session: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inputs, floats in the types that the session takes: a model's ends may be narrower than another's."""
-    kinds = {port.name: _FLOATS.get(port.type) for port in session.get_inputs()}
-    return {name: _as(kinds.get(name), value) for name, value in inputs.items()}
+    """The inputs as the session takes them: floats in its types, as a model's ends may be narrower than another's, and
+    caches of nothing with as many heads as it has."""
+    ports = {port.name: port for port in session.get_inputs()}
+    kinds = {name: _FLOATS.get(port.type) for name, port in ports.items()}
+    return {name: _as(kinds.get(name), _of_nothing(ports.get(name), value)) for name, value in inputs.items()}
+
+
+def _of_nothing(port: Any, value: np.ndarray) -> np.ndarray:
+    if port is None or not isinstance(value, np.ndarray) or value.size or len(port.shape) != value.ndim:
+        return value
+    return np.zeros([d if isinstance(d, int) else n for d, n in zip(port.shape, value.shape, strict=True)], value.dtype)
 
 
 def _as(kind: np.dtype | None, value: np.ndarray) -> np.ndarray:

@@ -20,7 +20,12 @@ def parsed(inputs: str, outputs: str, weights: str, nodes: str, **values: np.nda
 
     Weights are drawn with a size that keeps activations near 1; ``values`` gives some of them by name.
     """
-    text = f'<ir_version: 9, opset_import: ["" : 17]> net ({inputs}) => ({outputs}) <{weights}> {{ {nodes} }}'
+    return parsed_in('"" : 17', inputs, outputs, weights, nodes, **values)
+
+
+def parsed_in(opsets: str, inputs: str, outputs: str, weights: str, nodes: str, **values: np.ndarray) -> Model:
+    """The same, of these operator sets."""
+    text = f"<ir_version: 9, opset_import: [{opsets}]> net ({inputs}) => ({outputs}) <{weights}> {{ {nodes} }}"
     proto = parse_model(text)
     rng = np.random.default_rng(0)
     for value in proto.graph.value_info:

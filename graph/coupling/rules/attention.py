@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...traits import operator
 from ..labels import LENGTH_ONE, Axes, Axis
 from ..node import Node, couples, rewrites
 from ..surgery import Edit
@@ -48,11 +49,11 @@ def attention(n: Node) -> Sequence[Axes]:
     for i in (0, 1, 2):
         channels = (1, 3) if n.rank(i) == 4 else (2,)
         n.freeze_rest(i, *channels, text="weighs its indices against each other")
-    for i in range(3, len(n.inputs)):
-        n.freeze_rest(i, text="holds a mask or a cache")
-    if any(n.has(i) for i in (4, 5)) or any(n.proto.output[j] for j in range(1, len(n.proto.output))):
-        for axis in (head, repeat, width, value_width):
-            n.freeze(axis, n.why("keeps a cache or scores of it"))
+    n.freeze_rest(3, text="holds a mask")
+    n.freeze_rest(6, text="holds lengths")
+    if any(n.outputs[3:]):
+        n.freeze(head, n.why("gives scores of each head"))
+        n.freeze(repeat, n.why("gives scores of each head"))
     if n.has(3) and n.rank(3) > 2 and n.dims(3)[-3] > 1:
         n.freeze(head, n.why("masks heads one by one"))
         n.freeze(repeat, n.why("masks heads one by one"))
@@ -63,7 +64,7 @@ def attention(n: Node) -> Sequence[Axes]:
     why = n.why("weighs its indices against each other")
     rank = len(n.out_dims())
     out = _merged(n, (head, repeat, value_width), (keys, repeats, v_width), rank, (why, why))
-    return [out, *(n.unlabelled(j, why) for j in range(1, len(n.proto.output)))]
+    return [out, *_kept(n, head, width, value_width)]
 
 
 @rewrites("Attention")
@@ -96,9 +97,9 @@ def multi_head_attention(n: Node) -> Sequence[Axes]:
         n.same(n.axis(3, 0), n.cat([(w, heads * length) for w, length in zip(wholes, widths, strict=True)]))
         n.contract(3, 0)
     n.contract(0, 2)
-    if any(map(n.has, range(6, len(n.inputs)))) or any(n.outputs[1:]):
+    if any(map(n.has, range(8, len(n.inputs)))) or any(n.outputs[3:]):
         for axis in (head, width, v_width):
-            n.freeze(axis, n.why("keeps a cache or scores of it"))
+            n.freeze(axis, n.why("gives scores of each head, or shares a buffer"))
     n.freeze_rest(4, text="holds a mask")
     if n.has(5):
         n.freeze_rest(5, text="holds a mask")
@@ -108,7 +109,21 @@ def multi_head_attention(n: Node) -> Sequence[Axes]:
     n.share(head, width, of=widths[0] / (widths[0] + widths[2]))
     n.share(head, v_width, of=widths[2] / (widths[0] + widths[2]))
     out = (batch, batch, n.join((head, v_width), (heads, widths[2])))
-    return [out, *(n.unlabelled(j, batch) for j in range(1, len(n.outputs)))]
+    return [out, *_kept(n, head, width, v_width)]
+
+
+def _kept(n: Node, head: Axis, width: Axis, value_width: Axis) -> list[Axes]:
+    """Axes of caches of keys and values, as an operator takes and gives them. Shapes: (B, heads, places, width)."""
+    why, made = n.why("keeps a cache of it"), [n.unlabelled(j, n.why("gives it")) for j in range(len(n.outputs))]
+    for (i, j), inner in zip(operator(n.proto).caches.items(), (width, value_width), strict=True):
+        wide = inner
+        if n.has(i):
+            n.freeze_rest(i, 1, 3, text=why.text)
+            head = n.same(head, n.axis(i, 1)) if n.dims(i)[1] > 1 else head
+            wide = n.same(inner, n.axis(i, 3))
+        if j < len(made):
+            made[j] = (why, head, why, wide)
+    return made[1:]
 
 
 def _parted(n: Node, i: int, heads: int, width: int) -> tuple[Axis, Axis]:
@@ -166,29 +181,41 @@ def _heads_follow(e: Edit, width: int) -> None:
 
 @couples("com.microsoft:GroupQueryAttention")
 def grouped_query_attention(n: Node) -> Sequence[Axes]:
-    """Operands: Q, K, V, caches, lengths, tables. Caches hold every key head, so only queries that share one can go."""
-    if not (n.has(1) and n.has(2)):
-        return n.frozen("reads queries, keys and values from one tensor")
-    keys, heads, why = n.attr("kv_num_heads"), n.attr("num_heads"), n.why("keeps a cache of it")
-    if any(map(n.has, range(10, len(n.inputs)))) or any(n.outputs[3:]) or keys == heads:
-        return n.frozen("keeps a cache of it")
-    width, rows = n.dims(0)[2] // heads, n.why("weighs its indices against each other")
-    head, repeat, inner = n.split(n.axis(0, 2), (keys, heads // keys, width))
-    for axis in (head, inner):
-        n.freeze(axis, why)
-    n.freeze_rest(0, 2, text=rows.text)
-    for i in range(1, len(n.inputs)):
-        n.freeze_rest(i, text="keeps a cache of it")
+    """Operands: Q, K, V (or all in one), caches, lengths, tables, places, what is added to scores, sinks of heads.
+
+    A key head goes with the queries that share it, or one query of each key head goes.
+    """
+    keys, heads, why = n.attr("kv_num_heads"), n.attr("num_heads"), n.why("weighs its indices against each other")
+    repeats, packed = heads // keys, not n.has(1)
+    width = n.dims(0)[2] // (heads + 2 * keys if packed else heads)
+    if any(map(n.has, range(12, len(n.inputs)))) or any(n.outputs[3:]) or (n.has(10) and n.dims(10)[1] > 1):
+        return n.frozen("weighs or keeps heads one by one")
+    head, repeat, inner = n.fresh(keys), n.fresh(repeats), n.why("has kernels for few widths of a head")
+    wide, shared = (keys, repeats, width), (keys, width)
+    queries, pair = n.join((head, repeat, inner), wide), n.join((head, inner), shared)
+    if packed:
+        parts = [(queries, heads * width), (pair, keys * width), (pair, keys * width)]
+        n.same(n.axis(0, 2), n.cat(parts))
+    for i in () if packed else (0, 1, 2):
+        n.same(n.axis(i, 2), pair if i else queries)
+    for i in range(3 if not packed else 1):
+        n.freeze_rest(i, 2, text=why.text)
+    if n.has(11):
+        n.same(n.axis(11, 0), n.join((head, repeat), (keys, repeats)))
+    for i in range(5, min(len(n.inputs), 11)):
+        n.freeze_rest(i, text="holds lengths, angles or places")
+    n.note("heads", head)
     n.note("repeats", repeat)
-    n.share(repeat)
-    out = (rows, rows, n.join((why, repeat, why), (keys, heads // keys, width)))
-    return [out, *(n.unlabelled(j, why) for j in range(1, len(n.outputs)))]
+    n.share(head, repeat)
+    return [(why, why, queries), *_kept(n, head, inner, inner)]
 
 
 @rewrites("com.microsoft:GroupQueryAttention")
 def grouped_query_heads(e: Edit) -> None:
     keys = e.attr("kv_num_heads")
-    e.set_attr("num_heads", keys * e.noted("repeats", e.attr("num_heads") // keys))
+    left = e.noted("heads", keys)
+    e.set_attr("kv_num_heads", left)
+    e.set_attr("num_heads", left * e.noted("repeats", e.attr("num_heads") // keys))
 
 
 @couples("RotaryEmbedding", unshared=(1, 2))

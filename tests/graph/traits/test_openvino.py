@@ -83,9 +83,9 @@ Cast CastLike ConstantOfShape Equal Greater GreaterOrEqual IsInf IsNaN Less Less
 """,
     "is folded into the layer in front": "BatchNormalization",
     "is rarely met in networks that are quantized, and left in floats": """
-CausalConvWithState CenterCropPad Col2Im CumProd DFT DeformConv GlobalLpPool GroupNormalization LpPool MaxRoiPool
-MaxUnpool MeanVarianceNormalization Mod RMSNormalization ReverseSequence RoiAlign RotaryEmbedding STFT Scatter Shrink
-SimplifiedLayerNormalization SwiGLU TensorScatter Upsample
+Attention CausalConvWithState CenterCropPad Col2Im CumProd DFT DeformConv GlobalLpPool GroupNormalization LpPool
+MaxRoiPool MaxUnpool MeanVarianceNormalization Mod RMSNormalization ReverseSequence RoiAlign RotaryEmbedding STFT
+Scatter Shrink SimplifiedLayerNormalization SwiGLU TensorScatter Upsample
 """,
 }
 GENERATED = ("Subgraph", "Eltwise", "Math")
