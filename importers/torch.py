@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _FREE_BATCH, _FREE = 2, 32
 """Lengths that free dimensions have while the network is traced."""
 _OPSET = 17
+OUTPUTS, AXES = "intaglio_outputs", "intaglio_axes"
+"""Attributes of a module that tell the names of its outputs, and of axes that are of one length in all inputs."""
 _WEIGHTS = (".pt", ".pth", ".safetensors")
 
 
@@ -79,8 +81,8 @@ class Torch(Importer):
         import torch
 
         made = range(len(_tried(module, names, example)))
-        outputs = getattr(module, "output_names", None) or ["output" if k == 0 else f"output_{k}" for k in made]
-        free = self._free(names, example, shapes, getattr(module, "axis_names", {}))
+        outputs = getattr(module, OUTPUTS, None) or ["output" if k == 0 else f"output_{k}" for k in made]
+        free = self._free(names, example, shapes, getattr(module, AXES, {}))
         reference = _reference(module, names, outputs)
         notes: tuple[str, ...] = ()
         if self.through != "dynamo":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
 from ..graph.errors import BadModel, UsageError
 from .base import Imported, Importer, Source, importer
-from .torch import Torch
+from .torch import AXES, OUTPUTS, Torch
 
 _TOKENS, _PIXELS = "input_ids", "pixel_values"
 _LENGTH = 12
@@ -118,9 +118,6 @@ def _ordered(network: Any, names: list[str], example: tuple[Any, ...]) -> Any:
         outputs = [key for key, value in network(**given).items() if isinstance(value, torch.Tensor)]
 
     class Ordered(torch.nn.Module):
-        output_names = outputs
-        axis_names: ClassVar = {1: "sequence"} if names[0] == _TOKENS else {}
-
         def __init__(self) -> None:
             super().__init__()
             self.network = network
@@ -129,4 +126,7 @@ def _ordered(network: Any, names: list[str], example: tuple[Any, ...]) -> Any:
             found = self.network(**dict(zip(names, tensors, strict=True)), **caches, return_dict=True)
             return tuple(found[key] for key in outputs)
 
-    return Ordered()
+    ordered = Ordered()
+    setattr(ordered, OUTPUTS, outputs)
+    setattr(ordered, AXES, {1: "sequence"} if names[0] == _TOKENS else {})
+    return ordered

@@ -30,7 +30,7 @@ def in_keras() -> Any:
 def in_flax() -> Any:
     from flax import nnx
 
-    class Network(nnx.Module):  # type: ignore[misc]
+    class Network(nnx.Module):  # type: ignore[misc, unused-ignore]
         def __init__(self, rngs: Any) -> None:
             self.first = nnx.Conv(3, 16, (3, 3), rngs=rngs)
             self.first_norm = nnx.BatchNorm(16, rngs=rngs)
