@@ -64,6 +64,21 @@ class TrainOptions(LayerOptions):
         flag="--augment",
         shown="flip and crop for colour images, else none",
     )
+    mixup: float = option(
+        0.0,
+        "Mix each sample with another, in shares of a beta distribution of this number; 0 for none.",
+        "data",
+        unit="number",
+        ge=0,
+    )
+    features: tuple[str, ...] = option(
+        (),
+        "An inner tensor that losses such as ikd or attention look at. Repeatable.",
+        "method",
+        flag="--feature",
+        unit="tensor",
+        shown="the last of each size",
+    )
     ema: float = option(0.0, "Keep a running mean of the weights, with so much of the old.", "advanced", ge=0, lt=1)
     hold_back: float = option(
         0.1,

@@ -19,7 +19,7 @@ class Teacher:
     """A session of ONNX Runtime, and its outputs as far as ``memory`` holds them."""
 
     def __init__(self, model: Model, outputs: Sequence[str], samples: int, variants: int, memory: int) -> None:
-        self._session = open_session(model)
+        self._session = open_session(model, outputs=outputs)
         self._outputs, self._samples, self._variants, self._memory = list(outputs), samples, variants, memory
         lengths = [spec.shape[0] for spec in input_specs(model) if spec.shape]
         self._fixed = next((n for n in lengths if isinstance(n, int)), None)

@@ -33,10 +33,17 @@ class Augmented:
     ways: Sequence[Augmentation]
     samples: int
     seed: int
+    mixup: float = 0.0
 
     @property
     def variants(self) -> int:
-        return VARIANTS if self.ways else 1
+        return VARIANTS if self.ways or self.mixup else 1
+
+    def mixed(self, train: np.ndarray, places: np.ndarray, variant: int) -> tuple[np.ndarray, np.ndarray]:
+        """With which other sample each is mixed, and how much of itself stays: the same in every run of a variant."""
+        draw = np.random.default_rng([self.seed, 4, variant])
+        partner, share = draw.integers(len(train), size=self.samples), draw.beta(self.mixup, self.mixup, self.samples)
+        return train[partner[places]], np.maximum(share, 1 - share)[places].astype(np.float32)
 
     @cached_property
     def _numbers(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ....graph.errors import BadData, UsageError
+from ....graph.index import index_of
 from ....graph.model import Model
 from ....graph.spec import Spec, split
 from ....graph.traits import Trait, has
@@ -15,7 +16,8 @@ from ....measure.autograd.loss import scored_output
 from ....measure.data.source import DataSource
 from ...base import Context
 from ..augmentations.augmentation import AUGMENTATIONS, Augmented, channels_first, is_colour_image, is_image
-from ..losses.loss import LABELS, LOSSES, SCORES, TEACHER
+from ..features import shared_features
+from ..losses.loss import FEATURES, LABELS, LOSSES, SCORES, TEACHER, TOKENS
 from ..methods.method import METHODS, Method
 from ..options import AUTO, NONE, TrainOptions
 from ..samples import FEW, Samples
@@ -48,18 +50,21 @@ def prepared(
     rewritten = method.prepared(model, data)
     if rewritten is not model:
         model, weights = rewritten, weights_to_train(rewritten, options.include, options.exclude)
+    found = read_teacher(options.teacher, model) if options.teacher else None
     features = list(method.features(model))
+    if found and any(FEATURES in LOSSES.entry(one).needs for one in losses):
+        features = list(dict.fromkeys([*features, *shared_features(model, found, options.features)]))
     train, held = _divided(samples, options, context.seed, data.fixed_batch)
-    augmented = Augmented([AUGMENTATIONS[name] for name in _ways(options, samples)], len(samples), context.seed)
+    augmented = Augmented(
+        [AUGMENTATIONS[name] for name in _ways(options, samples)], len(samples), context.seed, options.mixup
+    )
     statistics = _moves_statistics(model, options, len(train), data.fixed_batch)
     quantized = any(one.is_code for one in weights) or any(has(node, Trait.QUANTIZES) for node in model.graph.node)
     lr = options.lr or (_LR_INTEGERS if quantized else _LR_NORMALIZED if statistics else _LR)
-    outputs = [value.name for value in model.graph.output]
-    variants = augmented.variants + 1
     teacher = None
-    if options.teacher:
-        found = read_teacher(options.teacher, model)
-        teacher = Teacher(found, outputs, len(samples), variants, context.memory // 4)
+    if found:
+        asked = [*(value.name for value in model.graph.output), *(n for n in features if n in index_of(found).makers)]
+        teacher = Teacher(found, list(dict.fromkeys(asked)), len(samples), augmented.variants + 1, context.memory // 4)
     classes = None
     if samples.labels is not None and scores and any(LABELS in LOSSES.entry(one).needs for one in losses):
         classes = class_labels(samples.labels, _classes(model, samples, data, scores))
@@ -82,6 +87,7 @@ def prepared(
         seed=context.seed,
         fixed=data.fixed_batch,
         features=features,
+        tokens=_tokens(samples),
         tick=context.tick,
     )
     return lesson, list(_notes(samples, options))
@@ -93,6 +99,8 @@ def _method(options: TrainOptions, samples: Samples, scores: str | None, coded: 
     method = METHODS[_spec(options, "lsq" if coded else usual)]()
     says = method if method.losses or method.otherwise else METHODS[usual]()
     losses = options.losses or (says.losses if scores else says.otherwise)
+    if _tokens(samples) and not options.losses and not scores:
+        losses = ("token-kd",) if options.teacher else ("next-token",)
     if not losses:
         raise UsageError(
             "the first output does not score classes, and without a teacher nothing says what outputs should be",
@@ -107,6 +115,8 @@ def _method(options: TrainOptions, samples: Samples, scores: str | None, coded: 
                 f"the loss {name} needs labels, and {samples.name} has none",
                 fix="give the original with --teacher: then no labels are needed; or add an array named labels",
             )
+        if TOKENS in needs and not _tokens(samples):
+            raise UsageError(f"the loss {name} needs tokens: an input of whole numbers, (samples, places)")
         if SCORES in needs and scores is None:
             raise UsageError(f"the loss {name} needs an output with one score per class", fix="use --loss mse")
     return method, tuple(losses)
@@ -119,6 +129,12 @@ def _spec(options: TrainOptions, usual: str) -> Spec:
         return usual if options.method == AUTO else options.method
     name, values = split("bnn" if options.method == AUTO else options.method, METHODS.kind)
     return {"name": name, **values, **own}
+
+
+def _tokens(samples: Samples) -> str:
+    """The input that holds numbers of tokens: the first of whole numbers."""
+    found = (name for name, value in samples.inputs.items() if value.ndim == 2 and value.dtype.kind in "iu")
+    return next(found, "")
 
 
 def _divided(samples: Samples, options: TrainOptions, seed: int, fixed: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import torch
 
 from ....graph.errors import IntaglioError
 from ..augmentations.augmentation import Augmented
+from ..features import kept_channels
 from ..losses.loss import Answers, Loss
 from ..methods.method import Method
 from ..options import TrainOptions
@@ -24,6 +25,9 @@ from .progress import Progress
 from .student import State, Student
 
 Tensor = torch.Tensor
+Mixed = tuple[np.ndarray, np.ndarray]
+_LOOKED_AT = 64
+"""Samples by which channels are found that go with each other."""
 _LOOKS = (0.5, 0.75, 0.9, 1.0)
 """Fractions of all steps after which weights are held to samples that were held back."""
 _KEPT = 20
@@ -35,7 +39,8 @@ _MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Lesson:
-    """All that steps are taken with. ``seed`` decides on the order of samples; ``fixed`` is the batch that the model insists on."""
+    """All that steps are taken with. ``seed`` decides on the order of samples; ``fixed`` is the batch that the model insists on.
+    ``features`` are inner tensors that somebody looks at, ``tokens`` the input of a language model."""
 
     student: Student
     samples: Samples
@@ -55,6 +60,7 @@ class Lesson:
     seed: int
     fixed: int | None = None
     features: Sequence[str] = ()
+    tokens: str = ""
     tick: Callable[[int, int | None], None] = lambda done, total: None
 
     @property
@@ -65,14 +71,12 @@ class Lesson:
 
     def loss(self, places: np.ndarray, variant: int | None, *, training: bool, progress: float = 0.0) -> Tensor:
         """The mean over samples; those of ``variant`` None are as they are. In training, with what the method adds."""
-        inputs = self.samples.at(places)
-        if variant is not None:
-            inputs = self.augmented(inputs, places, variant)
+        inputs, mixed = self._inputs(places, variant)
         parts = [slice(a, a + self.fixed) for a in range(0, len(places), self.fixed)] if self.fixed else [slice(None)]
         made = [self.student({n: v[part] for n, v in inputs.items()}, training=training) for part in parts]
         given = made[0] if len(made) == 1 else {n: torch.cat([one[n] for one in made]) for n in made[0]}
         given = {name: value.float() if value.is_floating_point() else value for name, value in given.items()}
-        answers = self._answers(given, self._told(inputs, places, variant), places)
+        answers = self._answers(given, self._told(inputs, places, variant), places, mixed)
         if training:
             answers = self.method.judged(answers, progress)
         total = torch.zeros(())
@@ -81,8 +85,27 @@ class Lesson:
         more = self.method.loss(self.student, answers, progress) if training else None
         return total if more is None else total + more
 
-    def _answers(self, given: Mapping[str, Tensor], told: Mapping[str, Tensor], places: np.ndarray) -> Answers:
-        labels = None if self.labels is None else torch.from_numpy(self.labels[places])
+    def _inputs(self, places: np.ndarray, variant: int | None) -> tuple[dict[str, np.ndarray], Mixed | None]:
+        """Samples as they are run, and what they were mixed with."""
+        inputs = self.samples.at(places)
+        if variant is None:
+            return inputs, None
+        inputs = self.augmented(inputs, places, variant)
+        if not self.augmented.mixup:
+            return inputs, None
+        others, share = self.augmented.mixed(self.train, places, variant)
+        added = self.augmented(self.samples.at(others), others, variant)
+        return {name: _between(value, added[name], share) for name, value in inputs.items()}, (others, share)
+
+    def _answers(
+        self, given: Mapping[str, Tensor], told: Mapping[str, Tensor], places: np.ndarray, mixed: Mixed | None
+    ) -> Answers:
+        labels, others = (
+            None if self.labels is None or at is None else torch.from_numpy(self.labels[at])
+            for at in (places, mixed[0] if mixed else None)
+        )
+        share = torch.from_numpy(mixed[1]) if mixed else None
+        tokens = torch.from_numpy(self.samples.inputs[self.tokens][places].astype(np.int64)) if self.tokens else None
         ours, theirs = (
             (
                 {n: v for n, v in all_.items() if n in self.outputs},
@@ -90,13 +113,26 @@ class Lesson:
             )
             for all_ in (given, told)
         )
-        return Answers(ours[0], theirs[0], labels, self.scores, self.probabilities, ours[1], theirs[1])
+        chosen = {n: v[:, self.kept[n]] if n in self.kept else v for n, v in theirs[1].items()}
+        return Answers(
+            ours[0], theirs[0], labels, self.scores, self.probabilities, ours[1], chosen, others, share, tokens
+        )
 
     def _told(self, inputs: Mapping[str, np.ndarray], places: np.ndarray, variant: int | None) -> dict[str, Tensor]:
         if self.teacher is None:
             return {}
         told = self.teacher(inputs, places, self.augmented.variants if variant is None else variant)
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in told.items()}
+
+    @cached_property
+    def kept(self) -> dict[str, Tensor]:
+        """Of inner tensors of a teacher with more channels, those that the model kept, found on samples held back."""
+        part = self.held[:_LOOKED_AT]
+        inputs, _ = self._inputs(part, None)
+        with torch.no_grad():
+            ours, theirs = self.student(inputs), self._told(inputs, part, None)
+        both = ((n, ours[n].numpy(), theirs[n].numpy()) for n in self.features if n in theirs)
+        return {n: torch.from_numpy(kept_channels(a, b)) for n, a, b in both if a.shape != b.shape}
 
     @cached_property
     def outputs(self) -> frozenset[str]:
@@ -106,6 +142,12 @@ class Lesson:
     def rounds(self) -> int:
         """Steps until all samples were seen."""
         return max(1, len(self.train) // self.batch)
+
+
+def _between(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Floats alone are mixed."""
+    part = share.reshape(-1, *[1] * (one.ndim - 1))
+    return (part * one + (1 - part) * other).astype(one.dtype) if one.dtype.kind == "f" else one
 
 
 def train(lesson: Lesson, checkpoint: Checkpoint | None, log: logging.Logger) -> Progress:

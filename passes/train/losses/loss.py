@@ -15,7 +15,7 @@ from ....graph.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-LABELS, TEACHER, SCORES, FEATURES = "labels", "teacher", "scores", "features"
+LABELS, TEACHER, SCORES, FEATURES, TOKENS = "labels", "teacher", "scores", "features", "tokens"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Answers:
 
     ``scores`` names the output with one score per class, None where there is none; ``probabilities`` says that a Softmax
     made them. ``features`` are inner tensors of the model, ``inner`` those of the same names of the teacher; only losses that
-    need them get the latter. Mixed samples are ``share`` of a sample and the rest of another, whose classes are ``others``.
+    need them get the latter. Mixed samples are ``share`` of a sample and the rest of another, whose classes are ``others``. ``tokens`` are the numbers of tokens that a language model reads.
     """
 
     outputs: Mapping[str, Tensor]
@@ -36,6 +36,7 @@ class Answers:
     inner: Mapping[str, Tensor] = field(default_factory=dict)
     others: Tensor | None = None
     share: Tensor | None = None
+    tokens: Tensor | None = None
 
     def logarithms(self, outputs: Mapping[str, Tensor], temperature: float = 1.0) -> Tensor:
         """Logarithms of the probability of each class. Shapes: (samples, classes)."""
@@ -50,6 +51,6 @@ class Answers:
 
 Loss = Callable[[Answers], "Tensor"]
 LOSSES: Registry[Loss] = Registry(
-    "loss", "intaglio.losses", "intaglio.passes.train.losses", offers=(LABELS, TEACHER, SCORES, FEATURES)
+    "loss", "intaglio.losses", "intaglio.passes.train.losses", offers=(LABELS, TEACHER, SCORES, FEATURES, TOKENS)
 )
 """Each says what it needs."""

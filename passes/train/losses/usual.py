@@ -19,12 +19,18 @@ class CrossEntropyOptions(BaseModel):
 
 @LOSSES.register("ce", options=CrossEntropyOptions, needs=(LABELS, SCORES))
 def cross_entropy(answers: Answers, options: CrossEntropyOptions) -> Tensor:
-    """Cross-entropy with the labels. Source of smoothing: Szegedy et al., CVPR 2016, arXiv:1512.00567."""
+    """Cross-entropy with the labels, of mixed samples with those of both.
+
+    Source of smoothing: Szegedy et al., CVPR 2016, arXiv:1512.00567; of mixing: Zhang et al., ICLR 2018, arXiv:1710.09412.
+    """
     import torch.nn.functional as F
 
     assert answers.labels is not None, "it says that it needs them"
     logs = answers.logarithms(answers.outputs)
     told = F.nll_loss(logs, answers.labels)
+    if answers.others is not None and answers.share is not None:
+        first, second = (F.nll_loss(logs, one, reduction="none") for one in (answers.labels, answers.others))
+        told = (answers.share * first + (1 - answers.share) * second).mean()
     return (1 - options.smoothing) * told - options.smoothing * logs.mean()
 
 

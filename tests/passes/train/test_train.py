@@ -25,6 +25,7 @@ from intaglio.measure.run.session import run as run_session
 from intaglio.passes.train.augmentations.augmentation import AUGMENTATIONS, Augmented
 from intaglio.passes.train.engine import loop
 from intaglio.passes.train.engine.student import Student
+from intaglio.passes.train.features import kept_channels, shared_features
 from intaglio.passes.train.losses.loss import LOSSES, Answers
 from intaglio.passes.train.methods.method import METHODS, Method
 from intaglio.passes.train.weights import weights_to_train
@@ -394,14 +395,69 @@ def test_a_recipe_trains_what_it_pruned(tmp_path: Path) -> None:
 
 def test_every_loss_is_zero_or_least_where_the_teacher_is_reached() -> None:
     draw = torch.Generator().manual_seed(3)
-    theirs = {"y": torch.randn(5, 7, generator=draw)}
+    theirs = {"y": torch.randn(5, 7, generator=draw), "z": 3 * torch.randn(5, 9, 11, generator=draw)}
+    inner = {"f": torch.randn(5, 6, 4, 4, generator=draw)}
+    tokens = torch.cat([torch.zeros(5, 1, dtype=torch.int64), theirs["z"].argmax(2)[:, :-1]], 1)
     for name in LOSSES:
         labels = theirs["y"].argmax(1)
         near, far = (
-            LOSSES[name](Answers({"y": y}, theirs, labels, "y", False))
-            for y in (theirs["y"], theirs["y"] + torch.randn(5, 7, generator=draw))
+            LOSSES[name](
+                Answers(
+                    {n: v + size * torch.randn(v.shape, generator=draw) for n, v in theirs.items()},
+                    theirs,
+                    labels,
+                    "y",
+                    False,
+                    features={n: v + size * torch.randn(v.shape, generator=draw) for n, v in inner.items()},
+                    inner=inner,
+                    tokens=tokens,
+                )
+            )
+            for size in (0.0, 2.0)
         )
         assert float(near) < float(far), name
+
+
+def test_channels_that_pruning_kept_are_found_again(narrow: Path) -> None:
+    """By what they answer, without being told which, and though they were changed since."""
+    assert len(shared_features(load(narrow), load(DIGITS))) >= 3
+    random = np.random.default_rng(2)
+    theirs = random.normal(size=(8, 24, 4, 4))
+    kept = np.sort(random.permutation(24)[:10])
+    ours = 0.7 * theirs[:, kept] + 0.5 * random.normal(size=(8, 10, 4, 4)) + 3
+    assert np.array_equal(kept_channels(ours, theirs), kept)
+
+
+@pytest.mark.parametrize("loss", ["ikd:gamma=1", "features", "attention", "crd", "cka"])
+def test_inner_tensors_come_nearer(narrow: Path, loss: str) -> None:
+    told = trained(narrow, steps=12, lr=2e-3, teacher=str(DIGITS), losses=(loss,)).as_dict()["training"]
+    assert told["held_back_after"] < 0.98 * told["held_back_before"]
+
+
+def test_mixed_samples_are_learned_too(narrow: Path, tmp_path: Path) -> None:
+    """With the labels of both, or what a teacher says of the mixture."""
+    for how in ({"teacher": str(DIGITS)}, {"losses": ("ce:smoothing=0.1",)}):
+        told = trained(narrow, steps=30, lr=3e-3, mixup=0.4, **how).as_dict()["training"]
+        assert told["held_back_after"] < told["held_back_before"]
+
+
+def test_a_language_model_learns_the_next_token(tmp_path: Path) -> None:
+    """Tokens that count round a circle; no labels, no teacher."""
+    random = np.random.default_rng(1)
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> g (int64[N, 6] x) => (float[N, 6, 5] y) '
+        "<float[5, 8] e, float[8, 5] w> { h = Gather(e, x) t = Tanh(h) y = MatMul(t, w) }"
+    )
+    proto = onnx.parser.parse_model(text)
+    for name, shape in (("e", (5, 8)), ("w", (8, 5))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name))
+    onnx.save(proto, tmp_path / "lm.onnx")
+    tokens = (random.integers(5, size=(256, 1)) + np.arange(6)) % 5
+    np.savez(tmp_path / "t.npz", x=tokens)
+    out = tmp_path / "out.onnx"
+    trained(tmp_path / "lm.onnx", out, data=tmp_path / "t.npz", steps=60, lr=3e-2)
+    (scores,) = run_session(open_session(out), {"x": tokens}).values()
+    assert (scores[:, :-1].argmax(2) == tokens[:, 1:]).all()
 
 
 def test_a_recipe_of_minutes_tells_the_steps(narrow: Path, tmp_path: Path) -> None:
