@@ -18,6 +18,7 @@ from .options import Options
 
 if TYPE_CHECKING:
     from ..measure.data.source import DataSource
+    from .kept import Kept
 
 PASSES: Registry[type[Pass]] = Registry("pass", "intaglio.passes", "intaglio.passes", of=type)
 
@@ -51,7 +52,7 @@ class Context:
     right. ``tick`` is told how much is
     done, of how much (None if unknown). ``folder`` is for temporary files. ``memory`` is how many bytes of tensors are held
     at once: what is more is done in turns, or goes to files. ``fit`` is what the file of the
-    result may need.
+    result may need. ``kept`` has what another run of the same model and data worked out.
     """
 
     data: DataSource | None = None
@@ -64,6 +65,7 @@ class Context:
     folder: Path | None = None
     memory: int = MEMORY
     fit: Fit = USUAL
+    kept: Kept | None = None
 
     @property
     def inputs(self) -> DataSource | None:

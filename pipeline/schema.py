@@ -336,6 +336,39 @@ class Compress(Ran):
     )
 
 
+class Trial(Point):
+    """A recipe that a search over many tried."""
+
+    values: dict[str, Any] = told("by parameter")
+    bops: int | None = None
+
+
+class Searched(Answer):
+    """``report.json`` in the folder has the same."""
+
+    command: Literal["search"]
+    model: str
+    out: str = told("a folder")
+    passed: bool = told("some trial keeps the limits")
+    before: Amounts
+    original: dict[str, Any] = told("accuracy, latency_ms and sqnr_db of the model as it was given, as in a trial")
+    strategy: str
+    objectives: list[str]
+    parameters: list[dict[str, Any]] = told("what may be chosen: name, and values or a range")
+    trials: int
+    failed: int = told("trials whose recipe could not be run")
+    stopped: int = told("trials that were stopped on few samples")
+    hypervolume: float = told("what the front dominates, as a part of all that there is")
+    predictors: Numbers = told("by name, Kendall's tau between objectives and what is predicted of them", {})
+    points: list[Trial]
+    written: list[dict[str, Any]] = told("of models in the folder: name of the trial, out, amounts, accuracy")
+    limits: dict[str, Any]
+    search_seconds: float
+    environment: dict[str, str]
+    notes: list[str]
+    warnings: list[str]
+
+
 class Presets(Answer):
     command: Literal["compress"]
     presets: dict[str, str] = told("what each recipe that comes with intaglio does")
@@ -573,7 +606,7 @@ class Passes(Answer):
 
 _FORMS: tuple[type[Answer], ...] = (
     *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Export, Factorize),
-    *(Groups, Import, Inspect, Passes, Prune, Quantize, Several, Simplify, Stream, Train),
+    *(Groups, Import, Inspect, Passes, Prune, Quantize, Searched, Several, Simplify, Stream, Train),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
 """By command."""

@@ -13,7 +13,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -24,6 +24,7 @@ from ..graph import errors
 from ..graph.errors import BadModel, IntaglioError, UsageError
 from ..graph.io.fit import Fit
 from ..graph.io.load import load_exact
+from ..graph.io.place import alone
 from ..graph.io.save import Document, File, pieces, save_all
 from ..graph.model import Model
 from ..graph.spec import in_a_file
@@ -78,6 +79,8 @@ class Store:
     folder: Path
     key: str
     used: set[str] = field(default_factory=set)
+    shared: bool = False
+    """Whether other processes work in the folder: then each step is done by one of them."""
 
     def after(self, passes: Sequence[Pass]) -> str:
         """The key of what passes in a row make."""
@@ -88,6 +91,10 @@ class Store:
 
     def step(self, key: str, one: Pass, model: Model, do: Callable[[], Change]) -> Change:
         """What a pass makes of a model, or made of it before. Raises what it raises, or raised before."""
+        with alone(self.folder / f".{key[:2]}.lock") if self.shared else nullcontext():
+            return self._step(key, one, model, do)
+
+    def _step(self, key: str, one: Pass, model: Model, do: Callable[[], Change]) -> Change:
         folder = self._folder(key)
         known = _known(folder, key, model) or _failed(folder, key)
         if known is None:
@@ -152,7 +159,7 @@ class Steps:
         """The same search, which knows what it found before."""
 
         def find(model: Model, context: Context, close: Callable[[Model], None]) -> Found:
-            key, folder = _hash(self.key, "search", limits), self.folder / SEARCH
+            key, folder = hashed(self.key, "search", limits), self.folder / SEARCH
             self.used.append(folder.name)
             known = _found(folder, key)
             if known is not None:
@@ -200,13 +207,13 @@ def _sweep(folder: Path) -> None:
 
 
 def _after(key: str, one: Pass) -> str:
-    return _hash(key, one.name, one.model_dump(mode="json"), plugins_of([one]), _code(one))
+    return hashed(key, one.name, one.model_dump(mode="json"), plugins_of([one]), _code(one))
 
 
 def _known(folder: Path, key: str, model: Model) -> Change | None:
     try:
         told = _told(folder)
-        if told["key"] != key or told["sha256"] != _file_hash(folder / MODEL):
+        if told["key"] != key or told["sha256"] != file_hash(folder / MODEL):
             return None
         made = load_exact(folder / MODEL, model) if told["changed"] else model
         kept = {name: told["change"][name] for name in _KEPT}
@@ -229,7 +236,7 @@ def _keep(folder: Path, key: str, one: Pass, change: Change) -> None:
     save_all([File(change.model, folder / MODEL)])
     told = {
         "key": key,
-        "sha256": _file_hash(folder / MODEL),
+        "sha256": file_hash(folder / MODEL),
         "pass": {"pass": one.name, **one.recipe(change)},
         "changed": change.changed,
         "refusal": change.refusal and _refusal(change.refusal),
@@ -256,7 +263,7 @@ def starting_key(model: Model, data: Data, force: bool, fit: Fit) -> str:
     named = [_data_hash(data.calibration, model, data, data.samples), _data_hash(data.labelled, model, data)]
     metrics = [[name, _code_file(name) if in_a_file(name) else ""] for name in data.metrics]
     asked = data.preprocess, data.samples, data.seed, *metrics
-    return _hash(digest.hexdigest(), versions, named, *asked, force, fit.as_dict())
+    return hashed(digest.hexdigest(), versions, named, *asked, force, fit.as_dict())
 
 
 def _data_hash(named: Named | None, model: Model, data: Data, samples: int | None = None) -> str:
@@ -265,9 +272,9 @@ def _data_hash(named: Named | None, model: Model, data: Data, samples: int | Non
         return ""
     path = "" if isinstance(named, DataSource) else str(named)
     if os.path.isfile(path):
-        return _file_hash(Path(path))
+        return file_hash(Path(path))
     if os.path.isdir(path):
-        return _hash(sorted(_stamps(path)))
+        return hashed(sorted(_stamps(path)))
     source = (
         named if isinstance(named, DataSource) else open_data(path, model, preprocess=data.preprocess, samples=samples)
     )
@@ -290,14 +297,14 @@ def _stamps(folder: str) -> Iterator[tuple[str, int, int]]:
 def _code(one: Pass) -> str:
     """Of a pass that calls functions of the user's, the files with them; what cannot be found is new every time."""
     named = [str(value) for _, value in one if in_a_file(str(value))]
-    return _hash([_code_file(name) for name in (getattr(one, "function", None), *named) if name])
+    return hashed([_code_file(name) for name in (getattr(one, "function", None), *named) if name])
 
 
 def _code_file(name: str) -> str:
     with suppress(ImportError, AttributeError, ValueError, OSError):
         file, spec = name.rpartition(":")[0], None if in_a_file(name) else find_spec(name.partition(":")[0])
         if origin := spec.origin if spec else file:
-            return _file_hash(Path(origin))
+            return file_hash(Path(origin))
     return secrets.token_hex()
 
 
@@ -332,7 +339,7 @@ def _refusal(error: IntaglioError) -> dict[str, str]:
     return {"kind": type(error).__name__, "what": error.what, "why": error.why, "fix": error.fix}
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 22):
@@ -340,5 +347,5 @@ def _file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _hash(*parts: Any) -> str:
+def hashed(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(plain(parts), sort_keys=True).encode(errors="surrogatepass")).hexdigest()

@@ -209,7 +209,10 @@ def test_help_of_a_command_loads_its_options(name: str) -> None:
         options -= {"passes.compress", "passes.compress.options"}
     if name in ("export", "import"):  # options are those of all targets and sources
         options = {"passes", "passes.options", "passes.registries", f"{name}ers", f"{name}ers.base", *listed}
-    with_options = f"passes.{name}" in FAMILIES or name in ("compress", "simplify", "stream", "export", "import")
+    if name in ("search", "sweep"):  # whose options are no pass's
+        options = {"passes", "passes.options", "passes.registries"}
+    others = ("compress", "simplify", "stream", "export", "import", "search", "sweep")
+    with_options = f"passes.{name}" in FAMILIES or name in others
     assert {one for one in parts(loaded) - TEXT if part_of(one) not in ("", "cli", "graph")} == (
         options if with_options else set()
     )

@@ -107,6 +107,17 @@ class Written:
                         path.unlink()
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """No other process is in here with that file meanwhile, however long it takes."""
+    if not fcntl:
+        yield
+        return
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def data_name(target: Path, digest: str) -> str:
     """The name of a data file is that of its content: no other file has it, and the same model gives the same bytes."""
     return f"{target.name}.{digest}.data"

@@ -4,21 +4,42 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ...graph.errors import UsageError
-from ..options import BUDGETS, DROP, BudgetOptions, Registered, Target, option
+from ..options import BUDGETS, DROP, BudgetOptions, Entries, Registered, Target, option
 
 TARGETS = (
     *BUDGETS,
     Target("channels", "Keep this fraction of every prunable group's channels.", "--channels"),
     DROP,
+    Target("widths", field="widths"),
 )
 
 
+def width(text: str) -> tuple[str, int]:
+    """``conv1=16``, the name being a group's."""
+    name, _, number = text.rpartition("=")
+    if not name or not number.isdecimal() or len(number) > 9 or not int(number):
+        raise ValueError(text)
+    return name, int(number)
+
+
+UNRANKED = ("channels", "widths")
+"""Targets that say of each group how much of it stays."""
+
+
 class PruneOptions(BudgetOptions):
-    target: Literal["macs", "params", "size", "latency", "channels", "drop"] = option(
+    target: Literal["macs", "params", "size", "latency", "channels", "drop", "widths"] = option(
         "macs", "What keep is the fraction of.", "target", flag=None, targets=TARGETS
+    )
+    widths: Annotated[tuple[tuple[str, Annotated[int, Field(gt=0)]], ...], Entries(width, "GROUP=N", "conv1=16")] = (
+        option(
+            (),
+            "Keep so many channels of this group, see intaglio groups, and all of groups that are not named. Repeatable.",
+            "target",
+            flag="--width",
+        )
     )
     criterion: Annotated[str | None, Registered("intaglio.criteria")] = option(
         None,
@@ -60,11 +81,18 @@ class PruneOptions(BudgetOptions):
     @model_validator(mode="before")
     @classmethod
     def _uniform(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """A fraction of every group's channels leaves nothing to rank globally."""
-        if given.get("target") != "channels":
+        """Where it is said what each group keeps, nothing is left to rank globally."""
+        if given.get("widths"):
+            given = {"target": "widths", **given}
+        if given.get("target") not in UNRANKED:
             return given
         if given.get("scope") == "global":
-            raise UsageError(
-                "a fraction of every group's channels leaves nothing to rank globally", fix="leave `scope` out"
-            )
+            what = "a fraction of every group's channels" if given["target"] == "channels" else "a width for each group"
+            raise UsageError(f"{what} leaves nothing to rank globally", fix="leave `scope` out")
         return {**given, "scope": "group"}
+
+    @model_validator(mode="after")
+    def _named(self) -> PruneOptions:
+        if (self.target == "widths") != bool(self.widths):
+            raise UsageError("`widths` name groups and their channels", fix="give them alone, such as conv1=16")
+        return self

@@ -21,7 +21,7 @@ from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
 from .latency.model import Follow, LatencyModel, meet_target
-from .options import PruneOptions
+from .options import UNRANKED, PruneOptions
 from .plan import Choice, Job, Planner
 from .proof import prove
 from .ranked import SEE_GROUPS, frozen_summary, lowest, require_reachable
@@ -133,7 +133,7 @@ class PruneChannels(PruneOptions, Pass):
             fix = "give --data, or pin real sizes with --shape; or ask for --params, --size or --latency"
             raise TargetUnreachable(f"the {self.target} of the model are not known", why=why, fix=fix)
         job = Job(self, live.model, coupling, numbers, limits, whole, left, context, needs)
-        if self.target not in ("channels", "drop"):
+        if self.target not in (*UNRANKED, "drop"):
             require_reachable(job)
         planner = criterion.planner(job)
         if self.target == "drop":
@@ -186,7 +186,7 @@ class PruneChannels(PruneOptions, Pass):
 
     def _costs(self, model: Model, removal_cost: RemovalCost) -> tuple[float, Callable[[Removal], float]]:
         """What a model has of what is limited, and what a removal leaves of that."""
-        unit = "macs" if self.target in ("channels", "drop") else self.target
+        unit = "macs" if self.target in (*UNRANKED, "drop") else self.target
         return amounts(model).of(unit), lambda removal: removal_cost.after(removal).of(unit)
 
     def _follow(self, context: Context) -> Follow | None:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import numpy as np
 
 from ...graph.coupling import Coupling, Removal
-from ...graph.errors import TargetUnreachable
+from ...graph.errors import TargetUnreachable, UsageError
 from ...graph.layers import Layers
+from ...graph.spec import near
 from ..calibration.gradients import gradients
 from ..needs import GRADIENTS
 from .choose import Ranking
 from .inputs import collected
+from .options import UNRANKED
 from .plan import Choice, Job
 from .weights import GroupWeights, Scores, Weights
 
@@ -40,19 +42,17 @@ class Ranked:
         job = self.job
         removal = Removal(job.coupling, job.coupling.nothing())
         for step in range(1, job.asked.steps + 1):
-            share = (job.asked.keep if job.asked.target == "channels" else limit / job.whole) ** (
-                step / job.asked.steps
-            )
+            share = step / job.asked.steps
             ranking = Ranking(job.coupling, job.numbers, self._scores(removal), job.limits, job.asked.scope)
-            keep = ranking.allowed(np.ceil(ranking.sizes * share - 1e-9).astype(np.int64))
-            if job.asked.target != "channels":
-                keep = meet(ranking, job, share * job.whole)
+            keep = stated(ranking, job, share)
+            if keep is None:
+                keep = meet(ranking, job, (limit / job.whole) ** share * job.whole)
             removal, self._last = self._rescored(ranking, keep), ranking
             job.context.tick(step, job.asked.steps)
         return removal
 
     def finish(self, removal: Removal) -> Choice:
-        if self.job.asked.target == "channels" or self._last is None:
+        if self.job.asked.target in UNRANKED or self._last is None:
             return Choice(removal, self.notes)
         return Choice(removal, [*self.notes, *check_reached(self.job, self._last, removal)])
 
@@ -77,6 +77,36 @@ class Ranked:
         scores = self._scores(ranking.removal(outer))
         first = [np.where(np.isneginf(s), -np.inf, s) for s in scores]
         return Ranking(job.coupling, job.numbers, first, job.limits, job.asked.scope).removal(keep)
+
+
+def stated(ranking: Ranking, job: Job, share: float = 1.0) -> np.ndarray | None:
+    """What each group keeps once the ``share`` of the way is gone, where that was said of each group.
+
+    Raises:
+        UsageError: there is no such group, or it cannot become narrower.
+    """
+    if job.asked.target == "channels":
+        kept = np.full(len(ranking.sizes), job.asked.keep)
+    elif job.asked.target == "widths":
+        kept = named_widths(ranking, job) / ranking.sizes
+    else:
+        return None
+    return ranking.allowed(np.ceil(ranking.sizes * kept**share - 1e-9).astype(np.int64))
+
+
+def named_widths(ranking: Ranking, job: Job) -> np.ndarray:
+    """Of groups that are not named all channels. Raises UsageError."""
+    places = {job.coupling.groups[k].name: place for place, k in enumerate(ranking.numbers)}
+    widths = ranking.sizes.copy()
+    for name, wanted in job.asked.widths:
+        if name not in places:
+            what = f"`widths`: no group {name!r} can become narrower"
+            raise UsageError(what, fix=near(name, places) or SEE_GROUPS)
+        if wanted > ranking.sizes[places[name]]:
+            what = f"`widths`: group {name!r} has {ranking.sizes[places[name]]} channels, {wanted} were asked for"
+            raise UsageError(what, fix="ask for as many or fewer")
+        widths[places[name]] = wanted
+    return widths
 
 
 def meet(ranking: Ranking, job: Job, wanted: float) -> np.ndarray:

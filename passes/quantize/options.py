@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ...graph.errors import UsageError
 from ..options import Entries, Registered, RoundedOptions, option
@@ -20,6 +20,17 @@ def _input_range(text: str) -> tuple[str, float, float]:
     if not name or not low < high:
         raise ValueError(text)
     return name, low, high
+
+
+def _layer_bits(text: str) -> tuple[str, int]:
+    """``conv1=4``"""
+    name, _, number = text.rpartition("=")
+    if not name or not number.isdecimal() or len(number) > 1:
+        raise ValueError(text)
+    return name, int(number)
+
+
+Bits = Annotated[int, Field(ge=2, le=8)]
 
 
 class QuantizeOptions(RoundedOptions):
@@ -53,6 +64,12 @@ class QuantizeOptions(RoundedOptions):
         gt=0,
         le=1,
     )
+    layer_bits: Annotated[tuple[tuple[str, Bits], ...], Entries(_layer_bits, "NAME=BITS", "conv1=4")] = option(
+        (),
+        "Bits of this layer, by the name of its node or weight; those that are not named get 8. Repeatable.",
+        "target",
+        flag="--layer-bits",
+    )
     allocator: Annotated[str, Registered("intaglio.allocators")] = option(
         "dp", "How --bits and --size are divided: dp, greedy, ompq.", "method"
     )
@@ -83,11 +100,14 @@ class QuantizeOptions(RoundedOptions):
     @model_validator(mode="before")
     @classmethod
     def _usual_scheme(cls, given: dict[str, Any]) -> dict[str, Any]:
-        budget = given.get("bits") is not None or given.get("size") is not None
+        budget = any(given.get(name) is not None for name in ("bits", "size")) or bool(given.get("layer_bits"))
         return {"scheme": "mixed", **given} if budget else given
 
     @model_validator(mode="after")
     def _one_budget(self) -> QuantizeOptions:
-        if self.bits is not None and self.size is not None:
-            raise UsageError("`bits` and `size` exclude each other", fix="give one of them")
+        given = [name for name in ("bits", "size", "layer_bits") if getattr(self, name) not in (None, ())]
+        if len(given) > 1:
+            raise UsageError(f"`{given[0]}` and `{given[1]}` exclude each other", fix="give one of them")
+        if self.layer_bits and self.scheme != "mixed":
+            raise UsageError(f"scheme {self.scheme} gives all layers the same bits", fix="leave `scheme` out")
         return self

@@ -156,6 +156,9 @@ def said(report: Told) -> str:
     """The outcome of a command that writes no model; empty of others."""
     if "responsible" in report:
         return blamed(report)
+    if "objectives" in report:
+        front = sum(one["front"] for one in report["points"])
+        return f"{front} of {report['trials']} trials are beaten by none"
     if measured := scores(report):
         return ", ".join(map(" ".join, measured))
     return ", ".join(f"{one['median_ms']:.3g} ms" for one in report.get("models") or ())

@@ -47,14 +47,19 @@ def located_recipe(
     """The same, and where each of its values stands."""
     if isinstance(named, Recipe):
         return named, Tree({})
+    tree = read_tree(named, settings)
+    return _checked(tree), tree
+
+
+def read_tree(named: str | PathLike[str] | Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Tree:
+    """What a recipe says, its variables filled in, before anybody looks whether that means something."""
     if isinstance(named, Mapping):
         tree = Tree(dict(named))
     elif (path := Path(named)).suffix == ".onnx":
         tree = _of_model(path)
     else:
         tree = _read(str(named), ())
-    tree = _filled(tree, {key: _typed(value) for key, value in (settings or {}).items()})
-    return _checked(tree), tree
+    return _filled(tree, {key: _typed(value) for key, value in (settings or {}).items()})
 
 
 def parse_settings(texts: list[str] | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ...measure.run.session import open_session
 from ...passes.base import Context, Pass
 from ...passes.bodies import run_with_bodies
 from ...passes.change import Change, amounts
+from ...passes.kept import Kept
 from ..run import Logged, View
 from ..steps import Store
 from .menu import WEIGHTS_ALONE
@@ -36,7 +37,7 @@ class Chains:
     """Of ``original``, which ``close`` makes take one sample again where it was opened for many: see ``open_batch``.
 
     What passes make goes to ``store``, from where models are mapped: what was tried before is not done again, and none is
-    held.
+    held. ``kept`` gives, of what passes made, what others worked out of it.
     """
 
     original: Model
@@ -44,6 +45,7 @@ class Chains:
     store: Store
     close: Callable[[Model], None] = lambda _: None
     view: View = field(default_factory=Logged)
+    kept: Callable[[str], Kept] | None = None
     _done: dict[str, Change | IntaglioError] = field(default_factory=dict)
     _rates: dict[str, Evaluation] = field(default_factory=dict)
 
@@ -53,7 +55,8 @@ class Chains:
         for count, one in enumerate(passes, 1):
             key = self.store.after(passes[:count])
             if key not in self._done:
-                self._run(key, one, model)
+                kept = self.kept and self.kept(self.store.after(passes[: count - 1]))
+                self._run(key, one, model, replace(self.context, kept=kept))
             change = self._done[key]
             if isinstance(change, IntaglioError):
                 raise change
@@ -61,11 +64,11 @@ class Chains:
             model = change.model
         return tuple(found)
 
-    def _run(self, key: str, one: Pass, model: Model) -> None:
+    def _run(self, key: str, one: Pass, model: Model, context: Context) -> None:
         def do() -> Change:
             started = time.perf_counter()
             with self.view.progress(one.doing) as tick:
-                change = run_with_bodies(one, model, replace(self.context, tick=tick))
+                change = run_with_bodies(one, model, replace(context, tick=tick))
             return replace(change, seconds=time.perf_counter() - started)
 
         try:

@@ -46,6 +46,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("compress", DIGITS, "-o", "out", "--recipe", "edge-int8", *CALIB, "--samples", 32, "--eval-data", TEST),
     ("compress", DIGITS, "-o", "out", "--recipe", "half-macs", *CALIB, "--samples", 32, "--no-measure"),
     ("compress", "--presets"),
+    ("search", DIGITS, "-o", "out", "--space", "bits", "--trials", 3, *CALIB, "--samples", 8, "--write", 1),
     ("simplify", DIGITS, *OUT, "--no-measure"),
     ("export", DIGITS, "--to", "onnx", *OUT, "--data", TEST, "--samples", 8, "--gate", "drop <= 1", "--seconds", 0),
     ("export", "--targets"),

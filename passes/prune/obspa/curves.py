@@ -32,6 +32,29 @@ class Curve:
     shared: bool = False
 
 
+def arrays_of(curves: Sequence[Curve]) -> dict[str, np.ndarray]:
+    """Curves as arrays, to be kept."""
+    found: dict[str, np.ndarray] = {}
+    for k, one in enumerate(curves):
+        looks = np.array(sorted(one.measured.items()), dtype=np.float64).reshape(-1, 2)
+        found |= {f"order{k}": one.order, f"losses{k}": one.losses, f"measured{k}": looks}
+        found[f"shared{k}"] = np.array(one.shared)
+    return found
+
+
+def curves_of(arrays: Mapping[str, np.ndarray], count: int) -> list[Curve]:
+    """The same again."""
+    return [
+        Curve(
+            arrays[f"order{k}"],
+            arrays[f"losses{k}"],
+            {int(gone): float(harm) for gone, harm in arrays[f"measured{k}"]},
+            bool(arrays[f"shared{k}"]),
+        )
+        for k in range(count)
+    ]
+
+
 class Curves:
     """Orders the channels of groups on the statistics of the original network."""
 

@@ -25,13 +25,14 @@ from ...calibration.targets import ReconstructionTargets
 from ...simplify import fold_batch_norm, with_biases
 from ..choose import Ranking
 from ..criteria.criteria import CRITERIA, Criterion
+from ..options import UNRANKED
 from ..plan import Choice, Job, Planner
-from ..ranked import NEAR, check_reached, meet, unreachable
+from ..ranked import NEAR, check_reached, meet, stated, unreachable
 from ..readers import Readers
 from ..repair.refit import Refitted, locally_decided, refit_in_turn
 from ..repair.repair import with_weights
 from .allocate import allocate
-from .curves import Curve, Curves
+from .curves import Curve, Curves, arrays_of, curves_of
 
 _LEVELS = (0.25, 0.5, 0.75)
 """Fractions of a group's channels after whose removal the outputs are looked at."""
@@ -42,6 +43,8 @@ _SCORE_MACS = 1.5e12
 _SCORE_SAMPLES = (16, 256)
 _NOISE_RIDGE = 0.1
 """Pull towards the old weights where statistics are those of noise."""
+_OF_NO_ORDER = {"target", "keep", "widths", "solver", "repair", "min_channels", "round_to", "followed_by", "verify"}
+"""Options that decide how much goes, or what is done then."""
 log = logging.getLogger(__name__)
 
 
@@ -96,22 +99,23 @@ class Obspa:
     @one_blas_thread
     def plan(self, limit: float) -> Removal:
         job, ranking = self.job, self.ranking
-        if job.asked.target == "channels":
-            keep = ranking.allowed(np.ceil(ranking.sizes * job.asked.keep - 1e-9).astype(np.int64))
-        elif job.asked.scope == "group":
+        keep = stated(ranking, job)
+        if keep is not None:
+            return ranking.removal(keep)
+        if job.asked.scope == "group":
             keep = meet(ranking, job, limit)
         else:
             keep = allocate(
                 ranking, self.curves, lambda k: job.cost(ranking.removal(k)), limit, solver=job.asked.solver
             )
         removal = ranking.removal(keep)
-        if job.asked.target != "channels" and job.cost(removal) > limit + NEAR * job.whole:
+        if job.cost(removal) > limit + NEAR * job.whole:
             raise unreachable(job, job.cost(removal) / job.whole)
         return removal
 
     @one_blas_thread
     def finish(self, removal: Removal) -> Choice:
-        notes = [] if self.job.asked.target == "channels" else check_reached(self.job, self.ranking, removal)
+        notes = [] if self.job.asked.target in UNRANKED else check_reached(self.job, self.ranking, removal)
         with Store.of(self.job.context) as store:
             batches = self._batches if self._noise else self._mirrored
             inputs = Inputs(batches, store)
@@ -184,7 +188,15 @@ class Obspa:
 
     @cached_property
     def curves(self) -> list[Curve]:
-        """Order and harm of every group of the job."""
+        """Order and harm of every group of the job, which do not hang on how much is to go."""
+        if self.job.context.kept is None:
+            return self._worked_out()
+        asked = self.job.asked.model_dump(mode="json", exclude=_OF_NO_ORDER)
+        what = {"obspa": asked, "stated": self.job.asked.target in UNRANKED, "groups": list(self.job.numbers)}
+        made = self.job.context.kept.take(what, lambda: arrays_of(self._worked_out()))
+        return curves_of(made, len(self.job.numbers))
+
+    def _worked_out(self) -> list[Curve]:
         job = self.job
         with Store.of(job.context) as store:
             inputs = Inputs(self._batches, store)
@@ -193,7 +205,7 @@ class Obspa:
             levels, samples = self._looks()
             looked = inputs.first(samples)
             effects = None
-            if job.asked.target != "channels" and job.asked.scope == "global":
+            if job.asked.target not in UNRANKED and job.asked.scope == "global":
                 effects = Effects(self.model, looked)
             found: dict[int, Curve] = {}
             chunks = list(work.groups(job.numbers, job.context.memory // 2))

@@ -14,6 +14,7 @@ from ....graph.io.save import file_bytes
 from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
+from ....graph.spec import near
 from ...budget.file_size import fit_file_size
 from ...calibration.activation_cache import ActivationCache, Inputs, Store
 from ...calibration.feeds import calibration_inputs
@@ -35,6 +36,8 @@ STORED = (2, 3, 4, 6, 8)
 """Under a limit of bytes: fewer, as each is measured."""
 _ALONE = 4
 """Least bits of weights that are rounded by themselves."""
+_MOST = 8
+"""Bits of layers that nobody named."""
 _ROUNDS = 16
 """How often a limit is corrected by what weights that are not fitted take: what stands beside integers differs by bits."""
 _LOOKED_AT, _LEAST_LOOKED_AT, _MACS = 256, 16, 1.6e11
@@ -48,13 +51,25 @@ Cost = Callable[[Layer, Grid], float]
 def mixed_precision(job: Job) -> Result:
     """Weights in 2 to 8 bits, each layer its own, under --bits on average or --size; needs data."""
     options = job.options
-    if options.bits is None and options.size is None:
-        raise UsageError("scheme mixed needs a limit", fix="give --bits, an average, or --size, a fraction of the file")
+    if options.bits is None and options.size is None and not options.layer_bits:
+        fix = "give --bits, an average, --size, a fraction of the file, or --layer-bits"
+        raise UsageError("scheme mixed needs a limit", fix=fix)
     ready = prepare_model(job)
+    if options.layer_bits:
+        return round_to_grids(job, ready, partial(_stated, options.layer_bits), _ALONE)
     if options.bits is not None:
         require_data(job.context, without="a scheme with one number of bits, such as w4")
         return round_to_grids(job, ready, partial(_averaged, job, options.bits), _ALONE)
     return _within_size(job, ready, options.size or 0)
+
+
+def _stated(wanted: Sequence[tuple[str, int]], _: Model, layers: Mapping[str, Layer]) -> Mapping[str, Grid]:
+    """What each layer gets where that was said. Raises UsageError."""
+    by_name = {name: node for node, one in layers.items() for name in (one.weight, one.name)}
+    for name, _bits in wanted:
+        if name not in by_name:
+            raise UsageError(f"`layer_bits`: there is no layer {name!r} to quantize", fix=near(name, by_name))
+    return dict.fromkeys(layers, Grid(_MOST)) | {by_name[name]: Grid(bits) for name, bits in wanted}
 
 
 def _within_size(job: Job, ready: Prepared, size: float) -> Result:

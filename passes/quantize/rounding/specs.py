@@ -29,7 +29,8 @@ def specs_for(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, 
     chosen, order = job.options.method, list(layers)
     found: dict[str, Spec] = {}
     slopes = ready.gradients if GRADIENTS in ROUNDERS.entry(chosen).needs else None
-    alike = job.options.bits is None and job.options.size is None and len({grids[node].bits for node in order}) == 1
+    stated = job.options.bits, job.options.size, job.options.layer_bits or None
+    alike = all(one is None for one in stated) and len({grids[node].bits for node in order}) == 1
     kept: set[str] = set()
     if alike and grids[order[0]].bits < NARROW:
         kept = {order[0], order[-1]}

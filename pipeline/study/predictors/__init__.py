@@ -1,0 +1,1 @@
+"""What figures a trial will have, from those that were measured."""

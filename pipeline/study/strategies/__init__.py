@@ -1,0 +1,1 @@
+"""How a search chooses what it tries next: each file registers one way or two."""

@@ -1,0 +1,202 @@
+"""One trial, wherever it runs: passes on a model that a task names, and what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from ...graph.cost import cost
+from ...graph.errors import BadData, BadModel, IntaglioError, NothingChanged
+from ...graph.io.fit import USUAL
+from ...graph.io.place import alone
+from ...graph.model import Model
+from ...passes.base import MEMORY, Context, Pass
+from ..data import Data
+from ..importing import read_model
+from ..recipe.recipe import pass_of
+from ..search.chains import Chains
+from ..steps import file_hash, hashed, starting_key
+from ..text import plain
+from .cache import MOST, Cache
+
+FUNCTION = f"{__name__}:measured"
+"""What executors call."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What all trials of a study are given, by reference: files are named, and ``sha256`` says what the model must be.
+
+    ``samples`` of the calibration data are used, and ``scored`` of the labelled. ``key`` is a hash of all that decides the
+    figures of a trial, content of data and versions of what computes, too: every worker must have the same.
+    """
+
+    model: str
+    sha256: str
+    shapes: Mapping[str, Sequence[int]] | None = None
+    inputs: Mapping[str, Any] | None = None
+    data: str | None = None
+    eval_data: str | None = None
+    preprocess: str | None = None
+    samples: int | None = None
+    scored: int | None = None
+    metrics: Sequence[str] = ()
+    seed: int = 0
+    memory: int = MEMORY
+    timed: bool = False
+    key: str = ""
+    cache: str = ""
+    cache_bytes: int = MOST
+
+    @property
+    def named(self) -> Data:
+        return Data(self.data, self.eval_data, self.preprocess, self.samples, self.seed, tuple(self.metrics))
+
+    def read(self) -> Model:
+        """Raises BadModel for another model than is meant."""
+        if not Path(self.model).is_file() or file_hash(Path(self.model)) != self.sha256:
+            raise BadModel(
+                f"{self.model} is not the model that was asked about",
+                why="a worker looks for it under the same name, and compares its hash",
+                fix="put it on a file system that all workers see, and leave it as it is meanwhile",
+            )
+        return read_model(self.model, shapes=self.shapes, values=self.inputs)
+
+    def less(self, share: float) -> Given:
+        """The same with fewer samples."""
+        samples, scored = (None if one is None else max(1, round(one * share)) for one in (self.samples, self.scored))
+        return replace(self, samples=samples, scored=scored, key="")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model and its data, opened once in a process."""
+
+    model: Model
+    close: Any
+    context: Context
+    cache: Cache
+
+    @classmethod
+    def of(cls, given: Given) -> Bench:
+        read, data = given.read(), given.named
+        model, close = data.for_many_samples(read, ())
+        labelled = data.open_labelled(model, ())
+        if labelled is not None and given.scored is not None:
+            labelled = replace(labelled, limit=given.scored)
+        context = Context(
+            data.open_calibration(model),
+            labelled,
+            metrics=data.metrics,
+            seed=given.seed,
+            memory=given.memory,
+        )
+        key = hashed(starting_key(read, data, False, USUAL), given.scored)
+        if given.key not in ("", key):
+            what = "the data, or a version of what computes, are not what the search was started with"
+            raise BadData(what, fix="give all workers the same data under the same names, and the same packages")
+        return cls(model, close, context, Cache(Path(given.cache), key, given.cache_bytes))
+
+    def chains(self) -> Chains:
+        return Chains(self.model, self.context, self.cache.store(), self.close, kept=self.cache.kept)
+
+    def figures(self, passes: Sequence[Pass], *, timed: bool) -> dict[str, Any]:
+        """What a chain gives, from before where it was tried."""
+        store = self.cache.store()
+        key = hashed(store.after(passes), timed, [str(one) for one in self.context.metrics])
+        known = self.cache.figures(key)
+        if known is not None:
+            return known
+        with one_thread():
+            found = self._worked_out(passes, timed)
+        self.cache.keep(key, found)
+        self.cache.trim()
+        return found
+
+    def _worked_out(self, passes: Sequence[Pass], timed: bool) -> dict[str, Any]:
+        chains = self.chains()
+        try:
+            done = effective(chains, passes)
+        except IntaglioError as error:
+            return {"told": error.what}
+        quick = tuple(map(unproved, done))
+        point = chains.point("", quick)
+        if timed and not point.told:
+            with alone_on_machine():
+                point = chains.timed(point, quick)
+        if point.told:
+            return {"told": point.told}
+        peaks = [cost(one).peak_activation_bytes for one in (self.model, chains.model(quick))]
+        kept = {**point.kept, "memory": peaks[1] / peaks[0] if peaks[0] else 1.0}
+        told: dict[str, Any] = plain({**point.as_dict(), "kept": kept, "passes": list(map(recipe_of, done))})
+        return told
+
+
+def effective(chains: Chains, passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    """The passes that find something to change. Raises IntaglioError where one of them cannot be run."""
+    kept: tuple[Pass, ...] = ()
+    for one in passes:
+        with suppress(NothingChanged):
+            chains.changes(tuple(map(unproved, (*kept, one))))
+            kept = (*kept, one)
+    return kept
+
+
+def unproved(one: Pass) -> Pass:
+    """The same, its result not proved: that is done of the models that are written."""
+    return one.model_copy(update={"verify": False}) if "verify" in type(one).model_fields else one
+
+
+def recipe_of(one: Pass) -> dict[str, Any]:
+    """What was said of a pass, as a recipe has it."""
+    return {"pass": one.name, **one.model_dump(mode="json", exclude_unset=True)}
+
+
+def measured(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial gives: the figures of a point, or in ``told`` why there are none."""
+    try:
+        passes = [pass_of(one) for one in task["passes"]]
+        return bench(json.dumps(task["given"], sort_keys=True)).figures(passes, timed=task["given"]["timed"])
+    except IntaglioError as error:
+        return {"told": error.what}
+
+
+def task_of(given: Given, passes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"given": plain(asdict(given)), "passes": plain(list(passes))}
+
+
+@lru_cache(maxsize=4)
+def bench(given: str) -> Bench:
+    """Raises IntaglioError for a model or data that cannot be opened."""
+    return Bench.of(Given(**json.loads(given)))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """BLAS sums in an order that hangs on its threads: with one the same everywhere."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+@contextmanager
+def alone_on_machine() -> Iterator[None]:
+    """One at a time of all processes of this machine, on one core."""
+    with alone(Path(tempfile.gettempdir()) / "intaglio-latency.lock"):
+        if not hasattr(os, "sched_setaffinity"):
+            yield
+            return
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {max(before)})
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, before)
