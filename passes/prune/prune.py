@@ -74,7 +74,7 @@ class PruneChannels(PruneOptions, Pass):
 
     def recipe(self, change: Change) -> dict[str, Any]:
         told = {**self.model_dump(), "criterion": change.details.get("criterion", self.criterion)}
-        return {name: value for name, value in told.items() if value is not None}
+        return {name: value for name, value in told.items() if value is not None and (value or name != "widths")}
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""
