@@ -116,6 +116,8 @@ def rotated(x: Tensor, angles: Tensor) -> Tensor:
 class Decoder(nn.Module):
     """Shapes: tokens (N, places), caches (N, heads, places before, width), logits (N, places, 256)."""
 
+    turn: Tensor
+
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.table = nn.Embedding(TOKENS, size.width)
