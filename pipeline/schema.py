@@ -220,7 +220,12 @@ class Calibrated(Ran):
 
 class Prune(Calibrated):
     command: Literal["prune"]
-    groups: list[dict[str, Any]] = told("name, before and after: channels, exact, prunable, frozen_by: why it is not")
+    groups: list[dict[str, Any]] | None = told(
+        "name, before and after: channels, exact, prunable, frozen_by: why it is not", None
+    )
+    branches: list[dict[str, Any]] | None = told(
+        "of --axis depth: name, macs, params, effect: squared error of the outputs without it alone, removed", None
+    )
     criterion: str | None = None
     solver: str | None = None
     repair: dict[str, Any] | None = None

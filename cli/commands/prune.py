@@ -29,8 +29,12 @@ def prune(options: PruneOptions, run: Run, proof: Proof = None) -> None:
 
 
 def _show(result: dict[str, Any], change: Change) -> None:
-    rows = [(g["name"], g["before"], g["after"], "" if g["exact"] else "inexact") for g in result["groups"]]
-    console.table("channels", ("group", "before", "after", ""), [row for row in rows if row[1] != row[2]])
+    rows = [(g["name"], g["before"], g["after"], "" if g["exact"] else "inexact") for g in result.get("groups", ())]
+    if rows:
+        console.table("channels", ("group", "before", "after", ""), [row for row in rows if row[1] != row[2]])
+    if gone := [b for b in result.get("branches", ()) if b["removed"]]:
+        told = [(b["name"], console.human(b["macs"]), console.number(b["effect"])) for b in gone]
+        console.table("branches that went", ("branch", "MACs", "effect alone"), told)
     console.line()
     amounts_table(result)
     console.line(change.proved)

@@ -58,13 +58,14 @@ class ReconstructionTargets:
                 break
             others.append(other)
             tensor = node.output[0]
-        return ReconstructionTarget(tensor, tuple(others), self._bounds(tensor))
+        return ReconstructionTarget(tensor, tuple(others), self.bounds(tensor))
 
     def _alike(self, one: str, two: str) -> bool:
         dims = self._shapes.dims
         return one in dims and dims[one] == dims.get(two)
 
-    def _bounds(self, tensor: str) -> Bounds | None:
+    def bounds(self, tensor: str) -> Bounds | None:
+        """Between which all that reads a tensor lets it through."""
         limits = [
             None if r.node is None else saturation(r.node, self._model.weights) for r in self._index.reads(tensor)
         ]

@@ -22,7 +22,7 @@ from .activation_cache import ActivationCache, Inputs
 from .moments import Moments, blas_threads_for
 from .reconstruct import REFITS, RIDGE, Fit, Sample, constants_of, moments_within, ridge
 from .samples import PATCHES, moments_of, positions_of, samples_of
-from .targets import Bounds, ReconstructionTarget, ReconstructionTargets
+from .targets import Bounds, ReconstructionTarget
 
 Left = Callable[[str], Mapping[int, NDArray[np.bool_]]]
 """Of a tensor of the original, which indices are left of each axis that shrank."""
@@ -43,6 +43,12 @@ class Twin(Protocol):
 
     def counterpart(self, layer: Layer) -> Layer | None:
         """What became of a layer of the original; None where it is gone."""
+
+
+class Aims(Protocol):
+    """What each layer should bring about."""
+
+    def of(self, layer: Layer) -> ReconstructionTarget: ...
 
 
 def all_left(tensor: str) -> Mapping[int, NDArray[np.bool_]]:
@@ -134,7 +140,7 @@ def in_turn(
     twin: Twin,
     inputs: Inputs,
     layers: Sequence[Layer],
-    targets: ReconstructionTargets,
+    targets: Aims,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
     *,
     most: int = PATCHES,

@@ -58,8 +58,10 @@ class PruneOptions(BudgetOptions):
         None, "What makes up for removed channels: see intaglio passes.", "method", shown="the criterion's own"
     )
     steps: int = option(1, "Remove in so many steps, scoring anew before each.", "advanced", ge=1, le=1000)
-    axis: Literal["heads", "width", "both"] = option(
-        "width", "What to thin where heads and their width cross.", "method"
+    axis: Literal["heads", "width", "both", "depth"] = option(
+        "width",
+        "What to thin where heads and their width cross; depth removes whole branches of residual sums, no channels.",
+        "method",
     )
     min_channels: int = option(1, "Channels that every group keeps at least.", "target", ge=1)
     round_to: int | None = option(

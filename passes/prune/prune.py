@@ -20,6 +20,7 @@ from ..needs import check_needs
 from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
+from .depth.depth import shorten
 from .latency.model import Follow, LatencyModel, meet_target
 from .options import UNRANKED, PruneOptions
 from .plan import Choice, Job, Planner
@@ -79,6 +80,8 @@ class PruneChannels(PruneOptions, Pass):
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""
         context = context or Context()
+        if self.axis == "depth":
+            return shorten(self, model, context)
         if self.target == "drop":
             accuracy_of(context)
         live = live_part(model)

@@ -17,6 +17,7 @@ LABELS = {
     "bibench": "BiBench",
     "by_layer": "What each layer cost and costs",
     "bops": "MACs of bits",
+    "branches": "Branches of residual sums, and which went",
     "chosen_layers": "What was chosen for each layer, and why",
     "exports": "Exports, each in its own runtime",
     "expected_error": "error expected",

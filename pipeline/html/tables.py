@@ -59,6 +59,7 @@ _FIRST_TABLES = (
     "passes",
     "by_layer",
     "groups",
+    "branches",
     "chosen_layers",
     "layers",
     "skipped",

@@ -35,6 +35,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("env",),
     ("prune", DIGITS, "--macs", 0.5, *FULL),
     ("prune", DIGITS, "--channels", 0.5, "--criterion", "lamp", "--repair", "refit", *FULL),
+    ("prune", DIGITS, "--axis", "depth", "--macs", 0.9, *FULL, "--no-measure"),
     ("prune", DIGITS, "--latency", 0.9, *OUT, "--force"),
     ("factorize", DIGITS, "--macs", 0.7, *FULL, "--no-measure"),
     ("quantize", DIGITS, *FULL),

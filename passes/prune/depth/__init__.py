@@ -1,0 +1,1 @@
+"""Whole branches of residual sums: which there are, which go, and what makes up for them."""
