@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .passes.prune import PruneChannels as PruneChannels
     from .passes.quantize import Quantize as Quantize
     from .passes.simplify import Simplify as Simplify
+    from .passes.sparsify import Sparsify as Sparsify
     from .passes.train import Train as Train
     from .pipeline.compress import compress as compress
     from .pipeline.run import run as run
@@ -40,6 +41,7 @@ __getattr__, __all__ = lazily(
         ".passes.factorize": "Factorize",
         ".passes.prune": "PruneChannels",
         ".passes.quantize": "Quantize",
+        ".passes.sparsify": "Sparsify",
         ".passes.simplify": "Simplify",
         ".passes.train": "Train",
         ".pipeline.compress": "compress",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -95,12 +95,16 @@ def _values(model: Model, index: Index, wanted: list[str]) -> dict[str, np.ndarr
     room = _AT_MOST * sum(weight.size for weight in model.weights.values())
     known: dict[str, np.ndarray | None] = dict(model.weights)
     for name in wanted:
-        for node in reversed(_cone(index, name, set(model.weights))):
+        cone = _cone(index, name, set(model.weights))
+        unpacks = _unpacks([model.weights[i] for node in cone for i in node.input if i in model.weights])
+        for node in reversed(cone):
             if all(output in known for output in node.output):
                 continue
-            room -= sum(prod(dims.get(output, (room + 1,))) for output in node.output)
+            if not unpacks:  # which makes no more numbers than the file has bits
+                room -= sum(prod(dims.get(output, (room + 1,))) for output in node.output)
             inputs = [known[i] if i else None for i in node.input]
-            fits = room >= 0 and not any(map(_is_code, inputs)) and all(i is not None for i in inputs)
+            coded = not unpacks and any(map(_is_code, inputs))
+            fits = room >= 0 and not coded and all(i is not None for i in inputs)
             results = moved(node, inputs) if fits else None
             if results is None or len(results) != len(node.output):
                 known.update(dict.fromkeys(node.output))
@@ -108,6 +112,12 @@ def _values(model: Model, index: Index, wanted: list[str]) -> dict[str, np.ndarr
                 known.update(zip(node.output, results, strict=True))
     found = {name: value for name, value in known.items() if value is not None and name not in model.weights}
     return {name: value for name, value in found.items() if value.dtype.kind == "f"}
+
+
+def _unpacks(sources: Iterable[np.ndarray]) -> bool:
+    """Whether bytes are a map of the noughts of floats, which the bits of every byte tell, and no integers."""
+    kinds = {(value.dtype.name, value.shape if value.dtype == bool else ()) for value in sources}
+    return ("bool", (256, 8)) in kinds and ("int8", ()) not in kinds
 
 
 def _is_code(value: np.ndarray | None) -> bool:

@@ -124,10 +124,14 @@ class Registered:
     def registries(self) -> list[Registry[Any]]:
         return [registry(group) for group in (self.group, self.beside) if group]
 
+    def means_else(self, spec: Any) -> bool:
+        """Whether something is one of the words that name nothing registered."""
+        return isinstance(spec, str) and any(re.fullmatch(also, spec) for also in self.also)
+
     def check(self, spec: Any) -> Any:
         if not isinstance(spec, (str, Mapping)):
             return spec
-        if isinstance(spec, str) and any(re.fullmatch(also, spec) for also in self.also):
+        if self.means_else(spec):
             return spec
         found = owner(spec, *self.registries)
         found[spec]

@@ -35,7 +35,11 @@ def _named(step: Pass) -> Iterator[tuple[Registry[Any], Any]]:
             continue
         value = getattr(step, option.name)
         for spec in value if isinstance(value, (list, tuple)) else [value]:
-            if spec and any(spec in one for one in option.registered.registries):
+            if (
+                spec
+                and not option.registered.means_else(spec)
+                and any(spec in one for one in option.registered.registries)
+            ):
                 yield owner(spec, *option.registered.registries), spec
 
 

@@ -21,6 +21,7 @@ from ..measure.run.tensor_specs import output_specs
 from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
 from ..passes.change import Change
+from ..passes.masks import filled, masks, set_masks
 from ..passes.quantize.targets import TARGETS
 from .by_layer import by_layer, with_times
 from .data import Data, Named
@@ -344,7 +345,7 @@ class Run:
         started = time.perf_counter()
         data = self.data.noise(model) if one.makes_noise else context.data
         with self.view.progress(one.doing) as tick:
-            change = self._change(one, model, replace(context, data=data, tick=tick))
+            change = _honest(self._change(one, model, replace(context, data=data, tick=tick)), one.name)
         return replace(change, seconds=time.perf_counter() - started)
 
     def _change(self, one: Pass, model: Model, context: Context) -> Change:
@@ -384,6 +385,17 @@ class Run:
     def _timed(self, before: Model, after: Model, source: DataSource | None, given: Given | None) -> dict[str, Any]:
         with self.view.progress("timing"):
             return latencies(before, after, self.data.seed, source, given)
+
+
+def _honest(change: Change, name: str) -> Change:
+    """The same, its model saying of no weight that it has a mask where the pass filled that."""
+    lost = filled(change.original, change.model) if change.changed else []
+    if not lost:
+        return change
+    model = change.model.copy()
+    set_masks(model, {weight: pattern for weight, pattern in masks(model).items() if weight not in lost})
+    told = f"{name} did not keep the noughts of {len(lost)} weights, such as {lost[0]!r}: they have no mask any more"
+    return replace(change, model=model, notes=[*change.notes, told])
 
 
 def _by_layer(original: Model, passes: Sequence[Pass], changes: Sequence[Change]) -> dict[str, Any]:

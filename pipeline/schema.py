@@ -266,6 +266,14 @@ class Binarize(FewerBits):
     proof: dict[str, Any] | None = None
 
 
+class Sparsify(FewerBits):
+    command: Literal["sparsify"]
+    density: float = told("the part of the weights of these layers that stays")
+    densities: str = told("how it is spread over the layers")
+    pattern: str
+    form: str
+
+
 class Simplify(Ran):
     command: Literal["simplify"]
     done: dict[str, int] = told("rewrites by their names")
@@ -611,7 +619,7 @@ class Passes(Answer):
 
 _FORMS: tuple[type[Answer], ...] = (
     *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Export, Factorize),
-    *(Groups, Import, Inspect, Passes, Prune, Quantize, Searched, Several, Simplify, Stream, Train),
+    *(Groups, Import, Inspect, Passes, Prune, Quantize, Searched, Several, Simplify, Sparsify, Stream, Train),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
 """By command."""

@@ -15,7 +15,7 @@ from intaglio.cli.commands import COMMANDS
 
 from .modules import HEAVY, MODULES, ROOT, TOP, dotted, imported, imported_at_start
 
-FAMILIES = {"passes.binarize", "passes.factorize", "passes.prune", "passes.quantize", "passes.train"}
+FAMILIES = {"passes.binarize", "passes.factorize", "passes.prune", "passes.quantize", "passes.sparsify", "passes.train"}
 """Of passes. None imports another; what they share stands in the other folders and files of ``passes``."""
 ARROWS = {
     "graph": set(),
@@ -48,6 +48,7 @@ PASSES = {
     "passes.factorize": "Factorize",
     "passes.prune": "PruneChannels",
     "passes.quantize": "Quantize",
+    "passes.sparsify": "Sparsify",
     "passes.train": "Train",
 }
 Graph = Mapping[str, Iterable[str]]

@@ -10,6 +10,7 @@ from ...graph.layer import Layer
 from ...graph.layers import Layers, Unused
 from ...graph.model import Model
 from ...graph.traits import Trait, has
+from ..masks import masks
 from ..patterns import choose_nodes
 from ..precision.edges import edges
 from ..precision.layout import independent
@@ -21,6 +22,7 @@ LEAST_COLUMNS = 16
 """In shorter rows scales take as many bits as the weights."""
 
 NOT_ASKED = "left out by --include or --exclude"
+MASKED = "most of it is nought and is to stay so, which bits cannot say: --include makes it bits all the same"
 HIGHER_PRECISION = "stays in float to keep the accuracy"
 PROTECTED = "tiny, and hurts most for the bytes that it saves: --no-protect makes it bits, too"
 DEPTHWISE = "depthwise: a handful of weights for each channel, all of which matter"
@@ -38,13 +40,14 @@ class Chosen:
 
 def choose_layers(model: Model, options: BinarizeOptions, higher_precision: frozenset[str]) -> Chosen:
     """What may become bits. Raises UsageError where a pattern matches nothing."""
-    asked, layers = choose_nodes(model, options.include, options.exclude), Layers(model)
+    asked, layers, sparse = choose_nodes(model, options.include, options.exclude), Layers(model), masks(model)
     both = [*layers, *(one for one in independent(model) if one.op == "ConvTranspose")]
     known = {one.node for one in both}
     found = Chosen({}, {}, {})
     ends = {} if options.include_first_last else edges(model, known)
     for one in sorted(both, key=lambda one: one.place):
         reason = None if asked[one.place] else NOT_ASKED
+        reason = reason or (MASKED if one.weight in sparse and not options.include else None)
         reason = (
             reason or (HIGHER_PRECISION if one.name in higher_precision else None) or ends.get(one.node) or _unfit(one)
         )

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from ...graph.index import Index, index_of
 from ...graph.layer import Floats, Layer
 from ...graph.model import Model
+from ..masks import mask_of
 from .activation_cache import ActivationCache, Inputs
 from .moments import Moments, blas_threads_for
-from .reconstruct import REFITS, RIDGE, Fit, Sample, constants_of, moments_within, ridge
+from .reconstruct import REFITS, RIDGE, Fit, Sample, constants_of, damped_hessian, moments_within, ridge
 from .samples import PATCHES, moments_of, positions_of, samples_of
+from .support import on_support, positive
 from .targets import Bounds, ReconstructionTarget
 
 Left = Callable[[str], Mapping[int, NDArray[np.bool_]]]
@@ -80,6 +82,12 @@ class Turn:
         return self.now.matrix(self.twin.model.weights[self.now.weight])
 
     @property
+    def support(self) -> NDArray[np.bool_] | None:
+        """Where its weights may differ from nought, if the model says that they have a mask. Shapes: as ``weight``."""
+        mask = mask_of(self.twin.model, self.now.weight)
+        return None if mask is None else self.now.folded(mask)
+
+    @property
     def centred(self) -> bool:
         """Whether the layer has a bias, which makes means right whatever the weights are."""
         return self.now.bias is not None
@@ -112,10 +120,19 @@ class Turn:
         arXiv:1505.06798, with the auxiliary variable set to its optimum for an infinite penalty.
         """
         with blas_threads_for(self.weight.shape[2]):
-            fit = ridge(self.moments, self.weight, centred=self.centred, strength=strength)
+            fit = self._fitted(self.moments, strength)
         for _ in range(rounds if self.bounds is not None else 0):
-            fit = ridge(self.moments_behind(fit), self.weight, strength=strength)
+            fit = self._fitted(self.moments_behind(fit), strength)
         return fit
+
+    def _fitted(self, moments: Moments, strength: float) -> Fit:
+        """Least squares, on the layer's support where it has one."""
+        fit = ridge(moments, self.weight, centred=self.centred, strength=strength)
+        if (support := self.support) is None:
+            return fit
+        weight = on_support(fit.weight, positive(damped_hessian(moments, strength, centred=self.centred)), support)
+        offset = moments.target_mean - np.einsum("goc,gc->go", weight, moments.mean)
+        return Fit(weight, offset if self.centred else fit.offset)
 
     def constants(self, fit: Fit) -> dict[str, Floats]:
         """The twin's weight and bias that are this fit, by name."""

@@ -19,6 +19,7 @@ from ...graph.model import Model
 from ...graph.nodes import display_name
 from ...graph.shapes import Shapes
 from ...graph.traits import Trait, has
+from ..masks import masks
 
 UNKNOWN = "its shape is not known before it runs"
 
@@ -99,13 +100,20 @@ class LayerReport:
     reason: str = ""
 
 
+MASKED = "most of it is nought and is to stay so, which no factors do"
+
+
 def find(model: Model) -> tuple[list[Unit], list[LayerReport]]:
     """All weights that could be split, in graph order, and the layers that cannot be with the reason."""
     index = index_of(model)
     sites: dict[str, list[Site]] = defaultdict(list)
     whole: dict[str, LayerReport] = {}
+    sparse = masks(model)
     for one in Layers(model).found:
-        found = one.reason if isinstance(one, Unused) else _site(model, index.shapes, one)
+        if isinstance(one, Unused):
+            found: Site | str = one.reason
+        else:
+            found = MASKED if one.weight in sparse else _site(model, index.shapes, one)
         if isinstance(found, Site):
             sites[found.weight].append(found)
         elif found:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..calibration.gradients import Gradient
 from ..calibration.walk import row_costs
 from ..needs import GRADIENTS, undeclared
@@ -58,3 +61,11 @@ class Problem(Question):
     block: int = 0
     symmetric: bool = True
     gradient: Gradient | None = None
+    nought: NDArray[np.bool_] | None = None
+    """Where weights must stay nought; None for nowhere."""
+
+    def kept(self, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+        """Limits of integers less their zero points, 0 where weights stay nought. Shapes: (groups, outputs, columns)."""
+        if self.nought is None:
+            return low, high
+        return np.where(self.nought, 0.0, low), np.where(self.nought, 0.0, high)

@@ -17,6 +17,7 @@ from ...graph.model import Model
 from ...graph.nodes import attribute, display_name
 from ...graph.traits import Trait, has, has_any, operator
 from ...kernels.packing import pack, unpack
+from ..masks import masks
 from ..patterns import choose_nodes
 from .packed import Packed, packed_weights
 
@@ -138,7 +139,7 @@ def _weight(model: Model, index: Index, name: str, node: onnx.NodeProto, positio
     if not np.isfinite(value).all() or float(np.abs(value).max()) >= _HUGE:
         return None
     zeros = value == 0
-    masked = position in known.weights and _MASKED <= zeros.mean() < 1
+    masked = name in masks(model) or (position in known.weights and _MASKED <= zeros.mean() < 1)
     return Weight(name, ~zeros if masked else None)
 
 
@@ -153,14 +154,18 @@ def _shifts_or_scales(model: Model, index: Index, node: onnx.NodeProto, position
 def _codes(model: Model, index: Index, node: onnx.NodeProto, position: int, codes: np.ndarray) -> Weight | None:
     """Integers that a DequantizeLinear reads, or a product with constants behind a Cast."""
     if has(node, Trait.QUANTIZES) and position in operator(node).codes:
-        held = _scale(model, node, codes.shape)
-    elif node.op_type == "Cast" and (reader := index.sole_reader(node.output[0])) is not None:
-        held = _scale(model, reader, codes.shape)
+        reader: onnx.NodeProto | None = node
     else:
+        reader = index.sole_reader(node.output[0]) if node.op_type == "Cast" else None
+    if reader is None:
         return None
+    held, masked = _scale(model, reader, codes.shape), reader.output[0] in masks(model)
     limits = ml_dtypes.iinfo(codes.dtype)  # type: ignore[no-untyped-call]
     least, greatest = max(int(limits.min), -_ROOM), min(int(limits.max), _ROOM)
-    return None if held is None else Weight(node.input[position], least=least, greatest=greatest, **held._asdict())
+    mask = codes != 0 if masked else None
+    return (
+        None if held is None else Weight(node.input[position], mask, least=least, greatest=greatest, **held._asdict())
+    )
 
 
 def _scaled(model: Model, node: onnx.NodeProto | None, one: Packed) -> Weight | None:

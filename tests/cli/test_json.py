@@ -44,6 +44,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("quantize", BITS, *OUT, "--scheme", "w8", "--no-measure", "--force"),
     ("binarize", DIGITS, *OUT, *CALIB, "--samples", 32, "--no-measure"),
     ("binarize", BITS, *OUT, "--no-measure"),
+    ("sparsify", DIGITS, *OUT, "--pattern", "2:4", *CALIB, "--samples", 16, "--no-measure"),
     ("compress", DIGITS, "-o", "out", "--recipe", "edge-int8", *CALIB, "--samples", 32, "--eval-data", TEST),
     ("compress", DIGITS, "-o", "out", "--recipe", "half-macs", *CALIB, "--samples", 32, "--no-measure"),
     ("compress", "--presets"),

@@ -55,12 +55,10 @@ def adaround(problem: Problem, options: AdaRound) -> Quantized:
     scale, zero = (spread(v, problem.block, columns) for v in (steps.scale, steps.zero))
     floor = np.floor(problem.wanted / scale)
     up = np.empty(floor.shape, bool)
+    low, high = problem.kept(problem.grid.low - zero, problem.grid.high - zero)
     for g, hessian in enumerate(problem.hessian):
-        low, high = problem.grid.low - zero[g], problem.grid.high - zero[g]
-        up[g] = _learned(problem.wanted[g], hessian, scale[g], floor[g], low, high, options.steps)
-    learned = Steps(steps.scale, steps.zero).of(
-        problem, np.clip(floor + up + zero, problem.grid.low, problem.grid.high)
-    )
+        up[g] = _learned(problem.wanted[g], hessian, scale[g], floor[g], low[g], high[g], options.steps)
+    learned = Steps(steps.scale, steps.zero).of(problem, np.clip(floor + up, low, high) + zero)
     return descend(problem, cheapest_rows(problem, [start, learned]))
 
 

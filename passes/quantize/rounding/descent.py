@@ -96,7 +96,10 @@ class _State:
         wide = spread(zero, start.block, columns).transpose(0, 2, 1)
         codes = start.integers.transpose(0, 2, 1) - wide
         wanted = np.ascontiguousarray(problem.wanted.transpose(0, 2, 1))
-        low, high = problem.grid.low - wide, problem.grid.high - wide
+        low, high = (
+            v.transpose(0, 2, 1)
+            for v in problem.kept(*(end - wide.transpose(0, 2, 1) for end in (problem.grid.low, problem.grid.high)))
+        )
         state = cls(h, wanted, codes, low, high, start.scale.transpose(0, 2, 1).copy(), start.block, wanted, wanted)
         state.ideal = h @ wanted
         state.slope = h @ state.gap

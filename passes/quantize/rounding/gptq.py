@@ -43,7 +43,10 @@ def successive(problem: Problem, hessian: Floats, steps: Steps, damp: float = DA
 
     def choose(columns: NDArray[np.intp], target: Floats) -> Floats:
         step, shift = scale[groups, columns], zero[groups, columns]
-        codes[groups, columns] = found = problem.grid.round(target, step, shift)
+        found = problem.grid.round(target, step, shift)
+        if problem.nought is not None:
+            found = np.where(problem.nought[groups, :, columns], shift, found)
+        codes[groups, columns] = found
         return np.asarray((found - shift) * step)
 
     choose_columns(problem.wanted, hessian, choose, damp)

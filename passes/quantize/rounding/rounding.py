@@ -47,7 +47,7 @@ def auto(problem: Problem) -> Quantized:
 class Spec:
     """What one layer's weights become: integers of which kind, how many columns share a scale (0: a row).
 
-    Of the ``methods`` the one is taken that costs the layer least.
+    Of the ``methods`` the one is taken that costs the layer least. Of ``masked`` weights those that are nought stay so.
     """
 
     grid: Grid
@@ -55,7 +55,9 @@ class Spec:
     block: int = 0
     symmetric: bool = True
     gradient: Gradient | None = None
+    masked: bool = False
 
     def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Quantized]:
-        problem = Problem(wanted, self.grid, hessian, self.block, self.symmetric, self.gradient)
+        nought = wanted == 0 if self.masked else None
+        problem = Problem(wanted, self.grid, hessian, self.block, self.symmetric, self.gradient, nought)
         return cheapest(problem, self.methods)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ....graph.layer import Layer
+from ...masks import masks
 from ...needs import GRADIENTS
 from ...precision.grid import WEIGHTS8, Grid
 from ...precision.layout import weight_bytes
@@ -31,7 +32,7 @@ def specs_for(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, 
     slopes = ready.gradients if GRADIENTS in ROUNDERS.entry(chosen).needs else None
     stated = job.options.bits, job.options.size, job.options.layer_bits or None
     alike = all(one is None for one in stated) and len({grids[node].bits for node in order}) == 1
-    kept: set[str] = set()
+    kept, sparse = set[str](), masks(ready.model)
     if alike and grids[order[0]].bits < NARROW:
         kept = {order[0], order[-1]}
         kept |= _tiny(ready, {node: one for node, one in layers.items() if node not in kept}, grids, job)
@@ -41,7 +42,8 @@ def specs_for(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, 
             methods: tuple[str, ...] = (chosen,)
         else:
             methods = BLIND if used.bits >= WIDE or job.context.data is None else CANDIDATES
-        found[node] = Spec(used, methods, gradient=slopes.matrices(layers[node]) if slopes else None)
+        slope, masked = slopes.matrices(layers[node]) if slopes else None, layers[node].weight in sparse
+        found[node] = Spec(used, methods, gradient=slope, masked=masked)
     return found
 
 

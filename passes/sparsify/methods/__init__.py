@@ -1,0 +1,1 @@
+"""Methods. One in a module of this folder is found without being listed."""
