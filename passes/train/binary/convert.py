@@ -30,12 +30,14 @@ _LEAST_COLUMNS = 16
 
 @dataclass(frozen=True)
 class Binary:
-    """A layer of signs: its ``weight``, whose filters stand along ``axis``, and the constant that scales them, if any."""
+    """A layer of signs: the tensor ``x`` that it reads, its ``weight``, whose filters stand along ``axis``, the constant that
+    scales them, and the one that signs of x stand for, if any."""
 
-    name: str
+    x: str
     weight: str
     axis: int
     scale: str = ""
+    elastic: str = ""
 
 
 def binarized(model: Model, operator: BinaryOperator) -> tuple[Model, list[Binary]]:
@@ -72,6 +74,7 @@ class _Conversion:
         self._replaced = _positive_before(self._index, model, layers)
         self._shortcuts = self._around() if operator.shortcut else {}
         self._binary: list[Binary] = []
+        self._elastic: dict[str, str] = {}
 
     def made(self) -> tuple[Model, list[Binary]]:
         for node in self._model.graph.node:
@@ -120,23 +123,26 @@ class _Conversion:
             dot = edit.add(op, [dot, constant], out if k == len(parts) - 1 else edit.tensor(f"{layer.node}/{what}d"))
         if not parts:
             copy.output[0] = out
-        self._binary.append(Binary(layer.name, layer.weight, layer.axis, scale))
+        elastic = self._elastic.get(layer.node, "")
+        self._binary.append(Binary(layer.x, layer.weight, layer.axis, scale, elastic))
 
     def _signs(self, layer: Layer) -> str:
         own, edit, x = self._operator, self._edit, layer.x
         if own.shift:
             zeros = edit.constant(f"{layer.node}/shift", self._along(layer, np.zeros(self._dims[x][layer.x_axis])))
             x = edit.add("Add", [x, zeros], edit.tensor(f"{layer.node}/shifted"))
+        elastic = edit.constant(f"{layer.node}/elastic", np.ones((), np.float32)) if own.elastic else ""
+        if elastic:
+            self._elastic[layer.node] = elastic
+            x = edit.add("Div", [x, elastic], edit.tensor(f"{layer.node}/divided"))
         signs = edit.add("Signs", [x], edit.tensor(f"{layer.node}/signs"), domain=DOMAIN, unit=int(own.unit))
+        if elastic:
+            return edit.add("Mul", [signs, elastic], edit.tensor(f"{layer.node}/elastic_signs"))
         if not own.sized:
             return signs
         size = edit.add("Abs", [layer.x], edit.tensor(f"{layer.node}/sizes"))
         axes = list(range(1, 2 + len(layer.kernel))) if layer.window else [-1]
-        mean = edit.tensor(f"{layer.node}/size")
-        if self._model.opset >= 18:
-            edit.add("ReduceMean", [size, edit.constant(f"{layer.node}/axes", np.array(axes, np.int64))], mean)
-        else:
-            edit.add("ReduceMean", [size], mean, axes=axes)
+        mean = reduced(edit, "ReduceMean", size, axes, f"{layer.node}/size")
         return edit.add("Mul", [signs, mean], edit.tensor(f"{layer.node}/sized"))
 
     def _along(self, layer: Layer, values: np.ndarray) -> np.ndarray:
@@ -204,6 +210,14 @@ class _Conversion:
         if x[1] != y[1]:
             name = edit.add("Concat", [name] * (y[1] // x[1]), edit.tensor(f"{out}/repeated"), axis=1)
         return name
+
+
+def reduced(edit: Edit, op: str, x: str, axes: list[int], stem: str) -> str:
+    """A maximum or mean over axes, which older operator sets have as an attribute."""
+    out = edit.tensor(stem)
+    if edit.model.opset >= 18:
+        return edit.add(op, [x, edit.constant(f"{stem}/axes", np.array(axes, np.int64))], out)
+    return edit.add(op, [x], out, axes=axes)
 
 
 def _positive_before(index: Index, model: Model, layers: Mapping[str, Layer]) -> set[str]:

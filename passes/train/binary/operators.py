@@ -28,8 +28,9 @@ class BinaryOperator:
     ``estimator`` gives gradients of signs of activations, ``of_weights`` those of weights. ``activation`` takes the place of
     what makes no negative numbers, of which all signs were alike. ``unit`` takes 0 and 1 for -1 and +1; ``shift`` adds a learned
     number to each channel before signs; ``shortcut`` adds a layer's input to its output; ``sized`` multiplies with the mean size of
-    a sample; ``places`` learns a factor for each row and column of an image. ``weights`` and ``inputs`` are what signs are
-    taken of, in training, of weights and of activations.
+    a sample; ``places`` learns a factor for each row and column of an image. ``elastic`` learns
+    what signs of activations stand for; ``ternary`` weights are -1, 0 and 1. ``weights`` and ``inputs`` are what signs are taken of,
+    in training, of weights and of activations.
     """
 
     about: str
@@ -42,6 +43,8 @@ class BinaryOperator:
     shortcut: bool = False
     sized: bool = False
     places: bool = False
+    elastic: bool = False
+    ternary: bool = False
     weights: Callable[[Tensor, float], Tensor] = _same
     inputs: Callable[[Tensor, float], Tensor] = _same
 
@@ -116,6 +119,13 @@ _TABLE = {
         of_weights="fourier",
         weights=_with_noise,
         inputs=_with_noise,
+    ),
+    "tbt": BinaryOperator(
+        "Elastic activations, of which the network learns how large they are, and ternary weights. "
+        "Source: Liu et al., Binary and Ternary Natural Language Generation, ACL 2023, arXiv:2306.01841.",
+        of_weights="identity",
+        elastic=True,
+        ternary=True,
     ),
 }
 for _name, _operator in _TABLE.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from intaglio.passes.train import BINARY_OPERATORS, ESTIMATORS, METHODS
 from intaglio.passes.train.binary.convert import binarized
 from intaglio.passes.train.engine.signs import signs
 from intaglio.passes.train.engine.student import Student
+from intaglio.passes.train.methods.bits.attention import two_values
 from intaglio.passes.train.weights import weights_to_train
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
@@ -168,3 +170,84 @@ net (float[N, 3] x) => (float[N, 2] y) <float[3, 2] a = {1, 2, 3, 4, 5, 6}, floa
     model = from_proto(onnx.parser.parse_model(text))
     with pytest.raises(NothingChanged, match="no layer can become binary"):
         binarized(model, BINARY_OPERATORS["bnn"])
+
+
+def test_elastic_activations_learn_how_large_they_are(tmp_path: Path) -> None:
+    """The gradient is that of learned steps: the sign less the number inside, the sign outside."""
+    method, model = METHODS["bnn:operator=tbt,first=0"](), load(DIGITS)
+    prepared = method.prepared(model, open_data(str(TEST), model))
+    student = Student(prepared, weights_to_train(prepared), statistics=False, method=method)
+    names = [name for name in student.own if name.startswith("elastic/")]
+    assert len(names) == 7
+    assert all(float(student.own[name].detach()) > 0 for name in names)
+    student({"image": np.load(TEST)["image"][:8]})["logits"].sum().backward()
+    assert all(student.own[name].grad is not None for name in names)
+    x, size = torch.tensor([-3.0, -0.5, 0.5, 3.0]), torch.tensor(2.0, requires_grad=True)
+    near = x / size
+    made = size * signs(near, *ESTIMATORS["ste"](near, 0.0, False))
+    each = [torch.autograd.grad(one, size, retain_graph=True)[0].item() for one in made]
+    assert each == pytest.approx([-1, -1 + 0.25, 1 - 0.25, 1])
+    levels = student.seen("first.0.0.weight").detach()
+    assert set(levels.numpy().reshape(-1).tolist()) == {-1.0, 0.0, 1.0}
+
+
+def spread(student: Student) -> None:
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in student.trained.values():
+            tensor += 0.1 * tensor.abs().mean() * torch.randn(tensor.shape, generator=draw)
+
+
+def test_salient_weights_are_the_same_bytes_and_the_others_two_levels() -> None:
+    method, model = METHODS["pb:salient=0.2"](), load(DIGITS)
+    student = Student(model, weights_to_train(model), statistics=False, method=method)
+    spread(student)
+    moved = {name: value.detach().clone() for name, value in student.moving.items()}
+    written = student.written(student.state())
+    for name in ("first.0.0.weight", "wide.0.weight"):
+        salient = student.own[f"salient/{name}"].numpy().astype(bool)
+        assert salient.mean() == pytest.approx(0.2, abs=0.01)
+        result = written.weights[name]
+        assert np.array_equal(result[salient], moved[name].numpy()[salient])
+        for row, frozen in zip(result.reshape(len(result), -1), salient.reshape(len(result), -1), strict=True):
+            assert len(np.unique(row[~frozen])) <= 2
+    student.seen("wide.0.weight").sum().backward()
+    gradient = student.moving["wide.0.weight"].grad
+    assert gradient is not None
+    assert not gradient[student.own["salient/wide.0.weight"].bool()].any()
+
+
+def test_two_planes_have_four_levels_a_filter() -> None:
+    method, model = METHODS["binarydm"](), load(DIGITS)
+    student = Student(model, weights_to_train(model), statistics=False, method=method)
+    start = student.seen("first.0.0.weight").detach()
+    weight = student.moving["first.0.0.weight"].detach()
+    single = weight.sign() * weight.abs().mean((1, 2, 3), keepdim=True)
+    assert (start - weight).square().mean() < 0.7 * (single - weight).square().mean()
+    spread(student)
+    result = student.written(student.state()).weights["wide.0.weight"]
+    assert all(len(np.unique(row)) <= 4 for row in result.reshape(len(result), -1))
+
+
+def test_attention_of_two_values_fits_rows_far_better_than_one_threshold() -> None:
+    rows = torch.softmax(4 * torch.randn(2000, 16, generator=torch.Generator().manual_seed(0)), -1)
+    errors = [(two_values(rows, 0.25, n) - rows).square().sum(-1) for n in range(5)]
+    for earlier, later in pairwise(errors):
+        assert bool((later <= earlier + 1e-6).all()), "no round makes a row worse"
+    of_signs = (torch.ones_like(rows) - rows).square().sum(-1)
+    assert float(errors[1].mean()) < float(of_signs.mean()) / 100
+
+
+def test_attention_in_the_file_is_what_was_trained(tmp_path: Path) -> None:
+    method, model = METHODS["bivit"](), load(VIT)
+    prepared = method.prepared(model, open_data(str(TEST), model))
+    student = Student(prepared, weights_to_train(prepared), statistics=False, method=method)
+    images = np.load(TEST)["image"][:16]
+    with torch.no_grad():
+        wanted = student({"image": images})["logits"].numpy()
+    written = student.written(student.state())
+    (found,) = run_session(open_session(written), {"image": images}).values()
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    assert sum(node.op_type == "GreaterOrEqual" for node in written.graph.node) == 4
+    with pytest.raises(NothingChanged, match="no attention"):
+        METHODS["bivit"]().prepared(load(DIGITS), open_data(str(TEST), load(DIGITS)))

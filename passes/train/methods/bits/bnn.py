@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from ...binary.convert import SIGNS, Binary, binarized, written
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from .....measure.autograd.call import Call
     from .....measure.data.source import DataSource
     from ...engine.student import Student
+    from ...weights import Weight
+
+
+_THIRDS = 4 / 3
+"""Ternary weights stand for this times their mean size: Liu et al., 2023, arXiv:2306.01841."""
 
 
 class BinaryOptions(BaseModel):
@@ -41,13 +47,25 @@ class Binarizing(Method):
         self._progress = 0.0
         self._layers: dict[str, Binary] = {}
         self._scales: dict[str, Binary] = {}
+        self._elastic: list[str] = []
 
     def prepared(self, model: Model, data: DataSource) -> Model:
         made, layers = binarized(model, self._operator)
         self._layers = {one.weight: one for one in layers}
         if self._operator.scale != "learned":
             self._scales = {one.scale: one for one in layers if one.scale}
+        self._elastic = [one.elastic for one in layers if one.elastic]
+        if self._elastic:
+            for one, size in zip(layers, _mean_sizes(model, [one.x for one in layers], data), strict=True):
+                made.put(one.elastic, np.array(2 * size, np.float32))
         return made
+
+    def also(self, model: Model, weights: Sequence[Weight]) -> Sequence[str]:
+        return self._elastic
+
+    def start(self, student: Student) -> None:
+        for name in self._elastic:
+            student.add(f"elastic/{name}", student.given[name].clone(), pace=1.0)
 
     def operators(self) -> Mapping[str, Callable[[Any], Any]]:
         return {SIGNS: self._signs}
@@ -63,6 +81,8 @@ class Binarizing(Method):
         return (made + 1) / 2 if unit else made
 
     def seen(self, student: Student, name: str, value: Tensor) -> Tensor:
+        if name in self._elastic:
+            return student.own[f"elastic/{name}"]
         if name in self._scales:
             return self._sizes(student.moving[self._scales[name].weight], self._scales[name]).reshape(value.shape)
         if name not in self._layers:
@@ -79,12 +99,17 @@ class Binarizing(Method):
     def _signs_of(self, filters: Tensor) -> Tensor:
         from ...engine.signs import signs
 
+        if self._operator.ternary:
+            sizes = _THIRDS * filters.detach().flatten(1).abs().mean(1).clamp_min(1e-12)
+            near = filters / sizes.reshape(-1, *[1] * (filters.ndim - 1))
+            return near.detach().clamp(-1, 1).round() + (near - near.detach())
         taken = self._operator.weights(filters, self._progress)
         return signs(taken, *self._of_weights(taken, self._progress, True))
 
     def _sizes(self, weight: Tensor, one: Binary) -> Tensor:
         """Mean sizes of the weights of each filter, or of all."""
         sizes = weight.detach().movedim(one.axis, 0).flatten(1).abs().mean(1)
+        sizes = sizes * _THIRDS if self._operator.ternary else sizes
         return sizes.mean().expand(len(sizes)) if self._operator.scale == "layer" else sizes
 
     def before_step(self, student: Student, step: int, steps: int) -> None:
@@ -95,3 +120,14 @@ class Binarizing(Method):
 
     def finished(self, model: Model, student: Student) -> Model:
         return written(model)
+
+
+def _mean_sizes(model: Model, names: Sequence[str], data: DataSource) -> list[float]:
+    """Of the numbers of tensors, on a few samples."""
+    import torch
+
+    from .....measure.autograd.network import Network
+
+    with torch.no_grad():
+        made = Network(model, list(dict.fromkeys(names)))(next(data.batches(64)).inputs)
+    return [float(made[name].abs().mean()) for name in names]
