@@ -180,7 +180,7 @@ def test_elastic_activations_learn_how_large_they_are(tmp_path: Path) -> None:
     names = [name for name in student.own if name.startswith("elastic/")]
     assert len(names) == 7
     assert all(float(student.own[name].detach()) > 0 for name in names)
-    student({"image": np.load(TEST)["image"][:8]})["logits"].sum().backward()
+    torch.autograd.backward(student({"image": np.load(TEST)["image"][:8]})["logits"].sum())
     assert all(student.own[name].grad is not None for name in names)
     x, size = torch.tensor([-3.0, -0.5, 0.5, 3.0]), torch.tensor(2.0, requires_grad=True)
     near = x / size
@@ -211,7 +211,7 @@ def test_salient_weights_are_the_same_bytes_and_the_others_two_levels() -> None:
         assert np.array_equal(result[salient], moved[name].numpy()[salient])
         for row, frozen in zip(result.reshape(len(result), -1), salient.reshape(len(result), -1), strict=True):
             assert len(np.unique(row[~frozen])) <= 2
-    student.seen("wide.0.weight").sum().backward()
+    torch.autograd.backward(student.seen("wide.0.weight").sum())
     gradient = student.moving["wide.0.weight"].grad
     assert gradient is not None
     assert not gradient[student.own["salient/wide.0.weight"].bool()].any()
