@@ -31,6 +31,7 @@ from .mode import mode as mode
 
 SLOW_SECONDS = 2.0
 LINE_SECONDS = 30.0
+_SPACE = "free some space, or write elsewhere; TMPDIR says where temporary files go"
 _WORD = 12
 """Columns of text may become as narrow as this, those of numbers not at all."""
 
@@ -197,8 +198,8 @@ def _translate(error: BaseException) -> IntaglioError:
 def _translate_os(error: OSError) -> IntaglioError:
     where = f" {os.fspath(error.filename)!r}" if isinstance(error.filename, (str, os.PathLike)) else ""
     fixes = {
-        errno.ENOSPC: "free some space, or write elsewhere",
-        errno.EDQUOT: "free some space, or write elsewhere",
+        errno.ENOSPC: _SPACE,
+        errno.EDQUOT: _SPACE,
         errno.EACCES: "check the permissions, or choose another path",
         errno.EPERM: "check the permissions, or choose another path",
         errno.EROFS: "choose a folder that can be written to",

@@ -41,17 +41,17 @@ class OpenedModel:
 
     def session(self, *, threads: int, spin: bool = True) -> Any:
         """A session on the file as it is; on the loaded model where inputs are pinned, or the file is too old to run."""
-        from ..graph.io.canonicalize import NAMED
         from ..measure.run.native import holds_bits, kernels
-        from ..measure.run.session import bfloat16_ends, decides, open_session
+        from ..measure.run.session import as_file, open_session
 
         if holds_bits(self.model) and not kernels().built:
             console.notes([f"{self.path}: its operators on bits run by their definitions; {kernels().why}"])
-        if self.pinned or bfloat16_ends(self.model) or decides(self.model) or NAMED in self.model.notes:
-            return open_session(self.model, threads=threads, spin=spin)
+        file = self.model if self.pinned else as_file(self.path, self.model)
         try:
-            return open_session(self.path, threads=threads, spin=spin)
+            return open_session(file, threads=threads, spin=spin)
         except BadModel as error:
+            if file is self.model:
+                raise
             session = open_session(self.model, threads=threads, spin=spin)
             console.notes([f"{self.path} runs only as loaded here ({'; '.join(self.model.notes)}): {error.why}"])
             return session

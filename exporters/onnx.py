@@ -61,9 +61,9 @@ class Onnx(Exporter):
         return with_ends(model, {name: kind for name, one in told.items() if is_float(one) and one != kind})
 
     def open(self, artifact: Artifact, model: Model, threads: int) -> Runner:
-        from ..measure.run.session import open_session
+        from ..measure.run.session import as_file, open_session
 
-        return SessionRunner(open_session(artifact.path, threads=threads, spin=False))
+        return SessionRunner(open_session(as_file(artifact.path, model), threads=threads, spin=False))
 
 
 class SessionRunner(Runner):

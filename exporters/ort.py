@@ -30,9 +30,10 @@ class Ort(Exporter):
         import onnx
 
         from ..graph.io.save import to_bytes
+        from ..measure.run.session import guarded
 
         _refuse_packed(model)
-        content, plain = to_bytes(model), path.with_name("optimized.onnx")
+        content, plain = to_bytes(guarded(model)), path.with_name("optimized.onnx")
         for place, form in ((plain, "ONNX"), (path, "ORT")):
             _optimized(content, place, form)
         needed = defaultdict(set)

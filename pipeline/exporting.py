@@ -110,6 +110,7 @@ def export(
         told["gates"] = [gate.judged(told) for gate in _with_closeness(held, artifact, model)]
         told["passed"] = all(one["passed"] for one in told["gates"])
         final = place if told["passed"] else place.with_name(f"{place.stem}.gate-failed{place.suffix}")
+        told["files"] = sorted(final.name if one.name == place.name else one.name for one in work.iterdir())
         _put(work, place.name, final)
     source_path = str(model.source) if model.source else None
     return Exported(artifact, {"model": source_path, "out": str(final), **told, "warnings": []})

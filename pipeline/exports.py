@@ -43,7 +43,7 @@ def exported(
                 view=view,
             )
         except IntaglioError as error:
-            yield {"target": target, "out": None, "passed": False, "told": str(error)}, error
+            yield {"target": target, "out": None, "files": [], "passed": False, "told": str(error)}, error
         else:
             yield _told(made), None
 
@@ -63,7 +63,7 @@ def _told(made: Exported) -> dict[str, Any]:
     told = made.as_dict()
     worst = min(told["outputs"].values(), key=lambda one: one["sqnr_db"] or float("inf"))
     return {
-        **{key: told[key] for key in ("target", "out", "passed", "runtime")},
+        **{key: told[key] for key in ("target", "out", "files", "passed", "runtime")},
         "size_bytes": told["after"]["size_bytes"],
         **{key: worst[key] for key in ("identical", "sqnr_db", "top1_agreement")},
         **{key: told[key] for key in ("samples", "data")},
@@ -73,8 +73,7 @@ def _told(made: Exported) -> dict[str, Any]:
 
 def sweep_exports(folder: Path, former: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> None:
     """What an earlier run exported goes, where this one did not write it anew."""
-    written = {one["out"] for one in kept}
-    for name in names([one["target"] for one in former.get("exports") or ()]).values():
-        place = folder / name
-        if str(place) not in written:
-            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    before, now = ([name for one in told for name in one["files"]] for told in (former.get("exports") or (), kept))
+    ours = [name for name in before if Path(name).name == name and name.startswith("model")]
+    for place in (folder / name for name in ours if name not in now):
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)

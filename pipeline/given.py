@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..graph.errors import BadModel
 from ..graph.model import Model
-from ..measure.run.session import open_session
+from ..measure.run.session import as_file, open_session
 from ..passes.budget.amounts import Amounts
 
 
 @dataclass(frozen=True)
 class Given:
-    """The file that a model was read from, and of that model its ``loaded_nodes`` and what loading ``noted``."""
+    """The file that a model was ``read`` from, and the nodes that it had."""
 
     path: Path
     size_bytes: int
     nodes: int
-    loaded_nodes: int
-    noted: Sequence[str]
+    read: Model
 
     @classmethod
     def of(cls, model: Model) -> Given | None:
         """None for a model that is not as a file has it."""
         if model.file is None or model.given_nodes is None:
             return None
-        return cls(model.file.path, model.file.size_bytes, model.given_nodes, len(model.graph.node), model.notes)
+        return cls(model.file.path, model.file.size_bytes, model.given_nodes, model)
 
     def session(self, inputs: Collection[str]) -> Any:
         """A session on the file itself; None where it does not run, or not on just these inputs."""
         try:
-            session = open_session(self.path, spin=False)
+            session = open_session(as_file(self.path, self.read), spin=False)
         except BadModel:
             return None
         return session if {port.name for port in session.get_inputs()} == set(inputs) else None
@@ -48,7 +47,7 @@ class Given:
         """What loading gained, which changes no output."""
         return {
             "size_bytes": {"before": self.size_bytes, "after": round(loaded.size)},
-            "nodes": {"before": self.nodes, "after": self.loaded_nodes},
+            "nodes": {"before": self.nodes, "after": len(self.read.graph.node)},
             **({"latency_ms": {"before": times["before"], "after": times["loaded"]}} if "loaded" in times else {}),
-            "notes": list(self.noted),
+            "notes": list(self.read.notes),
         }

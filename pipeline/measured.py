@@ -134,7 +134,7 @@ def latencies(
     ``before`` is the file as it was ``given``, where that runs: then ``loaded`` is the time of what was read from it.
     """
     feed = timing_inputs(before, seed, source)
-    file = given.session(feed) if given and given.noted else None
+    file = given.session(feed) if given and given.read.notes else None
     timing = time_models([*([file] if file is not None else []), before, after], inputs=feed)
     times = [one.median_ms for one in timing.latencies]
     found = {"before": times[0], "after": times[-1], "speedup": timing.speedup(len(times) - 1)}

@@ -377,7 +377,7 @@ class Run:
     def _latency(self, change: Change, source: DataSource | None, given: Given | None) -> dict[str, Any]:
         if change.latency is None:
             return self._timed(change.original, change.model, source, given)
-        same = given is None or not given.noted
+        same = given is None or not given.read.notes
         return known_latencies(
             change.latency, None if same else self._timed(change.original, change.original, source, given)
         )

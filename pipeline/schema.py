@@ -393,6 +393,7 @@ class Export(Judged):
     command: Literal["export"]
     target: str = told("with its options")
     runtime: str = told("what ran the artifact, with its version")
+    files: list[str] = told("all that was written, in the folder of the artifact")
     figures: dict[str, Any] = told("what else the exporter tells, such as bytes of an arena")
     data: str
     samples: int

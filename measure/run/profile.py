@@ -9,13 +9,14 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from ...graph.index import Index, index_of
 from ...graph.model import Model
-from .session import open_session, run
+from .session import open_session, require_room, run
 
 _RUNS, _SECONDS = (5, 40), 0.2
 _ADDED = re.compile(r"(_nchwc|_token_\d+)+$")
@@ -51,6 +52,14 @@ def _behind(node: onnx.NodeProto | None, op: str, index: Index, layers: Collecti
     return ""
 
 
+def _events(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except ValueError:
+        require_room(file.parent)
+        raise
+
+
 def _times(model: Model, inputs: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
     """Medians by the names and operators of what runs."""
     took: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -60,7 +69,7 @@ def _times(model: Model, inputs: Mapping[str, np.ndarray]) -> dict[tuple[str, st
         while runs < _RUNS[0] or (runs < _RUNS[1] and time.perf_counter() - started < _SECONDS):
             run(session, inputs)
             runs += 1
-        for event in json.loads(Path(session.end_profiling()).read_text()):
+        for event in _events(Path(session.end_profiling())):
             if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
                 took[event["name"].removesuffix(_KERNEL), event["args"].get("op_name", "")].append(event["dur"] / 1e3)
     return {key: float(np.median(each)) * len(each) / runs for key, each in took.items()}

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 
 from ...graph.errors import BadModel
+from ...graph.io.canonicalize import NAMED
 from ...graph.io.ends import with_ends
-from ...graph.io.load import load
+from ...graph.io.load import load, load_exact
 from ...graph.io.save import save, to_bytes
 from ...graph.model import Model
 from ...graph.nodes import all_graphs, all_nodes, display_name, is_standard, refill, replace_nodes
@@ -24,6 +25,8 @@ from .native import holds_bits
 
 _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
+_ROOM = 1 << 20
+"""Bytes of a small file, such as a graph without weights."""
 _NO_AXES = "intaglio/no_axes"
 _FLOATS: dict[str, np.dtype] = {
     "tensor(float16)": np.dtype("f2"),
@@ -59,7 +62,7 @@ def open_session(
     if outputs is not None:
         model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
     if isinstance(model, Model):
-        model = _guarded(with_ends(model, dict.fromkeys(bfloat16_ends(model), onnx.TensorProto.FLOAT)))
+        model = guarded(with_ends(model, dict.fromkeys(bfloat16_ends(model), onnx.TensorProto.FLOAT)))
     options = _options(threads, optimize, spin)
     options.enable_cpu_mem_arena = not lean
     if profile is not None:
@@ -70,18 +73,45 @@ def open_session(
         options.optimized_model_filepath = str(optimized)
     if not isinstance(model, Model):
         return _start(str(model), options, str(model))
-    name = str(model.source or "the model")
-    if sum(w.nbytes for w in model.weights.values()) <= _IN_MEMORY_BYTES:
-        return _start(to_bytes(model), options, name)
+    name, size = str(model.source or "the model"), sum(w.nbytes for w in model.weights.values())
+    if size <= _IN_MEMORY_BYTES:
+        try:
+            return _start(to_bytes(model), options, name)
+        except BadModel:
+            if optimized is not None:  # it says alike of a full disk
+                require_room(optimized.parent, 2 * size)
+            raise
     with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:
         path = Path(folder) / "model.onnx"
         save(model, path, external_data=True)
         return _start(str(path), options, name)
 
 
+def require_room(folder: Path, size: int = 0) -> None:
+    """Raises OSError, which says why, where a temporary folder does not take so many bytes and some more: others that
+    write there do not tell.
+    """
+    place = folder / "room"
+    try:
+        with place.open("wb") as file:
+            for _ in range(-_ROOM, size, _ROOM):
+                file.write(bytes(_ROOM))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder.parent)) from error
+    finally:
+        place.unlink(missing_ok=True)
+
+
 def decides(model: Model) -> bool:
     """Whether numbers that it computes say what runs."""
     return any(_deciding(node, model) for node in all_nodes(model.graph))
+
+
+def as_file(path: Path, model: Model) -> Path | Model:
+    """What to open of a file that ``model`` was read from or written to: the file, but where that might end the process."""
+    if NAMED in model.notes or bfloat16_ends(model):
+        return model
+    return load_exact(path, model) if decides(model) else path
 
 
 def _deciding(node: onnx.NodeProto, model: Model) -> list[int]:
@@ -90,7 +120,7 @@ def _deciding(node: onnx.NodeProto, model: Model) -> list[int]:
     return [k for k in places if any(name and name not in model.weights for name in node.input[k : k + 1])]
 
 
-def _guarded(model: Model) -> Model:
+def guarded(model: Model) -> Model:
     """Where such an operand holds none, a Reshape before it fails; without that the process would end."""
     if not decides(model):
         return model

@@ -19,7 +19,7 @@ from ...graph.layer import Floats, Ints
 from ...graph.model import Model
 from ...graph.nodes import reads
 from ...graph.traits import Trait, has
-from ...measure.run.session import open_session, run
+from ...measure.run.session import open_session, require_room, run
 from ..base import Context
 
 Batch = dict[str, Floats]
@@ -57,7 +57,11 @@ class Store:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="intaglio-", dir=self._where)
         path = Path(self._folder.name) / f"{next(self._serial)}.npy"
-        np.save(path, value, allow_pickle=False)
+        try:
+            np.save(path, value, allow_pickle=False)
+        except OSError:
+            require_room(path.parent, 2 * value.nbytes)
+            raise
         return path
 
     def get(self, ticket: Floats | Path) -> Floats:

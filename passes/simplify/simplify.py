@@ -13,7 +13,7 @@ from ...graph.index import index_of
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
 from ...graph.nodes import drop_dead, refill
-from ...measure.run.session import open_session, run
+from ...measure.run.session import as_file, open_session, run
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from ..proof import Claim, Proof, largest_gap, proof_inputs, prove_equal, real_inputs
@@ -129,7 +129,7 @@ def _require_same_as_file(model: Model, result: Model, feeds: Any) -> None:
     """Also hold the result to the file itself, which loading changed. A file that does not run says nothing."""
     assert model.file is not None
     try:
-        theirs = open_session(model.file.path)
+        theirs = open_session(as_file(model.file.path, model))
     except BadModel:
         return
     ours = open_session(result)

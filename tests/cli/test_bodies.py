@@ -659,6 +659,16 @@ def test_a_model_that_ends_the_process_gets_an_error(intaglio: Command, tmp_path
     assert not (tmp_path / "out.onnx").exists()
 
 
+@pytest.mark.parametrize("target", ["onnx", "ort"])
+def test_such_a_loop_is_exported_and_does_not_end_the_process(intaglio: Command, tmp_path: Path, target: str) -> None:
+    model, data = crashing(tmp_path / "loop.onnx", "none", "on = Identity (go)"), tmp_path / "data.npz"
+    np.savez(data, x=drawn(3, 64))
+    ran = intaglio("export", model, "--to", target, "-o", tmp_path / f"out.{target}", "--data", data)
+    assert ran.code == 1, ran.err
+    assert "operand 0 is one number" in ran.err
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["data.npz", "loop.onnx"]
+
+
 @pytest.mark.parametrize("command", ["check {m}", "bisect {m} {m}", "compare {m} {m}", "bench {m} --runs 1"])
 def test_a_loop_without_a_number_of_steps_is_an_error_on_data(intaglio: Command, tmp_path: Path, command: str) -> None:
     model, data = crashing(tmp_path / "loop.onnx", "none", "on = Identity (go)"), tmp_path / "data.npz"
