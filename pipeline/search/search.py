@@ -41,8 +41,8 @@ _BITS_COST = 1.0
 """Decibels: where bits lose less after the ranks, ranks need not heed them."""
 _ALIKE = 3.0
 """Decibels between low rank and fewer channels up to which half of each may be better than either."""
-_USED = 0.85
-"""What a narrower network should use of a limit of bytes: less wastes channels."""
+_USED, _TIMED = 0.85, 0.98
+"""What a narrower network should use of a limit of bytes, and of one of time: less wastes channels."""
 _ROOM = 1.03
 """How much more than the least is asked for where the least is what is wanted: the forms of files differ."""
 _FASTER, _STEPS = 0.97, 4
@@ -309,23 +309,25 @@ class _Search:
         noise = self.tries.chains.point("", structure.passes(), scored=False).sqnr_db
         return noise is not None and noise < max(one.point.sqnr_db or -np.inf for one in met)
 
-    def _corrected(self, tried: Tried) -> None:
-        """Again with what was missed taken off, a few times; then with what bits left of the bytes given back."""
-        for _ in range(_ROUNDS):
-            following = self._narrower(tried) or self._quicker(tried)
-            for structure in following:
-                tried = self.tries.take(structure, tried.precision)
-            if not following:
-                break
-        for _ in range(_ROUNDS):
+    def _corrected(self, tried: Tried, rounds: int = _ROUNDS) -> None:
+        """Again with what was missed taken off, a few times; then with what is left of a limit given back."""
+        following = (self._narrower(tried) or self._quicker(tried)) if rounds else []
+        for structure in following:
+            self._corrected(self.tries.take(structure, tried.precision), rounds - 1)
+        for _ in range(0 if following else _ROUNDS):
             if wider := self._wider(tried):
                 again = self.tries.take(wider, tried.precision)
-                tried = tried if again.point.told else again
+                tried = tried if again.point.told or not self.tries.within(again) else again
 
     def _wider(self, tried: Tried) -> Structure | None:
-        """Between a structure that leaves bytes unused and one that was too large."""
+        """Between a structure that leaves bytes unused and one that was too large, or as much as is left of the time."""
         size, structure = self.limited.get("size", np.inf), tried.structure
-        if not structure.family or self.limited.keys() != {"size"} or tried.point.told:
+        if not structure.family or tried.point.told:
+            return None
+        if structure.unit == "latency" and self.tries.within(tried):
+            used = amount(tried.point, "latency") / self.limited["latency"]
+            return structure.to(min(1.0, structure.keep / used)) if used < _TIMED else None
+        if self.limited.keys() != {"size"}:
             return None
         failed = [one.structure for one in self.tries.found if one.point.told and one.precision is tried.precision]
         above = [one.keep for one in failed if one.family == structure.family and one.keep > structure.keep]

@@ -178,7 +178,7 @@ class Tries:
         least = min(met, key=self._loss)
         alike = [one for one in met if self._alike(one, least)]
         near = max(map(_seen, alike)) - _SAME
-        return max((one for one in alike if _seen(one) >= near), key=_worth)
+        return max((one for one in alike if _seen(one) >= near), key=self._worth)
 
     def nearest(self) -> Tried:
         """What misses the limits by least, where none keeps them."""
@@ -194,6 +194,11 @@ class Tries:
         again = replace(tried, point=self.chains.timed(tried.point, tried.passes, _SURE))
         self.found[self.found.index(tried)] = again
         return again
+
+    def _worth(self, one: Tried) -> tuple[float, ...]:
+        """Of those whose outputs are as near: integers, which are fast, then few bytes where these are limited."""
+        order = -one.point.size_bytes, _seen(one)
+        return one.precision is not None and one.precision.integers, *(order if "size" in self.limited else order[::-1])
 
     @staticmethod
     def _loss(one: Tried) -> float:
@@ -220,8 +225,3 @@ def noise_of(one: Tried) -> float:
 
 def _seen(one: Tried) -> float:
     return min(_GOOD, noise_of(one))
-
-
-def _worth(one: Tried) -> tuple[bool, float, float]:
-    """Of those whose outputs are as near: integers, which are fast, then few bytes."""
-    return bool(one.precision and one.precision.integers), -one.point.size_bytes, _seen(one)

@@ -312,6 +312,38 @@ def test_where_a_time_cannot_be_kept_the_fastest_is_the_nearest(monkeypatch: pyt
     assert "--latency 0.610" in told.refusal.why
 
 
+def test_what_is_left_of_a_time_is_given_back_and_nearer_outputs_count_more_than_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network has nine tenths of the time that was asked for: the one that uses what is left is nearer, and larger."""
+
+    def prune(self: PruneChannels, model: Model, context: Context | None = None) -> Change:
+        small = model.copy()
+        small.proto.producer_name = "x" * round(100 * self.keep)
+        return Change(model, small)
+
+    def timed(self: Chains, point: Point, passes: tuple[Pass, ...], times: int = 3) -> Point:
+        (one,) = passes or (None,)
+        return replace(point, latency_ms=1.0, latency_ratio=0.9 * one.keep if isinstance(one, PruneChannels) else 1.0)
+
+    def unable(self: Factorize, model: Model, context: Context | None = None) -> Change:
+        raise NothingChanged("nothing pays")
+
+    def apart(self: Chains, passes: tuple[Pass, ...]) -> tuple[float, float]:
+        return (20 + passes[0].keep if isinstance(passes[0], PruneChannels) else 100.0), 1.0
+
+    monkeypatch.setattr(PruneChannels, "run", prune)
+    monkeypatch.setattr(Factorize, "run", unable)
+    monkeypatch.setattr(Chains, "timed", timed)
+    monkeypatch.setattr(Chains, "apart", lambda self, passes: apart(self, passes) if passes else (300.0, 1.0))
+    monkeypatch.setattr(Tries, "time", lambda self, precision: 1.0)
+    told = search(digits(), Limits.read(latency=0.54), context())
+    sizes = {one.name: one.size_bytes for one in told.points if one.name.startswith("prune")}
+    assert list(sizes) == ["prune latency 0.54", "prune latency 0.6"]
+    assert told.chosen.name == "prune latency 0.6"
+    assert sizes["prune latency 0.6"] > sizes["prune latency 0.54"]
+
+
 def test_single_signs_that_are_too_large_are_not_the_nearest() -> None:
     told = found(size=0.07)
     assert told.refusal is not None
