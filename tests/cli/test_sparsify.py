@@ -102,6 +102,12 @@ def test_weights_share_values_and_take_four_bits(intaglio: Command, tmp_path: Pa
     assert ran.json["accuracy"]["after"]["top1"] > 0.97
 
 
+def test_deep_compression_makes_a_file_of_a_fifteenth(intaglio: Command, tmp_path: Path) -> None:
+    ran = intaglio("compress", DIGITS, "-o", tmp_path / "out", "--recipe", "deep-compression", *DATA, *QUIET)
+    assert ran.code == 0, ran.out
+    assert (tmp_path / "out" / "model.xz").stat().st_size < DIGITS.stat().st_size / 15
+
+
 def test_later_passes_keep_the_noughts(intaglio: Command, tmp_path: Path, sparse: Path) -> None:
     before, out = values(sparse), tmp_path / "later.onnx"
     for words in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from onnx.parser import parse_model
 
 from intaglio import load
 from intaglio.exporters import EXPORTERS, Artifact, CannotExport, Exporter, Runner, refuse
-from intaglio.graph.errors import UsageError
+from intaglio.graph.errors import BadModel, UsageError
 from intaglio.graph.io.save import CannotWrite
 from intaglio.graph.model import Model
 from intaglio.pipeline.exporting import export, file_name
+from intaglio.pipeline.importing import read_source
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DIGITS, BITS, TEST = EXAMPLES / "digits.onnx", EXAMPLES / "binary_digits.onnx", EXAMPLES / "digits_test.npz"
@@ -229,3 +231,26 @@ def quantized(tmp_path: Path) -> Path:
         measure=False,
     )
     return tmp_path / "q.onnx"
+
+
+def test_a_compressed_file_is_read_by_python_and_by_every_command(tmp_path: Path) -> None:
+    done = export(DIGITS, "xz", tmp_path / "d.xz", data=TEST, samples=64, seconds=0)
+    assert done.failed is None
+    assert (tmp_path / "d.xz").stat().st_size < 0.95 * DIGITS.stat().st_size
+    image = np.load(TEST)["image"][:4].astype(np.float32)
+    session = onnxruntime.InferenceSession(lzma.decompress((tmp_path / "d.xz").read_bytes()))
+    (found,), (known,) = (one.run(None, {"image": image}) for one in (session, onnxruntime.InferenceSession(DIGITS)))
+    assert np.array_equal(found, known)
+    assert weights_of(read_source(tmp_path / "d.xz").model) == weights_of(load(DIGITS))
+
+
+def weights_of(model: Model) -> dict[str, bytes]:
+    return {name: weight.tobytes() for name, weight in model.weights.items()}
+
+
+def test_what_is_no_compressed_model_is_refused(tmp_path: Path) -> None:
+    whole = lzma.compress(DIGITS.read_bytes())
+    for content in (b"", b"not xz", whole[: len(whole) // 2], lzma.compress(b"no model at all")):
+        (tmp_path / "bad.xz").write_bytes(content)
+        with pytest.raises(BadModel, match=r"bad\.xz"):
+            read_source(tmp_path / "bad.xz")
