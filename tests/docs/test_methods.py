@@ -17,12 +17,12 @@ NAMED = {
     "--criterion": "intaglio.criteria",
     "--repair": "intaglio.repairs",
     "--allocator": "intaglio.allocators",
-    "--method": "intaglio.trainers",
     "--loss": "intaglio.losses",
     "--augment": "intaglio.augmentations",
     "--solver": "intaglio.solvers",
 }
-"""Options whose values are names of plug-ins, but where ``quantize --method`` asks for a rounding."""
+METHODS = {"train": "intaglio.trainers", "quantize": "intaglio.rounders", "sparsify": "intaglio.sparsifiers"}
+"""Options whose values are names of plug-ins; what ``--method`` names hangs on the command."""
 
 
 def rows() -> list[list[str]]:
@@ -54,7 +54,7 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
         if not option.startswith("-"):
             continue
         assert option in known, option
-        group = NAMED.get(option)
-        if group and not (command == "quantize" and option == "--method"):
+        group = METHODS[command] if option == "--method" else NAMED.get(option)
+        if group:
             for name in value.split(","):
                 assert name.partition(":")[0] in registry(group), value
