@@ -26,7 +26,8 @@ def needs_data(preprocess: str | None, samples: int | None) -> None:
 
 def samples_text(result: dict[str, Any]) -> str:
     """How many samples of which kind a pass was calibrated on."""
-    what = {"id": "samples", "ood": "samples of another kind", "noise": "made-up samples"}[result["dialect"]]
+    kinds = {"id": "samples", "ood": "samples of another kind", "noise": "made-up samples"}
+    what = {**kinds, "distilled": "samples made from what BatchNormalization kept"}[result["dialect"]]
     return f"{result['samples']:,} {what}{' and their mirror images' if result['mirrored'] else ''}"
 
 

@@ -14,7 +14,7 @@ from ..graph.model import Model
 from ..graph.registry import Registry
 from ..measure.worth import SHARE, Worth
 from .change import Change
-from .options import Options
+from .options import MADE_UP, Options
 
 if TYPE_CHECKING:
     from ..measure.data.source import DataSource
@@ -110,9 +110,10 @@ class Pass(Options, ABC):
         return None
 
     @property
-    def makes_noise(self) -> bool:
-        """Whether calibration data is to be made up, because the user asked for that."""
-        return getattr(self, "dialect", None) == "noise"
+    def makes_noise(self) -> str:
+        """How calibration data is to be made up, because the user asked for that; empty where it is not."""
+        dialect = getattr(self, "dialect", None)
+        return dialect if dialect in MADE_UP else ""
 
     @property
     def allowed_drop(self) -> float | None:

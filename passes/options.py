@@ -235,13 +235,19 @@ class RoundedOptions(LayerOptions):
     )
 
 
+Dialect = Literal["id", "ood", "noise", "distilled"]
+MADE_UP = ("noise", "distilled")
+"""Dialects of calibration that need no data."""
+
+
 class CalibratedOptions(LayerOptions):
     """What calibration data is."""
 
-    dialect: Literal["id", "ood", "noise"] | None = option(
+    dialect: Dialect | None = option(
         None,
-        "What calibration runs on: data like the training data, any data of the right shape, or none: made-up noise "
-        "(needs BatchNormalization), 512 samples unless --samples says how many.",
+        "What calibration runs on: data like the training data, any data of the right shape, or none: made-up noise, or "
+        "inputs distilled from what BatchNormalization kept, which needs torch and a second an image. Both need BatchNormalization; 512 and 128 "
+        "samples unless --samples says how many.",
         "data",
         shown="id with data",
     )

@@ -16,7 +16,7 @@ from ..passes.base import Pass
 
 Named = str | PathLike[str] | DataSource
 """Data by its name, as ``--data`` takes it, or opened already."""
-_NOISE_SAMPLES = 512
+_NOISE_SAMPLES, _DISTILLED = 512, 128
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,17 @@ class Data:
     def open_calibration(self, model: Model) -> DataSource | None:
         return self._opened(self.calibration, model, self.samples)
 
-    def noise(self, model: Model) -> DataSource:
+    def made_up(self, model: Model, dialect: str) -> DataSource:
         """Made-up inputs. Raises UsageError where there are real ones."""
+        from ..passes.calibration.distilled import distilled_source
         from ..passes.calibration.noise import noise_source
 
         if self.calibration is not None:
-            raise UsageError("--dialect noise runs without data", fix="leave out --data, or name the dialect id or ood")
-        samples = self.samples or _NOISE_SAMPLES
-        return noise_source(model, samples=samples, preprocess=self.preprocess, seed=self.seed)
+            raise UsageError(
+                f"--dialect {dialect} runs without data", fix="leave out --data, or name the dialect id or ood"
+            )
+        make, count = (distilled_source, _DISTILLED) if dialect == "distilled" else (noise_source, _NOISE_SAMPLES)
+        return make(model, samples=self.samples or count, preprocess=self.preprocess, seed=self.seed)
 
     def _opened(self, named: Named | None, model: Model, samples: int | None) -> DataSource | None:
         if named is None or isinstance(named, DataSource):

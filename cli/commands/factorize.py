@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...passes.factorize.options import FactorizeOptions
+from ...passes.options import MADE_UP
 from .. import console
 from ..before_after import amounts_table, emit, needs_data, samples_text
 from ..parameters import takes
@@ -22,7 +23,7 @@ def factorize(options: FactorizeOptions, run: Run, proof: Proof = None) -> None:
     """
     from ...passes.factorize import Factorize
 
-    if not (run.data or run.eval_data or options.dialect == "noise"):
+    if not (run.data or run.eval_data or options.dialect in MADE_UP):
         needs_data(run.preprocess, run.samples)
     report = run.report(Factorize(**dict(options)), proof=proof)
     emit(report, lambda result: _show(result, report.change))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...passes.options import MADE_UP
 from ...passes.prune.options import PruneOptions
 from .. import console
 from ..before_after import amounts_table, emit, needs_data, samples_text
@@ -22,7 +23,7 @@ def prune(options: PruneOptions, run: Run, proof: Proof = None) -> None:
     """
     from ...passes.prune import PruneChannels
 
-    if not (run.data or run.eval_data or options.dialect == "noise"):
+    if not (run.data or run.eval_data or options.dialect in MADE_UP):
         needs_data(run.preprocess, run.samples)
     report = run.report(PruneChannels(**dict(options)), proof=proof)
     emit(report, lambda result: _show(result, report.change))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...passes.options import MADE_UP
 from ...passes.quantize.options import QuantizeOptions
 from .. import console
 from ..before_after import amounts_table, decibels, emit, needs_data, tell_noise, tell_skipped
@@ -19,7 +20,7 @@ def quantize(options: QuantizeOptions, run: Run) -> None:
     """
     from ...passes.quantize import Quantize
 
-    if not run.data:
+    if not (run.data or options.dialect in MADE_UP):
         needs_data(None, run.samples)
     emit(run.report(Quantize(**dict(options))), _show)
 

@@ -39,6 +39,17 @@ class Effects:
         variant = Model(self.model.proto, {**self.model.weights, **weights}, None, [])
         return self._between(self.cache, variant)
 
+    def divergence(self, weights: Mapping[str, Floats]) -> float:
+        """How far the probabilities that a Softmax makes of the outputs diverge, the mean over samples."""
+        variant = Model(self.model.proto, {**self.model.weights, **weights}, None, [])
+        total, samples = 0.0, 0
+        for batch, truth in zip(self.cache.batches(self.outputs, variant), self._truth, strict=True):
+            for name in self.outputs:
+                theirs, ours = (_logarithms(v[name]) for v in (truth, batch))
+                total += float((np.exp(theirs) * (theirs - ours)).sum())
+            samples += len(truth[self.outputs[0]]) if self.outputs else 0
+        return total / max(1, samples)
+
     def of_model(self, variant: Model) -> float:
         """The same for a variant that may be built otherwise; it runs from the inputs on."""
         return self._between(ActivationCache(variant, self.inputs), variant)
@@ -68,6 +79,13 @@ def without_last_softmax(model: Model) -> list[str]:
         if elem in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE) and name in made:
             names.append(name)
     return list(dict.fromkeys(names))
+
+
+def _logarithms(scores: Floats) -> Floats:
+    """Of probabilities. Shapes: (samples, ...) -> (samples, classes)."""
+    flat = scores.reshape(len(scores), -1).astype(np.float64)
+    flat -= flat.max(axis=1, keepdims=True)
+    return np.asarray(flat - np.log(np.exp(flat).sum(axis=1, keepdims=True)))
 
 
 def _variance(values: Sequence[Floats]) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ...graph.index import index_of
+from ...graph.layer import Floats
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ..calibration.activation_cache import ActivationCache, Inputs, each
@@ -28,27 +29,42 @@ def sensitivity(
     inputs: Inputs,
     rules: Mapping[str, Sequence[Rule[Coarse]]],
     *,
+    measure: str = "outputs",
     tick: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> dict[str, np.ndarray]:
     """Losses of each layer, by its node, for each of its rules.
 
-    A loss is the squared error of the network's outputs relative to their variance. The bias makes up for what rounding
-    does to the mean.
+    A loss is the squared error of the network's outputs relative to their variance, with ``measure`` "divergence" that of
+    the probabilities of classes, with "layer" the squared error of what the layer itself makes relative to its size. The
+    bias makes up for what rounding does to the mean.
+
+    Source of the divergence: Cai et al., "ZeroQ", CVPR 2020, arXiv:2001.00281.
     """
     layers = [one for one in Layers(model) if one.node in rules]
     cache = ActivationCache(model, inputs)
-    effects, place = Effects(model, inputs), index_of(model).place
+    effects, place = None if measure == "layer" else Effects(model, inputs), index_of(model).place
     found = {}
     for layer in each(cache, [(layer, [layer.x]) for layer in layers]):
         moments = moments_of_patches(layer, cache, -(-PATCHES // max(1, inputs.samples)))
-        effects.start_at(place[layer.node])
+        if effects:
+            effects.start_at(place[layer.node])
         losses = []
         wanted = layer.matrix(model.weights[layer.weight])
         hessian = damped_hessian(moments, RIDGE, centred=layer.bias is not None)
         for rule in rules[layer.node]:
             with blas_threads_for(moments.mean.shape[1]):
                 matrices = rule.solve(wanted, hessian)[1].floats()
-            losses.append(effects.of(constants_with_mean(layer, model, matrices, moments.mean)))
+            if effects is None:
+                losses.append(_own_error(wanted, matrices, hessian))
+                continue
+            changed = constants_with_mean(layer, model, matrices, moments.mean)
+            losses.append(effects.divergence(changed) if measure == "divergence" else effects.of(changed))
         found[layer.node] = np.array(losses)
         tick(len(found), len(layers))
     return found
+
+
+def _own_error(wanted: Floats, made: Floats, hessian: Floats) -> float:
+    """Shapes: matrices (groups, outputs, columns), second moments (groups, columns, columns)."""
+    errors, whole = (float(np.einsum("goc,gcd,god->", m, hessian, m)) for m in (wanted - made, wanted))
+    return errors / max(whole, 1e-30)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from ...graph.errors import UsageError
-from ..options import Entries, Registered, RoundedOptions, option
+from ..options import Dialect, Entries, Registered, RoundedOptions, option
 
 AUTO = "auto"
 """The best of all range methods, or of all roundings."""
@@ -72,6 +72,20 @@ class QuantizeOptions(RoundedOptions):
     )
     allocator: Annotated[str, Registered("intaglio.allocators")] = option(
         "dp", "How --bits and --size are divided: dp, greedy, ompq.", "method"
+    )
+    sensitivity: Literal["outputs", "divergence", "layer"] = option(
+        "outputs",
+        "With --bits and --size, what a layer in fewer bits loses: the squared error of the outputs, the divergence of the "
+        "classes' probabilities, or the error of the layer itself, for which the network need not run.",
+        "method",
+    )
+    dialect: Dialect | None = option(
+        None,
+        "What calibration runs on: data like the training data, any data of the right shape, or none: made-up noise, or "
+        "inputs distilled from what BatchNormalization kept, which needs torch; 512 and 128 samples unless --samples "
+        "says how many.",
+        "data",
+        shown="id with data",
     )
     max_drop: float | None = option(
         None,

@@ -138,6 +138,7 @@ def _choices(job: Job, model: Model, layers: Mapping[str, Layer], choices: Seque
             dict.fromkeys(layers, tuple(map(Grid, choices))),
             name=job.options.allocator,
             price=price,
+            measure=job.options.sensitivity,
             block=partial(block_of, job),
             tick=job.context.tick,
         )
@@ -164,6 +165,7 @@ def choices_of(
     *,
     name: str,
     price: Cost,
+    measure: str = "outputs",
     block: Callable[[Layer], int] = lambda layer: 0,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> list[Choices]:
@@ -175,7 +177,7 @@ def choices_of(
         for one in layers
         if len(grids[one.node]) > 1
     }
-    losses = sensitivity(model, inputs, rules, tick=tick) if "losses" in needs else {}
+    losses = sensitivity(model, inputs, rules, measure=measure, tick=tick) if "losses" in needs else {}
     products: dict[str, np.ndarray] = {}
     if "grams" in needs:
         cache = ActivationCache(model, inputs.first(SAMPLES))
