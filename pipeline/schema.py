@@ -449,6 +449,33 @@ class Stream(Answer):
     notes: list[str]
 
 
+class Handed(Told):
+    name: str
+    shape: list[int | str]
+
+
+class Age(Told):
+    age: int = told("how many steps old the tensors are that the light model got")
+    outputs: dict[str, Difference]
+
+
+class Split(Answer):
+    """``before`` is the full model, ``after`` the light one."""
+
+    command: Literal["split"]
+    model: str
+    out: str
+    tensors: list[Handed] = told("what the full model gives and the light one takes")
+    before: Amounts
+    after: Amounts
+    kept: Numbers
+    every: int = told("of so many steps one runs the full model")
+    mean_macs: float = told("of a step, on average")
+    steps: int = told("that were compared")
+    ages: list[Age] = told("the light model beside the full one on the same inputs")
+    notes: list[str]
+
+
 class Kind(Told):
     name: str
     about: str
@@ -620,7 +647,8 @@ class Passes(Answer):
 
 _FORMS: tuple[type[Answer], ...] = (
     *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Export, Factorize),
-    *(Groups, Import, Inspect, Passes, Prune, Quantize, Searched, Several, Simplify, Sparsify, Stream, Train),
+    *(Groups, Import, Inspect, Passes, Prune, Quantize, Searched, Several, Simplify, Sparsify, Split),
+    *(Stream, Train),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
 """By command."""

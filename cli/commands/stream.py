@@ -50,7 +50,7 @@ def stream(options: StreamOptions, job: _Job) -> None:
     Example: intaglio stream model.onnx -o stream.onnx --axis time --hop 160
     """
     from ...graph.io.fit import Fit
-    from ...pipeline.streaming import stream as write
+    from ...pipeline.ends.streaming import stream as write
 
     streamed = write(
         read_model(job.model, job.shape, job.value),

@@ -8,13 +8,14 @@ from math import lcm
 
 import onnx
 
-from ...graph.errors import BadModel, UsageError
+from ...graph.errors import BadModel
 from ...graph.index import index_of
 from ...graph.model import Model
 from ...graph.nodes import captured_names, display_name
-from ...graph.shapes import Shapes, symbols
+from ...graph.shapes import Shapes
+from ..rewrite.free import free_numbers
 from .frames import WHOLE, Flow, Frames
-from .rules import FREE, rule_of
+from .rules import rule_of
 from .step import Step
 
 
@@ -44,7 +45,7 @@ def follow(model: Model, axes: Mapping[str, int], *, exact: bool) -> Streams:
     Raises:
         BadModel: a shape is not known, or a body reads a stream.
     """
-    index, numbers = index_of(model), _numbers(model)
+    index, numbers = index_of(model), free_numbers(model)
     shapes = index.shapes_at(lambda name: numbers.get(name, 1))
     found = Streams(shapes, numbers, {name: Frames(axis, shapes.dims[name][axis]) for name, axis in axes.items()})
     given, wanted, read = frozenset(index.inputs), frozenset(index.outputs), frozenset(index.uses)
@@ -90,11 +91,3 @@ def _take(found: Streams, place: int, node: onnx.NodeProto, flow: Flow | None) -
             found.frames[name] = one
         elif name:
             found.windows.add(name)
-
-
-def _numbers(model: Model) -> dict[str, int]:
-    """Primes, so that a length tells which free one it is."""
-    free, primes = symbols(model), [n for n in range(FREE, FREE + 1000) if all(n % d for d in range(2, 100))]
-    if len(free) > len(primes):
-        raise UsageError("the model has too many free sizes to follow", fix="pin them with --shape")
-    return dict(zip(free, primes, strict=False))

@@ -14,6 +14,7 @@ from ...graph.errors import UsageError
 from ...graph.index import index_of
 from ...graph.model import Model
 from ...graph.nodes import copied, drop_dead, reads, replace_nodes
+from ..rewrite.free import named
 from ..simplify.names import Names
 from .analysis import Streams
 from .frames import PLAIN, View
@@ -224,14 +225,7 @@ def _slice(work: Build, source: str, name: str, axis: int, begin: int, end: int)
 
 
 def _named(work: Build, shape: Sequence[int], tensor: str) -> tuple[int | str, ...]:
-    """The shape with the names of free lengths."""
-    symbols = {number: name for name, number in work.streams.numbers.items()}
-    if odd := next((n for n in shape if n not in symbols and any(n % s == 0 for s in symbols if n)), None):
-        raise UsageError(
-            f"a state of {tensor!r} would have {odd // next(s for s in symbols if odd % s == 0)} times a free length",
-            fix="pin the free sizes with --shape",
-        )
-    return tuple(symbols.get(n, n) for n in shape)
+    return named(shape, work.streams.numbers, f"a state of {tensor!r}")
 
 
 def _declare(work: Build) -> None:

@@ -10,6 +10,7 @@ import onnx
 
 from ...graph.nodes import attribute
 from ...graph.traits import Trait, has_any, operator_key
+from ..rewrite.free import FREE
 from . import windows as windows
 from .frames import AT_HEAD, Flow, Frames
 from .step import RULES, Rule, Step, streams, stretched
@@ -111,10 +112,6 @@ def _target(before: Sequence[int], after: Sequence[int], place: int) -> list[int
         copied = n >= FREE and k < len(before) and before[k] == n
         target.append(None if k == place else 0 if copied else -1 if n >= FREE else n)
     return target
-
-
-FREE = 9001
-"""Numbers that stand for free lengths are as large at least; see ``analysis``."""
 
 
 @streams("ArgMax", "ArgMin")

@@ -54,6 +54,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("export", "--targets"),
     ("import", DIGITS, *OUT),
     ("import", "--sources"),
+    ("split", DIGITS, "--at", "/Relu_4_output_0", "-o", "two", "--steps", 4),
     ("stream", DIGITS, *OUT, "--hop", 2, "--axis", 2, "--hops", 4),
     ("train", DIGITS, *OUT, "--data", TEST, "--steps", 4, "--lr", 1e-4, "--no-measure"),
 ]

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..graph.errors import GateFailed
-from ..graph.io.fit import USUAL, Fit, fitted
-from ..graph.io.save import check_target, save
-from ..graph.model import Model
-from ..passes.base import Context
-from ..passes.stream import StreamOptions
-from ..passes.stream import stream as streamed
-from .data import Data
-from .gates import missed, read_gates, require
+from ...graph.errors import GateFailed
+from ...graph.io.fit import USUAL, Fit, fitted
+from ...graph.io.save import check_target, save
+from ...graph.model import Model
+from ...passes.base import Context
+from ...passes.stream import StreamOptions
+from ...passes.stream import stream as streamed
+from ..data import Data
+from ..gates import missed, read_gates, require
 
 
 @dataclass(frozen=True)
