@@ -43,6 +43,7 @@ def trained(args: argparse.Namespace, operator: str, estimator: str | None, out:
         batch=args.batch,
         augmentations=tuple(args.augment),
         threads=1,
+        bf16=False,
     )
     began = time.process_time()
     run(args.model, one, data=args.data, preprocess=args.preprocess, seed=args.seed, out=out, measure=False, force=True)

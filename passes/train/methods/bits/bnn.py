@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ...weights import Weight
 
 
+_LATENT = 0.1
+"""Mean size of the floats behind signs, whatever it was: so they go from one sign to the other in some steps, not in one."""
 _THIRDS = 4 / 3
 """Ternary weights stand for this times their mean size: Liu et al., 2023, arXiv:2306.01841."""
 
@@ -48,10 +50,15 @@ class Binarizing(Method):
         self._layers: dict[str, Binary] = {}
         self._scales: dict[str, Binary] = {}
         self._elastic: list[str] = []
+        self._ratios: dict[str, float] = {}
 
     def prepared(self, model: Model, data: DataSource) -> Model:
         made, layers = binarized(model, self._operator)
         self._layers = {one.weight: one for one in layers}
+        for name in self._layers:
+            weight = made.weights[name]
+            self._ratios[name] = float(np.abs(weight).mean()) / _LATENT or 1.0
+            made.put(name, (weight / self._ratios[name]).astype(np.float32))
         if self._operator.scale != "learned":
             self._scales = {one.scale: one for one in layers if one.scale}
         self._elastic = [one.elastic for one in layers if one.elastic]
@@ -91,7 +98,7 @@ class Binarizing(Method):
         filters = value.movedim(one.axis, 0)
         if self._progress < self._first:
             sizes = self._sizes(value, one) if one.scale else filters.new_ones(())
-            made = filters / sizes.clamp_min(1e-8).reshape(-1, *[1] * (filters.ndim - 1))
+            made = filters * self._ratios[name] / sizes.clamp_min(1e-8).reshape(-1, *[1] * (filters.ndim - 1))
         else:
             made = self._signs_of(filters)
         return made.movedim(0, one.axis)
@@ -108,7 +115,7 @@ class Binarizing(Method):
 
     def _sizes(self, weight: Tensor, one: Binary) -> Tensor:
         """Mean sizes of the weights of each filter, or of all."""
-        sizes = weight.detach().movedim(one.axis, 0).flatten(1).abs().mean(1)
+        sizes = weight.detach().movedim(one.axis, 0).flatten(1).abs().mean(1) * self._ratios[one.weight]
         sizes = sizes * _THIRDS if self._operator.ternary else sizes
         return sizes.mean().expand(len(sizes)) if self._operator.scale == "layer" else sizes
 
