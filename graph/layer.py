@@ -20,6 +20,9 @@ from .nodes import attribute, display_name
 
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
+ALL = slice(None)
+AT_ONCE = 1 << 20
+"""Weights."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,12 @@ class Layer:
         channels = np.arange(self.groups * self.channels).reshape(self.groups, -1)
         return np.tile(channels, (1, self.positions))
 
+    @property
+    def parts(self) -> list[slice]:
+        """Outputs that are worked on together where rows do not depend on each other, so that little memory is taken."""
+        few = max(1, AT_ONCE // max(1, self.groups * self.columns))
+        return [slice(at, at + few) for at in range(0, self.outputs, few)] if few < self.outputs else [ALL]
+
     def folded(self, array: NDArray[Any]) -> NDArray[Any]:
         """What has the weight's shape, moved into matrices. Shapes: -> (groups, outputs, columns)."""
         if self.window is not None:
@@ -154,9 +163,10 @@ class Layer:
         rest = [n for a, n in enumerate(shape) if a != self.axis]
         return np.moveaxis(matrices.reshape(shape[self.axis], *rest), 0, self.axis)
 
-    def matrix(self, weight: Floats) -> Floats:
-        """The weight as matrices that rows are multiplied by. Shapes: -> (groups, outputs, columns)."""
-        return self.alpha * self.folded(np.asarray(weight, dtype=np.float64))
+    def matrix(self, weight: Floats, outputs: slice = ALL) -> Floats:
+        """The weight as matrices that rows are multiplied by, or some of their outputs. Shapes: -> (groups, outputs,
+        columns)."""
+        return self.alpha * np.asarray(self.folded(weight)[:, outputs], dtype=np.float64)
 
     def weight_like(self, matrix: Floats, weight: Floats) -> Floats:
         """The inverse of ``matrix``, with the shape and type of ``weight``."""

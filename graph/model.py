@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from .io.spill import Weights
 from .lazy import lazily
 from .traits import DEFAULT_DOMAINS
 
@@ -48,7 +49,8 @@ class Model:
     """An ONNX model: its structure as a protobuf, its weights as arrays that may be memory-mapped.
 
     ``proto`` holds everything but the top-level dense initializers; those are in ``weights``, read-only arrays by
-    name, in file order (ml_dtypes where numpy has no such type). ``notes`` says what loading changed, in sentences for the user. ``file`` is where the model
+    name, in file order (ml_dtypes where numpy has no such type); large ones that are put there go to temporary files and
+    are mapped, too, so that a model takes little memory however large it is. ``notes`` says what loading changed, in sentences for the user. ``file`` is where the model
     came from, None if it was made in memory.
     """
 
@@ -62,6 +64,10 @@ class Model:
     """How many nodes the file has that was just read; None for whatever was made of a model."""
     cache: object = field(default=None, init=False, repr=False, compare=False)
     """Where ``index_of`` keeps the model's index."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, Weights):
+            self.weights = Weights(self.weights)
 
     @property
     def graph(self) -> onnx.GraphProto:
@@ -83,8 +89,8 @@ class Model:
 
     def put(self, name: str, value: np.ndarray) -> str:
         """Set a weight, which is read-only from now on; gives back its name."""
-        self.weights[name] = value = np.asarray(value)
-        value.flags.writeable = False
+        self.weights[name] = np.asarray(value)
+        self.weights[name].flags.writeable = False
         return name
 
     def of_nodes(
@@ -103,7 +109,7 @@ class Model:
         """An independent copy of the structure. Weights are shared: they are read-only, a change replaces them."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        return Model(proto, dict(self.weights), self.file, list(self.notes), dict(self.sizes))
+        return Model(proto, Weights(self.weights), self.file, list(self.notes), dict(self.sizes))
 
     def to_graphsurgeon(self) -> Any:
         """This model as an ``onnx_graphsurgeon.Graph`` to edit, with its weights; a copy."""

@@ -258,7 +258,7 @@ def _verified(change: Change, context: Context) -> Change:
         check(change.original, change.model, context.inputs, "changed")
         if context.inputs is None:
             return change
-        noise = outputs_noise(change.original, change.model, context.inputs)
+        noise = outputs_noise(change.original, change.model, context.inputs, context.memory)
         return replace(change, details={**change.details, "sqnr_db": noise})
     reference, found = change.reference(), dict[str, Difference]()
     feeds, _ = proof_inputs(reference, real_inputs(context.data), context.seed)

@@ -12,6 +12,7 @@ import onnx
 from ..graph.errors import BadModel
 from ..graph.evaluate import moved
 from ..graph.index import Index, index_of
+from ..graph.io.spill import spilled
 from ..graph.model import Model
 from ..graph.nodes import alive, reads, refill
 from ..graph.traits import operator
@@ -109,7 +110,7 @@ def _values(model: Model, index: Index, wanted: list[str]) -> dict[str, np.ndarr
             if results is None or len(results) != len(node.output):
                 known.update(dict.fromkeys(node.output))
             else:
-                known.update(zip(node.output, results, strict=True))
+                known.update(zip(node.output, map(spilled, results), strict=True))
     found = {name: value for name, value in known.items() if value is not None and name not in model.weights}
     return {name: value for name, value in found.items() if value.dtype.kind == "f"}
 

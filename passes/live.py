@@ -11,6 +11,7 @@ import onnx
 from ..graph.errors import BadModel
 from ..graph.index import index_of
 from ..graph.io.save import file_bytes
+from ..graph.io.spill import is_finite
 from ..graph.model import Model
 from ..graph.nodes import all_nodes, display_name, drop_dead, refill
 from ..graph.traits import Trait, has, operator
@@ -58,7 +59,7 @@ def _require_numbers(model: Model) -> None:
     for name, node in _parameters(model).items():
         value = model.weights[name]
         masks = has(node, Trait.MOVES)  # a table: one of masks may hold minus infinity
-        if value.dtype.kind not in "fV" or np.isfinite(value).all() or (masks and (value < np.inf).all()):
+        if value.dtype.kind not in "fV" or is_finite(value) or (masks and (value < np.inf).all()):
             continue
         wrong = np.argwhere(~np.isfinite(value))
         raise BadModel(

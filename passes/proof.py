@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..graph.errors import IntaglioError, ProofFailed
 from ..graph.index import index_of
+from ..graph.io.spill import slices_of, spilled
 from ..graph.model import Model
 from ..graph.nodes import reads
 from ..graph.readings import readings
 from ..graph.shapes import symbols
 from ..graph.traits import Role, Trait, has_any, operator
 from ..measure.data.source import DataSource
-from ..measure.run.inputs import elements, random_inputs, runnable_inputs, sizes_of
+from ..measure.run.inputs import elements, random_inputs, runnable_inputs, sizes_of, tried_inputs
 from ..measure.run.session import open_session, read_by, run
 from .base import MEMORY
+from .by_parts import is_large, side_by_side
 from .calibration.activation_cache import part
 from .calibration.runner import inferred_bytes
 
@@ -32,7 +35,6 @@ _SIZES = 12
 """How many other sizes of free dimensions a proof tries."""
 _SHARE = 4
 """The tensors of one model that are compared at once take so much of the memory: runtimes hold them twice for a moment."""
-_AT_ONCE = 1 << 20
 _ELEMENTS = 1 << 16
 """Elements of made-up inputs that are always worth a run."""
 _SETS_SHAPES = frozenset({Role.SHAPE, Role.COUNTS, Role.AXES, Role.EXTENTS})
@@ -115,6 +117,21 @@ def proof_inputs(model: Model, real: Sequence[Feed], seed: int) -> tuple[list[Fe
     return [made_up, *at_other_sizes(model, made_up, seed), *real], "made-up and real" if real else "made-up"
 
 
+def prove_on_inputs(
+    model: Model,
+    real: Sequence[Feed],
+    seed: int,
+    memory: int,
+    prove: Callable[[tuple[Sequence[Feed], str]], Proof],
+) -> Proof:
+    """The proof on inputs of a model; of a large one on the real ones alone, or the first made-up one on which it runs."""
+    if not is_large(model, memory):
+        return prove(proof_inputs(model, real, seed))
+    if real:
+        return prove((real, "real"))
+    return tried_inputs(model, lambda feed: prove(([feed], "made-up")), seed=seed)
+
+
 def at_other_sizes(model: Model, feed: Feed, seed: int) -> Iterator[Feed]:
     """Made-up inputs of other sizes that the model takes: 1, 2, larger ones, and both sides of what sizes decide."""
     names = symbols(model)
@@ -165,16 +182,11 @@ def prove_equal(
     widest, relative, worst = 0.0, 0.0, ""
     noisy: set[str] = set()
     feeds, told = inputs
-    for chunk in _chunks(reference, names, feeds, memory // _SHARE):
-        parts = [m if len(chunk) == len(names) else part(m, chunk, list(feeds[0]))[0] for m in (reference, result)]
-        theirs, ours = (open_session(m, outputs=chunk, optimize=False, lean=True) for m in parts)
-        for feed in feeds:
-            a = run(theirs, read_by(theirs, feed))
-            b = run(ours, read_by(ours, {name: cut(name, value) for name, value in feed.items()}))
-            noise = _Noise(parts[0], feed, a)
-            for name in chunk:
-                if not _is_compared(a[name]):
-                    continue
+    runs = _by_parts if is_large(reference, memory) else _as_wholes
+    pairs = [(feed, {name: cut(name, value) for name, value in feed.items()}) for feed in feeds]
+    for a, b, noise in runs(reference, result, names, pairs, memory):
+        for name in a:
+            if _is_compared(a[name]):
                 expected, found = cut(name, a[name]), b[name]
                 if expected.shape != found.shape:
                     raise claim.failed(result, name, f"shape {found.shape}, expected {expected.shape}")
@@ -187,6 +199,28 @@ def prove_equal(
                 elif gap / scale > relative:
                     relative, worst = gap / scale, name
     return Proof(exact, True, widest, relative, len(names), worst, told, len(noisy))
+
+
+_Runs = Iterator[tuple[Mapping[str, Any], Mapping[str, Any], "_Noise"]]
+"""Some of the tensors, by the names of the first model, as both models make them."""
+
+
+def _as_wholes(
+    reference: Model, result: Model, names: Sequence[str], feeds: Sequence[tuple[Feed, Feed]], memory: int
+) -> _Runs:
+    for chunk in _chunks(reference, names, [feed for feed, _ in feeds], memory // _SHARE):
+        parts = [m if len(chunk) == len(names) else part(m, chunk, list(feeds[0][0]))[0] for m in (reference, result)]
+        theirs, ours = (open_session(m, outputs=chunk, optimize=False, lean=True) for m in parts)
+        for feed, cut in feeds:
+            a = run(theirs, read_by(theirs, feed))
+            yield a, run(ours, read_by(ours, cut)), _Noise(parts[0], feed, a)
+
+
+def _by_parts(
+    reference: Model, result: Model, names: Sequence[str], feeds: Sequence[tuple[Feed, Feed]], memory: int
+) -> _Runs:
+    for both in side_by_side(reference, result, names, feeds, memory, optimize=False):
+        yield both.theirs, both.ours, _Noise(both.part, both.start, both.theirs)
 
 
 def _chunks(model: Model, names: Sequence[str], feeds: Sequence[Feed], limit: int) -> list[list[str]]:
@@ -210,7 +244,7 @@ def largest_gap(a: np.ndarray, b: np.ndarray) -> float:
     """Largest difference; infinite where only one is a number, or the shapes differ."""
     if a.shape != b.shape:
         return float("inf")
-    return max((_gap(x, y) for x, y in zip(_rows(a), _rows(b), strict=True)), default=0.0)
+    return max((_gap(x, y) for x, y in zip(slices_of(a), slices_of(b), strict=True)), default=0.0)
 
 
 def _gap(a: np.ndarray, b: np.ndarray) -> float:
@@ -220,18 +254,12 @@ def _gap(a: np.ndarray, b: np.ndarray) -> float:
     return float("inf") if np.isnan(gap).any() else float(gap.max(initial=0.0))
 
 
-def _rows(value: np.ndarray) -> list[np.ndarray]:
-    """So many elements at a time that copies of them in float64 are small."""
-    flat = value.reshape(-1)
-    return [flat[start : start + _AT_ONCE] for start in range(0, flat.size, _AT_ONCE)]
-
-
 def _is_compared(value: object) -> bool:
     return isinstance(value, np.ndarray) and (value.dtype.kind in "fiub" or str(value.dtype) in _TOLERANCE)
 
 
 def _scale(value: np.ndarray) -> float:
-    sizes = (np.abs(row.astype(np.float64)) for row in _rows(value))
+    sizes = (np.abs(row.astype(np.float64)) for row in slices_of(value))
     return max((float(size[np.isfinite(size)].max(initial=0.0)) for size in sizes), default=0.0) + _FLOOR
 
 
@@ -293,4 +321,7 @@ def _moved(value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     last = _LAST_PLACE.get(str(value.dtype))
     if last is None:
         return value
-    return np.asarray(value * (1 + 4 * last * rng.standard_normal(value.shape)), dtype=value.dtype)
+    moved = np.empty_like(value, order="C").reshape(-1)
+    for target, some in zip(slices_of(moved), slices_of(value), strict=True):
+        target[...] = some * (1 + 4 * last * rng.standard_normal(some.shape))
+    return spilled(moved.reshape(value.shape))

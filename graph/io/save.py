@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,13 +18,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..dtypes import is_packed
+from ..dtypes import is_packed, stored_bytes
 from ..errors import IntaglioError
 from ..model import Model
 from ..nodes import all_nodes, display_name
 from ..version import VERSION
 from .place import DIGEST_SIZE, Written, data_name, flush, sweep, temporary
 from .protobuf_wire import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, prefix
+from .spill import pieces_of
 
 LARGEST_FILE = 2**31 - 1
 """Bytes that a protobuf message can have; larger models keep their weights in a second file."""
@@ -32,6 +33,7 @@ LARGEST_FILE = 2**31 - 1
 # Smaller weights stay in the model file, where readers find the operands of shape inference.
 _INLINE_BYTES = 1024
 _ALIGNMENT = 64
+_PACKED_AT_ONCE = 1 << 20  # elements, which fill whole bytes
 _MOST_LINKS = 40
 _PROVENANCE = ("version", "source_sha256", "recipe")
 
@@ -46,10 +48,22 @@ class _Tensor:
 
     head: bytes
     values: np.ndarray | None
+    kind: int = TensorProto.UNDEFINED
 
     @property
     def values_size(self) -> int:
-        return 0 if self.values is None else self.values.nbytes
+        return 0 if self.values is None else stored_bytes(self.values.size, self.kind)
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The bytes of the values as they are stored, few at a time."""
+        if self.values is None:
+            return
+        if not is_packed(self.kind):
+            yield from pieces_of(self.values)
+            return
+        flat = self.values.reshape(-1)
+        for start in range(0, flat.size, _PACKED_AT_ONCE):
+            yield numpy_helper.from_array(flat[start : start + _PACKED_AT_ONCE]).raw_data
 
     @property
     def is_large(self) -> bool:
@@ -140,7 +154,7 @@ def _written(file: File) -> Iterator[Written]:
             sweep(target.parent)
             if external:
                 data = stack.enter_context(temporary(target.parent))
-                digest = _write_aligned(data, [t.values for t in tensors if t.values is not None and t.is_large])
+                digest = _write_aligned(data, [t for t in tensors if t.is_large])
                 tensors = _move_out(tensors, data_name(target, digest))
             if _file_size(rest, graph, tensors) > LARGEST_FILE:
                 fix = "let large weights go to a second file"
@@ -260,10 +274,10 @@ def _tensor(name: str, weight: np.ndarray) -> _Tensor:
     if weight.dtype.byteorder == ">":
         weight = weight.astype(weight.dtype.newbyteorder("<"))
     kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
-    if kind == TensorProto.STRING or is_packed(kind):
+    if kind == TensorProto.STRING:
         return _Tensor(numpy_helper.from_array(weight, name).SerializeToString(deterministic=True), None)
     head = TensorProto(name=name, data_type=kind, dims=weight.shape).SerializeToString(deterministic=True)
-    return _Tensor(head, weight)
+    return _Tensor(head, weight, kind)
 
 
 def _move_out(tensors: list[_Tensor], location: str) -> list[_Tensor]:
@@ -300,19 +314,14 @@ def _pieces(rest: bytes, graph: bytes, tensors: list[_Tensor]) -> Iterator[bytes
         yield prefix(GRAPH_INITIALIZER, tensor.size) + tensor.head
         if tensor.values is not None:
             yield prefix(TENSOR_RAW_DATA, tensor.values_size)
-            yield _bytes(tensor.values)
+            yield from tensor.pieces()
 
 
-def _bytes(values: np.ndarray) -> memoryview:
-    """The bytes of an array; copied only where they do not lie in one piece."""
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-
-
-def _write_aligned(file: BinaryIO, arrays: Iterable[np.ndarray]) -> str:
-    """Write arrays one after the other; gives the digest of all that was written."""
+def _write_aligned(file: BinaryIO, tensors: Iterable[_Tensor]) -> str:
+    """Write values one after the other; gives the digest of all that was written."""
     digest = hashlib.sha256()
-    for values in arrays:
-        for piece in (_bytes(values), bytes(-values.nbytes % _ALIGNMENT)):
+    for tensor in tensors:
+        for piece in chain(tensor.pieces(), [bytes(-tensor.values_size % _ALIGNMENT)]):
             file.write(piece)
             digest.update(piece)
     flush(file)

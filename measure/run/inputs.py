@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -22,6 +22,7 @@ from ...graph.traits import Role, Trait, has, operator
 from .session import open_session, run
 from .tensor_specs import TensorSpec, input_specs
 
+T = TypeVar("T")
 FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512, 1024, 4096, 16384)
 """What symbolic dimensions other than the batch are tried with, in this order."""
 _SMALL_INTS = 4
@@ -61,6 +62,19 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
         BadModel: none of the sizes works; says what ONNX Runtime answered to the first.
     """
     session = open_session(model)
+
+    def runs(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        _probe(model, session, inputs)
+        run(session, inputs)
+        return inputs
+
+    return tried_inputs(model, runs, seed=seed, batches=batches)
+
+
+def tried_inputs(
+    model: Model, runs: Callable[[dict[str, np.ndarray]], T], *, seed: int = 0, batches: Sequence[int] = (2, 1)
+) -> T:
+    """What comes of running a model on the first of such inputs on which ``runs`` raises no BadModel."""
     ports = input_specs(model)
     tried = list(_candidates(ports, batches))
     tried[1:1] = _with_caches(ports, caches(model), max(batches))
@@ -72,14 +86,10 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
             made += elements(model, dims)
             if first_error and ((work := work + _macs(model, ports, dims)) > _MOST_MACS or made > _LARGEST_INPUT):
                 break
-            inputs = random_inputs(model, seed=seed, dims=dims, gentle=gentle)
             try:
-                _probe(model, session, inputs)
-                run(session, inputs)
+                return runs(random_inputs(model, seed=seed, dims=dims, gentle=gentle))
             except BadModel as error:
                 first_error = first_error or error
-                continue
-            return inputs
     raise BadModel(
         "the model does not run on any made-up input",
         why=first_error.why if first_error else "its inputs are too large",

@@ -27,6 +27,9 @@ _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
 _ROOM = 1 << 20
 """Bytes of a small file, such as a graph without weights."""
+_FED_BYTES, _FED = 1 << 27, 1 << 20
+"""Bytes of weights from which on large ones, of so many bytes, are handed to a lean session in every run: it would copy
+them."""
 _NO_AXES = "intaglio/no_axes"
 _FLOATS: dict[str, np.dtype] = {
     "tensor(float16)": np.dtype("f2"),
@@ -74,6 +77,8 @@ def open_session(
     if not isinstance(model, Model):
         return _start(str(model), options, str(model))
     name, size = str(model.source or "the model"), sum(w.nbytes for w in model.weights.values())
+    if lean and size > _FED_BYTES:
+        return _Fed.of(model, options, name)
     if size <= _IN_MEMORY_BYTES:
         try:
             return _start(to_bytes(model), options, name)
@@ -100,6 +105,36 @@ def require_room(folder: Path, size: int = 0) -> None:
         raise OSError(error.errno, error.strerror, str(folder.parent)) from error
     finally:
         place.unlink(missing_ok=True)
+
+
+class _Fed:
+    """A session whose large weights are inputs, which it reads where they lie."""
+
+    def __init__(self, session: Any, weights: Mapping[str, np.ndarray]) -> None:
+        self._session, self._weights = session, weights
+
+    @classmethod
+    def of(cls, model: Model, options: Any, name: str) -> _Fed:
+        """Integers stay with the session: kernels want them constant."""
+        large = {n: w for n, w in model.weights.items() if w.nbytes >= _FED and w.dtype in _FLOATS.values()}
+        fed = model.copy()
+        for name_, weight in large.items():
+            del fed.weights[name_]
+            kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
+            fed.graph.input.append(onnx.helper.make_tensor_value_info(name_, kind, weight.shape))
+        return cls(_start(to_bytes(fed), options, name), large)
+
+    def get_inputs(self) -> list[Any]:
+        """Those that are no weights."""
+        return [one for one in self._session.get_inputs() if one.name not in self._weights]
+
+    def get_outputs(self) -> Any:
+        """As of a session."""
+        return self._session.get_outputs()
+
+    def run(self, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> Any:
+        """As of a session."""
+        return self._session.run(names, {**inputs, **self._weights})
 
 
 def decides(model: Model) -> bool:

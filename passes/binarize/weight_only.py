@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from ...graph.errors import UsageError
 from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.model import Model
 from ..calibration.gradients import gradients
-from ..calibration.walk import Rounded, round_layers
+from ..calibration.walk import Rounded, relative_error, round_layers, solve_plainly
 from ..needs import GRADIENTS
-from ..precision.protect import Harm, protected, relative, sentence
+from ..precision.protect import Harm, protected, sentence
 from ..precision.result import Result
 from ..simplify import fold_batch_norm, with_biases
 from .algorithms.binarizer import BINARIZERS, BitRule
@@ -49,10 +51,9 @@ def _without_tiny(job: Job, model: Model, layers: Chosen, rules: Mapping[str, Bi
     harms = {}
     for node, one in layers.layers.items() if job.options.protect else ():
         weight = model.weights[one.weight]
-        matrices = one.matrix(weight)
-        _, code = rules[node].solve(matrices, None)
+        _, code = solve_plainly(rules[node], one, weight)
         bits = Bits(one, code, weight, multiplied=not rules[node].half)
-        harms[node] = Harm(one.name, relative(matrices, code.floats()), bits.nbytes, weight.nbytes)
+        harms[node] = Harm(one.name, relative_error(one, weight, code), bits.nbytes, weight.nbytes)
     kept = protected(harms)
     few = {node: one for node, one in layers.layers.items() if node not in kept}
     skipped = {**layers.skipped, **{harms[node].name: PROTECTED for node in kept}}
@@ -70,7 +71,7 @@ def binarize_layers(name: str, job: Job, model: Model, layers: Chosen, rules: Ma
     }
     for node, layer in layers.independent.items():
         weight = model.weights[layer.weight]
-        coded[node] = Bits(layer, rules[node].solve(layer.matrix(weight), None)[1], weight)
+        coded[node] = Bits(layer, solve_plainly(rules[node], layer, weight)[1], weight)
     changed = model.copy()
     changed.weights.update(walked.biases)
     made = store(changed, coded.values(), job.options.stored, activations=job.options.activations)
@@ -104,7 +105,7 @@ def rules_for(name: str, job: Job, model: Model, layers: Mapping[str, Layer]) ->
 
 
 def _note(scheme: str, one: Bits, rounded: Rounded[Code] | None, options: BinarizeOptions) -> BitNote:
-    matrices = one.where.matrix(one.weight)
+    power, size = _means(one.where, one.weight)
     return BitNote(
         one.where.name,
         one.where.node,
@@ -115,6 +116,15 @@ def _note(scheme: str, one: Bits, rounded: Rounded[Code] | None, options: Binari
         error=rounded.error if rounded else None,
         bits=8 * one.nbytes / one.weight.size,
         weights_count=one.weight.size,
-        expected=BINARIZERS[scheme].expected(matrices, options.salient),
-        weight_error=relative(matrices, one.code.floats()),
+        expected=BINARIZERS[scheme].expected(power, size, options.salient),
+        weight_error=relative_error(one.where, one.weight, one.code),
     )
+
+
+def _means(layer: Layer, weight: np.ndarray) -> tuple[float, float]:
+    """Of squares and of sizes."""
+    power = size = 0.0
+    for outputs in layer.parts:
+        matrices = layer.matrix(weight, outputs)
+        power, size = power + float(np.square(matrices).sum()), size + float(np.abs(matrices).sum())
+    return power / weight.size, size / weight.size

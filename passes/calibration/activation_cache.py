@@ -119,8 +119,8 @@ class ActivationCache:
     ``model`` may be replaced while the cache runs: what is held stays held.
     """
 
-    def __init__(self, model: Model, inputs: Inputs) -> None:
-        self.model, self.store = model, inputs.store
+    def __init__(self, model: Model, inputs: Inputs, *, optimize: bool = True) -> None:
+        self.model, self.store, self.optimize = model, inputs.store, optimize
         self.samples, self.batch_count, self.keys = inputs.samples, inputs.batch_count, inputs.keys
         self.inputs = tuple(inputs.tickets)
         self._held: dict[str, list[Floats | Path]] = {name: list(t) for name, t in inputs.tickets.items()}
@@ -141,15 +141,15 @@ class ActivationCache:
         sources: list[str] = []
         session: Any = None
         if missing:
-            small, sources = part(model or self.model, missing, self._types())
-            session = _opened(small)
+            small, sources = part(model or self.model, missing, self.types())
+            session = _opened(small, optimize=self.optimize)
         for k in range(self.batch_count):
             batch = {n: self.store.get(self._held[n][k]) for n in {*names, *sources} if n in self._held}
             if session is not None:
                 batch.update(run(session, {n: batch[n] for n in sources}, missing))
             yield {n: batch[n] for n in names}
 
-    def _types(self) -> dict[str, int]:
+    def types(self) -> dict[str, int]:
         """ONNX element types of what is held."""
         held = {name: self.store.get(tickets[0]) for name, tickets in self._held.items() if tickets}
         return {name: onnx.helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in held.items()}
@@ -246,11 +246,11 @@ def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -
     return nodes[::-1], read
 
 
-def _opened(model: Model) -> Any:
+def _opened(model: Model, *, optimize: bool) -> Any:
     """As the nodes stand where ONNX Runtime's optimizer makes of them what it cannot load: it joins conversions that follow
     each other, those to signed and unsigned integers too, in 1.31.
     """
     try:
-        return open_session(model, spin=False, lean=True)
+        return open_session(model, spin=False, lean=True, optimize=optimize)
     except BadModel:
         return open_session(model, spin=False, lean=True, optimize=False)

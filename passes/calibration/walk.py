@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -38,6 +39,13 @@ class Coarse(Protocol):
         """What the bits stand for. Shapes: (groups, outputs, columns)."""
 
 
+class Rows(Protocol):
+    """Matrices of which some outputs can be had."""
+
+    def rows(self, outputs: slice) -> Coarse:
+        """Of some outputs."""
+
+
 Q = TypeVar("Q", bound=Coarse)
 Q_co = TypeVar("Q_co", bound=Coarse, covariant=True)
 
@@ -47,6 +55,18 @@ class Rule(Protocol[Q_co]):
 
     def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Q_co]:
         """Something near the wanted matrices, and what found it; see ``row_costs`` for ``hessian``."""
+
+
+@runtime_checkable
+class RowRule(Rule[Q_co], Protocol[Q_co]):
+    """One that may know of its rows that they do not depend on each other."""
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows do not depend on each other where there is no data."""
+
+    def solve_rows(self, parts: Sequence[Callable[[], Floats]]) -> tuple[str, Q_co]:
+        """The same without data: ``parts`` make the matrices of some outputs after the other."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +107,23 @@ def row_costs(gap: Floats, hessian: Floats | None) -> Floats:
     return np.asarray(np.einsum("goc,goc->go", gap @ hessian, gap))
 
 
+def solve_plainly(rule: Rule[Q], layer: Layer, weight: np.ndarray) -> tuple[str, Q]:
+    """What a weight becomes by itself, few rows at a time where that may be."""
+    if len(layer.parts) == 1 or not (isinstance(rule, RowRule) and rule.by_rows):
+        return rule.solve(layer.matrix(weight), None)
+    return rule.solve_rows([partial(layer.matrix, weight, rows) for rows in layer.parts])
+
+
+def relative_error(layer: Layer, weight: np.ndarray, found: Rows) -> float:
+    """The squared error relative to the squares; 0 of weights that are all 0."""
+    power = noise = 0.0
+    for outputs in layer.parts:
+        wanted = layer.matrix(weight, outputs)
+        power += float(np.square(wanted).sum())
+        noise += float(np.square(found.rows(outputs).floats() - wanted).sum())
+    return noise / power if power > 0 else 0.0
+
+
 def round_plainly(model: Model, rules: Mapping[str, Rule[Q]]) -> Walked[Q]:
     """Every layer by itself, by its weights alone; a weight that several read alike once."""
     outcome = Walked[Q]()
@@ -96,7 +133,7 @@ def round_plainly(model: Model, rules: Mapping[str, Rule[Q]]) -> Walked[Q]:
         if rule is not None:
             same = layer.weight, layer.axis, layer.groups, layer.alpha
             if same not in known:
-                known[same] = rule.solve(layer.matrix(model.weights[layer.weight]), None)
+                known[same] = solve_plainly(rule, layer, model.weights[layer.weight])
             method, quantized = known[same]
             outcome.rounded[layer.node] = Rounded(layer, quantized, method)
     return outcome

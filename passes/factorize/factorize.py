@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from ...graph.errors import NothingChanged
@@ -55,9 +56,9 @@ class Factorize(FactorizeOptions, Pass):
             raise NothingChanged("no layer is worth splitting", why=why, fix=_fix(self))
         done = job.done(picked)
         small = without_idle_biases(apply(job.model, done.splits, done.weights), job.idle)
-        reference = product(job.model, done.splits, done.weights)
+        reference = partial(product, job.model, done.splits, done.weights)
         feeds = real_inputs(context.inputs)
-        proof = prove(reference, small, done.splits, feeds, context.seed, context.memory) if self.verify else None
+        proof = prove(reference(), small, done.splits, feeds, context.seed, context.memory) if self.verify else None
         after = amounts(small)
         return Change(
             model,
@@ -67,7 +68,7 @@ class Factorize(FactorizeOptions, Pass):
             notes=[*live.notes, *job.notes, *job.timed, *([MET] if met else self._reached(after, job))],
             proof=proof,
             proved=_proved(proof),
-            reference=lambda: reference,
+            reference=reference,
             latency=latency,
             advice={
                 "slower": "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...graph.io.spill import spilled
 from ...graph.layer import Floats, Ints
 
 Rank = tuple[int, ...]
@@ -40,10 +41,21 @@ class Factors:
         middle = self.middle if self.outer is None else np.einsum("gok,gdkr->gdor", self.outer, self.middle)
         groups, slots, outputs, _ = middle.shape
         parts = np.matmul(middle, self.inner[:, None])
-        product = np.empty((groups, outputs, self.order.size))
+        product = np.empty((groups, outputs, self.order.size), parts.dtype)
         for d in range(slots):
             product[:, :, self.order[d]] = parts[:, d]
         return product
+
+    def rows(self, outputs: slice) -> Factors:
+        """What makes some of the outputs."""
+        if self.outer is not None:
+            return replace(self, outer=self.outer[:, outputs])
+        return replace(self, middle=self.middle[:, :, outputs])
+
+    def spilled(self) -> Factors:
+        """The same, in files where they are large."""
+        outer = None if self.outer is None else spilled(self.outer)
+        return replace(self, inner=spilled(self.inner), middle=spilled(self.middle), outer=outer)
 
     def scaled(self, by: float) -> Factors:
         """The same with its product multiplied by a number."""
@@ -78,6 +90,7 @@ def _even(inner: Floats, outer: Floats) -> tuple[Floats, Floats]:
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.sqrt(b / a)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+    scale = scale.astype(inner.dtype, copy=False)
     return inner * scale[:, :, None], outer / scale[:, None, None, :]
 
 

@@ -52,7 +52,8 @@ class Table:
 def by_weights(model: Model, unit: Unit, options: Sequence[Option]) -> Table:
     """Relative squared errors of the weight."""
     matrices = unit.matrices(model)
-    total = max(float(np.square(matrices).sum()), 1e-30)
+    squares = (np.square(matrices[:, rows], dtype=np.float64).sum() for rows in unit.site.parts)
+    total = max(float(sum(squares)), 1e-30)
     losses: list[float] = []
     for name, group in _by_scheme(options):
         scheme = SCHEMES[name]

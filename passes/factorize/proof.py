@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...graph.index import index_of
 from ...graph.model import Model
 from ..base import MEMORY
-from ..proof import Claim, Feed, Proof, proof_inputs, prove_equal
+from ..proof import Claim, Feed, Proof, prove_equal, prove_on_inputs
 from .rewrite import Split
 
 _CLAIM = Claim("factorized", "layer", "the network whose weights are the products of the factors")
@@ -25,4 +25,8 @@ def prove(
     made = {site.node for s in splits for site in s.unit.sites}
     inner = [name for name in index_of(reference).place if name in made]
     names = list(dict.fromkeys([*inner, *(o.name for o in reference.graph.output)]))
-    return prove_equal(reference, small, names, proof_inputs(reference, real, seed), _CLAIM, memory=memory)
+
+    def equal(inputs: tuple[Sequence[Feed], str]) -> Proof:
+        return prove_equal(reference, small, names, inputs, _CLAIM, memory=memory)
+
+    return prove_on_inputs(reference, real, seed, memory, equal)

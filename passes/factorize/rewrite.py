@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from ...graph.layer import Floats
+from ...graph.io.spill import spilled
+from ...graph.layer import ALL, Floats
 from ...graph.model import Model
 from ...graph.nodes import attribute, replace_nodes
 from ..simplify import Names
@@ -35,11 +36,12 @@ def split(model: Model, unit: Unit, scheme: Scheme, factors: Factors, names: Nam
     arrays = [np.ascontiguousarray(a, dtype=like) for a in _ARRAYS[site.op](site, scheme, factors)]
     for array in arrays:
         array.flags.writeable = False
+    arrays = [spilled(array) for array in arrays]
     fresh = [names.fresh(f"{unit.weight}_{k}") for k in range(len(arrays))]
     nodes = {
         s.place: list(_nodes(s, scheme, factors, list(zip(fresh, arrays, strict=True)), names)) for s in unit.sites
     }
-    return Split(unit, scheme.name, factors, dict(zip(fresh, arrays, strict=True)), nodes)
+    return Split(unit, scheme.name, factors.spilled(), dict(zip(fresh, arrays, strict=True)), nodes)
 
 
 def apply(model: Model, splits: Sequence[Split], weights: Mapping[str, np.ndarray] | None = None) -> Model:
@@ -61,9 +63,16 @@ def product(model: Model, splits: Sequence[Split], weights: Mapping[str, np.ndar
     changed = model.copy()
     changed.weights.update(weights or {})
     for one in splits:
-        stored = one.factors.stored(model.weights[one.unit.weight].dtype)
-        changed.weights[one.unit.weight] = one.unit.weight_of(stored.product(), model)
+        changed.weights[one.unit.weight] = _product(model.weights[one.unit.weight], one)
     return changed
+
+
+def _product(weight: np.ndarray, one: Split) -> np.ndarray:
+    site, found = one.unit.site, []
+    for outputs in site.parts:
+        matrices = one.factors.rows(outputs).stored(weight.dtype).product()
+        found.append(matrices if outputs == ALL else matrices.astype(weight.dtype))
+    return np.ascontiguousarray(site.unfolded(np.concatenate(found, axis=1), weight.shape), dtype=weight.dtype)
 
 
 def _chain(factors: Factors) -> list[Floats]:

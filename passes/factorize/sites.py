@@ -13,6 +13,7 @@ import onnx
 
 from ...graph.errors import UsageError
 from ...graph.index import index_of
+from ...graph.io.spill import is_finite
 from ...graph.layer import Floats, Layer
 from ...graph.layers import STACK, Layers, Unused
 from ...graph.model import Model
@@ -21,6 +22,8 @@ from ...graph.shapes import Shapes
 from ...graph.traits import Trait, has
 from ..masks import masks
 
+LARGE = 1 << 22
+"""Weights from which on a matrix stays in single precision; its Gram matrix does not."""
 UNKNOWN = "its shape is not known before it runs"
 
 
@@ -70,8 +73,13 @@ class Unit:
         return self.site.weight
 
     def matrices(self, model: Model) -> Floats:
-        """The weight as it is stored, without ``alpha``. Shapes: -> (groups, outputs, columns)."""
-        return self.site.folded(np.asarray(model.weights[self.weight], dtype=np.float64))
+        """The weight as it is stored, without ``alpha``. Shapes: -> (groups, outputs, columns).
+
+        In double precision, but a large one, of which that would be a large copy.
+        """
+        weight = model.weights[self.weight]
+        large = weight.size > LARGE and weight.dtype == np.float32
+        return self.site.folded(weight if large else np.asarray(weight, dtype=np.float64))
 
     def weight_of(self, matrices: Floats, model: Model) -> Floats:
         """The inverse, with the shape and type of the model's weight."""
@@ -144,9 +152,7 @@ def _site(model: Model, shapes: Shapes, layer: Layer) -> Site | str:
     if layer.op == "ConvTranspose" or has(layer.op, Trait.RECURRENT):
         what = "transposed convolutions" if layer.op == "ConvTranspose" else "recurrent layers"
         return f"{what} are not split into factors"
-    if table and (
-        layer.x in model.weights or min(layer.shape) < 2 or not np.isfinite(model.weights[layer.weight]).all()
-    ):
+    if table and (layer.x in model.weights or min(layer.shape) < 2 or not is_finite(model.weights[layer.weight])):
         return ""
     if has(layer.op, Trait.MULTIPLIES) and layer.x in model.weights:
         return "both its operands are constant"

@@ -13,16 +13,21 @@ Differs: spatial factors by alternation under the full moments, which neither do
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy
 
-from ...graph.layer import Floats
+from ...graph.layer import AT_ONCE, Floats
 
 ROUNDS, STEPS = 6, 6
 """Alternations, and conjugate gradient steps in each."""
 _WIDE, _WIDE_ROUNDS, _WIDE_STEPS = 2048, 3, 4
 """Columns from which on it is cut short, as it would take minutes."""
 _TINY = 1e-10
+_SKETCHED, _SPARE, _MORE, _POWERS, _PROBES, _EXCESS = 4096, 8, 16, 2, 10, 0.05
+"""Of random sketches: the shorter side from which on there are some, the least quotient of that and the rank, columns
+beyond the rank, power iterations, vectors that bound the error, and what it may be above the least."""
 
 
 def truncate_rank(w: Floats, rank: int, h: Floats | None = None) -> tuple[Floats, Floats]:
@@ -31,11 +36,12 @@ def truncate_rank(w: Floats, rank: int, h: Floats | None = None) -> tuple[Floats
     At full rank it is exact whatever the rounding, as one factor is orthonormal.
     """
     if h is None:
-        if w.shape[0] <= w.shape[1]:
-            u = _leading(w @ w.T, rank)
-            return u, u.T @ w
-        v = _leading(w.T @ w, rank)
-        return w @ v, v.T
+        wide = w.shape[0] <= w.shape[1]
+        basis = _range(w if wide else w.T, rank)
+        if basis is None:
+            basis = _leading(_gram(w), rank)
+        basis = basis.astype(w.dtype, copy=False)
+        return (basis, basis.T @ w) if wide else (w @ basis, basis.T)
     if w.shape[0] <= w.shape[1]:
         u = _leading(w @ h @ w.T, rank)
         return u, u.T @ w
@@ -47,8 +53,46 @@ def truncate_rank(w: Floats, rank: int, h: Floats | None = None) -> tuple[Floats
 
 def energies(w: Floats) -> Floats:
     """Squared singular values, the largest first."""
-    gram = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
-    return np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)
+    return np.maximum(np.linalg.eigvalsh(_gram(w))[::-1], 0.0)
+
+
+def _gram(w: Floats) -> Floats:
+    """Of the shorter side, in double precision: of a matrix in single precision piece by piece."""
+    a = w if w.shape[0] <= w.shape[1] else w.T
+    if w.dtype == np.float64:
+        return a @ a.T
+    return np.asarray(sum(piece @ piece.T for piece in _pieces(a)))
+
+
+def _pieces(a: Floats) -> Iterator[Floats]:
+    """Some columns after the other in double precision."""
+    few = max(1, AT_ONCE // len(a))
+    for at in range(0, a.shape[1], few):
+        yield a[:, at : at + few].astype(np.float64)
+
+
+def _range(a: Floats, rank: int) -> Floats | None:
+    """Orthonormal columns that span nearly the best of this rank, found by a random sketch of a large matrix.
+
+    None where that would be no faster than the Gram matrix's eigenvectors, or where it cannot be told that the error is
+    within ``_EXCESS`` of the least: a few random vectors bound what was missed, but for a chance of 1e-10.
+
+    Source: Halko et al., "Finding Structure with Randomness", SIAM Review 53, 2011, arXiv:0909.4061, algorithms 4.4 and
+    4.2 (equation 4.3 for the bound). Shapes: (m, n), m the shorter side -> (m, rank).
+    """
+    if len(a) <= _SKETCHED or _SPARE * rank > len(a):
+        return None
+    rng = np.random.default_rng(0)
+    q = a @ rng.standard_normal((a.shape[1], rank + _MORE), dtype=np.float32)
+    for _ in range(_POWERS):
+        q = a @ (a.T @ np.linalg.qr(q)[0])
+    q = np.linalg.qr(q)[0]
+    seen = q.T @ a
+    energy, vectors = np.linalg.eigh(_gram(seen))
+    probes = a @ rng.standard_normal((a.shape[1], _PROBES), dtype=np.float32)
+    missed = 10 * np.sqrt(2 / np.pi) * np.linalg.norm(probes - q @ (q.T @ probes), axis=0).max()
+    error = sum(float(np.square(piece).sum()) for piece in _pieces(a)) - float(energy[-rank:].sum())
+    return q @ vectors[:, ::-1][:, :rank] if rank * missed**2 <= _EXCESS * error else None
 
 
 def alternate_factors(

@@ -16,9 +16,11 @@ from ...measure.data.source import DataSource
 from ...measure.run.inputs import runnable_inputs, sizes_of
 from ...measure.run.session import open_session, run
 from ..base import Context
+from ..by_parts import BY_PARTS, is_large
 from ..change import WORTH, Change, saves_nothing
 from ..live import MET, Live
 from ..proof import at_other_sizes
+from .check import check_by_parts
 from .higher_precision import Make, keep_higher_precision
 from .noise import find_worst, measure, outputs_noise
 from .result import Result
@@ -55,7 +57,7 @@ def attempt_within_limit(
     if not result.changed and MET not in result.notes:
         raise _nothing(result, done)
     if verify:
-        check(model, result.model, data, done, optimize)
+        _check(model, result, context, done, optimize)
     noise = _noise(result, data, context.memory, optimize)
     higher: list[str] = []
     if max_drop is not None and evaluate is not None:
@@ -68,21 +70,29 @@ def attempt_within_limit(
             )
         noise = _noise(result, data, context.memory, optimize)
         if verify and higher:
-            check(model, result.model, data, done, optimize)
+            _check(model, result, context, done, optimize)
     details = {
         "nodes": dict(result.done),
         "skipped": {**Layers(result.reference).left(result.done), **result.skipped},
-        "sqnr_db": outputs_noise(model, result.model, data, optimize) if data is not None and verify else {},
+        "sqnr_db": outputs_noise(model, result.model, data, context.memory, optimize)
+        if data is not None and verify
+        else {},
         "worst": find_worst(result.layers, noise, rounded=rounded),
         "higher_precision": higher,
         **result.details,
     }
     layers = [{**one.as_dict(), "sqnr_db": noise.get(one.tensor)} for one in result.layers]
-    notes = [*live.notes, *result.notes]
-    refusal = None
-    if result.changed and least >= 0:
-        refusal = saves_nothing(model, result.model, done, result.skipped.values(), least=least)
+    notes = [*live.notes, *result.notes, *([BY_PARTS] if verify and is_large(model, context.memory) else [])]
+    saves = result.changed and least >= 0
+    refusal = saves_nothing(model, result.model, done, result.skipped.values(), least=least) if saves else None
     return result, Change(live.given, result.model, layers, details=details, notes=notes, refusal=refusal)
+
+
+def _check(model: Model, result: Result, context: Context, done: str, optimize: bool) -> None:
+    if is_large(model, context.memory):
+        check_by_parts(model, result, context.inputs, context.memory, done, optimize=optimize)
+    else:
+        check(model, result.model, context.inputs, done, optimize)
 
 
 def _noise(result: Result, data: DataSource | None, memory: int, optimize: bool) -> dict[str, float]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...graph.io.spill import slices_of
+
 EXACT = 300.0
 """Decibels of what is not off at all: more than float64 can tell apart."""
 
@@ -34,6 +36,8 @@ class Noise:
 
 def sqnr_db(values: np.ndarray, approximation: np.ndarray) -> float:
     """Of one tensor; minus infinity where the approximation is not finite. Units: decibels."""
-    found = Noise()
-    found.add(values, approximation)
-    return found.decibels if np.isfinite(approximation.astype(np.float64)).all() else -np.inf
+    found, finite = Noise(), True
+    for exact, near in zip(slices_of(values), slices_of(approximation), strict=True):
+        found.add(exact, near)
+        finite = finite and bool(np.isfinite(near.astype(np.float64)).all())
+    return found.decibels if finite else -np.inf

@@ -6,12 +6,14 @@ Which integers there are is a ``Grid``; scale and zero point say where they lie.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from ...graph.io.spill import spilled
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -79,6 +81,11 @@ class Grid:
     def dtype(self) -> np.dtype[np.generic]:
         return np.dtype(CARRIERS[self.stored_bits, self.signed])
 
+    @property
+    def narrow_type(self) -> np.dtype[np.generic]:
+        """The smallest type of whole bytes, in which integers are worked on."""
+        return np.dtype(CARRIERS[8 if self.bits <= 8 else 16, self.signed])
+
     def round(self, values: Floats, scale: Floats | float, zero: Floats | float = 0.0) -> Floats:
         """The nearest of the grid's integers, as floats; ties go to even, as in QuantizeLinear."""
         return np.clip(np.rint(values / scale) + zero, self.low, self.high)
@@ -135,10 +142,23 @@ class Quantized:
     """
 
     grid: Grid
-    integers: Ints
+    integers: NDArray[np.integer]
     scale: Floats
     zero: Floats | None = None
     block: int = 0
+
+    @classmethod
+    def joined(cls, parts: Sequence[Quantized]) -> Quantized:
+        """Matrices of some outputs after the other as one, in files where they are large."""
+        integers, scale = (np.concatenate([getattr(q, n) for q in parts], axis=1) for n in ("integers", "scale"))
+        zeros = [np.zeros_like(q.scale) if q.zero is None else q.zero for q in parts]
+        zero = None if all(q.zero is None for q in parts) else spilled(np.concatenate(zeros, axis=1))
+        return cls(parts[0].grid, spilled(integers), spilled(scale), zero, parts[0].block)
+
+    def rows(self, outputs: slice) -> Quantized:
+        """Of some outputs."""
+        zero = None if self.zero is None else self.zero[:, outputs]
+        return replace(self, integers=self.integers[:, outputs], scale=self.scale[:, outputs], zero=zero)
 
     def floats(self) -> Floats:
         """What the integers stand for. Shapes: (groups, outputs, columns)."""

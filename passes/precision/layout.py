@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...graph.io.spill import is_finite, spilled
 from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
@@ -53,8 +54,8 @@ class Laid:
             parts = [None if a is None else a.reshape(beside) for a in (self.scale, self.zero)]
         else:
             missing = [(0, -length % self.block if a == axis else 0) for a in range(len(shape))]
-            whole = np.pad(self.integers.astype(np.int32), missing)
-            integers = whole.reshape(*shape[:axis], -1, self.block, *shape[axis + 1 :]).astype(self.integers.dtype)
+            whole = np.pad(self.integers.view(f"i{self.integers.itemsize}"), missing).view(self.integers.dtype)
+            integers = whole.reshape(*shape[:axis], -1, self.block, *shape[axis + 1 :])
             parts = [None if a is None else np.expand_dims(a, axis + 1) for a in (self.scale, self.zero)]
         scale, zero = parts
         assert scale is not None
@@ -83,7 +84,7 @@ def laid(layer: Layer, quantized: Quantized, weight: np.ndarray) -> Laid:
     carrier = quantized.grid.dtype
     kind = weight.dtype if weight.dtype in (np.float32, np.float16) else np.float32
     return Laid(
-        integers.astype(np.int32).astype(carrier),
+        spilled(integers.astype(carrier, copy=False)),
         np.ascontiguousarray(scale.astype(kind)),
         None if zero is None else np.ascontiguousarray(zero.astype(np.int32).astype(carrier)),
         axis,
@@ -132,4 +133,4 @@ def independent(model: Model) -> list[Layer]:
     chosen = (one for one in unfit if one.op == "MatMul" or not has(one.op, Trait.LAYER))
     seen = [replace(one, axis=0) if one.op == "Gather" else one for one in chosen]
     worth = [one for one in seen if one.columns > 1 and (one.op != "MatMul" or one.operand == 0 or len(one.shape) > 2)]
-    return [one for one in worth if one.op != "Gather" or np.isfinite(model.weights[one.weight]).all()]
+    return [one for one in worth if one.op != "Gather" or is_finite(model.weights[one.weight])]

@@ -13,13 +13,14 @@ from ...graph.model import Model
 from ...measure.data.source import Batch, DataSource
 from ...measure.run.session import open_session, run
 from ...measure.run.tensor_specs import input_specs
+from ..by_parts import is_large, side_by_side
 from ..calibration.activation_cache import part
 from ..calibration.runner import cached, plan, run_bytes
 from .decibels import EXACT, Noise
 from .result import LayerNote
 
-SAMPLES, _INSIDE = 64, 32
-"""Inputs that outputs, and layers, are looked at on."""
+SAMPLES, _INSIDE, _BY_PARTS = 64, 32, 8
+"""Inputs that outputs, and layers, are looked at on, and those of a run part by part."""
 _WORST = 5
 """Layers that are told of."""
 
@@ -33,6 +34,11 @@ def measure(
     names = [n for n in dict.fromkeys(names) if n in made]
     if first is None or not names:
         return {}
+    if is_large(original, memory):
+        batch = data.batch_size(_BY_PARTS)
+        feeds = ((one.inputs, one.inputs) for one in _first(data, batch, _INSIDE))
+        both = side_by_side(original, result, names, feeds, memory, optimize=optimize)
+        return _compared([one.theirs, one.ours] for one in both)
     found: dict[str, float] = {}
     inputs = [p.name for p in input_specs(original)]
     sizes = run_bytes(original, names, first.inputs)
@@ -46,8 +52,12 @@ def measure(
     return found
 
 
-def outputs_noise(original: Model, result: Model, data: DataSource, optimize: bool = True) -> dict[str, float]:
+def outputs_noise(
+    original: Model, result: Model, data: DataSource, memory: int, optimize: bool = True
+) -> dict[str, float]:
     """The same of the float outputs, both models as they run. Units: decibels."""
+    if is_large(original, memory):
+        return measure(original, result, [value.name for value in original.graph.output], data, memory, optimize)
     sessions = [open_session(m, optimize=optimize) for m in (original, result)]
     return _compared([run(s, batch.inputs) for s in sessions] for batch in _first(data, SAMPLES))
 

@@ -11,7 +11,7 @@ from ...graph.coupling import Removal, mask_removed
 from ...graph.index import index_of
 from ...graph.model import Model
 from ..base import MEMORY
-from ..proof import Claim, Feed, Proof, proof_inputs, prove_equal
+from ..proof import Claim, Feed, Proof, prove_equal, prove_on_inputs
 
 _COMPARED = {
     onnx.TensorProto.FLOAT,
@@ -32,7 +32,6 @@ def prove(removal: Removal, pruned: Model, real: Sequence[Feed], seed: int, memo
         BadModel: one of them does not run.
     """
     reference = mask_removed(removal)
-    inputs = proof_inputs(removal.coupling.original, real, seed)
     names = _compared(removal, reference, pruned)
 
     def cut(name: str, value: np.ndarray) -> np.ndarray:
@@ -41,7 +40,11 @@ def prove(removal: Removal, pruned: Model, real: Sequence[Feed], seed: int, memo
         return value
 
     exact = not _inexact_gone(removal)
-    return prove_equal(reference, pruned, names, inputs, _CLAIM, memory=memory, cut=cut, exact=exact)
+
+    def equal(inputs: tuple[Sequence[Feed], str]) -> Proof:
+        return prove_equal(reference, pruned, names, inputs, _CLAIM, memory=memory, cut=cut, exact=exact)
+
+    return prove_on_inputs(removal.coupling.original, real, seed, memory, equal)
 
 
 def _compared(removal: Removal, reference: Model, pruned: Model) -> list[str]:

@@ -6,12 +6,13 @@ import re
 from dataclasses import asdict, replace
 from typing import ClassVar
 
-import numpy as np
 from pydantic import field_validator
 
+from ...graph.io.spill import largest
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
+from ..by_parts import is_large
 from ..change import WORTH, Change
 from ..live import MET, live_part
 from ..needs import check_needs
@@ -88,7 +89,7 @@ class Quantize(QuantizeOptions, Pass):
             return replace(
                 change, details={**change.details, "predicted": {"target": self.target, "integer": expected}}
             )
-        used = kernels_used(change.model) if self.verify else Used()
+        used = kernels_used(change.model) if self.verify and not is_large(model, context.memory) else Used()
         details = {**change.details, "runtime": asdict(used), "accelerated": result.accelerated}
         slower = "try another --scheme" if result.accelerated else "this graph is for study, not for speed"
         return replace(change, details=details, advice={"slower": slower})
@@ -97,7 +98,7 @@ class Quantize(QuantizeOptions, Pass):
 def _without_tiny(job: Job) -> tuple[Job, dict[str, str]]:
     """The job without layers whose weights are next to nothing, and why each is left."""
     weights = job.model.weights
-    tiny = {one.name: one.weight for one in Layers(job.model).weighted if 0 < np.abs(weights[one.weight]).max() < _TINY}
+    tiny = {one.name: one.weight for one in Layers(job.model).weighted if 0 < largest(weights[one.weight]) < _TINY}
     options = job.options.model_copy(update={"exclude": (*job.options.exclude, *dict.fromkeys(tiny.values()))})
     return replace(job, options=options) if tiny else job, dict.fromkeys(tiny, _NO_SCALES)
 

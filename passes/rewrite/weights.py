@@ -75,9 +75,9 @@ class Work:
         for known, name in self.constants[stem]:
             if known.dtype == value.dtype and np.array_equal(known, value):
                 return name
-        name = self.names.fresh(stem)
-        self.constants[stem].append((value, name))
-        return self.model.put(name, value)
+        name = self.model.put(self.names.fresh(stem), value)
+        self.constants[stem].append((self.model.weights[name], name))
+        return name
 
     def share(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
         """What a node of constants makes, one node for all who ask for the same; it stands in front of all others."""

@@ -33,7 +33,7 @@ class Steps:
 
     def of(self, problem: Problem, integers: Floats) -> Quantized:
         zero = self.zero if self.zero.any() else None
-        return Quantized(problem.grid, integers.astype(np.int32), self.scale, zero, problem.block)
+        return Quantized(problem.grid, integers.astype(problem.grid.narrow_type), self.scale, zero, problem.block)
 
 
 def single(scale: Floats) -> Floats:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ....graph.layer import Floats
-from .binarizer import Problem, binarizer
+from .binarizer import Look, Problem, binarizer
 from .codes import TWO_PLANES, Code, parts_of
 from .descent import fit_code
 from .pb import saliences
@@ -16,7 +19,13 @@ MOST_COLUMNS = 50
 _SPLITS = np.linspace(0.1, 0.9, 81)
 
 
-@binarizer("billm", (0.117, 0.189), block=128)
+def flags_and_splits(layer: Look) -> Iterator[tuple[NDArray[np.bool_], Floats]]:
+    """Of the whole layer, for each of its parts."""
+    flag = salient_columns(layer, sum(np.abs(problem.wanted).sum(axis=(0, 1)) for problem in layer))
+    return repeat((flag, splits(layer, flag)))
+
+
+@binarizer("billm", (0.117, 0.189), block=128, by_rows=True, look=flags_and_splits)
 def billm(problem: Problem) -> Code:
     """Signs with a small or a large scale for each weight; columns that matter most get two planes, block by block.
 
@@ -27,9 +36,12 @@ def billm(problem: Problem) -> Code:
     Differs: salient columns and the split are searched on the weights themselves; rows' means stay in; with data,
     numbers and scales are fitted further.
     """
-    flag = salient_columns(problem, saliences(problem)[-1])
+    if problem.seen is None:
+        flag = salient_columns([problem], saliences(problem)[-1].sum(axis=(0, 1)))
+        split = splits([problem], flag)
+    else:
+        flag, split = problem.seen
     part = parts_of(problem.columns, problem.block, flag)
-    split = splits(problem, flag)
     size = np.abs(problem.wanted)
     large = size >= split
     wanted = np.where(flag, problem.wanted, 0.0)
@@ -54,17 +66,22 @@ def _means(values: Floats, where: np.ndarray, part: NDArray[np.intp]) -> Floats:
     return np.asarray((np.where(where, values, 0.0) @ member) / np.maximum(where.astype(np.float64) @ member, 1.0))
 
 
-def salient_columns(problem: Problem, salience: Floats) -> NDArray[np.bool_]:
-    """Of each block the columns of most salience, as many as leave least error in two planes with signs for the rest."""
-    width = problem.block or problem.columns
-    flag = np.zeros(problem.columns, bool)
-    for start in range(0, problem.columns, width):
-        block = problem.wanted[..., start : start + width]
-        order = np.argsort(-salience[..., start : start + width].sum(axis=(0, 1)), kind="stable")
-        few = range(min(MOST_COLUMNS, len(order)))
-        errors = [_error(block[..., order[:k]], block[..., order[k:]]) for k in few]
-        flag[start + order[: int(np.argmin(errors))]] = True
-    return flag
+def salient_columns(layer: Iterable[Problem], salience: Floats) -> NDArray[np.bool_]:
+    """Of each block the columns of most salience, as many as leave least error in two planes with signs for the rest.
+
+    ``layer`` is the problem, or some rows of it after the other. Shapes: salience (columns,) -> (columns,).
+    """
+    orders: list[NDArray[np.intp]] = []
+    errors: list[Floats] = []
+    for problem in layer:
+        if not orders:
+            orders = [np.argsort(-salience[here], kind="stable") for here in problem.blocks]
+            errors = [np.zeros(min(MOST_COLUMNS, len(order))) for order in orders]
+        for here, order, found in zip(problem.blocks, orders, errors, strict=True):
+            block = problem.wanted[..., here]
+            found += [_error(block[..., order[:k]], block[..., order[k:]]) for k in range(len(found))]
+    flags = [np.isin(np.arange(len(o)), o[: int(np.argmin(e))]) for o, e in zip(orders, errors, strict=True)]
+    return np.concatenate([np.zeros(0, bool), *flags])
 
 
 def _error(twice: Floats, once: Floats) -> float:
@@ -79,17 +96,24 @@ def _sign_error(size: Floats) -> float:
     return float(np.square(size).sum() - size.shape[-1] * np.square(size.mean(axis=-1)).sum())
 
 
-def splits(problem: Problem, flag: NDArray[np.bool_]) -> Floats:
+def splits(layer: Iterable[Problem], flag: NDArray[np.bool_]) -> Floats:
     """Where small weights end and large ones begin: for each block what leaves least error. Shapes: (columns,)."""
-    width = problem.block or problem.columns
-    found = np.zeros(problem.columns)
-    for start in range(0, problem.columns, width):
-        here = slice(start, start + width)
-        size = np.abs(problem.wanted[..., here][..., ~flag[here]])
-        limits = size.max(initial=0.0) * _SPLITS
-        errors = [_split_error(size, size >= limit) for limit in limits]
-        found[here] = limits[int(np.argmin(errors))]
-    return found
+    blocks, tops = list[slice](), list[list[float]]()
+    for problem in layer:
+        blocks = problem.blocks
+        tops.append([float(_sizes(problem, here, flag).max(initial=0.0)) for here in blocks])
+    limits = [max(some) * _SPLITS for some in zip(*tops, strict=True)]
+    errors = np.zeros((len(blocks), len(_SPLITS)))
+    for problem in layer:
+        for found, here, some in zip(errors, blocks, limits, strict=True):
+            size = _sizes(problem, here, flag)
+            found += [_split_error(size, size >= limit) for limit in some]
+    best = [some[int(np.argmin(found))] for some, found in zip(limits, errors, strict=True)]
+    return np.repeat(best, [here.stop - here.start for here in blocks])
+
+
+def _sizes(problem: Problem, here: slice, flag: NDArray[np.bool_]) -> Floats:
+    return np.abs(problem.wanted[..., here][..., ~flag[here]])
 
 
 def _split_error(size: Floats, large: NDArray[np.bool_]) -> float:

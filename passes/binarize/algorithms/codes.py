@@ -7,6 +7,7 @@ stored: a bit for each plane. A ``Code`` is a layer's matrices in such numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ....graph.io.spill import spilled
 from ....graph.layer import Floats
 
 Levels = NDArray[np.uint8]
@@ -81,6 +83,20 @@ class Salient:
     mask: NDArray[np.bool_]
     magnitude: NDArray[np.uint8]
     step: Floats
+
+    @classmethod
+    def joined(cls, parts: Sequence[Code]) -> Salient | None:
+        """Of codes of some outputs after the other."""
+        if all(one.salient is None for one in parts):
+            return None
+        found = [one.salient or cls._none(one.levels) for one in parts]
+        mask = spilled(np.concatenate([one.mask for one in found], axis=1))
+        magnitude = spilled(np.concatenate([one.magnitude for one in found], axis=1))
+        return cls(mask, magnitude, np.concatenate([one.step for one in found], axis=1))
+
+    @classmethod
+    def _none(cls, levels: Levels) -> Salient:
+        return cls(np.zeros(levels.shape, bool), np.zeros_like(levels), np.zeros(levels.shape[:2]))
 
     def sizes(self) -> Floats:
         return np.asarray(self.magnitude * self.step[..., None])
@@ -152,8 +168,19 @@ class Code:
         return replace(self, levels=levels, scale=self.scale if scale is None else scale)
 
     def rows(self, which: slice) -> Code:
-        """Some of the outputs, of a code without salient weights."""
-        return self.at(self.levels[:, which], self.scale[:, :, which])
+        """Some of the outputs."""
+        some, salient = self.at(self.levels[:, which], self.scale[:, :, which]), self.salient
+        if salient is not None:
+            mask, magnitude, step = salient.mask[:, which], salient.magnitude[:, which], salient.step[:, which]
+            some = replace(some, salient=Salient(mask, magnitude, step))
+        return some
+
+    @classmethod
+    def joined(cls, parts: Sequence[Code]) -> Code:
+        """Codes of some outputs after the other as one, in files where they are large."""
+        levels = spilled(np.concatenate([one.levels for one in parts], axis=1))
+        scale = np.concatenate([one.scale for one in parts], axis=2)
+        return replace(parts[0].at(levels, scale), salient=Salient.joined(parts))
 
     def nearest(self, values: Floats) -> Code:
         """Each weight becomes the nearest number; those in eight bits stay."""

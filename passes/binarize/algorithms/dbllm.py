@@ -13,7 +13,7 @@ from .descent import fit_code
 from .fit import alternate_fit
 
 
-@binarizer("dbllm", (0.135, 0.187))
+@binarizer("dbllm", (0.135, 0.187), by_rows=True)
 def dbllm(problem: Problem) -> Code:
     """Two planes of 0 and 1: they begin as -s, 0, s, 2s of two bits, then both scales are fitted.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import NormalDist
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from ....graph.layer import Floats
 from ...calibration.reconstruct import damp_hessian, inverse
-from .binarizer import Errors, Problem, binarizer
+from .binarizer import Errors, Look, Problem, binarizer
 from .codes import SHIFTED, Code, Salient
 from .descent import fit_code
 
@@ -33,7 +34,26 @@ def errors(salient: float) -> Errors:
     return (v - m * m / part, float(w - n * n / part)) if part > 0 else (0.0, 0.0)
 
 
-@binarizer("pb", errors)
+def largest_of(layer: Look) -> Iterator[NDArray[np.bool_]]:
+    """The largest weights of a layer, of equals the first; part by part."""
+    sizes = [np.abs(problem.wanted).astype(np.float32) for problem in layer]
+    limits, ties = [], []
+    for group in range(len(sizes[0])):
+        flat = np.concatenate([size[group].reshape(-1) for size in sizes])
+        count = round(layer.parts[0]().salient * flat.size)
+        flat.partition(min(flat.size - count, flat.size - 1))
+        limits.append(flat[flat.size - count] if count else np.inf)
+        ties.append(count - int(np.count_nonzero(flat > limits[-1])))
+    for size in sizes:
+        mask = size > np.array(limits, np.float32)[:, None, None]
+        for group, limit in enumerate(limits):
+            equal = np.flatnonzero(size[group] == limit)[: ties[group]]
+            mask[group][np.unravel_index(equal, size[group].shape)] = True
+            ties[group] -= len(equal)
+        yield mask
+
+
+@binarizer("pb", errors, by_rows=True, look=largest_of)
 def pb(problem: Problem) -> Code:
     """A tenth of the weights (--salient) in eight bits, chosen by size or by what they cost; signs for the rest.
 
@@ -56,7 +76,7 @@ def saliences(problem: Problem) -> list[Floats]:
 
 def partial(problem: Problem, salience: Floats) -> Code:
     """The most salient weights of a layer in eight bits. Shapes: salience (groups, outputs, columns)."""
-    mask = largest_salience(salience, problem.salient)
+    mask = largest_salience(salience, problem.salient) if problem.seen is None else problem.seen
     size = np.abs(problem.wanted)
     mean = problem.means(problem.wanted, ~mask)
     gap = problem.wanted - problem.wide(mean)

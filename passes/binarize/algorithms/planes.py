@@ -9,7 +9,7 @@ from .fit import alternate_fit
 from .residual import greedy
 
 
-@binarizer("planes", (0.1175, 0.1762))
+@binarizer("planes", (0.1175, 0.1762), by_rows=True)
 def planes(problem: Problem) -> Code:
     """Two planes of signs, scales and signs fitted in turn; never worse than ``residual``, for the same bits.
 

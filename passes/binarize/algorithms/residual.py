@@ -10,7 +10,7 @@ from .codes import TWO_PLANES, Code
 from .descent import fit_code
 
 
-@binarizer("residual", (0.132, 0.229))
+@binarizer("residual", (0.132, 0.229), by_rows=True)
 def residual(problem: Problem) -> Code:
     """Two planes of signs, one after the other: the second is for what the first leaves.
 

@@ -13,7 +13,7 @@ WIDTH = 4 / 3
 """The scale in units of the mean size: the paper's value."""
 
 
-@binarizer("tbt", (0.200, 0.315))
+@binarizer("tbt", (0.200, 0.315), by_rows=True)
 def tbt(problem: Problem) -> Code:
     """Ternary: rounded to -1, 0 or 1 times 4/3 of the mean size.
 

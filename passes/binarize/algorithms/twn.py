@@ -13,7 +13,7 @@ THRESHOLD = 0.7
 """Of the mean size: the paper's value."""
 
 
-@binarizer("twn", (0.192, 0.282))
+@binarizer("twn", (0.192, 0.282), by_rows=True)
 def twn(problem: Problem) -> Code:
     """Ternary: weights below 0.7 times the mean size are 0, the scale is the mean size of the others.
 

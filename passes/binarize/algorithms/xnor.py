@@ -10,7 +10,7 @@ from .codes import SIGN, Code
 from .descent import fit_code
 
 
-@binarizer("xnor", (1 - 2 / np.pi, 0.5))
+@binarizer("xnor", (1 - 2 / np.pi, 0.5), by_rows=True)
 def xnor(problem: Problem) -> Code:
     """One plane of signs; the scale is the mean size of a row's weights.
 

@@ -19,6 +19,7 @@ import onnx
 from onnx import helper
 
 from ....graph.io.opset import raise_opset
+from ....graph.io.spill import spilled
 from ....graph.layer import Floats, Layer
 from ....graph.model import Model
 from ....kernels.operators import DOMAIN, attach
@@ -96,10 +97,10 @@ class Bits:
             arrays["column"] = _scales(code.column[:, None], exact)
         if code.salient is not None:
             mask = code.salient.mask.reshape(rows, -1)
-            arrays["mask"] = pack(np.where(mask, -1, 1))[None]
+            arrays["mask"] = pack(np.where(mask, np.int8(-1), np.int8(1)))[None]
             arrays["magnitude"] = code.salient.magnitude.reshape(rows, -1)[mask]
             arrays["step"] = _scales((code.salient.step / alpha).reshape(rows, 1), exact)
-        return arrays
+        return {name: spilled(value) for name, value in arrays.items()}
 
     @property
     def nbytes(self) -> int:

@@ -132,7 +132,7 @@ class TwoFactors(Scheme):
         slots, inner = order.shape
         vs, fs = [], []
         for g, matrix in enumerate(matrices):
-            by_slot = matrix[:, order].transpose(1, 0, 2)  # (d, o, n)
+            by_slot = matrix[:, order].transpose(1, 0, 2) if not _is_plain(matrix, order) else matrix[None]  # (d, o, n)
             if moments is None or slots == 1:
                 h = None if moments is None else moments[g][np.ix_(order[0], order[0])]
                 f, v = truncate_rank(by_slot.reshape(-1, inner), rank, h)
@@ -145,8 +145,15 @@ class TwoFactors(Scheme):
         return Factors(np.stack(vs), np.stack(fs), order).balanced()
 
     def unfold(self, site: Site, matrices: Floats) -> Floats:
+        if _is_plain(matrices, self.order(site)):
+            return matrices
         by_slot = matrices[:, :, self.order(site)].transpose(0, 2, 1, 3)
         return by_slot.reshape(len(matrices), -1, by_slot.shape[3])
+
+
+def _is_plain(matrices: Floats, order: Ints) -> bool:
+    """Whether large matrices are in order as they stand: they are not copied then."""
+    return matrices.dtype != np.float64 and len(order) == 1 and np.array_equal(order[0], np.arange(order.size))
 
 
 def rank_above_noise(unfolded: Floats) -> int:

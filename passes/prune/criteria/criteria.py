@@ -110,7 +110,7 @@ def l1(group: GroupWeights) -> Scores:
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, arXiv:1608.08710; over coupled members as
     in Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900.
     """
-    return group.mean(lambda rows: np.abs(rows).sum(axis=1), "out", "in", "scale")
+    return group.row_mean(lambda rows: np.abs(rows).sum(axis=1), "out", "in", "scale")
 
 
 @criterion("l2")
@@ -119,7 +119,7 @@ def l2(group: GroupWeights) -> Scores:
 
     Source: Fang et al., "DepGraph", CVPR 2023, arXiv:2301.12900.
     """
-    return group.mean(lambda rows: np.square(rows).sum(axis=1), "out", "in", "scale")
+    return group.row_mean(lambda rows: np.square(rows).sum(axis=1), "out", "in", "scale")
 
 
 class Norm(BaseModel):
@@ -131,7 +131,7 @@ class Norm(BaseModel):
 @criterion("norm", options=Norm)
 def norm(group: GroupWeights, options: Norm) -> Scores:
     """Sum of powers of absolute weights: l1 and l2 with another power, such as norm:p=0.5."""
-    return group.mean(lambda rows: (np.abs(rows) ** options.p).sum(axis=1), "out", "in", "scale")
+    return group.row_mean(lambda rows: (np.abs(rows) ** options.p).sum(axis=1), "out", "in", "scale")
 
 
 @criterion("bn-scale")
@@ -142,7 +142,7 @@ def bn_scale(group: GroupWeights) -> Scores:
     """
     if not group.having("scale"):
         return l1.score(group)
-    return group.mean(lambda rows: np.abs(rows).sum(axis=1), "scale")
+    return group.row_mean(lambda rows: np.abs(rows).sum(axis=1), "scale")
 
 
 @criterion("fpgm")
@@ -229,7 +229,7 @@ def dfpc(group: GroupWeights) -> Scores:
 
 
 def _absolute(member: Member) -> Scores:
-    rows = np.asarray(np.abs(member.rows).sum(axis=1))
+    rows = member.scored(lambda rows: np.asarray(np.abs(rows).sum(axis=1)))
     return rows if member.gain is None else np.asarray(rows * member.gain)
 
 
@@ -247,5 +247,5 @@ def udfc(group: GroupWeights) -> Scores:
 
 
 def _folded_squares(member: Member) -> Scores:
-    rows = np.asarray(np.square(member.rows).sum(axis=1))
+    rows = member.scored(lambda rows: np.asarray(np.square(rows).sum(axis=1)))
     return rows if member.gain is None else np.asarray(rows * np.square(member.gain))

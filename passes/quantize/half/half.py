@@ -16,10 +16,11 @@ import numpy as np
 import onnx
 
 from ....graph.index import Index, index_of
+from ....graph.io.spill import slices_of
 from ....graph.model import Model
 from ....graph.nodes import attribute, display_name, reads
 from ...patterns import choose_nodes
-from ...precision.decibels import sqnr_db
+from ...precision.decibels import Noise
 from ...rewrite.edit import Edit, Outcome
 from .types import FLOAT, HALF, Operands, Stays, half_operands
 
@@ -102,16 +103,19 @@ class _Constants:
                 raise Stays(told)
 
     def _look(self, name: str) -> str | None:
-        value = self.model.weights[name]
-        finite = value[np.isfinite(value)]
-        peak = float(np.abs(finite).max(initial=0.0))
-        rounded = to_half(finite)
-        if not np.isfinite(rounded).all():
+        peak, gone, count, noise, fits = 0.0, 0, 0, Noise(), True
+        for some in slices_of(self.model.weights[name]):
+            finite = some[np.isfinite(some)]
+            rounded = to_half(finite)
+            peak = max(peak, float(np.abs(finite).max(initial=0.0)))
+            gone += int(np.count_nonzero(finite) - np.count_nonzero(rounded))
+            count, fits = count + finite.size, fits and bool(np.isfinite(rounded).all())
+            noise.add(finite, rounded)
+        if not fits:
             return f"its constant {name!r} reaches {peak:.3g}, float16 {LARGEST:.0f}"
-        gone = int(np.count_nonzero(finite) - np.count_nonzero(rounded))
-        quality = sqnr_db(finite, rounded)
+        quality = noise.decibels
         if quality < self.least_db and peak:
-            lost = f", {gone} of {finite.size} values become nought" if gone else ""
+            lost = f", {gone} of {count} values become nought" if gone else ""
             return f"its constant {name!r} would be off by {quality:.1f} dB{lost}"
         if gone:
             self._gone[name] = gone

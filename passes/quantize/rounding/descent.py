@@ -174,5 +174,5 @@ class _State:
 
     def quantized(self, start: Quantized) -> Quantized:
         zero = 0.0 if start.zero is None else spread(start.zero, start.block, self.codes.shape[1])
-        integers = np.rint(self.codes.transpose(0, 2, 1) + zero).astype(np.int32)
+        integers = np.rint(self.codes.transpose(0, 2, 1) + zero).astype(start.grid.narrow_type)
         return Quantized(start.grid, integers, self.scale.transpose(0, 2, 1), start.zero, start.block)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from ....graph.registry import Registry
 from ...calibration.gradients import Gradient
@@ -58,6 +60,26 @@ class Spec:
     masked: bool = False
 
     def solve(self, wanted: Floats, hessian: Floats | None) -> tuple[str, Quantized]:
+        return cheapest(self._problem(wanted, hessian), self.methods)
+
+    def _problem(self, wanted: Floats, hessian: Floats | None) -> Problem:
         nought = wanted == 0 if self.masked else None
-        problem = Problem(wanted, self.grid, hessian, self.block, self.symmetric, self.gradient, nought)
-        return cheapest(problem, self.methods)
+        return Problem(wanted, self.grid, hessian, self.block, self.symmetric, self.gradient, nought)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows do not depend on each other."""
+        return set(self.methods) <= {*BLIND}
+
+    def solve_rows(self, parts: Sequence[Callable[[], Floats]]) -> tuple[str, Quantized]:
+        """The same without data, of the rows of some outputs after the other."""
+        found: dict[str, list[Quantized]] = {name: [] for name in self.methods}
+        costs: dict[str, list[Floats]] = {name: [] for name in self.methods}
+        for part in parts:
+            problem = self._problem(part(), None)
+            for name in self.methods:
+                found[name].append(ROUNDERS[name](problem))
+                costs[name].append(problem.cost(found[name][-1].floats()))
+        totals = {name: float(np.concatenate(some, axis=1).sum()) for name, some in costs.items()}
+        name = min(found, key=lambda n: totals[n])
+        return name, Quantized.joined(found[name])

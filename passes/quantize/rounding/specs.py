@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 
 from ....graph.layer import Layer
+from ...calibration.walk import relative_error, solve_plainly
 from ...masks import masks
 from ...needs import GRADIENTS
 from ...precision.grid import WEIGHTS8, Grid
 from ...precision.layout import weight_bytes
-from ...precision.protect import Harm, protected, relative, sentence
+from ...precision.protect import Harm, protected, sentence
 from ..prepare import Prepared
 from ..scheme import Job
 from .rounding import BLIND, CANDIDATES, ROUNDERS, Spec
@@ -51,10 +52,9 @@ def _tiny(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, Grid
     """Of some layers those that keep 8 bits, as they hurt most for the bytes that they save; a note names them."""
     harms = {}
     for node, one in layers.items() if job.options.protect else ():
-        matrices = one.matrix(ready.model.weights[one.weight])
-        near = Spec(grids[node], BLIND).solve(matrices, None)[1].floats()
-        bytes_of = partial(weight_bytes, one)
-        harms[node] = Harm(one.name, relative(matrices, near), bytes_of(grids[node]), bytes_of(WEIGHTS8))
+        weight, bytes_of = ready.model.weights[one.weight], partial(weight_bytes, one)
+        near = solve_plainly(Spec(grids[node], BLIND), one, weight)[1]
+        harms[node] = Harm(one.name, relative_error(one, weight, near), bytes_of(grids[node]), bytes_of(WEIGHTS8))
     kept = protected(harms)
     if kept:
         ready.notes.append(sentence(harms, kept, "8 bits"))

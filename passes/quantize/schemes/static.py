@@ -204,7 +204,7 @@ def _noisy(job: Job, model: Model, made: Model) -> bool:
     if job.context.data is None or not job.options.verify:
         return False
     with suppress(BadModel):  # what does not run is told later
-        noise = outputs_noise(model, made, job.context.data, job.target.contrib)
+        noise = outputs_noise(model, made, job.context.data, job.context.memory, job.target.contrib)
         return min(noise.values(), default=EXACT) < CLEAN
     return False
 

@@ -17,14 +17,13 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.nodes import display_name
 from ....graph.traits import Trait, has
-from ...calibration.walk import Rounded, round_layers
+from ...calibration.walk import Rounded, round_layers, solve_plainly
 from ...patterns import choose_nodes
 from ...precision.grid import Grid, Quantized
 from ...precision.layout import fitting_block, independent
 from ...precision.result import LayerNote, Result
-from ...rounding.problem import Problem
 from ..prepare import Prepared, prepare_model
-from ..rounding.rounding import BLIND, cheapest
+from ..rounding.rounding import BLIND, Spec
 from ..rounding.specs import specs_for
 from ..scheme import SCHEMES, Job
 from ..storage.nbits import nbits_pays
@@ -112,8 +111,6 @@ def independent_grid(layer: Layer, bits: int) -> Grid:
 
 
 def _alone(job: Job, layer: Layer, model: Model, bits: int) -> Rounded[Quantized]:
-    problem = Problem(
-        layer.matrix(model.weights[layer.weight]), independent_grid(layer, bits), None, block_of(job, layer)
-    )
-    method, quantized = cheapest(problem, BLIND)
+    spec = Spec(independent_grid(layer, bits), BLIND, block_of(job, layer))
+    method, quantized = solve_plainly(spec, layer, model.weights[layer.weight])
     return Rounded(layer, quantized, method)

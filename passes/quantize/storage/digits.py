@@ -7,7 +7,10 @@ once, when it opens the file: types of fewer than 8 bits are not known everywher
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from ...precision.grid import Grid
@@ -25,7 +28,9 @@ def digit_bits(bits: int) -> int:
 def pack_digits(integers: np.ndarray, grid: Grid) -> np.ndarray:
     """Bytes of digits, of each row by itself. Shapes: (rows, n) -> (rows, digits, bytes)."""
     each = digit_bits(grid.bits)
-    codes = integers.astype(np.int64)  # below nought in two's complement
+    codes: NDArray[np.integer[Any]] = integers.astype(
+        np.int8 if grid.bits <= 8 else np.int64
+    )  # below nought in two's complement
     parts = [pack_bits(codes >> low & ((1 << each) - 1), each) for low in range(0, grid.bits, each)]
     return np.stack(parts, axis=1)
 

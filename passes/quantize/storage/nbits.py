@@ -15,7 +15,7 @@ import numpy as np
 from ....graph.io.fit import Release
 from ....graph.layer import Layer
 from ....graph.traits import operator
-from ...precision.grid import Grid, Quantized, spread
+from ...precision.grid import Grid, Quantized
 from ...rewrite.weights import MICROSOFT, Work
 
 ACCURACY = 4
@@ -84,11 +84,10 @@ def pack(quantized: Quantized, block: int) -> tuple[np.ndarray, np.ndarray, np.n
     # what fills the last block stands for nought
     zero = np.zeros_like(quantized.scale[0]) if quantized.zero is None else quantized.zero[0]
     # a block of the operator lies inside a block of scales
-    first = np.arange(blocks) * block
-    scale = spread(quantized.scale[0], quantized.block, columns)[:, first]
-    zeros = spread(zero, quantized.block, columns)[:, first].astype(np.int64) + shift
-    codes = np.repeat(zeros, block, axis=1)
-    codes[:, :columns] = integers + shift
+    first = np.arange(blocks) * block // (quantized.block or columns)
+    scale, zeros = quantized.scale[0][:, first], zero[:, first].astype(np.int64) + shift
+    codes = np.repeat(zeros.astype(np.uint8), block, axis=1)
+    codes[:, :columns] = integers.astype(np.uint8) + np.uint8(shift)
     packed = pack_bits(codes, bits).reshape(outputs, blocks, block * bits // 8)
     ends = None if (zeros == middle).all() else pack_bits(zeros, bits).reshape(-1)
     return packed, scale.reshape(-1).astype(np.float32), ends
@@ -97,6 +96,8 @@ def pack(quantized: Quantized, block: int) -> tuple[np.ndarray, np.ndarray, np.n
 def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
     """Several numbers in each byte, the first in the lowest bits; rows begin with a byte. Shapes: (rows, n)."""
     each = 8 // bits
-    codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % each))).reshape(len(codes), -1, each)
-    shifted = codes.astype(np.uint8) << (bits * np.arange(each, dtype=np.uint8))
-    return np.asarray(np.bitwise_or.reduce(shifted.astype(np.uint8), axis=2))
+    packed = np.zeros((len(codes), -(-codes.shape[1] // each)), np.uint8)
+    for k in range(each):
+        part = codes[:, k::each].astype(np.uint8)
+        packed[:, : part.shape[1]] |= part << np.uint8(bits * k)
+    return packed

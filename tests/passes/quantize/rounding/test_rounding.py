@@ -51,7 +51,7 @@ def check(p: Problem, q: Quantized) -> None:
     assert q.scale.shape == (groups, outputs, blocks)
     assert q.grid == p.grid
     assert q.block == p.block
-    assert q.integers.dtype == np.int32
+    assert q.integers.dtype == q.grid.narrow_type
     assert q.integers.min() >= p.grid.low
     assert q.integers.max() <= p.grid.high
     np.testing.assert_array_equal(q.scale, q.scale.astype(np.float32))
