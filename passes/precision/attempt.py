@@ -20,7 +20,6 @@ from ..by_parts import BY_PARTS, is_large
 from ..change import WORTH, Change, saves_nothing
 from ..live import MET, Live
 from ..proof import at_other_sizes
-from .check import check_by_parts
 from .higher_precision import Make, keep_higher_precision
 from .noise import find_worst, measure, outputs_noise
 from .result import Result
@@ -90,6 +89,8 @@ def attempt_within_limit(
 
 def _check(model: Model, result: Result, context: Context, done: str, optimize: bool) -> None:
     if is_large(model, context.memory):
+        from .check import check_by_parts
+
         check_by_parts(model, result, context.inputs, context.memory, done, optimize=optimize)
     else:
         check(model, result.model, context.inputs, done, optimize)
