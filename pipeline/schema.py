@@ -382,6 +382,32 @@ class Searched(Answer):
     warnings: list[str]
 
 
+class Mean(Point):
+    """Of one way of pruning at one size, over seeds."""
+
+    spread: Numbers | None = told("standard deviation over seeds, by metric")
+    seeds: int = told("results that there are")
+
+
+class Swept(Answer):
+    """``report.json`` in the folder has the same, ``sweep.csv`` its rows."""
+
+    command: Literal["sweep"]
+    model: str
+    out: str = told("a folder")
+    before: Amounts
+    original: dict[str, Any] = told("accuracy and sqnr_db of the model as it was given")
+    target: str = told("what is kept a fraction of")
+    objectives: list[str]
+    trials: int
+    points: list[Mean]
+    rows: list[dict[str, Any]] = told("every trial: method, keep, seed, and its figures")
+    search_seconds: float
+    environment: dict[str, str]
+    notes: list[str]
+    warnings: list[str]
+
+
 class Presets(Answer):
     command: Literal["compress"]
     presets: dict[str, str] = told("what each recipe that comes with intaglio does")
@@ -648,7 +674,7 @@ class Passes(Answer):
 _FORMS: tuple[type[Answer], ...] = (
     *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Export, Factorize),
     *(Groups, Import, Inspect, Passes, Prune, Quantize, Searched, Several, Simplify, Sparsify, Split),
-    *(Stream, Train),
+    *(Stream, Swept, Train),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}
 """By command."""

@@ -138,7 +138,7 @@ def plots(report: Mapping[str, Any]) -> Iterator[Plot]:
             for row, p in enumerate(points)
             if (x := _left(report, p, name, key)) and (y := quality.of(p)) is not None
         ]
-        if len(placed) > 1 and (name in limits or name in ("size", "latency")):
+        if len(placed) > 1 and (name in limits or name in ("size", "latency", *report.get("objectives", ()))):
             yield _plot(report, name, key, placed, quality, len(points) - len(placed))
 
 

@@ -68,7 +68,7 @@ def best(costs: np.ndarray) -> np.ndarray:
 
     Shapes: costs (rows, columns) -> (rows,).
     """
-    order = np.lexsort(costs.T[::-1])
+    order = np.lexsort(costs.T[::-1]) if len(costs) else np.zeros(0, dtype=int)
     found = np.zeros(len(costs), dtype=bool)
     front = np.empty((0, costs.shape[1]))
     for row in order.tolist():

@@ -29,7 +29,7 @@ from ..recipe.load import read_tree
 from ..recipe.recipe import pass_of
 from ..run import Logged, View, run
 from ..search.limits import Limits
-from ..steps import file_hash, hashed
+from ..steps import hashed
 from ..text import plain
 from .cache import MOST
 from .objectives import Objective, hypervolume, objectives
@@ -39,7 +39,7 @@ from .spaces import named_space
 from .storage import Storage, open_storage
 from .strategies.strategy import STRATEGIES
 from .study import Study
-from .trial import Bench, Given, bench, one_thread
+from .trial import Bench, Given, bench, given_of, one_thread
 
 FRONT, REPORT, PAGE, WORDS = "front", "report.json", "report.html", "report.md"
 
@@ -97,24 +97,9 @@ class Searching:
             GateFailed: no trial keeps the limits; the folder has the report, which the error has, too.
         """
         started, folder = time.perf_counter(), Path(self.out)
-        self._check()
-        with closing(EXECUTORS[self.executor](self.workers)) as executor, self.view.progress("trying") as tick:
-            study = Study(
-                self.given,
-                self.open_space,
-                self.judged_by,
-                STRATEGIES[self.strategy],
-                self._storage(folder),
-                executor,
-                self.batch,
-                self.seed,
-                self.halving,
-                tick,
-            )
-            records = study.run(self.trials)
-        told = Told(self.open_space, self.judged_by, records, self.seed)
-        if records and not told.usable:
-            raise IntaglioError("no trial could be run", why=str(records[0].figures["told"]))
+        told = self.tried()
+        if told.records and not told.usable:
+            raise IntaglioError("no trial could be run", why=str(told.records[0].figures["told"]))
         points = list(self._points(told))
         written = list(self._written(points))
         report = plain(self._report(told, points, written, time.perf_counter() - started))
@@ -124,6 +109,24 @@ class Searching:
             failed.report = report
             raise failed
         return report
+
+    def tried(self) -> Told:
+        """All trials, from before and new ones; the folder holds what they share, and the study unless it is elsewhere."""
+        self._check()
+        with closing(EXECUTORS[self.executor](self.workers)) as executor, self.view.progress("trying") as tick:
+            study = Study(
+                self.given,
+                self.open_space,
+                self.judged_by,
+                STRATEGIES[self.strategy],
+                self._storage(Path(self.out)),
+                executor,
+                self.batch,
+                self.seed,
+                self.halving,
+                tick,
+            )
+            return Told(self.open_space, self.judged_by, study.run(self.trials), self.seed)
 
     def _check(self) -> None:
         if self.trials < 1 or self.batch < 1 or self.workers < 1:
@@ -157,26 +160,8 @@ class Searching:
     @cached_property
     def given(self) -> Given:
         """By reference: the model by its hash, the data by that of the first worker, which is this process."""
-        path = Path(self.model)
-        if not path.is_file():
-            raise UsageError(f"{path} is no file", why="workers read the model again", fix="give an ONNX file")
-        given = Given(
-            str(path.absolute()),
-            file_hash(path),
-            self.shapes,
-            self.inputs,
-            self.data,
-            self.eval_data,
-            self.preprocess,
-            self.samples,
-            self.scored,
-            tuple(self.metrics),
-            self.seed,
-            self.memory,
-            any(one.name == "latency" for one in self.judged_by) or self.latency is not None,
-            cache=str(Path(self.cache or Path(self.out) / "cache").absolute()),
-            cache_bytes=self.cache_bytes,
-        )
+        timed = any(one.name == "latency" for one in self.judged_by) or self.latency is not None
+        given = replace(given_of(self, Path(self.out)), timed=timed)
         return replace(given, key=_opened(given).cache.key)
 
     @cached_property
@@ -204,7 +189,7 @@ class Searching:
 
     def _points(self, told: Told) -> Iterator[dict[str, Any]]:
         """All trials, those of the front marked: of what keeps the limits nothing beats them."""
-        limits, before = self._limits, self._figures_before
+        limits, before = self._limits, self.before
         meets = [one.usable and _meets(one, limits, before) for one in told.records]
         within = [one for one, kept in zip(told.records, meets, strict=True) if kept]
         front = {one.number for one in replace(told, records=within).front()}
@@ -240,7 +225,7 @@ class Searching:
         before = amounts(self._here.model)
         whole = {"size": before.size, "macs": before.macs, "params": before.params, "latency": np.nan}
         if found.latency and found.latency.absolute:
-            whole["latency"] = self._figures_before["latency_ms"]
+            whole["latency"] = self.before["latency_ms"]
         drop = {} if found.max_drop is None else {"max_drop": found.max_drop}
         return {**dict(found.fractions(whole)), **drop}
 
@@ -251,7 +236,7 @@ class Searching:
         return Limits.read(max_drop=self.max_drop, **given) if asked else None
 
     @cached_property
-    def _figures_before(self) -> dict[str, Any]:
+    def before(self) -> dict[str, Any]:
         """Of the original, as a trial of no passes."""
         return self._here.figures((), timed=self.given.timed)
 
@@ -294,14 +279,14 @@ class Searching:
             "out": str(self.out),
             "passed": bool(front),
             "before": amounts(self._here.model).as_dict(),
-            "original": {key: self._figures_before[key] for key in ("accuracy", "latency_ms", "sqnr_db")},
+            "original": {key: self.before[key] for key in ("accuracy", "latency_ms", "sqnr_db")},
             "strategy": spelled(self.strategy, "strategy"),
             "objectives": [one.name for one in self.judged_by],
             "parameters": self.open_space.as_dict(),
             "trials": len(points),
             "failed": sum(bool(one.figures.get("told")) for one in told.records),
             "stopped": sum(one.stopped for one in told.records),
-            "hypervolume": volume(told, self._figures_before),
+            "hypervolume": volume(told, self.before),
             "points": points,
             "written": written,
             "limits": self._read_limits.as_dict() if self._read_limits else {},

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ...graph.cost import cost
-from ...graph.errors import BadData, BadModel, IntaglioError, NothingChanged
+from ...graph.errors import BadData, BadModel, IntaglioError, NothingChanged, UsageError
 from ...graph.io.fit import USUAL
 from ...graph.io.place import alone
 from ...graph.model import Model
+from ...measure.data.drawn import drawn
 from ...passes.base import MEMORY, Context, Pass
 from ..data import Data
 from ..importing import read_model
@@ -36,7 +37,8 @@ FUNCTION = f"{__name__}:measured"
 class Given:
     """What all trials of a study are given, by reference: files are named, and ``sha256`` says what the model must be.
 
-    ``samples`` of the calibration data are used, and ``scored`` of the labelled. ``key`` is a hash of all that decides the
+    ``samples`` of the calibration data are used, the first or, where ``drawn``, some by the seed, and ``scored`` of the
+    labelled. ``key`` is a hash of all that decides the
     figures of a trial, content of data and versions of what computes, too: every worker must have the same.
     """
 
@@ -53,6 +55,7 @@ class Given:
     seed: int = 0
     memory: int = MEMORY
     timed: bool = False
+    drawn: bool = False
     key: str = ""
     cache: str = ""
     cache_bytes: int = MOST
@@ -84,6 +87,7 @@ class Bench:
     model: Model
     close: Any
     context: Context
+    data: Data
     cache: Cache
 
     @classmethod
@@ -91,23 +95,27 @@ class Bench:
         read, data = given.read(), given.named
         model, close = data.for_many_samples(read, ())
         labelled = data.open_labelled(model, ())
-        if labelled is not None and given.scored is not None:
+        if labelled is not None:
             labelled = replace(labelled, limit=given.scored)
+        calibration = data.open_calibration(model)
         context = Context(
-            data.open_calibration(model),
+            drawn(calibration, given.seed) if calibration and given.drawn else calibration,
             labelled,
             metrics=data.metrics,
             seed=given.seed,
             memory=given.memory,
         )
-        key = hashed(starting_key(read, data, False, USUAL), given.scored)
+        key = hashed(starting_key(read, data, False, USUAL), given.scored, given.drawn)
         if given.key not in ("", key):
             what = "the data, or a version of what computes, are not what the search was started with"
             raise BadData(what, fix="give all workers the same data under the same names, and the same packages")
-        return cls(model, close, context, Cache(Path(given.cache), key, given.cache_bytes))
+        return cls(model, close, context, data, Cache(Path(given.cache), key, given.cache_bytes))
 
-    def chains(self) -> Chains:
-        return Chains(self.model, self.context, self.cache.store(), self.close, kept=self.cache.kept)
+    def chains(self, passes: Sequence[Pass] = ()) -> Chains:
+        """For passes some of which may want noise in the place of data."""
+        noisy = any(one.makes_noise for one in passes)
+        context = replace(self.context, data=self.data.noise(self.model)) if noisy else self.context
+        return Chains(self.model, context, self.cache.store(), self.close, kept=self.cache.kept)
 
     def figures(self, passes: Sequence[Pass], *, timed: bool) -> dict[str, Any]:
         """What a chain gives, from before where it was tried."""
@@ -123,8 +131,8 @@ class Bench:
         return found
 
     def _worked_out(self, passes: Sequence[Pass], timed: bool) -> dict[str, Any]:
-        chains = self.chains()
         try:
+            chains = self.chains(passes)
             done = effective(chains, passes)
         except IntaglioError as error:
             return {"told": error.what}
@@ -172,6 +180,16 @@ def measured(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def task_of(given: Given, passes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"given": plain(asdict(given)), "passes": plain(list(passes))}
+
+
+def given_of(asked: Any, folder: Path) -> Given:
+    """What a search or a sweep hands to its trials; ``folder`` has what they share. Raises UsageError."""
+    path = Path(asked.model)
+    if not path.is_file():
+        raise UsageError(f"{path} is no file", why="workers read the model again", fix="give an ONNX file")
+    taken = {one.name: getattr(asked, one.name) for one in fields(Given) if hasattr(asked, one.name)}
+    cache = str(Path(asked.cache or folder / "cache").absolute())
+    return Given(**{**taken, "model": str(path.absolute()), "sha256": file_hash(path), "cache": cache})
 
 
 @lru_cache(maxsize=4)

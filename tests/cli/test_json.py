@@ -49,6 +49,7 @@ RUNS: list[tuple[Any, ...]] = [
     ("compress", DIGITS, "-o", "out", "--recipe", "half-macs", *CALIB, "--samples", 32, "--no-measure"),
     ("compress", "--presets"),
     ("search", DIGITS, "-o", "out", "--space", "bits", "--trials", 3, *CALIB, "--samples", 8, "--write", 1),
+    ("sweep", DIGITS, "-o", "out", "--methods", "l2,l1+refit", "--keep", "0.5", "--eval-data", TEST),
     ("simplify", DIGITS, *OUT, "--no-measure"),
     ("export", DIGITS, "--to", "onnx", *OUT, "--data", TEST, "--samples", 8, "--gate", "drop <= 1", "--seconds", 0),
     ("export", "--targets"),

@@ -32,11 +32,13 @@ def linas(told: Told, count: int, options: Linas) -> list[Proposal]:
 
     Source: Cummings et al., "A Hardware-Aware Framework for Accelerating Neural Architecture Search Across Modalities",
     2022, arXiv:2205.10358 (LINAS).
-    Differs: predictors see places of values between 0 and 1, and squares of them; a fifth of each round is drawn from the space.
+    Differs: predictors see places of values between 0 and 1, and squares of them; a fifth of each round is drawn from the
+    space, and the first two trials are its ends.
     """
     usable = told.usable
     if len(told.records) < options.population or len(usable) < 4:
-        return spread(told, count)
+        ends = [Proposal(told.space.values(np.full(len(told.space.parameters), at))) for at in (1.0, 0.0)]
+        return [*(ends if not told.records else []), *spread(told, count)][:count]
     rng, known = told.rng, told.places(usable)
     costs = predicted(told, options.predictor)
     size = max(4 * count, 40)

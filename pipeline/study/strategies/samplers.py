@@ -34,7 +34,7 @@ def tpe(told: Told, count: int) -> list[Proposal]:
 
     Source: Ozaki et al., "Multiobjective Tree-structured Parzen Estimator", JAIR 73, 2022.
     """
-    return _asked("TPESampler", told, count, multivariate=True, warn_independent_sampling=False)
+    return _asked("TPESampler", told, count, multivariate=True)
 
 
 def _asked(sampler: str, told: Told, count: int, **options: Any) -> list[Proposal]:
