@@ -34,6 +34,8 @@ from .search import PAGE, REPORT, WORDS
 from .trial import FUNCTION, Given, bench, given_of, task_of
 
 TABLE = "sweep.csv"
+MADE_UP = ("noise", "distilled")
+"""Dialects that take no data."""
 Unit = Literal["macs", "params", "size", "channels"]
 
 
@@ -51,13 +53,13 @@ class Method:
         """Raises UsageError for a criterion that is not there."""
         rest, _, repair = name.partition("+")
         criterion, _, dialect = rest.partition(":")
-        known = dialect in ("id", "ood", "noise")
+        known = dialect in ("id", "ood", *MADE_UP)
         _ = CRITERIA.entry(criterion if known else rest)
         return cls(name, criterion if known else rest, dialect if known else None, repair or None)
 
     def seeded(self, data: bool) -> bool:
         """Whether another seed may give another result."""
-        return data or self.criterion == "random" or self.dialect == "noise"
+        return data or self.criterion == "random" or self.dialect in MADE_UP
 
     def passes(self, unit: str, keep: float) -> list[dict[str, Any]]:
         told = {"criterion": self.criterion, "dialect": self.dialect, "repair": self.repair}
@@ -123,7 +125,7 @@ class Sweep:
 
     def _asked(self) -> Iterator[tuple[str, float, int, Given, list[dict[str, Any]]]]:
         for method in map(Method.read, self.methods):
-            noise = method.dialect == "noise"
+            noise = method.dialect in MADE_UP
             for seed in range(self.seed, self.seed + (self.seeds if method.seeded(self.data is not None) else 1)):
                 given = replace(self._given, seed=seed, data=None if noise else self.data, drawn=not noise)
                 for keep in self.keep:

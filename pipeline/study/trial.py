@@ -112,9 +112,10 @@ class Bench:
         return cls(model, close, context, data, Cache(Path(given.cache), key, given.cache_bytes))
 
     def chains(self, passes: Sequence[Pass] = ()) -> Chains:
-        """For passes some of which may want noise in the place of data."""
-        noisy = any(one.makes_noise for one in passes)
-        context = replace(self.context, data=self.data.noise(self.model)) if noisy else self.context
+        """For passes some of which may want made-up inputs in the place of data."""
+        dialect = next(filter(None, (one.makes_noise for one in passes)), "")
+        made_up = self.data.made_up(self.model, dialect) if dialect else None
+        context = replace(self.context, data=made_up) if made_up else self.context
         return Chains(self.model, context, self.cache.store(), self.close, kept=self.cache.kept)
 
     def figures(self, passes: Sequence[Pass], *, timed: bool) -> dict[str, Any]:
