@@ -48,9 +48,13 @@ class Structure:
 
     @property
     def name(self) -> str:
-        if self.ranks:
+        return " > ".join(one._name for one in self.parts)
+
+    @property
+    def _name(self) -> str:
+        if self.ranks and self.family == "factorize":
             return f"ranks for {self.unit} {self.keep:.3g}"
-        return " > ".join(f"{one.family} {one.unit} {one.keep:.3g}" for one in self.parts)
+        return f"{self.family} {self.unit} {self.keep:.3g}"
 
     @property
     def parts(self) -> tuple[Structure, ...]:

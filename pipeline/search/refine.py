@@ -19,6 +19,7 @@ from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ...passes.base import Context
+from ...passes.budget.amounts import Amounts
 from ...passes.budget.several import Ways, solve_several
 from ...passes.calibration.activation_cache import Inputs, Store
 from ...passes.change import Change
@@ -64,6 +65,13 @@ class Selection:
     def ranks(self) -> tuple[tuple[str, str, int], ...]:
         return tuple((name, way.scheme, way.rank) for name, (way, _) in self.ways.items() if way.scheme)
 
+    def bits(self, model: Model) -> tuple[tuple[str, int], ...]:
+        """Of the layers of a model that has these ranks: factors have the bits of the layer that they stand for."""
+        found = (
+            (one.name, self.ways.get(one.name) or self.ways.get(one.name.rpartition("/")[0])) for one in Layers(model)
+        )
+        return tuple((name, way[0].bits) for name, way in found if way and way[0].bits != _FLOAT)
+
     def reasons(self) -> dict[str, str]:
         """Of each layer what its choice is predicted to lose, and what the next better one would."""
         return {name: _reason(way, others) for name, (way, others) in self.ways.items()}
@@ -80,13 +88,25 @@ def _reason(way: Way, others: Sequence[Way]) -> str:
 
 
 class Choice:
-    """Of ``model``, under ``limited``: fractions of the original by what they limit."""
+    """Of ``model``, under ``limited``: fractions of an original that has ``whole``, by what they limit."""
 
-    def __init__(self, model: Model, context: Context, limited: Mapping[str, float], least: float) -> None:
-        """``least`` is the fraction of the bytes that two bits throughout leave."""
+    def __init__(
+        self,
+        model: Model,
+        context: Context,
+        limited: Mapping[str, float],
+        least: float,
+        *,
+        whole: Amounts | None = None,
+        ratio: float = 1.0,
+    ) -> None:
+        """``least`` is the fraction of the bytes that two bits throughout leave, ``ratio`` that of the time that the model
+        takes.
+        """
         asked = Factorize(target="macs", keep=0.5, measure="latency" in limited)
         self.job, self.context = Job(asked, live_part(model), context), context
-        self.limited, self.least = limited, least
+        self.limited, self.least, self.ratio = limited, least, ratio
+        self.whole = whole or self.job.before
 
     def selection(self, limited: Mapping[str, float], ranks: Mapping[str, tuple[str, int]] | None = None) -> Selection:
         """The ways of least loss; where ``ranks`` are given with these, and only bits chosen.
@@ -104,8 +124,8 @@ class Choice:
         """The fraction of each amount that no way changes."""
         kinds = list(self.limited)
         spent = {k: sum(ways[0].costs[kinds.index(k)] for ways in self.ways.values()) for k in kinds if k != "size"}
-        whole = {"macs": cost(self.job.model).macs / self.job.before.macs}
-        whole |= {"params": cost(self.job.model).params / self.job.before.params, "latency": 1.0}
+        whole = {"macs": cost(self.job.model).macs / self.whole.macs}
+        whole |= {"params": cost(self.job.model).params / self.whole.params, "latency": self.ratio}
         found = {name: whole[name] - spent[name] for name in spent}
         if "size" in kinds:
             place = kinds.index("size")
@@ -140,12 +160,12 @@ class Choice:
                 yield Way(one.scheme, one.rank, bits, float(lost[place]) + 2 * loss, costs)
 
     def _costs(self, macs: float, params: float, rows: int, bits: int, time: float) -> tuple[float, ...]:
-        before = self.job.before
+        before = self.whole
         found = {
             "macs": macs / max(1.0, before.macs),
             "params": params / max(1.0, before.params),
             "size": (params * bits / 8 + 4 * rows) / before.size,
-            "latency": time / self._times.full if self._times else 0.0,
+            "latency": self.ratio * time / self._times.full if self._times else 0.0,
         }
         return tuple(found[name] for name in self.limited)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
@@ -16,6 +16,7 @@ from ...graph.errors import GateFailed, IntaglioError, NothingChanged, TargetUnr
 from ...graph.model import Model
 from ...passes.base import Context, Pass
 from ...passes.change import amounts
+from ...passes.quantize import Quantize
 from ...passes.quantize.targets import TARGETS
 from ..run import Logged, View
 from ..steps import Store, passing_store
@@ -23,7 +24,7 @@ from .chains import Chains, amount, lowest, pareto
 from .limits import Limits
 from .menu import DYNAMIC, INT8, MIXED, Precision, Structure, Unit, with_data, without_data
 from .reasons import layer_reasons
-from .refine import Choice, ranks_of
+from .refine import Choice, Selection, ranks_of
 from .result import SearchResult
 from .tries import RECORDS, Tried, Tries, noise_of
 
@@ -148,40 +149,49 @@ class _Search:
         """Ranks and bits of all layers chosen at once, where several limits bind: see ``Choice``.
 
         Beside the best chain with low rank, whose ranks were chosen for one limit; only where bits cost something after that,
-        and where less loss is predicted.
+        and where less loss is predicted. Where fewer channels were tried, too, of the network that has them as well.
         """
-        low = [one for one in self.tries.found if one.structure.family == "factorize" and not one.point.told]
+        low = [one for one in self.tries.found if "factorize" in [part.family for part in one.structure.parts]]
+        low = [one for one in low if not one.point.told]
         limited = {name: limit for name, limit in self.limited.items() if limit < 1}
         if len(limited) < 2 or not low or self.tries.chains.context.data is None or self._fast:
             return
         outer = min(low, key=lambda one: (len(self.tries.misses(one)), -noise_of(one)))
-        chains = self.tries.chains
-        alone = chains.apart(outer.structure.passes())[0] or 0.0
+        alone = self.tries.chains.apart(outer.structure.passes())[0] or 0.0
         if not self.tries.misses(outer) and alone - noise_of(outer) < _BITS_COST:
             return
-        try:
-            choice = Choice(chains.original, chains.context, limited, self.tries.smallest(Structure()))
-            self._chosen_together(choice, outer, ranks_of(chains.changes(outer.passes)[0]))
-        except TargetUnreachable:
-            return
+        for structure in {one.structure.family: one.structure for one in low}.values():
+            with suppress(TargetUnreachable):
+                self._chosen_together(structure, outer, limited)
 
-    def _chosen_together(self, choice: Choice, outer: Tried, ranks: Mapping[str, tuple[str, int]]) -> None:
-        limited = dict(choice.limited)
-        found, usual = choice.selection(limited), choice.selection(limited, ranks)
-        if found.loss > _WORTH * usual.loss:
-            told = (
-                f"ranks and bits chosen together under all limits are predicted to lose {found.loss / usual.loss:.0%}"
-            )
-            self.notes.append(f"{told} of what {outer.point.name} does, and were not tried")
+    def _chosen_together(self, structure: Structure, outer: Tried, limited: Mapping[str, float]) -> None:
+        """The channels of a structure as they are, ranks and bits anew."""
+        chains, narrow = self.tries.chains, structure.passes()[:-1]
+        base, lost = chains.model(narrow), 10 ** (-(chains.apart(narrow)[0] or 0.0) / 10) if narrow else 0.0
+        least = self.tries.smallest(replace(structure.parts[0], ranks=()) if narrow else Structure())
+        ratio = 1 / chains.time(base).speedup(1) if narrow and "latency" in limited else 1.0
+        choice = Choice(base, chains.context, limited, least, whole=amounts(chains.original), ratio=ratio)
+        found = choice.selection(limited)
+        usual = choice.selection(limited, ranks_of(chains.changes(structure.passes())[-1]))
+        if lost + found.loss > _WORTH * (lost + usual.loss):
+            told = f"ranks and bits chosen together under all limits are predicted to lose {(lost + found.loss) / (lost + usual.loss):.0%}"
+            self.notes.append(f"{told} of what {structure.name} does, and were not tried")
             return
         for _ in range(_ROUNDS + 1):
-            tried = self.tries.take(replace(outer.structure, ranks=found.ranks), outer.precision)
+            ranks = replace(structure, ranks=found.ranks)
+            tried = self.tries.take(ranks, self._bits(found, ranks) or outer.precision)
             self.reasons[tried.passes] = found.reasons()
             misses = self.tries.misses(tried)
             if not misses or "" in misses:
                 return
             limited = {name: limit / (1.005 * misses.get(name, 1.0)) for name, limit in limited.items()}
             found = choice.selection(limited)
+
+    def _bits(self, found: Selection, ranks: Structure) -> Precision | None:
+        """Those that were chosen for each layer; None where bits were not limited."""
+        bits = found.bits(self.tries.chains.model(ranks.passes()))
+        made = Quantize(scheme=MIXED, layer_bits=bits, target=self.target) if bits else None
+        return Precision("bits by layer", lambda _: (made,)) if made else None
 
     def _try_all(self) -> None:
         for structure in self._structures():

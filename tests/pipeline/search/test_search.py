@@ -235,6 +235,13 @@ def test_ranks_and_bits_chosen_together_keep_all_limits_and_lose_no_more_than_ra
     assert together.loss <= usual.loss
     model = Structure("factorize", ranks=together.ranks).passes()[0].run(digits(), context()).model
     assert amounts(model).macs <= 0.5 * amounts(digits()).macs
+    bits = together.bits(model)
+    assert {name for name, _ in bits} == {layer.name for layer in Layers(model)}
+    whole = {name: way.bits for name, (way, _) in together.ways.items()}
+    assert all(whole.get(name) == number for name, number in bits if name in whole)
+    assert all(whole[name.rpartition("/")[0]] == number for name, number in bits if name not in whole)
+    small = Quantize(scheme="mixed", layer_bits=bits, method="nearest").run(model, context()).model
+    assert file_bytes(small) <= 1.1 * 0.2 * file_bytes(digits())
     assert set(together.reasons()) == {layer.name for layer in Layers(digits())}
     assert all("predicted to lose" in why for why in together.reasons().values())
 
