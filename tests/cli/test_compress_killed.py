@@ -50,18 +50,31 @@ while run(f"out{kill}", kill) == -signal.SIGKILL:
 
 def untimed(told: Any) -> Any:
     if isinstance(told, dict):
-        return {k: untimed(v) for k, v in told.items() if k not in ("seconds", "out", "notes", "machine")}
+        return {
+            k: untimed(v) for k, v in told.items() if k not in ("seconds", "search_seconds", "out", "notes", "machine")
+        }
     return [untimed(v) for v in told] if isinstance(told, list) else told
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_wherever_a_run_is_killed_the_next_gives_what_one_at_a_stretch_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("every", "least", "asked"),
+    [
+        (2, 5, "--recipe three.yaml"),
+        (7, 2, f"--size 0.15 --data {EXAMPLES / 'digits_calib.npz'} --samples 16"),  # a search takes seconds
+    ],
+    ids=["recipe", "search"],
+)
+def test_wherever_a_run_is_killed_the_next_gives_what_one_at_a_stretch_does(
+    tmp_path: Path, every: int, least: int, asked: str
+) -> None:
     (tmp_path / "three.yaml").write_text(THREE)
-    words = [sys.executable, "-c", KILLED, "2", "2", "compress", str(DIGITS), "--recipe", "three.yaml", "--no-measure"]
+    given = ["compress", str(DIGITS), *asked.split(), "--no-measure"]
+    words = [sys.executable, "-c", KILLED, str(every), str(every), *given]
     ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     outs = sorted(tmp_path.glob("out*"))
-    assert len(outs) > 4
+    assert len(outs) >= least
     whole = tmp_path / "whole"
     report = untimed(json.loads((whole / "report.json").read_text()))
     for out in outs:
