@@ -193,13 +193,13 @@ class _Conversion:
 
     @staticmethod
     def _fits(x: tuple[int, ...] | None, y: tuple[int, ...] | None) -> bool:
-        """Whether channels repeat, and pixels are as many or a whole fraction."""
+        """Whether there are as many channels or more, and pixels are as many or a whole fraction."""
         if x is None or y is None or len(x) != len(y):
             return False
         if len(x) < 4:
             return x == y
         steps = {a / b for a, b in zip(x[2:], y[2:], strict=True)}
-        return y[1] % x[1] == 0 and len(steps) == 1 and steps.pop().is_integer()
+        return y[1] >= x[1] and len(steps) == 1 and steps.pop().is_integer()
 
     def _like(self, layer: Layer, out: str) -> str:
         """The input of a layer in the shape of its output."""
@@ -207,8 +207,11 @@ class _Conversion:
         if x[2:] != y[2:]:
             step = [a // b for a, b in zip(x[2:], y[2:], strict=True)]
             name = edit.add("AveragePool", [name], edit.tensor(f"{out}/pooled"), kernel_shape=step, strides=step)
-        if x[1] != y[1]:
-            name = edit.add("Concat", [name] * (y[1] // x[1]), edit.tensor(f"{out}/repeated"), axis=1)
+        if repeats := y[1] // x[1] - 1:
+            name = edit.add("Concat", [name] * (repeats + 1), edit.tensor(f"{out}/repeated"), axis=1)
+        if more := y[1] % x[1]:
+            pads = edit.constant(f"{out}/pads", np.array([0] * len(x) + [0, more] + [0] * (len(x) - 2), np.int64))
+            name = edit.add("Pad", [name, pads], edit.tensor(f"{out}/widened"))
         return name
 
 

@@ -40,7 +40,7 @@ class BinaryOperator:
     activation: Literal["hardtanh", "unit", "none", "rprelu"] = "hardtanh"
     unit: bool = False
     shift: bool = False
-    shortcut: bool = False
+    shortcut: bool = True
     sized: bool = False
     places: bool = False
     elastic: bool = False
@@ -93,17 +93,15 @@ _TABLE = {
         unit=True,
     ),
     "bireal": BinaryOperator(
-        "Bi-Real Net: a shortcut around each layer. Source: Liu et al., ECCV 2018, arXiv:1808.00278.",
+        "Bi-Real Net: shortcuts alone, and the gradient of two parabolas. Source: Liu et al., ECCV 2018, arXiv:1808.00278.",
         estimator="polynomial",
         activation="none",
-        shortcut=True,
     ),
     "react": BinaryOperator(
         "ReActNet: learned shifts before signs and around a PReLU. Source: Liu et al., ECCV 2020, arXiv:2003.03488.",
         estimator="polynomial",
         activation="rprelu",
         shift=True,
-        shortcut=True,
     ),
     "recu": BinaryOperator(
         "ReCU: weights standardized, those far out drawn in. Source: Xu et al., ICCV 2021, arXiv:2103.12369.",

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from intaglio.passes.train import BINARY_OPERATORS, BinaryOperator
 
-plain = BINARY_OPERATORS.register("plain")(BinaryOperator("Signs, shortcuts, one scale.", scale="layer", shortcut=True))
+plain = BINARY_OPERATORS.register("plain")(BinaryOperator("Signs, shortcuts, a scale for each layer.", scale="layer"))
