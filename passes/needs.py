@@ -9,13 +9,14 @@ from ..graph.errors import IntaglioError, UsageError
 from .base import Context
 
 MEANS, VARIANCES, SECOND_MOMENTS = "means", "variances", "second_moments"
-ACTIVATIONS, GRADIENTS = "activations", "gradients"
+ACTIVATIONS, GRADIENTS, CURVATURE = "activations", "gradients", "curvature"
 NEEDS: Mapping[str, str] = {
     MEANS: "mean of each channel that a layer reads",
     VARIANCES: "variance of each channel that a layer reads",
     SECOND_MOMENTS: "mean products of the channels that a layer reads, two at a time",
     ACTIVATIONS: "a sample of what a layer reads",
     GRADIENTS: "gradients of the loss with respect to each weight; they take torch",
+    CURVATURE: "how these gradients change along themselves, which takes gradients twice",
 }
 """All are taken from calibration data."""
 

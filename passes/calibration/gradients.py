@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +13,34 @@ from ...graph.errors import IntaglioError
 from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.model import Model
+from ...graph.traits import Trait, has
 from ...measure.data.source import DataSource
 from ..base import Context
 from .runner import require_data, run_bytes
 
+if TYPE_CHECKING:
+    from ...measure.autograd.loss import Loss
+    from ...measure.autograd.network import Network
+
+_CURVED = 4
+"""Samples whose second derivatives are taken at once: what both passes compute is held."""
 BATCH = 16
 """Samples whose mean loss one gradient is of, as many as ever fit into memory: squares depend on it."""
 _FIX = "choose a way that needs no gradients: intaglio passes --json tells what each needs"
 
 
 class Gradient(NamedTuple):
-    """Of one weight: the mean over the batches, and the mean of the squares. Shapes: those of the weight."""
+    """Of one weight: the mean over the batches, the mean of the squares, and, where it was asked for, the product of the
+    second derivatives with all means. Shapes: those of the weight."""
 
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
+    curved: NDArray[np.float64] | None = None
 
     @classmethod
     def none(cls, shape: tuple[int, ...]) -> Gradient:
         """Of a weight that the loss does not depend on."""
-        return cls(np.zeros(shape), np.zeros(shape))
+        return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape))
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,11 @@ class Gradients:
 
     def matrices(self, layer: Layer) -> Gradient:
         """With respect to a layer's matrices. Shapes: (groups, outputs, columns)."""
-        mean, squares = (layer.folded(values) for values in self.of.get(layer.weight) or Gradient.none(layer.shape))
+        mean, squares = (layer.folded(v) for v in (self.of.get(layer.weight) or Gradient.none(layer.shape))[:2])
         return Gradient(mean / layer.alpha, squares / layer.alpha**2)
 
 
-def gradients(model: Model, context: Context) -> Gradients:
+def gradients(model: Model, context: Context, *, curved: bool = False) -> Gradients:
     """Of all float weights, over batches of ``BATCH`` samples in the order of the data.
 
     A batch that memory does not hold is run in parts, whose gradients add up: what comes of it changes by rounding only.
@@ -64,10 +73,10 @@ def gradients(model: Model, context: Context) -> Gradients:
     from ...measure.autograd.network import one_thread
 
     with one_thread():
-        return _gradients(model, require_data(context, without=""), context)
+        return _gradients(model, require_data(context, without=""), context, curved)
 
 
-def _gradients(model: Model, data: DataSource, context: Context) -> Gradients:
+def _gradients(model: Model, data: DataSource, context: Context, curved: bool) -> Gradients:
     from ...measure.autograd.loss import loss_for
     from ...measure.autograd.network import Network
 
@@ -89,7 +98,32 @@ def _gradients(model: Model, data: DataSource, context: Context) -> Gradients:
         context.tick(seen, data.samples)
     if waiting:
         _take(network.trained, sums, waiting)
-    return Gradients({name: _mean(name, both / seen) for name, both in sums.items()}, loss.told)
+    found = {name: _mean(name, both / seen) for name, both in sums.items()}
+    if curved:
+        kept = {name for node in model.graph.node if has(node, Trait.STANDARDIZES) for name in node.input[3:5]}
+        along = _curvature(network, loss, data, {n: one.mean * (n not in kept) for n, one in found.items()})
+        found = {name: one._replace(curved=along[name]) for name, one in found.items()}
+    return Gradients(found, loss.told)
+
+
+def _curvature(
+    network: Network, loss: Loss, data: DataSource, means: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """The mean over samples of second derivatives times ``means``, which are zero for what no training moves. Source: Pearlmutter, Neural Computation 6(1), 1994."""
+    import torch
+
+    names, seen = list(means), 0
+    along = [torch.tensor(means[name], dtype=network.dtype) for name in names]
+    sums = {name: np.zeros(mean.shape) for name, mean in means.items()}
+    for piece in data.batches(_CURVED):
+        total = loss.summed(network(piece.inputs), piece)
+        tensors = [network.trained[name] for name in names]
+        slopes = torch.autograd.grad(total, tensors, create_graph=True, allow_unused=True, materialize_grads=True)
+        dot = sum(((slope * one).sum() for slope, one in zip(slopes, along, strict=True)), torch.zeros(()))
+        for name, value in zip(names, torch.autograd.grad(dot, tensors, materialize_grads=True), strict=True):
+            sums[name] += value.numpy()
+        seen += piece.count
+    return {name: value / seen for name, value in sums.items()}
 
 
 def _part(model: Model, data: DataSource, memory: int) -> int:

@@ -16,7 +16,7 @@ from ..base import Context
 from ..calibration.moments import Moments
 from ..calibration.runner import collect, require_data
 from ..calibration.statistics import NotFinite, Statistic
-from ..needs import ACTIVATIONS, GRADIENTS, MEANS, SECOND_MOMENTS, VARIANCES, undeclared
+from ..needs import ACTIVATIONS, CURVATURE, GRADIENTS, MEANS, SECOND_MOMENTS, VARIANCES, undeclared
 
 Floats = NDArray[np.float64]
 _POSITIONS = 4096
@@ -118,7 +118,7 @@ def collected(coupling: Coupling, needs: tuple[str, ...], context: Context) -> d
         UsageError: there is no calibration data.
         BadData: it does not fit, or is not finite.
     """
-    needs = tuple(need for need in needs if need != GRADIENTS)
+    needs = tuple(need for need in needs if need not in (GRADIENTS, CURVATURE))
     if not needs:
         return {}
     places = {labels: (tensor, axis) for labels, tensor, axis in _multiplied(coupling)}

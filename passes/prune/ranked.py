@@ -12,7 +12,7 @@ from ...graph.errors import TargetUnreachable, UsageError
 from ...graph.layers import Layers
 from ...graph.spec import near
 from ..calibration.gradients import gradients
-from ..needs import GRADIENTS
+from ..needs import CURVATURE, GRADIENTS
 from .choose import Ranking
 from .inputs import collected
 from .options import UNRANKED
@@ -32,7 +32,8 @@ class Ranked:
 
     def __init__(self, score: Callable[[GroupWeights], Scores], job: Job) -> None:
         self.score, self.job = score, job
-        found = gradients(job.coupling.model, job.context) if GRADIENTS in job.needs else None
+        curved = CURVATURE in job.needs
+        found = gradients(job.coupling.model, job.context, curved=curved) if GRADIENTS in job.needs else None
         self.notes = [found.note] if found else []
         inputs = collected(job.coupling, job.needs, job.context)
         self.weights = Weights(job.coupling, inputs, found.of if found else None)

@@ -22,7 +22,7 @@ from ...graph.layer import ALL, AT_ONCE
 from ...graph.nodes import attribute
 from ...graph.traits import operator
 from ..calibration.gradients import Gradient
-from ..needs import GRADIENTS, undeclared
+from ..needs import CURVATURE, GRADIENTS, undeclared
 from .inputs import Inputs
 
 Role = Literal["out", "in", "scale", "shift", "other"]
@@ -80,6 +80,13 @@ class Member:
     def squared_gradients(self) -> Scores:
         """The mean over batches of squared gradients; for criteria that need gradients. Shapes: as rows."""
         return self._by_entry(self._gradient.squares)
+
+    @property
+    def curvature(self) -> Scores:
+        """The product of the loss's second derivatives with ``gradients``, for criteria that need it. Shapes: as rows."""
+        if self._gradient.curved is None:
+            raise undeclared("criterion", CURVATURE)
+        return self._by_entry(self._gradient.curved)
 
     @property
     def _gradient(self) -> Gradient:
@@ -170,7 +177,13 @@ class Weights:
         weight, gradient = _left(whole, axis, removal.tensor(name)), None
         if self.gradients is not None:
             both = self.gradients.get(name) or Gradient.none(whole.shape)
-            gradient = Gradient(*(_left(values, axis, removal.tensor(name)) for values in both))
+            mean, squares, curved = both
+            gone = removal.tensor(name)
+            gradient = Gradient(
+                _left(mean, axis, gone),
+                _left(squares, axis, gone),
+                None if curved is None else _left(curved, axis, gone),
+            )
         channel = np.searchsorted(group.atoms, atoms)
         node, uses = self._uses[name]
         role = self._role(name, axis)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from ....graph.errors import BadModel
 from ....graph.model import Model
 from ....graph.registry import Registry
-from ...needs import GRADIENTS, NEEDS
+from ...needs import CURVATURE, GRADIENTS, NEEDS
 from ..plan import Job, Planner
 from ..ranked import Ranked
 from ..weights import GroupWeights, Member, Scores
@@ -195,6 +195,39 @@ def taylor(group: GroupWeights) -> Scores:
     members = group.having("out", "in", "scale", "shift")
     changes = (m.total((np.square(m.rows) * m.squared_gradients).sum(axis=1)) for m in members)
     return sum(changes, np.zeros(group.channels))
+
+
+@criterion("snip", needs=(GRADIENTS,))
+def snip(group: GroupWeights) -> Scores:
+    """How much the loss depends on each weight alone: |gradient · weight|, summed over all that goes with the channel.
+
+    Source: Lee et al., "SNIP: single-shot network pruning based on connection sensitivity", ICLR 2019, arXiv:1810.02340;
+    of channels as in Aflalo et al., "Knapsack pruning with inner distillation", 2020, arXiv:2002.08258.
+    """
+    return _summed(group, lambda m: np.abs(m.rows * m.gradients))
+
+
+@criterion("grasp", needs=(GRADIENTS, CURVATURE), comparable=True)
+def grasp(group: GroupWeights) -> Scores:
+    """What the gradient's length loses without the channel, to first order: weight · (second derivatives · gradient).
+
+    Source: Wang et al., "Picking winning tickets before training by preserving gradient flow", ICLR 2020, arXiv:2002.07376.
+    """
+    return _summed(group, lambda m: m.rows * m.curvature)
+
+
+@criterion("crop", needs=(GRADIENTS, CURVATURE))
+def crop(group: GroupWeights) -> Scores:
+    """How much the gradient's length changes without the channel, up or down.
+
+    Source: Rachwan et al., "Winning the lottery ahead of time", ICML 2022, arXiv:2206.10451.
+    """
+    return _summed(group, lambda m: np.abs(m.rows * m.curvature))
+
+
+def _summed(group: GroupWeights, score: Callable[[Member], Scores]) -> Scores:
+    members = group.having("out", "in", "scale", "shift")
+    return sum((m.total(score(m).sum(axis=1)) for m in members), np.zeros(group.channels))
 
 
 @criterion("random", comparable=True)

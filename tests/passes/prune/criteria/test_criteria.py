@@ -27,7 +27,8 @@ def hidden(model: Model, seed: int = 0) -> GroupWeights:
 
 def slopes(model: Model) -> dict[str, Gradient]:
     """Some gradients, squares of which are powers of the weights' absolute values, so that definitions know them."""
-    return {name: Gradient(weight, np.abs(weight.astype(np.float64))) for name, weight in model.weights.items()}
+    exact = {name: weight.astype(np.float64) for name, weight in model.weights.items()}
+    return {name: Gradient(value, np.abs(value), value**2) for name, value in exact.items()}
 
 
 def filters(w: W) -> np.ndarray:
@@ -55,6 +56,12 @@ def powers(w: W, p: float) -> np.ndarray:
     return normalized(np.sum([part.sum(1) for part in parts], axis=0) / 3)
 
 
+def sums(w: W, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Over all that goes with each channel."""
+    flat = (w[name].astype(np.float64) for name in ("scale", "shift"))
+    return np.asarray(sum(score(one).sum(1) for one in (filters(w), readers(w), *(one[:, None] for one in flat))))
+
+
 DEFINITIONS: dict[str, Callable[[W], np.ndarray]] = {
     "l1": lambda w: powers(w, 1),
     "l2": lambda w: powers(w, 2),
@@ -67,6 +74,9 @@ DEFINITIONS: dict[str, Callable[[W], np.ndarray]] = {
     "udfc": lambda w: normalized(
         np.linalg.norm(filters(w), axis=1) * np.abs(w["scale"]) / np.sqrt(w["variance"] + 1e-5)
     ),
+    "snip": lambda w: normalized(sums(w, np.square)),
+    "grasp": lambda w: sums(w, lambda v: v**3),
+    "crop": lambda w: normalized(sums(w, lambda v: np.abs(v) ** 3)),
     "taylor": lambda w: normalized(
         (np.abs(filters(w)) ** 3).sum(1)
         + (np.abs(readers(w)) ** 3).sum(1)
