@@ -79,11 +79,13 @@ _TABLE = {
     "bnn": BinaryOperator("Signs alone. Source: Hubara et al., NeurIPS 2016, arXiv:1602.02830.", scale=""),
     "xnor": BinaryOperator(
         "XNOR-Net: mean sizes of filters and of each sample. Source: Rastegari et al., ECCV 2016, arXiv:1603.05279.",
+        activation="none",
         sized=True,
     ),
     "xnor++": BinaryOperator(
         "Learned factors of filters, rows and columns. Source: Bulat and Tzimiropoulos, BMVC 2019, arXiv:1909.13863.",
         scale="learned",
+        activation="none",
         places=True,
     ),
     "dorefa": BinaryOperator(
@@ -122,6 +124,7 @@ _TABLE = {
         "Elastic activations, of which the network learns how large they are, and ternary weights. "
         "Source: Liu et al., Binary and Ternary Natural Language Generation, ACL 2023, arXiv:2306.01841.",
         of_weights="identity",
+        activation="none",
         elastic=True,
         ternary=True,
     ),
