@@ -20,6 +20,7 @@ NAMED = {
     "--loss": "intaglio.losses",
     "--augment": "intaglio.augmentations",
     "--solver": "intaglio.solvers",
+    "--strategy": "intaglio.strategies",
 }
 METHODS = {"train": "intaglio.trainers", "quantize": "intaglio.rounders", "sparsify": "intaglio.sparsifiers"}
 """Options whose values are names of plug-ins; what ``--method`` names hangs on the command."""
