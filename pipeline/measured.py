@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..graph.index import index_of
+from ..graph.io.save import file_bytes
 from ..graph.model import Model
+from ..graph.nodes import reads
 from ..measure.accuracy import Evaluation, evaluate_model
 from ..measure.data.source import Batch, DataSource
 from ..measure.paired import PairedScoring, drops
@@ -17,6 +22,7 @@ from ..measure.run.latency import NOISE, Timing, time_models
 from ..measure.run.pairing import Pair, output_differences, pair_models
 from ..measure.run.session import open_session
 from ..measure.run.tensor_specs import free_sizes, input_specs
+from ..passes.by_parts import is_large
 from .gates import Gate, limit_accuracy, metrics_of
 from .given import Given
 
@@ -26,6 +32,40 @@ if TYPE_CHECKING:
 Tick = Callable[[int, int | None], None]
 _BATCH = 64
 RANDOM_NOTE = "no --data: the outputs are compared on random inputs, which say little about real ones"
+
+
+def opening(model: Model, memory: int) -> list[str]:
+    """What ONNX Runtime takes to open a large model."""
+    if not is_large(model, memory):
+        return []
+    return [f"ONNX Runtime takes about {opening_bytes(model) / 1e9:.1f} GB to open the result"]
+
+
+def crowding(models: Sequence[Model]) -> list[str]:
+    """Why models are not timed: the machine has not the memory to open them side by side."""
+    needed, free = sum(map(opening_bytes, models)), _free_bytes()
+    if needed <= free:
+        return []
+    told = f"opening both models takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free here"
+    return [f"nothing was timed: {told}"]
+
+
+def opening_bytes(model: Model) -> int:
+    """About: the file, and of what nodes read in a run another copy, as kernels want it or as it is decoded."""
+    index = index_of(model)
+    read = {name for node in index.nodes if not index.constant.issuperset(node.output) for name in reads(node)}
+    made = [name for name in read & index.constant if name in index.place]
+    decoded = sum(4 * prod(index.shapes.dims.get(name, ())) for name in made)
+    return file_bytes(model) + decoded + sum(model.weights[name].nbytes for name in read & model.weights.keys())
+
+
+def _free_bytes() -> float:
+    """Of memory; as much as there is where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
 
 
 def evaluations(

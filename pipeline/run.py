@@ -31,10 +31,12 @@ from .given import Given
 from .importing import read_model
 from .measured import (
     accuracy,
+    crowding,
     differences,
     evaluations,
     known_latencies,
     latencies,
+    opening,
     timing_inputs,
     told_sizes,
     with_sizes,
@@ -262,16 +264,16 @@ class Run:
         for model in (opened, change.model) if change.changed else (opened,):
             close(model)
         rated = accuracy(rates[0], rates[-1]) if rates[0] and rates[-1] else None
-        target = self._elsewhere(passes)
-        times = self._latency(change, context.inputs, given) if self.measure and not target else None
+        untimed = self._untimed(passes, change)
+        times = self._latency(change, context.inputs, given) if self.measure and not untimed else None
         if times and (rows := told["found"].get("by_layer")):
             feed = timing_inputs(opened, self.data.seed, context.inputs)
             told["found"]["by_layer"] = with_times(rows, opened, _named(passes, changes)[-1].model, feed)
-        untimed = [UNTIMED.format(target)] if self.measure and target else []
         notes = unchanged or [
             *change.notes,
             *_remarks(change, times, given, smaller=any(one.smaller for one in passes)),
             *untimed,
+            *opening(change.model, self.memory),
         ]
         apart = found[-1].outputs
         report = Report(change, notes, recipe, rated, times, out, apart, **told)
@@ -316,6 +318,16 @@ class Run:
         """The target of a result that is not for this machine, whether or not a pass asks for one."""
         named = self.target if self.target and not TARGETS[self.target].is_here else None
         return named or next((one.elsewhere for one in passes if one.elsewhere), None)
+
+    def _untimed(self, passes: Sequence[Pass], change: Change) -> list[str]:
+        """Why nothing is timed, though the user did not say so."""
+        if not self.measure:
+            return []
+        if target := self._elsewhere(passes):
+            return [UNTIMED.format(target)]
+        if any(gate.figure.needs == "times" for gate in self.gates):
+            return []
+        return crowding([change.original, change.model])
 
     def _unchanged(self, change: Change, out: Path | None) -> list[str]:
         why = "; ".join(change.notes)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+import intaglio.pipeline.measured as measured
 from intaglio import PruneChannels, Quantize, load, run
 from intaglio.cli.main import main
 from intaglio.graph.errors import GateFailed, IntaglioError, NothingChanged, UsageError
@@ -187,6 +188,18 @@ def test_a_pass_that_can_do_nothing_is_passed_over_where_that_is_allowed(tmp_pat
     same = run(DIGITS, nothing, out=tmp_path / "same.onnx", measure=False, force=True)
     assert same.as_dict()["changed"] is False
     assert (tmp_path / "same.onnx").exists()
+
+
+def test_models_too_large_for_the_machine_are_not_timed_and_what_they_take_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measured, "_free_bytes", lambda: 1000.0)
+    told = run(DIGITS, Quantize(scheme="w8", method="nearest"), memory=1000)
+    assert told.latency_ms is None
+    notes = " ".join(told.notes)
+    assert "nothing was timed: opening both models takes about 0.0 GB, and 0.0 GB of memory are free here" in notes
+    assert "ONNX Runtime takes about 0.0 GB to open the result" in notes
+    assert "checked part by part" in notes
 
 
 def test_opened_data_is_taken_as_it_is(tmp_path: Path) -> None:
