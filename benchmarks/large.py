@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -65,7 +66,9 @@ class Stack:
         self.file = self.path.with_name(self.path.name + ".data").open("wb")
 
     def weight(self, name: str, *shape: int) -> str:
-        tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=shape, data_location=1)
+        tensor = onnx.TensorProto(
+            name=name, data_type=onnx.TensorProto.FLOAT, dims=shape, data_location=onnx.TensorProto.EXTERNAL
+        )
         size = 4 * int(np.prod(shape))
         for key, value in (("location", Path(self.file.name).name), ("offset", self.offset), ("length", size)):
             tensor.external_data.add(key=key, value=str(value))
@@ -82,7 +85,7 @@ class Stack:
         self.tensors.append(onnx.numpy_helper.from_array(np.asarray(value, kind), name))
         return name
 
-    def add(self, op: str, *inputs: str, **attributes: object) -> str:
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
         return name

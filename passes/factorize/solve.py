@@ -25,9 +25,11 @@ ROUNDS, STEPS = 6, 6
 _WIDE, _WIDE_ROUNDS, _WIDE_STEPS = 2048, 3, 4
 """Columns from which on it is cut short, as it would take minutes."""
 _TINY = 1e-10
-_SKETCHED, _SPARE, _MORE, _POWERS, _PROBES, _EXCESS = 4096, 8, 16, 2, 10, 0.05
+_SKETCHED, _SPARE, _MORE, _POWERS, _EXCESS = 4096, 8, 16, 2, 0.25
 """Of random sketches: the shorter side from which on there are some, the least quotient of that and the rank, columns
-beyond the rank, power iterations, vectors that bound the error, and what it may be above the least."""
+beyond the rank, power iterations, and what the squared error may be above the least."""
+_PROBES, _STEPS_OF_NORM, _SURE = 8, 6, 1.1
+"""Of the norm of what a sketch missed: vectors, steps, and what it is multiplied by to be sure."""
 
 
 def truncate_rank(w: Floats, rank: int, h: Floats | None = None) -> tuple[Floats, Floats]:
@@ -74,11 +76,12 @@ def _pieces(a: Floats) -> Iterator[Floats]:
 def _range(a: Floats, rank: int) -> Floats | None:
     """Orthonormal columns that span nearly the best of this rank, found by a random sketch of a large matrix.
 
-    None where that would be no faster than the Gram matrix's eigenvectors, or where it cannot be told that the error is
-    within ``_EXCESS`` of the least: a few random vectors bound what was missed, but for a chance of 1e-10.
+    None where that would be no faster than the Gram matrix's eigenvectors, or where the squared error may be more than
+    ``_EXCESS`` above the least: that is at most the rank times the squared norm of what the sketch missed, by Ky Fan's
+    inequality for ``AᵀA = (QᵀA)ᵀ(QᵀA) + RᵀR``; the norm is found by the power method from random vectors.
 
-    Source: Halko et al., "Finding Structure with Randomness", SIAM Review 53, 2011, arXiv:0909.4061, algorithms 4.4 and
-    4.2 (equation 4.3 for the bound). Shapes: (m, n), m the shorter side -> (m, rank).
+    Source: Halko et al., "Finding Structure with Randomness", SIAM Review 53, 2011, arXiv:0909.4061, algorithm 4.4.
+    Differs: the bound, which is of squared errors. Shapes: (m, n), m the shorter side -> (m, rank).
     """
     if len(a) <= _SKETCHED or _SPARE * rank > len(a):
         return None
@@ -89,8 +92,12 @@ def _range(a: Floats, rank: int) -> Floats | None:
     q = np.linalg.qr(q)[0]
     seen = q.T @ a
     energy, vectors = np.linalg.eigh(_gram(seen))
-    probes = a @ rng.standard_normal((a.shape[1], _PROBES), dtype=np.float32)
-    missed = 10 * np.sqrt(2 / np.pi) * np.linalg.norm(probes - q @ (q.T @ probes), axis=0).max()
+    probes = rng.standard_normal((a.shape[1], _PROBES), dtype=np.float32)
+    for _ in range(_STEPS_OF_NORM):
+        rest = a @ np.linalg.qr(probes)[0]
+        rest -= q @ (q.T @ rest)
+        probes = a.T @ rest
+    missed = _SURE * float(np.linalg.norm(rest, 2))
     error = sum(float(np.square(piece).sum()) for piece in _pieces(a)) - float(energy[-rank:].sum())
     return q @ vectors[:, ::-1][:, :rank] if rank * missed**2 <= _EXCESS * error else None
 

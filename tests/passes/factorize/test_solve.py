@@ -133,3 +133,39 @@ def test_degenerate_layers_give_finite_factors(name: str, case: str) -> None:
         product = scheme.factor(site, w, rank, h).product()
         assert np.isfinite(product).all()
         assert loss(w[0], product[0], h[0]) <= 1.01 * loss(w[0], 0 * w[0], h[0]) + 1e-12
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_matrix_in_single_precision_is_cut_as_in_double(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solve, "AT_ONCE", 500)
+    w = np.random.default_rng(0).standard_normal((40, 90)).astype(np.float32)
+    w = w.T if turned else w
+    np.testing.assert_allclose(energies(w), energies(w.astype(np.float64)), rtol=1e-9)
+    left, right = truncate_rank(w, 7)
+    assert left.dtype == right.dtype == np.float32
+    best = np.matmul(*truncate_rank(w.astype(np.float64), 7))
+    np.testing.assert_allclose(left @ right, best, atol=1e-5)
+
+
+def test_a_sketch_is_used_where_its_bound_is_good_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solve, "_SKETCHED", 100)
+    rng = np.random.default_rng(0)
+    rough = rng.standard_normal((200, 500)).astype(np.float32)
+    near = (rng.standard_normal((200, 8)) @ rng.standard_normal((8, 500)) + 1e-2 * rough).astype(np.float32)
+    found = solve._range(near, 8)
+    assert found is not None
+    np.testing.assert_allclose(found.T @ found, np.eye(8), atol=1e-4)
+    error = np.square(near - found @ (found.T @ near)).sum()
+    least = energies(near)[8:].sum()
+    assert least * 0.999 <= error <= 1.01 * least
+    assert solve._range(near, 26) is None, "the Gram matrix is as fast"
+    left, right = truncate_rank(near, 8)
+    np.testing.assert_allclose(np.square(near - left @ right).sum(), error, rtol=1e-3)
+
+
+def test_a_sketch_that_may_have_missed_much_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solve, "_SKETCHED", 100)
+    flat = np.random.default_rng(0).standard_normal((200, 220)).astype(np.float32)
+    assert solve._range(flat, 20) is None
+    left, right = truncate_rank(flat, 20)
+    assert np.square(flat - left @ right).sum() == pytest.approx(energies(flat)[20:].sum(), rel=1e-4)
