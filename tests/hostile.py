@@ -59,6 +59,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("bisect", "{m}", EXAMPLE, "--data", DATA, *SAMPLES),
     ("evaluate", "{m}", "--data", DATA, *SAMPLES),
     ("bench", "{m}", "--runs", "1"),
+    *(("export", "{m}", *QUICK, "--to", target) for target in ("onnx", "c")),
+    ("export", "{m}", "-o", "{o}.tflite", "--no-measure", "--to", "tflite"),
 )
 ON_DATA = (
     ("quantize", EXAMPLE, *QUICK, "--scheme", "int8", "--data", "{m}", *SAMPLES),
@@ -520,8 +522,11 @@ def warm_up(folder: Path) -> list[Path]:
 def cleared(out: Path) -> bool:
     """Remove what a command wrote; whether it was a model."""
     (out.parent / f"{out.name}.proof.onnx").unlink(missing_ok=True)
+    if (lite := out.with_name(f"{out.name}.tflite")).exists():
+        lite.unlink()
+        return True
     if out.is_dir():
-        wrote = (out / "model.onnx").exists()
+        wrote = (out / "model.onnx").exists() or any(out.glob("*.c"))
         shutil.rmtree(out)
         return wrote
     wrote = out.exists()

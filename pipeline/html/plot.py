@@ -72,6 +72,10 @@ class Plot:
         return (within.get(True, 100.0), within.get(False, 100.0)) if within else None
 
 
+_SAME = 200.0
+"""Decibels of outputs that are the original's: an axis up to there would leave the others no room, so these stand on top."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """From ``low`` to ``high``, in equal steps or in equal factors."""
@@ -165,9 +169,8 @@ def _plot(report: Mapping[str, Any], name: str, key: str, placed: list[Any], qua
     limit = allowed(report, name, key)
     floor = None if lost is None else quality.floor(lost)
     x = _across([1.0, *([limit] if limit else []), *(one[1] for one in placed)])
-    y = _upright(
-        [one[2] for one in placed], quality, floor, next((v for _, _, v, p in placed if p.get("chosen")), None)
-    )
+    far = [one[2] for one in placed if quality.accuracy or one[2] < _SAME] or [one[2] for one in placed]
+    y = _upright(far, quality, floor, next((v for _, _, v, p in placed if p.get("chosen")), None))
     marks = [_mark(x, y, name, quality, *one) for one in placed]
     if quality.original is not None:
         marks.insert(

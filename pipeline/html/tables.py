@@ -280,7 +280,7 @@ def _point(point: Mapping[str, Any], lost: Mapping[str, Drop]) -> dict[str, Any]
         "name": point.get("name"),
         "standing": standing,
         "within limits": point.get("meets"),
-        "size_bytes": point.get("size_bytes"),
+        "size_bytes": point.get("size_bytes") or None,
         "size_ratio": kept.get("size_bytes"),
         "latency_ms": point.get("latency_ms"),
         "latency_ratio": point.get("latency_ratio"),
@@ -292,6 +292,6 @@ def _point(point: Mapping[str, Any], lost: Mapping[str, Drop]) -> dict[str, Any]
         },
         "sqnr_db": point.get("sqnr_db"),
         "agreement": None if point.get("accuracy") else point.get("agreement"),
-        "took_seconds": point.get("seconds"),
+        "took_seconds": point.get("seconds") or None,
         "told": point.get("told"),
     }

@@ -62,3 +62,17 @@ def test_an_axis_has_a_few_round_numbers_between_its_ends(low: float, factor: fl
     ticks = axis.ticks()
     assert 1 <= len(ticks) <= 12
     assert ticks == sorted(set(ticks))
+
+
+def test_outputs_that_are_the_original_s_leave_the_others_room() -> None:
+    points = [
+        {"name": name, "kept": {"size_bytes": left}, "size_bytes": 1000 * left, "sqnr_db": noise}
+        for name, left, noise in (("rough", 0.1, 8.0), ("near", 0.5, 30.0), ("original", 1.0, 300.0))
+    ]
+    size, *_ = plots({"points": points, "limits": {"size": {"value": 0.5, "absolute": False}}})
+    rough, near, original = sorted(
+        (mark for mark in size.marks if mark.row is not None), key=lambda mark: mark.row or 0
+    )
+    assert original.y == 0
+    assert near.y < 20
+    assert rough.y > 80
