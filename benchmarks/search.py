@@ -139,7 +139,7 @@ def beside(common: Searching, fronts: Sequence[tuple[str, Told]]) -> None:
         if figures.get("told"):
             continue
         point = [next(iter(figures["accuracy"].values())), figures["kept"]["size_bytes"], figures["kept"]["macs"]]
-        found = {}
+        found: dict[str, float] = {}
         for strategy, told in fronts:
             costs = told.costs()
             for row in costs[best(costs)]:

@@ -84,6 +84,9 @@ class _How:
             "--halving", "Try all of a batch on a quarter of the samples first, only the better half on all.", "method"
         ),
     ] = False
+    nested: Annotated[
+        bool, option("--nested", "One order of channels for all widths, and no refit: trials cost less.", "method")
+    ] = False
     executor: Annotated[str, option("--executor NAME", "Where trials run: local, processes, ray.", "advanced")] = (
         "local"
     )

@@ -57,6 +57,11 @@ class PruneOptions(BudgetOptions):
     repair: Annotated[str | None, Registered("intaglio.repairs")] = option(
         None, "What makes up for removed channels: see intaglio passes.", "method", shown="the criterion's own"
     )
+    nested: bool = option(
+        False,
+        "With obspa: one order whatever the width, and no refit, so that narrower networks lie in wider ones.",
+        "method",
+    )
     steps: int = option(1, "Remove in so many steps, scoring anew before each.", "advanced", ge=1, le=1000)
     axis: Literal["heads", "width", "both", "depth"] = option(
         "width",

@@ -75,7 +75,11 @@ class PruneChannels(PruneOptions, Pass):
 
     def recipe(self, change: Change) -> dict[str, Any]:
         told = {**self.model_dump(), "criterion": change.details.get("criterion", self.criterion)}
-        return {name: value for name, value in told.items() if value is not None and (value or name != "widths")}
+        return {
+            name: value
+            for name, value in told.items()
+            if value is not None and (value or name not in ("widths", "nested"))
+        }
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""

@@ -33,14 +33,18 @@ from ..steps import hashed
 from ..text import plain
 from .cache import MOST
 from .objectives import Objective, hypervolume, objectives
+from .predictors.predictor import PREDICTORS, judged
 from .record import Record, Told
 from .space import Space, opened
 from .spaces import named_space
 from .storage import Storage, open_storage
+from .strategies.linas import features
 from .strategies.strategy import STRATEGIES
 from .study import Study
 from .trial import Bench, Given, bench, given_of, one_thread
 
+_FEWEST, _JUDGED = 12, 256
+"""Trials by which predictors are judged."""
 FRONT, REPORT, PAGE, WORDS = "front", "report.json", "report.html", "report.md"
 
 
@@ -50,7 +54,7 @@ class Searching:
 
     The space is ``space``, words such as ``widths,bits``, or a ``recipe`` some of whose options are ranges. ``samples`` of the
     calibration data and ``scored`` of the labelled are used for a trial. Limits are those of ``compress``. ``write`` is how
-    many models of the front are written, spread over it. ``data`` and ``eval_data`` are names, so that any worker can open
+    many models of the front are written, spread over it. With ``nested`` channels go in one order and nothing is refitted. ``data`` and ``eval_data`` are names, so that any worker can open
     them.
     """
 
@@ -65,6 +69,7 @@ class Searching:
     trials: int = 64
     batch: int = 8
     halving: bool = False
+    nested: bool = False
     executor: Spec = "local"
     workers: int = 1
     storage: str | None = None
@@ -171,7 +176,7 @@ class Searching:
     @cached_property
     def open_space(self) -> Space:
         if self.recipe is None:
-            return named_space(self.space, self._here.model)
+            return named_space(self.space, self._here.model, nested=self.nested)
         tree = read_tree(self.recipe, self.settings)
         return opened(tree.value.get("passes") or ())
 
@@ -287,6 +292,7 @@ class Searching:
             "failed": sum(bool(one.figures.get("told")) for one in told.records),
             "stopped": sum(one.stopped for one in told.records),
             "hypervolume": volume(told, self.before),
+            "predictors": taus(told),
             "points": points,
             "written": written,
             "limits": self._read_limits.as_dict() if self._read_limits else {},
@@ -326,6 +332,18 @@ def _meets(record: Record, limits: Mapping[str, float], before: Mapping[str, Any
         elif kept[{"size": "size_bytes"}.get(name, name)] > limit:
             return False
     return True
+
+
+def taus(told: Told) -> dict[str, float]:
+    """Of each predictor Kendall's tau between costs and what is predicted of them by other trials: the mean over objectives."""
+    usable = told.usable[:_JUDGED]
+    if len(usable) < _FEWEST:
+        return {}
+    rows, costs = features(told.space, told.places(usable)), told.costs(usable)
+    return {
+        name: float(np.mean([judged(PREDICTORS[name], rows, column, told.seed) for column in costs.T]))
+        for name in PREDICTORS.builtin
+    }
 
 
 def volume(told: Told, before: Mapping[str, Any]) -> float:

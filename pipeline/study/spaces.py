@@ -66,11 +66,15 @@ def precision(model: Model) -> Template:
     return {"pass": "quantize", "scheme": Open(Parameter("precision", ("w2", "w3", "w4", "w8", "int8")))}
 
 
-def named_space(words: Sequence[str], model: Model) -> Space:
-    """Raises UsageError."""
+def named_space(words: Sequence[str], model: Model, *, nested: bool = False) -> Space:
+    """``nested`` says that narrower networks are to lie in wider ones. Raises UsageError."""
     if len(set(words)) < len(words):
         raise UsageError("a space is named twice", fix="leave one out")
     template = [SPACES[word](model) for word in words]
+    if nested:
+        template = [
+            {**one, "criterion": "obspa", "nested": True} if one["pass"] == "prune" else one for one in template
+        ]
     space = Space(template, stages(template, model))
     if not space.parameters:
         raise UsageError("this model leaves nothing open", why=f"no group or layer of it suits {', '.join(words)}")

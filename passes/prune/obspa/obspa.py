@@ -43,7 +43,18 @@ _SCORE_MACS = 1.5e12
 _SCORE_SAMPLES = (16, 256)
 _NOISE_RIDGE = 0.1
 """Pull towards the old weights where statistics are those of noise."""
-_OF_NO_ORDER = {"target", "keep", "widths", "solver", "repair", "min_channels", "round_to", "followed_by", "verify"}
+_OF_NO_ORDER = {
+    "target",
+    "keep",
+    "widths",
+    "solver",
+    "repair",
+    "min_channels",
+    "round_to",
+    "followed_by",
+    "verify",
+    "nested",
+}
 """Options that decide how much goes, or what is done then."""
 log = logging.getLogger(__name__)
 
@@ -116,6 +127,8 @@ class Obspa:
     @one_blas_thread
     def finish(self, removal: Removal) -> Choice:
         notes = [] if self.job.asked.target in UNRANKED else check_reached(self.job, self.ranking, removal)
+        if self.job.asked.nested:
+            return Choice(removal, [*self.notes, *notes], self._details(removal))
         with Store.of(self.job.context) as store:
             batches = self._batches if self._noise else self._mirrored
             inputs = Inputs(batches, store)

@@ -23,7 +23,8 @@ class Bands(BaseModel):
 def bands(told: Told, count: int, options: Bands) -> list[Proposal]:
     """Random trials, then only those of the band of MACs to parameters that did best.
 
-    Source: "Network Pruning Spaces": the best networks of a budget share the ratio of FLOPs to parameters.
+    Source: He et al., "Network Pruning Spaces", 2023, arXiv:2304.09453: the best networks of a budget share the ratio of
+    FLOPs to parameters.
     Differs: best is the mean rank among all trials; the ratio of what was not tried yet is predicted.
     """
     usable = told.usable

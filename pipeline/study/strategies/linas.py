@@ -30,8 +30,8 @@ class Linas(Options):
 def linas(told: Told, count: int, options: Linas) -> list[Proposal]:
     """A random population, predictors of each objective, a front evolved on them, measured, and again.
 
-    Source: Cummings et al., "A Hardware-Aware Framework for Accelerating Neural Architecture Search Across Modalities",
-    2022, arXiv:2205.10358 (LINAS).
+    Source: Sarah et al., "A Hardware-Aware System for Accelerating Deep Neural Network Optimization", 2022,
+    arXiv:2202.12954 (LINAS).
     Differs: predictors see places of values between 0 and 1, and squares of them; a fifth of each round is drawn from the
     space, and the first two trials are its ends.
     """

@@ -22,8 +22,13 @@ from intaglio.measure.data.drawn import drawn
 from intaglio.measure.data.source import open_data
 from intaglio.passes.base import Context
 from intaglio.passes.kept import Kept
+from intaglio.pipeline import html
 from intaglio.pipeline.study.cache import Cache
+from intaglio.pipeline.study.objectives import objectives
+from intaglio.pipeline.study.record import Record, Told
 from intaglio.pipeline.study.search import Searching, search
+from intaglio.pipeline.study.space import Space
+from intaglio.pipeline.study.storage import open_storage
 from intaglio.pipeline.study.strategies.strategy import STRATEGIES
 from intaglio.pipeline.study.sweep import sweep
 
@@ -214,6 +219,22 @@ def test_orders_that_another_run_worked_out_give_the_same(tmp_path: Path, monkey
     assert {one.shape for one in first.values()} != {one.shape for one in second.values()}
 
 
+def test_nested_widths_lie_in_each_other_and_are_exact(tmp_path: Path) -> None:
+    model = load(DIGITS)
+    context = Context(data=open_data(CALIBRATION, model, samples=32), kept=Kept(tmp_path, "key"))
+    group = max((g for g in analyse(model).groups if g.prunable), key=lambda g: g.channels)
+    rows = []
+    for width in (group.channels // 4, group.channels // 2):
+        asked = PruneChannels(criterion="obspa", widths=((group.name, width),), nested=True)
+        change = asked.run(model, context)
+        assert change.proof.exact
+        layer = next(one for one in Layers(change.model) if one.name == group.name)
+        weight = change.model.weights[layer.weight]
+        rows.append({row.tobytes() for row in weight.reshape(len(weight), -1)})
+    assert [len(one) for one in rows] == [group.channels // 4, group.channels // 2]
+    assert rows[0] < rows[1]
+
+
 def test_the_cache_drops_what_was_not_used_for_longest(tmp_path: Path) -> None:
     cache = Cache(tmp_path, "key", most=3300)
     for number in range(5):
@@ -254,6 +275,34 @@ def test_a_sweep_tells_each_method_at_each_size(tmp_path: Path) -> None:
     means = {one["name"]: one["accuracy"]["top1"] for one in report["points"]}
     found = [one["accuracy"]["top1"] for one in report["rows"] if (one["method"], one["keep"]) == ("random", 0.3)]
     assert means["random 0.3"] == pytest.approx(np.mean(found))
+
+
+def test_many_trials_are_listed_and_drawn(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    storage = open_storage(
+        f"lines:{tmp_path / 'study.jsonl'}", tmp_path, "many", "many", objectives(["accuracy", "size"])
+    )
+    usual = {
+        "latency_ms": None,
+        "latency_ratio": None,
+        "sqnr_db": 10.0,
+        "agreement": None,
+        "seconds": 1.0,
+        "passes": [],
+    }
+    shares = rng.random((10_000, 2))
+    storage.add(
+        [
+            Record(k, {"macs": 0.5}, {**usual, "kept": {"size_bytes": s, "macs": 1.0}, "accuracy": {"top1": a * s}})
+            for k, (a, s) in enumerate(shares.tolist())
+        ]
+    )
+    told = Told(Space([]), objectives(["accuracy", "size"]), storage.read())
+    front = {one.number for one in told.front()}
+    points = [{**one.figures, "name": f"trial {one.number}", "front": one.number in front} for one in told.records]
+    page = html.render({"command": "search", "objectives": ["accuracy", "size"], "trials": 10_000, "points": points})
+    assert f"{len(front)} of 10000 trials are beaten by none" in page
+    assert page.count('class="mark ') == 10_000
 
 
 def test_strategies_are_registered() -> None:
