@@ -72,7 +72,7 @@ def _show(result: dict[str, Any]) -> None:
     before, after = result["before"], result["after"]
     window = "window" if result["window"] else "window of any length"
     rows = [
-        ("MACs", *(console.number(one["macs"]) for one in (before, after)), console.percent(result["kept"]["macs"], 1))
+        ("MACs", *(console.human(one["macs"]) for one in (before, after)), console.percent(result["kept"]["macs"], 1))
     ]
     rows.append(("median run", *(f"{result['ms'].get(name, 0):.3g} ms" for name in ("window", "hop")), ""))
     console.table(result["out"], ("", window, f"hop of {result['hop']}", "kept"), rows)
