@@ -120,6 +120,11 @@ class Ranking:
         removed = np.bincount(self._sequence[:gone], minlength=len(self.sizes))
         return self.allowed(self.sizes - removed)
 
+    def gone_within(self, places: np.ndarray, count: int) -> np.ndarray:
+        """Of some groups how many of each go, when so many of all of them go in order. Shapes: places (n,) -> (n,)."""
+        order = self._sequence[np.isin(self._sequence, places)]
+        return np.bincount(order[:count], minlength=len(self.sizes))[places]
+
     def allowed(self, wanted: np.ndarray) -> np.ndarray:
         pairs = zip(self.sizes.tolist(), wanted.tolist(), strict=True)
         return np.array([self.limits.keep(n, w) for n, w in pairs], dtype=np.int64)

@@ -14,6 +14,7 @@ TARGETS = (
     Target("channels", "Keep this fraction of every prunable group's channels.", "--channels"),
     DROP,
     Target("widths", field="widths"),
+    Target("scopes", field="scope_targets"),
 )
 
 
@@ -25,12 +26,20 @@ def width(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-UNRANKED = ("channels", "widths")
+def scope_target(text: str) -> tuple[str, float]:
+    """``re:neck.*=0.4``, a pattern as for ``include`` and a fraction."""
+    pattern, _, fraction = text.rpartition("=")
+    if not pattern or not 0 < float(fraction) <= 1:
+        raise ValueError(text)
+    return pattern, float(fraction)
+
+
+UNRANKED = ("channels", "widths", "scopes")
 """Targets that say of each group how much of it stays."""
 
 
 class PruneOptions(BudgetOptions):
-    target: Literal["macs", "params", "size", "latency", "channels", "drop", "widths"] = option(
+    target: Literal["macs", "params", "size", "latency", "channels", "drop", "widths", "scopes"] = option(
         "macs", "What keep is the fraction of.", "target", flag=None, targets=TARGETS
     )
     widths: Annotated[tuple[tuple[str, Annotated[int, Field(gt=0)]], ...], Entries(width, "GROUP=N", "conv1=16")] = (
@@ -40,6 +49,16 @@ class PruneOptions(BudgetOptions):
             "target",
             flag="--width",
         )
+    )
+    scope_targets: Annotated[
+        tuple[tuple[str, Annotated[float, Field(gt=0, le=1)]], ...],
+        Entries(scope_target, "PATTERN=FRACTION", "re:neck.*=0.4"),
+    ] = option(
+        (),
+        "Keep this fraction of the channels of groups that a name, as for --include, stands for, and all others. "
+        "--scope global weighs channels within each such scope. Repeatable.",
+        "target",
+        flag="--scope-target",
     )
     criterion: Annotated[str | None, Registered("intaglio.criteria")] = option(
         None,
@@ -91,6 +110,8 @@ class PruneOptions(BudgetOptions):
         """Where it is said what each group keeps, nothing is left to rank globally."""
         if given.get("widths"):
             given = {"target": "widths", **given}
+        if given.get("scope_targets"):
+            return {"target": "scopes", "scope": "group", **given}
         if given.get("target") not in UNRANKED:
             return given
         if given.get("scope") == "global":
@@ -102,4 +123,6 @@ class PruneOptions(BudgetOptions):
     def _named(self) -> PruneOptions:
         if (self.target == "widths") != bool(self.widths):
             raise UsageError("`widths` name groups and their channels", fix="give them alone, such as conv1=16")
+        if (self.target == "scopes") != bool(self.scope_targets):
+            raise UsageError("`scope_targets` are a target of their own", fix="give them alone, such as re:neck.*=0.4")
         return self

@@ -13,7 +13,7 @@ from ...graph.layers import Layers
 from ...graph.spec import near
 from ..calibration.gradients import gradients
 from ..needs import CURVATURE, GRADIENTS
-from .choose import Ranking
+from .choose import Ranking, eligible
 from .inputs import collected
 from .options import UNRANKED
 from .plan import Choice, Job
@@ -90,9 +90,31 @@ def stated(ranking: Ranking, job: Job, share: float = 1.0) -> np.ndarray | None:
         kept = np.full(len(ranking.sizes), job.asked.keep)
     elif job.asked.target == "widths":
         kept = named_widths(ranking, job) / ranking.sizes
+    elif job.asked.target == "scopes":
+        return ranking.allowed(scoped(ranking, job, share))
     else:
         return None
     return ranking.allowed(np.ceil(ranking.sizes * kept**share - 1e-9).astype(np.int64))
+
+
+def scoped(ranking: Ranking, job: Job, share: float) -> np.ndarray:
+    """Of each scope the fraction that was asked for, the last that names a group counting; of other groups all.
+
+    Source: Chu et al., "Group channel pruning and spatial attention distilling for object detection", 2023,
+    arXiv:2306.01526. Differs: scopes are named, not found by FLOPs and parameters.
+    """
+    scope, keep = np.full(len(ranking.sizes), -1), ranking.sizes.copy()
+    for number, (pattern, _) in enumerate(job.asked.scope_targets):
+        inside = eligible(job.coupling, include=[pattern], exclude=[], exact_only=False)
+        scope[np.isin(ranking.numbers, inside)] = number
+    for number, (pattern, fraction) in enumerate(job.asked.scope_targets):
+        places = np.nonzero(scope == number)[0]
+        if not len(places):
+            what = f"`scope_targets`: {pattern!r} names no group that can become narrower and that no later scope names"
+            raise UsageError(what, fix=SEE_GROUPS)
+        whole = int(ranking.sizes[places].sum())
+        keep[places] -= ranking.gone_within(places, int(whole * (1 - fraction**share) + 1e-9))
+    return keep
 
 
 def named_widths(ranking: Ranking, job: Job) -> np.ndarray:

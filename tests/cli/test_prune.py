@@ -243,3 +243,42 @@ def test_macs_that_no_one_knows_are_no_target(intaglio: Command, tmp_path: Path)
     assert "the macs of the model are not known" in ran.err
     assert "--shape" in ran.err
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_scopes_have_targets_of_their_own(intaglio: Command, tmp_path: Path) -> None:
+    """First with every group of a scope alike, then weighed within the scope; what no scope names stays whole."""
+    out = tmp_path / "s.onnx"
+    for words, even in (((), True), (("--scope", "global"), False)):
+        scopes = ("--scope-target", "re:second.*|wide.*=0.5", "--scope-target", "re:first.*=0.25")
+        ran = intaglio("prune", EXAMPLES / "digits.onnx", "-o", out, *scopes, *words, "--no-measure", "--json")
+        assert ran.code == 0, ran.err
+        kept = {one["name"]: (one["after"], one["before"]) for one in ran.json["groups"]}
+        first = {name: pair for name, pair in kept.items() if "first" in name or "stem" in name}
+        second = {
+            name: pair for name, pair in kept.items() if any(part in name for part in ("point", "second", "wide"))
+        }
+        assert sum(after for after, _ in first.values()) == 12
+        assert sum(after for after, _ in second.values()) == 52
+        assert all(2 * after == before for after, before in second.values()) == even
+        assert all(after == before for name, (after, before) in kept.items() if name not in {*first, *second})
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--scope-target", "re:nothing.*=0.5"), "matches no group"),
+        (
+            ("--scope-target", "re:first.*=0.5", "--scope-target", "re:.*=0.5"),
+            "names no group that can become narrower",
+        ),
+        (("--scope-target", "re:first.*=1.5"), "cannot read"),
+        (("--scope-target", "re:first.*=0.5", "--macs", 0.5), "a target of their own"),
+    ],
+)
+def test_scopes_that_cannot_be_are_refused(
+    intaglio: Command, tmp_path: Path, words: tuple[object, ...], told: str
+) -> None:
+    ran = intaglio("prune", EXAMPLES / "digits.onnx", "-o", tmp_path / "s.onnx", *words, "--json")
+    assert ran.code != 0
+    assert told in ran.json["error"]["what"]
+    assert list(tmp_path.iterdir()) == []
