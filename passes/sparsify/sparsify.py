@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
 from typing import Any, ClassVar
@@ -14,7 +15,8 @@ from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ..base import PASSES, Context, Pass
-from ..calibration.walk import Walked, round_layers, round_plainly
+from ..calibration.feeds import calibration_inputs, with_mirrored
+from ..calibration.walk import Walked, round_in_turn, round_layers, round_plainly
 from ..change import WORTH, Change
 from ..live import live_part
 from ..masks import masks, set_masks
@@ -27,7 +29,7 @@ from .method import METHODS
 from .options import AUTO, SparsifyOptions
 from .patterns import pattern_named
 from .plan import Plan
-from .rule import Sparse
+from .rule import Sparse, SparseRule
 from .storage import Packed, pack_weights, packable
 
 Job = Request[SparsifyOptions]
@@ -99,7 +101,15 @@ def _made(job: Job, method: str, density: float | None) -> Result:
     plan = Plan(model, options, context, method, chosen)
     if options.size is not None:
         density = _density_for(options.size, job.bytes_for(1.0), plan)
-    return _sparse(plan, round_layers(model, plan.rules(density), context, job.model))
+    return _sparse(plan, _walked(model, plan.rules(density), job))
+
+
+def _walked(model: Model, rules: Mapping[str, SparseRule], job: Job) -> Walked[Sparse]:
+    """Layer after layer; without a refit old weights are what some of stay, and only biases follow."""
+    if job.options.refit or job.context.data is None or not rules:
+        return round_layers(model, rules, job.context, job.model)
+    batches, _ = calibration_inputs(model, job.context)
+    return round_in_turn(model, model, with_mirrored(batches, model), rules, job.context, refit=False)
 
 
 def _marked(model: Model) -> Model:
