@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ...graph.errors import UsageError
 from ...graph.index import index_of
 from ...graph.model import Model
 from ...graph.nodes import copied, drop_dead, reads, replace_nodes
+from ...graph.traits import Trait, has
 from ..rewrite.free import named
 from ..simplify.names import Names
 from .analysis import Streams
@@ -42,6 +44,7 @@ class State:
 class Build:
     """A model while it is written. ``views`` are by tensor what is read of it, with the name that each view has."""
 
+    original: Model
     model: Model
     streams: Streams
     hop: int
@@ -49,6 +52,7 @@ class Build:
     views: dict[str, dict[View, str]] = field(default_factory=lambda: defaultdict(dict))
     states: list[State] = field(default_factory=list)
     carried: dict[int, list[State]] = field(default_factory=dict)
+    before: dict[int, list[onnx.NodeProto]] = field(default_factory=lambda: defaultdict(list))
 
     def fresh_frames(self, tensor: str) -> int:
         return self.hop // self.streams.frames[tensor].rate
@@ -79,7 +83,7 @@ class Built:
 def build(model: Model, streams: Streams, hop: int) -> Built:
     """Raises UsageError where the hop does not fit."""
     _check(streams, hop)
-    work = Build(model.copy(), streams, hop, Names(model))
+    work = Build(model, model.copy(), streams, hop, Names(model))
     nodes = list(_rewritten(work, index_of(model).nodes))
     kept, needed = _alive(work, nodes)
     head = _head_delay(work, needed)
@@ -88,7 +92,7 @@ def build(model: Model, streams: Streams, hop: int) -> Built:
         made += _parts(work, name, needed, head)
     for place, node in enumerate(nodes):
         if place in kept:
-            made.append(node)
+            made += [*work.before[place], node]
             for name in node.output:
                 made += _parts(work, name, needed, head)
             work.states += work.carried.get(place, ())
@@ -121,7 +125,7 @@ def _rewritten(work: Build, nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.No
         made = copied(flow.node or node)
         for k, name in enumerate(made.input):
             if name in work.streams.frames:
-                made.input[k] = work.view(name, flow.views.get(k, PLAIN))
+                made.input[k] = _viewed(work, place, name, flow.views.get(k, PLAIN))
         if flow.shape is not None:
             first = next(name for name, one in zip(node.output, flow.outputs, strict=True) if one)
             frames = work.fresh_frames(first)
@@ -130,6 +134,18 @@ def _rewritten(work: Build, nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.No
             made.input[k] = work.constant(f"{node.output[0]}/operand{k}", numbers)
         work.carried[place] = [_carry(work, node, made, operand, out) for operand, out in flow.carried]
         yield made
+
+
+def _viewed(work: Build, place: int, name: str, view: View) -> str:
+    """What a node reads. Of integers that stand for floats the past is kept as integers, which kernels then read."""
+    maker = index_of(work.original).makers.get(name)
+    if view == PLAIN or maker is None or not has(maker, Trait.QUANTIZES) or maker.input[0] not in work.streams.frames:
+        return work.view(name, view)
+    floats = copied(maker)
+    floats.input[0] = work.view(maker.input[0], view)
+    floats.output[0] = floats.name = work.names.fresh(f"{floats.input[0]}/dq")
+    work.before[place].append(floats)
+    return floats.output[0]
 
 
 def _carry(work: Build, was: onnx.NodeProto, node: onnx.NodeProto, operand: int, output: int) -> State:
@@ -162,7 +178,7 @@ def _alive(work: Build, nodes: Sequence[onnx.NodeProto]) -> tuple[set[int], set[
         node = nodes[place]
         if any(name in needed for name in node.output if name):
             kept.add(place)
-            for name in reads(node):
+            for name in chain(reads(node), *(one.input for one in work.before[place])):
                 needed |= {name, sources.get(name, name)}
     return kept, needed
 

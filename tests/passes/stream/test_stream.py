@@ -203,6 +203,17 @@ def test_a_real_keyword_spotter_takes_a_twentieth_of_the_work(shared_data: Path)
     assert made["outputs"]["output"]["sqnr_db"] > 15
 
 
+def test_the_past_of_integers_is_kept_as_integers() -> None:
+    net = Net(np.random.default_rng(0))
+    scale, zero = net.put(np.array(0.05, np.float32)), net.put(np.array(128, np.uint8))
+    q = net.add("QuantizeLinear", ["x", scale, zero])
+    x = net.add("Conv", [net.add("DequantizeLinear", [q, scale, zero]), net.draw(4, 2, 5)])
+    made = stream(net.model({"x": [1, 2, 32]}, {x: 3}), StreamOptions(hop=4, hops=20))
+    (state,) = made.told["states"]
+    assert (state["name"], state["shape"], state["bytes"]) == (f"{q}/past", [1, 2, 4], 8)
+    assert made.told["outputs"][x]["max_abs"] < 1e-5
+
+
 def test_a_body_that_reads_the_stream_is_refused() -> None:
     body = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["b"])], "b", [], [helper.make_tensor_value_info("b", 1, None)]
