@@ -51,12 +51,12 @@ def crowding(models: Sequence[Model]) -> list[str]:
 
 
 def opening_bytes(model: Model) -> int:
-    """About: the file, and of what nodes read in a run another copy, as kernels want it or as it is decoded."""
+    """About: the file, and what nodes read in a run that is decoded once."""
     index = index_of(model)
     read = {name for node in index.nodes if not index.constant.issuperset(node.output) for name in reads(node)}
     made = [name for name in read & index.constant if name in index.place]
     decoded = sum(4 * prod(index.shapes.dims.get(name, ())) for name in made)
-    return file_bytes(model) + decoded + sum(model.weights[name].nbytes for name in read & model.weights.keys())
+    return file_bytes(model) + decoded
 
 
 def _free_bytes() -> float:

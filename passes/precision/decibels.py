@@ -21,8 +21,9 @@ class Noise:
 
     def add(self, exact: np.ndarray, near: np.ndarray) -> None:
         known = np.isfinite(exact)
-        x = exact[known].astype(np.float64)
-        gap = near[known].astype(np.float64) - x
+        x, y = (one.reshape(-1) if known.all() else one[known] for one in (exact, near))
+        x = x.astype(np.float64)
+        gap = y.astype(np.float64) - x
         self.signal += float(np.square(x).sum())
         self.noise += float(np.square(gap).sum()) if np.isfinite(gap).all() else np.inf
 

@@ -105,7 +105,8 @@ class _Constants:
     def _look(self, name: str) -> str | None:
         peak, gone, count, noise, fits = 0.0, 0, 0, Noise(), True
         for some in slices_of(self.model.weights[name]):
-            finite = some[np.isfinite(some)]
+            known = np.isfinite(some)
+            finite = some if known.all() else some[known]
             rounded = to_half(finite)
             peak = max(peak, float(np.abs(finite).max(initial=0.0)))
             gone += int(np.count_nonzero(finite) - np.count_nonzero(rounded))
