@@ -2,12 +2,13 @@
 
     python -m benchmarks.language                                                # the bundled model of bytes
     python -m benchmarks.language lm.onnx --data calib.npz --eval-data test.npz --schemes w4 ort:hqq bits:pb:salient=0.2
-    ... --json found.json --markdown                                             # remembers every row; a table for a document
+    ... --json found.json                                                        # remembers every row
 
 MODEL takes tokens and gives logits; data are .npz files of windows of tokens, and of the labels that follow. A row is a
 scheme as in ``benchmarks.quantization``: ``w4``, ``w4:nearest``, ``w4:gptq``, ``mixed:3:dp``, ``bits:planes``, with options after
 further colons, such as ``w4:nearest:smooth=0.5`` or ``w4:gptq:group_size=32``; or another tool: ``ort:rtn``, ``ort:default``,
-``ort:hqq``, ``ort:gptq``, ``ort:kquant`` write MatMulNBits of 4 bits in blocks of 32, ``ort:dynamic`` 8-bit integers.
+``ort:hqq``, ``ort:gptq``, ``ort:kquant`` write MatMulNBits of 4 bits in blocks of 32, ``rtn``,
+``kquant`` and ``gptq`` of 16, as they cannot pack odd numbers of blocks; ``ort:dynamic`` 8-bit integers.
 
 "ppl" is the perplexity of a byte, "bits" what all weights in the file take for each parameter of the float model, "kept" the
 part of its bytes; "tok/s" are tokens a second in a run of one window on one thread, "time" the part of the float model's, both
@@ -51,7 +52,7 @@ OURS = (
     *(f"bits:pb:salient={share}" for share in (0.05, 0.1, 0.2, 0.3, 0.5)),
     *("bits:planes", "bits:dbllm", "bits:billm", "bits:tbt", "bits:onebit", "bits:xnor"),
 )
-BLOCK = 32
+BLOCK, NARROW = 32, 16
 THEIRS = ("ort:dynamic", "ort:default", "ort:rtn", "ort:kquant", "ort:hqq", "ort:gptq")
 ROUNDS, TIMING_S = (10, 500), 0.5
 HEAD = "| scheme | ppl | more | bits | bytes | kept | tok/s | time | CPU s |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
@@ -105,26 +106,33 @@ def theirs(kind: str, trial: Trial, out: Path, folder: Path) -> None:
         "rtn": tool.RTNWeightOnlyQuantConfig,
         "kquant": tool.KQuantWeightOnlyQuantConfig,
         "hqq": lambda: tool.HQQWeightOnlyQuantConfig(block_size=BLOCK),
-        "gptq": lambda: tool.GPTQWeightOnlyQuantConfig(Samples(trial), block_size=BLOCK),
+        "gptq": lambda: tool.GPTQWeightOnlyQuantConfig(Samples(trial), block_size=NARROW),
     }
-    made = tool.MatMulNBitsQuantizer(onnx.load(trial.model), block_size=BLOCK, algo_config=configs[kind]())
+    block = (
+        NARROW if kind in ("rtn", "kquant") else BLOCK
+    )  # of an odd number of blocks these two cannot pack zero points
+    made = tool.MatMulNBitsQuantizer(onnx.load(trial.model), block_size=block, algo_config=configs[kind]())
     made.process()
     made.model.save_model_to_file(str(out))
 
 
 class Samples:
-    """Calibration data as ONNX Runtime's tools read it."""
+    """Calibration data as ONNX Runtime's tools read it, and copy it."""
 
     def __init__(self, trial: Trial) -> None:
-        self.source = open_data(trial.data, load(trial.model))
-        self.rewind()
+        source = open_data(trial.data, load(trial.model))
+        self.feeds: list[Mapping[str, np.ndarray]] = [batch.inputs for batch in source.batches(8)]
+        self.next = 0
+
+    def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
+        return iter(self.feeds)
 
     def rewind(self) -> None:
-        self.batches: Iterator[Any] = self.source.batches(8)
+        self.next = 0
 
     def get_next(self) -> Mapping[str, np.ndarray] | None:
-        batch = next(self.batches, None)
-        return None if batch is None else batch.inputs
+        self.next += 1
+        return self.feeds[self.next - 1] if self.next <= len(self.feeds) else None
 
 
 def measure(trial: Trial) -> dict[str, Any]:
@@ -179,7 +187,7 @@ def main() -> None:
     parser.add_argument("--trial", help=argparse.SUPPRESS)  # one measurement, in a process of its own
     options = parser.parse_args()
     if options.trial:
-        print(json.dumps(measure(Trial(**json.loads(options.trial)))))
+        print("\n" + json.dumps(measure(Trial(**json.loads(options.trial)))))  # some tools end no line
         return
     command, machine = shlex.join(["python", "-m", "benchmarks.language", *sys.argv[1:]]), setting()
     book = Book("benchmarks.language", options.json, {"machine": machine, "command": command})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..graph.errors import IntaglioError, ProofFailed
+from ..graph.errors import BadModel, IntaglioError, ProofFailed
 from ..graph.index import index_of
 from ..graph.io.spill import slices_of, spilled
 from ..graph.model import Model
@@ -146,11 +147,20 @@ def at_other_sizes(model: Model, feed: Feed, seed: int) -> Iterator[Feed]:
             continue
         other = random_inputs(model, seed=seed, dims=sizes)
         try:
-            run(session, other)
+            made = run(session, other)
         except IntaglioError:
             continue
+        known = _shapes(model, other)
+        if any(np.shape(value) != known.get(name, np.shape(value)) for name, value in made.items()):
+            continue  # sizes that contradict each other, such as a mask shorter than a cache
         told += 1
         yield other
+
+
+def _shapes(model: Model, feed: Feed) -> Mapping[str, tuple[int, ...]]:
+    with suppress(BadModel):
+        return index_of(model).shapes_at(sizes_of(feed, model)).dims
+    return {}
 
 
 def _other_sizes(model: Model, base: Mapping[str, int]) -> list[dict[str, int]]:

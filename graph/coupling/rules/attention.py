@@ -181,14 +181,14 @@ def _heads_follow(e: Edit, width: int) -> None:
 
 @couples("com.microsoft:GroupQueryAttention")
 def grouped_query_attention(n: Node) -> Sequence[Axes]:
-    """Operands: Q, K, V (or all in one), caches, lengths, tables, places, what is added to scores, sinks of heads.
+    """Operands: Q, K, V (or all in one), caches, lengths, tables, places, what is added to scores.
 
     A key head goes with the queries that share it, or one query of each key head goes.
     """
     keys, heads, why = n.attr("kv_num_heads"), n.attr("num_heads"), n.why("weighs its indices against each other")
     repeats, packed = heads // keys, not n.has(1)
     width = n.dims(0)[2] // (heads + 2 * keys if packed else heads)
-    if any(map(n.has, range(12, len(n.inputs)))) or any(n.outputs[3:]) or (n.has(10) and n.dims(10)[1] > 1):
+    if any(map(n.has, range(11, len(n.inputs)))) or any(n.outputs[3:]) or (n.has(10) and n.dims(10)[1] > 1):
         return n.frozen("weighs or keeps heads one by one")
     head, repeat, inner = n.fresh(keys), n.fresh(repeats), n.why("has kernels for few widths of a head")
     wide, shared = (keys, repeats, width), (keys, width)
@@ -200,8 +200,6 @@ def grouped_query_attention(n: Node) -> Sequence[Axes]:
         n.same(n.axis(i, 2), pair if i else queries)
     for i in range(3 if not packed else 1):
         n.freeze_rest(i, 2, text=why.text)
-    if n.has(11):
-        n.same(n.axis(11, 0), n.join((head, repeat), (keys, repeats)))
     for i in range(5, min(len(n.inputs), 11)):
         n.freeze_rest(i, text="holds lengths, angles or places")
     n.note("heads", head)
