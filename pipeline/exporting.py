@@ -92,6 +92,7 @@ def export(
     model = model if exporter.keeps_functions or not model.proto.functions else _inlined(model)
     source = None if data is None else _opened(data, model, preprocess, samples)
     _require(held, source, measure)
+    reference = open_session(model, threads=threads)  # what does not run here is refused before it is written
     with _workplace(place) as work:
         with view.progress(f"writing {exporter.name}"):
             artifact = exporter.write(model, work / place.name)
@@ -101,7 +102,7 @@ def export(
             "target": spelled(target, "exporter"),
             "runtime": release(exporter.package),
             **_amounts(model, work),
-            **_compared(model, runner, source, batches, held, view, threads),
+            **_compared(model, runner, reference, source, batches, held, view),
             **({"latency_ms": _timed(model, runner, source, seed, threads, seconds)} if measure else {}),
             "figures": dict(artifact.figures),
             "data": source.name if source else f"random inputs, seed {seed}",
@@ -237,13 +238,12 @@ def _amounts(model: Model, work: Path) -> dict[str, Any]:
 def _compared(
     model: Model,
     runner: Runner,
+    reference: Any,
     source: DataSource | None,
     batches: Iterator[Batch],
     held: Sequence[Gate],
     view: View,
-    threads: int,
 ) -> dict[str, Any]:
-    reference = open_session(model, threads=threads)
     with view.progress("comparing with ONNX Runtime") as tick:
         return compared(
             [reference, _Session(runner, reference)], pair_models(model, model), source, batches, held, tick

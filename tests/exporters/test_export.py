@@ -78,6 +78,16 @@ def test_what_does_not_load_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("target", ["c", "tflite", "ort"])
+def test_what_onnx_runtime_cannot_run_is_refused_as_such(tmp_path: Path, target: str) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17, "far.away" : 1]>
+        net (float[1,3] x) => (float[1,3] y) { h = far.away.Op (x) y = Add (h, h) }"""
+    onnx.save(parse_model(text), tmp_path / "far.onnx")
+    with pytest.raises(BadModel, match="ONNX Runtime cannot load"):
+        export(tmp_path / "far.onnx", target, tmp_path / file_name(target))
+    assert [file.name for file in tmp_path.iterdir()] == ["far.onnx"]
+
+
 def test_a_folder_of_others_is_not_replaced_one_of_ours_is(tmp_path: Path) -> None:
     out = tmp_path / "out"
     export(DIGITS, "folder", out, measure=False)
