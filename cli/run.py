@@ -153,6 +153,10 @@ class Run(Outlets, Fits):
             self.tell(report.as_dict())
             return report
 
+    def unwritten(self, one: Pass) -> Report:
+        """The same in a process that helps another one: nothing is told or written."""
+        return self._run(one, None, write=False)
+
     def _plan(self, model: Model, one: Pass, proof: Path | None) -> NoReturn:
         from ..pipeline.data import Data as Named
         from ..pipeline.gates import read_gates
@@ -165,7 +169,7 @@ class Run(Outlets, Fits):
         Outputs(self.out, proof, self.save_recipe).check(read, aside=bool(read_gates(self.gate or ())))
         tell_plan({**planned(steps, read, named), "out": str(self.out)})
 
-    def _run(self, one: Pass, proof: Path | None) -> Report:
+    def _run(self, one: Pass, proof: Path | None, *, write: bool = True) -> Report:
         from ..graph.io.fit import Fit
         from ..pipeline.run import run
         from ..pipeline.units import parse_size
@@ -182,9 +186,9 @@ class Run(Outlets, Fits):
             samples=self.samples,
             metrics=self.metric or (),
             seed=self.seed,
-            out=self.out,
+            out=self.out if write else None,
             proof=proof,
-            save_recipe=self.save_recipe,
+            save_recipe=self.save_recipe if write else None,
             measure=self.measure,
             gates=self.gate or (),
             force=self.force,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ...passes.train.options import TrainOptions
@@ -19,6 +20,9 @@ def train(options: TrainOptions, run: Run) -> None:
     """
     from ...passes.train import Train
 
+    if "MASTER_ADDR" in os.environ and os.environ.get("RANK", "0") != "0":  # torchrun: the first process writes
+        run.unwritten(Train(**dict(options)))
+        return
     report = run.report(Train(**dict(options)))
     emit(report, lambda result: _show(result))
 

@@ -49,8 +49,13 @@ class Train(TrainOptions, Pass):
                 fix="add --data SOURCE, at best 2,000 inputs or more like those it will see",
             )
         from ...measure.autograd.network import threads_of
+        from .engine.parallel import together
 
-        with tempfile.TemporaryDirectory(prefix="intaglio-", dir=context.folder) as folder, threads_of(self.threads):
+        with (
+            tempfile.TemporaryDirectory(prefix="intaglio-", dir=context.folder) as folder,
+            threads_of(self.threads),
+            together(),
+        ):
             return self._run(model, context.data, context, Path(folder))
 
     def _run(self, model: Model, data: DataSource, context: Context, folder: Path) -> Change:

@@ -21,6 +21,7 @@ from ..options import TrainOptions
 from ..samples import Samples
 from ..teacher import Teacher
 from .checkpoint import Checkpoint
+from .parallel import average, of_first, own_part, rank, sum_gradients
 from .progress import Progress
 from .student import State, Student
 
@@ -164,7 +165,7 @@ def train(lesson: Lesson, checkpoint: Checkpoint | None, log: logging.Logger) ->
             _one(lesson, optimizer, state)
             if state.step in _looks(state.steps):
                 _look(lesson, state, log)
-            if checkpoint and state.step % max(1, state.steps // _KEPT) == 0:
+            if checkpoint and rank() == 0 and state.step % max(1, state.steps // _KEPT) == 0:
                 checkpoint.keep(lesson.student, optimizer, state)
             lesson.tick(state.step, state.steps)
     except KeyboardInterrupt:
@@ -202,7 +203,7 @@ def _steps(lesson: Lesson) -> int:
     started = time.perf_counter()
     _held_loss(lesson)
     looks = (time.perf_counter() - started) * (len(_LOOKS) + 1)
-    return max(1, int((60 * options.minutes - looks) / float(np.median(times[1:]))))
+    return of_first(max(1, int((60 * options.minutes - looks) / float(np.median(times[1:])))))
 
 
 def _places(lesson: Lesson, step: int) -> tuple[np.ndarray, int]:
@@ -228,6 +229,7 @@ def _one(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress) -> N
         _halve(lesson, optimizer, state)
         return
     optimizer.step()
+    average(student.statistics.values())
     student.settle()
     method.after_step(student, *at)
     if (state.step + 1) % lesson.rounds == 0:
@@ -264,7 +266,8 @@ def _gradients(lesson: Lesson, places: np.ndarray, variant: int, parts: int, pro
         tensor.grad = None
     total = 0.0
     each = lesson.fixed or 1
-    for rows in np.array_split(places.reshape(-1, each), min(parts, len(places) // each)):
+    mine = own_part(places.reshape(-1, each))
+    for rows in np.array_split(mine, max(1, min(parts, len(mine)))) if len(mine) else ():
         part = rows.reshape(-1)
         with torch.autocast("cpu", torch.bfloat16, enabled=lesson.bf16):
             loss = lesson.loss(part, variant, training=True, progress=progress)
@@ -272,7 +275,7 @@ def _gradients(lesson: Lesson, places: np.ndarray, variant: int, parts: int, pro
         whole = loss if penalty is None else loss + penalty
         (whole * (len(part) / len(places))).backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach()) * len(part) / len(places)
-    return total
+    return sum_gradients(lesson.student.parameters, total)
 
 
 def _halve(lesson: Lesson, optimizer: torch.optim.Optimizer, state: Progress) -> None:

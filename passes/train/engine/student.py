@@ -151,10 +151,13 @@ class Student:
         yield from self.moving.items()
         yield from ((f"method/{name}", tensor) for name, tensor in self.own.items())
         yield from ((f"mask/{name}", mask) for name, mask in self.masks.items())
-        for name in self._statistics:
-            tensor = self.network.weights[name]
-            assert isinstance(tensor, Tensor), "statistics are floats"
-            yield name, tensor
+        yield from self.statistics.items()
+
+    @property
+    def statistics(self) -> State:
+        """Running ones of normalizations, as far as they move."""
+        found = {name: self.network.weights[name] for name in self._statistics}
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
     @torch.no_grad()
     def written(self, state: Mapping[str, Tensor]) -> Model:

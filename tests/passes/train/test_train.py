@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ pytest.importorskip("torch", reason="torch is not installed: nothing is trained"
 import torch
 
 from intaglio import Binarize, PruneChannels, Quantize, Train, compress, load, run
+from intaglio.graph.coupling import Coupling, Removal, analyse
 from intaglio.graph.errors import BadData, IntaglioError, NothingChanged, UsageError
 from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
 from intaglio.graph.registry import Entry
 from intaglio.measure.run.session import open_session
 from intaglio.measure.run.session import run as run_session
+from intaglio.passes.prune.weights import Weights
 from intaglio.passes.train.augmentations.augmentation import AUGMENTATIONS, Augmented
 from intaglio.passes.train.engine import loop
 from intaglio.passes.train.engine.student import Student
@@ -474,3 +478,51 @@ def test_transformers_are_trained_too(tmp_path: Path) -> None:
     run(VIT, PruneChannels(target="params", keep=0.7, criterion="l1"), out=path, measure=False)
     told = trained(path, steps=10, teacher=str(VIT), lr=2e-3).as_dict()["training"]
     assert told["held_back_after"] < told["held_back_before"]
+
+
+def test_two_processes_train_the_same_model(narrow: Path, tmp_path: Path) -> None:
+    """Each on half of every batch, but for the order of sums."""
+    alone, both = tmp_path / "alone.onnx", tmp_path / "both.onnx"
+    options = (
+        f"{narrow} --teacher {DIGITS} --data {TEST} --steps 6 --batch 32 --no-bf16 --freeze-bn --threads 1".split()
+    )
+    trained(narrow, alone, steps=6, teacher=str(DIGITS), freeze_bn=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run_of = [*command, "-m", "intaglio", "train", *options, "-o", str(both), "--no-measure"]
+    done = subprocess.run(run_of, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    one, other = load(alone).weights, load(both).weights
+    assert one.keys() == other.keys()
+    for name, weight in one.items():
+        np.testing.assert_allclose(other[name], weight, atol=2e-3, err_msg=name)
+
+
+def test_group_sparsity_shrinks_whole_channels(tmp_path: Path) -> None:
+    """Small coupled channels shrink more than large ones, in all weights that they stand on."""
+    out = tmp_path / "sparse.onnx"
+    trained(DIGITS, out, steps=30, lr=3e-3, clip=0.0, method={"name": "group-sparsity", "strength": 0.05})
+    before, after = (analyse(load(path)) for path in (DIGITS, out))
+    falls = []
+    for number, group in enumerate(before.groups):
+        if group.prunable:
+            sizes = [
+                sum(np.sqrt(m.total(np.square(m.rows).sum(1))) for m in Weights(c).group(number, gone(c), 0).members)
+                for c in (before, after)
+            ]
+            falls.append(np.corrcoef(sizes[0], sizes[1] / sizes[0])[0, 1])
+    assert np.mean(falls) > 0.3
+
+
+def gone(coupling: Coupling) -> Removal:
+    return Removal(coupling, coupling.nothing())
+
+
+def test_slimming_draws_scales_to_zero(tmp_path: Path) -> None:
+    out = tmp_path / "slim.onnx"
+    trained(DIGITS, out, steps=30, lr=3e-3, method={"name": "slimming", "strength": 0.1})
+    sums = []
+    for path in (DIGITS, out):
+        model = load(path)
+        nodes = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+        sums.append(sum(float(abs(model.weights[node.input[1]]).sum()) for node in nodes))
+    assert sums[1] < 0.95 * sums[0]
