@@ -104,7 +104,7 @@ def _unpacking(model: Model, name: str, source: str) -> Unpack:
     from ...measure.autograd.network import Network
 
     network = Network(model, [name], fed=[source])
-    return lambda packed: network({source: packed})[name].detach().numpy().astype(np.float64)
+    return lambda packed: network({source: packed})[name].detach().numpy().astype(np.float32)
 
 
 def _found(name: str, source: str, packed: np.ndarray, unpack: Unpack) -> Packed | None:
@@ -118,27 +118,37 @@ def _found(name: str, source: str, packed: np.ndarray, unpack: Unpack) -> Packed
 def _tried(name: str, source: str, packed: np.ndarray, unpack: Unpack) -> Packed | None:
     rows, length = packed.reshape(-1, packed.shape[-1]).shape
     blank = np.zeros((rows, length), np.uint8)
-    base = unpack(blank.reshape(packed.shape))
-    base = base.reshape(-1)
+    base = unpack(blank.reshape(packed.shape)).reshape(-1)
     parts: list[tuple[np.ndarray, np.ndarray, int, int]] = []
     for row in range(rows):
         place = _bytes(unpack, packed.shape, blank, row, base)
         for bit in range(_BITS):
-            worth = _apart(unpack, packed.shape, blank, row, np.full(length, 1 << bit)) - base
+            apart = _apart(unpack, packed.shape, blank, row, np.full(length, 1 << bit)) - base
+            worth = apart.astype(np.int16)
+            if (worth != apart).any():
+                return None
             if worth.any():
                 parts.append((worth, place, row, bit))
-    worths = np.stack([worth for worth, *_ in parts], axis=1) if parts else np.zeros((base.size, 0))
-    bits = int((worths != 0).sum(axis=1).max(initial=0))
-    if not 0 < bits <= _AT_MOST or not ((worths != 0).sum(axis=1) == bits).all():
+    counts = sum((np.asarray(worth != 0, np.int64) for worth, *_ in parts), np.zeros(base.size, np.int64))
+    bits = int(counts.max(initial=0))
+    if not 0 < bits <= _AT_MOST or (counts != bits).any():
         return None
-    which = np.argsort(worths == 0, axis=1, kind="stable")[:, :bits]
-    at = np.arange(base.size)[:, None]
-    places = np.stack([place for _, place, _, _ in parts], axis=1)
-    rows_of, bits_of = (np.array([part[k] for part in parts])[which] for k in (2, 3))
-    found = Packed(name, source, unpack(packed), base, worths[at, which], rows_of, places[at, which], bits_of)
+    found = Packed(name, source, unpack(packed), base, *_by_bit(parts, base.size, bits))
     alike = (found.worth == found.worth[0]).all() and (base == base[0]).all()
     steps = bool(alike) and np.array_equal(np.diff(found.levels), np.ones(len(found.levels) - 1))
     return found if steps and np.array_equal(found.stored(found.values, packed), packed) else None
+
+
+def _by_bit(parts: list[tuple[np.ndarray, np.ndarray, int, int]], size: int, bits: int) -> list[np.ndarray]:
+    """Worth, row, byte and bit. Shapes: (integers, bits), each."""
+    kinds = (np.int16, np.int32, np.int32, np.uint8)
+    found, filled = [np.zeros((size, bits), kind) for kind in kinds], np.zeros(size, np.int8)
+    for worth, place, row, bit in parts:
+        at = np.flatnonzero(worth)
+        for column, value in zip(found, (worth[at], row, place[at], bit), strict=True):
+            column[at, filled[at]] = value
+        filled[at] += 1
+    return found
 
 
 def _apart(unpack: Unpack, shape: tuple[int, ...], blank: np.ndarray, row: int, values: np.ndarray) -> np.ndarray:
@@ -150,8 +160,8 @@ def _apart(unpack: Unpack, shape: tuple[int, ...], blank: np.ndarray, row: int, 
 def _bytes(unpack: Unpack, shape: tuple[int, ...], blank: np.ndarray, row: int, base: np.ndarray) -> np.ndarray:
     """Which byte of a row each integer takes bits from: one try for each digit of its number."""
     length = blank.shape[1]
-    place = np.zeros(base.size, np.int64)
+    place = np.zeros(base.size, np.int32)
     for digit in range(max(1, (length - 1).bit_length())):
         marked = ((np.arange(length) >> digit) & 1) * 0xFF
-        place |= (_apart(unpack, shape, blank, row, marked) != base).astype(np.int64) << digit
+        place |= (_apart(unpack, shape, blank, row, marked) != base).astype(np.int32) << digit
     return place
