@@ -46,15 +46,11 @@ class Subject:
     data: str | None = None
 
 
+_WORDS = "kws_dscnn_from_drq_tflite.onnx", "kws01_even500.npz", "offset=-83,scale=0.5847029,shape=1x49x10"
 SUBJECTS = {
+    "ds-cnn": Subject(_WORDS[0], ["bits"], *_WORDS[1:]),
+    "ds-cnn-widths": Subject(_WORDS[0], ["widths", "bits"], *_WORDS[1:], _WORDS[1]),
     "resnet20": Subject("resnet20.onnx", ["bits"], "cifar10_test_first2000.npz", "cifar10"),
-    "ds-cnn": Subject(
-        "kws_dscnn_from_drq_tflite.onnx",
-        ["widths", "bits"],
-        "kws01_even500.npz",
-        "offset=-83,scale=0.5847029,shape=1x49x10",
-        "kws01_even500.npz",
-    ),
 }
 
 
