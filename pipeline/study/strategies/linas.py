@@ -15,6 +15,9 @@ from ..space import Space
 from .evolve import evolved
 from .strategy import STRATEGIES, Proposal, spread
 
+_ALIKE = (0.99, 0.01, 0.5, 0.3, 0.7)
+"""Places of the first trials, in which all parameters stand alike: what one pass with one setting does."""
+
 
 class Linas(Options):
     """Options of ``linas``."""
@@ -33,12 +36,12 @@ def linas(told: Told, count: int, options: Linas) -> list[Proposal]:
     Source: Sarah et al., "A Hardware-Aware System for Accelerating Deep Neural Network Optimization", 2022,
     arXiv:2202.12954 (LINAS).
     Differs: predictors see places of values between 0 and 1, and squares of them; a fifth of each round is drawn from the
-    space, and the first two trials are its ends.
+    space; in the first five trials all parameters stand alike.
     """
     usable = told.usable
     if len(told.records) < options.population or len(usable) < 4:
-        ends = [Proposal(told.space.values(np.full(len(told.space.parameters), at))) for at in (1.0, 0.0)]
-        return [*(ends if not told.records else []), *spread(told, count)][:count]
+        alike = [Proposal(told.space.values(np.full(len(told.space.parameters), at))) for at in _ALIKE]
+        return [*alike[len(told.records) :], *spread(told, count)][:count]
     rng, known = told.rng, told.places(usable)
     costs = predicted(told, options.predictor)
     size = max(4 * count, 40)
