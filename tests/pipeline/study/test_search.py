@@ -282,7 +282,7 @@ def test_many_trials_are_listed_and_drawn(tmp_path: Path) -> None:
     storage = open_storage(
         f"lines:{tmp_path / 'study.jsonl'}", tmp_path, "many", "many", objectives(["accuracy", "size"])
     )
-    usual = {
+    usual: dict[str, Any] = {
         "latency_ms": None,
         "latency_ratio": None,
         "sqnr_db": 10.0,
