@@ -86,7 +86,12 @@ def _told(model: type[BaseModel], values: Mapping[str, Any], error: ValidationEr
     name = f"option {key} of {whose}" if whose else f"`{key}`{_inside(values.get(key), first['loc'][1:])}"
     about = f"{key}: {field.description}" if field.description else ""
     if first["type"] == "missing":
-        return UsageError(f"{whose or model.__name__} needs its option {key}", fix=about or f"give {key}=VALUE")
+        whom = (
+            f"{whose} needs its option {key}"
+            if whose
+            else f"{model.__name__.removesuffix('Options').lower()} needs `{key}`"
+        )
+        return UsageError(whom, fix=about or f"give {key}=VALUE")
     unless = "" if field.is_required() else f"{field.default} unless given"
     return unusable(name, error, bounds(field), *(about, unless) if whose else ())
 

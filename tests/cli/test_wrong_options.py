@@ -29,18 +29,18 @@ NUMBERS = [
     if param.param_type_name == "option"
     and param.metavar in ("N", "S", "X", "FRACTION", "POINTS", "BITS", "ALPHA", "DB")
 ]
-OF_TARGETS = {"--opset", "--ir"}
+OF_TARGETS = {"--opset": "onnx", "--ir": "onnx", "--bos": "genai", "--eos": "genai", "--context": "genai"}
 """Options of ``export`` that are those of a target: its exporter words the error."""
 DIGITS = Path(__file__).parents[2] / "examples" / "digits.onnx"
 RAW = re.compile(r"input should|pydantic|errors\.|field required", re.IGNORECASE)
 WRONG: list[tuple[type[Options], dict[str, Any], str, str]] = [
     (Quantize, {"shceme": "w8"}, "Quantize has no option 'shceme'", "did you mean scheme?"),
-    (Edit, {}, "Edit needs its option function", "package.module:callable"),
+    (Edit, {}, "edit needs `function`", "package.module:callable"),
     (PruneChannels, {"keep": 2}, "`keep` cannot be 2", "give a number above 0 and up to 1"),
     (PruneChannels, {"keep": "half"}, "`keep` cannot be 'half'", "give a number above 0"),
     (PruneChannels, {"steps": 2.5}, "`steps` cannot be 2.5", "give a whole number not below 1 and up to 1000"),
     (PruneChannels, {"scope": "glob"}, "`scope` cannot be 'glob'", "did you mean global?"),
-    (PruneChannels, {"axis": "tall"}, "`axis` cannot be 'tall'", "choose one of both, heads, width"),
+    (PruneChannels, {"axis": "tall"}, "`axis` cannot be 'tall'", "choose one of both, depth, heads, width"),
     (PruneChannels, {"verify": "perhaps"}, "`verify` cannot be 'perhaps'", "give yes or no"),
     (PruneChannels, {"criterion": 5}, "`criterion` cannot be 5", "give text"),
     (Binarize, {"exclude": "conv1"}, "`exclude` cannot be 'conv1'", "give a list"),
@@ -73,8 +73,8 @@ def test_python_is_told_what_is_wrong_and_how_to_mend_it(
 @pytest.mark.parametrize(("command", "flag"), NUMBERS, ids=" ".join)
 def test_what_is_no_number_is_told_in_our_words(intaglio: Command, command: str, flag: str) -> None:
     theirs = command == "export" and flag in OF_TARGETS
-    whole = (DIGITS, "--to", "onnx", "-o", "o.onnx") if theirs else ()
-    what = f"option {flag[2:]} of exporter onnx" if theirs else flag
+    whole = (DIGITS, "--to", OF_TARGETS[flag], "-o", "o") if theirs else ()
+    what = f"option {flag[2:]} of exporter {OF_TARGETS[flag]}" if theirs else flag
     ran = intaglio(command, *whole, flag, "many", "--json")
     assert (ran.code, ran.json["error"]["what"]) == (2, f"{what} cannot be 'many'")
     assert re.match(r"give a (whole )?number", ran.json["error"]["fix"])
