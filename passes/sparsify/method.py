@@ -64,6 +64,7 @@ class Method:
     solve: Callable[..., Floats]
     scores: Scores | None = None
     own: bool = False
+    about: str | None = None
 
     def with_options(self, options: BaseModel) -> Method:
         return replace(self, solve=partial(self.solve, options=options))
@@ -71,7 +72,12 @@ class Method:
 
 def _adapted(scores: Scores, name: str) -> Method:
     """A method of a function that scores."""
-    return Method(lambda problem: problem.fitted(problem.pattern.keep(scores(problem), problem.count)), scores)
+    about = (scores.__doc__ or "").strip().split("\n")[0]
+    return Method(
+        lambda problem: problem.fitted(problem.pattern.keep(scores(problem), problem.count)),
+        scores,
+        about=about or None,
+    )
 
 
 METHODS: Registry[Method] = Registry(

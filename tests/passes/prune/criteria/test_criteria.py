@@ -110,7 +110,8 @@ def test_a_norm_has_the_power_that_was_asked_for(p: float) -> None:
 
 
 def test_every_scoring_criterion_has_a_definition_here() -> None:
-    assert set(scored()) == {*DEFINITIONS, "random"}
+    orders = {"random", "cluster", "spline"}
+    assert set(scored()) == {*DEFINITIONS, *orders}
 
 
 def test_random_scores_depend_on_the_seed_alone() -> None:
