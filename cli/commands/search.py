@@ -36,7 +36,8 @@ class _What:
         str | None,
         option(
             "--space WORDS",
-            "What may be chosen, in the order of passes: widths, ranks, bits of each group and layer, macs, precision.",
+            "What may be chosen, in the order of passes: widths, ranks, bits of each group and layer, macs, precision; "
+            "by default macs,bits.",
             "method",
         ),
     ] = None

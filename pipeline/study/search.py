@@ -52,7 +52,7 @@ FRONT, REPORT, PAGE, WORDS = "front", "report.json", "report.html", "report.md"
 class Searching:
     """What ``search`` is given.
 
-    The space is ``space``, words such as ``widths,bits``, or a ``recipe`` some of whose options are ranges. ``samples`` of the
+    The space is ``space``, words such as ``widths,bits``, or a ``recipe`` some of whose options are ranges; ``macs,bits`` without. ``samples`` of the
     calibration data and ``scored`` of the labelled are used for a trial. Limits are those of ``compress``. ``write`` is how
     many models of the front are written, spread over it. With ``nested`` channels go in one order and nothing is refitted. ``data`` and ``eval_data`` are names, so that any worker can open
     them.
@@ -136,10 +136,8 @@ class Searching:
     def _check(self) -> None:
         if self.trials < 1 or self.batch < 1 or self.workers < 1:
             raise UsageError("trials, batch and workers are counted from 1")
-        if bool(self.space) == (self.recipe is not None):
-            raise UsageError(
-                "it is not clear what may be chosen", fix="give `space`, such as widths,bits, or a `recipe`"
-            )
+        if self.space and self.recipe is not None:
+            raise UsageError("`space` and `recipe` both say what may be chosen", fix="leave one of them out")
         for one in self.judged_by:
             if one.needs == "labels" and self.eval_data is None:
                 raise UsageError(f"objective {one.name} needs labelled data", fix="add --eval-data SOURCE")

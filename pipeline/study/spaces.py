@@ -66,8 +66,16 @@ def precision(model: Model) -> Template:
     return {"pass": "quantize", "scheme": Open(Parameter("precision", ("w2", "w3", "w4", "w8", "int8")))}
 
 
+def usual(model: Model, *, nested: bool) -> tuple[str, ...]:
+    """What is open where nobody says: how much goes, and the bits of each layer."""
+    if nested:
+        return ("widths",)
+    return ("macs", "bits") if any(group.prunable for group in analyse(model).groups) else ("bits",)
+
+
 def named_space(words: Sequence[str], model: Model, *, nested: bool = False) -> Space:
     """``nested`` says that narrower networks are to lie in wider ones. Raises UsageError."""
+    words = words or usual(model, nested=nested)
     if len(set(words)) < len(words):
         raise UsageError("a space is named twice", fix="leave one out")
     template = [SPACES[word](model) for word in words]

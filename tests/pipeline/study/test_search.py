@@ -162,9 +162,15 @@ def test_a_recipe_with_ranges_is_searched(tmp_path: Path) -> None:
         assert one["kept"]["macs"] == pytest.approx(one["values"]["passes[0].keep"], abs=0.03)
 
 
+def test_how_much_goes_and_bits_are_open_where_nobody_says_what() -> None:
+    names = [one.name for one in Searching(DIGITS, "out").open_space.parameters]
+    assert names[0] == "macs"
+    assert {name.split()[0] for name in names[1:]} == {"bits"}
+
+
 def test_what_makes_no_sense_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not clear what may be chosen"):
-        search(DIGITS, tmp_path / "out")
+    with pytest.raises(UsageError, match="both say what may be chosen"):
+        search(DIGITS, tmp_path / "out", ["bits"], recipe="tiny")
     with pytest.raises(UsageError, match="accuracy needs labelled data"):
         search(DIGITS, tmp_path / "out", ["bits"], objectives=["accuracy"])
     with pytest.raises(UsageError, match="is no file"):
