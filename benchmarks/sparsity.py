@@ -4,7 +4,7 @@
     ... --methods magnitude obs --targets 0.5 0.2 2:4        # these alone
     ... --layers uniform erk measured --markdown             # also other ways to spread the density; a table for a document
 
-A target is a density, an n:m pattern, ``0.2+16`` for a density with 16 shared values, or ``0.2+w8`` for noughts in 8-bit
+A target is a density, an n:m pattern, ``0.2+16`` for a density with 16 shared values, or ``0.2+w8`` for zeros in 8-bit
 integers, packed afterwards. ``magnitude/`` with a slash behind it is not fitted. "file" is the part of the original's bytes, "xz"
 what ``lzma`` of Python makes of the file on top of that.
 """

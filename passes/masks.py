@@ -1,6 +1,6 @@
 """Zeros that are to stay: which weights of a model have a mask, told in its metadata.
 
-The mask itself is where the weight is not nought; ``intaglio.masks`` names the weights, each with the pattern of its zeros.
+The mask itself is where the weight is not zero; ``intaglio.masks`` names the weights, each with the pattern of its zeros.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def set_masks(model: Model, found: Mapping[str, str]) -> None:
 
 
 def mask_of(model: Model, weight: str) -> NDArray[np.bool_] | None:
-    """Where a weight may differ from nought; None for everywhere. Shapes: as the weight."""
+    """Where a weight may differ from zero; None for everywhere. Shapes: as the weight."""
     return model.weights[weight] != 0 if weight in masks(model) and weight in model.weights else None
 
 

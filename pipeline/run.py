@@ -406,7 +406,7 @@ def _honest(change: Change, name: str) -> Change:
         return change
     model = change.model.copy()
     set_masks(model, {weight: pattern for weight, pattern in masks(model).items() if weight not in lost})
-    told = f"{name} did not keep the noughts of {len(lost)} weights, such as {lost[0]!r}: they have no mask any more"
+    told = f"{name} did not keep the zeros of {len(lost)} weights, such as {lost[0]!r}: they have no mask any more"
     return replace(change, model=model, notes=[*change.notes, told])
 
 

@@ -1,4 +1,4 @@
-"""``intaglio sparsify``: most weights become nought, and what that cost."""
+"""``intaglio sparsify``: most weights become zero, and what that cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..run import Run
 
 @takes
 def sparsify(options: SparsifyOptions, run: Run) -> None:
-    """Make most weights nought, fit the others, and store only these: a smaller file, no faster run.
+    """Make most weights zero, fit the others, and store only these: a smaller file, no faster run.
 
     Example: intaglio sparsify model.onnx -o sparse.onnx --density 0.2 --data images.npz
     """

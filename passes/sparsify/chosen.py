@@ -19,7 +19,7 @@ from .patterns import Pattern
 _NOT_ASKED = "left out by --include or --exclude"
 _DENSE = "stays dense to keep the accuracy"
 _MASKED = 0.05
-"""A weight of which at least so much is exactly nought is taken for one with a mask."""
+"""A weight of which at least so much is exactly zero is taken for one with a mask."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ def choose_layers(model: Model, options: SparsifyOptions, pattern: Pattern, dens
 
 
 def is_sparse(weight: np.ndarray) -> bool:
-    """Whether its noughts are taken for a mask."""
+    """Whether its zeros are taken for a mask."""
     return bool(weight.ndim > 1 and weight.size and _MASKED <= (weight == 0).mean() < 1)
 
 
 @dataclass(frozen=True)
 class SparseNote(LayerNote):
-    """What became of one layer: ``kept`` of its ``count`` weights are not nought; in the file they take ``size_bytes``."""
+    """What became of one layer: ``kept`` of its ``count`` weights are not zero; in the file they take ``size_bytes``."""
 
     kept: int = 0
     count: int = 0

@@ -12,7 +12,7 @@ _ROUNDS = 50
 
 
 def shared_values(matrices: Floats, hessian: Floats | None, count: int) -> Floats:
-    """The matrices with at most ``count`` values, nought among them; with data columns make up for those before them.
+    """The matrices with at most ``count`` values, zero among them; with data columns make up for those before them.
 
     Source: Han et al., "Deep Compression", ICLR 2016, arXiv:1510.00149 (k-means from evenly spread values). Differs: weights
     count as much as their inputs vary, and are chosen one column after the other as in GPTQ, arXiv:2210.17323.

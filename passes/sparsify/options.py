@@ -43,7 +43,7 @@ class SparsifyOptions(LayerOptions):
     )
     refit: bool = option(True, "With data: fit what stays to what the layer gave, layer after layer.", "method")
     codebook: int | None = option(
-        None, "Weights of a layer share so many values, nought among them: 16 take four bits.", "method", ge=3, le=256
+        None, "Weights of a layer share so many values, zero among them: 16 take four bits.", "method", ge=3, le=256
     )
     form: Literal["packed", "dense"] = option(
         "packed",

@@ -45,7 +45,7 @@ class Plan:
         return self if looks else replace(self, method="magnitude", context=replace(self.context, data=None))
 
     def rules(self, density: float | None) -> dict[str, SparseRule]:
-        """By layers' nodes; those that read one weight have one rule. Without a density all stays that is not nought.
+        """By layers' nodes; those that read one weight have one rule. Without a density all stays that is not zero.
 
         Raises:
             UsageError: a scheme of densities needs data, or a method's scores do not compare layers.

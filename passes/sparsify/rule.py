@@ -11,12 +11,12 @@ from .method import METHODS, Problem
 from .patterns import Pattern
 
 AS_IT_IS = "as it is"
-"""The method of weights whose noughts are there already."""
+"""The method of weights whose zeros are there already."""
 
 
 @dataclass(frozen=True)
 class Sparse:
-    """A layer's matrices, with noughts. Shapes: (groups, outputs, columns)."""
+    """A layer's matrices, with zeros. Shapes: (groups, outputs, columns)."""
 
     matrices: Floats
 

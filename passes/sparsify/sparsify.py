@@ -1,4 +1,4 @@
-"""Sparsification: most weights of a layer become nought, the others make up for them, and the file holds only these."""
+"""Sparsification: most weights of a layer become zero, the others make up for them, and the file holds only these."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .rule import Sparse, SparseRule
 from .storage import Packed, pack_weights, packable
 
 Job = Request[SparsifyOptions]
-NO_FASTER = "ONNX Runtime multiplies by noughts as by other weights: the file gets smaller, a run no faster"
+NO_FASTER = "ONNX Runtime multiplies by zeros as by other weights: the file gets smaller, a run no faster"
 _HALVINGS = 12
 _LOWEST = 1e-3
 """Density that is tried at least for a size."""
@@ -41,7 +41,7 @@ _LOWEST = 1e-3
 
 @PASSES.register("sparsify")
 class Sparsify(SparsifyOptions, Pass):
-    """Make most weights nought and fit the others; the file holds a bit for each weight and the values that stay."""
+    """Make most weights zero and fit the others; the file holds a bit for each weight and the values that stay."""
 
     name: ClassVar[str] = "sparsify"
     doing: ClassVar[str] = "sparsifying"
@@ -113,7 +113,7 @@ def _walked(model: Model, rules: Mapping[str, SparseRule], job: Job) -> Walked[S
 
 
 def _marked(model: Model) -> Model:
-    """A copy in which weights with many noughts have a mask."""
+    """A copy in which weights with many zeros have a mask."""
     marked, known = model.copy(), masks(model)
     found = {one.weight: "any" for one in Layers(model) if is_sparse(model.weights[one.weight])}
     set_masks(marked, {**found, **known})
@@ -127,9 +127,7 @@ def _as_it_is(job: Job) -> Result:
     gone = model.weights.keys() - packed.weights.keys()
     readers = {one.weight: one for one in Layers(model).weighted}
     notes = [_note(readers[name], model, "as it is") for name in gone if name in readers]
-    skipped = (
-        {} if gone else {"every layer": "no weight has so many noughts that a map of them takes less than they do"}
-    )
+    skipped = {} if gone else {"every layer": "no weight has so many zeros that a map of them takes less than they do"}
     return Result(packed, dict.fromkeys(sorted(gone), "packed"), skipped, reference=model, layers=notes)
 
 

@@ -1,8 +1,8 @@
-"""Weights with many noughts, stored as a bit for each weight and the values that stay.
+"""Weights with many zeros, stored as a bit for each weight and the values that stay.
 
 A weight keeps its name and becomes the output of standard nodes of constants: any runtime that computes these once, as
 ONNX Runtime does when it opens the file, then runs the same dense weight as before and is no faster. Few different values
-are stored as indices into a table, bits of a map that has many noughts itself likewise: what takes fewest bytes.
+are stored as indices into a table, bits of a map that has many zeros itself likewise: what takes fewest bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPSET = 13
 _NODES_BYTES = 600
 """Of the nodes that look something up, about."""
 _LEAST = 256
-"""Numbers below which a map of noughts is not worth its nodes."""
+"""Numbers below which a map of zeros is not worth its nodes."""
 
 
 def pack_weights(model: Model, names: Iterable[str]) -> Model:
@@ -42,7 +42,7 @@ def pack_weights(model: Model, names: Iterable[str]) -> Model:
 
 
 def packable(model: Model) -> Iterator[str]:
-    """Constants in which noughts may pay, in the order of the file."""
+    """Constants in which zeros may pay, in the order of the file."""
     for name, weight in model.weights.items():
         if weight.size >= _LEAST and weight.dtype in (np.float32, np.float16, np.int8, np.uint8):
             yield name
@@ -75,7 +75,7 @@ class Packed:
 @dataclass(frozen=True)
 class Stored:
     """Numbers in a row: as they are; behind a ``table`` as ``codes`` of some ``bits``; or the bits of a ``mask`` and ``kept``,
-    which begins with a nought.
+    which begins with a zero.
     """
 
     values: np.ndarray
@@ -135,7 +135,7 @@ class Lines(weights.Lines):
         return self.add("Gather", [self.constant(f"{what}/table", one.table), code])
 
     def _index(self, mask: Stored, size: int, what: str) -> str:
-        """0 at a nought, and 1, 2, 3 and so on at what stays."""
+        """0 at a zero, and 1, 2, 3 and so on at what stays."""
         bits = self._looked_up(self.unpacked(mask, f"{what}/mask"), 1, size)
         place = self.add("CumSum", [bits, self.work.constant("sparse/axis", np.array(0, np.int64))])
         return self.add("Mul", [place, bits])

@@ -40,7 +40,7 @@ def values(path: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits, three in ten weights left, noughts as they are."""
+    """Digits, three in ten weights left, zeros as they are."""
     out = tmp_path_factory.mktemp("sparse") / "sparse.onnx"
     words = ("sparsify", DIGITS, "-o", out, "--density", 0.3, "--form", "dense", "--method", "wanda", *DATA, *QUIET)
     assert main([str(word) for word in words]) == 0
@@ -108,7 +108,7 @@ def test_deep_compression_makes_a_file_of_a_fifteenth(intaglio: Command, tmp_pat
     assert (tmp_path / "out" / "model.xz").stat().st_size < DIGITS.stat().st_size / 15
 
 
-def test_later_passes_keep_the_noughts(intaglio: Command, tmp_path: Path, sparse: Path) -> None:
+def test_later_passes_keep_the_zeros(intaglio: Command, tmp_path: Path, sparse: Path) -> None:
     before, out = values(sparse), tmp_path / "later.onnx"
     for words in (
         ("quantize", "--scheme", "w8"),
@@ -131,7 +131,7 @@ def test_later_passes_keep_the_noughts(intaglio: Command, tmp_path: Path, sparse
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("scheme", ["", "w8"])
-def test_training_keeps_the_noughts(intaglio: Command, tmp_path: Path, sparse: Path, scheme: str) -> None:
+def test_training_keeps_the_zeros(intaglio: Command, tmp_path: Path, sparse: Path, scheme: str) -> None:
     before, model = values(sparse), sparse
     if scheme:
         model = tmp_path / "q.onnx"
@@ -157,9 +157,7 @@ def test_what_is_packed_is_seen_by_later_passes(intaglio: Command, tmp_path: Pat
     assert all(not value[values(sparse)[name] == 0].any() for name, value in values(again).items())
 
 
-def test_integers_with_noughts_are_packed_and_stay_what_they_are(
-    intaglio: Command, tmp_path: Path, sparse: Path
-) -> None:
+def test_integers_with_zeros_are_packed_and_stay_what_they_are(intaglio: Command, tmp_path: Path, sparse: Path) -> None:
     w8, small = tmp_path / "w8.onnx", tmp_path / "small.onnx"
     assert intaglio("quantize", sparse, "-o", w8, "--scheme", "w8", *QUIET).code == 0
     assert intaglio("sparsify", w8, "-o", small, *QUIET).code == 0
@@ -170,7 +168,7 @@ def test_integers_with_noughts_are_packed_and_stay_what_they_are(
 
 
 class Fill(Pass):
-    """Makes noughts of one weight something else."""
+    """Makes zeros of one weight something else."""
 
     name: ClassVar[str] = "fill"
     doing: ClassVar[str] = "filling"
@@ -181,9 +179,9 @@ class Fill(Pass):
         return Change(model, changed)
 
 
-def test_a_pass_that_fills_noughts_says_so(tmp_path: Path, sparse: Path) -> None:
+def test_a_pass_that_fills_zeros_says_so(tmp_path: Path, sparse: Path) -> None:
     report = run_passes(sparse, Fill(), out=tmp_path / "filled.onnx", measure=False)
-    assert any("fill did not keep the noughts of 1 weights, such as 'wide.0.weight'" in note for note in report.notes)
+    assert any("fill did not keep the zeros of 1 weights, such as 'wide.0.weight'" in note for note in report.notes)
     assert masks(load(sparse)).keys() - masks(load(tmp_path / "filled.onnx")).keys() == {"wide.0.weight"}
 
 
@@ -196,7 +194,7 @@ def test_a_pass_that_fills_noughts_says_so(tmp_path: Path, sparse: Path) -> None
         (("--density", 0.2, "--method", "obs"), "needs calibration data"),
         (("--density", 0.2, "--layers", "measured"), "looks at outputs"),
         (("--method", "nettrim", "--layers", "global", "--density", 0.2, *DATA), "density of its own"),
-        ((), "no weight has so many noughts"),
+        ((), "no weight has so many zeros"),
     ],
 )
 def test_what_cannot_be_done_is_told(intaglio: Command, tmp_path: Path, words: tuple[object, ...], told: str) -> None:

@@ -101,7 +101,7 @@ def test_weights_are_loaded_from_safetensors(tmp_path: Path) -> None:
 
 FACTORIES = """
 import torch
-from beside import FEATURES
+from beside_networks import FEATURES
 
 def network():
     return torch.nn.Linear(FEATURES, 3)
@@ -119,9 +119,9 @@ def test_a_factory_lies_in_a_file_or_in_a_module_of_the_working_directory(
     folder = (tmp_path / source).parent
     folder.mkdir(exist_ok=True)
     (folder / "nets.py").write_text(FACTORIES)
-    (folder / "beside.py").write_text("FEATURES = 5")
+    (folder / "beside_networks.py").write_text("FEATURES = 5")
     monkeypatch.chdir(tmp_path)
-    for name in ("nets", "beside"):
+    for name in ("nets", "beside_networks"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     before = list(sys.path)
     assert read_source(source, shapes={"x": (-1, 5)}).outputs["output"].sqnr_db > 100
@@ -137,7 +137,7 @@ def test_a_working_directory_hides_no_package(tmp_path: Path, monkeypatch: pytes
 
 def test_a_module_that_does_not_run_on_its_inputs_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nets.py").write_text(FACTORIES)
-    (tmp_path / "beside.py").write_text("FEATURES = 5")
+    (tmp_path / "beside_networks.py").write_text("FEATURES = 5")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"(?s)does not run on inputs a:2,4.*'b'"):
         read_source("nets.py:Product", shapes={"a": (-1, 4)})

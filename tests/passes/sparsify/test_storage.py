@@ -20,7 +20,7 @@ KINDS = {np.float32: TensorProto.FLOAT, np.float16: TensorProto.FLOAT16, np.int8
 
 
 def model_of(weight: np.ndarray) -> Model:
-    """Adds a weight, which is more than nought, to nothing."""
+    """Adds a weight, which is more than zero, to nothing."""
     kind = helper.np_dtype_to_tensor_dtype(weight.dtype)
     node = helper.make_node("Where", ["pick", "w", "x"], ["y"])
     graph = helper.make_graph(
@@ -70,7 +70,7 @@ def test_bytes_are_what_theory_says() -> None:
     thin = sparse(rng, (256, 256), 0.01, 5000, np.float32)
     assert Stored.of(thin.reshape(-1)).nbytes < count // 16 + 4 * (
         np.count_nonzero(thin) + 1
-    )  # of the map of noughts, too
+    )  # of the map of zeros, too
 
 
 def test_passes_see_floats_through_their_map_and_no_integers() -> None:
