@@ -80,6 +80,12 @@ def test_readme_shows_the_tool_at_work() -> None:
     assert marked(text, "test command"), "the command that runs the tests, which .ci/run takes from there"
 
 
+def test_readme_has_a_row_for_every_command() -> None:
+    told = set(re.findall(r"^\| `([a-z]+)` \|", README.read_text(), re.MULTILINE))
+    files = {file.stem.strip("_") for file in (ROOT / "cli" / "commands").glob("[a-z]*.py")}
+    assert files - told == set()
+
+
 @pytest.mark.skipif(not DOCUMENTS, reason="no documents yet")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_documents_point_to_files(document: Path) -> None:
