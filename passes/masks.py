@@ -15,6 +15,8 @@ from ..graph.index import index_of
 from ..graph.model import Model
 
 KEY = "intaglio.masks"
+_MASKED = 0.05
+"""A weight of which at least so much is exactly zero is taken for one with a mask."""
 
 
 def masks(model: Model) -> dict[str, str]:
@@ -40,6 +42,11 @@ def set_masks(model: Model, found: Mapping[str, str]) -> None:
 def mask_of(model: Model, weight: str) -> NDArray[np.bool_] | None:
     """Where a weight may differ from zero; None for everywhere. Shapes: as the weight."""
     return model.weights[weight] != 0 if weight in masks(model) and weight in model.weights else None
+
+
+def looks_masked(weight: np.ndarray) -> bool:
+    """Whether so much of a weight is exactly zero that it is no chance."""
+    return bool(weight.ndim > 1 and weight.size and _MASKED <= (weight == 0).mean() < 1)
 
 
 def filled(before: Model, after: Model) -> list[str]:

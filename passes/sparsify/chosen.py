@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ...graph.layer import Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
@@ -18,8 +16,6 @@ from .patterns import Pattern
 
 _NOT_ASKED = "left out by --include or --exclude"
 _DENSE = "stays dense to keep the accuracy"
-_MASKED = 0.05
-"""A weight of which at least so much is exactly zero is taken for one with a mask."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,6 @@ def choose_layers(model: Model, options: SparsifyOptions, pattern: Pattern, dens
         if others:
             skipped[chosen.pop(node).name] = f"its weight is also read by {', '.join(others)}, which keep all of it"
     return Chosen(chosen, skipped)
-
-
-def is_sparse(weight: np.ndarray) -> bool:
-    """Whether its zeros are taken for a mask."""
-    return bool(weight.ndim > 1 and weight.size and _MASKED <= (weight == 0).mean() < 1)
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from ..calibration.feeds import calibration_inputs, with_mirrored
 from ..calibration.walk import Walked, round_in_turn, round_layers, round_plainly
 from ..change import WORTH, Change
 from ..live import live_part
-from ..masks import masks, set_masks
+from ..masks import looks_masked, masks, set_masks
 from ..needs import check_needs
 from ..precision.attempt import attempt_within_limit
 from ..precision.result import Request, Result
 from ..simplify import fold_batch_norm, with_biases
-from .chosen import SparseNote, choose_layers, is_sparse
+from .chosen import SparseNote, choose_layers
 from .method import METHODS
 from .options import AUTO, SparsifyOptions
 from .patterns import pattern_named
@@ -115,7 +115,7 @@ def _walked(model: Model, rules: Mapping[str, SparseRule], job: Job) -> Walked[S
 def _marked(model: Model) -> Model:
     """A copy in which weights with many zeros have a mask."""
     marked, known = model.copy(), masks(model)
-    found = {one.weight: "any" for one in Layers(model) if is_sparse(model.weights[one.weight])}
+    found = {one.weight: "any" for one in Layers(model) if looks_masked(model.weights[one.weight])}
     set_masks(marked, {**found, **known})
     return marked
 
@@ -137,7 +137,7 @@ def _sparse(plan: Plan, walked: Walked[Sparse]) -> Result:
         return Result(model, {}, dict(plan.chosen.skipped), reference=model)
     dense = walked.applied(model)
     names = list(plan.chosen.first)
-    patterns = {name: options.pattern for name in names if is_sparse(dense.weights[name])}
+    patterns = {name: options.pattern for name in names if looks_masked(dense.weights[name])}
     set_masks(dense, {**masks(model), **patterns})
     made = pack_weights(dense, names) if options.form == "packed" else dense
     notes = [_note(one.layer, dense, one.method, one.error) for one in walked.rounded.values()]

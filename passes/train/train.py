@@ -17,6 +17,7 @@ from ...graph.model import Model
 from ...measure.data.source import DataSource
 from ..base import PASSES, Context, Pass
 from ..change import Change
+from ..masks import looks_masked, masks, set_masks
 from .options import TrainOptions
 from .samples import Samples, read_samples
 from .weights import Weight, told
@@ -71,6 +72,7 @@ class Train(TrainOptions, Pass):
         state = train(lesson, kept, context.log)
         result = lesson.student.written(state.best)
         _require_gain(state, lesson)
+        _tell_masks(result, lesson)
         moved = [_moved(model, result, one) for one in lesson.student.weights if _stays(model, result, one)]
         details = {
             "training": {
@@ -120,6 +122,16 @@ def _require_gain(state: Progress, lesson: Lesson) -> None:
         why=f"the loss on them is {state.first_loss:.4g} at first and {state.history[-1].get('held_back', float('nan')):.4g} now",
         fix=f"give more inputs (now {len(lesson.train):,}), more --epochs, or a smaller --lr",
     )
+
+
+def _tell_masks(result: Model, lesson: Lesson) -> None:
+    """Zeros that training kept, or made, are to stay in later passes too."""
+    kept = {one.source for one in lesson.student.weights if one.name in lesson.student.masks and not one.is_code}
+    floats = {
+        one.source: result.weights.get(one.source, np.ones(1)) for one in lesson.student.weights if not one.is_code
+    }
+    made = {name: "any" for name, value in floats.items() if looks_masked(value) or (name in kept and not value.all())}
+    set_masks(result, {**made, **masks(result)})
 
 
 def _stays(model: Model, result: Model, one: Weight) -> bool:

@@ -17,14 +17,12 @@ from ...graph.model import Model
 from ...graph.nodes import attribute, display_name
 from ...graph.traits import Trait, has, has_any, operator
 from ...kernels.packing import pack, unpack
-from ..masks import masks
+from ..masks import looks_masked, masks
 from ..patterns import choose_nodes
 from .packed import Packed, packed_weights
 
 _HUGE = 1e4
 """Larger numbers are borders and masks."""
-_MASKED = 0.05
-"""A weight of which at least so much is exactly zero is taken for one with a mask."""
 _TINY = 1e-30
 """Integers of smaller steps stand for nothing."""
 _ROOM = 1 << 30
@@ -139,7 +137,7 @@ def _weight(model: Model, index: Index, name: str, node: onnx.NodeProto, positio
     if not np.isfinite(value).all() or float(np.abs(value).max()) >= _HUGE:
         return None
     zeros = value == 0
-    masked = name in masks(model) or (position in known.weights and _MASKED <= zeros.mean() < 1)
+    masked = name in masks(model) or (position in known.weights and looks_masked(value))
     return Weight(name, ~zeros if masked else None)
 
 

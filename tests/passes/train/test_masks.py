@@ -14,6 +14,7 @@ pytest.importorskip("torch", reason="torch is not installed: nothing is trained"
 import torch
 
 from intaglio import Train, load, run
+from intaglio.passes.masks import masks
 from intaglio.passes.train import METHODS, Answers
 from intaglio.passes.train.engine.student import Student
 from intaglio.passes.train.methods.masks.masked import kept, prunable
@@ -269,3 +270,5 @@ def test_a_run_gives_the_sparse_weights_that_it_promises(spec: str, tmp_path: Pa
     matrices = [w for w in weights if w.ndim > 1]
     there = sum(np.count_nonzero(w) for w in matrices) / sum(w.size for w in matrices)
     assert there == pytest.approx(0.8 if "imp" in spec else 0.5, abs=1e-3)
+    told = masks(load(tmp_path / "sparse.onnx"))
+    assert told.keys() == {one["name"] for one in report.as_dict()["weights"] if len(one["shape"]) > 1}
