@@ -58,8 +58,8 @@ def passes(method: str, layers: str, target: str) -> list[Pass]:
     if more.isdigit():
         options["codebook"] = int(more)
     integers: list[Pass] = [Quantize(scheme=more), Sparsify()] if more.startswith("w") else []
-    form = "dense" if integers else "packed"
-    return [Sparsify(method=method.rstrip("/"), refit=not method.endswith("/"), form=form, **options), *integers]
+    options["form"] = "dense" if integers else "packed"
+    return [Sparsify(method=method.rstrip("/"), refit=not method.endswith("/"), **options), *integers]
 
 
 def measured(given: argparse.Namespace, steps: Sequence[Pass], names: Sequence[str]) -> Sequence[str]:
