@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,3 +73,18 @@ class Cache:
             with suppress(OSError):
                 rest = [one for one in figures.parent.iterdir() if one != figures]
                 yield figures.stat().st_mtime, sum(one.stat().st_size for one in rest), [figures, *rest]
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder that is there meanwhile; where the work fails before anything is in it, it goes again."""
+    new = next((one for one in (*reversed(folder.parents), folder) if not one.exists()), None)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new is not None:
+            for path, _, _ in os.walk(new, topdown=False):
+                with suppress(OSError):  # something is in it
+                    os.rmdir(path)
+        raise

@@ -31,7 +31,7 @@ from ..run import Logged, View, run
 from ..search.limits import Limits
 from ..steps import hashed
 from ..text import plain
-from .cache import MOST
+from .cache import MOST, made_folder
 from .objectives import Objective, hypervolume, objectives
 from .predictors.predictor import PREDICTORS, judged
 from .record import Record, Told
@@ -118,7 +118,11 @@ class Searching:
     def tried(self) -> Told:
         """All trials, from before and new ones; the folder holds what they share, and the study unless it is elsewhere."""
         self._check()
-        with closing(EXECUTORS[self.executor](self.workers)) as executor, self.view.progress("trying") as tick:
+        with (
+            made_folder(Path(self.out)),
+            closing(EXECUTORS[self.executor](self.workers)) as executor,
+            self.view.progress("trying") as tick,
+        ):
             study = Study(
                 self.given,
                 self.open_space,
@@ -147,7 +151,6 @@ class Searching:
         if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not self._ours(folder))):
             why = "it is no folder that a search wrote"
             raise CannotWrite(f"cannot write into {folder}", why=why, fix="choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
 
     @staticmethod
     def _ours(folder: Path) -> bool:

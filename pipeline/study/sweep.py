@@ -28,7 +28,7 @@ from ..envelope import envelope, environment
 from ..formats import markdown
 from ..run import Logged, View
 from ..text import plain
-from .cache import MOST
+from .cache import MOST, made_folder
 from .objectives import best
 from .search import PAGE, REPORT, WORDS
 from .trial import FUNCTION, Given, bench, given_of, task_of
@@ -98,10 +98,10 @@ class Sweep:
             raise UsageError("a sweep needs methods, fractions above 0 and up to 1, and seeds")
         if not (self.data or self.eval_data):
             raise UsageError("nothing tells how good a result is", fix="add --eval-data SOURCE, or --data SOURCE")
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = self._rows()
-        if all(one["told"] for one in rows):
-            raise IntaglioError("no method could be run", why=str(rows[0]["told"]))
+        with made_folder(folder):
+            rows = self._rows()
+            if all(one["told"] for one in rows):
+                raise IntaglioError("no method could be run", why=str(rows[0]["told"]))
         report = plain(self._report(rows, time.perf_counter() - started))
         texts = {
             REPORT: json.dumps(report, indent=1, ensure_ascii=False) + "\n",

@@ -15,7 +15,7 @@ import pytest
 
 from intaglio import PruneChannels, Quantize, load
 from intaglio.graph.coupling import analyse
-from intaglio.graph.errors import GateFailed, UsageError
+from intaglio.graph.errors import GateFailed, IntaglioError, UsageError
 from intaglio.graph.io.save import CannotWrite
 from intaglio.graph.layers import Layers
 from intaglio.measure.data.drawn import drawn
@@ -166,6 +166,18 @@ def test_how_much_goes_and_bits_are_open_where_nobody_says_what() -> None:
     names = [one.name for one in Searching(DIGITS, "out").open_space.parameters]
     assert names[0] == "macs"
     assert {name.split()[0] for name in names[1:]} == {"bits"}
+
+
+@pytest.mark.parametrize("command", ["search", "sweep"])
+def test_a_broken_model_leaves_no_folder(command: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(DIGITS.read_bytes()[:1000])
+    out = tmp_path / "new" / "out"
+    with pytest.raises(IntaglioError, match="(?s)cut short"):
+        if command == "search":
+            search(tmp_path / "broken.onnx", out)
+        else:
+            sweep(tmp_path / "broken.onnx", out, methods=["l2"], keep=[0.5], data=CALIBRATION)
+    assert not out.parent.exists()
 
 
 def test_what_makes_no_sense_is_told(tmp_path: Path) -> None:
