@@ -168,16 +168,15 @@ def test_how_much_goes_and_bits_are_open_where_nobody_says_what() -> None:
     assert {name.split()[0] for name in names[1:]} == {"bits"}
 
 
-@pytest.mark.parametrize("command", ["search", "sweep"])
-def test_a_broken_model_leaves_no_folder(command: str, tmp_path: Path) -> None:
+COMPARED = {"methods": ["l2"], "keep": [0.5], "data": CALIBRATION}
+
+
+@pytest.mark.parametrize(("command", "options"), [(search, {}), (sweep, COMPARED)])
+def test_a_broken_model_leaves_no_folder(command: Any, options: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(DIGITS.read_bytes()[:1000])
-    out = tmp_path / "new" / "out"
-    with pytest.raises(IntaglioError, match="(?s)cut short"):
-        if command == "search":
-            search(tmp_path / "broken.onnx", out)
-        else:
-            sweep(tmp_path / "broken.onnx", out, methods=["l2"], keep=[0.5], data=CALIBRATION)
-    assert not out.parent.exists()
+    with pytest.raises(IntaglioError, match=r"(?s)cut short"):
+        command(tmp_path / "broken.onnx", tmp_path / "new" / "out", **options)
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_makes_no_sense_is_told(tmp_path: Path) -> None:
