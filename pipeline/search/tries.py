@@ -80,9 +80,9 @@ class Tries:
             f"{precision.name} {size:.3g}" if precision and precision.sized and size else precision and precision.name
         )
         words = [structure.name, number or "", "short names" if Shorten() in passes else ""]
-        point = self.chains.point(
-            " > ".join(filter(None, words)) or "original", passes, timed="latency" in self.limited
-        )
+        limit = self.limited.get("latency")
+        name = " > ".join(filter(None, words)) or "original"
+        point = self.chains.point(name, passes, timed=limit is not None, limit=limit)
         tried = Tried(structure, precision, passes, point, None if point.told else self._lost(passes))
         self.found.append(tried)
         return tried

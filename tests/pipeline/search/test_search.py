@@ -257,7 +257,7 @@ def test_a_time_that_breaks_its_limit_when_it_is_measured_well_is_not_chosen(mon
         fast, narrow = (Structure("prune", "channels", keep) for keep in (0.9, 0.2))  # type: ignore[arg-type]
         times = {(fast.passes(), 3): 0.5, (fast.passes(), 7): 0.52}
 
-        def timed(self: Chains, point: Point, passes: tuple[Pass, ...], times_: int = 3) -> Point:
+        def timed(self: Chains, point: Point, passes: tuple[Pass, ...], times_: int = 3, **_: Any) -> Point:
             return replace(point, latency_ms=1.0, latency_ratio=times.get((passes, times_), 0.4))
 
         monkeypatch.setattr(Chains, "timed", timed)
@@ -267,6 +267,15 @@ def test_a_time_that_breaks_its_limit_when_it_is_measured_well_is_not_chosen(mon
         monkeypatch.setattr(search_of, "_corrected", lambda tried: None)
         assert search_of.settle().structure == narrow
         assert [one.meets for one in tries.points(told[1])] == [False, True]
+
+
+def test_one_measurement_is_enough_far_from_a_limit_and_none_is_lost() -> None:
+    passes = (Quantize(scheme="w8"),)
+    with passing_store() as store:
+        chains, key = Chains(digits(), context(), store), store.after(passes)
+        for limit, times, measured in ((0.01, 3, 1), (None, 3, 3), (0.01, 7, 3), (None, 7, 7), (None, 3, 7)):
+            chains.timed(chains.point("w8", passes), passes, times, limit=limit)
+            assert len(store.measured(key)["timings"]) == measured
 
 
 def test_a_search_times_one_sample_where_the_model_was_opened_for_many(
