@@ -101,6 +101,23 @@ def test_test_vectors_pass(kind: str, system: str, tmp_path: Path, request: pyte
     assert "passed" in done.stdout
 
 
+@pytest.mark.parametrize("kind", ["integers", "packed"])
+@pytest.mark.parametrize("core", ["m0plus", "m4", "m7", "m55"])
+def test_it_compiles_for_microcontrollers(kind: str, core: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Without a warning, the example with it; what is static is the arena and nothing else."""
+    if not shutil.which("arm-none-eabi-gcc"):
+        pytest.skip("there is no arm-none-eabi-gcc")
+    EXPORTERS["c"].write(request.getfixturevalue(kind), tmp_path / "net")
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-mthumb", f"-mcpu=cortex-{core}", "-c"]
+    for file in ("net", "main"):
+        source, out = (str(tmp_path / one) for one in (f"net/{file}.c", f"{file}.o"))
+        subprocess.run(["arm-none-eabi-gcc", *strict, source, "-o", out], check=True)
+    told = subprocess.run(["arm-none-eabi-size", str(tmp_path / "net.o")], capture_output=True, text=True, check=True)
+    data, bss = map(int, told.stdout.splitlines()[1].split()[1:3])
+    arena = int((tmp_path / "net" / "net.h").read_text().split("NET_ARENA_BYTES")[1].split()[0])
+    assert (data, bss) == (0, arena)
+
+
 def test_the_same_model_makes_the_same_bytes(packed: Model, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
