@@ -96,13 +96,12 @@ def _written(net: Net, program: Program, operation: Operation) -> str | None:
     strange = [net.dtypes[n].name for n in held if net.dtypes[n].name not in C_TYPES]
     if strange:
         return f"C has no {strange[0]}"
-    outputs = [name for name in operation.outputs if name]
     call = Call(
         program,
         operation,
-        [net.dims[n] for n in outputs],
-        [net.dtypes[n] for n in outputs],
-        [n in net.outputs for n in outputs],
+        [net.dims[n] if n else () for n in operation.outputs],
+        [net.dtypes[n] if n else np.dtype("f4") for n in operation.outputs],
+        [n in net.outputs for n in operation.outputs],
         net.opset,
     )
     try:

@@ -4,6 +4,9 @@ static inline float net_clamp(float v, float low, float high) {
     return v > high ? high : v;
 }
 
+/* net_within: a length, from 0 to the most that there is */
+static inline int net_within(int32_t v, int most) { return v < 0 ? 0 : v < most ? (int)v : most; }
+
 /* net_round: to the nearest integer, half to even, for sizes below 2^22; what is rounded lies in the low bits then */
 static inline int32_t net_round(float v) {
     const float large = v + 12582912.0f;

@@ -29,13 +29,15 @@ class Case:
     outputs: int = 1
     opset: int = 20
     domain: str = ""
+    unnamed: tuple[int, ...] = ()
+    """Outputs that nobody has a name for."""
 
     def model(self) -> Model:
         names = self.operands or (*self.inputs, *self.constants)
-        outputs = [f"y{k}" for k in range(self.outputs)]
+        outputs = ["" if k in self.unnamed else f"y{k}" for k in range(self.outputs)]
         node = helper.make_node(self.op, names, outputs, self.op, domain=self.domain, **self.attributes)
         ends = [helper.make_tensor_value_info(n, KINDS[v.dtype], v.shape) for n, v in self.inputs.items()]
-        made = [ValueInfoProto(name=n) for n in outputs]
+        made = [ValueInfoProto(name=n) for n in outputs if n]
         weights = [numpy_helper.from_array(v, n) for n, v in self.constants.items()]
         graph = helper.make_graph([node], self.op, ends, made, weights)
         proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
@@ -281,6 +283,31 @@ def on_bits() -> Iterator[Case]:
     yield Case("BMaxPool", {"b": bits(2, 6, 5, 20)}, attributes=pool, domain=DOMAIN)
 
 
+def recurrent() -> Iterator[Case]:
+    """Directions, biases, first states, peepholes, sequences of different lengths, other functions, outputs left out."""
+    for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        for direction, d in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
+            weights = {"w": floats(d, gates * 5, 4), "r": floats(d, gates * 5, 5), "b": floats(d, gates * 10)}
+            told = {"hidden_size": 5, "direction": direction}
+            x, counts = {"x": floats(6, 3, 4)}, 3 if op == "LSTM" else 2
+            yield Case(op, x, weights, told, outputs=counts)
+            bare = {k: weights[k] for k in "wr"}
+            yield Case(op, x, bare, told, outputs=counts, unnamed=(0,))
+            states = {"l": ints(3, low=1, high=7), "h": floats(d, 3, 5)}
+            states |= {"c": floats(d, 3, 5)} if op == "LSTM" else {}
+            names = ("x", "w", "r", "b", *states)
+            yield Case(op, x | states, weights, told, operands=names, outputs=counts)
+            yield Case(op, {"x": floats(1, 1, 4)}, weights, told)
+            if op == "GRU":
+                yield Case(op, x, weights, told | {"linear_before_reset": 1}, outputs=2, unnamed=(0,))
+            if op == "LSTM":
+                names = ("x", "w", "r", "b", "", "", "", "p")
+                yield Case(op, x, weights | {"p": floats(d, 15)}, told, operands=names, outputs=3)
+    weights = {"w": floats(1, 15, 4), "r": floats(1, 15, 5)}
+    told = {"hidden_size": 5, "activations": ["HardSigmoid", "Softsign"]}
+    yield Case("GRU", {"x": floats(6, 3, 4)}, weights, told)
+
+
 def every() -> list[Case]:
-    groups = (elementwise, products, convolutions, pools, reductions, normalizations, moves, on_bits)
+    groups = (elementwise, products, convolutions, pools, reductions, normalizations, moves, on_bits, recurrent)
     return [case for group in groups for case in group()]
