@@ -1,9 +1,10 @@
 """Which runtime runs what: every form of some networks, exported to every target, run there on real images.
 
-    python benchmarks/runtimes.py --data ../shared/data --real FOLDER --work FOLDER
+    python benchmarks/runtimes.py --data ../shared/data --real FOLDER --work FOLDER [--times]
 
 Each cell is one export as ``intaglio export`` does it. Cells are kept in the work folder and not done again, so that the page
-can grow over several runs. Writes docs/runtimes.md.
+can grow over several runs. Without ``--times``, cells are made and compared on any machine, however busy; with it, the times of
+cells that lack them are taken, which wants a quiet one. Writes docs/runtimes.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from intaglio.pipeline.exporting import export, file_name
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "runtimes.md"
 SAMPLES, CALIBRATION = 500, 128
+NO_RUNTIME = ("genai", "xz")
+"""Targets that are no runtime of any network: one for language models, one that packs a file."""
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -117,13 +121,24 @@ def cell(subject: Subject, form: str, target: str, work: Path) -> dict[str, Any]
         np.savez(test, **subject.test)  # type: ignore[arg-type]
     where = work / f"{subject.path.stem}-{form.replace(' ', '_')}-{target}"
     where.mkdir(exist_ok=True)
+    place = where / file_name(target)
     try:
-        done = export(
-            file, target, where / file_name(target), data=test, samples=SAMPLES, seconds=0.5, gates=["sqnr >= -300dB"]
-        )
+        done = export(file, target, place, data=test, samples=SAMPLES, measure=False, gates=["sqnr >= -300dB"])
     except IntaglioError as error:
         return {"refused": error.what, "why": error.why}
-    return {key: value for key, value in done.as_dict().items() if key != "model"}
+    return {key: value for key, value in done.as_dict().items() if key not in ("model", "out", "files")}
+
+
+def times(subject: Subject, form: str, target: str, work: Path) -> dict[str, Any]:
+    """One sample in the target's runtime and in ONNX Runtime, in turn."""
+    file = made(subject, form, work)
+    assert isinstance(file, Path)
+    place = work / "timed" / f"{subject.path.stem}-{form.replace(' ', '_')}-{target}"
+    place.mkdir(parents=True, exist_ok=True)
+    test = work / f"{subject.path.stem}.test.npz"
+    done = export(file, target, place / file_name(target), data=test, samples=1, seconds=0.5, gates=["sqnr >= -300dB"])
+    found: dict[str, Any] = done.as_dict()["latency_ms"]
+    return found
 
 
 def table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], targets: list[str]) -> Iterator[str]:
@@ -151,7 +166,8 @@ def text(one: Mapping[str, Any] | None) -> str:
         *([f"top-1 {right:.1%}"] if right is not None else []),
         f"{one['after']['size_bytes'] / 1e3:,.0f} kB",
     ]
-    return ", ".join([*told, f"{1 / one['latency_ms']['speedup']:.2f} x"])
+    timed = one.get("latency_ms")
+    return ", ".join([*told, *([f"{1 / timed['speedup']:.2f} x"] if timed else [])])
 
 
 def refusals(cells: Mapping[str, Any]) -> Iterator[str]:
@@ -173,7 +189,7 @@ samples both give the same class (without classes: how close the outputs are), h
 of the artifact, and its time as a part of ONNX Runtime's, one thread, in turn. `no` is refused, with a reason
 below; `-` was not run yet.
 
-{machine}. Other programs ran at the same time, so times are ratios of runs in turn, not what an idle machine gives.
+{machine}.
 Runtimes: {runtimes}.
 """
 
@@ -194,21 +210,29 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--targets", nargs="*")
     parser.add_argument("--forms", nargs="*", default=list(FORMS))
+    parser.add_argument("--times", action="store_true", help="take the times that cells lack; make no cells")
+    parser.add_argument("--again", action="store_true", help="do cells again that were refused or had no form")
     given = parser.parse_args()
-    ready = [one for one in EXPORTERS.builtin if not absent(EXPORTERS.entry(one).thing.imports)]
+    ready = [
+        one for one in EXPORTERS.builtin if one not in NO_RUNTIME and not absent(EXPORTERS.entry(one).thing.imports)
+    ]
     given.work.mkdir(exist_ok=True)
     kept = given.work / "cells.json"
     cells: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     names = []
     for subject in subjects(given.data, given.real):
         names.append(subject.name)
-        for form in given.forms:
-            for target in given.targets or ready:
-                key = f"{subject.name}|{form}|{target}"
-                if key not in cells:
-                    cells[key] = cell(subject, form, target, given.work)
-                    kept.write_text(json.dumps(cells, indent=1, default=float))
-                    print(key, text(cells[key]), flush=True)
+        for form, target in product(given.forms, given.targets or ready):
+            key = f"{subject.name}|{form}|{target}"
+            one = cells.get(key)
+            if given.times and one is not None and "outputs" in one and "latency_ms" not in one:
+                one["latency_ms"] = times(subject, form, target, given.work)
+            elif not given.times and (one is None or (given.again and "outputs" not in one)):
+                cells[key] = cell(subject, form, target, given.work)
+            else:
+                continue
+            kept.write_text(json.dumps(cells, indent=1, default=float))
+            print(key, text(cells[key]), flush=True)
         PAGE.write_text(page(cells, names, ready))
 
 
