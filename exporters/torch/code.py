@@ -7,6 +7,7 @@ import keyword
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from inspect import getsource
 
 import numpy as np
 import onnx
@@ -59,7 +60,7 @@ class Writer:
         results = ", ".join(self._tensor(value.name) or "None" for value in self.model.graph.output)
         sizes = [f"{word} = {names[at]}.shape[{axis}]" for word, (at, axis) in self._symbols.items()]
         body = "\n".join(f"        {line}" for line in (*sizes, *lines, f"return {results}"))
-        helpers = "\n\n\n".join(text for name, text in HELPERS.items() if name in body)
+        helpers = "\n\n\n".join(text for name, text in (HELPERS | _shared()).items() if name in body)
         title = self.model.graph.name.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
         head = HEAD.format(title=" ".join(title.split()) or "Network", version=VERSION, trained=sorted(self.trained))
         return head.replace("#HELPERS", helpers) + f"    def forward(self, {', '.join(names)}):\n{body}\n"
@@ -222,6 +223,13 @@ class Writer:
             )
         ]
         return entries[0] if first.ndim == 0 else f"[{', '.join(entries)}]"
+
+
+def _shared() -> dict[str, str]:
+    """Functions that gradients of a model go through here, too, as they are written there."""
+    from ...measure.autograd import recurrent
+
+    return {"recurrent": "\n\n".join(getsource(one) for one in (recurrent.recurrent, recurrent.recurrent_cell))}
 
 
 def _reached(key: str) -> str:

@@ -185,3 +185,17 @@ def to_floats(c: Call) -> str:
     axis, rank = c.attr("axis", 1), c.rank()
     zero = f" - along({c[2]}.float(), {rank}, {axis})" if c.has(2) else ""
     return f"({c[0]}.float(){zero}) * along({c[1]}, {rank}, {axis})"
+
+
+@spells("LSTM", "GRU", "RNN")
+def recurrent_layer(c: Call) -> str:
+    from ...measure.autograd.recurrent import STATES, directions, refusal
+
+    why = refusal(c.node)
+    if why:
+        raise Unspelled(why)
+    first = ", ".join(c[k] for k in STATES[c.node.op_type])
+    told = f"{', '.join(c[k] for k in range(5))}, [{first}], {directions(c.node)}"
+    made = f"recurrent({c.node.op_type!r}, {told}, {bool(c.attr('linear_before_reset', 0))})"
+    wanted = max(k for k, name in enumerate(c.node.output) if name) + 1
+    return f"{made}[:{wanted}]" if wanted > 1 else f"{made}[0]"

@@ -15,7 +15,7 @@ from ...graph.index import index_of
 from ...graph.model import Model
 from ...graph.nodes import display_name
 from ...graph.traits import Trait, has_any, operator_key
-from . import bits, layers, layout, pointwise, quantized  # noqa: F401 (they fill the table)
+from . import bits, layers, layout, pointwise, quantized, recurrent  # noqa: F401 (they fill the table)
 from .call import OPERATORS, Call, Result, Unsupported, Value, as_tensor, is_float
 
 _FIX = "choose a way that needs no gradients: intaglio passes --json tells what each needs"

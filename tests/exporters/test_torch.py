@@ -94,6 +94,31 @@ FORMS = {
 }
 
 
+RECURRENT = [
+    ("LSTM", 4, 1, 'direction = "reverse"', "l, h, c"),
+    ("LSTM", 4, 2, 'direction = "bidirectional"', ", h, c"),
+    ("GRU", 3, 2, 'direction = "bidirectional"', ", h"),
+    ("GRU", 3, 1, "linear_before_reset = 1", ""),
+    ("RNN", 1, 1, "", "l"),
+]
+
+
+@pytest.mark.parametrize(("op", "gates", "d", "told", "more"), RECURRENT)
+def test_recurrent_layers_compute_the_same_in_torch(
+    op: str, gates: int, d: int, told: str, more: str, tmp_path: Path
+) -> None:
+    """With lengths of their own and first states; all outputs of them."""
+    weights = f"float[{d}, {5 * gates}, 4] w, float[{d}, {5 * gates}, 5] r, float[{d}, {10 * gates}] b"
+    states = f", float[{d}, 3, 5] h, float[{d}, 3, 5] c, int32[3] l"
+    outputs = ["y", "last", *(["cell"] if op == "LSTM" else [])]
+    attributes = ", ".join(filter(None, ["hidden_size = 5", told]))
+    body = f"{', '.join(outputs)} = {op} <{attributes}> (x, w, r, b{', ' + more if more else ''})"
+    ends = ", ".join(f"float {one}" for one in outputs)
+    text = graph(body, "float[6, 3, 4] x", ends, weights + states)
+    found = written(text, tmp_path, l=np.array([2, 6, 4], np.int32))["outputs"]
+    assert min(found[one]["sqnr_db"] for one in outputs) > 100
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_forms_of_operators_compute_the_same_in_torch(name: str, tmp_path: Path) -> None:
     body, weights = FORMS[name]

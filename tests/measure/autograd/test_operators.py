@@ -43,6 +43,12 @@ def _sizes(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
+def _recurrent(directions: int, gates: int, inputs: int) -> np.ndarray:
+    """Weights of so many inputs, or of none: biases."""
+    shape = (directions, 5 * gates, inputs) if inputs else (directions, 5 * gates)
+    return np.random.default_rng(7).uniform(-0.8, 0.8, shape).astype(np.float32)
+
+
 def _resizes() -> list[Example]:
     modes = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
     kinds: list[tuple[str, dict[str, Any]]] = [
@@ -135,6 +141,21 @@ MORE = [
         name="blocks",
     ),
     Example("com.microsoft:Gelu"),
+    *(
+        Example(
+            op,
+            [_recurrent(d, gates, 4), _recurrent(d, gates, 5), _recurrent(d, 2 * gates, 0)],
+            told,
+            (6, 3, 4),
+            name=name,
+        )
+        for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1))
+        for name, d, told in (
+            ("bidirectional", 2, {"hidden_size": 5, "direction": "bidirectional"}),
+            ("reverse", 1, {"hidden_size": 5, "direction": "reverse"}),
+            ("reset after", 1, {"hidden_size": 5, **({"linear_before_reset": 1} if op == "GRU" else {})}),
+        )
+    ),
     *_resizes(),
 ]
 CASES = [one for one in (*EXAMPLES, *MORE) if one.op in OPERATORS]
