@@ -17,6 +17,7 @@ from .net import Net
 from .ops.move import move
 from .ops.pointwise import pointwise
 from .planning import Plan, Work, plan
+from .recompute import again
 from .rules import RULES, Call, Operation, Program, Rule, Step, Unsupported
 from .tensor import C_TYPES, Tensor, dense_strides
 
@@ -33,6 +34,8 @@ class Lowered:
     plan: Plan
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
+    more: float = 0.0
+    """The share of work that is done again to save memory."""
 
     @property
     def constant_bytes(self) -> int:
@@ -51,8 +54,8 @@ def rule_of(operation: Operation) -> Rule | None:
     return move if has_any(operation.key, Trait.MOVES) else None
 
 
-def lower(net: Net) -> Lowered:
-    """Steps for all operations.
+def lower(net: Net, budget: int = 0) -> Lowered:
+    """Steps for all operations; with a ``budget`` in bytes, some run again where the arena does not fit otherwise.
 
     Raises:
         CannotExport: of some operators it is not known how to write them.
@@ -66,8 +69,11 @@ def lower(net: Net) -> Lowered:
     outputs = _handed_out(net, program)
     works = [_work(step, program) for step in program.steps]
     found = plan(works, program.buffers)
-    steps = tuple(program.steps[k] for k in found.order)
-    return Lowered(program, steps, found, {n: program.tensors[n] for n in net.inputs}, outputs)
+    inputs = {n: program.tensors[n] for n in net.inputs}
+    twice = again(program.steps, works, program.buffers, budget) if 0 < budget < found.arena_bytes else None
+    if twice is not None:
+        return Lowered(program, twice.steps, twice.plan, inputs, outputs, twice.more)
+    return Lowered(program, tuple(program.steps[k] for k in found.order), found, inputs, outputs)
 
 
 def _refused(net: Net, program: Program) -> Iterator[tuple[onnx.NodeProto, str]]:

@@ -48,7 +48,7 @@ def plan(works: Sequence[Work], sizes: Mapping[str, int]) -> Plan:
     rounded = {name: -(-size // ALIGNMENT) * ALIGNMENT for name, size in sizes.items()}
     given = tuple(range(len(works)))
     orders = {given, best_order(works, rounded) or given}
-    return min((_placed(works, rounded, order) for order in sorted(orders)), key=lambda p: (p.arena_bytes, p.order))
+    return min((placed(works, rounded, order) for order in sorted(orders)), key=lambda p: (p.arena_bytes, p.order))
 
 
 def best_order(works: Sequence[Work], sizes: Mapping[str, int]) -> tuple[int, ...] | None:
@@ -97,7 +97,8 @@ def _saved(work: Work, sizes: Mapping[str, int], masks: Mapping[str, int], after
     return sizes[target] if source in sizes and target in sizes and not masks[source] & ~after else 0
 
 
-def _placed(works: Sequence[Work], sizes: Mapping[str, int], order: Sequence[int]) -> Plan:
+def placed(works: Sequence[Work], sizes: Mapping[str, int], order: Sequence[int]) -> Plan:
+    """The smallest arena that was found for steps in this order; sizes are multiples of the alignment."""
     spans = _spans(works, order)
     owner = _taken_over(works, sizes, order, spans)
     lives: dict[str | int, tuple[int, int, int]] = {}

@@ -131,8 +131,10 @@ def _filled(file: str, **values: object) -> str:
 
 
 def _source(lowered: Lowered, common: Mapping[str, object], names: Mapping[str, str]) -> str:
-    steps = [_function(k, step, lowered) for k, step in enumerate(lowered.steps)]
-    calls = [_call(k, step, lowered, names) for k, step in enumerate(lowered.steps)]
+    functions = [_function(step, lowered) for step in lowered.steps]
+    number = {text: k for k, text in enumerate(dict.fromkeys(functions))}
+    steps = [text.replace("void step(", f"void step{k}(", 1) for text, k in number.items()]
+    calls = [f"step{number[functions[k]]}({_words(k, one, lowered, names)});" for k, one in enumerate(lowered.steps)]
     text, called = "\n".join(steps), " ".join(calls)
     idle = [names[n] for n in lowered.inputs if not re.search(rf"\b{names[n]}\b", called)]
     calls = [*(f"(void){name};" for name in idle), *calls]
@@ -165,7 +167,7 @@ def _pointers(step: Step, lowered: Lowered) -> tuple[list[tuple[str, str, Tensor
     return found, same
 
 
-def _function(number: int, step: Step, lowered: Lowered) -> str:
+def _function(step: Step, lowered: Lowered) -> str:
     found, same = _pointers(step, lowered)
     body = re.sub(r"\bx\d+\b", lambda m: same.get(m[0], m[0]), step.body)
     words = [f"{'const ' if kind == 'x' else ''}{t.ctype} *restrict {n}" for kind, n, t in found if kind == "x"]
@@ -173,10 +175,10 @@ def _function(number: int, step: Step, lowered: Lowered) -> str:
     words += [f"{kind} *restrict s{k}" for k, (kind, _) in enumerate(step.scratch)]
     unused = "".join(f"(void){n};\n" for _, n, _ in found if not re.search(rf"\b{n}\b", body))
     what = re.sub(r"[^\w /.:-]", "_", step.what, flags=re.ASCII).replace("*/", "__").replace("/*", "__")
-    return f"/* {what} */\nNET_STEP void step{number}({', '.join(words)}) {{\n{indent(unused + body, '    ')}\n}}\n"
+    return f"/* {what} */\nNET_STEP void step({', '.join(words)}) {{\n{indent(unused + body, '    ')}\n}}\n"
 
 
-def _call(number: int, step: Step, lowered: Lowered, names: Mapping[str, str]) -> str:
+def _words(number: int, step: Step, lowered: Lowered, names: Mapping[str, str]) -> str:
     found, _ = _pointers(step, lowered)
     words = [_place(t, lowered, names, "const ") for kind, _, t in found if kind == "x"]
     words += [_place(t, lowered, names, "") for kind, _, t in found if kind == "y"]
@@ -184,7 +186,7 @@ def _call(number: int, step: Step, lowered: Lowered, names: Mapping[str, str]) -
     for kind, length in step.scratch:
         words.append(f"({kind} *)(arena + {place})")
         place += -(-_bytes(kind) * length // 16) * 16
-    return f"step{number}({', '.join(words)});"
+    return ", ".join(words)
 
 
 def _bytes(kind: str) -> int:

@@ -26,15 +26,17 @@ _EXACT, _ROUNDED = 1e-3, 0.1
 
 def write(model: Model, path: Path, memory: str) -> Artifact:
     """The files of a model in a new folder."""
-    lowered = lower(net_of(_without_functions(model)))
-    _check_budget(lowered, memory)
+    allowed = read_bytes(memory) if memory else 0
+    lowered = lower(net_of(_without_functions(model)), allowed)
+    _check_budget(lowered, allowed, memory)
     name = identifiers([path.name.lower()])[path.name.lower()]
     path.mkdir()
     for file, text in sources(lowered, name, _case(model, lowered)).items():
         (path / file).write_text(text)
     plan = lowered.plan
     figures = {"arena_bytes": plan.arena_bytes, "live_bytes": plan.live_bytes, "constant_bytes": lowered.constant_bytes}
-    return Artifact(path, figures=figures)
+    notes = [f"steps run again to save memory: {lowered.more:.1%} more work"] if lowered.more else []
+    return Artifact(path, tuple(notes), figures)
 
 
 def _without_functions(model: Model) -> Model:
@@ -47,14 +49,13 @@ def _without_functions(model: Model) -> Model:
     return made
 
 
-def _check_budget(lowered: Lowered, memory: str) -> None:
-    if not memory:
-        return
-    allowed, needed = read_bytes(memory), lowered.plan.arena_bytes
-    if needed > allowed:
+def _check_budget(lowered: Lowered, allowed: int, memory: str) -> None:
+    needed = lowered.plan.arena_bytes
+    if memory and needed > allowed:
         raise CannotExport(
             f"the arena takes {needed:,} bytes, more than {memory}",
-            why=f"{lowered.plan.live_bytes:,} bytes are alive at once in the best order of steps that was found",
+            why=f"{lowered.plan.live_bytes:,} bytes are alive at once in the best order of steps that was found, "
+            "and running some of them again does not save enough",
             fix=f"allow {needed} bytes, or make the model smaller first: quantize and prune",
         )
 
