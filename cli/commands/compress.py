@@ -28,7 +28,7 @@ class _What:
     recipe: Annotated[
         str | None,
         option(
-            "FILE|PRESET",
+            "--recipe --method FILE|PRESET",
             "What to do: a YAML file, a preset (see --presets), or a model that intaglio wrote.",
             "method",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +12,9 @@ from ..options import Dialect, Entries, Registered, RoundedOptions, option
 
 AUTO = "auto"
 """The best of all range methods, or of all roundings."""
+
+_RESTORED = re.compile(r"int8|mixed|w\d+(a\d+)?")
+"""Schemes that ``repair`` is for."""
 
 
 def _input_range(text: str) -> tuple[str, float, float]:
@@ -98,6 +102,12 @@ class QuantizeOptions(RoundedOptions):
         None, "SmoothQuant before rounding, 0.5 is usual. Needs --data.", "advanced", unit="alpha", ge=0, le=1
     )
     equalize: bool = option(False, "Level the weights of consecutive layers first; always without data.", "advanced")
+    repair: Literal["none", "udfc"] = option(
+        "none",
+        "Without data: udfc lets layers make up for what rounding takes from the channels that they read, where "
+        "BatchNormalization tells.",
+        "method",
+    )
     keep_io: bool = option(True, "With fp16: graph inputs and outputs stay float32.", "advanced")
     min_sqnr: float = option(30.0, "With fp16 and bf16: nodes below this stay float32.", "advanced", unit="dB")
     input_ranges: Annotated[
@@ -122,6 +132,11 @@ class QuantizeOptions(RoundedOptions):
         given = [name for name in ("bits", "size", "layer_bits") if getattr(self, name) not in (None, ())]
         if len(given) > 1:
             raise UsageError(f"`{given[0]}` and `{given[1]}` exclude each other", fix="give one of them")
+        if self.repair != "none" and not _RESTORED.fullmatch(self.scheme):
+            raise UsageError(
+                f"scheme {self.scheme} rounds no layer's weights to integers ahead of a run, so `repair` has nothing to do",
+                fix="leave `repair` out, or take int8, w8, w4, w3, w2 or wXaY",
+            )
         if self.layer_bits and self.scheme != "mixed":
             raise UsageError(f"scheme {self.scheme} gives all layers the same bits", fix="leave `scheme` out")
         return self

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from pydantic import field_validator
 
+from ...graph.errors import UsageError
 from ...graph.io.spill import largest
 from ...graph.layers import Layers
 from ...graph.model import Model
@@ -68,6 +69,12 @@ class Quantize(QuantizeOptions, Pass):
         """Quantize a copy. Raises NothingChanged, ProofFailed, UsageError, BadData, BadModel."""
         context = context or Context()
         check_needs(f"rounding {self.method}", ROUNDERS.entry(self.method).needs, context)
+        if self.repair != "none" and context.data is not None:
+            raise UsageError(
+                "`repair` is for quantization without data",
+                why="with data each layer is rounded towards what the original made of it, which makes up for more",
+                fix="leave out `repair`, or the data",
+            )
         scheme = scheme_named(self.scheme)
         live = live_part(model)
         job, tiny = _without_tiny(Job(live.model, self, context, given=model))

@@ -95,19 +95,28 @@ def integrate(values: Floats) -> tuple[Floats, Floats]:
 
 
 def covariance(values: Floats, correlation: Floats32, variance: Floats) -> Floats:
-    """Covariance of functions of jointly normal variables, from their values on the grid.
-
-    A function's coefficients in Hermite polynomials meet only those of the same degree, and two variables' polynomials
-    of degree n have the covariance correlation^n (Mehler's formula). The diagonal is exact.
+    """Covariance of functions of jointly normal variables, from their values on the grid. The diagonal is exact.
 
     Shapes: values (n, grid), correlation (n, n), variance (n,) -> (n, n).
+    """
+    found = mehler(values, correlation)
+    np.fill_diagonal(found, variance)
+    return found
+
+
+def mehler(values: Floats, correlation: Floats | Floats32) -> Floats:
+    """The same, with a diagonal that leaves out what all others do: twelve degrees.
+
+    A function's coefficients in Hermite polynomials meet only those of the same degree, and two variables' polynomials
+    of degree n have the covariance correlation^n (Mehler's formula).
+
+    Shapes: values (n, grid), correlation (n, n) -> (n, n).
     """
     coefficients = values @ (_HERMITE * WEIGHTS).T
     power, found = np.ones_like(correlation, dtype=np.float64), np.zeros(correlation.shape)
     for column in coefficients.T:
         power *= correlation
         found += column[:, None] * power * column
-    np.fill_diagonal(found, variance)
     return found
 
 

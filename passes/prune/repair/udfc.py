@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import scipy
-from numpy.typing import NDArray
-
 from ....graph.coupling import Removal
 from ...base import Context
 from ...calibration.normal.moments import Floats
+from ...calibration.normal.restore import restore
 from ..consumers import Consumer, find_consumers
 from .absorb import Edits, share_left
 from .repair import REPAIRS, Repaired
-
-RIDGE = 0.1
-"""Of the mean variance. On a ResNet-20 anything from 0.03 to 0.3 was as good."""
 
 
 @REPAIRS.register("udfc")
@@ -61,24 +55,3 @@ def _restored(c: Consumer, covariance: Floats) -> Floats:
             shares = restore(covariance[inputs, inputs], removed, ~removed)
             taps[g][..., ~removed] += taps[g][..., removed] @ shares.T
     return taps
-
-
-def restore(
-    gram: Floats,
-    damaged: NDArray[np.bool_],
-    basis: NDArray[np.bool_],
-    *,
-    ridge: float = RIDGE,
-) -> Floats:
-    """How the damaged are best put together from a basis: (G_BB + r I)^-1 G_BD.
-
-    ``gram`` has inner products of whatever is combined: covariances of channels, or products of filters; to restore from
-    quantized filters these stand in it beside their originals. ``ridge`` is relative to the basis' mean square.
-
-    Shapes: gram (n, n), damaged, basis (n,) -> (basis, damaged).
-    """
-    inner, across = gram[np.ix_(basis, basis)], gram[np.ix_(basis, damaged)]
-    size = np.trace(inner) / len(inner)
-    if size <= 0:
-        return np.zeros_like(across)
-    return np.asarray(scipy.linalg.solve(inner + ridge * size * np.eye(len(inner)), across, assume_a="pos"))

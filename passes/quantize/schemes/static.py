@@ -39,6 +39,7 @@ from ..prepare import Prepared, prepare_model
 from ..ranges import datafree
 from ..ranges.activations import Found, assign_scales, calibrate
 from ..ranges.ranges import rounding_error
+from ..restored import rounded_restoring
 from ..rounding.rounding import BLIND
 from ..rounding.specs import WIDE, specs_for
 from ..scheme import SCHEMES, Job, study
@@ -166,6 +167,8 @@ def _blindly(
     job: Job, ready: Prepared, model: Model, layers: Mapping[str, Layer], grids: Mapping[str, Grid]
 ) -> Walked[Quantized]:
     """Weights by themselves, biases by what BatchNormalization says of the means."""
+    if job.options.repair == "udfc":
+        return rounded_restoring(job, ready, specs_for(ready, layers, grids, job))
     walked = round_plainly(model, specs_for(ready, layers, grids, job))
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
     walked.biases.update(bias_correction(model, changed, datafree.statistics(ready.kept)))

@@ -23,6 +23,7 @@ from ...precision.grid import Grid, Quantized
 from ...precision.layout import fitting_block, independent
 from ...precision.result import LayerNote, Result
 from ..prepare import Prepared, prepare_model
+from ..restored import rounded_restoring
 from ..rounding.rounding import BLIND, Spec
 from ..rounding.specs import specs_for
 from ..scheme import SCHEMES, Job
@@ -59,7 +60,11 @@ def round_to_grids(job: Job, ready: Prepared, grids: Grids, least: int) -> Resul
         node: replace(spec, block=block_of(job, layers[node]))
         for node, spec in specs_for(ready, layers, found, job).items()
     }
-    walked = round_layers(model, specs, job.context, ready.kept)
+    walked = (
+        rounded_restoring(job, ready, specs)
+        if job.options.repair == "udfc"
+        else round_layers(model, specs, job.context, ready.kept)
+    )
     alone = [_alone(job, layer, model, least) for layer in independent(model) if chosen[layer.place]]
     rounded = [*walked.rounded.values(), *alone]
     unfit = (one for one in Layers(model).weighted if one.unfit and has(one.op, Trait.LAYER) and one.op != "MatMul")

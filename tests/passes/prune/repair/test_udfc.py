@@ -14,9 +14,9 @@ from intaglio.graph.io.load import load
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
+from intaglio.passes.calibration.normal.restore import restore
 from intaglio.passes.prune import CRITERIA, REPAIRS, PruneChannels
 from intaglio.passes.prune.repair.repair import with_weights
-from intaglio.passes.prune.repair.udfc import restore
 from tests.passes.parsed import parsed
 
 BN = "float[8] g, float[8] b, float[8] m, float[8] v"
