@@ -25,6 +25,7 @@ from .precision.attempt import check
 from .precision.noise import outputs_noise
 from .proof import proof_inputs, real_inputs
 from .reaching import reaching
+from .rewrite.zeros import pack_weights, packable
 
 _ADDITIVE = ("macs", "params", "size")
 """Targets that bodies and the graph around them meet by themselves."""
@@ -45,11 +46,17 @@ def run_with_bodies(one: Pass, model: Model, context: Context) -> Change:
     Each body is given what reaches it on the data. Of a target in MACs, parameters or bytes it keeps the fraction; what is
     left to do, or was done too much, the graph around them makes up for.
     """
-    if one.sees_through:
-        seen = seen_through(model)
-        if seen is not None:
-            change = _of_given(_with_bodies(one, seen.model, context), seen, one.doing)
-            return _smaller(change, one, model, context) if change.changed and seen.stores_twice else change
+    seen = seen_through(model, zeros_alone=not one.sees_through)
+    if seen is not None:
+        if seen.packed and not one.sees_through and getattr(one, "target", "") == "size":
+            raise UsageError(
+                "`size` cannot be aimed at where zeros are packed",
+                why="what a map of zeros takes is known only when channels or factors are chosen",
+                fix="give --params or --macs, or write the sparse model with --form dense",
+            )
+        again = seen.packed and getattr(one, "form", "") != "dense"
+        change = _of_given(_with_bodies(one, seen.model, context), seen, one.doing, again)
+        return _smaller(change, one, model, context) if change.changed and seen.stores_twice else change
     return _with_bodies(one, model, context)
 
 
@@ -63,11 +70,13 @@ def _smaller(change: Change, one: Pass, model: Model, context: Context) -> Chang
     return plain if given - saved[1] > max(2 * (given - saved[0]), 0) else change
 
 
-def _of_given(change: Change, seen: Seen, doing: str) -> Change:
-    """The change of a model of which the pass saw computed weights as values."""
+def _of_given(change: Change, seen: Seen, doing: str, again: bool) -> Change:
+    """The change of a model of which the pass saw computed weights as values; zeros are packed ``again``."""
     if not change.changed:
         return replace(change, original=seen.given, model=seen.given)
     result = seen.give_back(change.model)
+    if again:
+        result = pack_weights(result, packable(result))
     refusal = change.refusal or saves_nothing(seen.given, result, doing)
     return replace(change, original=seen.given, model=result, refusal=refusal)
 

@@ -16,6 +16,7 @@ from ..graph.io.spill import spilled
 from ..graph.model import Model
 from ..graph.nodes import alive, reads, refill
 from ..graph.traits import operator
+from .rewrite.zeros import PACKED
 
 _AT_MOST = 8
 """What is computed may take, in times of all weights."""
@@ -35,20 +36,28 @@ class Seen:
         return _given_back(self.given, result, self.made, self.cones)
 
     @property
+    def packed(self) -> bool:
+        """Whether zeros of some are stored as bits."""
+        return any(_unpacks(self.given, name, cone) for name, cone in self.cones.items())
+
+    @property
     def stores_twice(self) -> bool:
         """Whether something else reads what a value is computed from."""
         sources = {name for cone in self.cones.values() for node in cone for name in node.input}
         return not sources.isdisjoint(self.model.weights)
 
 
-def seen_through(model: Model) -> Seen | None:
-    """The model with the values of such weights and biases; None where it has none.
+def seen_through(model: Model, *, zeros_alone: bool = False) -> Seen | None:
+    """The model with the values of such weights and biases, or of those alone whose zeros are stored as bits; None where it
+    has none.
 
     A float in a file may stand behind a Cast of half as many bytes, or a table be read as it is and transposed. Numbers
     that were quantized before stay as they are.
     """
     index = index_of(model)
     wanted = list(dict.fromkeys(_wanted(index, model)))
+    if zeros_alone:
+        wanted = [name for name in wanted if _unpacks(model, name, _cone(index, name, set(model.weights)))]
     values = _values(model, index, wanted) if wanted else {}
     cones = {name: _cone(index, name, set(model.weights)) for name in wanted if name in values}
     if not cones:
@@ -97,7 +106,7 @@ def _values(model: Model, index: Index, wanted: list[str]) -> dict[str, np.ndarr
     known: dict[str, np.ndarray | None] = dict(model.weights)
     for name in wanted:
         cone = _cone(index, name, set(model.weights))
-        unpacks = _unpacks([model.weights[i] for node in cone for i in node.input if i in model.weights])
+        unpacks = _unpacks(model, name, cone)
         for node in reversed(cone):
             if all(output in known for output in node.output):
                 continue
@@ -115,10 +124,13 @@ def _values(model: Model, index: Index, wanted: list[str]) -> dict[str, np.ndarr
     return {name: value for name, value in found.items() if value.dtype.kind == "f"}
 
 
-def _unpacks(sources: Iterable[np.ndarray]) -> bool:
-    """Whether bytes are a map of the noughts of floats, which the bits of every byte tell, and no integers."""
-    kinds = {(value.dtype.name, value.shape if value.dtype == bool else ()) for value in sources}
-    return ("bool", (256, 8)) in kinds and ("int8", ()) not in kinds
+def _unpacks(model: Model, weight: str, cone: Iterable[onnx.NodeProto]) -> bool:
+    """Whether bytes are a map of the noughts of floats, which the bits of every byte tell, or their places in a table; and
+    no integers."""
+    sources = {name: model.weights[name] for node in cone for name in node.input if name in model.weights}
+    kinds = {(value.dtype.name, value.shape if value.dtype == bool else ()) for value in sources.values()}
+    mapped = ("bool", (256, 8)) in kinds or f"{weight}/{PACKED}" in sources
+    return mapped and ("int8", ()) not in kinds
 
 
 def _is_code(value: np.ndarray | None) -> bool:

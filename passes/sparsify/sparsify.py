@@ -23,6 +23,7 @@ from ..masks import looks_masked, masks, set_masks
 from ..needs import check_needs
 from ..precision.attempt import attempt_within_limit
 from ..precision.result import Request, Result
+from ..rewrite.zeros import Packed, pack_weights, packable
 from ..simplify import fold_batch_norm, with_biases
 from .chosen import SparseNote, choose_layers
 from .method import METHODS
@@ -30,7 +31,6 @@ from .options import AUTO, SparsifyOptions
 from .patterns import pattern_named
 from .plan import Plan
 from .rule import Sparse, SparseRule
-from .storage import Packed, pack_weights, packable
 
 Job = Request[SparsifyOptions]
 NO_FASTER = "ONNX Runtime multiplies by zeros as by other weights: the file gets smaller, a run no faster"

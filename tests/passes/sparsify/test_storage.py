@@ -14,7 +14,7 @@ from intaglio.graph.io.save import file_bytes
 from intaglio.graph.model import Model
 from intaglio.measure.run.session import open_session, run
 from intaglio.passes.derived import seen_through
-from intaglio.passes.sparsify.storage import Stored, pack_weights
+from intaglio.passes.rewrite.zeros import Stored, pack_weights
 
 KINDS = {np.float32: TensorProto.FLOAT, np.float16: TensorProto.FLOAT16, np.int8: TensorProto.INT8}
 

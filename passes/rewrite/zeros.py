@@ -18,9 +18,11 @@ from ...graph.index import index_of
 from ...graph.io.opset import raise_opset
 from ...graph.io.save import file_bytes
 from ...graph.model import Model
-from ..rewrite import weights
-from ..rewrite.weights import Decoder, Work
+from . import weights
+from .weights import Decoder, Work
 
+PACKED = "packed"
+"""What constants of a packed weight are called, behind its name."""
 _OPSET = 13
 _NODES_BYTES = 600
 """Of the nodes that look something up, about."""
@@ -67,7 +69,7 @@ class Packed:
 
     def nodes(self, work: Work, weight: str, out: str, /) -> list[NodeProto]:
         lines = Lines(work, weight)
-        flat = lines.unpacked(self.stored, "packed")
+        flat = lines.unpacked(self.stored, PACKED)
         lines.add("Reshape", [flat, work.constant("sparse/shape", np.array(self.weight.shape, np.int64))], out)
         return lines.nodes
 
