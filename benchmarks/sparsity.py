@@ -4,9 +4,9 @@
     ... --methods magnitude obs --targets 0.5 0.2 2:4        # these alone
     ... --layers uniform erk measured --markdown             # also other ways to spread the density; a table for a document
 
-A target is a density, an n:m pattern, ``0.2+16`` for a density with 16 shared values, or ``0.2+w8`` for zeros in 8-bit
-integers, packed afterwards. ``magnitude/`` with a slash behind it is not fitted. "file" is the part of the original's bytes, "xz"
-what ``lzma`` of Python makes of the file on top of that.
+A target is a density, an n:m pattern, ``own`` for methods that find their density (``nettrim:tolerance=0.05``), ``0.2+16`` for a
+density with 16 shared values, or ``0.2+w8`` for zeros in 8-bit integers, packed afterwards. ``magnitude/`` with a slash behind it
+is not fitted. "file" is the part of the original's bytes, "xz" what ``lzma`` of Python makes of the file on top of that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import lzma
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def main() -> None:
     told.add_argument("--layers", nargs="+", default=("uniform",))
     told.add_argument("--markdown", action="store_true")
     given = told.parse_args()
-    show(list(rows(given)), markdown=given.markdown)
+    show(rows(given), markdown=given.markdown)
 
 
 def rows(given: argparse.Namespace) -> Iterator[Sequence[str]]:
@@ -54,7 +55,9 @@ def rows(given: argparse.Namespace) -> Iterator[Sequence[str]]:
 
 def passes(method: str, layers: str, target: str) -> list[Pass]:
     amount, _, more = target.partition("+")
-    options: dict[str, Any] = {"pattern": amount} if ":" in amount else {"density": float(amount), "layers": layers}
+    options: dict[str, Any] = {"density": float(amount), "layers": layers} if amount[:2] == "0." else {}
+    if ":" in amount:
+        options["pattern"] = amount
     if more.isdigit():
         options["codebook"] = int(more)
     integers: list[Pass] = [Quantize(scheme=more), Sparsify()] if more.startswith("w") else []
@@ -94,10 +97,10 @@ def measured(given: argparse.Namespace, steps: Sequence[Pass], names: Sequence[s
     )
 
 
-def show(found: Sequence[Sequence[str]], *, markdown: bool) -> None:
+def show(found: Iterable[Sequence[str]], *, markdown: bool) -> None:
     if markdown:
-        for line in (HEADS, ["---"] * len(HEADS), *found):
-            print("|", " | ".join(line), "|")
+        for line in chain((HEADS, ["---"] * len(HEADS)), found):
+            print("|", " | ".join(line), "|", flush=True)
         return
     table = Table(*HEADS)
     for row in found:

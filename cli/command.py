@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from ..graph.errors import UsageError
 from .commands import COMMANDS, home
+from .commands import function as called
 from .mode import mode
 
 _WRITTEN = {"out", "proof", "save_recipe", "junit", "markdown", "html"}
@@ -48,7 +49,7 @@ def function_of(name: str) -> Callable[..., Any]:
         UsageError: it belongs to another package, and could not be loaded.
     """
     if name in COMMANDS:
-        function = getattr(import_module(f".commands.{home(name)}", __package__), home(name))
+        function = getattr(import_module(f".commands.{home(name)}", __package__), called(name))
     else:
         from .plugged import function_of as foreign
 

@@ -502,6 +502,25 @@ class Split(Answer):
     notes: list[str]
 
 
+class MergedModel(Told):
+    model: str
+    scale: float
+    changed: int = told("numbers in which it differs from the base")
+    kept: int = told("those of them that were taken")
+
+
+class Merge(Answer):
+    """``model`` is the base."""
+
+    command: Literal["merge"]
+    model: str
+    out: str
+    pattern: str
+    apart: bool = told("whether no number takes the changes of two models")
+    models: list[MergedModel]
+    notes: list[str]
+
+
 class Kind(Told):
     name: str
     about: str
@@ -673,7 +692,7 @@ class Passes(Answer):
 
 _FORMS: tuple[type[Answer], ...] = (
     *(Bench, Binarize, Bisect, Check, Compare, Compress, Env, Evaluate, Export, Factorize),
-    *(Groups, Import, Inspect, Passes, Prune, Quantize, Searched, Several, Simplify, Sparsify, Split),
+    *(Groups, Import, Inspect, Merge, Passes, Prune, Quantize, Searched, Several, Simplify, Sparsify, Split),
     *(Stream, Swept, Train),
 )
 ANSWERS = {get_args(one.model_fields["command"].annotation)[0]: one for one in _FORMS}

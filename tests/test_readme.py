@@ -82,7 +82,7 @@ def test_readme_shows_the_tool_at_work() -> None:
 
 def test_readme_has_a_row_for_every_command() -> None:
     told = set(re.findall(r"^\| `([a-z]+)` \|", README.read_text(), re.MULTILINE))
-    files = {file.stem.strip("_") for file in (ROOT / "cli" / "commands").glob("[a-z]*.py")}
+    files = {file.stem.strip("_") for file in (ROOT / "cli" / "commands").rglob("[a-z]*.py")}
     assert files - told == set()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from ...graph.errors import UsageError
 from ...graph.layer import Floats, Layer
 from ...graph.registry import Registry
+from ..blocks import highest_in_blocks
 from .options import N_OF_M
 
 Mask = NDArray[np.bool_]
@@ -29,6 +30,14 @@ class Pattern(Protocol):
 
     def keep(self, scores: Floats, count: int) -> Mask:
         """The ``count`` weights of highest scores, as nearly as the pattern lets. Shapes: (groups, outputs, columns)."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A pattern that has to know how a layer's weight lies in memory."""
+
+    def of_layer(self, layer: Layer) -> Pattern:
+        """The pattern for this layer."""
 
 
 PATTERNS: Registry[Pattern] = Registry("pattern", "intaglio.patterns", "intaglio.passes.sparsify", of=object)
@@ -98,7 +107,49 @@ class Blocks:
         return np.asarray(rank < stay).reshape(scores.shape)
 
 
+class Memory(BaseModel):
+    """Options of ``memory``."""
+
+    n: int = Field(default=2, ge=1, description="weights of a block that stay")
+    m: int = Field(default=4, ge=2, description="weights of a block")
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Of each ``m`` weights in a row as the file holds them ``n`` stay; a block that is cut short at the end keeps its share.
+
+    Source: balanced sparsification of CABS, Yang et al., 2025, arXiv:2503.01874, which ``intaglio merge`` uses, too.
+    """
+
+    n: int = 2
+    m: int = 4
+    layer: Layer | None = None
+
+    def with_options(self, options: Memory) -> InMemory:
+        if options.n >= options.m:
+            raise UsageError("pattern memory keeps all", fix="give an n below m, such as memory:n=64,m=256")
+        return replace(self, n=options.n, m=options.m)
+
+    @property
+    def density(self) -> float:
+        return self.n / self.m
+
+    def of_layer(self, layer: Layer) -> InMemory:
+        return replace(self, layer=layer)
+
+    def unfit(self, layer: Layer) -> str:
+        return ""
+
+    def keep(self, scores: Floats, count: int) -> Mask:
+        assert self.layer is not None
+        stay = max(self.n, round(self.m * count / scores.size))
+        held = self.layer.unfolded(scores, self.layer.shape)
+        kept = highest_in_blocks(held.reshape(-1), stay, self.m).reshape(held.shape)
+        return np.asarray(self.layer.folded(kept))
+
+
 PATTERNS.register("any")(Anywhere())
+PATTERNS.register("memory", options=Memory)(InMemory())
 PATTERNS.register("block", options=Block)(Runs())
 
 

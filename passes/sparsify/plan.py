@@ -22,7 +22,7 @@ from .chosen import Chosen
 from .densities.density import DENSITIES, Spread, counts_of
 from .method import METHODS, Problem
 from .options import SparsifyOptions
-from .patterns import pattern_named
+from .patterns import Pattern, Placed, pattern_named
 from .rule import AS_IT_IS, SparseRule
 
 _LOOKED_AT = 256
@@ -57,9 +57,13 @@ class Plan:
         return {node: self._rule(firsts[one.weight], counts[one.weight]) for node, one in self.chosen.layers.items()}
 
     def _rule(self, layer: Layer, count: int, method: str = "") -> SparseRule:
-        pattern, options = pattern_named(self.options.pattern), self.options
+        pattern, options = self._pattern(layer), self.options
         name, seed = method or self.method, self.context.seed
         return SparseRule(name, pattern, count, layer.name, seed, options.refit, options.codebook)
+
+    def _pattern(self, layer: Layer) -> Pattern:
+        found = pattern_named(self.options.pattern)
+        return found.of_layer(layer) if isinstance(found, Placed) else found
 
     def _counts(self, density: float, layers: Sequence[Layer]) -> list[int]:
         shapes = [one.shape for one in layers]
@@ -79,8 +83,7 @@ class Plan:
 
     def _problem(self, layer: Layer, hessian: Floats | None) -> Problem:
         wanted = layer.matrix(self.model.weights[layer.weight])
-        pattern = pattern_named(self.options.pattern)
-        return Problem(wanted, hessian, wanted.size, pattern, layer.name, self.context.seed)
+        return Problem(wanted, hessian, wanted.size, self._pattern(layer), layer.name, self.context.seed)
 
     @one_blas_thread
     def _hessians(self, layers: Sequence[Layer]) -> Iterator[tuple[Layer, Floats | None]]:

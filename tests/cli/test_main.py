@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import intaglio as package
-from intaglio.cli.commands import COMMANDS, about, home
+from intaglio.cli.commands import COMMANDS, about, function, home
 
 from .conftest import Command
 
@@ -57,7 +57,7 @@ def test_the_version_is_the_packages(intaglio: Command) -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_list_says_what_the_command_says_of_itself(name: str) -> None:
-    command = getattr(import_module(f"intaglio.cli.commands.{home(name)}"), home(name))
+    command = getattr(import_module(f"intaglio.cli.commands.{home(name)}"), function(name))
     assert (command.__doc__ or "").partition("\n")[0] == about(name)
 
 

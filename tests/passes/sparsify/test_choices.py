@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from intaglio.graph.errors import UsageError
+from intaglio.passes import Context
+from intaglio.passes.sparsify import Sparsify
 from intaglio.passes.sparsify.densities.density import DENSITIES, Spread, counts_of
 from intaglio.passes.sparsify.patterns import pattern_named
+from tests.passes.parsed import parsed
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 64), st.integers(1, 64), st.sampled_from([1, 3])).map(lambda s: (s[0], s[1], s[2], s[2])),
@@ -60,6 +63,19 @@ def test_blocks_keep_exactly_n_of_m(pair: tuple[int, int], rows: int, seed: int)
     assert (mask.reshape(-1, m).sum(axis=1) == n).all()
     for block, kept in zip(scores.reshape(-1, m), mask.reshape(-1, m), strict=True):
         assert block[kept].min() >= block[~kept].max()
+
+
+@pytest.mark.parametrize("nodes", ["y = Conv(x, w)", "y = MatMul(x, w)"])
+def test_blocks_in_memory_keep_exactly_n_of_what_the_file_holds_in_a_row(nodes: str) -> None:
+    shapes = (
+        ("float[N, 8, 5, 5] x", "float[6, 8, 3, 3] w") if "Conv" in nodes else ("float[N, 24] x", "float[24, 10] w")
+    )
+    model = parsed(shapes[0], "float y", shapes[1], nodes)
+    made = Sparsify(pattern="memory:n=3,m=16", form="dense", verify=False).run(model, Context()).model
+    weight = next(w for w in made.weights.values() if w.shape == model.weights["w"].shape)
+    assert ((weight.reshape(-1, 16) != 0).sum(axis=1) == 3).all()
+    for old, new in zip(model.weights["w"].reshape(-1, 16), weight.reshape(-1, 16), strict=True):
+        assert np.abs(old[new != 0]).min() >= np.abs(old[new == 0]).max()
 
 
 @given(st.integers(2, 8), st.integers(1, 20), st.integers(0, 99))

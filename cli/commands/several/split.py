@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from .. import console
-from ..before_after import decibels
-from ..options import Data, Debug, Json, ModelPath, Preprocess, Samples, Seed, Shapes, Values, option, read_model
+from ... import console
+from ...before_after import decibels
+from ...options import Data, Debug, Json, ModelPath, Preprocess, Samples, Seed, Shapes, Values, option, read_model
 
 
 def split(
@@ -38,8 +38,8 @@ def split(
 
     Example: intaglio split unet.onnx --at /mid/Add_output_0 -o two
     """
-    from ...pipeline.ends.splitting import Steps
-    from ...pipeline.ends.splitting import split as write
+    from ....pipeline.ends.splitting import Steps
+    from ....pipeline.ends.splitting import split as write
 
     read = read_model(model, shape, value)
     said = {"data": data, "preprocess": preprocess, "samples": samples, "seed": seed}

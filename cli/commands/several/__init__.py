@@ -1,0 +1,1 @@
+"""Commands that take or make several models."""
