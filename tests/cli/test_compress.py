@@ -45,7 +45,8 @@ def two(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_runs_on_a_bundled_model(name: str, intaglio: Command, tmp_path: Path) -> None:
-    data = () if name.startswith("data-free") else ("--data", CALIBRATION, "--samples", "64")
+    blind = name == "udfc" or name.startswith("data-free")
+    data = () if blind else ("--data", CALIBRATION, "--samples", "64")
     ran = intaglio("compress", DIGITS, "-o", tmp_path / "out", "--recipe", name, "--no-measure", "--json", *data)
     assert ran.code == 0, ran.err
     assert ran.json["kept"]["size_bytes"] < 0.75
@@ -81,11 +82,22 @@ def test_advice_names_what_a_recipe_can_say(intaglio: Command, tmp_path: Path) -
     assert told in ran.err
 
 
-def test_only_one_of_the_presets_without_data_needs_batch_normalization(intaglio: Command, tmp_path: Path) -> None:
+def test_one_command_prunes_and_rounds_and_makes_up_for_both(intaglio: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = intaglio("compress", DIGITS, "-o", out, "--method", "udfc", "--set", "keep=0.8", "--no-measure", "--json")
+    assert ran.code == 0, ran.err
+    pruned, rounded = ran.json["steps"]
+    assert pruned["details"]["repair"]["restored"] > 0
+    assert any("udfc" in note and "predicted to fall" in note for note in ran.json["notes"])
+    assert (out / "recipe.yaml").read_text().count("repair: udfc") == 2
+    assert rounded["pass"] == "quantize"
+
+
+def test_only_some_of_the_presets_without_data_need_batch_normalization(intaglio: Command, tmp_path: Path) -> None:
     folded = tmp_path / "folded.onnx"
     assert intaglio("simplify", DIGITS, "-o", folded, "--no-measure").code == 0
     assert all(node.op_type != "BatchNormalization" for node in onnx.load(folded).graph.node)
-    for name, code in (("data-free", 0), ("data-free-prune", 1)):
+    for name, code in (("data-free", 0), ("udfc", 1), ("data-free-prune", 1)):
         ran = intaglio("compress", folded, "-o", tmp_path / name, "--recipe", name, "--no-measure")
         assert ran.code == code, ran.err
     assert "(criterion obspa --data DATA)" in ran.err
