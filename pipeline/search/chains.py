@@ -24,7 +24,7 @@ from ...passes.change import Change, amounts
 from ...passes.kept import Kept
 from ..run import Logged, View
 from ..steps import Store
-from .menu import WEIGHTS_ALONE
+from .menu import weights_alone
 from .result import Point
 
 SAMPLES = 256
@@ -89,8 +89,7 @@ class Chains:
         """
         model = self.model(passes)
         for one in then:
-            alone = one.renames or getattr(one, "scheme", "") in WEIGHTS_ALONE
-            context = replace(self.context, data=None, eval_data=None) if alone else self.context
+            context = replace(self.context, data=None, eval_data=None) if weights_alone(one) else self.context
             model = run_with_bodies(one, model, context).model
         return model
 

@@ -107,6 +107,20 @@ def without_data(target: str) -> tuple[Precision, ...]:
 
 
 def quick(passes: Sequence[Pass]) -> tuple[Pass, ...]:
-    """The same with weights rounded to nearest and nothing checked: for what does not depend on values."""
-    plain = {"method": "nearest", "ranges": "minmax", "verify": False}
-    return tuple(p.model_copy(update=plain) if isinstance(p, Quantize) else p for p in passes)
+    """The same with weights rounded to nearest, channels and ranks chosen by weights alone, and nothing checked: for what does
+    not depend on values.
+    """
+    return tuple(one.model_copy(update=_quickly(one)) for one in passes)
+
+
+def _quickly(one: Pass) -> dict[str, object]:
+    if isinstance(one, Quantize):
+        return {"method": "nearest", "ranges": "minmax", "verify": False}
+    if isinstance(one, PruneChannels):
+        return {"criterion": "l1", "repair": "none", "verify": False}
+    return {"measure": False, "verify": False} if isinstance(one, Factorize) else {}
+
+
+def weights_alone(one: Pass) -> bool:
+    """Whether what comes out is as large without data."""
+    return one.renames or isinstance(one, PruneChannels | Factorize) or getattr(one, "scheme", "") in WEIGHTS_ALONE

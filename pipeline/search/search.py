@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ from ...graph.errors import GateFailed, IntaglioError, NothingChanged, TargetUnr
 from ...graph.model import Model
 from ...passes.base import Context, Pass
 from ...passes.change import amounts
+from ...passes.kept import Kept
 from ...passes.quantize import Quantize
 from ...passes.quantize.targets import TARGETS
 from ..run import Logged, View
@@ -34,6 +37,8 @@ _TIGHT = 0.75
 """Two bits that take so much of a limit of bytes leave room for little else: then names are shortened, too."""
 _LEAST = 0.02
 """Of a network that is worth trying."""
+_WIDER = 1.2
+"""How many times as wide a network in fewer bits must be to be tried beside another."""
 _CLOSE = 0.8
 """One number of bits for all layers is worth trying where it takes so much of a limit of bytes, and no more."""
 _WORTH = 0.95
@@ -72,8 +77,12 @@ def search(
     """
     started = time.perf_counter()
     _require(limits, context, target)
-    with nullcontext(store) if store else passing_store(context.folder) as kept:
-        tries = Tries(Chains(model, context, kept, close, view or Logged()), limits)
+    with (
+        nullcontext(store) if store else passing_store(context.folder) as steps,
+        tempfile.TemporaryDirectory(prefix="intaglio-", dir=context.folder, ignore_cleanup_errors=True) as arrays,
+    ):
+        chains = Chains(model, context, steps, close, view or Logged(), kept=lambda after: Kept(Path(arrays), after))
+        tries = Tries(chains, limits)
         return replace(_Search(tries, target).result(), seconds=time.perf_counter() - started)
 
 
@@ -213,7 +222,7 @@ class _Search:
         limit, tries = self.limited.get("size", 1.0), self.tries
         if limit >= 1 or self._fast or MIXED not in self.precisions:
             return
-        sizes = {name: tries.size(structure, self.precisions[name]) for name in ("w4", "w3", "w2")}
+        sizes = {name: tries.least(structure, self.precisions[name]) for name in ("w4", "w3", "w2")}
         fits = [name for name in sizes if _CLOSE * limit <= sizes[name] <= limit]
         yield from (self.precisions[name] for name in [*fits[:1], *(["planes"] if "w2" in fits else [])])
         if tries.size(Structure(), self.precisions["fp16"]) <= limit:
@@ -244,10 +253,13 @@ class _Search:
                     continue
 
     def _nearest(self) -> None:
-        """What is as small as can be, where the limits cannot be kept."""
-        least = self.tries.smallest(Structure())
-        for precision in self._menu:
-            self.tries.take(Structure(), precision, _ROOM * max(least, self.limited.get("size", 0.0)))
+        """What is as small as can be, where the limits cannot be kept: as the network is, and as narrow as was tried."""
+        smallest = self.tries.smallest
+        tried = {one.structure for one in self.tries.found if one.structure.family}
+        for structure in dict.fromkeys((Structure(), min(tried, key=smallest, default=Structure()))):
+            if np.isfinite(least := smallest(structure)):
+                for precision in self._menu:
+                    self.tries.take(structure, precision, _ROOM * max(least, self.limited.get("size", 0.0)))
 
     @cached_property
     def precisions(self) -> dict[str, Precision]:
@@ -287,15 +299,26 @@ class _Search:
             if self._undecided():
                 yield Structure("both", tightest, self.limited[tightest], self._integers)
             return
-        size = self.limited.get("size", np.inf)
-        if (least := self.tries.smallest(Structure())) <= size:
+        if self.tries.smallest(Structure()) <= self.limited.get("size", np.inf):
             yield Structure()
         else:
-            families: tuple[Literal["factorize", "prune"], ...] = ("factorize", "prune")
-            for family in families:
-                yield Structure(family, "params", max(0.05, 0.95 * size / least), self._integers)
+            yield from self._small_enough()
             if not self._fast and MIXED in self.precisions:
                 self._sized(Structure(), self.precisions["onebit"])
+
+    def _small_enough(self) -> Iterator[Structure]:
+        """As wide as four bits throughout leave room for, and two bits where that is clearly wider."""
+        ways: tuple[tuple[Literal["factorize", "prune"], str], ...] = (
+            *(("factorize", "w4"), ("prune", "w4")),
+            *((("prune", "w2"),) if not self._fast else ()),
+        )
+        kept = dict[str, float]()
+        for family, scheme in ways:
+            one = Structure(family, "params", before_integers=self._integers)
+            keep = self.tries.filling(one, scheme)
+            if keep > _WIDER * kept.get(family, 0.0):
+                yield one.to(keep)
+            kept[family] = keep
 
     @property
     def _integers(self) -> bool:
@@ -339,11 +362,11 @@ class _Search:
             return structure.to(min(1.0, structure.keep / used)) if used < _TIMED else None
         if self.limited.keys() != {"size"}:
             return None
+        if tried.point.kept["size_bytes"] > _USED * size:
+            return None
         failed = [one.structure for one in self.tries.found if one.point.told and one.precision is tried.precision]
         above = [one.keep for one in failed if one.family == structure.family and one.keep > structure.keep]
-        if not above or tried.point.kept["size_bytes"] > _USED * size:
-            return None
-        return structure.to((structure.keep * min(above)) ** 0.5)
+        return structure.to((structure.keep * min(above)) ** 0.5) if above else None
 
     def _narrower(self, tried: Tried) -> list[Structure]:
         """What is small enough in two bits where a structure was not, by a line through it and the whole network."""
@@ -357,14 +380,16 @@ class _Search:
         return [tried.structure.to(less)] if less > _LEAST else []
 
     def _quicker(self, tried: Tried) -> list[Structure]:
-        """With less of what misses its limit by most."""
+        """With less of what misses its limit by most: widths for bytes are not those for time."""
         misses = {name: by for name, by in self.tries.misses(tried).items() if name != "size"}
         if not misses or "" in misses:
             return []
-        worst = max(misses, key=lambda name: misses[name])
-        if tried.structure.family:
-            return [tried.structure.to(_less(tried, worst, misses[worst]))]
+        worst, structure = max(misses, key=lambda name: misses[name]), tried.structure
+        if structure.family and (worst != "latency" or structure.unit != "params"):
+            return [structure.to(_less(tried, worst, misses[worst]))]
         limit, ratio = self.limited["latency"], tried.point.latency_ratio or 1.0
+        if structure.family:
+            return [part.to(limit, "latency") for part in structure.parts[:1]]
         keep = limit if self._integers or tried.precision is None else min(1.0, limit / min(1.0, ratio))
         families: list[Literal["prune", "factorize"]] = ["prune"] if self._integers else ["prune", "factorize"]
         return [Structure(one, "latency", keep, self._integers, measure=True) for one in families]

@@ -27,6 +27,8 @@ _SURE, _SLACK = 7, 0.01
 """Measurements of the time of what is to be chosen, and how much more than a limit they may say: others vary by more."""
 _SAME = 1.0
 """Decibels by which the outputs of two models may differ on a few samples without telling which is better."""
+_FULL, _THIN, _NEARLY, _LINES = 0.98, 0.05, 0.02, 4
+"""How much of a limit of bytes is filled, the least that is kept for it, how near it is found, and in how many tries."""
 _GOOD = 30.0
 """Decibels from which on nobody could tell two models apart: a thousandth of the outputs' power is noise."""
 
@@ -110,16 +112,43 @@ class Tries:
         """The fraction of the original's bytes that comes out, whatever the weights; infinite where nothing does."""
         return self._size(structure, *quick(precision.make(None)))
 
+    def least(self, structure: Structure, precision: Precision) -> float:
+        """The same with names as short as they may be."""
+        return self._size(structure, *quick(precision.make(None)), *self._shorter)
+
     def smallest(self, structure: Structure) -> float:
-        """The fraction of the original's bytes that two bits leave, with names as short as they may be."""
-        return self._size(structure, *quick((Quantize(scheme="w2"),)), *((Shorten(),) if self.shorten else ()))
+        """What the fewest bits leave: of very small networks what unpacks two bits takes more than they save."""
+        return min(self._size(structure, *quick((Quantize(scheme=s),)), *self._shorter) for s in ("w2", "w4"))
+
+    def filling(self, structure: Structure, scheme: str) -> float:
+        """How much a structure may keep so that one number of bits throughout takes the limit of bytes, by lines through the
+        sizes of networks that were narrowed by their weights alone.
+        """
+        then = (*quick((Quantize(scheme=scheme),)), *self._shorter)
+        limit, wide, size = self.limited["size"], 1.0, self._size(Structure(), *then)
+        keep = max(_THIN, min(1.0, limit / size))
+        for _ in range(_LINES):
+            narrow = self._rough_size((), (*quick(structure.to(keep).passes()), *then))
+            if narrow == size or not np.isfinite(narrow + size):
+                return keep
+            line = keep + (_FULL * limit - narrow) * (wide - keep) / (size - narrow)
+            keep, wide, size = min(1.0, max(_THIN, line)), keep, narrow
+            if abs(wide - keep) < _NEARLY * keep:
+                break
+        return keep
+
+    @property
+    def _shorter(self) -> tuple[Pass, ...]:
+        return (Shorten(),) if self.shorten else ()
 
     def _size(self, structure: Structure, *then: Pass) -> float:
-        key = structure.passes(), then
+        return self._rough_size(structure.passes(), then)
+
+    def _rough_size(self, passes: tuple[Pass, ...], then: tuple[Pass, ...]) -> float:
+        key = passes, then
         if key not in self.sizes:
             try:
-                rough = amounts(self.chains.rough(*key)).size
-                self.sizes[key] = rough / amounts(self.chains.original).size
+                self.sizes[key] = amounts(self.chains.rough(*key)).size / amounts(self.chains.original).size
             except IntaglioError:
                 self.sizes[key] = np.inf
         return self.sizes[key]
