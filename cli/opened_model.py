@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..graph.errors import BadData, BadModel
+from ..graph.errors import BadData
 from . import console
 from .before_after import needs_data
 from .options import parse_values, read_model
@@ -42,19 +42,13 @@ class OpenedModel:
     def session(self, *, threads: int, spin: bool = True) -> Any:
         """A session on the file as it is; on the loaded model where inputs are pinned, or the file is too old to run."""
         from ..measure.run.native import holds_bits, kernels
-        from ..measure.run.session import as_file, open_session
+        from ..measure.run.session import session_as_given
 
         if holds_bits(self.model) and not kernels().built:
             console.notes([f"{self.path}: its operators on bits run by their definitions; {kernels().why}"])
-        file = self.model if self.pinned else as_file(self.path, self.model)
-        try:
-            return open_session(file, threads=threads, spin=spin)
-        except BadModel as error:
-            if file is self.model:
-                raise
-            session = open_session(self.model, threads=threads, spin=spin)
-            console.notes([f"{self.path} runs only as loaded here ({'; '.join(self.model.notes)}): {error.why}"])
-            return session
+        session, notes = session_as_given(self.path, self.model, pinned=self.pinned, threads=threads, spin=spin)
+        console.notes(notes)
+        return session
 
 
 def open_model(path: Path, shape: list[str] | None = None, value: list[str] | None = None) -> OpenedModel:

@@ -122,6 +122,10 @@ Runs = Annotated[int | None, option("--runs N", "Timed runs of each model, inste
 Seconds = Annotated[float, option("--seconds S", "Time to spend on each model; 20 runs at least.", "method", min=0.0)]
 Batch = Annotated[int, option("--batch N", "Samples run at once.", "method", min=1)]
 Threads = Annotated[int, option("--threads N", "Threads one model may use.", "method", min=1)]
+Executor = Annotated[
+    str, option("--executor NAME", "Where work that may be done apart runs: local, processes, ray.", "advanced")
+]
+Workers = Annotated[int, option("--workers N", "How much of it at the same time.", "advanced", min=1)]
 Seed = Annotated[int, option("--seed N", "Seed of everything random.", "output", min=0)]
 
 

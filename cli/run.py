@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -15,6 +15,7 @@ from . import console
 from .options import (
     Debug,
     DryRun,
+    Executor,
     Gates,
     GitHub,
     Html,
@@ -33,12 +34,16 @@ from .options import (
     Seed,
     Shapes,
     Values,
+    Workers,
     option,
+    parse_shapes,
+    parse_values,
     read_model,
 )
 
 if TYPE_CHECKING:
     from ..graph.model import Model
+    from ..measure.executors.pieces import Pieces
     from ..passes.base import Pass
     from ..pipeline.report import Report
 
@@ -170,32 +175,76 @@ class Run(Outlets, Fits):
         tell_plan({**planned(steps, read, named), "out": str(self.out)})
 
     def _run(self, one: Pass, proof: Path | None, *, write: bool = True) -> Report:
-        from ..graph.io.fit import Fit
         from ..pipeline.run import run
-        from ..pipeline.units import parse_size
 
         model = read_model(self.model, self.shape, self.value)
         if self.dry_run:
             self._plan(model, one, proof)
-        return run(
-            model,
-            one,
-            data=self.data,
-            eval_data=self.eval_data,
-            preprocess=self.preprocess,
-            samples=self.samples,
-            metrics=self.metric or (),
-            seed=self.seed,
-            out=self.out if write else None,
-            proof=proof,
-            save_recipe=self.save_recipe if write else None,
-            measure=self.measure,
-            gates=self.gate or (),
-            force=self.force,
-            memory=parse_size(self.memory),
-            fit=Fit.of(self.opset, self.ir, self.runtime),
-            view=console,
-        )
+        with self._pieces(one) as pieces:
+            return run(
+                model,
+                one,
+                **self._given(),
+                out=self.out if write else None,
+                proof=proof,
+                save_recipe=self.save_recipe if write else None,
+                measure=self.measure,
+                gates=self.gate or (),
+                pieces=pieces,
+                view=console,
+            )
+
+    def _given(self) -> dict[str, Any]:
+        """Data and all else that decides the result."""
+        from ..graph.io.fit import Fit
+        from ..pipeline.units import parse_size
+
+        return {
+            "data": self.data,
+            "eval_data": self.eval_data,
+            "preprocess": self.preprocess,
+            "samples": self.samples,
+            "metrics": self.metric or (),
+            "seed": self.seed,
+            "force": self.force,
+            "memory": parse_size(self.memory),
+            "fit": Fit.of(self.opset, self.ir, self.runtime),
+        }
+
+    def _pieces(self, one: Pass) -> AbstractContextManager[Pieces]:
+        """What does work that may be done apart."""
+        return apart("local", 1, dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunApart(Run):
+    """A run some of which workers may do."""
+
+    executor: Executor = "local"
+    workers: Workers = 1
+
+    def _pieces(self, one: Pass) -> AbstractContextManager[Pieces]:
+        def task() -> dict[str, Any]:
+            from ..pipeline.study.helping import run_task
+
+            given = self._given() | {"shapes": parse_shapes(self.shape), "values": parse_values(self.value)}
+            return run_task(self.model, one, **given)
+
+        return apart(self.executor, self.workers, task)
+
+
+@contextmanager
+def apart(executor: str, workers: int, task: Callable[[], Mapping[str, Any]]) -> Iterator[Pieces]:
+    """What does work that may be done apart, ``task`` being what workers need to help: this process, or an executor."""
+    from ..measure.executors.pieces import HERE
+
+    if executor == "local":
+        yield HERE
+        return
+    from ..pipeline.study.helping import shared_out
+
+    with shared_out(executor, workers, task()) as pieces:
+        yield pieces
 
 
 def tell_plan(plan: Mapping[str, Any]) -> NoReturn:

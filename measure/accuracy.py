@@ -24,8 +24,9 @@ from ..graph.model import Model
 from ..graph.registry import Registry
 from ..graph.spec import near
 from .data.source import Batch, DataSource
+from .executors.pieces import HERE, Pieces
 from .metrics.named import Output
-from .run.running import Tick, check_rows, run_batches
+from .run.running import Tick, check_rows, run_batch
 from .run.session import open_session
 from .worth import Worth
 
@@ -193,10 +194,11 @@ def evaluate_session(
     output: str | None = None,
     batch: int = 64,
     tick: Tick | None = None,
+    pieces: Pieces = HERE,
 ) -> Evaluation:
     """Run the data through the model and score it.
 
-    ``names`` are metrics; by default, and with ``usual`` beside others where the outputs score classes, top1, and top5
+    Batches are pieces of work. ``names`` are metrics; by default, and with ``usual`` beside others where the outputs score classes, top1, and top5
     where there are more than five. ``output`` names the output to score where there are several.
 
     Raises:
@@ -206,9 +208,27 @@ def evaluate_session(
     require_labels(source)
     wanted = _outputs(session, output)
     scoring = Scoring(names, usual=usual)
-    for piece, outputs in run_batches(session, source, batch=batch, tick=tick):
-        scoring.add(piece, {name: outputs[name] for name in wanted})
+    for piece, outputs in _run(session, source, wanted, batch, pieces):
+        scoring.add(piece, outputs)
+        if tick:
+            tick(scoring.samples, source.samples)
     return scoring.evaluation(source.name)
+
+
+def _run(
+    session: Any, source: DataSource, wanted: Sequence[str], batch: int, pieces: Pieces
+) -> Iterator[tuple[Batch, Mapping[str, Any]]]:
+    """Each batch and the outputs that are wanted; shared out where it is known how many there are."""
+
+    def made(piece: Batch) -> dict[str, Any]:
+        outputs = run_batch(session, piece)
+        return {name: outputs[name] for name in wanted}
+
+    if pieces is HERE or source.samples is None:
+        yield from ((piece, made(piece)) for piece in source.batches(batch))
+        return
+    count = -(-source.samples // source.batch_size(batch))
+    yield from zip(source.batches(batch), pieces.each(source.batches(batch), made, count, streamed=True), strict=True)
 
 
 def require_labels(source: DataSource) -> None:
@@ -226,7 +246,7 @@ class Scoring:
     def __init__(self, names: Sequence[str] = (), *, usual: bool = False) -> None:
         self._names, self._usual = names, usual
         self._chosen: dict[str, Metric] = {}
-        self._started, self._samples = time.perf_counter(), 0
+        self._started, self.samples = time.perf_counter(), 0
 
     def add(self, piece: Batch, outputs: Mapping[str, Any]) -> None:
         """Raises BadData, BadModel, UsageError: see ``evaluate_session``."""
@@ -238,7 +258,7 @@ class Scoring:
         for name, metric in self._chosen.items():
             with _failing(name):
                 metric.add(outputs, piece.labels)
-        self._samples += piece.count
+        self.samples += piece.count
 
     @property
     def values(self) -> dict[str, float]:
@@ -246,14 +266,14 @@ class Scoring:
         return {name: self._result(name) for name in self._chosen}
 
     def evaluation(self, name: str = "the data") -> Evaluation:
-        if not self._samples:
+        if not self.samples:
             raise BadData(f"{name} holds no samples")
         scores, parts = (
             {name: getattr(one, what)() for name, one in self._chosen.items() if hasattr(one, what)}
             for what in ("scores", "parts")
         )
         worth = {name: Worth.of(one) for name, one in self._chosen.items()}
-        return Evaluation(self._samples, self.values, time.perf_counter() - self._started, scores, parts, worth)
+        return Evaluation(self.samples, self.values, time.perf_counter() - self._started, scores, parts, worth)
 
     def _result(self, name: str) -> float:
         with _failing(name):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..graph.io.fit import USUAL, Fit
 from ..graph.model import Model
 from ..graph.registry import Registry
+from ..measure.executors.pieces import HERE, Pieces
 from ..measure.worth import SHARE, Worth
 from .change import Change
 from .options import MADE_UP, Options
@@ -52,7 +53,8 @@ class Context:
     right. ``tick`` is told how much is
     done, of how much (None if unknown). ``folder`` is for temporary files. ``memory`` is how many bytes of tensors are held
     at once: what is more is done in turns, or goes to files. ``fit`` is what the file of the
-    result may need. ``kept`` has what another run of the same model and data worked out.
+    result may need. ``kept`` has what another run of the same model and data worked out. ``pieces`` does what may be done
+    apart, such as layers.
     """
 
     data: DataSource | None = None
@@ -66,6 +68,7 @@ class Context:
     memory: int = MEMORY
     fit: Fit = USUAL
     kept: Kept | None = None
+    pieces: Pieces = HERE
 
     @property
     def inputs(self) -> DataSource | None:

@@ -17,6 +17,7 @@ from ..graph.io.fit import USUAL, Fit, fitted
 from ..graph.model import Model
 from ..measure.accuracy import Evaluation
 from ..measure.data.source import DataSource
+from ..measure.executors.pieces import HERE, Pieces
 from ..measure.run.tensor_specs import output_specs
 from ..passes.base import MEMORY, Context, Pass
 from ..passes.bodies import run_with_bodies
@@ -97,6 +98,22 @@ class Logged:
         yield lambda done, total: None
 
 
+@dataclass(frozen=True)
+class Unwarned:
+    """Another view, but for the warnings: these are told with others, by whoever started the run."""
+
+    view: View
+
+    def notes(self, sentences: Sequence[str]) -> None:
+        self.view.notes(sentences)
+
+    def warnings(self, sentences: Sequence[str]) -> None:
+        """Nothing."""
+
+    def progress(self, title: str) -> AbstractContextManager[Callable[[int, int | None], None]]:
+        return self.view.progress(title)
+
+
 def run(
     model: Model | str | PathLike[str],
     passes: Pass | Sequence[Pass],
@@ -115,6 +132,7 @@ def run(
     force: bool = False,
     memory: int = MEMORY,
     fit: Fit = USUAL,
+    pieces: Pieces = HERE,
     view: View | None = None,
 ) -> Report:
     """Do one pass or several in a row, measure what that cost, and write the result.
@@ -126,7 +144,7 @@ def run(
     ``"drop <= 1.0"``: a result that misses one is written as ``NAME.gate-failed.onnx``, never as ``out``. ``force``
     writes what a pass itself advises against, such as a result that is slower than the original, and takes a pass that
     can change nothing for no error. ``memory`` is how many bytes of tensors are held at once, beside the models. ``fit``
-    says what the file may need of a runtime.
+    says what the file may need of a runtime. ``pieces`` does what may be done apart: see ``shared_out``.
 
     Raises:
         GateFailed: a gate was missed; ``report`` of the error is what would have been returned.
@@ -139,7 +157,7 @@ def run(
     model_path, proof_path, recipe_path = (None if one is None else Path(one) for one in (out, proof, save_recipe))
     named = Data(data, eval_data, preprocess, samples, seed, metrics)
     read, steps = ready(loaded(model), steps, named)
-    job = Run(steps, named, measure, force, memory, view or Logged(), held, fit=fit)
+    job = Run(steps, named, measure, force, memory, view or Logged(), held, fit=fit, pieces=pieces)
     return carried_out(job, read, Outputs(model_path, proof_path, recipe_path))
 
 
@@ -222,6 +240,7 @@ class Run:
     command: str = ""
     fit: Fit = USUAL
     target: str | None = None
+    pieces: Pieces = HERE
 
     def on(self, original: Model, out: Path | None = None) -> Report:
         """Everything but the writing."""
@@ -236,6 +255,7 @@ class Run:
             seed=self.data.seed,
             memory=self.memory,
             fit=self.fit,
+            pieces=self.pieces,
         )
         self._require(context, opened)
         opened = with_sizes(opened, context.inputs)
@@ -370,7 +390,7 @@ class Run:
             return Change(model, model, notes=[told])
 
     def _rated(self, models: Sequence[Model], labelled: DataSource | None) -> list[Evaluation | None]:
-        if labelled is None:
+        if labelled is None or self.pieces.helps:
             return [None] * len(models)
         with self.view.progress("evaluating") as tick:
             names = list(dict.fromkeys([*self.data.metrics, *metrics_of(self.gates)]))

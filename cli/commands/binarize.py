@@ -8,11 +8,11 @@ from ...passes.binarize.options import BinarizeOptions
 from .. import console
 from ..before_after import amounts_table, decibels, efficiency_text, emit, needs_data, tell_noise, tell_skipped
 from ..parameters import takes
-from ..run import Run
+from ..run import RunApart
 
 
 @takes
-def binarize(options: BinarizeOptions, run: Run) -> None:
+def binarize(options: BinarizeOptions, run: RunApart) -> None:
     """Store weights in one or two bits, or lower a network that was trained binary to operators on bits.
 
     Example: intaglio binarize model.onnx -o bits.onnx --data images.npz

@@ -14,6 +14,7 @@ from ..options import (
     Batch,
     Corruptions,
     Debug,
+    Executor,
     Gates,
     GitHub,
     Html,
@@ -29,9 +30,12 @@ from ..options import (
     Shapes,
     Threads,
     Values,
+    Workers,
     option,
+    parse_shapes,
+    parse_values,
 )
-from ..run import Outlets
+from ..run import Outlets, apart
 
 if TYPE_CHECKING:
     from ...measure.accuracy import Evaluation
@@ -69,6 +73,8 @@ def evaluate(
     seed: Seed = 0,
     batch: Batch = 64,
     threads: Threads = 1,
+    executor: Executor = "local",
+    workers: Workers = 1,
     shape: Shapes = None,
     value: Values = None,
     json: Json = False,
@@ -92,13 +98,18 @@ def evaluate(
         assert source is not None
         rate = partial(evaluate_session, names=_names(metric, gates, limits), output=output, batch=batch)
         session = opened.session(threads=threads)
-        with console.progress("evaluating") as tick:
-            measured = rate(session, source, tick=tick)
+        given = {"preprocess": preprocess, "samples": samples}
+        how = {"output": output, "batch": batch, "threads": threads, **given}
+        shaped = {"shapes": parse_shapes(shape), "values": parse_values(value)}
+        with (
+            apart(executor, workers, lambda: _task(model, data, **how, **shaped)) as pieces,
+            console.progress("evaluating") as tick,
+        ):
+            measured = rate(session, source, tick=tick, pieces=pieces)
         result = {"model": str(model), "data": data, "preprocess": preprocess or "none", **_told(measured, limits)}
         result["notes"] = [*source.notes]
         if corruptions:
-            given = {"spec": data, "preprocess": preprocess, "samples": samples}
-            other = _reference(reference, rate, given, shape, value) if reference else None
+            other = _reference(reference, rate, {"spec": data, **given}, shape, value) if reference else None
             result |= _worse((partial(rate, session), source, measured), other, reference, seed)
         outlets.tell(result)
     rows = [(name, value, measured.samples) for name, value in scores(result)]
@@ -108,6 +119,12 @@ def evaluate(
         _show_worse(result)
 
     console.emit(result, told, failed=_missed(gates, measured) or missed(result["gates"]))
+
+
+def _task(model: Path, data: str, **given: Any) -> Mapping[str, Any]:
+    from ...pipeline.study.helping import evaluate_task
+
+    return evaluate_task(model, data, **given)
 
 
 def _told(measured: Evaluation, limits: Sequence[Gate]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from ...passes.options import MADE_UP
 from .. import console
 from ..before_after import amounts_table, emit, needs_data, samples_text
 from ..parameters import takes
-from ..run import Proof, Run
+from ..run import Proof, RunApart
 
 if TYPE_CHECKING:
     from ...passes.change import Change
 
 
 @takes
-def factorize(options: FactorizeOptions, run: Run, proof: Proof = None) -> None:
+def factorize(options: FactorizeOptions, run: RunApart, proof: Proof = None) -> None:
     """Split layers into low-rank factors until a target is met.
 
     Example: intaglio factorize model.onnx -o small.onnx --macs 0.6 --data calib.npz

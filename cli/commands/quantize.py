@@ -9,11 +9,11 @@ from ...passes.quantize.options import QuantizeOptions
 from .. import console
 from ..before_after import amounts_table, decibels, emit, needs_data, tell_noise, tell_skipped
 from ..parameters import takes
-from ..run import Run
+from ..run import RunApart
 
 
 @takes
-def quantize(options: QuantizeOptions, run: Run) -> None:
+def quantize(options: QuantizeOptions, run: RunApart) -> None:
     """Give weights, and activations, fewer bits in a form that runtimes accelerate.
 
     Example: intaglio quantize model.onnx -o int8.onnx --data images.npz

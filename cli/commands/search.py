@@ -65,6 +65,14 @@ class _What:
     macs: Annotated[str | None, option(f"--macs {_LIMIT}", "No more MACs.", "target")] = None
     params: Annotated[str | None, option(f"--params {_LIMIT}", "No more parameters.", "target")] = None
     latency: Annotated[str | None, option(f"--latency {_LIMIT}", "No more time a run.", "target")] = None
+    device: Annotated[
+        str | None,
+        option(
+            "--device-command COMMAND",
+            "Measures times elsewhere: runs the folder {bundle} there and brings its device.json back as {result}.",
+            "target",
+        ),
+    ] = None
     max_drop: Annotated[float | None, option("--max-drop POINTS", "No more accuracy lost.", "target", min=0)] = None
 
 

@@ -149,6 +149,22 @@ def as_file(path: Path, model: Model) -> Path | Model:
     return load_exact(path, model) if decides(model) else path
 
 
+def session_as_given(
+    path: Path, model: Model, *, pinned: bool, threads: int = 1, spin: bool = True
+) -> tuple[Any, list[str]]:
+    """A session on a file as it is; on the model that was read from it where its inputs are ``pinned``, or the file is
+    too old to run, and then a note of that.
+    """
+    file = model if pinned else as_file(path, model)
+    try:
+        return open_session(file, threads=threads, spin=spin), []
+    except BadModel as error:
+        if file is model:
+            raise
+        session = open_session(model, threads=threads, spin=spin)
+        return session, [f"{path} runs only as loaded here ({'; '.join(model.notes)}): {error.why}"]
+
+
 def _deciding(node: onnx.NodeProto, model: Model) -> list[int]:
     """The operands of a Loop, say, that ONNX Runtime reads without a look whether they hold a number."""
     places = operator(node).deciding if is_standard(node) else ()

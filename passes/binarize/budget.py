@@ -11,6 +11,7 @@ import numpy as np
 from ...graph.errors import UsageError
 from ...graph.layer import Layer
 from ...graph.model import Model
+from ...measure.executors.pieces import HERE
 from ..base import Context
 from ..budget.file_size import fit_file_size, room_for
 from ..budget.solvers import Item, solve_exact
@@ -61,7 +62,7 @@ def within_size(
         room = max(room_for(layers.layers, model, file), sum(item.cost.min() for item in items))
         return made(job, solve_exact(items, room))
 
-    plainly = replace(job, context=replace(job.context, data=None))
+    plainly = replace(job, context=replace(job.context, data=None, pieces=HERE))
     smallest = made(plainly, [int(bits < floats) for floats, bits in sizes.values()])
     more = "" if job.options.include_first_last else "add --include-first-last, "
     return fit_file_size(job.bytes_for(1), float(job.options.size or 1), smallest, smaller, more=more)
@@ -72,7 +73,9 @@ def _losses(context: Context, model: Model, rules: Mapping[str, BitRule]) -> dic
     with Store.of(context) as store:
         batches, _ = calibration_inputs(model, context)
         inputs = Inputs(batches, store).first(_LOOKED_AT)
-        found = sensitivity(model, inputs, {node: [rule] for node, rule in rules.items()}, tick=context.tick)
+        found = sensitivity(
+            model, inputs, {node: [rule] for node, rule in rules.items()}, tick=context.tick, pieces=context.pieces
+        )
     return {node: float(loss[0]) for node, loss in found.items()}
 
 

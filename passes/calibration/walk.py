@@ -15,6 +15,7 @@ from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ...graph.traits import Trait, has
+from ...measure.executors.pieces import HERE, Pieces
 from ..base import Context
 from .activation_cache import Inputs, Store
 from .feeds import calibration_inputs, with_mirrored
@@ -124,19 +125,24 @@ def relative_error(layer: Layer, weight: np.ndarray, found: Rows) -> float:
     return noise / power if power > 0 else 0.0
 
 
-def round_plainly(model: Model, rules: Mapping[str, Rule[Q]]) -> Walked[Q]:
+def round_plainly(model: Model, rules: Mapping[str, Rule[Q]], pieces: Pieces = HERE) -> Walked[Q]:
     """Every layer by itself, by its weights alone; a weight that several read alike once."""
-    outcome = Walked[Q]()
-    known: dict[object, tuple[str, Q]] = {}
-    for layer in Layers(model):
-        rule = rules.get(layer.node)
-        if rule is not None:
-            same = layer.weight, layer.axis, layer.groups, layer.alpha
-            if same not in known:
-                known[same] = solve_plainly(rule, layer, model.weights[layer.weight])
-            method, quantized = known[same]
-            outcome.rounded[layer.node] = Rounded(layer, quantized, method)
-    return outcome
+    layers = [one for one in Layers(model) if one.node in rules]
+    first: dict[object, Layer] = {}
+    for layer in layers:
+        first.setdefault(_same(layer), layer)
+
+    def solved(layer: Layer) -> tuple[str, Q]:
+        return solve_plainly(rules[layer.node], layer, model.weights[layer.weight])
+
+    known = dict(zip(first, pieces.each(first.values(), solved, len(first)), strict=True))
+    found = {layer.node: (layer, *known[_same(layer)]) for layer in layers}
+    return Walked({node: Rounded(layer, quantized, method) for node, (layer, method, quantized) in found.items()})
+
+
+def _same(layer: Layer) -> tuple[object, ...]:
+    """Layers of which that is the same are rounded alike."""
+    return layer.weight, layer.axis, layer.groups, layer.alpha
 
 
 def round_layers(model: Model, rules: Mapping[str, Rule[Q]], context: Context, kept: Model) -> Walked[Q]:
@@ -144,7 +150,7 @@ def round_layers(model: Model, rules: Mapping[str, Rule[Q]], context: Context, k
     BatchNormalization tells where it is ``kept``.
     """
     if context.data is None or not rules:
-        walked = round_plainly(model, rules)
+        walked = round_plainly(model, rules, context.pieces)
         if rules and any(has(node, Trait.STANDARDIZES) for node in kept.graph.node):
             weights = walked.applied(model).weights
             changed = {one.layer.weight: weights[one.layer.weight] for one in walked.rounded.values()}
@@ -217,7 +223,7 @@ class _Rounding(Generic[Q]):
         with blas_threads_for(old.shape[2]):
             wanted = turn.fit(STRENGTH, AWARE).weight if self.refit and free else old
             hessian = damped_hessian(moments, STRENGTH, centred=turn.centred and free)
-            same = layer.weight, layer.axis, layer.groups, layer.alpha
+            same = _same(layer)
             method, quantized = self.known.get(same) or self.rules[layer.node].solve(wanted, hessian)
             self.known[same] = method, quantized
         matrices = quantized.floats()

@@ -109,7 +109,8 @@ class Job:
         pairs = list(zip(self.units, self.options, strict=True))
         with Store.of(self.context) as store:
             inputs = Inputs(self.batches, store)
-            return by_outputs(self.looked, pairs, inputs, self._tick(0), NOISE_STRENGTH if self.noise else STRENGTH)
+            strength, pieces = NOISE_STRENGTH if self.noise else STRENGTH, self.context.pieces
+            return by_outputs(self.looked, pairs, inputs, self._tick(0), strength, pieces)
 
     @property
     def noise(self) -> bool:

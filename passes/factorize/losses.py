@@ -12,6 +12,7 @@ from ...graph.cost import cost
 from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
+from ...measure.executors.pieces import HERE, Pieces
 from ..calibration.activation_cache import ActivationCache, Inputs, each
 from ..calibration.effects import Effects
 from ..calibration.moments import blas_threads_for, one_blas_thread
@@ -78,20 +79,29 @@ def by_outputs(
     inputs: Inputs,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
     strength: float = STRENGTH,
+    pieces: Pieces = HERE,
 ) -> list[Table]:
     """What the network's outputs and the layer itself lose, each option alone in the original network.
 
     A few ranks of each scheme are tried, with factors that are best for the original's activations.
     """
     effects = Effects(model, inputs.first(_samples(model, tables)))
-    found: dict[int, Table] = {}
     order = sorted(range(len(tables)), key=lambda k: tables[k][0].site.place)
     units = [tables[k][0] for k in order]
-    for k, (layer, wanted) in zip(order, wanted_of(model, units, inputs, strength), strict=True):
-        unit, options = tables[k]
-        effects.start_at(min(site.place for site in unit.sites))
-        with blas_threads_for(unit.site.columns):
-            found[k] = _measured(model, unit, options, layer, wanted, effects)
+
+    def visited() -> Iterator[tuple[int, Layer | None, Wanted | None]]:
+        for k, (layer, wanted) in zip(order, wanted_of(model, units, inputs, strength), strict=True):
+            effects.start_at(min(site.place for site in tables[k][0].sites))
+            yield k, layer, wanted
+
+    def measured(visit: tuple[int, Layer | None, Wanted | None]) -> tuple[Floats, Floats]:
+        k, layer, wanted = visit
+        with blas_threads_for(tables[k][0].site.columns):
+            return _measured(model, *tables[k], layer, wanted, effects)
+
+    found: dict[int, Table] = {}
+    for k, (losses, local) in zip(order, pieces.each(visited(), measured, len(order)), strict=True):
+        found[k] = Table(tuple(tables[k][1]), losses, local)
         tick(len(found), len(tables))
     return [found[k] for k in range(len(tables))]
 
@@ -130,7 +140,8 @@ def _measured(
     layer: Layer | None,
     wanted: Wanted | None,
     effects: Effects,
-) -> Table:
+) -> tuple[Floats, Floats]:
+    """What is lost, as the outputs and the layer itself tell; see ``Table``."""
     site = unit.site
     matrices = wanted.weight if wanted is not None else unit.matrices(model)
     moments = wanted.moments if wanted is not None else None
@@ -154,7 +165,7 @@ def _measured(
         harm = [effects.of(constants_of(model, unit, layer, wanted, product)) for _, product, _ in tried[name]]
         seen = interpolate_losses(ranks, known, harm) if effects.outputs else own
         losses += (seen**_OUTPUTS_SHARE * own ** (1 - _OUTPUTS_SHARE)).tolist()
-    return Table(tuple(options), np.array(losses), np.array(local))
+    return np.array(losses), np.array(local)
 
 
 def _hopeless(name: str, tried: Mapping[str, Sequence[tuple[Option, Floats, float]]]) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ...graph.index import index_of
-from ...graph.layer import Floats
+from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
+from ...measure.executors.pieces import HERE, Pieces
 from ..calibration.activation_cache import ActivationCache, Inputs, each
 from ..calibration.effects import Effects
 from ..calibration.moments import blas_threads_for, one_blas_thread
@@ -31,6 +32,7 @@ def sensitivity(
     *,
     measure: str = "outputs",
     tick: Callable[[int, int | None], None] = lambda done, total: None,
+    pieces: Pieces = HERE,
 ) -> dict[str, np.ndarray]:
     """Losses of each layer, by its node, for each of its rules.
 
@@ -43,11 +45,15 @@ def sensitivity(
     layers = [one for one in Layers(model) if one.node in rules]
     cache = ActivationCache(model, inputs)
     effects, place = None if measure == "layer" else Effects(model, inputs), index_of(model).place
-    found = {}
-    for layer in each(cache, [(layer, [layer.x]) for layer in layers]):
+
+    def visited() -> Iterator[Layer]:
+        for layer in each(cache, [(layer, [layer.x]) for layer in layers]):
+            if effects:
+                effects.start_at(place[layer.node])
+            yield layer
+
+    def lost(layer: Layer) -> np.ndarray:
         moments = moments_of_patches(layer, cache, -(-PATCHES // max(1, inputs.samples)))
-        if effects:
-            effects.start_at(place[layer.node])
         losses = []
         wanted = layer.matrix(model.weights[layer.weight])
         hessian = damped_hessian(moments, RIDGE, centred=layer.bias is not None)
@@ -59,7 +65,11 @@ def sensitivity(
                 continue
             changed = constants_with_mean(layer, model, matrices, moments.mean)
             losses.append(effects.divergence(changed) if measure == "divergence" else effects.of(changed))
-        found[layer.node] = np.array(losses)
+        return np.array(losses)
+
+    found: dict[str, np.ndarray] = {}
+    for layer, losses in zip(layers, pieces.each(visited(), lost, len(layers)), strict=True):
+        found[layer.node] = losses
         tick(len(found), len(layers))
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -23,7 +23,7 @@ from ...passes.bodies import run_with_bodies
 from ...passes.change import Change, amounts
 from ...passes.kept import Kept
 from ..run import Logged, View
-from ..steps import Store
+from ..steps import Store, hashed
 from .menu import weights_alone
 from .result import Point
 
@@ -32,6 +32,17 @@ SAMPLES = 256
 _BATCH, _TIMES = 64, 3
 _FAR = 1.15
 """How many times a limit of time a measurement must be, or be less than, for others not to matter."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where times are measured: ``name`` tells it from other places, ``time`` measures two models on the same inputs."""
+
+    name: str = ""
+    time: Callable[[Model, Model, Mapping[str, np.ndarray]], Timing] | None = None
+
+
+HERE = Elsewhere()
 
 
 @dataclass
@@ -121,28 +132,42 @@ class Chains:
             point = self.timed(point, passes, limit=limit)
         return replace(point, accuracy=rate.values) if scored and (rate := self.evaluation(passes)) else point
 
-    def timed(self, point: Point, passes: Sequence[Pass], times: int = _TIMES, *, limit: float | None = None) -> Point:
+    def timed(
+        self,
+        point: Point,
+        passes: Sequence[Pass],
+        times: int = _TIMES,
+        *,
+        limit: float | None = None,
+        elsewhere: Elsewhere = HERE,
+    ) -> Point:
         """The middle one of a few measurements, as a limit is not to hang on what else the machine does: of one where that
-        is far from the limit.
+        is far from the limit. What is measured ``elsewhere`` is kept under the name of that.
         """
         key = self.store.after(passes)
+        key = hashed(key, elsewhere.name) if elsewhere.name else key
         found: list[Sequence[float]] = [*self.store.measured(key).get("timings", ())]
         fresh = len(found) < times
         while len(found) < times and not (limit and found and not 1 / _FAR < found[0][1] / limit < _FAR):
-            one = self.time(self.model(passes))
+            model = self.model(passes)
+            one = elsewhere.time(*self.single(model)) if elsewhere.time else self.time(model)
             found.append((one.latencies[1].median_ms, 1 / one.speedup(1)))
         if fresh:
             self.store.note(key, timings=found)
         median, ratio = sorted(found, key=lambda one: one[1])[len(found) // 2]
         return replace(point, latency_ms=median, latency_ratio=ratio)
 
-    def time(self, model: Model) -> Timing:
-        """The original and a model in turn, one sample, one thread."""
+    def single(self, model: Model) -> tuple[Model, Model, Mapping[str, np.ndarray]]:
+        """The original and a model as they take one sample, and inputs for both."""
         before, after = self.original.copy(), model.copy()
         for one in (before, after):
             self.close(one)
-        feed = runnable_inputs(before, seed=self.context.seed, batches=(1, 2))
-        return time_pair(before, after, inputs=feed)
+        return before, after, runnable_inputs(before, seed=self.context.seed, batches=(1, 2))
+
+    def time(self, model: Model) -> Timing:
+        """The original and a model in turn, one sample, one thread."""
+        before, after, inputs = self.single(model)
+        return time_pair(before, after, inputs=inputs)
 
     def evaluation(self, passes: Sequence[Pass]) -> Evaluation | None:
         """None without labels."""

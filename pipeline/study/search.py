@@ -27,11 +27,13 @@ from ..envelope import envelope, environment
 from ..formats import markdown
 from ..recipe.load import read_tree
 from ..recipe.recipe import pass_of
-from ..run import Logged, View, run
+from ..run import Logged, Unwarned, View, run
 from ..search.limits import Limits
 from ..steps import hashed
 from ..text import plain
+from ..warnings import LARGE_DROP, drop_warnings
 from .cache import MOST, made_folder
+from .device import require_places
 from .objectives import Objective, hypervolume, objectives
 from .predictors.predictor import PREDICTORS, judged
 from .record import Record, Told
@@ -55,7 +57,7 @@ class Searching:
     The space is ``space``, words such as ``widths,bits``, or a ``recipe`` some of whose options are ranges; ``macs,bits`` without. ``samples`` of the
     calibration data and ``scored`` of the labelled are used for a trial. Limits are those of ``compress``. ``write`` is how
     many models of the front are written, spread over it. With ``nested`` channels go in one order and nothing is refitted. ``data`` and ``eval_data`` are names, so that any worker can open
-    them.
+    them. ``device`` is a command that measures times elsewhere.
     """
 
     model: str | PathLike[str]
@@ -91,6 +93,7 @@ class Searching:
     memory: int = MEMORY
     shapes: Mapping[str, Sequence[int]] | None = None
     inputs: Mapping[str, Any] | None = None
+    device: str | None = None
     write: int = 8
     view: View = field(default_factory=Logged)
 
@@ -107,7 +110,9 @@ class Searching:
             raise IntaglioError("no trial could be run", why=str(told.records[0].figures["told"]))
         points = list(self._points(told))
         written = list(self._written(points))
-        report = plain(self._report(told, points, written, time.perf_counter() - started))
+        warnings = self._warnings(written)
+        self.view.warnings(warnings)
+        report = plain(self._report(told, points, written, warnings, time.perf_counter() - started))
         self._write(folder, report)
         if told_error := report.get("error"):
             failed = GateFailed(**told_error)
@@ -123,6 +128,7 @@ class Searching:
             closing(EXECUTORS[self.executor](self.workers)) as executor,
             self.view.progress("trying") as tick,
         ):
+            self.given.share(executor)
             study = Study(
                 self.given,
                 self.open_space,
@@ -140,6 +146,11 @@ class Searching:
     def _check(self) -> None:
         if self.trials < 1 or self.batch < 1 or self.workers < 1:
             raise UsageError("trials, batch and workers are counted from 1")
+        if self.device is not None:
+            require_places(self.device)
+            if not self._timed:
+                fix = "add latency to --objectives, or --latency FRACTION"
+                raise UsageError("nothing is timed, so there is nothing for a device to do", fix=fix)
         if self.space and self.recipe is not None:
             raise UsageError("`space` and `recipe` both say what may be chosen", fix="leave one of them out")
         for one in self.judged_by:
@@ -163,11 +174,14 @@ class Searching:
         smaller = self.eval_data is not None and Worth.of(METRICS[metric]()).smaller
         return objectives(self.objectives or usual, smaller_accuracy=smaller)
 
+    @property
+    def _timed(self) -> bool:
+        return any(one.name == "latency" for one in self.judged_by) or self.latency is not None
+
     @cached_property
     def given(self) -> Given:
         """By reference: the model by its hash, the data by that of the first worker, which is this process."""
-        timed = any(one.name == "latency" for one in self.judged_by) or self.latency is not None
-        given = replace(given_of(self, Path(self.out)), timed=timed)
+        given = replace(given_of(self, Path(self.out)), timed=self._timed)
         return replace(given, key=_opened(given).cache.key)
 
     @cached_property
@@ -182,7 +196,7 @@ class Searching:
         return opened(tree.value.get("passes") or ())
 
     def _storage(self, folder: Path) -> Storage:
-        told = {**asdict(self.given), "cache": "", "cache_bytes": 0, "model": ""}
+        told = {**asdict(self.given), "cache": "", "cache_bytes": 0, "model": "", "files": {}}
         names = [one.name for one in self.judged_by]
         strategy = spelled(self.strategy, "strategy")
         space = [
@@ -270,13 +284,36 @@ class Searching:
                     measure=False,
                     force=True,
                     memory=self.memory,
-                    view=self.view,
+                    view=Unwarned(self.view),
                 )
             accuracy = made.accuracy and made.accuracy["after"]
-            yield {"name": point["name"], "out": str(path), **made.change.after.as_dict(), "accuracy": accuracy}
+            fell = drop_warnings(made.as_dict(), limit=self.max_drop)
+            yield {
+                "name": point["name"],
+                "out": str(path),
+                **made.change.after.as_dict(),
+                "accuracy": accuracy,
+                "fell": bool(fell),
+                "warnings": [one for one in made.warnings if one not in fell],
+            }
+
+    @staticmethod
+    def _warnings(written: Sequence[dict[str, Any]]) -> list[str]:
+        """Of all models that were written, each once; takes them out of what is told of each."""
+        found = dict.fromkeys(told for one in written for told in one.pop("warnings"))
+        fell = [one["name"] for one in written if one.pop("fell")]
+        if fell:
+            told = f"{len(fell)} of {len(written)} models that were written lose more than {LARGE_DROP:g} points"
+            found[f"{told} ({', '.join(fell)}): --max-drop keeps such off the front"] = None
+        return list(found)
 
     def _report(
-        self, told: Told, points: list[dict[str, Any]], written: list[dict[str, Any]], seconds: float
+        self,
+        told: Told,
+        points: list[dict[str, Any]],
+        written: list[dict[str, Any]],
+        warnings: list[str],
+        seconds: float,
     ) -> dict[str, Any]:
         front = [one for one in points if one["front"]]
         found = {
@@ -300,7 +337,7 @@ class Searching:
             "search_seconds": seconds,
             "environment": dict(environment()),
             "notes": list(self._here.model.notes),
-            "warnings": [],
+            "warnings": warnings,
         }
         if not front:
             found["error"] = {

@@ -116,6 +116,7 @@ class Sweep:
         asked = list(self._asked())
         rows = []
         with closing(EXECUTORS[self.executor](self.workers)) as executor, self.view.progress("trying") as tick:
+            self._given.share(executor)
             outcomes = executor.each(FUNCTION, [task_of(given, passes) for _, _, _, given, passes in asked])
             for (method, keep, seed, _, passes), outcome in zip(asked, outcomes, strict=True):
                 found = {"told": outcome.lost} if outcome.lost else outcome.value

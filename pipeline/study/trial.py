@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,23 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ...graph.cost import cost
-from ...graph.errors import BadData, BadModel, IntaglioError, NothingChanged, UsageError
+from ...graph.errors import BadData, IntaglioError, NothingChanged, UsageError
 from ...graph.io.fit import USUAL
 from ...graph.io.place import alone
 from ...graph.model import Model
 from ...measure.data.drawn import drawn
+from ...measure.executors.files import Named, located, private_folder, share
 from ...passes.base import MEMORY, Context, Pass
 from ..data import Data
 from ..importing import read_model
 from ..recipe.recipe import pass_of
 from ..search.chains import Chains
+from ..search.result import Point
 from ..steps import file_hash, hashed, starting_key
 from ..text import plain
 from .cache import MOST, Cache
+from .device import DeviceFailed, on_device
+from .helping import files_of
 
 FUNCTION = f"{__name__}:measured"
 """What executors call."""
@@ -35,11 +39,12 @@ FUNCTION = f"{__name__}:measured"
 
 @dataclass(frozen=True)
 class Given:
-    """What all trials of a study are given, by reference: files are named, and ``sha256`` says what the model must be.
+    """What all trials of a study are given, by reference: ``files`` has the model and data by what is in them.
 
     ``samples`` of the calibration data are used, the first or, where ``drawn``, some by the seed, and ``scored`` of the
     labelled. ``key`` is a hash of all that decides the
-    figures of a trial, content of data and versions of what computes, too: every worker must have the same.
+    figures of a trial, content of data and versions of what computes, too: every worker must have the same. ``device`` is
+    a command that measures times elsewhere: see ``on_device``.
     """
 
     model: str
@@ -59,20 +64,33 @@ class Given:
     key: str = ""
     cache: str = ""
     cache_bytes: int = MOST
+    files: Mapping[str, Named] = field(default_factory=dict)
+    device: str | None = None
 
     @property
     def named(self) -> Data:
-        return Data(self.data, self.eval_data, self.preprocess, self.samples, self.seed, tuple(self.metrics))
+        """Raises BadData where it is not found."""
+        return Data(
+            self._place("data"), self._place("eval_data"), self.preprocess, self.samples, self.seed, tuple(self.metrics)
+        )
 
     def read(self) -> Model:
-        """Raises BadModel for another model than is meant."""
-        if not Path(self.model).is_file() or file_hash(Path(self.model)) != self.sha256:
-            raise BadModel(
-                f"{self.model} is not the model that was asked about",
-                why="a worker looks for it under the same name, and compares its hash",
-                fix="put it on a file system that all workers see, and leave it as it is meanwhile",
-            )
-        return read_model(self.model, shapes=self.shapes, values=self.inputs)
+        """Raises BadData where the model is not found, or is another."""
+        return read_model(self._place("model") or "", shapes=self.shapes, values=self.inputs)
+
+    def _place(self, name: str) -> str | None:
+        return str(located(self.files[name])) if name in self.files and getattr(self, name) else getattr(self, name)
+
+    @property
+    def folder(self) -> Path:
+        """What trials share: where the folder of that is not seen, one of this machine."""
+        wanted = Path(self.cache)
+        return wanted if wanted.is_dir() else private_folder() / f"cache-{hashed(self.cache)[:16]}"
+
+    def share(self, executor: object) -> None:
+        """Let workers find all that."""
+        Path(self.cache).mkdir(parents=True, exist_ok=True)
+        share(executor, list(self.files.values()))
 
     def less(self, share: float) -> Given:
         """The same with fewer samples."""
@@ -89,6 +107,7 @@ class Bench:
     context: Context
     data: Data
     cache: Cache
+    device: str | None = None
 
     @classmethod
     def of(cls, given: Given) -> Bench:
@@ -109,7 +128,7 @@ class Bench:
         if given.key not in ("", key):
             what = "the data, or a version of what computes, are not what the search was started with"
             raise BadData(what, fix="give all workers the same data under the same names, and the same packages")
-        return cls(model, close, context, data, Cache(Path(given.cache), key, given.cache_bytes))
+        return cls(model, close, context, data, Cache(given.folder, key, given.cache_bytes), given.device)
 
     def chains(self, passes: Sequence[Pass] = ()) -> Chains:
         """For passes some of which may want made-up inputs in the place of data."""
@@ -121,7 +140,8 @@ class Bench:
     def figures(self, passes: Sequence[Pass], *, timed: bool) -> dict[str, Any]:
         """What a chain gives, from before where it was tried."""
         store = self.cache.store()
-        key = hashed(store.after(passes), timed, [str(one) for one in self.context.metrics])
+        where = [self.device] if timed and self.device else []
+        key = hashed(store.after(passes), timed, *where, [str(one) for one in self.context.metrics])
         known = self.cache.figures(key)
         if known is not None:
             return known
@@ -130,6 +150,12 @@ class Bench:
         self.cache.keep(key, found)
         self.cache.trim()
         return found
+
+    def _timed(self, chains: Chains, point: Point, passes: Sequence[Pass]) -> Point:
+        if self.device:
+            return chains.timed(point, passes, 1, elsewhere=on_device(self.device))
+        with alone_on_machine():
+            return chains.timed(point, passes)
 
     def _worked_out(self, passes: Sequence[Pass], timed: bool) -> dict[str, Any]:
         try:
@@ -140,8 +166,10 @@ class Bench:
         quick = tuple(map(unproved, done))
         point = chains.point("", quick)
         if timed and not point.told:
-            with alone_on_machine():
-                point = chains.timed(point, quick)
+            try:
+                point = self._timed(chains, point, quick)
+            except DeviceFailed as error:
+                return {"told": f"{error.what}: {error.why}"}
         if point.told:
             return {"told": point.told}
         peaks = [cost(one).peak_activation_bytes for one in (self.model, chains.model(quick))]
@@ -188,9 +216,10 @@ def given_of(asked: Any, folder: Path) -> Given:
     path = Path(asked.model)
     if not path.is_file():
         raise UsageError(f"{path} is no file", why="workers read the model again", fix="give an ONNX file")
+    files = files_of(path, data=asked.data, eval_data=asked.eval_data)
     taken = {one.name: getattr(asked, one.name) for one in fields(Given) if hasattr(asked, one.name)}
     cache = str(Path(asked.cache or folder / "cache").absolute())
-    return Given(**{**taken, "model": str(path.absolute()), "sha256": file_hash(path), "cache": cache})
+    return Given(**{**taken, "model": str(path.absolute()), "sha256": file_hash(path), "files": files, "cache": cache})
 
 
 @lru_cache(maxsize=4)

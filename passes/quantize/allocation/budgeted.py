@@ -15,6 +15,7 @@ from ....graph.layer import Layer
 from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.spec import near
+from ....measure.executors.pieces import HERE, Pieces
 from ...budget.file_size import fit_file_size
 from ...calibration.activation_cache import ActivationCache, Inputs, Store
 from ...calibration.feeds import calibration_inputs
@@ -87,7 +88,7 @@ def within_size(job: Job, size: float, make: Callable[[Job, Grids], Result]) -> 
     """
     require_data(job.context, without="a scheme without a limit, such as w4")
     plainly = job.options.model_copy(update={"method": "nearest"})
-    blind = replace(job, options=plainly, context=replace(job.context, data=None))
+    blind = replace(job, options=plainly, context=replace(job.context, data=None, pieces=HERE))
     smallest = make(blind, lambda _, layers: dict.fromkeys(layers, Grid(STORED[0])))
 
     known, asked = list[Sequence[Choices]](), [0.0]
@@ -141,6 +142,7 @@ def _choices(job: Job, model: Model, layers: Mapping[str, Layer], choices: Seque
             measure=job.options.sensitivity,
             block=partial(block_of, job),
             tick=job.context.tick,
+            pieces=job.context.pieces,
         )
 
 
@@ -168,6 +170,7 @@ def choices_of(
     measure: str = "outputs",
     block: Callable[[Layer], int] = lambda layer: 0,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
+    pieces: Pieces = HERE,
 ) -> list[Choices]:
     """What each layer may get; layers that are settled have one grid to choose from."""
     needs = ALLOCATORS.entry(name).needs
@@ -177,7 +180,7 @@ def choices_of(
         for one in layers
         if len(grids[one.node]) > 1
     }
-    losses = sensitivity(model, inputs, rules, measure=measure, tick=tick) if "losses" in needs else {}
+    losses = sensitivity(model, inputs, rules, measure=measure, tick=tick, pieces=pieces) if "losses" in needs else {}
     products: dict[str, np.ndarray] = {}
     if "grams" in needs:
         cache = ActivationCache(model, inputs.first(SAMPLES))

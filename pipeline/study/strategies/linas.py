@@ -13,10 +13,7 @@ from ..predictors.predictor import PREDICTORS
 from ..record import Told
 from ..space import Space
 from .evolve import evolved
-from .strategy import STRATEGIES, Proposal, spread
-
-_ALIKE = (0.99, 0.01, 0.5, 0.3, 0.7)
-"""Places of the first trials, in which all parameters stand alike: what one pass with one setting does."""
+from .strategy import STRATEGIES, Proposal, alike, spread
 
 
 class Linas(Options):
@@ -40,8 +37,7 @@ def linas(told: Told, count: int, options: Linas) -> list[Proposal]:
     """
     usable = told.usable
     if len(told.records) < options.population or len(usable) < 4:
-        alike = [Proposal(told.space.values(np.full(len(told.space.parameters), at))) for at in _ALIKE]
-        return [*alike[len(told.records) :], *spread(told, count)][:count]
+        return [*alike(told), *spread(told, count)][:count]
     rng, known = told.rng, told.places(usable)
     costs = predicted(told, options.predictor)
     size = max(4 * count, 40)

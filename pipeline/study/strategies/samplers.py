@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -10,13 +11,13 @@ from pydantic import BaseModel, Field
 from ....graph.lazy import require
 from ..record import Record, Told
 from ..space import Parameter
-from .strategy import STRATEGIES, Proposal
+from .strategy import STRATEGIES, Proposal, alike
 
 
 class Population(BaseModel):
     """Options of ``nsga2``."""
 
-    population: int = Field(default=16, ge=2, le=10000, description="trials of one generation")
+    population: int = Field(default=8, ge=2, le=10000, description="trials of one generation")
 
 
 @STRATEGIES.register("nsga2", options=Population)
@@ -24,8 +25,9 @@ def nsga2(told: Told, count: int, options: Population) -> list[Proposal]:
     """Generations that cross and mutate the best of the one before, by Optuna.
 
     Source: Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", IEEE TEVC 2002.
+    Differs: in the first trials all parameters stand alike, as there are too few generations to find these by chance.
     """
-    return _asked("NSGAIISampler", told, count, population_size=options.population)
+    return _asked("NSGAIISampler", told, count, first=alike(told), population_size=options.population)
 
 
 @STRATEGIES.register("tpe")
@@ -37,8 +39,11 @@ def tpe(told: Told, count: int) -> list[Proposal]:
     return _asked("TPESampler", told, count, multivariate=True)
 
 
-def _asked(sampler: str, told: Told, count: int, **options: Any) -> list[Proposal]:
-    """What a sampler proposes that was told the same: it is made anew, so that a study goes on as if it had never stopped."""
+def _asked(sampler: str, told: Told, count: int, *, first: Sequence[Proposal] = (), **options: Any) -> list[Proposal]:
+    """What a sampler proposes that was told the same: it is made anew, so that a study goes on as if it had never stopped.
+
+    ``first`` are proposed before it is asked.
+    """
     require("this strategy", "search", ["optuna"])
     optuna: Any = import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -47,6 +52,8 @@ def _asked(sampler: str, told: Told, count: int, **options: Any) -> list[Proposa
     study = optuna.create_study(sampler=kind, directions=["minimize"] * len(told.objectives))
     distributions = {one.name: _distribution(optuna, one) for one in told.space.parameters}
     study.add_trials([_trial(optuna, told, one, distributions) for one in told.records])
+    for one in first[:count]:
+        study.enqueue_trial(dict(one.values))
     found = []
     for _ in range(count):
         trial = study.ask(distributions)

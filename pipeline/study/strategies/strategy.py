@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ....graph.registry import Registry
 from ..record import Told
 
@@ -21,6 +23,15 @@ class Proposal:
 Strategy = Callable[[Told, int], Sequence[Proposal]]
 """Told all trials, proposes at most so many more; none where it has no more to try. The same of the same."""
 STRATEGIES: Registry[Strategy] = Registry("strategy", "intaglio.strategies", "intaglio.pipeline.study.strategies")
+
+_ALIKE = (0.99, 0.01, 0.5, 0.3, 0.7)
+"""Places of recipes in which all parameters stand alike: what one pass with one setting does."""
+
+
+def alike(told: Told) -> list[Proposal]:
+    """The first proposals of strategies that start from what is known to be of use: those that were not made yet."""
+    count = len(told.space.parameters)
+    return [Proposal(told.space.values(np.full(count, at))) for at in _ALIKE[len(told.records) :]]
 
 
 def spread(told: Told, count: int) -> list[Proposal]:

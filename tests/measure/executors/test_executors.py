@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -113,6 +117,29 @@ def study(out: Path, **given: Any) -> Searching:
     labelled = str(EXAMPLES / "digits_test.npz")
     found = {"eval_data": labelled, "scored": 100, "trials": 9, "batch": 4, "strategy": "linas:population=4", **given}
     return Searching(EXAMPLES / "digits.onnx", out, ["widths", "bits"], storage=f"lines:{out / 'study.jsonl'}", **found)
+
+
+def test_workers_that_do_not_see_a_folder_get_its_files(cluster: Executor, alone: Told, tmp_path: Path) -> None:
+    """The driver has a file system of its own at a place where the nodes of the cluster see nothing."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a mount of one's own is not allowed here (unshare -rm)")
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    words = ["--space", "widths,bits", "--strategy", "linas:population=4", "--batch", "4", "--trials", "4"]
+    words += ["--eval-data", f"{hidden}/digits_test.npz", "--eval-samples", "100", "--write", "1"]
+    words += ["--storage", f"lines:{tmp_path}/study.jsonl", "--executor", "ray", "-o", f"{hidden}/out"]
+    code = "import sys; from intaglio.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    files = shlex.join(str(EXAMPLES / name) for name in ("digits.onnx", "digits_test.npz"))
+    line = shlex.join([sys.executable, "-c", code, "search", f"{hidden}/digits.onnx", *words])
+    told = f"mount -t tmpfs none {hidden} && cp {files} {hidden} && {line}"
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", told], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list(hidden.iterdir())
+    found = [json.loads(one)["trial"] for one in (tmp_path / "study.jsonl").read_text().splitlines()]
+    assert len(found) == 4
+    for one, other in zip(found, alone.records, strict=False):
+        assert one["values"] == other.values
+        assert {**one["figures"], "seconds": 0} == {**other.figures, "seconds": 0}
 
 
 @pytest.mark.parametrize("executor", ["processes:1", "processes:3", "ray"], indirect=True)
