@@ -74,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(SUBJECTS))
     parser.add_argument("--trials", type=int, default=24, help="of the strategies that learn")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=500, help="labelled ones, of each trial")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     return parser.parse_args()
 
@@ -89,7 +90,7 @@ def searching(name: str, options: argparse.Namespace) -> Searching:
         eval_data=str(options.data / one.labelled),
         preprocess=one.preprocess,
         samples=64,
-        scored=500,
+        scored=options.images,
         storage=f"lines:{options.work / name / 'study.jsonl'}",
     )
 

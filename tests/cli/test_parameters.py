@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from intaglio import Binarize, Factorize, PruneChannels, Quantize
-from intaglio.cli.run import Run
+from intaglio.cli.run import Run, RunApart
 from intaglio.graph.errors import UsageError
 from intaglio.passes.options import PANELS, Option, Options, Spelling, options_of
 
@@ -99,7 +99,7 @@ def _declares(options: type[Options], name: str) -> bool:
 def test_the_options_that_help_shows_are_all_accounted_for(command: str) -> None:
     """The other way round: a parameter is a field, a target of one, or of the run."""
     function = getattr(import_module(f"intaglio.cli.commands.{command}"), command)
-    known = {one.name for one in fields(Run)} | {"proof"}
+    known = {one.name for one in fields(RunApart)} | {"proof"}
     for one in options_of(COMMANDS[command]):
         known |= {one.name, *(target.flag[2:].replace("-", "_") for target in one.spelling.targets)}
         known |= {f"{one.name}_{place}" for place in range(len(one.spelling.old))}
