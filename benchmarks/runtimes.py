@@ -187,7 +187,7 @@ Made by `python benchmarks/runtimes.py`. Each cell is one `intaglio export`: the
 and run on {samples} test images or spoken words, beside ONNX Runtime on the file that was exported. A cell says on how many
 samples both give the same class (without classes: how close the outputs are), how often the target's runtime is right, the size
 of the artifact, and its time as a part of ONNX Runtime's, one thread, in turn. `no` is refused, with a reason
-below; `-` was not run yet.
+below; `-` was not run yet. Times are taken apart, with `--times`.
 
 {machine}.
 Runtimes: {runtimes}.
