@@ -1,7 +1,7 @@
 """Break models in many ways and run commands on them: ``python -m tests.hostile SECONDS SEED [MOST]``.
 
-Prints a line for each run that ended badly, and what was done. Every run has a process of its own, forked from this
-one, so that a crash or a hang is one line too.
+Prints a line for each run that ended badly, and what was done. A few runs at a time have a process of their own, forked
+from this one, so that a crash or a hang is one line too.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import io
 import os
 import random
 import resource
+import select
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from tests.hostile_models import EXAMPLES, written
 
 HANG_SECONDS = 30
 """Of the processor; ten times as many by the clock."""
+BATCH = 25
+"""Runs of one process: a fork costs as much as a small run."""
 EXAMPLE, DATA = str(EXAMPLES / "digits.onnx"), str(EXAMPLES / "digits_test.npz")
 QUICK = ("-o", "{o}", "--no-measure")
 SAMPLES = ("--samples", "4")
@@ -50,9 +53,9 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("binarize", "{m}", *QUICK),
     ("binarize", "{m}", *QUICK, "--form", "packed"),
     ("factorize", "{m}", *QUICK, "--params", "0.6"),
-    ("simplify", "{m}", "-o", "{o}"),
-    ("simplify", "{m}", "-o", "{o}", "--opset", "15", "--no-verify"),
-    ("compress", "{m}", "-o", "{o}", "--recipe", "data-free"),
+    ("simplify", "{m}", *QUICK),
+    ("simplify", "{m}", *QUICK, "--opset", "15", "--no-verify"),
+    ("compress", "{m}", *QUICK, "--recipe", "data-free"),
     ("compare", "{m}", EXAMPLE, "--runs", "1"),
     ("compare", EXAMPLE, "{m}", "--runs", "1", "--data", DATA, *SAMPLES),
     ("bisect", EXAMPLE, "{m}", "--data", DATA, *SAMPLES),
@@ -534,27 +537,47 @@ def cleared(out: Path) -> bool:
     return wrote
 
 
-def run_apart(args: list[str], said: Path) -> str:
-    """Run a command in a fork; gives how it ended: an exit code, a signal, or a hang."""
+def cpu_seconds() -> float:
+    """Of this process and those that it waited for."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
+def run_here(args: list[str], said: Path) -> str:
+    """Run a command; gives how it ended: an exit code, or a hang. One that takes far too long ends this process."""
+    before = cpu_seconds()
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    until = int(spent.ru_utime + spent.ru_stime) + HANG_SECONDS + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
+    code = 99
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with said.open("w") as file, quiet, contextlib.redirect_stderr(file), contextlib.suppress(BaseException):
+        code = main(args)
+    return "hang" if cpu_seconds() - before > HANG_SECONDS else str(code)
+
+
+def forked(work: Callable[[int], None]) -> Iterator[str]:
+    """Lines that ``work`` writes to a file in a fork; the last one is how that ended: an exit code, a signal or a hang."""
+    reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        code = 99
-        resource.setrlimit(resource.RLIMIT_CPU, (HANG_SECONDS, HANG_SECONDS))
         try:
-            with said.open("w") as file, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(file):
-                code = main(args)
+            work(writing)
         finally:
-            os._exit(code)
-    deadline = time.monotonic() + 10 * HANG_SECONDS
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            return str(code) if code >= 0 else "hang" if -code in _OUT_OF_TIME else f"signal {-code}"
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return "hang"
+            os._exit(0)
+    os.close(writing)
+    told, ended = b"", ""
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        while True:
+            if not select.select([pipe], [], [], 10 * HANG_SECONDS)[0]:
+                ended = "hang"
+                os.kill(child, signal.SIGKILL)
+            if not (some := pipe.read(1 << 16)):
+                break
+            *lines, told = (told + some).split(b"\n")
+            yield from (line.decode() for line in lines)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    yield ended or (str(code) if code >= 0 else "hang" if -code in _OUT_OF_TIME else f"signal {-code}")
 
 
 def fault(ended: str, said: str, wrote: bool) -> str:
@@ -566,21 +589,55 @@ def fault(ended: str, said: str, wrote: bool) -> str:
     return "wrote a file though it failed" if ended != "0" and wrote else ""
 
 
-def trial(number: int, seed: int, models: list[Path], folder: Path, ends: Counter[str]) -> None:
+def trial(number: int, seed: int, models: list[Path], folder: Path) -> tuple[str, str]:
+    """One run: how it ended, and what is wrong with that."""
+    _, args = prepared(number, seed, models, folder)
+    said = folder / "said"
+    ended = run_here(args, said)
+    return ended, fault(ended, said.read_text(errors="replace"), cleared(folder / "o.onnx"))
+
+
+def prepared(number: int, seed: int, models: list[Path], folder: Path) -> tuple[str, list[str]]:
+    """Write the broken file of a run; gives what was done to it, and the command."""
     content, done, command = drawn(models, random.Random(f"{seed} {number}"))
-    path, out, said = folder / "m.onnx", folder / "o.onnx", folder / "said"
-    if done.startswith(("data", "recipe")):
-        path = folder / ("m.npz" if done.startswith("data") else "m.yaml")
+    kind = "npz" if done.startswith("data") else "yaml" if done.startswith("recipe") else "onnx"
+    path = folder / f"m.{kind}"
     path.write_bytes(content)
-    args = [part.format(m=path, o=out) for part in command]
-    ended = run_apart(args, said)
-    ends[ended] += 1
-    if wrong := fault(ended, said.read_text(errors="replace"), cleared(out)):
-        kept = os.environ.get("INTAGLIO_FUZZ_KEEP")
-        if kept:
-            (Path(kept) / f"{seed}-{number}{path.suffix}").write_bytes(content)
-        told = " ".join(Path(part).name if "/" in part else part for part in args)
-        print(f"BAD {seed}-{number} {told} [{done}]: {wrong}", flush=True)
+    return done, [part.format(m=path, o=folder / "o.onnx") for part in command]
+
+
+def trials(numbers: range, seed: int, models: list[Path], folder: Path, ends: Counter[str]) -> None:
+    """Runs in one fork, and in another one after each that ended the first; tells of the bad ones."""
+    left = list(numbers)
+
+    def work(writing: int) -> None:
+        for number in left:
+            ended, wrong = trial(number, seed, models, folder)
+            os.write(writing, f"{ended} {wrong}\n".encode())
+
+    while left:
+        *lines, last = forked(work)
+        for line in lines:
+            ended, _, wrong = line.partition(" ")
+            ends[ended] += 1
+            if wrong:
+                tell(left[0], seed, models, folder, wrong)
+            del left[0]
+        if left:
+            cleared(folder / "o.onnx")
+            ends[last] += 1
+            tell(left[0], seed, models, folder, last)
+            del left[0]
+
+
+def tell(number: int, seed: int, models: list[Path], folder: Path, wrong: str) -> None:
+    """Print what was wrong, and keep the file where that is asked for."""
+    done, args = prepared(number, seed, models, folder)
+    path = Path(next(part for part in args if Path(part).stem == "m"))
+    if kept := os.environ.get("INTAGLIO_FUZZ_KEEP"):
+        shutil.copy(path, Path(kept) / f"{seed}-{number}{path.suffix}")
+    told = " ".join(Path(part).name if "/" in part else part for part in args)
+    print(f"BAD {seed}-{number} {told} [{done}]: {wrong}", flush=True)
 
 
 if __name__ == "__main__":
@@ -594,6 +651,7 @@ if __name__ == "__main__":
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped early, it tells what it did
         with contextlib.suppress(KeyboardInterrupt):
             while time.monotonic() < until and number < most:
-                trial(number, seed, models, Path(name), ends)
-                number += 1
+                batch = range(number, min(number + BATCH, most))
+                trials(batch, seed, models, Path(name), ends)
+                number = batch.stop
     print(f"{number} runs: {dict(ends)}")
