@@ -112,12 +112,15 @@ def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool, bool]:
     read = {name: w for name, w in model.weights.items() if is_operand(w)}
     before = -1
     while True:
-        shapes = _collect(_infer(proto), model)
+        inferred = _infer(proto)
+        shapes = _collect(inferred, model)
         found = _follow(model, shapes, known, read)
         unknown = [o for n in model.graph.node for o in n.output if o and o not in shapes.dims]
         settled = not found or not unknown or len(unknown) == before
         before = len(unknown)
         if settled:
+            if _take_stated(model, inferred, shapes):
+                _follow(model, shapes, known, read)
             _follow_types(model, shapes)
             values = {k: v for k, v in known.items() if k not in model.weights}
             return Shapes(shapes.dims, shapes.dtypes, values), bool(shapes.short), bool(unknown)
@@ -149,9 +152,12 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
                 dim.dim_value = number(dim.dim_param)
     given = set(symbols(model))
     for value in graph.output:
+        if value.name not in custom and value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")  # inference takes what is stated for more than what it finds
+            continue
         for dim in value.type.tensor_type.shape.dim:
             # A name that no input has says nothing, nor does one that means the length: inference has to find both.
-            if dim.dim_param in given and value.name in custom:
+            if dim.dim_param in given:
                 dim.dim_value = number(dim.dim_param)
             elif not dim.HasField("dim_value"):
                 dim.Clear()
@@ -220,6 +226,23 @@ def _collect(inferred: onnx.ModelProto, model: Model) -> _Found:
     for tensor in graph.initializer:
         dims[tensor.name], dtypes[tensor.name] = tuple(tensor.dims), tensor.data_type
     return found
+
+
+def _take_stated(model: Model, inferred: onnx.ModelProto, shapes: _Found) -> bool:
+    """Whether what a file states of its outputs, where it does not contradict what was found, tells more."""
+    found = {v.name: v.type.tensor_type for v in inferred.graph.output}
+    told = False
+    for value in model.graph.output:
+        said = onnx.TypeProto.Tensor()
+        said.CopyFrom(value.type.tensor_type)
+        known = found[value.name]
+        if value.name in shapes.dims or (known.HasField("shape") and len(known.shape.dim) != len(said.shape.dim)):
+            continue
+        for own, dim in zip(said.shape.dim, known.shape.dim, strict=False):
+            if dim.HasField("dim_value"):
+                own.dim_value = dim.dim_value
+        told |= shapes.take(value.name, said)
+    return told
 
 
 def _follow(model: Model, shapes: _Found, known: dict[str, np.ndarray], read: dict[str, np.ndarray]) -> list[str]:
