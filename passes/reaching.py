@@ -22,11 +22,14 @@ from .calibration.activation_cache import part
 
 _ROWS, _MOST_RUNS, _MOST_TURNS = 64, 16, 8
 """Samples in a run, runs, and turns of a loop in each run, of which a body is given what it reads."""
+_FOLLOWED = 64
+"""Turns of a loop that are followed one by one, where its states change their shapes."""
+_Feed = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Runs(Reader):
-    """Arrays of whole runs."""
+    """Arrays of whole runs, whose shapes may differ; then they come one by one."""
 
     runs: Sequence[Mapping[str, np.ndarray]]
 
@@ -38,35 +41,89 @@ class _Runs(Reader):
 def reaching(model: Model, body: Body, data: DataSource | None) -> DataSource | None:
     """What a body captures and is handed in the runs that take it: of a loop, in turns that lie evenly apart.
 
-    None without data, where no run takes it, and where a state changes its shape from turn to turn.
+    None without data, and where no run takes it.
     """
     wanted = [v.name for v in body.model.graph.input]
     if data is None or not wanted:
         return None
+    try:
+        runs = _handed(model, body, data, wanted)
+    except _Changing:
+        runs = _followed(model, body, data)
+    mixed = [one for turn in zip_longest(*runs) for one in turn if one is not None]
+    if not mixed:
+        return None
+    fields = {name: Field((len(mixed), *value.shape), value.dtype) for name, value in mixed[0].items()}
+    reader = _Runs(runs=mixed, fields=fields, count=len(mixed), whole_runs=True)
+    return read_data(f"what reaches {body.name}", reader, body.model)
+
+
+class _Changing(Exception):
+    """What a loop hands to its body cannot be stacked, so its shape changes from turn to turn."""
+
+
+def _handed(model: Model, body: Body, data: DataSource, wanted: Sequence[str]) -> list[list[_Feed]]:
+    """What a body is given, of each run the turns that are looked at, by one run of the model for all turns."""
     watched, seen = _watched(model, body)
     node = index_of(watched).makers[body.output]
     condition = [node.input[0]] if node.op_type == "If" else []
-    computed = [seen.get(name, name) for name in (*condition, *wanted)]
-    computed = list(dict.fromkeys(name for name in computed if name in index_of(watched).place))
-    small, sources = part(watched, computed, [v.name for v in model.graph.input])
-    session, runs = open_session(small), list[list[dict[str, np.ndarray]]]()
+    runs: list[list[_Feed]] = []
+    try:
+        for found in _computed(watched, data, [seen.get(name, name) for name in (*condition, *wanted)]):
+            if all(bool(found[name].all()) == body.name.endswith("then_branch") for name in condition):
+                runs.append(list(_turns(found, wanted, seen)))
+    except IntaglioError as error:
+        if node.op_type == "Loop":
+            raise _Changing from error
+        if seen:
+            return []
+        raise
+    first = next((one for turns in runs for one in turns), {})
+    return [[one for one in turns if all(one[n].shape == first[n].shape for n in wanted)] for turns in runs]
+
+
+def _computed(model: Model, data: DataSource, names: Sequence[str]) -> Iterator[_Feed]:
+    """Of a few runs on the data, the named tensors that nodes make, the weights and the inputs."""
+    computed = [name for name in dict.fromkeys(names) if name in index_of(model).place]
+    small, sources = part(model, computed, [v.name for v in model.graph.input])
+    session = open_session(small) if computed else None
     for batch in islice(data.batches(_ROWS), _MOST_RUNS):
-        try:
-            found = run(session, {n: batch.inputs[n] for n in sources}, computed)
-        except IntaglioError:
-            if seen:  # what a loop stacks has one shape
-                return None
-            raise
-        found = {**model.weights, **batch.inputs, **found}
-        if all(bool(found[name].all()) == body.name.endswith("then_branch") for name in condition):
-            runs.append(list(_turns(found, wanted, seen)))
-    mixed = [one for turn in zip_longest(*runs) for one in turn if one is not None]
-    alike = [one for one in mixed if all(one[name].shape == mixed[0][name].shape for name in wanted)]
-    if not alike:
-        return None
-    fields = {name: Field((len(alike), *value.shape), value.dtype) for name, value in alike[0].items()}
-    reader = _Runs(runs=alike, fields=fields, count=len(alike), whole_runs=True)
-    return read_data(f"what reaches {body.name}", reader, body.model)
+        made = run(session, {n: batch.inputs[n] for n in sources}, computed) if session else {}
+        yield {**model.weights, **batch.inputs, **made}
+
+
+def _followed(model: Model, body: Body, data: DataSource) -> list[list[_Feed]]:
+    """The same of a loop whose states change their shapes: its body is run turn by turn."""
+    node = index_of(model).makers[body.output]
+    most, goes_on, *states = node.input
+    ports = [value.name for value in body.model.graph.input]
+    count, on, *formal = ports[: len(node.input)]
+    captured = ports[len(node.input) :]
+    again, *later = [value.name for value in body.model.graph.output][: len(node.input) - 1]
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in body.model.graph.input[:2]}
+    session, runs = open_session(body.model), []
+    for found in _computed(model, data, [name for name in (most, goes_on, *states, *captured) if name]):
+        turns: list[_Feed] = []
+        feed = {name: found[name] for name in captured} | {f: found[n] for f, n in zip(formal, states, strict=True)}
+        last = int(found[most].reshape(())) if most else _FOLLOWED
+        alive = bool(found[goes_on].all()) if goes_on else True
+        while alive and len(turns) < min(last, _FOLLOWED):
+            feed |= {count: np.full((1,) * ranks[count], len(turns)), on: np.full((1,) * ranks[on], True)}
+            turns.append(dict(feed))
+            try:
+                made = run(session, feed, [again, *later])
+            except IntaglioError:
+                return []
+            feed |= {f: made[n] for f, n in zip(formal, later, strict=True)}
+            alive = bool(made[again].all())
+        runs.append([turns[k] for k in _looked_at(len(turns))])
+    return runs
+
+
+def _looked_at(turns: int) -> Sequence[int]:
+    """Turns that lie evenly apart."""
+    places: list[int] = np.unique(np.linspace(0, turns - 1, min(turns, _MOST_TURNS)).round().astype(int)).tolist()
+    return places
 
 
 def _turns(
@@ -74,7 +131,7 @@ def _turns(
 ) -> Iterator[dict[str, np.ndarray]]:
     """What each turn that is looked at is given; a branch takes one."""
     length = min((len(found[name]) for name in seen.values()), default=1)
-    for turn in np.unique(np.linspace(0, length - 1, min(length, _MOST_TURNS)).round().astype(int)):
+    for turn in _looked_at(length):
         yield {name: np.array(found[seen[name]][turn]) if name in seen else found[name] for name in wanted}
 
 

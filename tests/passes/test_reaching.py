@@ -10,10 +10,14 @@ import pytest
 from onnx import NodeProto, TensorProto, ValueInfoProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
+from intaglio import Factorize, Quantize
 from intaglio.graph.bodies import bodies
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.model import Model
 from intaglio.measure.data.source import open_data
+from intaglio.measure.run.session import open_session, run
+from intaglio.passes import Context, Pass
+from intaglio.passes.bodies import run_with_bodies
 from intaglio.passes.reaching import reaching
 
 RNG = np.random.default_rng(7)
@@ -89,10 +93,45 @@ def test_no_data_reach_a_loop_that_does_not_turn(tmp_path: Path) -> None:
     assert handed(model, tmp_path) is None
 
 
-def test_a_state_that_grows_is_not_one_shape(tmp_path: Path) -> None:
-    model = model_of(body_of("Loop", [make_node("Concat", ["s", "t"], ["s2"], axis=0)]))
-    del model.graph.node[1].output[1:]
-    body = model.graph.node[1].attribute[0].g
-    del body.output[2:]
+def growing(times: int) -> Model:
+    """A state that in every turn has twice as many rows, the new ones of what the old ones are multiplied to."""
+    grown = [make_node("Tanh", ["t"], ["u"]), make_node("Concat", ["s", "u"], ["s2"], axis=0)]
+    model = model_of(body_of("Loop", grown), times)
+    del model.graph.node[1].output[1:], model.graph.node[1].attribute[0].g.output[2:]
     model.graph.node[1].output[0], model.graph.node[2].input[0] = "last", "last"
-    assert handed(model, tmp_path) is None
+    return model
+
+
+@pytest.mark.parametrize("times", [1, 2, 6])
+def test_a_state_that_grows_is_followed_turn_by_turn(times: int, tmp_path: Path) -> None:
+    found = handed(growing(times), tmp_path)
+    assert found is not None
+    assert [int(one["k"]) for one in found] == list(range(times))
+    state = -X
+    for one in found:
+        np.testing.assert_allclose(one["s"], state, rtol=1e-4, atol=1e-6)
+        state = np.concatenate([state, np.tanh(state @ W)])
+
+
+def test_no_data_reach_a_loop_that_grows_and_does_not_turn(tmp_path: Path) -> None:
+    assert handed(growing(0), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Quantize(scheme="int8"),
+        Quantize(scheme="w4"),
+        Factorize(target="params", keep=0.8, measure=False, align=1),
+    ],
+    ids=lambda one: f"{one.name}-{getattr(one, 'scheme', '')}",
+)
+def test_a_loop_whose_state_grows_is_changed_by_its_data(one: Pass, tmp_path: Path) -> None:
+    model = growing(4)
+    np.savez(tmp_path / "x.npz", x=X)
+    change = run_with_bodies(one, model, Context(data=open_data(str(tmp_path / "x.npz"), model)))
+    assert change.changed
+    assert not [note for note in change.notes if "no data reach it" in note]
+    before, after = (run(open_session(m), {"x": X})["y"] for m in (model, change.model))
+    assert before.shape == after.shape == (64, 6)
+    assert np.abs(before - after).max() < 0.5 * np.abs(before).max()
