@@ -16,8 +16,11 @@ from ..graph.layers import Layers
 from ..graph.model import Model
 from ..measure.difference import Difference, add_outputs
 from ..measure.efficiency import efficiency
+from ..measure.run.inputs import runnable_inputs
+from ..measure.run.latency import time_pair
 from ..measure.run.session import open_session, run
 from .base import Accuracy, Context, Pass
+from .budget.latency_target import Planned, meet_latency
 from .change import Change, amounts, saves_nothing
 from .derived import Seen, seen_through
 from .patterns import choose_nodes
@@ -85,6 +88,38 @@ def _with_bodies(one: Pass, model: Model, context: Context) -> Change:
     found = bodies(model) if one.in_bodies else []
     if not found:
         return one.run(model, context)
+    if getattr(one, "target", None) == "latency":
+        return _in_time(one, model, found, context)
+    return _changed(one, model, found, context)[1]
+
+
+def _in_time(one: Pass, model: Model, found: Sequence[Body], context: Context) -> Change:
+    """A time is that of the whole, of which a body is one node: fractions of the MACs are tried until the whole meets it.
+
+    Where no body changes, the graph around them is planned with the times of its layers, as one without bodies is.
+    """
+    keep: float = getattr(one, "keep", 1.0)
+    full = amounts(model).of("macs")
+    feed = next(iter(real_inputs(context.inputs)), None) or runnable_inputs(model, seed=context.seed)
+
+    def built(macs: float) -> tuple[_Done, Change]:
+        return _changed(one.model_copy(update={"target": "macs", "keep": macs}), model, found, context)
+
+    def planned(goal: float) -> Planned[Change]:
+        change = built(goal)[1]
+        macs = amounts(change.model).of("macs")
+        return Planned(change, macs / full, macs)
+
+    done = built(keep)[0] if full else _Done()
+    if not done.changes:
+        return _around(one, model, model, found, done, context)
+    change, latency = meet_latency(planned, lambda c: time_pair(model, c.model, inputs=feed), keep)
+    refusal = latency.refusal("changed", why="what bodies compute less is not what takes the time", fix="or write it")
+    return replace(change, latency=latency, refusal=change.refusal or refusal)
+
+
+def _changed(one: Pass, model: Model, found: Sequence[Body], context: Context) -> tuple[_Done, Change]:
+    """What became of the bodies, and the change of all."""
     done, inside = _Done(), _Inside(model, found, context)
     try:
         for body in found:
@@ -94,10 +129,10 @@ def _with_bodies(one: Pass, model: Model, context: Context) -> Change:
             raise _TooNew(newest)
     except _TooNew as error:
         raised = run_with_bodies(one, raise_opset(model, error.opset), context)
-        return replace(raised, original=model)
+        return done, replace(raised, original=model)
     inner = inside.whole(done)
     joined = _joined(model, found, done, _around(inside.left_of(one, inner), model, inner, found, done, context))
-    return _verified(joined, context) if done.changes and getattr(one, "verify", True) else joined
+    return done, _verified(joined, context) if done.changes and getattr(one, "verify", True) else joined
 
 
 class _TooNew(Exception):
@@ -153,8 +188,6 @@ class _Inside:
 def _for_body(one: Pass, body: Body) -> Pass:
     """The pass with the patterns that are meant for a body. Raises UsageError where it cannot work on one alone."""
     fields = type(one).model_fields
-    if getattr(one, "target", None) == "latency":
-        raise UsageError("its body is left: --latency times the whole network, of which a body is one node")
     told: dict[str, Any] = {"keep_io": True} if "keep_io" in fields else {}
     for name in ("include", "exclude"):
         asked: tuple[str, ...] = getattr(one, name, ())

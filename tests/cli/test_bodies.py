@@ -15,6 +15,9 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 
 from intaglio.graph.io.load import load
 from intaglio.graph.io.save import save
+from intaglio.graph.model import Model
+from intaglio.measure.run.latency import Timing
+from intaglio.passes.change import amounts
 
 from .conftest import Command
 
@@ -439,8 +442,30 @@ def test_what_is_not_done_in_bodies_is_told(intaglio: Command, tmp_path: Path) -
     assert ran.code == 0, ran.err
     assert {one["name"] for one in ran.json["layers"]} == {"outer", "outer2", "first"}
     assert any("last/body stays as it is: no data reach it" in note for note in ran.json["notes"])
-    ran = intaglio("prune", model, "-o", out, "--latency", "0.95", "--force", "--json")
-    assert "its body is left: --latency times the whole network" in ran.out
+
+
+@pytest.mark.parametrize("op", ["Loop", "Scan"])
+@pytest.mark.parametrize("command", ["prune", "factorize"])
+def test_a_time_is_met_by_what_bodies_lose(
+    intaglio: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, op: str, command: str
+) -> None:
+    """On a machine that takes as long for what is no multiplication as for all of them."""
+
+    def timed(before: Model, after: Model, **_: object) -> Timing:
+        full, left = (amounts(one).of("macs") for one in (before, after))
+        return Timing(np.array([[2.0] * 40, [1 + left / full] * 40]), 1, "a machine")
+
+    monkeypatch.setattr("intaglio.passes.bodies.time_pair", timed)
+    model, out = looped(tmp_path / "loop.onnx", op), tmp_path / "out.onnx"
+    ran = intaglio(command, model, "-o", out, "--latency", "0.8", *QUIET)
+    assert ran.code == 0, ran.err
+    told = ran.json["latency_target"]
+    assert told["verdict"] == "met"
+    assert told["kept"] == pytest.approx((1 + ran.json["kept"]["macs"]) / 2)
+    assert 0.75 <= told["kept"] <= 0.83
+    (before,), (after,) = inside(model), inside(out)
+    sizes = [sum(np.prod(t.dims) for t in body.initializer if len(t.dims) > 1) for body in (before, after)]
+    assert 0 < sizes[1] < sizes[0] + 96 * 64
 
 
 def detector(path: Path, turns: int) -> Path:
