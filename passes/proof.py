@@ -208,6 +208,7 @@ def prove_equal(
                     noisy.add(name)
                 elif gap / scale > relative:
                     relative, worst = gap / scale, name
+        del a, b, noise  # before the next ones are made
     return Proof(exact, True, widest, relative, len(names), worst, told, len(noisy))
 
 
@@ -224,6 +225,8 @@ def _as_wholes(
         for feed, cut in feeds:
             a = run(theirs, read_by(theirs, feed))
             yield a, run(ours, read_by(ours, cut)), _Noise(parts[0], feed, a)
+            del a
+        del theirs, ours
 
 
 def _by_parts(

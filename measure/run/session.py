@@ -22,6 +22,7 @@ from ...graph.traits import operator
 from ...kernels import loader
 from ...kernels.register import register
 from .native import holds_bits
+from .released import give_back
 
 _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
@@ -54,7 +55,7 @@ def open_session(
 
     ``outputs`` replaces what the model gives: any tensor names, in this order. ``optimize=False`` runs the nodes as
     they stand. ``spin=False`` lets idle threads sleep, so that two sessions do not steal each other's cores.
-    With ``lean`` memory goes back to the system after every run, which takes a little longer.
+    With ``lean`` memory goes back to the system: what is free now, and after every run, which takes a little longer.
     ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model, ``profile`` the beginning of the
     name of one for its profile. ``native`` computes operators on
     bits by the library of kernels where it was built; without it, or False, ONNX Runtime computes their definitions.
@@ -66,6 +67,8 @@ def open_session(
         model = _with_outputs(model if isinstance(model, Model) else load(model), outputs)
     if isinstance(model, Model):
         model = guarded(with_ends(model, dict.fromkeys(bfloat16_ends(model), onnx.TensorProto.FLOAT)))
+    if lean:
+        give_back()
     options = _options(threads, optimize, spin)
     options.enable_cpu_mem_arena = not lean
     if profile is not None:

@@ -15,6 +15,7 @@ from ...graph.index import index_of
 from ...graph.model import Model
 from ...measure.data.source import Batch, DataSource
 from ...measure.run.inputs import sizes_of
+from ...measure.run.released import give_back
 from ...measure.run.running import Tick
 from ...measure.run.session import open_session, run
 from ...measure.run.tensor_specs import input_specs
@@ -142,6 +143,7 @@ def _run_sweep(
     """Add every batch to the statistics of the tensors of one sweep; yields what was done."""
     session = None
     if sweep.names:
+        give_back()
         small, sources = part(model, sweep.names, [p.name for p in input_specs(model)])
         session = open_session(small)
     for place, piece in enumerate(data.batches(sweep.batch)):

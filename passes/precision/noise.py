@@ -11,6 +11,7 @@ import numpy as np
 from ...graph.index import index_of
 from ...graph.model import Model
 from ...measure.data.source import Batch, DataSource
+from ...measure.run.released import give_back
 from ...measure.run.session import open_session, run
 from ...measure.run.tensor_specs import input_specs
 from ..by_parts import is_large, side_by_side
@@ -43,6 +44,7 @@ def measure(
     inputs = [p.name for p in input_specs(original)]
     sizes = run_bytes(original, names, first.inputs)
     for sweep in plan(sizes, memory // 4, data.batch_size(cached(sizes, _INSIDE))):
+        give_back()
         parts = [part(m, sweep.names, inputs) for m in (original, result)]
         sessions = [(open_session(m, optimize=optimize), sources) for m, sources in parts]
         found |= _compared(
@@ -58,6 +60,7 @@ def outputs_noise(
     """The same of the float outputs, both models as they run. Units: decibels."""
     if is_large(original, memory):
         return measure(original, result, [value.name for value in original.graph.output], data, memory, optimize)
+    give_back()
     sessions = [open_session(m, optimize=optimize) for m in (original, result)]
     return _compared([run(s, batch.inputs) for s in sessions] for batch in _first(data, SAMPLES))
 
