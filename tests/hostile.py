@@ -428,6 +428,10 @@ def flipped(content: bytes, dice: random.Random) -> bytes:
     return bytes(changed[: dice.randrange(len(changed))] if dice.random() < 0.1 else changed)
 
 
+_CANNOT = (ValueError, TypeError, LookupError, OSError, OverflowError, onnx.checker.ValidationError)
+"""What a model is told that cannot be changed in such a way."""
+
+
 def broken(path: Path, dice: random.Random) -> tuple[bytes, str]:
     """A broken model, and what was done to it."""
     model = onnx.load(path)
@@ -435,7 +439,7 @@ def broken(path: Path, dice: random.Random) -> tuple[bytes, str]:
     for _ in range(dice.choice((1, 1, 1, 2, 3))):
         change = dice.choice(GENTLE if gentle else MUTATIONS)
         done.append(change.__name__)
-        with contextlib.suppress(ValueError, TypeError, IndexError, KeyError, OSError, onnx.checker.ValidationError):
+        with contextlib.suppress(*_CANNOT):
             change(model, dice)
     content = model.SerializeToString()
     if not gentle and dice.random() < 0.2:
