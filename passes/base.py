@@ -118,6 +118,10 @@ class Pass(Options, ABC):
         dialect = getattr(self, "dialect", None)
         return dialect if dialect in MADE_UP else ""
 
+    def imagines_with(self, model: Model) -> Model:
+        """The model for which inputs are made up: another one where it knows more of them."""
+        return model
+
     @property
     def allowed_drop(self) -> float | None:
         """Points of accuracy that it may lose, where the user said so."""

@@ -375,7 +375,8 @@ class Run:
 
     def _timed_change(self, one: Pass, model: Model, context: Context) -> Change:
         started = time.perf_counter()
-        data = self.data.made_up(model, one.makes_noise) if one.makes_noise else context.data
+        made_up = one.makes_noise
+        data = self.data.made_up(one.imagines_with(model), made_up) if made_up else context.data
         with self.view.progress(one.doing) as tick:
             change = _honest(self._change(one, model, replace(context, data=data, tick=tick)), one.name)
         return replace(change, seconds=time.perf_counter() - started)

@@ -296,6 +296,7 @@ class Trained(Told):
     teacher: str | None
     losses: list[str]
     lr: float = told("the highest step size")
+    batch: int = told("samples of a step")
     bf16: bool
     seconds: float
 

@@ -110,6 +110,8 @@ class Network:
         except Unsupported as error:
             raise _unsupported(node, str(error)) from error
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if "allocate memory" in str(error):
+                raise
             told = str(error).partition("\n")[0]
             raise BadModel(f"{node.op_type} {display_name(node)!r} fails in torch", why=told, fix=_FIX) from error
 

@@ -17,6 +17,12 @@ class TrainOptions(LayerOptions):
         "target",
         unit="model",
     )
+    dialect: Literal["distilled"] | None = option(
+        None,
+        "Train without data, on inputs distilled from what BatchNormalization of the teacher, or of the model, kept: "
+        "128 unless --samples says how many.",
+        "data",
+    )
     method: Annotated[str, Registered("intaglio.trainers", also=(AUTO,))] = option(
         AUTO,
         "How to train: distill from a teacher, finetune on labels; see intaglio passes.",
@@ -44,7 +50,9 @@ class TrainOptions(LayerOptions):
         "method",
         gt=0,
     )
-    batch: int = option(128, "Samples of one step.", "method", gt=0)
+    batch: int | None = option(
+        None, "Samples of one step.", "method", gt=0, shown="32 for weights of 4 bits and less, else 128"
+    )
     lr: float | None = option(
         None,
         "The highest step size.",
@@ -91,6 +99,11 @@ class TrainOptions(LayerOptions):
     freeze_bn: bool = option(
         False,
         "Leave statistics of BatchNormalization as they are; so they are left with --include and --exclude.",
+        "method",
+    )
+    insert_bn: bool = option(
+        False,
+        "Put a BatchNormalization behind each convolution without one, as the identity; it is trained, and folded back.",
         "method",
     )
     bf16: bool = option(True, "Compute products in bfloat16 where this machine is faster at it.", "advanced")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,7 @@ from ...measure.data.source import DataSource
 from ..base import PASSES, Context, Pass
 from ..change import Change
 from ..masks import looks_masked, masks, set_masks
+from .forms import opened
 from .options import TrainOptions
 from .samples import Samples, read_samples
 from .weights import Weight, told
@@ -47,7 +49,7 @@ class Train(TrainOptions, Pass):
         if context.data is None:
             raise UsageError(
                 "there is nothing to train on",
-                fix="add --data SOURCE, at best 2,000 inputs or more like those it will see",
+                fix="add --data SOURCE, at best 2,000 inputs or more like those it will see; or --dialect distilled",
             )
         from ...measure.autograd.network import threads_of
         from .engine.parallel import together
@@ -59,6 +61,14 @@ class Train(TrainOptions, Pass):
         ):
             return self._run(model, context.data, context, Path(folder))
 
+    def imagines_with(self, model: Model) -> Model:
+        """The teacher: passes fold normalizations of what they change."""
+        if not self.teacher:
+            return model
+        from .teacher import read_teacher
+
+        return read_teacher(self.teacher, model)
+
     def _run(self, model: Model, data: DataSource, context: Context, folder: Path) -> Change:
         from .engine.checkpoint import Checkpoint
         from .engine.lesson import prepared
@@ -66,14 +76,17 @@ class Train(TrainOptions, Pass):
 
         started = time.perf_counter()
         samples = read_samples(data, context.memory, folder)
-        lesson, notes = prepared(model, self, samples, data, context)
+        form = opened(model, samples, data.fixed_batch, normalizing=self.insert_bn)
+        lesson, notes = prepared(form.model, self, samples, data, context)
         key = self._key(model, samples, context)
         kept = Checkpoint(Path(self.checkpoint), key) if self.checkpoint else None
         state = train(lesson, kept, context.log)
-        result = lesson.student.written(state.best)
         _require_gain(state, lesson)
+        trained = lesson.student.written(state.best)
+        result = form.closed(trained)
         _tell_masks(result, lesson)
-        moved = [_moved(model, result, one) for one in lesson.student.weights if _stays(model, result, one)]
+        pairs = [(model, result), (form.model, trained)]
+        moved = [_moved(*pair, one) for one in lesson.student.weights for pair in _first(pairs, one)]
         details = {
             "training": {
                 **state.as_dict(),
@@ -84,6 +97,7 @@ class Train(TrainOptions, Pass):
                 "teacher": self.teacher,
                 "losses": list(lesson.named),
                 "lr": lesson.lr,
+                "batch": lesson.batch,
                 "bf16": lesson.bf16,
                 "seconds": time.perf_counter() - started,
             }
@@ -134,10 +148,13 @@ def _tell_masks(result: Model, lesson: Lesson) -> None:
     set_masks(result, {**made, **masks(result)})
 
 
-def _stays(model: Model, result: Model, one: Weight) -> bool:
-    """Whether a weight is the same number of numbers before and after."""
-    before, after = (each.weights.get(one.source) for each in (model, result))
-    return before is not None and after is not None and before.shape == after.shape
+def _first(pairs: Sequence[tuple[Model, Model]], one: Weight) -> Sequence[tuple[Model, Model]]:
+    """The first models between which a weight is the same number of numbers, if any."""
+    for pair in pairs:
+        before, after = (each.weights.get(one.source) for each in pair)
+        if before is not None and after is not None and before.shape == after.shape:
+            return [pair]
+    return []
 
 
 def _moved(model: Model, result: Model, one: Weight) -> dict[str, Any]:

@@ -36,9 +36,9 @@ class Weight:
     """A weight that is trained.
 
     ``mask`` is where it may differ from zero, None for everywhere. Of a weight that is stored as integers, ``step`` is what
-    one of them stands for, as the weight ``scale`` holds it at the places ``which``; ``least`` and ``greatest`` are their
-    limits, and ``packed`` says how bytes hold them, where a byte is not just one. Rows of ``columns`` signs are stored as bits.
-    Shapes: as the weight; ``step`` broadcasts.
+    one of them stands for, as the weight ``scale`` holds it at the places ``which``, and ``zero`` is the one that stands for
+    nought; ``least`` and ``greatest`` are their limits, and ``packed`` says how bytes hold them, where a byte is not just one.
+    Rows of ``columns`` signs are stored as bits. Shapes: as the weight; ``step`` and ``zero`` broadcast.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Weight:
     packed: Packed | None = None
     scale: str = ""
     which: np.ndarray | None = None
+    zero: np.ndarray | None = None
     columns: int = 0
 
     @property
@@ -65,7 +66,12 @@ class Weight:
         if self.columns:
             return unpack(stored, self.columns)
         floats = self._numbers(stored).astype(np.float32)
-        return floats if self.step is None else (floats * self.step).astype(np.float32)
+        return floats if self.step is None else ((floats - self.nought) * self.step).astype(np.float32)
+
+    @property
+    def nought(self) -> np.ndarray:
+        """The integer that stands for 0."""
+        return np.zeros((), np.float32) if self.zero is None else self.zero
 
     def _numbers(self, stored: np.ndarray) -> np.ndarray:
         return self.packed.read(stored) if self.packed else stored
@@ -76,7 +82,7 @@ class Weight:
             return pack(value)
         if self.step is None:
             return value.astype(old.dtype)
-        near = np.rint(value / self.step).clip(self.least, self.greatest)
+        near = (np.rint(value / self.step) + self.nought).clip(self.least, self.greatest)
         codes = np.where(value == self.start(old), self._numbers(old), near)  # floats round large integers
         return self.packed.stored(codes, old) if self.packed else codes.astype(np.int64).astype(old.dtype)
 
@@ -160,7 +166,7 @@ def _codes(model: Model, index: Index, node: onnx.NodeProto, position: int, code
     held, masked = _scale(model, reader, codes.shape), reader.output[0] in masks(model)
     limits = ml_dtypes.iinfo(codes.dtype)  # type: ignore[no-untyped-call]
     least, greatest = max(int(limits.min), -_ROOM), min(int(limits.max), _ROOM)
-    mask = codes != 0 if masked else None
+    mask = codes != (0 if held is None or held.zero is None else held.zero) if masked else None
     return (
         None if held is None else Weight(node.input[position], mask, least=least, greatest=greatest, **held._asdict())
     )
@@ -185,6 +191,7 @@ class _Held(NamedTuple):
     scale: str
     which: np.ndarray
     step: np.ndarray
+    zero: np.ndarray | None
 
 
 def _scale(model: Model, node: onnx.NodeProto, shape: tuple[int, ...]) -> _Held | None:
@@ -199,13 +206,16 @@ def _scale(model: Model, node: onnx.NodeProto, shape: tuple[int, ...]) -> _Held 
         or (quantizes and node.input[2:3] and node.input[2] not in model.weights)
     ):
         return None
-    which = np.arange(scale.size).reshape(scale.shape)
+    which, zero = np.arange(scale.size).reshape(scale.shape), None
     if quantizes:
-        which = _spread(which, shape, attribute(node, "axis", 1), attribute(node, "block_size", 0))
+        axis, block = attribute(node, "axis", 1), attribute(node, "block_size", 0)
+        which = _spread(which, shape, axis, block)
+        if node.input[2:3] and node.input[2]:
+            zero = _spread(model.weights[node.input[2]].astype(np.float32), shape, axis, block)
     elif node.op_type != "Mul":
         return None
     step = scale.astype(np.float32).reshape(-1)[which]
-    return _Held(node.input[1], which, np.where(abs(step) > _TINY, step, np.float32(1)))
+    return _Held(node.input[1], which, np.where(abs(step) > _TINY, step, np.float32(1)), zero)
 
 
 def _spread(scale: np.ndarray, shape: tuple[int, ...], axis: int, block: int) -> np.ndarray:

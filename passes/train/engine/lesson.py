@@ -27,6 +27,8 @@ from .loop import Lesson
 from .student import Student
 
 _LR, _LR_NORMALIZED, _LR_INTEGERS = 1e-3, 3e-3, 1e-4
+_BATCH, _BATCH_COARSE, _COARSE = 128, 32, 15
+"""Weights whose integers reach no farther than ``_COARSE`` take many small steps: few of them turn into another integer."""
 _HELD = 512
 """So many samples at most are held back: more would take the time that training needs."""
 _ALIKE = 0.2
@@ -58,7 +60,9 @@ def prepared(
     augmented = Augmented(
         [AUGMENTATIONS[name] for name in _ways(options, samples)], len(samples), context.seed, options.mixup
     )
-    statistics = _moves_statistics(model, options, len(train), data.fixed_batch)
+    coarse = any(0 < one.greatest <= _COARSE and not one.columns for one in weights)
+    batch = options.batch or (_BATCH_COARSE if coarse else _BATCH)
+    statistics = _moves_statistics(model, options, min(batch, len(train)), data.fixed_batch)
     quantized = any(one.is_code for one in weights) or any(has(node, Trait.QUANTIZES) for node in model.graph.node)
     lr = options.lr or (_LR_INTEGERS if quantized else _LR_NORMALIZED if statistics else _LR)
     teacher = None
@@ -83,7 +87,8 @@ def prepared(
         probabilities=probabilities,
         options=options,
         lr=lr,
-        bf16=options.bf16 and not quantized and _has_bf16(),
+        bf16=options.bf16 and (coarse or not quantized) and _has_bf16(),
+        size=batch,
         seed=context.seed,
         fixed=data.fixed_batch,
         features=features,
@@ -158,8 +163,8 @@ def _ways(options: TrainOptions, samples: Samples) -> tuple[str, ...]:
     return ("flip", "crop") if all(is_colour_image(value[:1]) for value in samples.inputs.values()) else ()
 
 
-def _moves_statistics(model: Model, options: TrainOptions, samples: int, fixed: int | None) -> bool:
-    enough = min(options.batch, samples, fixed or options.batch) >= _LEAST
+def _moves_statistics(model: Model, options: TrainOptions, batch: int, fixed: int | None) -> bool:
+    enough = min(batch, fixed or batch) >= _LEAST
     return (
         enough
         and not (options.freeze_bn or options.include or options.exclude)

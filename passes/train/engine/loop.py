@@ -57,6 +57,7 @@ class Lesson:
     probabilities: bool
     options: TrainOptions
     lr: float
+    size: int
     bf16: bool
     seed: int
     fixed: int | None = None
@@ -67,15 +68,14 @@ class Lesson:
     @property
     def batch(self) -> int:
         """Samples of a step, whole batches of those that the model insists on."""
-        most, one = min(self.options.batch, len(self.train)), self.fixed or 1
+        most, one = min(self.size, len(self.train)), self.fixed or 1
         return max(one, most // one * one)
 
     def loss(self, places: np.ndarray, variant: int | None, *, training: bool, progress: float = 0.0) -> Tensor:
         """The mean over samples; those of ``variant`` None are as they are. In training, with what the method adds."""
         inputs, mixed = self._inputs(places, variant)
-        parts = [slice(a, a + self.fixed) for a in range(0, len(places), self.fixed)] if self.fixed else [slice(None)]
-        made = [self.student({n: v[part] for n, v in inputs.items()}, training=training) for part in parts]
-        given = made[0] if len(made) == 1 else {n: torch.cat([one[n] for one in made]) for n in made[0]}
+        student, size = self.student, self.fixed
+        given = student.in_parts(inputs, size, training=training) if size else student(inputs, training=training)
         given = {name: value.float() if value.is_floating_point() else value for name, value in given.items()}
         answers = self._answers(given, self._told(inputs, places, variant), places, mixed)
         if training:

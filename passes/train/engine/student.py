@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from ....graph.errors import IntaglioError
 from ....graph.model import Model
+from ....measure.autograd.call import Value, as_tensor, is_float
 from ....measure.autograd.network import Network
 from ....measure.autograd.quantized import rounded
 from ..weights import Weight, batch_statistics
@@ -18,6 +20,8 @@ Tensor = torch.Tensor
 State = dict[str, Tensor]
 _FLIPS = 80.0
 """Signs move so much faster than weights: about so many steps into one direction turn one by a step size of 2e-4."""
+
+_COMPARED, _SAME = 3, 1e-4
 
 
 class Hooks(Protocol):
@@ -64,6 +68,7 @@ class Student:
             for name, one in self.codes.items()
         }
         self._steps = {name: torch.tensor(1 if one.step is None else one.step) for name, one in self.codes.items()}
+        self._noughts = {name: torch.tensor(one.nought) for name, one in self.codes.items()}
         self.moving: State = {**self.network.trained, **latent}
         self.first: State = {name: tensor.detach().clone() for name, tensor in self.moving.items()}
         self.masks: State = {one.name: torch.tensor(one.mask) for one in weights if one.mask is not None}
@@ -78,6 +83,7 @@ class Student:
         self.forgets = False
         """Set it where weights were moved afar: what the optimizer remembers of older steps goes."""
         self._frozen = set[str]()
+        self._at_once: bool | None = None
         self._statistics = list(dict.fromkeys(batch_statistics(model))) if statistics else []
         self._method.start(self)
 
@@ -105,12 +111,45 @@ class Student:
     def parameters(self) -> list[Tensor]:
         return list(self.trained.values())
 
-    def __call__(self, inputs: Mapping[str, np.ndarray], *, training: bool = False) -> dict[str, Tensor]:
+    def __call__(self, inputs: Mapping[str, Value], *, training: bool = False) -> dict[str, Tensor]:
         """Outputs and features by name."""
         self.training = training
         self.network.training = training and bool(self._statistics)
         fed = {name: self.seen(name) for name in (*self.moving, *self.given)}
         return self.network({**inputs, **{n: self._rounded(n, v) if n in self.codes else v for n, v in fed.items()}})
+
+    def in_parts(self, inputs: Mapping[str, np.ndarray], size: int, *, training: bool = False) -> dict[str, Tensor]:
+        """The same of a model that insists on ``size`` samples a run: all runs at once where its operators allow that."""
+        if self._at_once is None:
+            self._at_once = not self._statistics and self._agrees(inputs, size)
+        return self._vectorized(inputs, size, training) if self._at_once else self._in_turn(inputs, size, training)
+
+    def _in_turn(self, inputs: Mapping[str, np.ndarray], size: int, training: bool) -> dict[str, Tensor]:
+        count = len(next(iter(inputs.values())))
+        made = [
+            self({name: value[a : a + size] for name, value in inputs.items()}, training=training)
+            for a in range(0, count, size)
+        ]
+        return made[0] if len(made) == 1 else {name: torch.cat([one[name] for one in made]) for name in made[0]}
+
+    def _vectorized(self, inputs: Mapping[str, np.ndarray], size: int, training: bool) -> dict[str, Tensor]:
+        runs = {
+            name: as_tensor(value, torch.float32).reshape(-1, size, *value.shape[1:]) for name, value in inputs.items()
+        }
+        made = torch.func.vmap(lambda one: self(one, training=training))(runs)
+        return {name: value.flatten(0, 1) for name, value in made.items()}
+
+    @torch.no_grad()
+    def _agrees(self, inputs: Mapping[str, np.ndarray], size: int) -> bool:
+        """Whether a few runs at once give what they give in turn. Whole numbers decide on shapes, so that runs differ."""
+        if not all(is_float(value) for value in inputs.values()):
+            return False
+        few = {name: value[: _COMPARED * size] for name, value in inputs.items()}
+        try:
+            both = self._in_turn(few, size, False), self._vectorized(few, size, False)
+        except (IntaglioError, RuntimeError):
+            return False
+        return all(torch.allclose(one, both[1][name], rtol=_SAME, atol=_SAME) for name, one in both[0].items())
 
     def seen(self, name: str) -> Tensor:
         """A weight as the method has it computed with."""
@@ -126,7 +165,7 @@ class Student:
         one = self.codes[name]
         if one.columns:
             return torch.where(value < 0, -1.0, 1.0) + (value - value.detach())
-        return torch.clamp(rounded(value / self._step(one)), one.least, one.greatest)
+        return torch.clamp(rounded(value / self._step(one)) + self._noughts[name], one.least, one.greatest)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -135,7 +174,8 @@ class Student:
             self.moving[name].mul_(mask)
         for name, one in self.codes.items():
             step = self._step(one)
-            ends = one.least * step, one.greatest * step
+            zero = self._noughts[name]
+            ends = (one.least - zero) * step, (one.greatest - zero) * step
             self.moving[name].clamp_(torch.minimum(*ends), torch.maximum(*ends))
 
     def state(self) -> State:

@@ -20,6 +20,7 @@ import torch
 from intaglio import Binarize, PruneChannels, Quantize, Train, compress, load, run
 from intaglio.graph.coupling import Coupling, Removal, analyse
 from intaglio.graph.errors import BadData, IntaglioError, NothingChanged, UsageError
+from intaglio.graph.io.load import from_proto
 from intaglio.graph.io.save import to_bytes
 from intaglio.graph.model import Model
 from intaglio.graph.registry import Entry
@@ -308,6 +309,34 @@ def test_models_of_a_fixed_batch_are_trained(batch: int, tmp_path: Path) -> None
     told = trained(paths[1], data=tmp_path / "x.npz", steps=60, lr=3e-2, teacher=str(paths[0]), losses=("mse",))
     training = told.as_dict()["training"]
     assert training["held_back_after"] < 0.2 * training["held_back_before"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "at_once"),
+    [
+        ("h = Relu(p)", True),
+        ("l = Less(p, p) i = Cast <to = 7> (l) n = ReduceSum <keepdims = 0> (i) h = Gather(p, n)", False),
+    ],
+)
+def test_runs_of_one_sample_are_made_at_once_where_operators_allow_it(inside: str, at_once: bool) -> None:
+    """Values and gradients are those of one run after the other."""
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 6] x) => (float[1, 3] y) <float[6, 3] w> '
+        f"{{ p = MatMul(x, w) {inside} a = Softmax <axis = 0> (p) y = Add(h, a) }}"
+    )
+    proto, random = onnx.parser.parse_model(text), np.random.default_rng(0)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(random.normal(size=(6, 3)).astype(np.float32), "w"))
+    model = from_proto(proto)
+    student = Student(model, weights_to_train(model), statistics=False, method=Method())
+    x = random.normal(size=(5, 6)).astype(np.float32)
+    found = []
+    for each in (lambda: student.in_parts({"x": x}, 1), lambda: student._in_turn({"x": x}, 1, False)):
+        y = each()["y"]
+        (gradient,) = torch.autograd.grad(y.square().sum(), student.parameters)
+        found.append((y.detach(), gradient))
+    assert student._at_once is at_once
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_checkpoint_that_is_none_is_refused(narrow: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ...weights import Weight
 
 
-_LATENT = 0.1
+LATENT = 0.1
 """Mean size of the floats behind signs, whatever it was: so they go from one sign to the other in some steps, not in one."""
 _THIRDS = 4 / 3
 """Ternary weights stand for this times their mean size: Liu et al., 2023, arXiv:2306.01841."""
@@ -47,17 +47,18 @@ class Binarizing(Method):
         named = (options.estimator or self._operator.estimator, options.estimator or self._operator.of_weights)
         self._of_inputs, self._of_weights = (ESTIMATORS[name] for name in named)
         self._progress = 0.0
-        self._layers: dict[str, Binary] = {}
+        self.binary: dict[str, Binary] = {}
+        """By the name of their weights."""
         self._scales: dict[str, Binary] = {}
         self._elastic: list[str] = []
         self._ratios: dict[str, float] = {}
 
     def prepared(self, model: Model, data: DataSource) -> Model:
         made, layers = binarized(model, self._operator)
-        self._layers = {one.weight: one for one in layers}
-        for name in self._layers:
+        self.binary = {one.weight: one for one in layers}
+        for name in self.binary:
             weight = made.weights[name]
-            self._ratios[name] = float(np.abs(weight).mean()) / _LATENT or 1.0
+            self._ratios[name] = float(np.abs(weight).mean()) / LATENT or 1.0
             made.put(name, (weight / self._ratios[name]).astype(np.float32))
         if self._operator.scale != "learned":
             self._scales = {one.scale: one for one in layers if one.scale}
@@ -92,9 +93,9 @@ class Binarizing(Method):
             return student.own[f"elastic/{name}"]
         if name in self._scales:
             return self._sizes(student.moving[self._scales[name].weight], self._scales[name]).reshape(value.shape)
-        if name not in self._layers:
+        if name not in self.binary:
             return value
-        one = self._layers[name]
+        one = self.binary[name]
         filters = value.movedim(one.axis, 0)
         if self._progress < self._first:
             sizes = self._sizes(value, one) if one.scale else filters.new_ones(())
