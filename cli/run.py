@@ -79,15 +79,27 @@ class Outlets:
 
     def tell(self, result: Mapping[str, Any]) -> None:
         """Write what was asked for."""
-        from ..pipeline import html
+        on_github = self.github or (self.github is None and os.environ.get("GITHUB_ACTIONS") == "true")
+        if not (on_github or self.junit or self.markdown or self.html):
+            return
         from ..pipeline.envelope import envelope
-        from ..pipeline.formats import github, junit, markdown
 
         told = console.plain({**envelope(console.mode.command), **result})
-        for path, form in ((self.junit, junit), (self.markdown, markdown), (self.html, html)):
-            if path is not None:
-                _write(path, form.render(told))
-        if self.github or (self.github is None and os.environ.get("GITHUB_ACTIONS") == "true"):
+        if self.junit is not None:
+            from ..pipeline.formats import junit
+
+            _write(self.junit, junit.render(told))
+        if self.markdown is not None:
+            from ..pipeline.formats import markdown
+
+            _write(self.markdown, markdown.render(told))
+        if self.html is not None:
+            from ..pipeline import html
+
+            _write(self.html, html.render(told))
+        if on_github:
+            from ..pipeline.formats import github, markdown
+
             console.raw(github.render(told))
             _append("GITHUB_STEP_SUMMARY", lambda: markdown.render(told))
             _append("GITHUB_OUTPUT", lambda: github.outputs(told))

@@ -131,6 +131,10 @@ class Registry(Generic[T]):
         """What has been registered by now, for modules that are being imported."""
         return self._found[name].thing
 
+    def here(self, name: str) -> Entry | None:
+        """The entry of what has been registered by now, or None: nothing is imported to find out."""
+        return self._found.get(name)
+
     def __contains__(self, spec: Spec) -> bool:
         name = self._split(spec)[0]
         self._load(name)

@@ -20,7 +20,7 @@ def plugins_of(passes: Sequence[Pass]) -> list[dict[str, str]]:
     """Passes, what their options name, and rules for operators, as far as they are not ours."""
     found = {}
     for one, name in [named for step in passes for named in _named(step)] + list(_rules()):
-        entry = one.entry(name)
+        entry = (isinstance(name, str) and one.here(name)) or one.entry(name)
         if not entry.builtin:
             short = name if isinstance(name, str) else name["name"]
             found[one.kind, short] = {"kind": one.kind, "name": short, **_package(entry.module.partition(".")[0])}
@@ -28,12 +28,14 @@ def plugins_of(passes: Sequence[Pass]) -> list[dict[str, str]]:
 
 
 def _named(step: Pass) -> Iterator[tuple[Registry[Any], Any]]:
-    if step.name in PASSES:
+    """Defaults of our own passes are ours: they are not looked up, which would import them."""
+    known = PASSES.here(step.name)
+    if known:
         yield PASSES, step.name
     for option in options_of(type(step)):
-        if option.registered is None:
-            continue
         value = getattr(step, option.name)
+        if option.registered is None or (known and known.builtin and value == option.field.get_default()):
+            continue
         for spec in value if isinstance(value, (list, tuple)) else [value]:
             if (
                 spec

@@ -73,7 +73,7 @@ def attempt_within_limit(
     details = {
         "nodes": dict(result.done),
         "skipped": {**Layers(result.reference).left(result.done), **result.skipped},
-        "sqnr_db": outputs_noise(model, result.model, data, context.memory, optimize)
+        "sqnr_db": (result.noise or outputs_noise(model, result.model, data, context.memory, optimize))
         if data is not None and verify
         else {},
         "worst": find_worst(result.layers, noise, rounded=rounded),

@@ -61,13 +61,15 @@ class LayerNote:
 class Result(Outcome):
     """What a scheme made. ``reference`` is a float model equal to the original that has the result's tensor names.
 
-    ``accelerated`` is False for graphs that only show what integers would cost in accuracy.
+    ``accelerated`` is False for graphs that only show what integers would cost in accuracy. ``noise`` is that of the
+    outputs beside the job's model, see ``outputs_noise``, where it was measured on the way.
     """
 
     reference: Model = field(kw_only=True)
     layers: Sequence[LayerNote] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     accelerated: bool = True
+    noise: Mapping[str, float] | None = None
 
     @classmethod
     def none(cls, model: Model, why: str) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from ...graph.errors import UsageError
 from ...graph.index import Index, index_of
@@ -50,7 +50,7 @@ def kept_channels(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     rows = [np.moveaxis(one, 1, 0).reshape(one.shape[1], -1).astype(np.float64) for one in (ours, theirs)]
     centred = [one - one.mean(axis=1, keepdims=True) for one in rows]
     mine, others = (one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in centred)
-    return np.asarray(linear_sum_assignment(mine @ others.T, maximize=True)[1])
+    return np.asarray(scipy.optimize.linear_sum_assignment(mine @ others.T, maximize=True)[1])
 
 
 def _alike(name: str, ours: Index, theirs: Index) -> bool:

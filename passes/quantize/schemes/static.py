@@ -65,6 +65,15 @@ class Kinds:
     between: bool = True
 
 
+@dataclass(frozen=True)
+class _Made:
+    """The integers of the layers, the model that stores them, and the noise of its outputs where that was measured."""
+
+    walked: Walked[Quantized]
+    model: Model
+    noise: Mapping[str, float] | None = None
+
+
 @SCHEMES.register("int8")
 def int8(job: Job) -> Result:
     """Weights and activations in 8 bits, computed in integers; needs data, or BatchNormalization kept."""
@@ -120,13 +129,14 @@ def static(job: Job, kinds: Kinds) -> Result:
 
     def made(job: Job, grids: Grids) -> Result:
         chosen = grids(model, layers)
-        walked = (
-            _blindly(job, ready, model, layers, chosen)
-            if blind
-            else _rounded(job, ready, running, layers, chosen, found)
-        )
+        if blind:
+            walked = _blindly(job, ready, model, layers, chosen)
+            done = _Made(walked, _stored(job, model, running, walked, found))
+        else:
+            done = _rounded(job, ready, running, layers, chosen, found)
+            walked = done.walked
         return Result(
-            _stored(job, model, running, walked, found),
+            done.model,
             _done(model, placement, walked),
             placement.skipped,
             [*ready.notes, *found.notes],
@@ -136,6 +146,7 @@ def static(job: Job, kinds: Kinds) -> Result:
                 for node, one in walked.rounded.items()
             ],
             details={"ranges": found.methods},
+            noise=done.noise,
         )
 
     if options.size is not None:
@@ -186,30 +197,34 @@ def _done(model: Model, placement: Placement, walked: Walked[Quantized]) -> dict
 
 def _rounded(
     job: Job, ready: Prepared, running: Model, layers: Mapping[str, Layer], grids: Mapping[str, Grid], found: Found
-) -> Walked[Quantized]:
+) -> _Made:
     specs, model = specs_for(ready, layers, grids, job), ready.model
+
+    def stored(walked: Walked[Quantized]) -> _Made:
+        return _Made(walked, _stored(job, model, running, walked, found))
+
     if job.context.data is None:  # to see how large a file becomes
-        return round_plainly(model, specs)
+        return stored(round_plainly(model, specs))
     if not all(spec.grid.bits >= WIDE for spec in specs.values()):
         batches, _ = calibration_inputs(model, job.context)
-        return round_in_turn(model, running, with_mirrored(batches, model), specs, job.context)
+        return stored(round_in_turn(model, running, with_mirrored(batches, model), specs, job.context))
     deep = len(layers) >= DEEP
     if deep and all({*spec.methods} <= {*BLIND} for spec in specs.values()):
-        walked = _with_means(model, round_plainly(model, specs), found)
-        if not _noisy(job, model, _stored(job, model, running, walked, found)):
-            return walked
+        made = _heard(job, stored(_with_means(model, round_plainly(model, specs), found)))
+        if min((made.noise or {}).values(), default=EXACT) >= CLEAN:
+            return made
     samples, patches = _SEEN_DEEP if deep else _SEEN
     batches, _ = calibration_inputs(model, job.context, samples)
-    return round_in_turn(model, running, batches, specs, job.context, refit=False, most=patches)
+    return stored(round_in_turn(model, running, batches, specs, job.context, refit=False, most=patches))
 
 
-def _noisy(job: Job, model: Model, made: Model) -> bool:
-    if job.context.data is None or not job.options.verify:
-        return False
-    with suppress(BadModel):  # what does not run is told later
-        noise = outputs_noise(model, made, job.context.data, job.context.memory, job.target.contrib)
-        return min(noise.values(), default=EXACT) < CLEAN
-    return False
+def _heard(job: Job, made: _Made) -> _Made:
+    """With the noise of its outputs, unless that is not wanted."""
+    if job.context.data is not None and job.options.verify:
+        with suppress(BadModel):  # what does not run is told later
+            noise = outputs_noise(job.model, made.model, job.context.data, job.context.memory, job.target.contrib)
+            return replace(made, noise=noise)
+    return made
 
 
 @one_blas_thread
