@@ -270,3 +270,29 @@ def test_half_a_block_is_weighed_by_its_time(monkeypatch: pytest.MonkeyPatch) ->
     model = conv_pair(width=16)
     done = PruneChannels(target="latency", keep=0.85, criterion="l2", verify=False).run(model)
     assert {one["after"] for one in done.layers if one["after"] != one["before"]} == {8}
+
+
+@pytest.mark.parametrize("goal", [0.5, 0.6, 0.7, 0.8])
+def test_steps_of_eight_lose_no_more_than_whole_blocks_in_no_more_time(
+    monkeypatch: pytest.MonkeyPatch, goal: float
+) -> None:
+    """On a machine of which the times are known: what stays of the weights is more, or takes less time."""
+    whole = Machine.whole(digits().original)
+
+    class Timed(LatencyModel):
+        def time(self, small: Model, original: Model | None = None) -> Timing:
+            return Timing(np.array([[1.0] * 40, [Machine.whole(small) / whole] * 40]), 1, "a machine")
+
+    def machine(coupling: Coupling, **_: object) -> LatencyModel:
+        return Timed(coupling, times=LayerTimes(timer=Machine().layers), whole=Machine().wholes)
+
+    monkeypatch.setattr("intaglio.passes.prune.prune.LatencyModel", machine)
+    found = []
+    for step in (16, 8):
+        monkeypatch.setattr("intaglio.passes.prune.prune._TIMED_BLOCK", step)
+        small = PruneChannels(target="latency", keep=goal, criterion="l2", verify=False).run(digits().original).model
+        left = sum(float(np.square(w).sum()) for w in small.weights.values() if w.dtype == np.float32)
+        found.append((Machine.whole(small) / whole, left))
+    (blocks_time, blocks_left), (time, left) = found
+    assert max(blocks_time, time) <= goal * 1.03
+    assert time < blocks_time or left >= blocks_left
