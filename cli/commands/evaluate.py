@@ -85,7 +85,6 @@ def evaluate(
     Example: intaglio evaluate model.onnx --data test.npz --preprocess imagenet
     """
     from ...measure.accuracy import evaluate_session
-    from ...pipeline.formats.rows import scores
     from ...pipeline.gates import missed
 
     gates, limits = _gates(minimum), _limits(gate)
@@ -112,13 +111,15 @@ def evaluate(
             other = _reference(reference, rate, {"spec": data, **given}, shape, value) if reference else None
             result |= _worse((partial(rate, session), source, measured), other, reference, seed)
         outlets.tell(result)
-    rows = [(name, value, measured.samples) for name, value in scores(result)]
+    console.emit(result, partial(_show, result), failed=_missed(gates, measured) or missed(result["gates"]))
 
-    def told() -> None:
-        console.table(str(model), ("metric", "value", "samples"), rows)
-        _show_worse(result)
 
-    console.emit(result, told, failed=_missed(gates, measured) or missed(result["gates"]))
+def _show(result: Mapping[str, Any]) -> None:
+    from ...pipeline.formats.rows import scores
+
+    rows = [(name, value, result["samples"]) for name, value in scores(result)]
+    console.table(result["model"], ("metric", "value", "samples"), rows)
+    _show_worse(result)
 
 
 def _task(model: Path, data: str, **given: Any) -> Mapping[str, Any]:

@@ -20,7 +20,6 @@ from ..needs import check_needs
 from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
-from .depth.depth import shorten
 from .latency.model import Follow, LatencyModel, meet_target
 from .options import UNRANKED, PruneOptions
 from .plan import Choice, Job, Planner
@@ -85,6 +84,8 @@ class PruneChannels(PruneOptions, Pass):
         """Prune a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel."""
         context = context or Context()
         if self.axis == "depth":
+            from .depth.depth import shorten
+
             return shorten(self, model, context)
         if self.target == "drop":
             accuracy_of(context)

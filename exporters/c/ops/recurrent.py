@@ -206,6 +206,70 @@ def _made(call: Call) -> dict[int, Tensor]:
     return {k: call.output(k) for k, name in enumerate(call.operation.outputs) if name}
 
 
+@dataclass(frozen=True)
+class _States:
+    """Text that reads first states, keeps those of each step, clears what lies past a sequence's end, writes the last ones."""
+
+    starts: str
+    kept: str
+    rest: str
+    ends: str
+
+
+def _states(
+    call: Call, d: int, hidden: int, made: dict[int, tuple[str, Tensor]], first: dict[int, tuple[str, Tensor]]
+) -> _States:
+    batch_first, time = bool(call.attr("layout", 0)), call.x(0).dims[1 if call.attr("layout", 0) else 0]
+    states = [(5, 1, "s1"), (6, 2, "s2")] if call.operation.key == "LSTM" else [(5, 1, "s1")]
+    place = (1, 0) if batch_first else (0, 1)
+    units = f"for (int i = 0; i < {hidden}; i++)"
+
+    def at(tensor: Tensor) -> str:
+        """Of a state of shape (D, N, H), or (N, D, H)."""
+        return index([(str(d), tensor.stride(place[0])), ("n", tensor.stride(place[1])), ("i", tensor.stride(2))])
+
+    starts = [f"{s}[i] = {f'{first[k][0]}[{at(first[k][1])}]' if k in first else '0'};" for k, _, s in states]
+    ends = [f"{made[k][0]}[{at(made[k][1])}] = {s}[i];" for _, k, s in states if k in made]
+    kept, rest = "", ""
+    if 0 in made:
+        name, y = made[0]
+        axes = (1, 2, 0) if batch_first else (0, 1, 2)  # time, direction, sequence
+        named = zip(("p", str(d), "n"), axes, strict=True)
+        where = index([*((one, y.stride(axis)) for one, axis in named), ("i", y.stride(3))])
+        kept = f"{units} {name}[{where}] = s1[i];"
+        rest = f"for (int p = length; p < {time}; p++) {units} {name}[{where}] = 0;" if call.has(4) else ""
+    written = f"{units} {{\n    {' '.join(ends)}\n}}" if ends else ""
+    return _States("\n".join(starts), kept, rest, written)
+
+
+_SEQUENCES = """
+for (int n = 0; n < $batch; n++) {
+    const int length = $length;
+    for (int i = 0; i < $hidden; i++) {
+        $starts
+    }
+    for (int t = 0; t < length; t++) {
+        $p
+        const $t *r = x0 + $row;
+        for (int j = 0; j < $columns; j++) s0[j] = $start[j];
+        for (int k = 0; k < $inputs; k++) {
+            const $t v = r[$k];
+            for (int j = 0; j < $wide; j++) s0[j] += v * $weights[k * $wide + j];
+        }
+        for (int k = 0; k < $hidden; k++) {
+            const $t v = s1[k];
+            for (int j = 0; j < $deep; j++) s0[j + $at] += v * $recurrent[k * $deep + j];
+        }
+        $cell
+        $kept
+    }
+    $rest
+    $ends
+}
+"""
+"""Of every sequence all steps, in one direction: what comes from the input, then from the state, then the cell."""
+
+
 def _direction(
     call: Call,
     cell: _Cell,
@@ -216,62 +280,17 @@ def _direction(
     lengths: str,
 ) -> str:
     x, table = call.x(0), call.program.table
-    batch_first = bool(call.attr("layout", 0))
-    time, sequence = (1, 0) if batch_first else (0, 1)
+    time, sequence = (1, 0) if call.attr("layout", 0) else (0, 1)
     hidden = len(cell.recurrent)
-    states = [(5, 1, "s1"), (6, 2, "s2")] if call.operation.key == "LSTM" else [(5, 1, "s1")]
-
-    def at(tensor: Tensor, place: tuple[int, int]) -> str:
-        """Of a state of shape (D, N, H), or (N, D, H)."""
-        return index([(str(d), tensor.stride(place[0])), ("n", tensor.stride(place[1])), ("i", tensor.stride(2))])
-
-    place = (1, 0) if batch_first else (0, 1)
-    starts = [f"{s}[i] = {f'{first[k][0]}[{at(first[k][1], place)}]' if k in first else '0'};" for k, _, s in states]
-    ends = [f"{made[k][0]}[{at(made[k][1], place)}] = {s}[i];" for _, k, s in states if k in made]
-    kept, rest = "", ""
-    if 0 in made:
-        name, y = made[0]
-        axes = (1, 2, 0) if batch_first else (0, 1, 2)  # time, direction, sequence
-        where = index(
-            [("p", y.stride(axes[0])), (str(d), y.stride(axes[1])), ("n", y.stride(axes[2])), ("i", y.stride(3))]
-        )
-        kept = f"for (int i = 0; i < {hidden}; i++) {name}[{where}] = s1[i];"
-        if call.has(4):
-            rest = (
-                f"for (int p = length; p < {x.dims[time]}; p++) for (int i = 0; i < {hidden}; i++) {name}[{where}] = 0;"
-            )
+    states = _states(call, d, hidden, made, first)
     row = index([("p", x.stride(time)), ("n", x.stride(sequence))])
     return c(
-        """
-        for (int n = 0; n < $batch; n++) {
-            const int length = $length;
-            for (int i = 0; i < $hidden; i++) {
-                $starts
-            }
-            for (int t = 0; t < length; t++) {
-                $p
-                const $t *r = x0 + $row;
-                for (int j = 0; j < $columns; j++) s0[j] = $start[j];
-                for (int k = 0; k < $inputs; k++) {
-                    const $t v = r[$k];
-                    for (int j = 0; j < $wide; j++) s0[j] += v * $weights[k * $wide + j];
-                }
-                for (int k = 0; k < $hidden; k++) {
-                    const $t v = s1[k];
-                    for (int j = 0; j < $deep; j++) s0[j + $at] += v * $recurrent[k * $deep + j];
-                }
-                $cell
-                $kept
-            }
-            $rest
-            $ends
-        }
-        """,
+        _SEQUENCES,
         batch=x.dims[sequence],
         length=lengths.replace("$most", str(x.dims[time])),
         hidden=hidden,
-        starts="\n".join(starts),
-        p=f"const int p = {'length - 1 - t' if back else 't'};" if re.search(r"\bp\b", row + kept) else "",
+        starts=states.starts,
+        p=f"const int p = {'length - 1 - t' if back else 't'};" if re.search(r"\bp\b", row + states.kept) else "",
         t=x.ctype,
         row=row,
         columns=len(cell.start),
@@ -284,7 +303,7 @@ def _direction(
         at=cell.at,
         recurrent=table(cell.recurrent),
         cell=cell.text,
-        kept=kept,
-        rest=rest,
-        ends=f"for (int i = 0; i < {hidden}; i++) {{\n    {' '.join(ends)}\n}}" if ends else "",
+        kept=states.kept,
+        rest=states.rest,
+        ends=states.ends,
     )

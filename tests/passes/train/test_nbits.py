@@ -27,7 +27,7 @@ INPUTS, OUTPUTS, BLOCK = 40, 12, 32
 def packed(bits: int, zeros: bool, bias: bool, accuracy: int = 0) -> Model:
     """A product of random integers, whose last block is not full."""
     draw, blocks = np.random.default_rng(bits), -(-INPUTS // BLOCK)
-    values = {
+    values: dict[str, np.ndarray] = {
         "b": draw.integers(0, 256, (OUTPUTS, blocks, BLOCK * bits // 8)).astype(np.uint8),
         "s": draw.uniform(0.01, 0.02, OUTPUTS * blocks).astype(np.float32),
         "z": draw.integers(0, 256, OUTPUTS * -(-blocks * bits // 8)).astype(np.uint8),

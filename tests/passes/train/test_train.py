@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +331,11 @@ def test_runs_of_one_sample_are_made_at_once_where_operators_allow_it(inside: st
     student = Student(model, weights_to_train(model), statistics=False, method=Method())
     x = random.normal(size=(5, 6)).astype(np.float32)
     found = []
-    for each in (lambda: student.in_parts({"x": x}, 1), lambda: student._in_turn({"x": x}, 1, False)):
+    ways: list[Callable[[], Mapping[str, torch.Tensor]]] = [
+        lambda: student.in_parts({"x": x}, 1),
+        lambda: student._in_turn({"x": x}, 1, False),
+    ]
+    for each in ways:
         y = each()["y"]
         (gradient,) = torch.autograd.grad(y.square().sum(), student.parameters)
         found.append((y.detach(), gradient))
