@@ -55,7 +55,7 @@ class Walk:
 
     def __init__(self, model: Model, feeds: Sequence[Feed], store: Store, *, optimize: bool) -> None:
         self.model, index = model, index_of(model)
-        self.cache = ActivationCache(model, Inputs(feeds, store), optimize=optimize)
+        self.cache = ActivationCache(model, Inputs(feeds, store), optimize=optimize, once=True)
         self._last = {name: max((r.place for r in index.reads(name)), default=-1) for name in index.place}
         self._place = index.place
 

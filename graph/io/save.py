@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
@@ -177,13 +177,18 @@ def _text_written(document: Document) -> Iterator[Written]:
         yield Written(target, content)
 
 
-def to_bytes(model: Model) -> bytes:
+def to_bytes(model: Model, *, outside: Collection[str] = ()) -> bytes:
     """The model as the bytes of a file, weights included: what ONNX Runtime takes in place of a path.
+
+    Of weights ``outside`` there are types and shapes alone: callers hand them over in another way.
 
     Raises:
         CannotWrite: it is above 2 GB.
     """
-    tensors = [_tensor(name, weight) for name, weight in model.weights.items()]
+    tensors = [
+        _Tensor(_reference(tensor, "memory", 0), None) if name in outside else tensor
+        for name, tensor in ((name, _tensor(name, weight)) for name, weight in model.weights.items())
+    ]
     rest, graph = _structure(model, None)
     if _file_size(rest, graph, tensors) > LARGEST_FILE:
         raise CannotWrite("the model cannot be one message", why="it is above 2 GB", fix="save it to a file instead")
@@ -288,12 +293,17 @@ def _move_out(tensors: list[_Tensor], location: str) -> list[_Tensor]:
         if not tensor.is_large:
             moved.append(tensor)
             continue
-        reference = TensorProto(data_location=TensorProto.EXTERNAL)
-        for key, value in (("location", location), ("offset", offset), ("length", tensor.values_size)):
-            reference.external_data.add(key=key, value=str(value))
-        moved.append(_Tensor(tensor.head + reference.SerializeToString(deterministic=True), None))
+        moved.append(_Tensor(_reference(tensor, location, offset), None))
         offset += tensor.values_size + -tensor.values_size % _ALIGNMENT
     return moved
+
+
+def _reference(tensor: _Tensor, location: str, offset: int) -> bytes:
+    """A tensor whose values lie elsewhere."""
+    reference = TensorProto(data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", offset), ("length", tensor.values_size)):
+        reference.external_data.add(key=key, value=str(value))
+    return tensor.head + reference.SerializeToString(deterministic=True)
 
 
 def _file_size(rest: bytes, graph: bytes, tensors: list[_Tensor]) -> int:

@@ -15,7 +15,7 @@ LEAST = 1 << 16
 """Bytes from which on an array goes to a file."""
 _FILE, _ALIGNMENT = 1 << 26, 64
 """Bytes of a file that several arrays share, and what each begins at a multiple of."""
-_PIECE, _AT_ONCE = 1 << 24, 1 << 20
+_PIECE, _AT_ONCE = 1 << 24, 1 << 17
 _USUAL = "/var/tmp"
 """By custom on a disk, where /tmp may be memory."""
 

@@ -28,7 +28,7 @@ _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
 _ROOM = 1 << 20
 """Bytes of a small file, such as a graph without weights."""
-_FED_BYTES, _FED = 1 << 27, 1 << 20
+_FED_BYTES, _LARGE = 1 << 27, 1 << 20
 """Bytes of weights from which on large ones, of so many bytes, are handed to a lean session in every run: it would copy
 them."""
 _NO_AXES = "intaglio/no_axes"
@@ -37,6 +37,7 @@ _FLOATS: dict[str, np.dtype] = {
     "tensor(float)": np.dtype("f4"),
     "tensor(double)": np.dtype("f8"),
 }
+_SHARED = {*_FLOATS.values(), *map(np.dtype, ("i1", "u1", "i4", "i8"))}
 
 
 def open_session(
@@ -47,6 +48,7 @@ def open_session(
     outputs: Sequence[str] | None = None,
     spin: bool = True,
     lean: bool = False,
+    once: bool = False,
     optimized: Path | None = None,
     profile: Path | None = None,
     native: bool = True,
@@ -56,6 +58,7 @@ def open_session(
     ``outputs`` replaces what the model gives: any tensor names, in this order. ``optimize=False`` runs the nodes as
     they stand. ``spin=False`` lets idle threads sleep, so that two sessions do not steal each other's cores.
     With ``lean`` memory goes back to the system: what is free now, and after every run, which takes a little longer.
+    A session that runs ``once`` reads large weights where they lie, as to copy them would take longer.
     ``optimized`` is a file to write the graph to that ONNX Runtime makes of the model, ``profile`` the beginning of the
     name of one for its profile. ``native`` computes operators on
     bits by the library of kernels where it was built; without it, or False, ONNX Runtime computes their definitions.
@@ -80,11 +83,12 @@ def open_session(
     if not isinstance(model, Model):
         return _start(str(model), options, str(model))
     name, size = str(model.source or "the model"), sum(w.nbytes for w in model.weights.values())
-    if lean and size > _FED_BYTES:
+    if once or (lean and size > _FED_BYTES):
         return _Fed.of(model, options, name)
-    if size <= _IN_MEMORY_BYTES:
+    shared = _shared(model) if optimized is None else {}
+    if size - sum(w.nbytes for w in shared.values()) <= _IN_MEMORY_BYTES:
         try:
-            return _start(to_bytes(model), options, name)
+            return _beside(model, shared, options, name)
         except BadModel:
             if optimized is not None:  # it says alike of a full disk
                 require_room(optimized.parent, 2 * size)
@@ -93,6 +97,27 @@ def open_session(
         path = Path(folder) / "model.onnx"
         save(model, path, external_data=True)
         return _start(str(path), options, name)
+
+
+def _shared(model: Model) -> dict[str, np.ndarray]:
+    """Large constants of types that NumPy has, as ONNX Runtime takes them without a file or a message around them."""
+    ends = {value.name for value in (*model.graph.input, *model.graph.output)}
+    return {
+        name: weight
+        for name, weight in model.weights.items()
+        if weight.nbytes >= _LARGE and weight.dtype in _SHARED and weight.flags.c_contiguous and weight.flags.aligned
+        if name not in ends
+    }
+
+
+def _beside(model: Model, shared: Mapping[str, np.ndarray], options: Any, name: str) -> Any:
+    """A session on the model with some constants as they lie in memory; its options keep them there."""
+    import onnxruntime as ort
+
+    if shared:
+        values = [ort.OrtValue.ortvalue_from_numpy(weight) for weight in shared.values()]
+        options.add_external_initializers(list(shared), values)
+    return _start(to_bytes(model, outside=shared), options, name)
 
 
 def require_room(folder: Path, size: int = 0) -> None:
@@ -119,13 +144,15 @@ class _Fed:
     @classmethod
     def of(cls, model: Model, options: Any, name: str) -> _Fed:
         """Integers stay with the session: kernels want them constant."""
-        large = {n: w for n, w in model.weights.items() if w.nbytes >= _FED and w.dtype in _FLOATS.values()}
+        shared = _shared(model)
+        large = {n: w for n, w in shared.items() if w.dtype in _FLOATS.values()}
+        others = {n: w for n, w in shared.items() if n not in large}
         fed = model.copy()
         for name_, weight in large.items():
             del fed.weights[name_]
             kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
             fed.graph.input.append(onnx.helper.make_tensor_value_info(name_, kind, weight.shape))
-        return cls(_start(to_bytes(fed), options, name), large)
+        return cls(_beside(fed, others, options, name), large)
 
     def get_inputs(self) -> list[Any]:
         """Those that are no weights."""

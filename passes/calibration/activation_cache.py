@@ -116,11 +116,12 @@ def _keys(batch: Mapping[str, Floats]) -> Ints:
 class ActivationCache:
     """One model over calibration inputs.
 
-    ``model`` may be replaced while the cache runs: what is held stays held.
+    ``model`` may be replaced while the cache runs: what is held stays held. Parts of one that runs ``once`` over few
+    samples read large weights where they lie.
     """
 
-    def __init__(self, model: Model, inputs: Inputs, *, optimize: bool = True) -> None:
-        self.model, self.store, self.optimize = model, inputs.store, optimize
+    def __init__(self, model: Model, inputs: Inputs, *, optimize: bool = True, once: bool = False) -> None:
+        self.model, self.store, self.optimize, self.once = model, inputs.store, optimize, once
         self.samples, self.batch_count, self.keys = inputs.samples, inputs.batch_count, inputs.keys
         self.inputs = tuple(inputs.tickets)
         self._held: dict[str, list[Floats | Path]] = {name: list(t) for name, t in inputs.tickets.items()}
@@ -142,7 +143,7 @@ class ActivationCache:
         session: Any = None
         if missing:
             small, sources = part(model or self.model, missing, self.types())
-            session = _opened(small, optimize=self.optimize)
+            session = _opened(small, optimize=self.optimize, once=self.once)
         for k in range(self.batch_count):
             batch = {n: self.store.get(self._held[n][k]) for n in {*names, *sources} if n in self._held}
             if session is not None:
@@ -246,11 +247,11 @@ def _upstream(graph: onnx.GraphProto, targets: Iterable[str], known: set[str]) -
     return nodes[::-1], read
 
 
-def _opened(model: Model, *, optimize: bool) -> Any:
+def _opened(model: Model, *, optimize: bool, once: bool) -> Any:
     """As the nodes stand where ONNX Runtime's optimizer makes of them what it cannot load: it joins conversions that follow
     each other, those to signed and unsigned integers too, in 1.31.
     """
     try:
-        return open_session(model, spin=False, lean=True, optimize=optimize)
+        return open_session(model, spin=False, lean=True, optimize=optimize, once=once)
     except BadModel:
-        return open_session(model, spin=False, lean=True, optimize=False)
+        return open_session(model, spin=False, lean=True, optimize=False, once=once)

@@ -25,6 +25,8 @@ from ...rewrite.edit import Edit, Outcome
 from .types import FLOAT, HALF, Operands, Stays, half_operands
 
 LARGEST = float(np.finfo(np.float16).max)
+_SIZE = np.uint16(0x7FFF)
+"""Bits of a float16 but for its sign."""
 _FEW = 1024
 """Elements of constants below which a node is not worth a Cast on either side."""
 _CRASH = "ONNX Runtime 1.24 to 1.31 crashes on a float16 Transpose of the first axis before a MatMul (its issue 28392)"
@@ -103,16 +105,16 @@ class _Constants:
                 raise Stays(told)
 
     def _look(self, name: str) -> str | None:
-        peak, gone, count, noise, fits = 0.0, 0, 0, Noise(), True
+        peak, gone, count, noise = 0.0, 0, 0, Noise()
         for some in slices_of(self.model.weights[name]):
             known = np.isfinite(some)
             finite = some if known.all() else some[known]
             rounded = to_half(finite)
             peak = max(peak, float(np.abs(finite).max(initial=0.0)))
-            gone += int(np.count_nonzero(finite) - np.count_nonzero(rounded))
-            count, fits = count + finite.size, fits and bool(np.isfinite(rounded).all())
+            gone += int(np.count_nonzero(finite) - np.count_nonzero(rounded.view(np.uint16) & _SIZE))
+            count += finite.size
             noise.add(finite, rounded)
-        if not fits:
+        if not np.isfinite(to_half(np.float64(peak))):
             return f"its constant {name!r} reaches {peak:.3g}, float16 {LARGEST:.0f}"
         quality = noise.decibels
         if quality < self.least_db and peak:
@@ -123,7 +125,7 @@ class _Constants:
         return None
 
 
-def to_half(value: np.ndarray) -> np.ndarray:
+def to_half(value: np.ndarray | np.float64) -> np.ndarray:
     with np.errstate(over="ignore"):
         return value.astype(np.float16)
 

@@ -15,7 +15,7 @@ from ....graph.errors import BadModel
 from ....graph.index import index_of
 from ....graph.io.save import to_bytes
 from ....graph.model import Model
-from ....graph.shapes import Shapes
+from ....graph.shapes import Shapes, is_operand
 from ....measure.run.session import open_session, run
 from .half import Candidates, to_half
 from .types import FLOAT, HALF
@@ -67,7 +67,9 @@ def _failure(found: Candidates, k: int, shapes: Shapes) -> str | None:
 
 def _fails(model: Model, feeds: dict[str, np.ndarray]) -> str | None:
     try:
-        onnx.shape_inference.infer_shapes(onnx.load_from_string(to_bytes(model)), check_type=True, strict_mode=True)
+        large = [name for name, weight in model.weights.items() if not is_operand(weight)]
+        bare = onnx.load_from_string(to_bytes(model, outside=large))
+        onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True)
         run(open_session(model, optimize=False), feeds)
     except BadModel as error:
         return error.why or error.what
