@@ -1,9 +1,11 @@
 """Memory and time of commands on a model that is large, beside ``cp`` and ONNX Runtime's own tools.
 
     python -m benchmarks.large --bytes 8GB                     # makes the model, runs all rows, removes both
+    ... --state large.jsonl --folder DISK                      # keeps the model and each row, and goes on from there
     ... --rows cp quantize:fp16 prune ort:dynamic --width 2048 # these alone
     ... --make gpt.onnx                                        # only write the model
 
+After ``cp`` the copy is written out to the disk, as results are.
 The model is a stack of transformer blocks with a table of words and a head, its weights random and in external data.
 Each row is a process of its own, on one thread. "anonymous" is the largest memory that it held by itself and "cache" the
 largest that it had mapped of files, which the system takes back when others need it: RssAnon and RssFile of Linux, looked
@@ -13,13 +15,15 @@ at a hundred times a second. "s" is what a clock shows, "CPU s" processor time, 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +38,11 @@ from intaglio.pipeline.units import parse_size
 WORDS, HEAD = 16384, 64
 _POOL = 1 << 24
 _BITS = ("planes", "xnor", "residual", "onebit", "twn", "tbt", "pb", "billm", "dbllm")
-_SCHEMES = ("fp16", "bf16", "w8", "w4", "w3", "w2")
 ROWS = (
-    *("cp", "inspect", *(f"quantize:{one}" for one in _SCHEMES), "quantize:w8:nearest", "prune", "factorize"),
+    *("cp", "inspect", "quantize:fp16", "quantize:bf16", "prune", "factorize"),
+    *(f"quantize:{one}:nearest" for one in ("w8", "w4", "w3", "w2")),
     *(f"binarize:{one}" for one in _BITS),
+    *(f"quantize:{one}" for one in ("w8", "w4", "w3", "w2", "mixed")),
     *("ort:dynamic", "ort:nbits", "ort:open"),
 )
 _ORT = {
@@ -169,15 +174,39 @@ def command(row: str, model: Path, out: Path) -> list[str]:
     """The words of a row's process."""
     kind, _, rest = row.partition(":")
     if kind == "cp":
-        return ["cp", f"{model}.data", f"{out}.copy"]
+        return ["sh", "-c", 'cp "$1" "$2" && sync "$2"', "sh", f"{model}.data", f"{out}.copy"]
     if kind == "ort":
         return [sys.executable, "-c", _ORT[rest].format(m=str(model), o=str(out))]
     if kind == "inspect":
         return [sys.executable, "-m", "intaglio", "inspect", str(model)]
     scheme, _, method = rest.partition(":")
     words = ["--scheme", scheme] if scheme else ["--params", "0.7" if kind == "prune" else "0.5"]
+    words = ["--bits", "4"] if scheme == "mixed" else words
     words += ["--method", method] if method else []
     return [sys.executable, "-m", "intaglio", kind, str(model), "-o", str(out), *words, "--no-measure", "--force"]
+
+
+def run_row(row: str, model: Path, results: Path) -> dict[str, Any]:
+    """One row in its own process, whose results go."""
+    results.mkdir(exist_ok=True)
+    cost = measured(command(row, model, results / "o.onnx"))
+    written = [(one, one.stat().st_size) for one in results.iterdir()]
+    for one, _ in written:
+        one.unlink()
+    return {"row": row, **asdict(cost), "written": sum(size for _, size in written) / 1e6}
+
+
+def shown(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """All rows, times beside that of ``cp`` where it ran."""
+    table = Table(title=title)
+    for name in ("row", "anonymous MB", "cache MB", "s", "CPU s", "of cp", "written MB"):
+        table.add_column(name, justify="left" if name == "row" else "right")
+    copied = next((one["seconds"] for one in rows if one["row"] == "cp"), 0.0)
+    for one in rows:
+        told = [f"{one[name]:.0f}" for name in ("anonymous", "cache", "seconds", "cpu")]
+        told += [f"{one['seconds'] / copied:.1f}" if copied else "", f"{one['written']:.0f}"]
+        table.add_row(one["row"], *([one["failed"]] if one["failed"] else told))
+    return table
 
 
 def main() -> None:
@@ -187,32 +216,32 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--rows", nargs="*", default=list(ROWS))
     parser.add_argument("--folder", help="where the model and results lie, on a disk")
+    parser.add_argument("--state", type=Path, help="rows that ran, one a line: these are not run again")
     parser.add_argument("--make", type=Path, help="only write the model")
     asked = parser.parse_args()
     if asked.make:
         Stack(asked.make, asked.width).write(parse_size(asked.bytes))
         return
-    with tempfile.TemporaryDirectory(dir=asked.folder, prefix="large-") as folder:
-        model, results = Path(folder) / "gpt.onnx", Path(folder) / "out"
-        Stack(model, asked.width).write(parse_size(asked.bytes))
-        size = sum(one.stat().st_size for one in Path(folder).iterdir())
-        table = Table(title=f"{size / 1e6:.0f} MB of weights, width {asked.width}, one thread")
-        for name in ("row", "anonymous MB", "cache MB", "s", "CPU s", "of cp", "written MB"):
-            table.add_column(name, justify="left" if name == "row" else "right")
-        copied = 0.0
+    known = (
+        [json.loads(line) for line in asked.state.read_text().splitlines()]
+        if asked.state and asked.state.exists()
+        else []
+    )
+    with ExitStack() as stack:
+        folder = Path(asked.folder or ".") / "large" if asked.state else None
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(dir=asked.folder, prefix="large-")))
+        folder.mkdir(exist_ok=True)
+        model = folder / "gpt.onnx"
+        if not model.exists():
+            Stack(model, asked.width).write(parse_size(asked.bytes))
         for row in asked.rows:
-            results.mkdir()
-            cost = measured(command(row, model, results / "o.onnx"))
-            copied = cost.seconds if row == "cp" else copied
-            written = sum(one.stat().st_size for one in results.iterdir()) / 1e6
-            numbers = (cost.anonymous, cost.cache, cost.seconds, cost.cpu)
-            told = [*(f"{n:.0f}" for n in numbers), f"{cost.seconds / copied:.1f}" if copied else "", f"{written:.0f}"]
-            table.add_row(row, *told) if not cost.failed else table.add_row(row, cost.failed)
-            print(row, *told, cost.failed, file=sys.stderr, flush=True)
-            for one in results.iterdir():
-                one.unlink()
-            results.rmdir()
-    Console(width=120).print(table)
+            if row not in [one["row"] for one in known]:
+                known.append(run_row(row, model, folder / "out"))
+                print(json.dumps(known[-1]), file=sys.stderr, flush=True)
+                if asked.state:
+                    asked.state.open("a").write(json.dumps(known[-1]) + "\n")
+        size = model.stat().st_size + Path(f"{model}.data").stat().st_size
+        Console(width=120).print(shown(known, f"{size / 1e6:.0f} MB of weights, width {asked.width}, one thread"))
 
 
 if __name__ == "__main__":

@@ -179,6 +179,16 @@ Memory = Annotated[
     ),
 ]
 
+Resume = Annotated[
+    Path | None,
+    option(
+        "--resume DIR",
+        "Keep there what each layer became on the data, and go on behind the last one where an earlier run of the same "
+        "command was ended: quantize, binarize, sparsify.",
+        "advanced",
+    ),
+]
+
 
 def parse_shapes(texts: list[str] | None) -> dict[str, list[int]] | None:
     """``["x:1,3,8,8"]`` as ``{"x": [1, 3, 8, 8]}``. Raises UsageError on anything else."""

@@ -29,6 +29,7 @@ from .options import (
     Opset,
     Out,
     Preprocess,
+    Resume,
     Runtime,
     Samples,
     Seed,
@@ -159,6 +160,7 @@ class Run(Outlets, Fits):
     ] = None
     dry_run: DryRun = False
     memory: Memory = "512MB"
+    resume: Resume = None
     seed: Seed = 0
     json: Json = False
     debug: Debug = False
@@ -203,6 +205,7 @@ class Run(Outlets, Fits):
                 measure=self.measure,
                 gates=self.gate or (),
                 pieces=pieces,
+                resume=self.resume,
                 view=console,
             )
 

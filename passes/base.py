@@ -54,7 +54,8 @@ class Context:
     done, of how much (None if unknown). ``folder`` is for temporary files. ``memory`` is how many bytes of tensors are held
     at once: what is more is done in turns, or goes to files. ``fit`` is what the file of the
     result may need. ``kept`` has what another run of the same model and data worked out. ``pieces`` does what may be done
-    apart, such as layers.
+    apart, such as layers. ``resume`` is a folder for what
+    layers became, so that a run that was ended goes on behind the last.
     """
 
     data: DataSource | None = None
@@ -69,6 +70,7 @@ class Context:
     fit: Fit = USUAL
     kept: Kept | None = None
     pieces: Pieces = HERE
+    resume: Path | None = None
 
     @property
     def inputs(self) -> DataSource | None:
@@ -93,7 +95,8 @@ class Pass(Options, ABC):
 
     Same model, options and seed give the same bytes. ``doing`` is what a user is told while it runs; ``in_bodies`` says that
     bodies of If, Loop and Scan are changed, too, each as a model of its own; ``sees_through`` that weights which nodes
-    compute from constants are there as values; ``smaller`` that its result should have fewer bytes; ``renames`` that nodes lose their names and change in nothing else.
+    compute from constants are there as values; ``smaller`` that its result should have fewer bytes; ``renames`` that nodes lose their names and change in nothing else;
+    ``resumes`` that with data it goes on behind the last layer that a run before kept.
     """
 
     name: ClassVar[str]
@@ -102,6 +105,7 @@ class Pass(Options, ABC):
     sees_through: ClassVar[bool] = False
     smaller: ClassVar[bool] = True
     renames: ClassVar[bool] = False
+    resumes: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, model: Model, context: Context | None = None) -> Change:

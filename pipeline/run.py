@@ -131,6 +131,7 @@ def run(
     gates: Sequence[str | Gate] = (),
     force: bool = False,
     memory: int = MEMORY,
+    resume: str | PathLike[str] | None = None,
     fit: Fit = USUAL,
     pieces: Pieces = HERE,
     view: View | None = None,
@@ -143,7 +144,8 @@ def run(
     turn. ``gates`` are limits such as
     ``"drop <= 1.0"``: a result that misses one is written as ``NAME.gate-failed.onnx``, never as ``out``. ``force``
     writes what a pass itself advises against, such as a result that is slower than the original, and takes a pass that
-    can change nothing for no error. ``memory`` is how many bytes of tensors are held at once, beside the models. ``fit``
+    can change nothing for no error. ``memory`` is how many bytes of tensors are held at once, beside the models. ``resume``
+    is a folder in which what layers became is kept, so that a run that was ended goes on from there. ``fit``
     says what the file may need of a runtime. ``pieces`` does what may be done apart: see ``shared_out``.
 
     Raises:
@@ -157,8 +159,22 @@ def run(
     model_path, proof_path, recipe_path = (None if one is None else Path(one) for one in (out, proof, save_recipe))
     named = Data(data, eval_data, preprocess, samples, seed, metrics)
     read, steps = ready(loaded(model), steps, named)
-    job = Run(steps, named, measure, force, memory, view or Logged(), held, fit=fit, pieces=pieces)
+    kept = None if resume is None else _resumed(Path(resume), steps, named)
+    job = Run(steps, named, measure, force, memory, view or Logged(), held, fit=fit, resume=kept, pieces=pieces)
     return carried_out(job, read, Outputs(model_path, proof_path, recipe_path))
+
+
+def _resumed(folder: Path, steps: Sequence[Pass], named: Data) -> Path:
+    """Raises UsageError where nothing would be kept."""
+    if not any(one.resumes for one in steps):
+        raise UsageError(
+            f"{steps[0].name} keeps nothing to go on from",
+            why="roundings on data do: of quantize, binarize and sparsify",
+            fix="leave out --resume; steps of a recipe are kept by intaglio compress",
+        )
+    if named.calibration is None and not any(one.makes_noise for one in steps):
+        raise UsageError("without data there is nothing to go on from", fix="add --data SOURCE, or leave out --resume")
+    return folder
 
 
 def ready(model: Model, steps: tuple[Pass, ...], named: Data) -> tuple[Model, tuple[Pass, ...]]:
@@ -241,6 +257,7 @@ class Run:
     fit: Fit = USUAL
     target: str | None = None
     pieces: Pieces = HERE
+    resume: Path | None = None
 
     def on(self, original: Model, out: Path | None = None) -> Report:
         """Everything but the writing."""
@@ -256,6 +273,7 @@ class Run:
             memory=self.memory,
             fit=self.fit,
             pieces=self.pieces,
+            resume=self.resume,
         )
         self._require(context, opened)
         opened = with_sizes(opened, context.inputs)

@@ -36,6 +36,7 @@ class Binarize(BinarizeOptions, Pass):
 
     name: ClassVar[str] = "binarize"
     doing: ClassVar[str] = "binarizing"
+    resumes: ClassVar[bool] = True
     in_bodies: ClassVar[bool] = True
     sees_through: ClassVar[bool] = True
 

@@ -101,11 +101,15 @@ class Turn:
         """What reaches the layer, and what the sum should become; see ``samples_of``."""
         return samples_of(self.now, self.target, self.ours, self.theirs, self.positions, self.left)
 
+    def reach(self) -> None:
+        """Compute what reaches the layer and what the sum should become, and hold them."""
+        self.ours.hold([self.now.x, *self.target.others])
+        self.theirs.hold([self.target.tensor])
+
     @cached_property
     def moments(self) -> Moments:
         """Of the patches that reach the layer, and of what it should make of them."""
-        self.ours.hold([self.now.x, *self.target.others])
-        self.theirs.hold([self.target.tensor])
+        self.reach()
         return moments_of(self.now, self.samples())
 
     def moments_behind(self, fit: Fit) -> Moments:

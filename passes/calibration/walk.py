@@ -19,6 +19,7 @@ from ...measure.executors.pieces import HERE, Pieces
 from ..base import Context
 from .activation_cache import Inputs, Store
 from .feeds import calibration_inputs, with_mirrored
+from .journal import Journal
 from .moments import blas_threads_for, one_blas_thread
 from .normal.correction import bias_correction
 from .normal.moments import moments
@@ -130,19 +131,14 @@ def round_plainly(model: Model, rules: Mapping[str, Rule[Q]], pieces: Pieces = H
     layers = [one for one in Layers(model) if one.node in rules]
     first: dict[object, Layer] = {}
     for layer in layers:
-        first.setdefault(_same(layer), layer)
+        first.setdefault(_shared(layer), layer)
 
     def solved(layer: Layer) -> tuple[str, Q]:
         return solve_plainly(rules[layer.node], layer, model.weights[layer.weight])
 
     known = dict(zip(first, pieces.each(first.values(), solved, len(first)), strict=True))
-    found = {layer.node: (layer, *known[_same(layer)]) for layer in layers}
+    found = {layer.node: (layer, *known[_shared(layer)]) for layer in layers}
     return Walked({node: Rounded(layer, quantized, method) for node, (layer, method, quantized) in found.items()})
-
-
-def _same(layer: Layer) -> tuple[object, ...]:
-    """Layers of which that is the same are rounded alike."""
-    return layer.weight, layer.axis, layer.groups, layer.alpha
 
 
 def round_layers(model: Model, rules: Mapping[str, Rule[Q]], context: Context, kept: Model) -> Walked[Q]:
@@ -185,7 +181,11 @@ def round_in_turn(
     targets, twin = targets_of(original, layers), _Running(original, running)
     weights = Counter(layer.weight for layer in layers)
     tied = {name for name, count in weights.items() if count > 1}
-    rounding = _Rounding(rules, tied, refit=refit)
+    journal = None
+    if context.resume is not None:
+        models = [original] if running is original else [original, running]
+        journal = Journal.of(context.resume, models, batches, rules, most, refit)
+    rounding = _Rounding(rules, tied, refit=refit, journal=journal)
     with Store.of(context) as store:
         inputs, ruled = Inputs(batches, store), [layer for layer in layers if layer.node in rules]
         for turn in in_turn(original, twin, inputs, ruled, targets, context.tick, most=most):
@@ -214,24 +214,50 @@ class _Rounding(Generic[Q]):
     rules: Mapping[str, Rule[Q]]
     tied: AbstractSet[str]
     refit: bool
+    journal: Journal | None = None
     known: dict[object, tuple[str, Q]] = field(default_factory=dict)
     outcome: Walked[Q] = field(default_factory=Walked)
 
     def take(self, turn: Turn) -> None:
-        layer, now, model, moments, old = turn.layer, turn.now, turn.twin.model, turn.moments, turn.weight
+        layer, now, model = turn.layer, turn.now, turn.twin.model
+        turn.reach()
+        place = len(self.outcome.rounded)
+        found: _Answer[Q] | None = self.journal.read(place) if self.journal is not None else None
+        if found is None:
+            found = self._solved(turn)
+            if self.journal is not None:
+                self.journal.keep(place, found)
+        self.known[_shared(layer)] = found.method, found.quantized
+        self.outcome.rounded[layer.node] = Rounded(layer, found.quantized, found.method, float(found.error))
+        changed = turn.constants(Fit(found.quantized.floats(), found.offset))
+        model.weights[now.weight] = changed[now.weight]
+        if now.bias is not None and layer.bias is not None and layer.weight not in self.tied:
+            model.weights[now.bias] = self.outcome.biases[layer.bias] = changed[now.bias]
+
+    def _solved(self, turn: Turn) -> _Answer[Q]:
+        layer, moments, old = turn.layer, turn.moments, turn.weight
         free = layer.weight not in self.tied
         with blas_threads_for(old.shape[2]):
             wanted = turn.fit(STRENGTH, AWARE).weight if self.refit and free else old
             hessian = damped_hessian(moments, STRENGTH, centred=turn.centred and free)
-            same = _same(layer)
-            method, quantized = self.known.get(same) or self.rules[layer.node].solve(wanted, hessian)
-            self.known[same] = method, quantized
+            method, quantized = self.known.get(_shared(layer)) or self.rules[layer.node].solve(wanted, hessian)
         matrices = quantized.floats()
         spread = float(np.sum(moments.target_variance)) or 1.0
         lost = float(row_costs(matrices - wanted, hessian).sum())
-        self.outcome.rounded[layer.node] = Rounded(layer, quantized, method, lost / spread)
         offset = moments.target_mean - np.einsum("goc,gc->go", matrices, moments.mean)
-        changed = turn.constants(Fit(matrices, offset))
-        model.weights[now.weight] = changed[now.weight]
-        if now.bias is not None and layer.bias is not None and free:
-            model.weights[now.bias] = self.outcome.biases[layer.bias] = changed[now.bias]
+        return _Answer(method, quantized, lost / spread, offset)
+
+
+@dataclass(frozen=True)
+class _Answer(Generic[Q]):
+    """What was found for one layer; ``offset`` is what its bias should add. Shapes: offset (groups, outputs)."""
+
+    method: str
+    quantized: Q
+    error: float
+    offset: Floats
+
+
+def _shared(layer: Layer) -> object:
+    """What is equal of layers that read a weight alike."""
+    return layer.weight, layer.axis, layer.groups, layer.alpha

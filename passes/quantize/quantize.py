@@ -38,6 +38,7 @@ class Quantize(QuantizeOptions, Pass):
 
     name: ClassVar[str] = "quantize"
     doing: ClassVar[str] = "quantizing"
+    resumes: ClassVar[bool] = True
     in_bodies: ClassVar[bool] = True
     sees_through: ClassVar[bool] = True
 

@@ -114,7 +114,7 @@ class _Constants:
             gone += int(np.count_nonzero(finite) - np.count_nonzero(rounded.view(np.uint16) & _SIZE))
             count += finite.size
             noise.add(finite, rounded)
-        if not np.isfinite(to_half(np.float64(peak))):
+        if not np.isfinite(to_half(np.array(peak))):
             return f"its constant {name!r} reaches {peak:.3g}, float16 {LARGEST:.0f}"
         quality = noise.decibels
         if quality < self.least_db and peak:
@@ -125,7 +125,7 @@ class _Constants:
         return None
 
 
-def to_half(value: np.ndarray | np.float64) -> np.ndarray:
+def to_half(value: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         return value.astype(np.float16)
 
