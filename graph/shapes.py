@@ -94,6 +94,8 @@ def infer_shapes(model: Model, number: SymbolValue = lambda name: 1) -> Shapes:
         BadModel: shape inference finds the graph contradictory.
     """
     proto = _structure(model, number)
+    if any(number(name) >= _LONG for name in symbols(model)):
+        _leave_out_vectors(proto, model)
     if any(number(name) < _LONG for name in symbols(model)) and any(map(_may_fall_short, model.graph.node)):
         cautious = onnx.ModelProto()
         cautious.CopyFrom(proto)
@@ -186,6 +188,34 @@ def _leave_out_cuts(proto: onnx.ModelProto) -> int:
                 deepest = max(deepest, 2 if depth or isinstance(outer, onnx.FunctionProto) else 1)
                 replace_nodes(part, kept)
     return deepest
+
+
+def _leave_out_vectors(proto: onnx.ModelProto, model: Model) -> None:
+    """Take out what reads a vector that may be as long as all tokens, of floats or to look weights up by: onnx notes a
+    length for each of its numbers.
+
+    At large sizes those notes take gigabytes. What such nodes make is inferred one by one instead.
+    """
+    flat = [n for n in proto.graph.node if n.op_type == "Reshape" and _is_vector(model.weights.get(n.input[1]))]
+    if not flat:
+        return
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto)
+    except Exception:  # whatever its C++ code throws is told where all of the graph is inferred
+        return
+    kinds = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    vectors = {node.output[0] for node in flat if kinds.get(node.output[0]) == onnx.TensorProto.FLOAT}
+    lists = {node.output[0] for node in flat}
+
+    def looks_up(node: onnx.NodeProto) -> bool:
+        table = model.weights.get(node.input[0]) if node.op_type == "Gather" and node.input[1] in lists else None
+        return table is not None and not is_operand(table)
+
+    replace_nodes(proto.graph, [n for n in proto.graph.node if not (vectors & {*n.input} or looks_up(n))])
+
+
+def _is_vector(shape: np.ndarray | None) -> bool:
+    return shape is not None and shape.tolist() == [-1]
 
 
 def _needs_hint(node: onnx.NodeProto) -> bool:

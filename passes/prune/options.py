@@ -82,9 +82,10 @@ class PruneOptions(BudgetOptions):
         "method",
     )
     steps: int = option(1, "Remove in so many steps, scoring anew before each.", "advanced", ge=1, le=1000)
-    axis: Literal["heads", "width", "both", "depth"] = option(
+    axis: Literal["heads", "width", "both", "depth", "experts"] = option(
         "width",
-        "What to thin where heads and their width cross; depth removes whole branches of residual sums, no channels.",
+        "What to thin where heads and their width cross; depth removes whole branches of residual sums, experts those of a "
+        "mixture that data seldom use: both no channels.",
         "method",
     )
     min_channels: int = option(1, "Channels that every group keeps at least.", "target", ge=1)

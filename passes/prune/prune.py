@@ -20,6 +20,7 @@ from ..needs import check_needs
 from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
+from .experts.experts import drop_experts
 from .latency.model import Follow, LatencyModel, meet_target
 from .options import UNRANKED, PruneOptions
 from .plan import Choice, Job, Planner
@@ -87,6 +88,8 @@ class PruneChannels(PruneOptions, Pass):
             from .depth.depth import shorten
 
             return shorten(self, model, context)
+        if self.axis == "experts":
+            return drop_experts(self, model, context)
         if self.target == "drop":
             accuracy_of(context)
         live = live_part(model)

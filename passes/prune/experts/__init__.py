@@ -1,0 +1,1 @@
+"""Experts of mixtures: which there are, how often they are used, and the model without some of them."""
