@@ -93,6 +93,10 @@ def open_session(
             if optimized is not None:  # it says alike of a full disk
                 require_room(optimized.parent, 2 * size)
             raise
+    return _from_file(model, options, name)
+
+
+def _from_file(model: Model, options: Any, name: str) -> Any:
     with tempfile.TemporaryDirectory(prefix="intaglio-") as folder:
         path = Path(folder) / "model.onnx"
         save(model, path, external_data=True)

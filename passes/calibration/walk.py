@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from ...measure.executors.pieces import HERE, Pieces
 from ..base import Context
 from .activation_cache import Inputs, Store
 from .feeds import calibration_inputs, with_mirrored
-from .journal import Journal
 from .moments import blas_threads_for, one_blas_thread
 from .normal.correction import bias_correction
 from .normal.moments import moments
@@ -27,6 +26,9 @@ from .reconstruct import Fit, damped_hessian
 from .samples import PATCHES
 from .targets import targets_of
 from .turns import Turn, all_left, in_turn
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 STRENGTH = 1e-3
 """Pull of the refit towards the old weights, relative to the mean variance of a column."""
@@ -183,6 +185,8 @@ def round_in_turn(
     tied = {name for name, count in weights.items() if count > 1}
     journal = None
     if context.resume is not None:
+        from .journal import Journal
+
         models = [original] if running is original else [original, running]
         journal = Journal.of(context.resume, models, batches, rules, most, refit)
     rounding = _Rounding(rules, tied, refit=refit, journal=journal)

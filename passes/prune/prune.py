@@ -20,7 +20,6 @@ from ..needs import check_needs
 from ..proof import Proof, real_inputs
 from .choose import Limits, eligible, one_direction
 from .criteria.criteria import CRITERIA
-from .experts.experts import drop_experts
 from .latency.model import Follow, LatencyModel, meet_target
 from .options import UNRANKED, PruneOptions
 from .plan import Choice, Job, Planner
@@ -89,6 +88,8 @@ class PruneChannels(PruneOptions, Pass):
 
             return shorten(self, model, context)
         if self.axis == "experts":
+            from .experts.experts import drop_experts
+
             return drop_experts(self, model, context)
         if self.target == "drop":
             accuracy_of(context)
