@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import onnx
@@ -200,8 +199,8 @@ def _leave_out_vectors(proto: onnx.ModelProto, model: Model) -> None:
     if not flat:
         return
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto)
-    except Exception:  # whatever its C++ code throws is told where all of the graph is inferred
+        inferred = _infer(proto, vectors=False)
+    except BadModel:  # told where all of the graph is inferred
         return
     kinds = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
     vectors = {node.output[0] for node in flat if kinds.get(node.output[0]) == onnx.TensorProto.FLOAT}
@@ -228,15 +227,20 @@ _survived: set[int] = set()
 """Structures that shape inference came through once, at whatever sizes."""
 
 
-def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _infer(proto: onnx.ModelProto, *, vectors: bool = True) -> onnx.ModelProto:
+    """``vectors`` asks for the numbers of vectors that shapes are made of, too."""
+
+    def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+        return onnx.shape_inference.infer_shapes(proto, data_prop=vectors)
+
     if proto.functions or any(next(subgraphs(node), None) is not None for node in proto.graph.node):
         key = hash(tuple(part.SerializeToString() for part in (*proto.graph.node, *proto.functions)))
         if key not in _survived:  # checks node by node say little of what bodies and functions make
-            inferred = apart("shape inference", partial(onnx.shape_inference.infer_shapes, data_prop=True), proto)
+            inferred = apart("shape inference", infer, proto)
             _survived.add(key)
             return inferred
     try:
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        return infer(proto)
     except Exception as error:
         raise BadModel("shape inference failed", why=str(error).strip()) from error
 

@@ -189,7 +189,8 @@ def to_floats(c: Call) -> str:
 
 @spells("LSTM", "GRU", "RNN")
 def recurrent_layer(c: Call) -> str:
-    from ...measure.autograd.recurrent import STATES, directions, refusal
+    from ...graph.traits.recurrent import STATES
+    from ...measure.autograd.recurrent import directions, refusal
 
     why = refusal(c.node)
     if why:

@@ -8,10 +8,8 @@ import onnx
 import torch
 
 from ...graph.nodes import attribute
+from ...graph.traits.recurrent import FUNCTIONS, STATES
 from .call import Call, Unsupported, runs
-
-STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
-"""Operands that are first states."""
 
 
 def recurrent(
@@ -66,7 +64,7 @@ def recurrent_cell(
 
 def refusal(node: onnx.NodeProto) -> str:
     """Why a recurrent node is not computed here, empty where it is."""
-    usual = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}[node.op_type]
+    usual = FUNCTIONS[node.op_type]
     named = attribute(node, "activations", None)
     if named and [n.lower() for n in named] != [n.lower() for n in usual] * (len(named) // len(usual)):
         return f"its functions are {', '.join(named)}"

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 
+from ...graph.index import index_of
 from ...graph.model import Model
 from ...graph.nodes import attribute, copied
 from ..rewrite.edit import Edit
@@ -88,9 +89,8 @@ def _opened(edit: Edit, node: onnx.NodeProto) -> Opened:
 def close_nbits(model: Model, opened: Sequence[Opened]) -> Model:
     """The same with the nodes as they were, and what was learned packed into as many bytes; where a product is no longer
     there, what stands in its place stays."""
-    made = {name for node in model.graph.node for name in node.output}
-    known = model.weights
-    there = [one for one in opened if made.issuperset(one.inner) and one.codes in known and one.scale in known]
+    made, known = index_of(model).makers, model.weights
+    there = [one for one in opened if made.keys() >= set(one.inner) and one.codes in known and one.scale in known]
     if not there:
         return model
     edit = Edit(model)

@@ -257,7 +257,7 @@ def test_limits_that_cannot_be_kept_leave_the_nearest_aside_with_all_that_was_tr
     intaglio: Command, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    given = ("compress", DIGITS, "-o", out, "--size", "0.03", "--no-measure")
+    given = ("compress", DIGITS, "-o", out, "--size", "0.01", "--no-measure")
     ran = intaglio(*given)
     assert ran.code == 3
     assert "tried" in ran.out

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ....graph.traits.recurrent import FUNCTIONS, STATES
 from ..expressions import spelled
 from ..loops import c, index
 from ..rules import Call, Unsupported, rule
 from ..tensor import Tensor
 
-_USUAL = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 _FUNCTIONS = {name.lower(): name for name in ("HardSigmoid", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")}
 
 
@@ -150,7 +150,7 @@ def _weights(call: Call, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _functions(call: Call, d: int) -> list[str]:
     """Texts of a direction's functions."""
-    usual = _USUAL[call.operation.key]
+    usual = FUNCTIONS[call.operation.key]
     named = call.attr("activations") or list(usual) * 2
     found = []
     for name in named[d * len(usual) : (d + 1) * len(usual)]:
@@ -220,7 +220,7 @@ def _states(
     call: Call, d: int, hidden: int, made: dict[int, tuple[str, Tensor]], first: dict[int, tuple[str, Tensor]]
 ) -> _States:
     batch_first, time = bool(call.attr("layout", 0)), call.x(0).dims[1 if call.attr("layout", 0) else 0]
-    states = [(5, 1, "s1"), (6, 2, "s2")] if call.operation.key == "LSTM" else [(5, 1, "s1")]
+    states = [(operand, k, f"s{k}") for k, operand in enumerate(STATES[call.operation.key], 1)]
     place = (1, 0) if batch_first else (0, 1)
     units = f"for (int i = 0; i < {hidden}; i++)"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ....graph.nodes import attribute
+from ....graph.traits.recurrent import FUNCTIONS, STATES
 from ..builder import Builder
 from ..plan import Step
 from ..program import FLOAT, Tensor
@@ -28,19 +29,19 @@ def lstm(step: Step, make: Builder) -> None:
         raise Refused("it has peepholes", "leave them out")
     if attribute(step.node, "input_forget", 0):
         raise Refused("its gates are coupled", "leave out input_forget")
-    _recurrent(step, make, _lstm_cell, ["Sigmoid", "Tanh", "Tanh"], states=(5, 6))
+    _recurrent(step, make, _lstm_cell)
 
 
 @converts("GRU")
 def gru(step: Step, make: Builder) -> None:
     """Gates update, reset, hidden. Shapes: W (D, 3H, I), R (D, 3H, H), B (D, 6H)."""
     cell = _gru_cell if attribute(step.node, "linear_before_reset", 0) else _gru_cell_reset_first
-    _recurrent(step, make, cell, ["Sigmoid", "Tanh"], states=(5,))
+    _recurrent(step, make, cell)
 
 
 @converts("RNN")
 def rnn(step: Step, make: Builder) -> None:
-    _recurrent(step, make, _rnn_cell, ["Tanh"], states=(5,))
+    _recurrent(step, make, _rnn_cell)
 
 
 def _connected(x: Tensor, weight: np.ndarray, bias: np.ndarray | None, make: Builder) -> Tensor:
@@ -88,14 +89,15 @@ def _rnn_cell(x: Tensor, state: State, r: np.ndarray, rb: np.ndarray, make: Buil
     return [unary("TANH", pair("ADD", x, _connected(state[0], r, rb, make), make), make)]
 
 
-def _recurrent(step: Step, make: Builder, cell: Cell, usual: list[str], states: Sequence[int]) -> None:
+def _recurrent(step: Step, make: Builder, cell: Cell) -> None:
     node = step.node
+    usual, states = FUNCTIONS[node.op_type], STATES[node.op_type]
     weights = [make.known(name) for name in node.input[1:3]]
     direction, functions = attribute(node, "direction", "forward"), attribute(node, "activations", None)
     turns = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[direction]
     if weights[0] is None or weights[1] is None:
         raise Refused("its weights are computed", "make them constants")
-    if (functions and functions != usual * len(turns)) or attribute(node, "clip", 0):
+    if (functions and tuple(functions) != usual * len(turns)) or attribute(node, "clip", 0):
         raise Refused("its functions are not the usual ones", "use the default activations, without clip")
     if step.operand(4) and not _all_steps(step, make):
         raise Refused("sequences have lengths of their own", "leave out sequence_lens")

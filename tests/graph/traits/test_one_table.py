@@ -42,14 +42,18 @@ DISPATCH = {
 }
 """Modules with dictionaries that say what is done with each operator, and what that is."""
 LISTS = {
-    ("exporters/tflite/operators/recurrent.py", "lstm"): "the functions of its gates, unless told otherwise",
-    ("exporters/tflite/operators/recurrent.py", "gru"): "the functions of its gates, unless told otherwise",
+    ("exporters/c/ops/recurrent.py", ""): "the functions of gates that are written in C",
     ("exporters/torch/pointwise.py", ""): "what torch computes under the same name, or Python under a sign",
     (
         "measure/autograd/pointwise.py",
         "",
     ): "what torch computes under the same name, or under that of a logical function",
     ("graph/cost.py", "_roles"): "how other tools write integers times a scale in plain operators",
+    ("passes/prune/experts/routers.py", ""): "what scores and numbers of experts go through on their way",
+    ("passes/prune/experts/routers.py", "_back"): "a score of its own, or one of all",
+    ("passes/prune/experts/routers.py", "_forward"): "what asks how many experts there are",
+    ("passes/prune/experts/routers.py", "_settle"): "what asks how many experts there are",
+    ("passes/train/methods/bits/hashed.py", "_attention"): "how scores are scaled",
     ("passes/simplify/fold.py", "_fold_one"): "a MatMul and the Add of its bias are one layer",
 }
 """Other lists, by module and function, and what they are."""
