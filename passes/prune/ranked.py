@@ -19,8 +19,8 @@ from .options import UNRANKED
 from .plan import Choice, Job
 from .weights import GroupWeights, Scores, Weights
 
-NEAR = 0.01
-"""A target counts as reached within this fraction of the whole."""
+_NEAR = 0.01
+"""A target counts as reached within this fraction of the whole, and within a tenth of itself."""
 _FULL = 0.002
 """A gap below the target that is not worth filling, as a fraction of the whole."""
 _FILL_TRIES = 128
@@ -165,15 +165,20 @@ def _fill(ranking: Ranking, job: Job, keep: np.ndarray, wanted: float) -> np.nda
     return keep
 
 
+def near_to(keep: float) -> float:
+    """How far from a target, as a fraction of the whole, counts as reached."""
+    return min(_NEAR, keep / 10)
+
+
 def check_reached(job: Job, ranking: Ranking, removal: Removal) -> list[str]:
     """Notes about a target met only nearly. Raises TargetUnreachable where nothing more could have gone."""
     if job.asked.target == "drop":
         return []
-    reached = job.cost(removal) / job.whole
-    if abs(reached - job.asked.keep) <= NEAR or (job.asked.target == "latency" and reached <= job.asked.keep):
+    reached, gap = job.cost(removal) / job.whole, near_to(job.asked.keep)
+    if abs(reached - job.asked.keep) <= gap or (job.asked.target == "latency" and reached <= job.asked.keep):
         return []
     least = job.cost(ranking.removal(ranking.counts(ranking.length))) / job.whole
-    if reached > job.asked.keep and least > job.asked.keep - NEAR and reached - least < NEAR:
+    if reached > job.asked.keep and least > job.asked.keep - gap and reached - least < gap:
         raise unreachable(job, least)
     return [
         f"the nearest possible to {job.asked.target} {job.asked.keep:g} is {reached:.3f}: channels are whole numbers"
@@ -189,19 +194,20 @@ def lowest(job: Job) -> float:
 
 def require_reachable(job: Job) -> None:
     """Raises TargetUnreachable, before any work, where too much is left of even the narrowest model."""
-    if (least := lowest(job)) > job.asked.keep + NEAR:
+    if (least := lowest(job)) > job.asked.keep + near_to(job.asked.keep):
         raise unreachable(job, least)
 
 
 def unreachable(job: Job, lowest: float) -> TargetUnreachable:
     groups = job.coupling.groups
     frozen = [g for g in groups if not g.prunable]
-    reachable = np.ceil(lowest * 100 - 1e-9) / 100
+    digits = 2 if lowest >= _NEAR * 10 else 3
+    reachable = f"{np.ceil(lowest * 10**digits - 1e-9) / 10**digits:.{digits}f}"
     return TargetUnreachable(
         f"target {job.asked.target}={job.asked.keep:g} cannot be reached: {len(frozen)} of {len(groups)} groups "
-        f"are frozen (lowest reachable is {reachable:.2f})",
+        f"are frozen (lowest reachable is {reachable})",
         why=frozen_summary(job.coupling),
-        fix=f"allow more (--{job.asked.target} {reachable:.2f}), {SEE_GROUPS}, "
+        fix=f"allow more (--{job.asked.target} {reachable}), {SEE_GROUPS}, "
         "or try --axis both, a lower --min-channels or --round-to",
     )
 

@@ -27,7 +27,7 @@ from ..choose import Ranking
 from ..criteria.criteria import CRITERIA, Criterion
 from ..options import UNRANKED
 from ..plan import Choice, Job, Planner
-from ..ranked import NEAR, check_reached, meet, stated, unreachable
+from ..ranked import check_reached, meet, near_to, stated, unreachable
 from ..readers import Readers
 from ..repair.refit import Refitted, locally_decided, refit_in_turn
 from ..repair.repair import with_weights
@@ -120,7 +120,7 @@ class Obspa:
                 ranking, self.curves, lambda k: job.cost(ranking.removal(k)), limit, solver=job.asked.solver
             )
         removal = ranking.removal(keep)
-        if job.cost(removal) > limit + NEAR * job.whole:
+        if job.cost(removal) > limit + near_to(job.asked.keep) * job.whole:
             raise unreachable(job, job.cost(removal) / job.whole)
         return removal
 

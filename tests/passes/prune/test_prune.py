@@ -55,6 +55,18 @@ def test_an_unreachable_target_says_what_is_reachable_and_what_is_frozen() -> No
     assert "--macs" in error.value.fix
 
 
+@pytest.mark.parametrize("target", ["params", "macs"])
+@pytest.mark.parametrize("scope", ["global", "group"])
+def test_a_target_far_below_a_hundredth_is_not_met_by_a_hundredth(target: str, scope: str) -> None:
+    model = load(DIGITS)
+    with pytest.raises(TargetUnreachable) as error:
+        pruned(model, target=target, keep=1e-5, scope=scope, verify=False)
+    lowest = float(str(error.value).split("lowest reachable is ")[1].split(")")[0])
+    assert 1e-4 < lowest < 0.1
+    result = pruned(model, target=target, keep=lowest, scope=scope, verify=False)
+    assert getattr(result.after, target) <= 1.1 * lowest * getattr(result.before, target)
+
+
 def test_keeping_everything_is_no_change() -> None:
     with pytest.raises(NothingChanged):
         pruned(conv_pair(), target="macs", keep=1.0)
