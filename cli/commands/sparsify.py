@@ -8,11 +8,11 @@ from ...passes.sparsify.options import SparsifyOptions
 from .. import console
 from ..before_after import amounts_table, emit, needs_data, tell_noise, tell_skipped
 from ..parameters import takes
-from ..run import Run
+from ..run import RunApart
 
 
 @takes
-def sparsify(options: SparsifyOptions, run: Run) -> None:
+def sparsify(options: SparsifyOptions, run: RunApart) -> None:
     """Make most weights zero, fit the others, and store only these: a smaller file, no faster run.
 
     Example: intaglio sparsify model.onnx -o sparse.onnx --density 0.2 --data images.npz

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ...graph.errors import IntaglioError
 from ...graph.lazy import require
 from . import files
 from .executor import ATTEMPTS, DIED, EXECUTORS, Outcome, Task, done
@@ -33,12 +34,25 @@ class Ray:
         self._began = not self._ray.is_initialized()
         if self._began:  # heeds RAY_ADDRESS itself
             own = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
-            self._ray.init(log_to_driver=False, logging_level="ERROR", **own)
+            self._start(own)
         remote = self._ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, scheduling_strategy="SPREAD")
         self._done, self._lacking = remote(done_with), remote(lacking)
         self._files: dict[str, Path] = {}
         self._store: dict[str, list[Any]] = {}
         self._asked: set[str] = set()
+
+    def _start(self, own: Mapping[str, Any]) -> None:
+        try:
+            self._ray.init(log_to_driver=False, logging_level="ERROR", **own)
+        except Exception as error:  # of many classes, RuntimeError and Exception itself among them
+            self._ray.shutdown()
+            raise IntaglioError(
+                "Ray does not start" if own else "no Ray cluster answers at RAY_ADDRESS",
+                why=str(error).split("\n")[0],
+                fix="try again when the machine has less to do, or take --executor processes"
+                if own
+                else "look at `ray status` there, or unset RAY_ADDRESS to take this machine",
+            ) from error
 
     def share(self, files: Mapping[str, Path]) -> None:
         """Files by their hashes."""

@@ -106,5 +106,5 @@ class Plan:
         }
         with Store.of(self.context) as store:
             inputs = Inputs(calibration_inputs(self.model, self.context)[0], store).first(_LOOKED_AT)
-            found = sensitivity(self.model, inputs, rules, tick=self.context.tick)
+            found = sensitivity(self.model, inputs, rules, tick=self.context.tick, pieces=self.context.pieces)
         return [found[one.node] for one in layers]

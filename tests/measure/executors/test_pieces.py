@@ -33,6 +33,7 @@ ASKED: dict[str, tuple[dict[str, Any], str | None]] = {
     "sensitivities": ({"pass": "quantize", "scheme": "mixed", "bits": 3.5}, CALIBRATION),
     "rounding": ({"pass": "quantize", "scheme": "w3"}, None),
     "ranks": ({"pass": "factorize", "keep": 0.7, "measure": False}, CALIBRATION),
+    "densities": ({"pass": "sparsify", "density": 0.4, "layers": "measured"}, CALIBRATION),
     "signs": ({"pass": "binarize", "size": 0.3}, CALIBRATION),
 }
 HOW: dict[str, Any] = {
