@@ -195,14 +195,17 @@ def _leave_out_vectors(proto: onnx.ModelProto, model: Model) -> None:
 
     At large sizes those notes take gigabytes. What such nodes make is inferred one by one instead.
     """
-    flat = [n for n in proto.graph.node if n.op_type == "Reshape" and _is_vector(model.weights.get(n.input[1]))]
-    if not flat:
+    reshaped = [node for node in proto.graph.node if node.op_type == "Reshape"]
+    if not any(n.input[1] not in model.weights or _is_vector(model.weights[n.input[1]]) for n in reshaped):
         return
     try:
         inferred = _infer(proto, vectors=False)
     except BadModel:  # told where all of the graph is inferred
         return
-    kinds = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    types = {value.name: value.type.tensor_type for value in inferred.graph.value_info}
+    kinds = {name: one.elem_type for name, one in types.items()}
+    single = {name for name, one in types.items() if [d.dim_value for d in one.shape.dim] == [1]}
+    flat = [n for n in reshaped if n.input[1] in single or _is_vector(model.weights.get(n.input[1]))]
     vectors = {node.output[0] for node in flat if kinds.get(node.output[0]) == onnx.TensorProto.FLOAT}
     lists = {node.output[0] for node in flat}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -14,10 +15,23 @@ from ...graph.model import Model
 from ...graph.nodes import attribute, reads
 from ...graph.traits import Trait, has_any, operator, operator_key
 from ...measure.run.session import open_session
+from ..base import CannotExport
 from .expressions import SPELLINGS, Statement, chained, dequantize, quantize, spelled
 from .loops import literal
 from .rules import FINISHES, Codes, Operation
 from .tensor import C_TYPES, Dims
+
+T = TypeVar("T")
+
+
+class _Known(dict[str, T]):
+    """What is known of each tensor; of others nothing can be written."""
+
+    def __missing__(self, name: str) -> T:
+        raise CannotExport(
+            f"the shape or type of {name!r} is not known", fix="pin the sizes of inputs: --shape NAME:DIMS"
+        )
+
 
 MOVERS = Trait.MOVES | Trait.SELECTS | Trait.FILLS
 
@@ -76,7 +90,7 @@ def _read(model: Model) -> Net:
     found = [one for one in every if not all(o in constants for o in one.outputs if o)]
     folded = {one.outputs[0]: one for one in every if one.outputs[0] in constants}
     read = [name for name in index.inputs if name not in model.weights]
-    return Net(found, constants, dims, dtypes, read, list(index.outputs), model.opset, folded)
+    return Net(found, constants, _Known(dims), _Known(dtypes), read, list(index.outputs), model.opset, folded)
 
 
 def _dtype(kind: int) -> np.dtype:

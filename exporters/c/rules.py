@@ -106,6 +106,12 @@ class Call:
     def attr(self, name: str, default: Any = None) -> Any:
         return attribute(self.operation.node, name, default)
 
+    def axis(self, x: Tensor, default: int) -> int:
+        """The axis along which an operator goes, from the front."""
+        if not x.dims:
+            raise Unsupported("a single number has no axis to go along")
+        return int(self.attr("axis", default)) % len(x.dims)
+
     def constant(self, position: int, what: str) -> np.ndarray:
         """The value of an operand that has to be known."""
         name = self.operation.inputs[position]

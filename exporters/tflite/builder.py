@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,8 @@ class Builder:
         """The tensor with its axes in another order; a Reshape will do where only axes of length 1 move."""
         if at == order:
             return tensor
+        if len(at) != len(order):
+            raise Refused(f"an operand has {len(at)} axes, {len(order)} belong there")
         perm = tuple(at.index(axis) for axis in order)
         shape, key = shaped(tensor.shape, perm), (tensor, perm)
         if key not in self._moved:
@@ -135,6 +138,8 @@ class Builder:
         shape = tuple(shape)
         if shape == tensor.shape:
             return tensor
+        if prod(shape) != prod(tensor.shape):
+            raise Refused(f"{prod(tensor.shape)} numbers do not fill the shape {'x'.join(map(str, shape))}")
         if tensor.data is not None:
             scales = tensor.kind.scales
             if scales is not None and scales.axis:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
+from ...graph.nodes import attribute
 from ...graph.registry import registers
+
+if TYPE_CHECKING:
+    from .plan import Step
 
 Convert = Callable[..., None]
 """Writes a step, with a builder."""
@@ -57,3 +62,10 @@ class Refused(Exception):
     def __init__(self, why: str, instead: str = "") -> None:
         super().__init__(why)
         self.why, self.instead = why, instead
+
+
+def axis_of(step: Step, rank: int, default: int) -> int:
+    """The axis along which an operator goes, from the front. Raises Refused of a single number."""
+    if not rank:
+        raise Refused("a single number has no axis to go along")
+    return int(attribute(step.node, "axis", default)) % rank

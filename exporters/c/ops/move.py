@@ -109,7 +109,7 @@ def _even(table: np.ndarray) -> int | None:
 def concat(call: Call) -> None:
     parts = [call.x(k) for k in range(len(call.operation.inputs))]
     y = call.like(max(parts, key=lambda t: (t.buffer.startswith("b"), t.size)))
-    axis = call.attr("axis", 0) % len(y.dims)
+    axis = call.axis(y, 0)
     start = 0
     for part in parts:
         if part.size:
@@ -152,7 +152,7 @@ def gather(call: Call) -> None:
         move(call)
         return
     x, at = call.x(0), call.x(1)
-    axis, y = call.attr("axis", 0) % len(x.dims), call.output()
+    axis, y = call.axis(x, 0), call.output()
     inner = len(x.dims) - axis - 1
     source = replace(
         x,

@@ -17,14 +17,14 @@ def layer(call: Call) -> None:
     if len(call.dims) > 1:
         raise Unsupported("mean or deviation are asked for")
     x = call.x(0)
-    axes = range(call.attr("axis", -1) % len(x.dims), len(x.dims))
+    axes = range(call.axis(x, -1), len(x.dims))
     _normalized(call, x, call.like(x), axes, [call.x(k) for k in (1, 2) if call.has(k)])
 
 
 @rule("RMSNormalization", "SimplifiedLayerNormalization")
 def root_mean_square(call: Call) -> None:
     x = call.x(0)
-    axes = range(call.attr("axis", -1) % len(x.dims), len(x.dims))
+    axes = range(call.axis(x, -1), len(x.dims))
     _normalized(call, x, call.like(x), axes, [call.x(1)], centred=False)
 
 
@@ -104,7 +104,7 @@ def _normalized(
 def length(call: Call) -> None:
     x = call.x(0)
     y = call.like(x)
-    axis, power = call.attr("axis", -1) % len(x.dims), call.attr("p", 2)
+    axis, power = call.axis(x, -1), call.attr("p", 2)
     kept = tuple(1 if a == axis else n for a, n in enumerate(x.dims))
 
     def body(at: Sequence[str]) -> str:

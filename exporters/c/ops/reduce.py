@@ -102,8 +102,7 @@ def _limits(dtype: np.dtype) -> tuple[str, str]:
 def softmax(call: Call) -> None:
     x = call.x(0)
     y = call.like(x)
-    rank = len(x.dims)
-    axis = call.attr("axis", -1) % rank
+    axis = call.axis(x, -1)
     kept = tuple(1 if a == axis else n for a, n in enumerate(x.dims))
     log = call.operation.key == "LogSoftmax"
     first = "y[$b] = v;" if log else "y[$b] = e;"
@@ -140,7 +139,7 @@ def softmax(call: Call) -> None:
 @rule("ArgMax", "ArgMin")
 def extreme(call: Call) -> None:
     x = call.x(0)
-    axis = call.attr("axis", 0) % len(x.dims)
+    axis = call.axis(x, 0)
     y = call.output()
     strides = list(y.strides)
     if not call.attr("keepdims", 1):

@@ -12,7 +12,7 @@ from ....graph.nodes import as_ints, attribute
 from ..builder import Builder
 from ..plan import Step
 from ..program import Kind, Order, Tensor, plain, shaped
-from ..table import Refused, converts
+from ..table import Refused, axis_of, converts
 from .pointwise import pair, unary, unit_kind
 
 SAME: Mapping[str, str] = {
@@ -129,7 +129,7 @@ def log_softmax(step: Step, make: Builder) -> None:
 
 
 def _axis(step: Step, make: Builder) -> int:
-    return int(attribute(step.node, "axis", -1)) % len(make.dims(step.operand(0)))
+    return axis_of(step, len(make.dims(step.operand(0))), -1)
 
 
 @converts("ArgMax")
@@ -149,7 +149,7 @@ def _extreme(code: str, step: Step, make: Builder) -> None:
     if attribute(step.node, "select_last_index", 0):
         raise Refused("it takes the last of equals", "take the first")
     x = make.read(step.operand(0))
-    axis = attribute(step.node, "axis", 0) % x.rank
+    axis = axis_of(step, x.rank, 0)
     shape = tuple(n for k, n in enumerate(x.shape) if k != axis)
     made = make.emit(code, [x, make.constant(np.array(axis, np.int32))], shape, outputType=_INT64)
     make.give(make.reshape(made, make.dims(step.output)))
@@ -161,7 +161,7 @@ def top_k(step: Step, make: Builder) -> None:
     rank, (count,) = len(make.dims(step.operand(0))), make.ints(step.operand(1))
     if not attribute(step.node, "largest", 1):
         raise Refused("it takes the smallest", "take the largest of the negative")
-    axis = attribute(step.node, "axis", -1) % rank
+    axis = axis_of(step, rank, -1)
     order = (*(a for a in range(rank) if a != axis), axis)
     x = make.read(step.operand(0), order)
     places = Tensor((*x.shape[:-1], count), Kind(np.dtype(np.int32)))

@@ -25,7 +25,10 @@ def bias_correction(
     uses, found = index_of(model).uses, {}
     for layer in Layers(model):
         if layer.weight in changed and layer.x in known and layer.bias is not None and uses[layer.bias] == 1:
-            mean = np.broadcast_to(known[layer.x].along(layer.x_axis)[0], (layer.groups * layer.channels,))
+            mean, channels = known[layer.x].along(layer.x_axis)[0], layer.groups * layer.channels
+            if mean.size not in (1, channels):  # what is known is of a network that does not run
+                continue
+            mean = np.broadcast_to(mean, (channels,))
             matrix = layer.matrix(changed[layer.weight])
             constants = constants_with_mean(layer, model, matrix, mean[layer.column_channels])
             found[layer.bias] = constants[layer.bias]
