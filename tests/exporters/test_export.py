@@ -136,6 +136,26 @@ def test_all_operators_that_a_target_cannot_hold_are_named_at_once() -> None:
     refuse("t", [])
 
 
+@pytest.mark.parametrize("target", ["c", "tflite"])
+def test_shapes_that_only_a_run_tells_are_refused_by_name(tmp_path: Path, target: str) -> None:
+    proto = parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[2, 4] x, int64[2] k) => (float[2, 3] y) '
+        "<float[4, 3] w, float[3] b, int64[1] o> { n = NonZero(k) s = Squeeze(n, o) q = Gather(k, s) "
+        "e = Reshape(x, q) p = MatMul(e, w) y = Add(p, b) }"
+    )
+    values: dict[str, np.ndarray] = {
+        "w": np.ones((4, 3), np.float32),
+        "b": np.ones(3, np.float32),
+        "o": np.zeros(1, np.int64),
+    }
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path)
+    with pytest.raises(CannotExport, match=r"'p' is|NonZero"):
+        export(path, target, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def ran(path: Path, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     values: list[np.ndarray] = onnxruntime.InferenceSession(str(path)).run(None, dict(feed))
     return values
