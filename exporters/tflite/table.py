@@ -11,7 +11,7 @@ from ...graph.nodes import attribute
 from ...graph.registry import registers
 
 if TYPE_CHECKING:
-    from .plan import Step
+    from onnx import NodeProto
 
 Convert = Callable[..., None]
 """Writes a step, with a builder."""
@@ -64,8 +64,8 @@ class Refused(Exception):
         self.why, self.instead = why, instead
 
 
-def axis_of(step: Step, rank: int, default: int) -> int:
+def axis_of(node: NodeProto, rank: int, default: int) -> int:
     """The axis along which an operator goes, from the front. Raises Refused of a single number."""
     if not rank:
         raise Refused("a single number has no axis to go along")
-    return int(attribute(step.node, "axis", default)) % rank
+    return int(attribute(node, "axis", default)) % rank

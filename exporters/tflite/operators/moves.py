@@ -35,7 +35,7 @@ def concat(step: Step, make: Builder) -> None:
     names, out = [name for name in step.node.input if name], make.dims(step.output)
     names = [name for name in names if 0 not in make.dims(name)] or names[:1]
     order = make.common(names)
-    axis = order.index(axis_of(step, len(out), 0))
+    axis = order.index(axis_of(step.node, len(out), 0))
     parts = [_as_wanted(make.read(name, order), make) for name in names]
     make.give(make.emit("CONCATENATION", parts, shaped(out, order), make.wanted, "NONE", axis=axis), order)
 
@@ -50,7 +50,7 @@ def _as_wanted(x: Tensor, make: Builder) -> Tensor:
 @converts("Split", integer=True)
 def split(step: Step, make: Builder) -> None:
     x, order = make.held(step.operand(0))
-    axis = axis_of(step, len(order), 0)
+    axis = axis_of(step.node, len(order), 0)
     begin = 0
     for at, name in enumerate(step.node.output):
         out = shaped(make.dims(name), order)
@@ -106,7 +106,7 @@ def _every(x: Tensor, axis: int, begin: int, step: int, make: Builder) -> Tensor
 def gather(step: Step, make: Builder) -> None:
     name, indices = step.operand(0), step.operand(1)
     dims = make.dims(name)
-    axis = axis_of(step, len(dims), 0)
+    axis = axis_of(step.node, len(dims), 0)
     at = make.known(indices)
     from_front = None if at is None else np.where(at < 0, at + dims[axis], at).astype(np.int32)
     where = make.read(indices) if from_front is None else make.constant(from_front)

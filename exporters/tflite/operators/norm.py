@@ -31,7 +31,7 @@ def layer_normalization(step: Step, make: Builder) -> None:
     if len([o for o in step.node.output if o]) > 1:
         raise Refused("its mean and deviation are read", "compute them by themselves")
     x, order = make.held(step.operand(0))
-    first = axis_of(step, x.rank, -1)
+    first = axis_of(step.node, x.rank, -1)
     epsilon = attribute(step.node, "epsilon", 1e-5)
     made = _standardized(x, order, list(range(first, x.rank)), epsilon, make)
     make.give(_scaled(made, order, step, make), order)
@@ -40,7 +40,7 @@ def layer_normalization(step: Step, make: Builder) -> None:
 @converts("RMSNormalization", "SimplifiedLayerNormalization")
 def rms_normalization(step: Step, make: Builder) -> None:
     x, order = make.held(step.operand(0))
-    axes = list(range(axis_of(step, x.rank, -1), x.rank))
+    axes = list(range(axis_of(step.node, x.rank, -1), x.rank))
     mean = reduced("MEAN", unary("SQUARE", x, make), order, axes, make)
     made = pair("MUL", x, deviation(mean, attribute(step.node, "epsilon", 1e-5), make), make)
     make.give(_scaled(made, order, step, make), order)

@@ -129,7 +129,7 @@ def log_softmax(step: Step, make: Builder) -> None:
 
 
 def _axis(step: Step, make: Builder) -> int:
-    return axis_of(step, len(make.dims(step.operand(0))), -1)
+    return axis_of(step.node, len(make.dims(step.operand(0))), -1)
 
 
 @converts("ArgMax")
@@ -149,7 +149,7 @@ def _extreme(code: str, step: Step, make: Builder) -> None:
     if attribute(step.node, "select_last_index", 0):
         raise Refused("it takes the last of equals", "take the first")
     x = make.read(step.operand(0))
-    axis = axis_of(step, x.rank, 0)
+    axis = axis_of(step.node, x.rank, 0)
     shape = tuple(n for k, n in enumerate(x.shape) if k != axis)
     made = make.emit(code, [x, make.constant(np.array(axis, np.int32))], shape, outputType=_INT64)
     make.give(make.reshape(made, make.dims(step.output)))
@@ -161,7 +161,7 @@ def top_k(step: Step, make: Builder) -> None:
     rank, (count,) = len(make.dims(step.operand(0))), make.ints(step.operand(1))
     if not attribute(step.node, "largest", 1):
         raise Refused("it takes the smallest", "take the largest of the negative")
-    axis = axis_of(step, rank, -1)
+    axis = axis_of(step.node, rank, -1)
     order = (*(a for a in range(rank) if a != axis), axis)
     x = make.read(step.operand(0), order)
     places = Tensor((*x.shape[:-1], count), Kind(np.dtype(np.int32)))
