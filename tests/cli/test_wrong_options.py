@@ -40,7 +40,7 @@ WRONG: list[tuple[type[Options], dict[str, Any], str, str]] = [
     (PruneChannels, {"keep": "half"}, "`keep` cannot be 'half'", "give a number above 0"),
     (PruneChannels, {"steps": 2.5}, "`steps` cannot be 2.5", "give a whole number not below 1 and up to 1000"),
     (PruneChannels, {"scope": "glob"}, "`scope` cannot be 'glob'", "did you mean global?"),
-    (PruneChannels, {"axis": "tall"}, "`axis` cannot be 'tall'", "choose one of both, depth, heads, width"),
+    (PruneChannels, {"axis": "tall"}, "`axis` cannot be 'tall'", "choose one of both, depth, experts, heads, width"),
     (PruneChannels, {"verify": "perhaps"}, "`verify` cannot be 'perhaps'", "give yes or no"),
     (PruneChannels, {"criterion": 5}, "`criterion` cannot be 5", "give text"),
     (Binarize, {"exclude": "conv1"}, "`exclude` cannot be 'conv1'", "give a list"),
