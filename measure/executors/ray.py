@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,8 @@ from .executor import ATTEMPTS, DIED, EXECUTORS, Outcome, Task, done
 
 _PIECE = 1 << 26
 """Bytes of a file in one object of the store."""
+_ANSWERS_S = 10.0
+"""Ray itself asks an address where nothing listens for minutes."""
 
 
 @EXECUTORS.register("ray")
@@ -43,6 +46,8 @@ class Ray:
 
     def _start(self, own: Mapping[str, Any]) -> None:
         try:
+            if not own:
+                _ask(os.environ["RAY_ADDRESS"])
             self._ray.init(log_to_driver=False, logging_level="ERROR", **own)
         except Exception as error:  # of many classes, RuntimeError and Exception itself among them
             self._ray.shutdown()
@@ -86,6 +91,13 @@ class Ray:
         """Leaves a cluster that was there before."""
         if self._began:
             self._ray.shutdown()
+
+
+def _ask(address: str) -> None:
+    """Raises OSError where nothing listens at a host and port; ``auto`` and ``local`` name none."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_S).close()
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
