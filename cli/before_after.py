@@ -43,7 +43,7 @@ def emit(report: Report, show: Callable[[dict[str, Any]], None]) -> None:
     """Print a report: as JSON, or through ``show`` and what all reports end with."""
     result = report.as_dict()
 
-    def told() -> None:
+    def tell() -> None:
         if report.change.changed:
             show(result)
             tell_drops(result)
@@ -51,9 +51,11 @@ def emit(report: Report, show: Callable[[dict[str, Any]], None]) -> None:
             console.line(f"note: {note}")
         tell_gates(result)
         if report.change.changed:
-            console.line(f"wrote {report.out} in {report.change.seconds:.1f} s")
+            searched = report.found.get("search_seconds")
+            found = "" if searched is None else f", found in {searched:.0f} s"
+            console.line(f"wrote {report.out} in {report.change.seconds:.1f} s{found}")
 
-    console.emit(result, told, failed=report.failed)
+    console.emit(result, tell, failed=report.failed)
 
 
 def tell_drops(result: Mapping[str, Any]) -> None:

@@ -432,6 +432,8 @@ def test_a_search_that_was_done_is_taken_as_it_is(intaglio: Command, tmp_path: P
     ran = intaglio(*given)
     assert ran.code == 0, ran.err
     assert "chosen" in ran.out
+    told = json.loads((out / "report.json").read_text())
+    assert f"in {told['seconds']:.1f} s, found in {told['search_seconds']:.0f} s" in ran.out
     first = (out / "model.onnx").read_bytes()
     ran = intaglio(*given)
     assert ran.code == 0, ran.err
