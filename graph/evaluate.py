@@ -202,6 +202,16 @@ def _alone(function: Callable[..., np.ndarray]) -> Evaluator:
     return lambda node, x: function(*x)
 
 
+def _power(node: onnx.NodeProto, x: Sequence[Any]) -> np.ndarray:
+    """Of integers, as far as ONNX Runtime is exact, which computes it in float64."""
+    if x[0].dtype.kind not in "iu" or x[1].dtype.kind not in "iu" or (x[1] < 0).any():
+        raise ValueError("not exact")
+    if (np.abs(np.power(x[0].astype(np.float64), x[1].astype(np.float64))) > 2.0**53).any():
+        raise ValueError("not exact")
+    made: np.ndarray = np.power(x[0].astype(np.int64), x[1].astype(np.int64)).astype(x[0].dtype)
+    return made
+
+
 _EVALUATORS: dict[str, Evaluator] = {
     **{op: _alone(function) for op, function in _PLAIN.items()},
     "Cast": lambda node, x: x[0].astype(onnx.helper.tensor_dtype_to_np_dtype(attribute(node, "to"))),
@@ -211,6 +221,7 @@ _EVALUATORS: dict[str, Evaluator] = {
     "Flatten": _flatten,
     "Gather": lambda node, x: np.take(x[0], x[1], axis=attribute(node, "axis", 0)),
     "Mod": lambda node, x: (np.fmod if attribute(node, "fmod", 0) else np.mod)(x[0], x[1]),
+    "Pow": _power,
     "Reshape": _reshape,
     "Slice": lambda node, x: x[0][slices(node, x, x[0].ndim)],
     "Split": _split,

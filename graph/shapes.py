@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from onnx.inliner import inline_local_functions
 
 from .apart import apart
 from .bits import DOMAIN, BitOperator, bit_operator, output_shape
@@ -21,6 +22,8 @@ _LONG = 1 << 12
 """Free lengths from which on no window is longer."""
 SymbolValue = Callable[[str], int]
 """Operators for which the onnx package has no shape inference in some versions; their output is like their input."""
+_NOTED = 1024
+"""Numbers of a vector up to which onnx may note each; with them go tensors that shapes are computed with."""
 _INLINE = 64
 """Elements up to which float weights are shown to shape inference: operands such as Resize scales are tiny.
 
@@ -92,28 +95,49 @@ def infer_shapes(model: Model, number: SymbolValue = lambda name: 1) -> Shapes:
     Raises:
         BadModel: shape inference finds the graph contradictory.
     """
-    proto = _structure(model, number)
-    if any(number(name) >= _LONG for name in symbols(model)):
-        _leave_out_vectors(proto, model)
-    if any(number(name) < _LONG for name in symbols(model)) and any(map(_may_fall_short, model.graph.node)):
+    proto, sizes = _structure(model, number), tuple(map(number, symbols(model)))
+    if any(size < _LONG for size in sizes) and any(map(_may_fall_short, model.graph.node)):
         cautious = onnx.ModelProto()
         cautious.CopyFrom(proto)
         deepest = _leave_out_cuts(cautious)
         if deepest:
-            found, short, unknown = _settled(model, cautious)
+            found, short, unknown = _bounded(model, cautious, sizes)
             if short or (unknown and deepest > 1):
                 return found
-    return _settled(model, proto)[0]
+    return _bounded(model, proto, sizes)[0]
 
 
-def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool, bool]:
-    """Shapes of a model whose structure is ``proto``; whether a length below 0 came up, and whether some are unknown."""
+def _bounded(model: Model, proto: onnx.ModelProto, sizes: tuple[int, ...]) -> tuple[Shapes, bool, bool]:
+    """Shapes of a model whose structure is ``proto``; whether a length below 0 came up, and whether some are unknown.
+
+    onnx notes a length for each number of a vector that shapes could be computed from. Of vectors as long as all tokens
+    the notes take gigabytes: what reads those is inferred one by one instead, without notes.
+    """
+    parts = (*model.graph.input, *proto.graph.node, *proto.graph.initializer, *proto.functions)
+    known = _vectors.setdefault(hash(tuple(part.SerializeToString() for part in parts)), [])
+    bound = next((one for one in known if all(a <= b for a, b in zip(sizes, one.sizes, strict=True))), None)
+    if bound is None:
+        shapes, inferred, short, unknown = _settled(model, proto, notes=False)
+        bound = _long_vectors(proto.graph, shapes, inferred, sizes)
+        known.append(bound)
+        if not unknown:
+            return shapes, short, unknown
+    long = bound.names
+    replace_nodes(proto.graph, [n for n in proto.graph.node if not (long.intersection(n.input) and _takes_notes(n))])
+    shapes, _, short, unknown = _settled(model, proto, notes=bound.notes)
+    return shapes, short, unknown
+
+
+def _settled(model: Model, proto: onnx.ModelProto, *, notes: bool) -> tuple[Shapes, onnx.ModelProto, bool, bool]:
+    """Shapes, with or without notes of the numbers in vectors; what onnx makes of the graph in the end; whether a length
+    below 0 came up, and whether some are unknown.
+    """
     known = {name: w for name, w in model.weights.items() if is_operand(w) and (w.dtype.kind in "iub" or w.size == 1)}
     # Small floats too, such as the parts of a Resize's scales: read for shapes alone, never folded.
     read = {name: w for name, w in model.weights.items() if is_operand(w)}
     before = -1
     while True:
-        inferred = _infer(proto)
+        inferred = _infer(proto, notes=notes)
         shapes = _collect(inferred, model)
         found = _follow(model, shapes, known, read)
         unknown = [o for n in model.graph.node for o in n.output if o and o not in shapes.dims]
@@ -124,7 +148,7 @@ def _settled(model: Model, proto: onnx.ModelProto) -> tuple[Shapes, bool, bool]:
                 _follow(model, shapes, known, read)
             _follow_types(model, shapes)
             values = {k: v for k, v in known.items() if k not in model.weights}
-            return Shapes(shapes.dims, shapes.dtypes, values), bool(shapes.short), bool(unknown)
+            return Shapes(shapes.dims, shapes.dtypes, values), inferred, bool(shapes.short), bool(unknown)
         # What lies behind a loop or a function can only be seen by inference over the whole graph.
         for name in found:
             hint = onnx.helper.make_tensor_value_info(name, shapes.dtypes[name], shapes.dims[name])
@@ -189,35 +213,58 @@ def _leave_out_cuts(proto: onnx.ModelProto) -> int:
     return deepest
 
 
-def _leave_out_vectors(proto: onnx.ModelProto, model: Model) -> None:
-    """Take out what reads a vector that may be as long as all tokens, of floats or to look weights up by: onnx notes a
-    length for each of its numbers.
-
-    At large sizes those notes take gigabytes. What such nodes make is inferred one by one instead.
+@dataclass(frozen=True)
+class _Vectors:
+    """``names`` are long vectors at these sizes and, as they grow with them, at smaller ones; ``notes`` whether what onnx
+    notes is bounded without them: it is not where a body has some.
     """
-    reshaped = [node for node in proto.graph.node if node.op_type == "Reshape"]
-    if not any(n.input[1] not in model.weights or _is_vector(model.weights[n.input[1]]) for n in reshaped):
-        return
-    try:
-        inferred = _infer(proto, vectors=False)
-    except BadModel:  # told where all of the graph is inferred
-        return
-    types = {value.name: value.type.tensor_type for value in inferred.graph.value_info}
-    kinds = {name: one.elem_type for name, one in types.items()}
-    single = {name for name, one in types.items() if [d.dim_value for d in one.shape.dim] == [1]}
-    flat = [n for n in reshaped if n.input[1] in single or _is_vector(model.weights.get(n.input[1]))]
-    vectors = {node.output[0] for node in flat if kinds.get(node.output[0]) == onnx.TensorProto.FLOAT}
-    lists = {node.output[0] for node in flat}
 
-    def looks_up(node: onnx.NodeProto) -> bool:
-        table = model.weights.get(node.input[0]) if node.op_type == "Gather" and node.input[1] in lists else None
-        return table is not None and not is_operand(table)
-
-    replace_nodes(proto.graph, [n for n in proto.graph.node if not (vectors & {*n.input} or looks_up(n))])
+    sizes: tuple[int, ...]
+    names: frozenset[str]
+    notes: bool
 
 
-def _is_vector(shape: np.ndarray | None) -> bool:
-    return shape is not None and shape.tolist() == [-1]
+_vectors: dict[int, list[_Vectors]] = {}
+"""By structures."""
+
+
+def _takes_notes(node: onnx.NodeProto) -> bool:
+    """Whether onnx computes numbers from those that it noted of the node's operands; shapes it reads off in any case."""
+    if not is_standard(node) or has(node, Trait.SHAPE_ONLY) or not onnx.defs.has(node.op_type):
+        return False
+    return bool(onnx.defs.get_schema(node.op_type).has_data_propagation_function)
+
+
+def _long_vectors(
+    graph: onnx.GraphProto, shapes: Shapes, inferred: onnx.ModelProto, sizes: tuple[int, ...]
+) -> _Vectors:
+    """Vectors of more numbers than are worth a note, or of nobody knows how many."""
+    lengths, inner = _vector_lengths(inferred.graph)
+    if inferred.functions:
+        try:
+            whole = _infer(apart("writing out functions", inline_local_functions, inferred), notes=False).graph
+            own = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+            outer, inner = _vector_lengths(whole)
+            inner |= {name: length for name, length in outer.items() if name not in own}
+        except BadModel:
+            return _Vectors(sizes, frozenset(), notes=False)
+    lengths |= {name: dims[0] for name, dims in shapes.dims.items() if len(dims) == 1}
+    short = {tensor.name for tensor in graph.initializer}
+    short |= {name for node in graph.node if has(node, Trait.SHAPE_ONLY) for name in node.output}
+    names = frozenset(name for name, length in lengths.items() if not 0 < length <= _NOTED and name not in short)
+    return _Vectors(sizes, names, notes=max(inner.values(), default=0) <= _NOTED)
+
+
+def _vector_lengths(graph: onnx.GraphProto) -> tuple[dict[str, int], dict[str, int]]:
+    """Lengths of vectors by name, 0 where unknown: of the graph, and of its bodies."""
+    outer: dict[str, int] = {}
+    inner: dict[str, int] = {}
+    for depth, part in enumerate(all_graphs(graph)):
+        for value in (*part.input, *part.value_info, *part.output):
+            dims = value.type.tensor_type.shape.dim
+            if len(dims) == 1:
+                (inner if depth else outer)[value.name] = dims[0].dim_value
+    return outer, inner
 
 
 def _needs_hint(node: onnx.NodeProto) -> bool:
@@ -230,11 +277,11 @@ _survived: set[int] = set()
 """Structures that shape inference came through once, at whatever sizes."""
 
 
-def _infer(proto: onnx.ModelProto, *, vectors: bool = True) -> onnx.ModelProto:
-    """``vectors`` asks for the numbers of vectors that shapes are made of, too."""
+def _infer(proto: onnx.ModelProto, *, notes: bool) -> onnx.ModelProto:
+    """``notes`` asks for the numbers of vectors that shapes are made of, too."""
 
     def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
-        return onnx.shape_inference.infer_shapes(proto, data_prop=vectors)
+        return onnx.shape_inference.infer_shapes(proto, data_prop=notes)
 
     if proto.functions or any(next(subgraphs(node), None) is not None for node in proto.graph.node):
         key = hash(tuple(part.SerializeToString() for part in (*proto.graph.node, *proto.functions)))

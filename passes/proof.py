@@ -19,7 +19,15 @@ from ..graph.readings import readings
 from ..graph.shapes import symbols
 from ..graph.traits import Role, Trait, has_any, operator
 from ..measure.data.source import DataSource
-from ..measure.run.inputs import elements, random_inputs, runnable_inputs, sizes_of, tried_inputs
+from ..measure.run.inputs import (
+    elements,
+    most_seconds,
+    quick_sizes,
+    random_inputs,
+    runnable_inputs,
+    sizes_of,
+    tried_inputs,
+)
 from ..measure.run.session import open_session, read_by, run
 from .base import MEMORY
 from .by_parts import is_large, side_by_side
@@ -141,13 +149,13 @@ def at_other_sizes(model: Model, feed: Feed, seed: int) -> Iterator[Feed]:
     of = sizes_of(feed, model)
     base = {name: of(name) for name in names}
     limit = max(_ELEMENTS, 2 * sum(value.size for value in feed.values()))
-    session, told = open_session(model), 0
-    for sizes in _other_sizes(model, base):
+    session, told, seconds = open_session(model), 0, most_seconds(model)
+    for sizes in quick_sizes(model, _other_sizes(model, base)):
         if told == _SIZES or elements(model, sizes) > limit:
             continue
         other = random_inputs(model, seed=seed, dims=sizes)
         try:
-            made = run(session, other)
+            made = run(session, other, seconds=seconds)
         except IntaglioError:
             continue
         known = _shapes(model, other)

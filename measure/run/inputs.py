@@ -16,10 +16,10 @@ from ...graph.coupling.caches import caches
 from ...graph.errors import BadModel
 from ...graph.index import CAPTURE, Index, index_of
 from ...graph.model import Model
-from ...graph.nodes import attribute, is_standard
+from ...graph.nodes import all_nodes, attribute, is_standard
 from ...graph.shapes import free_dims
 from ...graph.traits import Role, Trait, has, operator
-from .session import open_session, run
+from .session import TooSlow, open_session, run
 from .tensor_specs import TensorSpec, input_specs
 
 T = TypeVar("T")
@@ -28,6 +28,9 @@ FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512, 1024, 4096, 16384)
 _SMALL_INTS = 4
 _MOST_MACS = 1e11
 """Multiply-accumulates of all tries behind the first: what fails at small sizes may fail at all, and large ones take long."""
+_SECONDS = 20
+_MOST_TURNS = 1 << 14
+"""Of a Loop, at sizes that are made up: each costs some microseconds, and a check runs a model a dozen times."""
 _LARGEST_INPUT = 1 << 26
 """Elements of an input above which a guess at its symbolic dimensions is not worth trying."""
 # In place of a limit: the operand is a shape or a count, and ones are always valid; for Reshape the last is -1.
@@ -61,11 +64,11 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
     Raises:
         BadModel: none of the sizes works; says what ONNX Runtime answered to the first.
     """
-    session = open_session(model)
+    session, seconds = open_session(model), most_seconds(model)
 
     def runs(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         _probe(model, session, inputs)
-        run(session, inputs)
+        run(session, inputs, seconds=seconds)
         return inputs
 
     return tried_inputs(model, runs, seed=seed, batches=batches)
@@ -80,16 +83,20 @@ def tried_inputs(
     tried[1:1] = _with_caches(ports, caches(model), max(batches))
     candidates = [dims for dims in tried if _affordable(ports, dims)]
     first_error: BadModel | None = None
-    work, made = 0.0, 0
+    work, made, slow = 0.0, 0, math.inf
     for gentle in (False, True):
-        for dims in candidates:
-            made += elements(model, dims)
+        for dims in quick_sizes(model, candidates):
+            count = elements(model, dims)
+            if count >= slow:
+                continue
+            made += count
             if first_error and ((work := work + _macs(model, ports, dims)) > _MOST_MACS or made > _LARGEST_INPUT):
                 break
             try:
                 return runs(random_inputs(model, seed=seed, dims=dims, gentle=gentle))
             except BadModel as error:
                 first_error = first_error or error
+                slow = count if isinstance(error, TooSlow) else slow
     raise BadModel(
         "the model does not run on any made-up input",
         why=first_error.why if first_error else "its inputs are too large",
@@ -97,12 +104,37 @@ def tried_inputs(
     )
 
 
+def most_seconds(model: Model) -> float | None:
+    """How long a run on made-up inputs may take: where there are loops they may turn as often as numbers in them say."""
+    return _SECONDS if any(has(node, Trait.BODIES) for node in all_nodes(model.graph)) else None
+
+
+def quick_sizes(model: Model, candidates: Sequence[Mapping[str, int]]) -> list[Mapping[str, int]]:
+    """Those sizes at which no Loop turns very often because of them; if there are none, those at which they do least."""
+    if not any(node.op_type == "Loop" for node in model.graph.node):
+        return list(candidates)
+    turns = [_turns(model, sizes) for sizes in candidates]
+    most = max(_MOST_TURNS, min(turns, default=0))
+    return [sizes for sizes, count in zip(candidates, turns, strict=True) if count <= most]
+
+
+def _turns(model: Model, sizes: Mapping[str, int]) -> int:
+    """Of all Loops together, where it follows from the sizes; the number that stands for no end is none."""
+    try:
+        values = index_of(model).shapes_at(lambda symbol: sizes.get(symbol, 1)).values
+    except BadModel:
+        return 0
+    loops = [node for node in model.graph.node if node.op_type == "Loop" and is_standard(node)]
+    counts = [int(values[n.input[0]].reshape(-1)[0]) for n in loops if values.get(n.input[0], np.zeros(0)).size == 1]
+    return sum(count for count in counts if 0 < count < np.iinfo(np.int32).max)
+
+
 def _probe(model: Model, session: Any, inputs: Mapping[str, np.ndarray]) -> None:
     """Run in a fork first what may end the process: Loops do, where a number that they need is not there."""
 
     def work(nothing: onnx.ModelProto) -> onnx.ModelProto:
         with suppress(BadModel):
-            run(session, inputs)
+            run(session, inputs, seconds=_SECONDS)
         return nothing
 
     if any(has(node, Trait.BODIES) for node in model.graph.node):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,9 @@ class _Fed:
         """As of a session."""
         return self._session.get_outputs()
 
-    def run(self, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> Any:
+    def run(self, names: Sequence[str], inputs: Mapping[str, np.ndarray], options: Any = None) -> Any:
         """As of a session."""
-        return self._session.run(names, {**inputs, **self._weights})
+        return self._session.run(names, {**inputs, **self._weights}, options)
 
 
 def decides(model: Model) -> bool:
@@ -248,18 +249,56 @@ def _as(kind: np.dtype | None, value: np.ndarray) -> np.ndarray:
     return value.astype(kind, copy=False) if kind is not None and floats else value
 
 
-def run(session: Any, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run once. Values are arrays, or lists where an output is a sequence.
+def run(
+    session: Any,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Sequence[str] | None = None,
+    *,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Run once, and end a run that takes more ``seconds``. Values are arrays, or lists where an output is a sequence.
 
     Raises:
-        BadModel: ONNX Runtime fails; says in which operator.
+        BadModel: ONNX Runtime fails; says in which operator. TooSlow where it took too long.
     """
     names = list(outputs) if outputs is not None else [o.name for o in session.get_outputs()]
+    feed = fed(session, inputs)
+    if seconds is not None:
+        return dict(zip(names, _timed(session, names, feed, seconds), strict=True))
     try:
-        values = session.run(names, fed(session, inputs))
+        values = session.run(names, feed)
     except Exception as error:
         raise _run_error(error, inputs) from error
     return dict(zip(names, values, strict=True))
+
+
+class TooSlow(BadModel):
+    """A run that took longer than it was given."""
+
+
+def _timed(session: Any, names: Sequence[str], inputs: Mapping[str, np.ndarray], seconds: float) -> Any:
+    import onnxruntime as ort
+
+    options, ended = ort.RunOptions(), threading.Event()
+
+    def end() -> None:
+        ended.set()
+        options.terminate = True  # looked at before every node, in bodies too
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        return session.run(names, inputs, options)
+    except Exception as error:
+        failed = _run_error(error, inputs)
+        if ended.is_set() and isinstance(failed, BadModel):
+            raise TooSlow(
+                failed.what, why=f"it takes more than {seconds:g} s, as where a Loop turns without end"
+            ) from error
+        raise failed from error
+    finally:
+        timer.cancel()
 
 
 def read_by(session: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ ALLOWED = {
     ("graph/coupling/prepare.py", "_part_constants"): "numbers of copies",
     ("graph/layers.py", "_inside"): "constants of a body, which has no index",
     ("graph/shapes.py", "_settled"): "the index asks it",
+    ("graph/shapes.py", "_long_vectors"): "what a graph has before its functions are written out",
     ("passes/train/methods/blockwise.py", "bottlenecks"): "an order in which tensors are alive",
     ("passes/calibration/gradients.py", "_gradients"): "statistics of normalizations",
     ("passes/rewrite/split.py", "_light"): "what is read in a graph that was just cut",

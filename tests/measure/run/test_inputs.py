@@ -106,9 +106,9 @@ def test_what_fails_at_small_sizes_is_not_tried_at_ones_that_take_minutes(monkey
     monkeypatch.setattr(inputs, "_MOST_MACS", 8 * 8 * 100)
     tried: list[int] = []
 
-    def noted(session: Any, feed: Any) -> Any:
+    def noted(session: Any, feed: Any, **how: Any) -> Any:
         tried.append(len(feed["x"]))
-        return run(session, feed)
+        return run(session, feed, **how)
 
     monkeypatch.setattr(inputs, "run", noted)
     with pytest.raises(BadModel, match="made-up"):

@@ -1,0 +1,63 @@
+"""Made-up inputs are such that loops soon end, or that is the error."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from intaglio.graph.errors import BadModel
+from intaglio.graph.model import Model
+from intaglio.measure.run import inputs
+from intaglio.measure.run.inputs import runnable_inputs
+from intaglio.measure.run.session import TooSlow, open_session, run
+from intaglio.passes.proof import at_other_sizes
+from tests.passes.parsed import parsed
+
+
+def looping(turns: str) -> Model:
+    """As often as the tensor ``n`` says."""
+    body = "l = Identity (k) r = Tanh (h)"
+    loop = f"y = Loop (n, go, x) <body = b (int64 i, bool k, float[B, T] h) => (bool l, float[B, T] r) {{ {body} }}>"
+    return parsed(
+        "float[B, T] x",
+        "float[B, T] y",
+        "bool go, int64[1] six",
+        f"{turns} {loop}",
+        go=np.array(True),
+        six=np.array([6]),
+    )
+
+
+OF_SIZES = "s = Shape <start = 1> (x) m = Pow (s, six) n = Squeeze (m)"
+OF_VALUES = "a = Abs (x) m = ReduceMax <keepdims = 0> (a) f = Constant <value_float = 1e12> () e = Add (m, f) n = Cast <to = 7> (e)"
+
+
+def test_sizes_are_those_at_which_loops_soon_end() -> None:
+    """At 8, the first that is tried, it turns 262,144 times."""
+    model = looping(OF_SIZES)
+    assert runnable_inputs(model)["x"].shape == (2, 4)
+    others = [feed["x"].shape for feed in at_other_sizes(model, {"x": np.zeros((2, 4), np.float32)}, 0)]
+    assert {(1, 1), (2, 2), (1, 4)} <= set(others)
+    assert max(length for _, length in others) == 5, "8 is twice 4, as other sizes are"
+
+
+def test_a_loop_without_end_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "_SECONDS", 0.2)
+    before = time.monotonic()
+    with pytest.raises(BadModel, match="made-up") as caught:
+        runnable_inputs(looping(OF_VALUES))
+    assert "without end" in caught.value.why
+    assert time.monotonic() - before < 10, "larger inputs were tried, too"
+
+
+def test_a_run_ends_in_time_or_as_without_a_limit() -> None:
+    model = looping(OF_SIZES)
+    session, feed = open_session(model), {"x": np.ones((1, 3), np.float32)}
+    np.testing.assert_array_equal(run(session, feed, seconds=60)["y"], run(session, feed)["y"])
+    with pytest.raises(TooSlow, match="fails"):
+        run(session, {"x": np.ones((1, 100), np.float32)}, seconds=0.2)
+    with pytest.raises(BadModel) as caught:
+        run(session, {"x": np.ones((1, 3, 1), np.float32)}, seconds=60)
+    assert not isinstance(caught.value, TooSlow)
