@@ -14,7 +14,7 @@ from ...graph.index import index_of
 from ...graph.model import Model
 from ...graph.nodes import attribute, reads
 from ...graph.traits import Trait, has_any, operator, operator_key
-from ...measure.run.session import open_session
+from ...measure.run.session import open_session, run
 from ..base import CannotExport
 from .expressions import SPELLINGS, Statement, chained, dequantize, quantize, spelled
 from .loops import literal
@@ -109,7 +109,7 @@ def _folded(model: Model, nodes: Iterable[onnx.NodeProto], known: Mapping[str, n
         return {}
     part = model.of_nodes(folded, [], [onnx.ValueInfoProto(name=name) for name in wanted], known)
     part.proto.functions.extend(model.proto.functions)
-    return dict(zip(wanted, open_session(part, optimize=False).run(wanted, {}), strict=True))
+    return run(open_session(part, optimize=False), {}, wanted)
 
 
 def _scalar_codes(net: Net, one: Operation) -> Codes | None:

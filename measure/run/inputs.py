@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ _SMALL_INTS = 4
 _MOST_MACS = 1e11
 """Multiply-accumulates of all tries behind the first: what fails at small sizes may fail at all, and large ones take long."""
 _SECONDS = 20
+"""Of a run where it may never end, and of all tries behind the first together."""
 _MOST_TURNS = 1 << 14
 """Of a Loop, at sizes that are made up: each costs some microseconds, and a check runs a model a dozen times."""
 _LARGEST_INPUT = 1 << 26
@@ -65,10 +67,17 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
         BadModel: none of the sizes works; says what ONNX Runtime answered to the first.
     """
     session, seconds = open_session(model), most_seconds(model)
+    began = math.inf
 
     def runs(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        nonlocal began
         _probe(model, session, inputs)
-        run(session, inputs, seconds=seconds)
+        left = seconds if began == math.inf else max(1.0, began + _SECONDS - time.monotonic())
+        try:
+            run(session, inputs, seconds=left)
+        except BadModel:
+            began = min(began, time.monotonic())
+            raise
         return inputs
 
     return tried_inputs(model, runs, seed=seed, batches=batches)
@@ -118,15 +127,20 @@ def quick_sizes(model: Model, candidates: Sequence[Mapping[str, int]]) -> list[M
     return [sizes for sizes, count in zip(candidates, turns, strict=True) if count <= most]
 
 
-def _turns(model: Model, sizes: Mapping[str, int]) -> int:
-    """Of all Loops together, where it follows from the sizes; the number that stands for no end is none."""
+def _turns(model: Model, sizes: Mapping[str, int]) -> float:
+    """Of all Loops together, as far as they follow from the sizes, be they too many to be computed."""
+    loops = [node for node in model.graph.node if node.op_type == "Loop" and is_standard(node)]
+    small, here = _counts(model, loops, {}), _counts(model, loops, sizes)
+    return sum(math.inf if count < 0 else count for least, count in zip(small, here, strict=True) if count != least)
+
+
+def _counts(model: Model, loops: Sequence[onnx.NodeProto], sizes: Mapping[str, int]) -> list[int]:
+    """How often each turns; -1 where that does not follow from sizes, those not given being 1."""
     try:
         values = index_of(model).shapes_at(lambda symbol: sizes.get(symbol, 1)).values
     except BadModel:
-        return 0
-    loops = [node for node in model.graph.node if node.op_type == "Loop" and is_standard(node)]
-    counts = [int(values[n.input[0]].reshape(-1)[0]) for n in loops if values.get(n.input[0], np.zeros(0)).size == 1]
-    return sum(count for count in counts if 0 < count < np.iinfo(np.int32).max)
+        return [-1] * len(loops)
+    return [int(v.reshape(-1)[0]) if (v := values.get(n.input[0])) is not None and v.size == 1 else -1 for n in loops]
 
 
 def _probe(model: Model, session: Any, inputs: Mapping[str, np.ndarray]) -> None:

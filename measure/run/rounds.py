@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .session import fed
+from .session import fed, run_error
 
 _WARM_UP = 2
 _QUICK_S = 1e-3
@@ -59,9 +59,12 @@ def _clock(threads: int) -> Callable[[], float]:
 
 
 def timed(session: Any, feed: dict[str, np.ndarray], clock: Callable[[], float]) -> float:
-    """Seconds of one run."""
+    """Seconds of one run. Raises BadModel where it fails."""
     started = clock()
-    session.run(None, feed)
+    try:
+        session.run(None, feed)
+    except Exception as error:
+        raise run_error(error, feed) from error
     return clock() - started
 
 

@@ -268,7 +268,7 @@ def run(
     try:
         values = session.run(names, feed)
     except Exception as error:
-        raise _run_error(error, inputs) from error
+        raise run_error(error, inputs) from error
     return dict(zip(names, values, strict=True))
 
 
@@ -291,7 +291,7 @@ def _timed(session: Any, names: Sequence[str], inputs: Mapping[str, np.ndarray],
     try:
         return session.run(names, inputs, options)
     except Exception as error:
-        failed = _run_error(error, inputs)
+        failed = run_error(error, inputs)
         if ended.is_set() and isinstance(failed, BadModel):
             raise TooSlow(
                 failed.what, why=f"it takes more than {seconds:g} s, as where a Loop turns without end"
@@ -362,12 +362,16 @@ def _load_fix(message: str) -> str:
     return "check the file with: intaglio check MODEL"
 
 
-def _run_error(error: Exception, inputs: Mapping[str, np.ndarray]) -> Exception:
+def run_error(error: Exception, inputs: Mapping[str, np.ndarray]) -> Exception:
+    """What to raise of a failed run."""
     if isinstance(error, MemoryError) or "bad_alloc" in str(error) or "Failed to allocate" in str(error):
         return MemoryError("running the model")
+    if not inputs:
+        fix = "export the model again; see what is wrong with its file: intaglio check MODEL"
+        return BadModel("what the model computes from its weights alone fails", why=explain(error), fix=fix)
     shapes = ", ".join(f"{name} {tuple(np.shape(value))}" for name, value in inputs.items())
     return BadModel(
-        f"the model fails to run on {shapes or 'no input'}",
+        f"the model fails to run on {shapes}",
         why=explain(error),
         fix="check the shapes of the data; a model that was exported for one sample takes one at a time",
     )

@@ -48,7 +48,10 @@ def _places(node: onnx.NodeProto, operands: Sequence[np.ndarray | None], opset: 
     graph = onnx.helper.make_graph([made], "move", kinds, outputs)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     feeds = {n: v for n, v in zip(node.input, operands, strict=False) if n and v is not None}
-    return [np.asarray(one).astype(np.int64) for one in ReferenceEvaluator(model).run(None, feeds)]
+    try:
+        return [np.asarray(one).astype(np.int64) for one in ReferenceEvaluator(model).run(None, feeds)]
+    except Exception as error:  # whatever numpy says of operands that do not fit
+        raise Unsupported(f"its operands do not fit: {error}") from error
 
 
 def _tables(places: np.ndarray) -> list[np.ndarray] | None:

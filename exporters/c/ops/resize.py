@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from ....graph.model import Model
-from ....measure.run.session import open_session
+from ....measure.run.session import open_session, run
 from ..loops import c, nest
 from ..rules import Call, Unsupported, rule
 from ..tensor import Tensor
@@ -69,7 +69,7 @@ def _weights(call: Call, length: int, out: int, axis: int, factor: float) -> tup
         ir_version=8,
     )
     model = Model(proto, {"sizes": sizes} if by_sizes else {"scales": scales})
-    (found,) = open_session(model).run(None, {"x": ones})
+    (found,) = run(open_session(model), {"x": ones}).values()
     matrix = np.moveaxis(found, (axis, other), (0, 1)).reshape(out, length)
     taps = max(1, int((matrix != 0).sum(axis=1).max()))
     places = np.argsort(matrix == 0, axis=1, kind="stable")[:, :taps]

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from intaglio import load
 from intaglio.exporters.base import EXPORTERS, CannotExport
 from intaglio.exporters.c.planning import Work, plan
-from intaglio.graph.errors import UsageError
+from intaglio.graph.errors import BadModel, UsageError
 from intaglio.graph.io.fix_dims import pin_shapes
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.io.save import save
@@ -25,6 +25,7 @@ from intaglio.measure.run.session import open_session, run
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.quantize import Quantize
 from intaglio.pipeline.exporting import export
+from tests.passes.parsed import parsed
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -50,6 +51,17 @@ def differences(model: Model, folder: Path, **options: str) -> dict[str, float]:
             off = float(np.abs(value.astype("f8") - found[name]).max() / np.abs(value).max())
             worst[name] = max(worst.get(name, 0.0), off)
     return worst
+
+
+def test_constants_that_onnx_runtime_cannot_compute_are_one_error(tmp_path: Path) -> None:
+    """One scale for each channel of an axis that is not said, as the default is another."""
+    q, z = np.ones((3, 4), np.int8), np.zeros(3, np.int8)
+    text = "w = DequantizeLinear(q, s, z) y = Gemm <transB = 1> (x, w)"
+    model = parsed("float[1, 4] x", "float[1, 3] y", "int8[3, 4] q, float[3] s, int8[3] z", text, q=q, z=z)
+    save(model, tmp_path / "m.onnx")
+    with pytest.raises(BadModel, match="from its weights alone fails") as caught:
+        export(tmp_path / "m.onnx", "c", tmp_path / "c", measure=False)
+    assert caught.value.why.startswith("DequantizeLinear")
 
 
 @pytest.mark.parametrize("name", ["residual", "attention"])

@@ -52,6 +52,18 @@ def test_a_loop_without_end_is_one_error(monkeypatch: pytest.MonkeyPatch) -> Non
     assert time.monotonic() - before < 10, "larger inputs were tried, too"
 
 
+def test_sizes_at_which_it_fails_are_not_tried_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes some ten times as long as the one before, and the widths never fit."""
+    monkeypatch.setattr(inputs, "_SECONDS", 0.3)
+    text = "t = Transpose (x) a = MatMul (x, t) b = MatMul (a, x) s = Sin (b) y = MatMul (s, w)"
+    model = parsed("float[M, N] x", "float[M, 5] y", "float[3001, 5] w", text)
+    before = time.monotonic()
+    with pytest.raises(BadModel, match="made-up") as caught:
+        runnable_inputs(model)
+    assert "MatMul 'y'" in caught.value.why
+    assert time.monotonic() - before < 30
+
+
 def test_a_run_ends_in_time_or_as_without_a_limit() -> None:
     model = looping(OF_SIZES)
     session, feed = open_session(model), {"x": np.ones((1, 3), np.float32)}

@@ -67,6 +67,20 @@ def test_nothing_is_restored_from_what_does_not_vary() -> None:
     np.testing.assert_array_equal(restore(np.diag([1.0, 0.0, 0.0]), damaged, ~damaged), 0)
 
 
+@given(st.integers(0, 1000), st.integers(3, 9), st.floats(0, 1e-3))
+def test_channels_that_hardly_vary_count_for_no_more_than_they_do(seed: int, size: int, tiny: float) -> None:
+    """Of large means the covariances are rounding, which is no product of anything."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((size, size))
+    gram = (noise + noise.T) * tiny
+    np.fill_diagonal(gram, rng.random(size) * tiny**2 + 1e-40)
+    damaged = np.arange(size) < size // 2
+    shares = restore(gram, damaged, ~damaged)
+    spread = np.sqrt(np.diag(gram)[~damaged].mean() / np.diag(gram)[damaged])
+    assert np.isfinite(shares).all()
+    assert (np.abs(shares) * spread).max() <= size * 10 * 10, "as many as there are, over the ridge"
+
+
 def duplicates(text: str = "c = Conv(r, k, o)") -> Model:
     """Channels 0 and 3 are those of 1 and 2 again, scaled."""
     rng = np.random.default_rng(1)
