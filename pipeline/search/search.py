@@ -51,6 +51,10 @@ _USED, _TIMED = 0.85, 0.98
 """What a narrower network should use of a limit of bytes, and of one of time: less wastes channels."""
 _ROOM = 1.03
 """How much more than the least is asked for where the least is what is wanted: the forms of files differ."""
+_BEHIND = 6.0
+"""Decibels by which a network in mixed bits is behind the best chain where other bits will not make up for it."""
+_SIGNS = 20.0
+"""Decibels that single signs did not reach on any of four networks (7 to 18)."""
 _FASTER, _STEPS = 0.97, 4
 """What integers must leave of the time to be worth it, and how many sizes are tried for the smallest."""
 
@@ -207,7 +211,7 @@ class _Search:
             for precision in (
                 self._best_first() if structure.family == "both" else [*self._menu, *self._plain(structure)]
             ):
-                if self._hopeless(structure):
+                if self._hopeless(structure) or self._behind(structure):
                     break
                 self._corrected(self._sized(structure, precision))
 
@@ -303,22 +307,23 @@ class _Search:
             yield Structure()
         else:
             yield from self._small_enough()
-            if not self._fast and MIXED in self.precisions:
+            if not self._fast and MIXED in self.precisions and self._best_noise < _SIGNS:
                 self._sized(Structure(), self.precisions["onebit"])
 
     def _small_enough(self) -> Iterator[Structure]:
-        """As wide as four bits throughout leave room for, and two bits where that is clearly wider."""
+        """As wide as four bits throughout leave room for, and two bits where that is clearly wider; the widest first."""
         ways: tuple[tuple[Literal["factorize", "prune"], str], ...] = (
             *(("factorize", "w4"), ("prune", "w4")),
             *((("prune", "w2"),) if not self._fast else ()),
         )
-        kept = dict[str, float]()
+        kept, found = dict[str, float](), list[Structure]()
         for family, scheme in ways:
             one = Structure(family, "params", before_integers=self._integers)
             keep = self.tries.filling(one, scheme)
             if keep > _WIDER * kept.get(family, 0.0):
-                yield one.to(keep)
+                found.append(one.to(keep))
             kept[family] = keep
+        yield from sorted(found, key=lambda one: -one.keep)
 
     @property
     def _integers(self) -> bool:
@@ -341,6 +346,15 @@ class _Search:
             return False
         noise = self.tries.chains.point("", structure.passes(), scored=False).sqnr_db
         return noise is not None and noise < max(one.point.sqnr_db or -np.inf for one in met)
+
+    def _behind(self, structure: Structure) -> bool:
+        """Whether what a structure gave with one precision is so far behind the best chain that no other will make up for it."""
+        mine = [one for one in self.tries.found if one.structure == structure and self.tries.within(one)]
+        return bool(mine) and max(map(noise_of, mine)) < self._best_noise - _BEHIND
+
+    @property
+    def _best_noise(self) -> float:
+        return max((noise_of(one) for one in self.tries.found if self.tries.within(one)), default=-np.inf)
 
     def _corrected(self, tried: Tried, rounds: int = _ROUNDS) -> None:
         """Again with what was missed taken off, a few times; then with what is left of a limit given back."""
