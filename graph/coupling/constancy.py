@@ -31,7 +31,14 @@ def constants(model: Model, read: Readings) -> dict[str, np.ndarray]:
     walk = _Walk(model, read)
     walk.run()
     second = read.others[0].values
-    return {k: v for k, v in read.first.values.items() if k in second and not walk.unsettled(k).any()}
+    found = {k: v for k, v in read.first.values.items() if k in second and not walk.unsettled(k).any()}
+    return {k: v for k, v in found.items() if v.size or _keeps_shape(read, k)}
+
+
+def _keeps_shape(read: Readings, name: str) -> bool:
+    """Of a tensor without numbers, of which none differs: whether its other lengths are the same at every size."""
+    shape = read.first.values[name].shape
+    return all(one.values[name].shape == shape for one in read.others if name in one.values)
 
 
 class _Walk:

@@ -175,3 +175,14 @@ def test_a_file_that_would_grow_by_its_recipe_is_not_written(
     assert main(["simplify", str(source), "-o", str(out), "--no-measure"]) == 4
     assert "nothing was written" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_tensor_without_numbers_whose_other_lengths_are_free_stays(tmp_path: Path) -> None:
+    """A part of no width that is joined to others, as heads of detectors have it."""
+    ends = "float[N,4] x", "float[N,4] y", (1, 4), (3, 4)
+    nodes = """s = Shape (x) n = Slice (s, start, end) m = Concat <axis = 0> (n, none)
+    e = ConstantOfShape (m) f = Mul (e, two) z = Neg (x) y = Concat <axis = 1> (z, f)"""
+    whole = {name: np.array([number]) for name, number in (("start", 0), ("end", 1), ("none", 0))}
+    made = simplified(tmp_path, ends, nodes, {**whole, "two": np.array(2, np.float32)})
+    assert all(np.prod(weight.dims) for weight in made.graph.initializer)
+    assert "ConstantOfShape" in ops(made)
