@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from .errors import BadModel
 
 SECONDS = 120
 """Of the processor that work may take; half as much again by the clock before it is ended."""
+_FORKS, _BEGINS = 3, 30
+"""How often a process is begun, and within how many seconds it has to say so."""
 _BYTES = 8 << 30
 """What it may allocate on top of what there is."""
 
@@ -26,13 +29,7 @@ def apart(doing: str, work: Callable[[onnx.ModelProto], onnx.ModelProto], model:
     """
     if not hasattr(os, "fork"):
         return work(model)
-    reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of threads: the fork runs nothing that waits for one
-        child = os.fork()
-    if not child:
-        _answer(work, model, writing)
-    os.close(writing)
+    child, reading = _begun(lambda writing: _answer(work, model, writing), doing)
     with open(reading, "rb") as pipe:
         failed, told = pipe.read(1), pipe.read()
     _, status = os.waitpid(child, 0)
@@ -43,6 +40,32 @@ def apart(doing: str, work: Callable[[onnx.ModelProto], onnx.ModelProto], model:
     if failed == b"1":
         raise BadModel(f"{doing} failed", why=told.decode(errors="replace").strip())
     return onnx.ModelProto.FromString(told)
+
+
+def _begun(live: Callable[[int], None], doing: str) -> tuple[int, int]:
+    """A fork that has begun to ``live``, and the end of the pipe that it writes to.
+
+    A fork takes locks along that threads of libraries held: now and then it waits for one of these before it does anything,
+    for ever. Such a one is ended, and there is another. Raises BadModel where none begins.
+    """
+    for _ in range(_FORKS):
+        reading, writing = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads: the fork runs nothing that waits for one
+            child = os.fork()
+        if not child:
+            os.write(writing, b".")
+            live(writing)
+        os.close(writing)
+        signs = select.poll()
+        signs.register(reading, select.POLLIN)
+        if signs.poll(_BEGINS * 1000):
+            os.read(reading, 1)
+            return child, reading
+        os.close(reading)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    raise BadModel(f"{doing} failed", why=f"the system began none of {_FORKS} processes within {_BEGINS} seconds each")
 
 
 def _answer(work: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.ModelProto, writing: int) -> None:

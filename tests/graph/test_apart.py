@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
+from pathlib import Path
 
 import onnx
 import pytest
@@ -74,3 +76,21 @@ def test_stricter_limits_of_the_process_are_no_fault() -> None:
         return apart("trying", work, model)
 
     assert apart("trying", bounded, MODEL).producer_name == "50"
+
+
+def test_a_fork_that_waits_before_it_begins_is_ended_and_there_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a lock of a library that a thread held while the process was copied."""
+    once = tmp_path / "once"
+    once.touch()
+
+    def wait() -> None:
+        if once.exists():
+            once.unlink()
+            time.sleep(600)
+
+    os.register_at_fork(after_in_child=wait)
+    monkeypatch.setattr(module, "_BEGINS", 1)
+    assert apart("trying", lambda model: model, onnx.ModelProto(ir_version=8)).ir_version == 8
+    assert not once.exists()
