@@ -82,16 +82,17 @@ def _kernel(name: str, depthwise: bool, make: Builder) -> Tensor:
 def conv_transpose(step: Step, make: Builder) -> None:
     """Every group by itself; what padding takes away is cut off where the operator cannot do it.
 
-    Shapes: x (N, C, H, W), weight (C, M/groups, KH, KW).
+    Shapes: x (N, C, H, W), weight (C, M/groups, KH, KW); along one axis as along two, the first of length 1.
     """
     name, weights, group = step.operand(0), step.operand(1), attribute(step.node, "group", 1)
     dims, order = make.dims(name), channels_last(len(make.dims(name)))
-    kernel, out = make.dims(weights), shaped(make.dims(step.output), order)
-    if len(dims) != 4:
-        raise Refused("it does not slide along two axes", "use Resize and Conv")
-    x, weight = make.read(name, order), make.read(weights, (1, 2, 3, 0))
-    weight = _spread(weight, attribute(step.node, "dilations", None) or [1, 1])
-    strides = attribute(step.node, "strides", [1, 1])
+    kernel, given = make.dims(weights), shaped(make.dims(step.output), order)
+    plane = _Plane.of(make.read(name, order), given, make)
+    x, out, flat = plane.x, plane.shape, [1] * (4 - len(dims))
+    weight = make.read(weights, (*range(1, len(dims)), 0))
+    weight = make.reshape(weight, (weight.shape[0], *flat, *weight.shape[1:])) if flat else weight
+    weight = _spread(weight, flat + (attribute(step.node, "dilations", None) or [1] * (len(dims) - 2)))
+    strides = flat + attribute(step.node, "strides", [1] * (len(dims) - 2))
     parts = []
     for number in range(group):
         inner = _part(x, number, group, 3, make), _part(weight, number, group, 3, make)
@@ -101,7 +102,7 @@ def conv_transpose(step: Step, make: Builder) -> None:
     made = parts[0] if group == 1 else make.emit("CONCATENATION", parts, out, act="NONE", axis=3)
     if step.act != "NONE":
         made = make.emit(step.act, [made], out)
-    make.give(made, order)
+    make.give(make.reshape(made, given), order)
 
 
 def _spread(weight: Tensor, gaps: list[int]) -> Tensor:
@@ -158,11 +159,13 @@ def _transposed(
 
 
 def _cut(node: onnx.NodeProto, full: list[int], out: tuple[int, ...]) -> list[int]:
-    """How much goes at each beginning."""
+    """How much goes at each beginning: none of an axis that the node does not have."""
     total = [f - o for f, o in zip(full, out, strict=True)]
     mode = attribute(node, "auto_pad", "NOTSET")
     if mode == "NOTSET" and attribute(node, "output_shape", None) is None:
-        return [int(p) for p in attribute(node, "pads", [0] * 4)[: len(full)]]
+        pads = attribute(node, "pads", [0] * 4)
+        return [0] * (len(full) - len(pads) // 2) + [int(p) for p in pads[: len(pads) // 2]]
     extra = attribute(node, "output_padding", [0] * len(full))
+    extra = [0] * (len(full) - len(extra)) + extra
     total = [max(0, t + e) for t, e in zip(total, extra, strict=True)]
     return [t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in total]

@@ -119,6 +119,9 @@ CONVOLUTIONS = [
     e("ConvTranspose", (1, 3, 5, 4), w(3, 4, 4, 4), w(4), pads=[1, 1, 1, 1], strides=[2, 2]),
     e("ConvTranspose", (1, 3, 5, 4), w(3, 4, 2, 3), w(4), dilations=[2, 1], strides=[2, 1], pads=[0, 1, 1, 0]),
     e("ConvTranspose", (1, 4, 5, 5), w(4, 2, 3, 3), group=2, strides=[2, 2], pads=[0, 1, 1, 0]),
+    e("ConvTranspose", (2, 3, 7), w(3, 4, 4), w(4), strides=[2], pads=[1, 1]),
+    e("ConvTranspose", (1, 4, 7), w(4, 2, 3), group=2, dilations=[2], strides=[2], pads=[2, 0], output_padding=[1]),
+    e("ConvTranspose", (1, 3, 7), w(3, 4, 3), strides=[2], auto_pad="SAME_UPPER"),
 ]
 PRODUCTS = [
     e("Gemm", (4, 6), w(6, 5), beta=2.0),

@@ -91,7 +91,7 @@ def restored(example: Example, k: int, constants: dict[str, np.ndarray], nodes: 
     axis = 0 if example.op == "Conv" or example.attributes.get("transB") else 1
     kind = np.dtype(np.int8)
     if k not in operator(example.op).weights or given.ndim < 2 or example.op == "Gather" or given.ndim == 3:
-        kind = kind if example.op == "Conv" else constants["z"].dtype
+        kind = kind if example.op in ("Conv", "ConvTranspose") else constants["z"].dtype
         axis, scale = -1, np.array(np.abs(given).max() / np.iinfo(kind).max, np.float32)
     else:
         others = tuple(a for a in range(given.ndim) if a != axis)
