@@ -134,6 +134,20 @@ def reads(node: onnx.NodeProto) -> tuple[str, ...]:
     return (*filter(None, node.input), *sorted(captured_names(node)))
 
 
+def constant_value(node: onnx.NodeProto) -> np.ndarray | None:
+    """Value of a ``Constant`` node; None for the kinds that stay nodes (strings, sparse)."""
+    if len(node.attribute) != 1:
+        return None
+    (a,) = node.attribute
+    if a.name == "value" and a.type == onnx.AttributeProto.TENSOR and a.t.data_type != onnx.TensorProto.STRING:
+        return onnx.numpy_helper.to_array(a.t).copy()
+    if a.name in ("value_float", "value_floats"):
+        return np.array(onnx.helper.get_attribute_value(a), dtype=np.float32)
+    if a.name in ("value_int", "value_ints"):
+        return np.array(onnx.helper.get_attribute_value(a), dtype=np.int64)
+    return None
+
+
 def is_standard(node: onnx.NodeProto) -> bool:
     return node.domain in DEFAULT_DOMAINS
 

@@ -33,7 +33,7 @@ ARROWS = {
 """What a part may import besides itself. The most specific name counts."""
 LAZY = {"", *FAMILIES}
 """Packages that resolve public names on first use: they name what they do not import."""
-MAY_START_HEAVY = ("importers.", "measure.autograd.", "passes.train.engine.")
+MAY_START_HEAVY = ("exporters.torch.", "importers.", "measure.autograd.", "passes.train.engine.")
 """Modules that exist to serve a framework, and are imported on demand."""
 LONGEST_FUNCTION = 60
 MOST_MODULES = 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import keyword
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from inspect import getsource
 
@@ -14,14 +14,16 @@ import onnx
 
 from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.nodes import display_name, is_standard
+from ...graph.nodes import constant_value, display_name
 from ...graph.shapes import Shapes
-from ...graph.traits import Trait, has, operator
+from ...graph.traits import Trait, has, operator, operator_key
 from ...graph.version import VERSION
+from ...measure.autograd.call import Unsupported
+from ...measure.autograd.table import OPERATORS
 from ..base import refuse
-from . import layers, layout, pointwise  # noqa: F401 (they fill the table)
-from .call import SPELLED, Call, Unspelled
-from .parts import HEAD, HELPERS
+from .blocks import WRITTEN
+from .call import Written, called, own_functions, spelled
+from .parts import HEAD
 
 _FIX = "write it for another target, or simplify the model first: intaglio simplify MODEL -o simple.onnx"
 _BIAS = 2
@@ -40,50 +42,104 @@ class Writer:
         self.weights: dict[str, np.ndarray] = {}
         self.trained: set[str] = set()
         self._names: dict[str, str] = {}
+        self._spent: set[str] = set()
+        """Names of variables that stand for no tensor that can be read."""
+        self._inner: dict[str, np.ndarray] = {}
+        """What bodies hold themselves."""
+        self._called: set[str] = set()
+        self._missing: list[tuple[onnx.NodeProto, str]] = []
 
     def module(self) -> str:
         """Raises CannotExport that names every node which is not written."""
         for value in self.inputs:
             self._named(value.name)
-        lines: list[str] = []
-        missing: list[tuple[onnx.NodeProto, str]] = []
-        for node in self.model.graph.node:
-            if all(name in self._hosts or not name for name in node.output):
-                continue
-            try:
-                lines += self._line(node)
-            except Unspelled as error:
-                missing.append((node, str(error)))
-                self._names.update(dict.fromkeys(node.output, "missing"))
-        refuse("torch", missing, _FIX)
+        lines = self._lines(self.model.graph.node)
+        refuse("torch", self._missing, _FIX)
         names = [self._names[value.name] for value in self.inputs]
         results = ", ".join(self._tensor(value.name) or "None" for value in self.model.graph.output)
         sizes = [f"{word} = {names[at]}.shape[{axis}]" for word, (at, axis) in self._symbols.items()]
         body = "\n".join(f"        {line}" for line in (*sizes, *lines, f"return {results}"))
-        helpers = "\n\n\n".join(text for name, text in (HELPERS | _shared()).items() if name in body)
+        helpers = "\n\n\n".join(getsource(own_functions()[name]).rstrip() for name in called(self._called))
         title = self.model.graph.name.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
         head = HEAD.format(title=" ".join(title.split()) or "Network", version=VERSION, trained=sorted(self.trained))
         return head.replace("#HELPERS", helpers) + f"    def forward(self, {', '.join(names)}):\n{body}\n"
 
-    def _line(self, node: onnx.NodeProto) -> Iterator[str]:
-        spelled = SPELLED.get(node.op_type) if is_standard(node) else None
-        if spelled is None:
-            raise Unspelled("there is no way to write it in torch")
-        expression = spelled(self._call(node))
-        made = [self._named(name) if name else "_" for name in node.output]
-        while len(made) > 1 and made[-1] == "_":
-            made.pop()
-        left = ", ".join(made) + ("," if len(node.output) > 1 and len(made) == 1 and expression.startswith("(") else "")
-        yield f"{left} = {expression}  # {node.op_type} {ascii(display_name(node))[1:-1]}"
+    def _lines(self, nodes: Iterable[onnx.NodeProto]) -> list[str]:
+        lines: list[str] = []
+        for node in nodes:
+            held = constant_value(node) if node.op_type == "Constant" else None
+            if held is not None:
+                self._hold(node.output[0], held)
+            if held is not None or all(name in self._hosts or not name for name in node.output):
+                continue
+            try:
+                lines += self._block(node) if has(node, Trait.BODIES) else [self._line(node)]
+            except Unsupported as error:
+                self._missing.append((node, str(error)))
+                self._names.update(dict.fromkeys(node.output, "missing"))
+        return lines
 
-    def _call(self, node: onnx.NodeProto) -> Call:
-        weights = self.model.weights
-        return Call(
+    def _line(self, node: onnx.NodeProto) -> str:
+        entry = OPERATORS.get(operator_key(node))
+        if entry is None:
+            raise Unsupported("there is no way to write it in torch")
+        call = entry(self._call(node))
+        if any(self.index.uses[name] for name in node.output[max(1, call.results) :]):
+            raise Unsupported("more of its outputs are read than its first")
+        if own_functions().get(call.function.__name__) is call.function:
+            self._called.add(call.function.__name__)
+        wanted = max(k for k, name in enumerate(node.output) if name or k == 0) + 1 if call.results else 1
+        cut = "" if call.results == wanted > 1 or not call.results else f"[:{wanted}]" if wanted > 1 else "[0]"
+        made = [self._named(name) if name else "_" for name in node.output[:wanted]]
+        return f"{', '.join(made)} = {spelled(call)}{cut}  # {node.op_type} {ascii(display_name(node))[1:-1]}"
+
+    def _block(self, node: onnx.NodeProto) -> list[str]:
+        write = WRITTEN.get(node.op_type)
+        if write is None:
+            raise Unsupported("there is no way to write it in torch")
+        given = [self._tensor(name) if name else None for name in node.input]
+        made = [self._named(name) if name else "_" for name in node.output]
+        return list(write(node, given, made, self._body, self._variable))
+
+    def _body(self, graph: onnx.GraphProto, handed: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The names of a body are its own: those around it are what they were when it is written."""
+        before = dict(self._names)
+        for value, expression in zip(graph.input, handed, strict=False):
+            self._names[value.name] = expression
+        for tensor in graph.initializer:
+            self._hold(tensor.name, onnx.numpy_helper.to_array(tensor))
+        lines = self._lines(graph.node)
+        ends = [self._tensor(value.name) for value in graph.output]
+        self._spent |= {*self._names.values()} - {*before.values()}
+        self._names = before
+        return lines, ends
+
+    def _hold(self, name: str, value: np.ndarray) -> None:
+        """A constant of a body: a weight under a key of its own."""
+        key = f"{re.sub(r'[^0-9A-Za-z_]+', '_', name).strip('_')}_{len(self.weights)}"
+        self.weights[key] = self._inner[name] = value
+        self._names[name] = _reached(key)
+
+    def _variable(self, name: str) -> str:
+        """A Python name that stands for no tensor of the model."""
+        word = self._word(name)
+        self._spent.add(word)
+        return word
+
+    def _known(self, name: str) -> np.ndarray | None:
+        found = self._inner.get(name)
+        if found is None:
+            found = self.model.weights.get(name) if name in self.model.weights else self._fixed.get(name)
+        return found
+
+    def _call(self, node: onnx.NodeProto) -> Written:
+        known = [self._known(name) for name in node.input]
+        return Written(
             node,
             [self._operand(node, k) if name else None for k, name in enumerate(node.input)],
-            [weights.get(name) if name in weights else self._fixed.get(name) for name in node.input],
+            known,
             [self._hosts.get(name) for name in node.input],
-            [tuple(weights[name].shape) if name in weights else self._dims(name) for name in node.input],
+            [self._rank(name) if value is None else value.ndim for name, value in zip(node.input, known, strict=True)],
         )
 
     def _operand(self, node: onnx.NodeProto, position: int) -> str:
@@ -101,7 +157,7 @@ class Writer:
             return _reached(key)
         if name in self._hosts:
             return f"torch.tensor({self._hosts[name]})"
-        raise Unspelled(f"nothing makes {name!r}")
+        raise Unsupported(f"nothing makes {name!r}")
 
     def _is_trained(self, node: onnx.NodeProto, position: int) -> bool:
         """Floats that a network learns: weights and biases of layers, scales and shifts of normalizations."""
@@ -118,12 +174,16 @@ class Writer:
 
     def _named(self, name: str) -> str:
         """A Python name for a tensor: its own as far as that goes."""
-        word = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "value"
-        word = f"v_{word}" if word[0].isdigit() or keyword.iskeyword(word) or word in (*_NAMES, *HELPERS) else word
-        taken = {*self._names.values(), *self._symbols}
-        tried = (word if k == 0 else f"{word}_{k}" for k in itertools.count())
-        self._names[name] = next(one for one in tried if one not in taken)
+        self._names[name] = self._word(name)
         return self._names[name]
+
+    def _word(self, name: str) -> str:
+        word = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "value"
+        kept = (*_NAMES, *own_functions())
+        word = f"v_{word}" if word[0].isdigit() or keyword.iskeyword(word) or word in kept else word
+        taken = {*self._names.values(), *self._symbols, *self._spent}
+        tried = (word if k == 0 else f"{word}_{k}" for k in itertools.count())
+        return next(one for one in tried if one not in taken)
 
     def _key(self, name: str) -> str:
         """The name of a weight in the module's state: its own, unless torch cannot have that."""
@@ -173,12 +233,9 @@ class Writer:
     def _shapes_at(self, sizes: Mapping[str, int]) -> Shapes:
         return self.index.shapes_at(lambda symbol: sizes.get(symbol, _SIZE))
 
-    def _dims(self, name: str) -> tuple[int | None, ...] | None:
-        """A shape, with None for lengths that free sizes decide on."""
-        found = [shapes.dims.get(name) for shapes in self._shapes]
-        if any(one is None or len(one) != len(found[0] or ()) for one in found):
-            return None
-        return tuple(one[0] if len(set(one)) == 1 else None for one in zip(*found, strict=True))
+    def _rank(self, name: str) -> int | None:
+        found = self._shapes[0].dims.get(name)
+        return None if found is None else len(found)
 
     @cached_property
     def _fixed(self) -> dict[str, np.ndarray]:
@@ -223,13 +280,6 @@ class Writer:
             )
         ]
         return entries[0] if first.ndim == 0 else f"[{', '.join(entries)}]"
-
-
-def _shared() -> dict[str, str]:
-    """Functions that gradients of a model go through here, too, as they are written there."""
-    from ...measure.autograd import recurrent
-
-    return {"recurrent": "\n\n".join(getsource(one) for one in (recurrent.recurrent, recurrent.recurrent_cell))}
 
 
 def _reached(key: str) -> str:

@@ -1,8 +1,10 @@
-"""What every written module begins with, and small functions that some need."""
+"""What every written module begins with."""
 
 from __future__ import annotations
 
 HEAD = '''"""{title} as a torch module. Written by intaglio {version}; the weights lie beside this file, in model.safetensors."""
+
+from __future__ import annotations
 
 import json
 import math
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 TRAINED = {trained}
 TYPES = {{
@@ -38,7 +40,7 @@ def load(path):
 class Model(nn.Module):
     def __init__(self, weights=None):
         super().__init__()
-        weights = weights or load(Path(__file__).with_name("model.safetensors"))
+        weights = load(Path(__file__).with_name("model.safetensors")) if weights is None else weights
         for name, value in weights.items():
             *folders, last = name.split(".")
             module = self
@@ -52,25 +54,3 @@ class Model(nn.Module):
                 module.register_buffer(last, value)
 
 '''
-HELPERS = {
-    "straight_round": '''def straight_round(x):
-    """Rounded, half to even; the gradient passes as if it were not."""
-    return x + (torch.round(x) - x).detach()''',
-    "along": '''def along(value, rank, axis):
-    """One number for each place of an axis, or one for all."""
-    return value.reshape([-1 if k == axis % rank else 1 for k in range(rank)]) if value.dim() == 1 and value.numel() > 1 else value''',
-    "mean_pool": '''def mean_pool(pool, x, padding, *window):
-    """Averages of what is in windows, without what was padded."""
-    ones = torch.ones_like(x[:1, :1])
-    return pool(F.pad(x, padding), *window) / pool(F.pad(ones, padding), *window)''',
-    "mirrored": '''def mirrored(x, axis, before, behind, edge):
-    """More at both ends of an axis: mirrored there, or the last value again."""
-    last = x.shape[axis] - 1
-    places = torch.arange(-before, last + 1 + behind, device=x.device)
-    return x.index_select(axis, places.clamp(0, last) if edge else last - (last - places.abs()).abs())''',
-    "take": '''def take(x, axis, indices):
-    """Gather, negative indices counted from the end."""
-    axis, length = axis % x.dim(), x.shape[axis]
-    flat = x.index_select(axis, torch.where(indices < 0, indices + length, indices).reshape(-1).long())
-    return flat.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])''',
-}

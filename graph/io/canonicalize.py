@@ -7,12 +7,20 @@ from itertools import count
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, TensorProto
 
 from ..evaluate import LARGEST, evaluate
 from ..index import index_of
 from ..model import Model
-from ..nodes import all_nodes, attribute, display_name, is_standard, refill, subgraphs, tensor_names
+from ..nodes import (
+    all_nodes,
+    attribute,
+    constant_value,
+    display_name,
+    is_standard,
+    refill,
+    subgraphs,
+    tensor_names,
+)
 from ..traits import Trait, has
 from .chains import fold_chains
 
@@ -90,7 +98,7 @@ def _absorb(node: onnx.NodeProto, model: Model, renamed: dict[str, str], made: s
     """Whether the node can go: its outputs are weights now, or other names of its input."""
     values: list[np.ndarray] | None
     if node.op_type == "Constant":
-        value = _constant(node)
+        value = constant_value(node)
         values = None if value is None else [value]
     elif node.op_type == "Identity" or (node.op_type == "Dropout" and _is_idle(node, model, uses)):
         renamed[node.output[0]] = node.input[0]
@@ -104,20 +112,6 @@ def _absorb(node: onnx.NodeProto, model: Model, renamed: dict[str, str], made: s
         model.weights[name] = value
         made.add(name)
     return True
-
-
-def _constant(node: onnx.NodeProto) -> np.ndarray | None:
-    """Value of a ``Constant`` node; None for the kinds that stay nodes (strings, sparse)."""
-    if len(node.attribute) != 1:
-        return None
-    (a,) = node.attribute
-    if a.name == "value" and a.type == AttributeProto.TENSOR and a.t.data_type != TensorProto.STRING:
-        return onnx.numpy_helper.to_array(a.t).copy()
-    if a.name in ("value_float", "value_floats"):
-        return np.array(onnx.helper.get_attribute_value(a), dtype=np.float32)
-    if a.name in ("value_int", "value_ints"):
-        return np.array(onnx.helper.get_attribute_value(a), dtype=np.int64)
-    return None
 
 
 def _is_idle(node: onnx.NodeProto, model: Model, uses: Counter[str]) -> bool:

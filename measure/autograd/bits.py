@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ...kernels.packing import unpack
-from .call import Call, runs
+from .call import Call, computes
 from .quantized import rounded
 
 Tensor = torch.Tensor
@@ -20,19 +20,19 @@ def _rows(c: Call, position: int) -> tuple[Tensor, Tensor]:
     return signs.to(c.dtype), scale[..., at]
 
 
-@runs("intaglio:UnpackWeight")
+@computes("intaglio:UnpackWeight")
 def unpack_weight(c: Call) -> Tensor:
     signs, scale = _rows(c, 0)
     return (signs * scale).sum(0)
 
 
-@runs("intaglio:MatMul1Bit")
+@computes("intaglio:MatMul1Bit")
 def matmul_1bit(c: Call) -> Tensor:
     signs, scale = _rows(c, 1)
     return c.tensor() @ (signs * scale).sum(0).T
 
 
-@runs("intaglio:MatMul1BitInt8")
+@computes("intaglio:MatMul1BitInt8")
 def matmul_1bit_int8(c: Call) -> Tensor:
     """Each row of the input in 255 steps, from the negative of its largest number to it."""
     x = c.tensor()

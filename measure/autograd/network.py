@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import cast
 
 import numpy as np
 import onnx
@@ -13,10 +15,12 @@ from ...graph.errors import BadModel, IntaglioError
 from ...graph.evaluate import evaluate
 from ...graph.index import index_of
 from ...graph.model import Model
-from ...graph.nodes import display_name
-from ...graph.traits import Trait, has_any, operator_key
-from . import bits, layers, layout, pointwise, quantized, recurrent  # noqa: F401 (they fill the table)
-from .call import OPERATORS, Call, Result, Unsupported, Value, as_tensor, is_float
+from ...graph.nodes import display_name, reads, subgraphs
+from ...graph.traits import Trait, has, has_any, operator_key
+from . import bits  # noqa: F401 (it fills the table)
+from .bodies import RUN
+from .call import KEPT_APART, Call, Result, Step, Unsupported, Value, as_tensor, is_float
+from .table import OPERATORS
 
 _FIX = "choose a way that needs no gradients: intaglio passes --json tells what each needs"
 
@@ -35,7 +39,7 @@ class Network:
         *,
         trained: Collection[str] = (),
         fed: Collection[str] = (),
-        operators: Mapping[str, Callable[[Call], Result]] | None = None,
+        operators: Mapping[str, Callable[[Call], Result | Step]] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """``fed`` are weights that each run is given anew, ``operators`` go before those of the table.
@@ -44,11 +48,12 @@ class Network:
         """
         self.outputs, self.dtype = list(outputs or (o.name for o in model.graph.output)), dtype
         self.nodes = _leading_to(model, self.outputs)
-        self._operators = {**OPERATORS, **(operators or {})}
+        self._operators: dict[str, Callable[[Call], Result | Step]] = {**OPERATORS, **KEPT_APART, **(operators or {})}
+        self._held: dict[int, tuple[onnx.GraphProto, dict[str, Value]]] = {}
+        """What bodies hold themselves, by their identity: that stays theirs as long as they are here, too."""
         for node in self.nodes:
-            if operator_key(node) not in self._operators:
-                raise _unsupported(node, "there is no definition of it for torch")
-        read = {*self.outputs, *(name for node in self.nodes for name in node.input)}
+            self._check(node)
+        read = {*self.outputs, *(name for node in self.nodes for name in reads(node))}
         self.weights: dict[str, Value] = {
             name: as_tensor(value, dtype) if is_float(value) else value
             for name, value in model.weights.items()
@@ -71,42 +76,73 @@ class Network:
         """The outputs. Raises IntaglioError where a node cannot be run, BadModel where it fails."""
         fed = {name: as_tensor(v, self.dtype) if is_float(v) else v for name, v in inputs.items()}
         known: dict[str, Value] = {**self.weights, **self._constants, **fed}
-        last = {name: k for k, node in enumerate(self.nodes) for name in node.input}
-        for k, node in enumerate(self.nodes):
-            made = self._run(node, [known[name] if name else None for name in node.input])
+        self._walk(self.nodes, known, self.outputs)
+        return {name: as_tensor(known[name], self.dtype) for name in self.outputs}
+
+    def _walk(
+        self, nodes: Sequence[onnx.NodeProto], known: MutableMapping[str, Value], outputs: Collection[str]
+    ) -> None:
+        """Run nodes; what no node reads any more is forgotten, but for the outputs."""
+        last = {name: k for k, node in enumerate(nodes) for name in reads(node)}
+        for k, node in enumerate(nodes):
+            made = self._run(node, [known[name] if name else None for name in node.input], known)
             for position, name in enumerate(node.output):
                 if name and position < len(made):
                     known[name] = made[position]
-                elif name in last or name in self.outputs:
+                elif name in last or name in outputs:
                     raise _unsupported(node, f"its output {name!r} is not computed")
-            for name in node.input:
-                if last[name] == k and name not in self.outputs:
+            for name in reads(node):
+                if last[name] == k and name not in outputs:
                     known.pop(name, None)
-        return {name: as_tensor(known[name], self.dtype) for name in self.outputs}
+
+    def _inside(self, graph: onnx.GraphProto, handed: Mapping[str, Value], around: Mapping[str, Value]) -> list[Value]:
+        """What a body gives, which sees what is around it."""
+        if id(graph) not in self._held:
+            arrays = ((one.name, onnx.numpy_helper.to_array(one)) for one in graph.initializer)
+            held = {name: as_tensor(v, self.dtype) if is_float(v) else v for name, v in arrays}
+            self._held[id(graph)] = graph, held
+        inner: dict[str, Value] = {**self._held[id(graph)][1], **handed}
+        known = ChainMap(inner, cast("dict[str, Value]", around))
+        names = [value.name for value in graph.output]
+        self._walk(graph.node, known, names)
+        return [known[name] for name in names]
+
+    def _check(self, node: onnx.NodeProto) -> None:
+        if has(node, Trait.BODIES) and node.op_type in RUN:
+            for inner in (inner for graph in subgraphs(node) for inner in graph.node):
+                self._check(inner)
+        elif operator_key(node) not in self._operators:
+            raise _unsupported(node, "there is no definition of it for torch")
 
     def _fold(self, varying: Collection[str]) -> None:
         """Run the nodes that read nothing that varies from one run to the next."""
         kept, changes, known = [], set(varying), dict(self.weights)
         for node in self.nodes:
-            if changes.isdisjoint(node.input) and not has_any(node, Trait.RANDOM | Trait.BODIES):
+            if changes.isdisjoint(reads(node)) and not has_any(node, Trait.RANDOM | Trait.BODIES):
                 with torch.no_grad():
-                    made = self._run(node, [known[name] if name else None for name in node.input])
+                    made = self._run(node, [known[name] if name else None for name in node.input], known)
                 new = dict(zip(node.output, made, strict=False))
                 self._constants.update(new)
                 known.update(new)
             else:
                 changes.update(node.output)
                 kept.append(node)
-        read = {*self.outputs, *(name for node in kept for name in node.input)}
+        read = {*self.outputs, *(name for node in kept for name in reads(node))}
         self.nodes = kept
         self._constants = {name: value for name, value in self._constants.items() if name in read}
 
-    def _run(self, node: onnx.NodeProto, values: Sequence[Value | None]) -> Sequence[Value]:
+    def _run(
+        self, node: onnx.NodeProto, values: Sequence[Value | None], around: Mapping[str, Value]
+    ) -> Sequence[Value]:
         arrays = [v for v in values if not isinstance(v, torch.Tensor)]
         if len(arrays) == len(values) and (exact := evaluate(node, arrays)) is not None:
             return exact
         try:
-            return _listed(self._operators[operator_key(node)](Call(node, values, self.dtype, self.training)))
+            if has(node, Trait.BODIES):
+                inside = lambda graph, handed: self._inside(graph, handed, around)  # noqa: E731
+                return RUN[node.op_type](node, values, inside, self.dtype)
+            made = self._operators[operator_key(node)](Call(node, values, self.dtype, self.training))
+            return _listed(made() if isinstance(made, Step) else made)
         except Unsupported as error:
             raise _unsupported(node, str(error)) from error
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -151,5 +187,5 @@ def _leading_to(model: Model, outputs: Iterable[str]) -> list[onnx.NodeProto]:
         at = place.get(wanted.pop())
         if at is not None and at not in found:
             found.add(at)
-            wanted += model.graph.node[at].input
+            wanted += reads(model.graph.node[at])
     return [model.graph.node[k] for k in sorted(found)]

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import torch
 
-from .call import Call, Unsupported, runs
+from .call import Call, Operands, Step, Unsupported, runs, step
 
 Tensor = torch.Tensor
 
@@ -29,7 +29,7 @@ def limits(kind: np.dtype) -> tuple[int, int]:
     return int(found.min), int(found.max)
 
 
-def _spread(value: Tensor, like: Tensor, axis: int, block: int) -> Tensor:
+def spread(value: Tensor, like: Tensor, axis: int, block: int) -> Tensor:
     """A number for all, one for each index of an axis, or one for each block along it."""
     if value.numel() == 1:
         return value.reshape(())
@@ -39,36 +39,36 @@ def _spread(value: Tensor, like: Tensor, axis: int, block: int) -> Tensor:
     return repeated.narrow(axis, 0, like.shape[axis])
 
 
-def _scales(c: Call) -> tuple[Tensor, Tensor, Tensor]:
-    """The numbers, the scale and the zero point, which stretch to each other."""
-    x, axis, block = c.tensor(), c.attr("axis", 1), c.attr("block_size", 0)
-    scale = _spread(c.tensor(1), x, axis, block)
-    zero = _spread(c.tensor(2).to(c.dtype), x, axis, block) if c.has(2) else torch.zeros((), dtype=c.dtype)
-    return x, scale, zero
+def to_integers(x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, block: int, low: int, high: int) -> Tensor:
+    near = rounded(x / spread(scale, x, axis, block))
+    return torch.clamp(near if zero is None else near + spread(zero.to(scale.dtype), x, axis, block), low, high)
+
+
+def to_floats(x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, block: int) -> Tensor:
+    x = x.to(scale.dtype)
+    return (x if zero is None else x - spread(zero.to(scale.dtype), x, axis, block)) * spread(scale, x, axis, block)
 
 
 @runs("QuantizeLinear")
-def quantize(c: Call) -> Tensor:
-    x, scale, zero = _scales(c)
-    return _within(c, rounded(x / scale) + zero)
+def quantize(c: Operands) -> Step:
+    return step(to_integers, c[0], c[1], c[2], c.attr("axis", 1), c.attr("block_size", 0), *_ends(c))
+
+
+def _ends(c: Operands) -> tuple[int, int]:
+    named, point = c.attr("output_dtype", 0), c.array(2)
+    kind = np.dtype(np.uint8) if point is None else point.dtype
+    return limits(onnx.helper.tensor_dtype_to_np_dtype(named) if named and point is None else kind)
 
 
 def quantize_learning_reach(c: Call) -> Tensor:
     """The same with another gradient: that of the scale is of those numbers alone that are out of reach."""
-    x, scale, zero = _scales(c)
+    x, axis, block = c.tensor(), c.attr("axis", 1), c.attr("block_size", 0)
+    scale = spread(c.tensor(1), x, axis, block)
+    zero = spread(c.tensor(2).to(c.dtype), x, axis, block) if c.has(2) else torch.zeros((), dtype=c.dtype)
     near = rounded(x / scale.detach())
-    return _within(c, near - near.detach() * (scale / scale.detach() - 1) + zero)
-
-
-def _within(c: Call, near: Tensor) -> Tensor:
-    named = c.attr("output_dtype", 0)
-    point = c.array(2)
-    kind = np.dtype(np.uint8) if point is None else point.dtype
-    low, high = limits(onnx.helper.tensor_dtype_to_np_dtype(named) if named and point is None else kind)
-    return torch.clamp(near, low, high)
+    return torch.clamp(near - near.detach() * (scale / scale.detach() - 1) + zero, *_ends(c))
 
 
 @runs("DequantizeLinear")
-def dequantize(c: Call) -> Tensor:
-    x, scale, zero = _scales(c)
-    return (x.to(c.dtype) - zero) * scale
+def dequantize(c: Operands) -> Step:
+    return step(to_floats, c[0], c[1], c[2], c.attr("axis", 1), c.attr("block_size", 0))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import onnx
 import torch
 
 from ...graph.nodes import attribute
 from ...graph.traits.recurrent import FUNCTIONS, STATES
-from .call import Call, Unsupported, runs
+from .call import Operands, Step, Unsupported, runs
 
 
 def recurrent(
@@ -81,12 +79,11 @@ def directions(node: onnx.NodeProto) -> list[bool]:
 
 
 @runs("LSTM", "GRU", "RNN")
-def layer(c: Call) -> Sequence[torch.Tensor]:
+def layer(c: Operands) -> Step:
     why = refusal(c.node)
     if why:
         raise Unsupported(why)
     kind = c.node.op_type
-    x, w, r = (c.tensor(k) for k in range(3))
-    first = [c.optional(k) for k in STATES[kind]]
-    after = bool(c.attr("linear_before_reset", 0))
-    return recurrent(kind, x, w, r, c.optional(3), c.optional(4), first, directions(c.node), after)
+    first = [c[k] for k in STATES[kind]]
+    told = [kind, *(c[k] for k in range(5)), first, directions(c.node), bool(c.attr("linear_before_reset", 0))]
+    return Step(recurrent, told, results=1 + len(first))

@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx.parser import parse_model
 
 from intaglio import load
 from intaglio.exporters import CannotExport
+from intaglio.graph.model import Model
 from intaglio.pipeline.exporting import export
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
+from ..graph.bodies import BODIES  # noqa: E402
+from ..graph.traits.examples import Example  # noqa: E402
+from ..measure.autograd.test_operators import CASES  # noqa: E402
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -167,6 +173,53 @@ def test_gradients_pass_rounding_within_the_range(tmp_path: Path) -> None:
     module(x).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [[1, 1, 0, 0]]
+
+
+def text_of(model: Model) -> Any:
+    """A model as the module that is written of it, without a file."""
+    from intaglio.exporters.torch.code import Writer
+
+    writer = Writer(model)
+    space: dict[str, Any] = {"__file__": "model.py", "__name__": "exported"}
+    exec(writer.module(), space)
+    return space["Model"]({key: torch.from_numpy(value.copy()) for key, value in writer.weights.items()}).eval()
+
+
+KNOWN_ALONE = {"Dropout": 2, "QuantizeLinear": 2}
+"""Operands that have to be constant: they decide on which function it is."""
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["computed", "constant"])
+@pytest.mark.parametrize("example", CASES, ids=lambda e: f"{e.op} {e.name}".strip())
+def test_every_operator_of_the_one_table_is_the_same_as_text(example: Example, held: bool) -> None:
+    """Whether its other operands are constants or come from outside."""
+    operands = example.draw(3)
+    if not held and len(operands) > KNOWN_ALONE.get(example.op, 9):
+        pytest.skip("that operand has to be constant")
+    wanted, feeds = example.run(operands), example.feeds(operands)
+    model = Model(example.model(operands), {name: value for name, value in feeds.items() if held and name != "i0"})
+    kept = [value for value in model.graph.input if value.name not in model.weights]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    made = text_of(model)(*(torch.from_numpy(np.array(feeds[value.name])) for value in kept))
+    found = (made[0] if isinstance(made, tuple) else made).detach().numpy()
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies_are_blocks_of_python(name: str, tmp_path: Path) -> None:
+    model, feeds = BODIES[name]()
+    onnx.save(model, tmp_path / "m.onnx")
+    done = export(tmp_path / "m.onnx", "torch", tmp_path / "out", measure=False)
+    assert done.failed is None
+    module = module_of(tmp_path / "out").Model().eval()
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for feed in feeds:
+        found = module(*(torch.from_numpy(feed[value.name]) for value in model.graph.input))
+        for one, wanted in zip(found if isinstance(found, tuple) else (found,), session.run(None, feed), strict=True):
+            assert one.shape == wanted.shape
+            np.testing.assert_allclose(one.detach().numpy(), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_all_that_torch_has_no_words_for_is_named(tmp_path: Path) -> None:

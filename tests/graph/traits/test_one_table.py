@@ -19,11 +19,12 @@ DISPATCH = {
     "exporters/c/net.py": "which operands have to be integers",
     "exporters/tflite/operators/pointwise.py": "what TFLite calls it",
     "exporters/tflite/operators/reduce.py": "what TFLite calls it",
-    "exporters/torch/pointwise.py": "how each is written in torch",
+    "exporters/torch/blocks.py": "how each is written in Python",
     "graph/evaluate.py": "what each operator computes",
     "graph/layers.py": "how the weight of each is seen as a matrix",
     "graph/io/canonicalize.py": "what users are told of each kind of node that goes",
     "kernels/operators.py": "definitions of operators on bits",
+    "measure/autograd/bodies.py": "what each computes in torch",
     "measure/autograd/layout.py": "what each computes in torch",
     "measure/autograd/pointwise.py": "what each computes in torch",
     "passes/binarize/trained/finder.py": "how bits go through it",
@@ -43,7 +44,6 @@ DISPATCH = {
 """Modules with dictionaries that say what is done with each operator, and what that is."""
 LISTS = {
     ("exporters/c/ops/recurrent.py", ""): "the functions of gates that are written in C",
-    ("exporters/torch/pointwise.py", ""): "what torch computes under the same name, or Python under a sign",
     (
         "measure/autograd/pointwise.py",
         "",

@@ -14,8 +14,9 @@ import torch
 
 from intaglio.graph.errors import IntaglioError
 from intaglio.graph.model import Model
-from intaglio.measure.autograd.call import OPERATORS
+from intaglio.measure.autograd.call import KEPT_APART
 from intaglio.measure.autograd.network import Network
+from intaglio.measure.autograd.table import OPERATORS
 
 from ...graph.traits.examples import EXAMPLES, Example
 
@@ -123,6 +124,8 @@ MORE = [
     Example("Split", [_sizes(1, 3)], {"axis": 1}, name="uneven"),
     Example("Split", settings={"axis": 2, "num_outputs": 2}, shape=(2, 3, 5), name="rest"),
     Example("Squeeze", shape=(1, 3, 1), name="all"),
+    Example("TopK", [_sizes(3)], {"axis": 1}),
+    Example("TopK", [_sizes(2)], {"largest": 0}, name="least"),
     Example("Transpose", name="reversed"),
     Example("Trilu", [np.int64(1)], {"upper": 0}, name="lower"),
     Example("QuantizeLinear", [np.float32(0.02), np.uint8(120)]),
@@ -170,7 +173,7 @@ def network(example: Example, operands: list[np.ndarray | None], dtype: torch.dt
 
 
 def test_every_operator_of_the_table_has_a_case() -> None:
-    assert set(OPERATORS) == {one.op for one in CASES} | set(_IN_NETWORKS)
+    assert {*OPERATORS, *KEPT_APART} == {one.op for one in CASES} | set(_IN_NETWORKS)
 
 
 @pytest.mark.parametrize("example", CASES, ids=lambda e: f"{e.op} {e.name}".strip())

@@ -316,7 +316,8 @@ def test_models_of_a_fixed_batch_are_trained(batch: int, tmp_path: Path) -> None
     ("inside", "at_once"),
     [
         ("h = Relu(p)", True),
-        ("l = Less(p, p) i = Cast <to = 7> (l) n = ReduceSum <keepdims = 0> (i) h = Gather(p, n)", False),
+        ("l = Less(p, p) i = Cast <to = 7> (l) n = ReduceSum <keepdims = 0> (i) h = Gather(p, n)", True),
+        ("l = Less(p, p) i = Cast <to = 7> (l) n = ReduceSum <keepdims = 0> (i) h = CumSum(p, n)", False),
     ],
 )
 def test_runs_of_one_sample_are_made_at_once_where_operators_allow_it(inside: str, at_once: bool) -> None:
