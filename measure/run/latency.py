@@ -128,6 +128,16 @@ def machine() -> str:
     return f"{_processor()}, {cores} cores, {platform.system()}, onnxruntime {onnxruntime.__version__}"
 
 
+def crowd() -> str:
+    """How many programs ran here in the last minute, if that is more than there are cores for; else empty.
+
+    Processor time is no shield against them: they take caches and bandwidth, from floats more than from integers.
+    """
+    cores = os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return f"{load:.0f} programs ran on {cores} core{'s' if cores > 1 else ''}" if load > cores + 1 else ""
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...graph.errors import GateFailed, IntaglioError, NothingChanged, TargetUnreachable, UsageError
 from ...graph.model import Model
+from ...measure.run.latency import crowd
 from ...passes.base import Context, Pass
 from ...passes.change import amounts
 from ...passes.kept import Kept
@@ -435,6 +436,8 @@ def _notes(tries: Tries, best: Tried) -> Iterator[str]:
         yield "searched without calibration data: weights are rounded by themselves, and outputs compared on made-up inputs"
     if "latency" in tries.limited:
         yield "times were measured here: another search may choose another model"
+        if others := crowd():
+            yield f"{others} while times were measured: search again on a machine that does nothing else"
     if (
         best.lost is not None
         and tries.limits.max_drop is not None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
-from intaglio.measure.run.latency import LEAST_RUNS, Timing, machine, time_sessions
+from intaglio.measure.run.latency import LEAST_RUNS, Timing, crowd, machine, time_sessions
 from intaglio.measure.run.session import open_session
 
 from ..conftest import MakeModel
@@ -42,3 +44,12 @@ def test_every_model_runs_in_every_round(make_model: MakeModel) -> None:
 def test_the_machine_is_described_in_one_line() -> None:
     assert "onnxruntime" in machine()
     assert "\n" not in machine()
+
+
+@pytest.mark.skipif(not hasattr(os, "getloadavg"), reason="the system counts no programs that run")
+def test_a_crowded_machine_is_told_and_a_quiet_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.4, 2.0, 1.0))
+    assert crowd() == "9 programs ran on 2 cores"
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.9, 9.0, 9.0))
+    assert crowd() == ""
