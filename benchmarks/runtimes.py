@@ -125,7 +125,7 @@ def cell(subject: Subject, form: str, target: str, work: Path) -> dict[str, Any]
     try:
         done = export(file, target, place, data=test, samples=SAMPLES, measure=False, gates=["sqnr >= -300dB"])
     except IntaglioError as error:
-        return {"refused": error.what, "why": error.why}
+        return {"refused": error.what.replace(f"{work}/", ""), "why": error.why}
     return {key: value for key, value in done.as_dict().items() if key not in ("model", "out", "files")}
 
 

@@ -56,7 +56,9 @@ class Ncnn(Exporter):
             setattr(net.opt, name, False)
         param, weights = (str(artifact.path / name) for name in _FILES)
         if net.load_param(param) or net.load_model(weights):
-            raise CannotExport("ncnn does not load what pnnx wrote", fix="write it for another target: onnx, openvino")
+            why = _left_over(artifact.path / _FILES[0])
+            fix = "write it for another target: onnx, openvino"
+            raise CannotExport("ncnn does not load what pnnx wrote", why=why, fix=fix)
         shapes = {value.name: _dims(value) for value in model.graph.output}
         return _Net(net, [value.name for value in _inputs(model)], shapes)
 
@@ -103,6 +105,17 @@ def _converted(work: Path, shapes: Sequence[str]) -> str:
         raise CannotExport(f"pnnx did not end within {_SECONDS} seconds") from error
     lines = done.stdout.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"it ended with {done.returncode}"
+
+
+def _left_over(param: Path) -> str:
+    """Operators of torch that pnnx found nothing for in ncnn: they stand in the file under torch's names."""
+    kinds = [line.split()[0] for line in param.read_text(errors="replace").splitlines()[2:] if line.strip()]
+    foreign = dict.fromkeys(kind for kind in kinds if "." in kind or "::" in kind)
+    return (
+        f"pnnx left operators that ncnn does not have: {', '.join(foreign)}"
+        if foreign
+        else "its weights do not fit its layers"
+    )
 
 
 def _inputs(model: Model) -> list[Any]:

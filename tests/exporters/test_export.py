@@ -249,6 +249,20 @@ def test_ncnn_computes_nearly_what_onnx_runtime_does(tmp_path: Path) -> None:
         export(quantized(tmp_path), "ncnn", tmp_path / "integers")
 
 
+def test_what_pnnx_leaves_in_torchs_words_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("ncnn", reason="ncnn is not installed")
+    pytest.importorskip("pnnx", reason="pnnx is not installed")
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[1, 4, 8, 8] x) => (float[1, 4, 4, 4] y)
+    <int64[2] b = {0, 0}, int64[2] e = {8, 8}, int64[2] a = {2, 3}, int64[2] s = {2, 2}> {
+        c = Relu (x) y = Slice (c, b, e, a, s)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    with pytest.raises(CannotExport, match="does not load what pnnx wrote") as caught:
+        export(tmp_path / "m.onnx", "ncnn", tmp_path / "out", measure=False)
+    assert "Tensor.slice" in caught.value.why
+    assert not (tmp_path / "out").exists()
+
+
 def quantized(tmp_path: Path) -> Path:
     from intaglio import Quantize, run
 
