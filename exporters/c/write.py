@@ -99,5 +99,8 @@ def drawn(kinds: dict[str, tuple[tuple[int, ...], np.dtype]], ranges: dict[str, 
         for k in range(values.size):
             state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
             values[k] = low + (high - low) * ((state >> 8) / 16777216.0)
-        made[name] = values.astype(dtype).reshape(dims)
+        whole = (
+            values if dtype.kind == "f" else np.trunc(values)
+        )  # C rounds on the way to a byte that stands for a bool, too
+        made[name] = whole.astype(dtype).reshape(dims)
     return made
