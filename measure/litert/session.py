@@ -94,10 +94,10 @@ def orders_in(content: bytes) -> dict[str, list[int]]:
 def _as_stored(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
     scale, zero = detail["quantization"]
     if not scale or value.dtype.kind != "f":
-        return np.ascontiguousarray(value, detail["dtype"])
+        return np.asarray(value, detail["dtype"], order="C")
     limits = np.iinfo(detail["dtype"])
     made = np.rint(value.astype(np.float64) / scale) + zero
-    return np.ascontiguousarray(np.clip(made, limits.min, limits.max), detail["dtype"])
+    return np.asarray(np.clip(made, limits.min, limits.max), detail["dtype"], order="C")
 
 
 def _as_real(value: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx.parser import parse_model
 
@@ -170,3 +171,10 @@ def test_nothing_is_moved_where_all_is_channels_last(name: str, shared_data: Pat
 
     program = program_of(load(shared_data / name), Ends())
     assert {op.code for op in program.ops} == REAL[name]
+
+
+def test_a_single_number_is_fed_as_one(tmp_path: Path) -> None:
+    """Without an axis, as rates of samples come in."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[2, 3] x, float rate) => (float[2, 3] y) { y = Mul (x, rate) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    assert exported(tmp_path / "m.onnx", tmp_path)["outputs"]["y"]["sqnr_db"] > 100
