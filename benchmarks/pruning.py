@@ -61,7 +61,7 @@ def main() -> None:
     reports = [common.run()] if common.methods else []
     if other := [one for one in options.methods if ":ood" in one]:
         file = options.out / "photographs.npz"
-        photographs(Path(options.data), file, options.samples)
+        photographs(Path(options.data), file, 2 * options.samples)  # of which each seed draws some
         reports.append(replace(common, out=options.out / "ood", methods=other, data=str(file)).run())
     print(f"{Path(options.model).name}: {reports[0]['original']['accuracy']['top1']:.2%}\n")
     heads = ["method", *(f"{one:g}" for one in keep), "s"]
@@ -87,8 +87,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def photographs(like: Path, file: Path, samples: int) -> None:
-    """Crops of the photographs that come with scikit-learn, as an array like that of another file."""
+def photographs(like: Path, file: Path, count: int) -> None:
+    """So many crops of the photographs that come with scikit-learn, as an array like that of another file."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
@@ -98,7 +98,7 @@ def photographs(like: Path, file: Path, samples: int) -> None:
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(picture) for picture in load_sample_images().images]
     crops = []
-    for k in range(samples):
+    for k in range(count):
         picture, shrink = pictures[k % len(pictures)], rng.uniform(*SHRINK)
         small = np.asarray(picture.resize((round(picture.width / shrink), round(picture.height / shrink))))
         top, left = (

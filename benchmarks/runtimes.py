@@ -29,7 +29,7 @@ from intaglio.pipeline.exporting import export, file_name
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "runtimes.md"
 SAMPLES, CALIBRATION = 500, 128
-NO_RUNTIME = ("genai", "xz")
+NO_RUNTIME = ("genai", "xz", "zstd")
 """Targets that are no runtime of any network: one for language models, one that packs a file."""
 Arrays = Mapping[str, np.ndarray]
 

@@ -21,8 +21,9 @@ from intaglio.pipeline.study.record import Told
 from intaglio.pipeline.study.search import Searching, volume
 from intaglio.pipeline.study.strategies.linas import features
 
-STRATEGIES = {"random": 4, "linas:population=8": 1, "nsga2:population=8": 1}
-"""How many times as many trials each gets."""
+STRATEGIES = ("random", "linas:population=8", "nsga2:population=8")
+LONGER = {"random": 4}
+"""How many times as many trials some get."""
 HEADS = ("model", "strategy", "seed", "trials", "volume", "seconds")
 SINGLE: tuple[list[dict[str, Any]], ...] = (
     [{"pass": "quantize", "scheme": "w8"}],
@@ -44,12 +45,14 @@ class Subject:
     labelled: str
     preprocess: str
     data: str | None = None
+    nested: bool = False
 
 
 _WORDS = "kws_dscnn_from_drq_tflite.onnx", "kws01_even500.npz", "offset=-83,scale=0.5847029,shape=1x49x10"
 SUBJECTS = {
     "ds-cnn": Subject(_WORDS[0], ["bits"], *_WORDS[1:]),
     "ds-cnn-widths": Subject(_WORDS[0], ["widths", "bits"], *_WORDS[1:], _WORDS[1]),
+    "ds-cnn-nested": Subject(_WORDS[0], ["widths", "bits"], *_WORDS[1:], _WORDS[1], nested=True),
     "resnet20": Subject("resnet20.onnx", ["bits"], "cifar10_test_first2000.npz", "cifar10"),
 }
 
@@ -72,6 +75,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--csv", type=Path, default=Path("search.csv"))
     parser.add_argument("--work", type=Path, default=Path("search"), help="folder of studies")
     parser.add_argument("--models", nargs="+", default=list(SUBJECTS))
+    parser.add_argument("--strategies", nargs="+", default=STRATEGIES)
     parser.add_argument("--trials", type=int, default=24, help="of the strategies that learn")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=500, help="labelled ones, of each trial")
@@ -90,6 +94,7 @@ def searching(name: str, options: argparse.Namespace) -> Searching:
         eval_data=str(options.data / one.labelled),
         preprocess=one.preprocess,
         samples=64,
+        nested=one.nested,
         scored=options.images,
         storage=f"lines:{options.work / name / 'study.jsonl'}",
     )
@@ -99,9 +104,9 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[tuple[Any, ...]
     """Rows of the table, then, on stdout, the front beside single passes."""
     common, fronts = searching(name, options), []
     for seed in range(options.seeds):
-        for strategy, times in STRATEGIES.items():
-            began = time.process_time()
-            one = replace(common, strategy=strategy, seed=seed, trials=times * options.trials)
+        for strategy in options.strategies:
+            began, trials = time.process_time(), options.trials * LONGER.get(strategy, 1)
+            one = replace(common, strategy=strategy, seed=seed, trials=trials)
             told = one.tried()
             for count in range(options.trials // 4, len(told.records) + 1, options.trials // 4):
                 some = replace(told, records=told.records[:count])

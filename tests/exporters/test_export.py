@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import lzma
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +17,7 @@ from onnx.parser import parse_model
 from intaglio import load
 from intaglio.exporters import EXPORTERS, Artifact, CannotExport, Exporter, Runner, refuse
 from intaglio.graph.errors import BadModel, UsageError
+from intaglio.graph.io import compressed
 from intaglio.graph.io.save import CannotWrite
 from intaglio.graph.model import Model
 from intaglio.pipeline.exporting import export, file_name
@@ -277,24 +280,60 @@ def quantized(tmp_path: Path) -> Path:
     return tmp_path / "q.onnx"
 
 
-def test_a_compressed_file_is_read_by_python_and_by_every_command(tmp_path: Path) -> None:
-    done = export(DIGITS, "xz", tmp_path / "d.xz", data=TEST, samples=64, seconds=0)
-    assert done.failed is None
-    assert (tmp_path / "d.xz").stat().st_size < 0.95 * DIGITS.stat().st_size
+@pytest.fixture(params=["xz", "zstd"])
+def packing(request: pytest.FixtureRequest) -> tuple[str, str, Any]:
+    """A target, its suffix, and the module that programs open its files with."""
+    if request.param == "xz":
+        return "xz", ".xz", lzma
+    told = "Zstandard is not installed: pip install 'intaglio[zstd]'"
+    return "zstd", ".zst", pytest.importorskip("zstandard", reason=told)
+
+
+def test_a_compressed_file_is_read_by_python_and_by_every_command(
+    packing: tuple[str, str, Any], tmp_path: Path
+) -> None:
+    target, suffix, module = packing
+    for name in ("d", "again"):
+        done = export(DIGITS, target, tmp_path / f"{name}{suffix}", data=TEST, samples=64, seconds=0)
+        assert done.failed is None
+    file = tmp_path / f"d{suffix}"
+    assert file.read_bytes() == (tmp_path / f"again{suffix}").read_bytes()
+    assert file.stat().st_size < 0.95 * DIGITS.stat().st_size
     image = np.load(TEST)["image"][:4].astype(np.float32)
-    session = onnxruntime.InferenceSession(lzma.decompress((tmp_path / "d.xz").read_bytes()))
+    with module.open(file) as opened:
+        session = onnxruntime.InferenceSession(opened.read())
     (found,), (known,) = (one.run(None, {"image": image}) for one in (session, onnxruntime.InferenceSession(DIGITS)))
     assert np.array_equal(found, known)
-    assert weights_of(read_source(tmp_path / "d.xz").model) == weights_of(load(DIGITS))
+    assert weights_of(read_source(file).model) == weights_of(load(DIGITS))
 
 
 def weights_of(model: Model) -> dict[str, bytes]:
     return {name: weight.tobytes() for name, weight in model.weights.items()}
 
 
-def test_what_is_no_compressed_model_is_refused(tmp_path: Path) -> None:
-    whole = lzma.compress(DIGITS.read_bytes())
-    for content in (b"", b"not xz", whole[: len(whole) // 2], lzma.compress(b"no model at all")):
-        (tmp_path / "bad.xz").write_bytes(content)
-        with pytest.raises(BadModel, match=r"bad\.xz"):
-            read_source(tmp_path / "bad.xz")
+def test_what_is_no_compressed_model_is_refused(packing: tuple[str, str, Any], tmp_path: Path) -> None:
+    _, suffix, module = packing
+    whole, other = module.compress(DIGITS.read_bytes()), module.compress(b"no model at all")
+    for content in (b"", b"not packed", whole[: len(whole) // 2], whole[:-1], other):
+        (tmp_path / f"bad{suffix}").write_bytes(content)
+        with pytest.raises(BadModel, match=rf"bad\{suffix}"):
+            read_source(tmp_path / f"bad{suffix}")
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(
+    packing: tuple[str, str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, suffix, module = packing
+    (tmp_path / f"bomb{suffix}").write_bytes(module.compress(bytes(8 << 20)))
+    monkeypatch.setattr(compressed, "LARGEST_FILE", 1 << 20)
+    with pytest.raises(BadModel, match="larger than a model can be"):
+        read_source(tmp_path / f"bomb{suffix}")
+
+
+def test_without_zstandard_one_line_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)  # its import fails
+    (tmp_path / "d.zst").write_bytes(b"any")
+    for step in (lambda: read_source(tmp_path / "d.zst"), lambda: export(DIGITS, "zstd", tmp_path / "out.zst")):
+        with pytest.raises(UsageError, match="zstandard, which is not installed") as raised:
+            step()
+        assert "intaglio[zstd]" in str(raised.value.fix)
