@@ -148,7 +148,9 @@ def test_without_a_compiler_nothing_is_said_to_work(tmp_path: Path, monkeypatch:
 def test_the_vector_draws_what_is_true_or_false_as_c_does(tmp_path: Path) -> None:
     """A number between 0 and 1 is true to NumPy, and 0 as a byte."""
     text = "n = Where(mask, low, x) y = Softmax(n)"
-    model = parsed("float[1, 64] x, bool[1, 64] mask", "float[1, 64] y", "float low", text, low=np.array(-1e9, np.float32))
+    model = parsed(
+        "float[1, 64] x, bool[1, 64] mask", "float[1, 64] y", "float low", text, low=np.array(-1e9, np.float32)
+    )
     save(model, tmp_path / "m.onnx")
     done = export(tmp_path / "m.onnx", "c", tmp_path / "out", measure=False)
     assert done.failed is None
