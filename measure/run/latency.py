@@ -131,7 +131,7 @@ def machine() -> str:
 def crowd() -> str:
     """How many programs ran here in the last minute, if that is more than there are cores for; else empty.
 
-    Processor time is no shield against them: they take caches and bandwidth, from floats more than from integers.
+    Processor time is no shield against them: they take caches and bandwidth.
     """
     cores = os.cpu_count() or 1
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
