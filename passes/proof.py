@@ -42,7 +42,7 @@ _FLOOR = 1e-6
 _DRAWS = 3
 _SIZES = 12
 """How many other sizes of free dimensions a proof tries."""
-_SHARE = 4
+_SHARE = 8
 """The tensors of one model that are compared at once take so much of the memory: runtimes hold them twice for a moment."""
 _ELEMENTS = 1 << 16
 """Elements of made-up inputs that are always worth a run."""

@@ -23,7 +23,7 @@ from ...graph.traits import operator
 from ...kernels import loader
 from ...kernels.register import register
 from .native import holds_bits
-from .released import give_back
+from .released import give_back, relieve
 
 _IN_MEMORY_BYTES = 1 << 30
 """Above this the weights go through a file: a protobuf holds 2 GB, and a copy in memory is a waste long before."""
@@ -263,6 +263,7 @@ def run(
     """
     names = list(outputs) if outputs is not None else [o.name for o in session.get_outputs()]
     feed = fed(session, inputs)
+    relieve()
     if seconds is not None:
         return dict(zip(names, _timed(session, names, feed, seconds), strict=True))
     try:

@@ -39,8 +39,8 @@ class Store:
 
     @classmethod
     def of(cls, context: Context) -> Store:
-        """Of half the memory that a run may take for tensors; the other half is for those that are worked on."""
-        return cls(context.memory // 2, context.folder)
+        """Of a quarter of the memory that a run may take for tensors; the rest is for those that are worked on."""
+        return cls(context.memory // 4, context.folder)
 
     def __enter__(self) -> Store:
         return self

@@ -13,13 +13,15 @@ from ...graph.layer import Floats
 from ...graph.model import Model
 from ...measure.run.inputs import sizes_of
 from ...measure.run.tensor_specs import input_specs
-from ..base import Context
+from ..base import MEMORY, Context
 from .activation_cache import counting
 from .runner import require_data
 
 _BATCH = 64
-_BATCH_SHARE = 8
-"""The largest activation of one run takes at most so much of the memory: decides how many samples run at once."""
+_BATCH_BYTES = MEMORY // 8
+"""The largest activation of one run takes at most so many bytes: decides how many samples run at once, and with that how
+sums over samples are rounded. So it is not less where a run may hold less, that the same comes out.
+"""
 _RUN_MACS = 6e11
 """Multiply-accumulates of one reading of all samples: where the data has more, the first samples are used."""
 _LEAST_SAMPLES = 64
@@ -66,7 +68,7 @@ def calibration_inputs(
     shapes = index_of(model).shapes_at(sizes_of(first.inputs, model) if first else 1)
     made = [dims for name, dims in shapes.dims.items() if name not in model.weights]
     widest = max((int(np.prod(d, dtype=np.int64)) for d in made), default=1)
-    size = int(np.clip(context.memory // _BATCH_SHARE // (4 * widest), 1, _BATCH))
+    size = int(np.clip(_BATCH_BYTES // (4 * widest), 1, _BATCH))
     most = min(samples or sys.maxsize, max(_LEAST_SAMPLES, int(_RUN_MACS / max(1, cost(model).macs))))
     batches: list[Mapping[str, Floats]] = []
     seen = 0

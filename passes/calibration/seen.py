@@ -13,6 +13,8 @@ PATCHES = 1024
 """Of each layer that are kept."""
 _EACH = 8
 """Of one sample."""
+_PLACES = 1 << 14
+"""Of a mean, laid out at a time: all of a picture take as many times its memory as the window has pixels."""
 
 
 @dataclass
@@ -48,5 +50,6 @@ class Seen:
         x = self._total / max(1, self._count)
         if self.layer.window is None:
             return x[None]
-        places = np.arange(place_count(self.layer, x[None]))[None]
-        return np.asarray(patches(self.layer, x[None].astype(np.float64), places).mean(axis=1))
+        x, count = x[None].astype(np.float64), place_count(self.layer, x[None])
+        blocks = (np.arange(k, min(k + _PLACES, count))[None] for k in range(0, count, _PLACES))
+        return np.asarray(sum(patches(self.layer, x, places).sum(axis=1) for places in blocks) / count)

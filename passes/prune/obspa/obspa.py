@@ -14,6 +14,7 @@ from ....graph.coupling import Removal, remove
 from ....graph.errors import UsageError
 from ....graph.layer import Floats, Layer
 from ....graph.model import Model
+from ...base import MEMORY
 from ...calibration.activation_cache import ActivationCache, Inputs, Store, counting
 from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
@@ -41,6 +42,10 @@ _ONE_LEVEL = (0.5,)
 _SCORE_MACS = 1.5e12
 """Multiply-accumulates spent on looking at outputs: decides how many samples are used for it, and how many levels."""
 _SCORE_SAMPLES = (16, 256)
+_MATRICES = MEMORY // 2
+"""Bytes of the matrices that are held at once. Which layers' are decides how the network is cut into the parts that run,
+and so how activations are rounded: whatever a run may hold, it is the same.
+"""
 _NOISE_RIDGE = 0.1
 """Pull towards the old weights where statistics are those of noise."""
 _OF_NO_ORDER = {
@@ -221,7 +226,7 @@ class Obspa:
             if job.asked.target not in UNRANKED and job.asked.scope == "global":
                 effects = Effects(self.model, looked)
             found: dict[int, Curve] = {}
-            chunks = list(work.groups(job.numbers, job.context.memory // 2))
+            chunks = list(work.groups(job.numbers, _MATRICES))
             for i, chunk in enumerate(chunks):
                 moments = work.moments(chunk, [k for later in chunks[i + 1 :] for k in later])
                 log.info("statistics of %d groups", len(chunk))

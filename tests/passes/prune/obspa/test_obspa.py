@@ -366,10 +366,12 @@ def test_mirror_images_are_left_out_where_running_them_would_take_long(monkeypat
     assert len(feeds.with_mirrored(batches, m)) == 1
 
 
-def test_activations_decide_how_many_samples_run_at_once_and_weights_do_not() -> None:
+def test_activations_decide_how_many_samples_run_at_once_and_weights_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     m = parsed("float[N, 3, 6, 6] x", "float[N, 8, 4, 4] y", "float[8, 3, 3, 3] w", "y = Conv(x, w)")
-    context = Context(data=data_for(m, x=images(m, 10)), memory=8 * 5 * 4 * 8 * 4 * 4)  # y is smaller than w
-    assert len(feeds.calibration_inputs(m, context)[0]) == 2
+    monkeypatch.setattr(feeds, "_BATCH_BYTES", 5 * 4 * 8 * 4 * 4)  # y is smaller than w
+    for memory in (1 << 20, 1 << 30):
+        context = Context(data=data_for(m, x=images(m, 10)), memory=memory)
+        assert len(feeds.calibration_inputs(m, context)[0]) == 2
 
 
 def test_a_network_too_large_to_look_at_often_still_meets_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,10 +381,15 @@ def test_a_network_too_large_to_look_at_often_still_meets_its_target(monkeypatch
     assert result.after.macs / result.before.macs == pytest.approx(0.5, abs=0.01)
 
 
-def test_groups_ordered_a_few_at_a_time_get_the_widths_they_get_together() -> None:
+def test_groups_ordered_a_few_at_a_time_get_the_widths_they_get_together(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = digits(64)
     together = obspa(model, data)
-    apart = obspa(model, data, memory=1 << 19)
+    little = obspa(model, data, memory=1 << 19)
+    assert little.model.weights.keys() == together.model.weights.keys()
+    for name, weight in together.model.weights.items():
+        np.testing.assert_array_equal(little.model.weights[name], weight)
+    monkeypatch.setattr(looking, "_MATRICES", 1 << 18)
+    apart = obspa(model, data)
     assert [g["after"] for g in apart.layers] == [g["after"] for g in together.layers]
 
 
