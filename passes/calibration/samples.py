@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...graph.errors import BadData, BadModel
 from ...graph.layer import Floats, Ints, Layer
+from ..base import MEMORY
 from .activation_cache import ActivationCache, Batch
 from .moments import Moments
 from .patches import output_shape, outputs_at, patch_shape, patches, spread_places
@@ -24,7 +25,10 @@ _PATCHES_MACS = 5e10
 600 columns look at fewer patches, as neighbouring positions say much the same."""
 _LEAST_PATCHES = 4
 """Patches for each column that a wide layer looks at all the same, where the data has so many."""
-_LEAST_PIECE = 1 << 23
+_PIECE = MEMORY // 8
+"""Bytes of patches that are laid out at a time. Sums over them are rounded piece by piece: it is the same whatever a run
+may hold.
+"""
 
 
 def patches_for(columns: int, most: int = PATCHES) -> int:
@@ -68,14 +72,14 @@ def samples_of(
         return Sample(patches(layer, x, chosen), outputs_at(layer, wanted, chosen), others)
 
     for mine, other, keys in pairs:
-        for chosen in _pieces(layer, spread_places(layer, mine[layer.x], positions, keys), ours):
+        for chosen in _pieces(layer, spread_places(layer, mine[layer.x], positions, keys)):
             yield partial(sample, mine, other, chosen)
 
 
-def _pieces(layer: Layer, places: Ints, cache: ActivationCache) -> list[Ints]:
-    """Positions of a batch, so many at a time that their patches take a fourth of what the cache may hold at most."""
+def _pieces(layer: Layer, places: Ints) -> list[Ints]:
+    """Positions of a batch, a piece at a time."""
     size = 4 * layer.groups * layer.columns * places.size
-    return np.array_split(places, max(1, -(-size // max(_LEAST_PIECE, cache.store.budget_bytes // 4))), axis=1)
+    return np.array_split(places, max(1, -(-size // _PIECE)), axis=1)
 
 
 def moments_of(layer: Layer, samples: Iterator[Callable[[], Sample]]) -> Moments:
@@ -107,7 +111,7 @@ def moments_of_patches(layer: Layer, cache: ActivationCache, positions: int) -> 
 def placed(layer: Layer, cache: ActivationCache, positions: int, *more: str) -> Iterator[tuple[Batch, Ints]]:
     """What a layer reads and ``more`` tensors, batch by batch, with the positions to look at."""
     for batch, keys in zip(cache.batches([layer.x, *more]), cache.keys, strict=True):
-        for places in _pieces(layer, spread_places(layer, batch[layer.x], positions, keys), cache):
+        for places in _pieces(layer, spread_places(layer, batch[layer.x], positions, keys)):
             yield batch, places
 
 

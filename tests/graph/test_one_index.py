@@ -30,7 +30,7 @@ ALLOWED = {
     ("graph/nodes.py", "tensor_names"): "names in all bodies, for new ones beside them",
     ("graph/shapes.py", "_structure"): "the index asks it",
     ("measure/autograd/network.py", "__init__"): "weights of the nodes that lead to an output",
-    ("measure/autograd/network.py", "__call__"): "when the nodes that run need a tensor no more",
+    ("measure/autograd/network.py", "_walk"): "when the nodes that run need a tensor no more",
     ("passes/binarize/trained/wires.py", "_computed"): "nodes cut out of a graph",
     ("passes/prune/weights.py", "_count_uses"): "the first node that computes with each weight",
     ("passes/quantize/schemes/dynamic.py", "dynamic_int8"): "what the nodes make that are integers now",
