@@ -93,7 +93,7 @@ class PruneOptions(BudgetOptions):
         None,
         "Keep multiples of this many channels.",
         "target",
-        shown="1; with --latency 8, or less where the runtime works on less at once; with --followed-by 16",
+        shown="1; with --latency 8, or less where the runtime works on less at once; with --followed-by 16, and 8 where that leaves too much of the time",
         ge=1,
     )
     followed_by: Literal["int8"] | None = option(

@@ -52,7 +52,10 @@ class Cut:
 _FEW = 32
 """Samples that ranges are taken from where only times are looked at."""
 _TIMED_BLOCK = 8
-"""Steps of widths where times are measured: what narrower than a runtime's block is no faster costs as much there."""
+"""Steps of widths where times of floats are measured: what narrower than a runtime's block is no faster costs as much there.
+In integers whole blocks alone are planned while they suffice: on a ResNet-20 at 0.38 of the time these kept 83.75 %, steps of
+8, whose times are told less well, 76.5.
+"""
 _SLOW = "narrower layers can miss the widths that the runtime is fast at"
 
 
@@ -135,8 +138,6 @@ class PruneChannels(PruneOptions, Pass):
         numbers = one_direction(coupling, numbers, self.axis)
         follow = self._follow(context)
         times = LatencyModel(coupling, seed=context.seed, follow=follow) if self.target == "latency" else None
-        block = min(times.block, _TIMED_BLOCK) if times else INTEGER_BLOCK if self.followed_by else 1
-        limits = Limits(self.min_channels, self.round_to or block)
         whole, left = (
             (times.full, times.after) if times else self._costs(live.given, RemovalCost(coupling, file_bytes(equal)))
         )
@@ -144,9 +145,10 @@ class PruneChannels(PruneOptions, Pass):
             why = "shapes of its layers are not known where free sizes are counted as 1"
             fix = "give --data, or pin real sizes with --shape; or ask for --params, --size or --latency"
             raise TargetUnreachable(f"the {self.target} of the model are not known", why=why, fix=fix)
+        limits = Limits(self.min_channels, self.round_to or self._block(times))
         job = Job(self, live.model, coupling, numbers, limits, whole, left, context, needs)
         if self.target not in (*UNRANKED, "drop"):
-            require_reachable(job)
+            job = self._reachable(job)
         planner = criterion.planner(job)
         if self.target == "drop":
             done, latency = self._smallest(planner, repair, job), None
@@ -164,6 +166,20 @@ class PruneChannels(PruneOptions, Pass):
         notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
         refitted = done.removal.coupling is not coupling
         return Cut(name, coupling.groups, done.removal, refitted, notes, done.details, times, latency)
+
+    def _block(self, times: LatencyModel | None) -> int:
+        return INTEGER_BLOCK if self.followed_by else min(times.block, _TIMED_BLOCK) if times else 1
+
+    def _reachable(self, job: Job) -> Job:
+        """With finer steps where whole blocks of integers leave too much of the time. Raises TargetUnreachable."""
+        try:
+            require_reachable(job)
+        except TargetUnreachable:
+            if self.round_to or not (self.followed_by and self.target == "latency"):
+                raise
+            job = replace(job, limits=Limits(self.min_channels, _TIMED_BLOCK))
+            require_reachable(job)
+        return job
 
     def _finished(self, planner: Planner, repair: Repair, removal: Removal, context: Context) -> Choice:
         """What is planned to go, made up for. Nothing is done where nothing goes."""

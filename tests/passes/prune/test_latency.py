@@ -56,6 +56,18 @@ def time_of(op: str, dims: Sequence[tuple[int, ...]], group: int) -> float:
     return area * inputs * (1 if group > 1 else padded(filters))
 
 
+class Timed(LatencyModel):
+    """Whole networks take what the machine says of them."""
+
+    def time(self, small: Model, original: Model | None = None) -> Timing:
+        kept = Machine.whole(small) / Machine.whole(original or self.coupling.original)
+        return Timing(np.array([[1.0] * 40, [kept] * 40]), 1, "a machine")
+
+
+def machine(coupling: Coupling, **_: object) -> LatencyModel:
+    return Timed(coupling, times=LayerTimes(timer=Machine().layers), whole=Machine().wholes)
+
+
 class Machine:
     """Times layers and whole models by ``time_of``, and notes which layers it was asked for."""
 
@@ -218,6 +230,21 @@ def test_widths_that_integers_follow_are_whole_blocks() -> None:
     assert all(width % 16 == 0 for width in left)
 
 
+def test_within_a_time_integers_get_whole_blocks_while_these_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def left(keep: float) -> set[int]:
+        asked = {"target": "latency", "criterion": "l2", "followed_by": "int8", "verify": False}
+        done = PruneChannels.model_validate({**asked, "keep": keep}).run(digits().original)
+        return {one["after"] for one in done.layers if one["after"] != one["before"]}
+
+    monkeypatch.setattr("intaglio.passes.prune.prune.LatencyModel", machine)
+    blocks = left(0.7)
+    assert blocks
+    assert all(width % 16 == 0 for width in blocks)
+    finer = left(0.14)
+    assert all(width % 8 == 0 for width in finer)
+    assert any(width % 16 for width in finer)
+
+
 def test_nodes_that_cannot_be_measured_count_by_what_they_compute() -> None:
     coupling = wide()
 
@@ -277,17 +304,8 @@ def test_steps_of_eight_lose_no_more_than_whole_blocks_in_no_more_time(
     monkeypatch: pytest.MonkeyPatch, goal: float
 ) -> None:
     """On a machine of which the times are known: what stays of the weights is more, or takes less time."""
-    whole = Machine.whole(digits().original)
-
-    class Timed(LatencyModel):
-        def time(self, small: Model, original: Model | None = None) -> Timing:
-            return Timing(np.array([[1.0] * 40, [Machine.whole(small) / whole] * 40]), 1, "a machine")
-
-    def machine(coupling: Coupling, **_: object) -> LatencyModel:
-        return Timed(coupling, times=LayerTimes(timer=Machine().layers), whole=Machine().wholes)
-
     monkeypatch.setattr("intaglio.passes.prune.prune.LatencyModel", machine)
-    found = []
+    whole, found = Machine.whole(digits().original), []
     for step in (16, 8):
         monkeypatch.setattr("intaglio.passes.prune.prune._TIMED_BLOCK", step)
         small = PruneChannels(target="latency", keep=goal, criterion="l2", verify=False).run(digits().original).model
