@@ -133,8 +133,9 @@ class _Search:
             best = self.tries.best()
             if "latency" not in self.limited or not best.passes or best.passes in self.tries.sure:
                 return best
+            seemed = self.tries.within(best)
             again = self.tries.timed_well(best)
-            if self.tries.within(best) and not self.tries.within(again):
+            if seemed and not self.tries.within(again):
                 self._corrected(again)
 
     @property
