@@ -75,10 +75,12 @@ def wrong(node: onnx.NodeProto, why: str) -> BadModel:
 
 
 def check_node(node: onnx.NodeProto, opset: int) -> None:
-    """Compare a node with its operator's definition; those that onnx does not know are let through."""
+    """Compare a node with its operator's definition; of those that onnx does not know, what is named as a standard one's."""
     domain = "" if is_standard(node) else node.domain
     schema = schema_of(node.op_type, opset, domain)
     if schema is None:
+        if like := operator(node).like:
+            _check_types(node, _attributes(like, opset, "")[0])
         return
     for kind, found, least, most in (
         ("inputs", len(node.input), schema.min_input, schema.max_input),
@@ -94,13 +96,17 @@ def check_node(node: onnx.NodeProto, opset: int) -> None:
     types, required = _attributes(node.op_type, opset, domain)
     if required and (missing := required.difference(a.name for a in node.attribute)):
         raise wrong(node, f"the attribute {min(missing)!r} that it needs is left out")
+    _check_types(node, types)
     for a in node.attribute:
-        name = a.name
-        expected = types.get(name)
-        if expected is not None and a.type != expected:
-            raise wrong(node, f"its attribute {name!r} is {_kind(a.type)}, not {_kind(expected)}")
-        if (name in _RANGED or name in _TYPED) and not a.ref_attr_name:
+        if (a.name in _RANGED or a.name in _TYPED) and not a.ref_attr_name:
             _check_value(node, a)
+
+
+def _check_types(node: onnx.NodeProto, types: Mapping[str, int]) -> None:
+    for a in node.attribute:
+        expected = types.get(a.name)
+        if expected is not None and a.type != expected:
+            raise wrong(node, f"its attribute {a.name!r} is {_kind(a.type)}, not {_kind(expected)}")
 
 
 def check_bodies(node: onnx.NodeProto, opset: int) -> None:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from intaglio.graph.errors import BadModel
 from intaglio.graph.index import index_of
 from intaglio.graph.io.load import from_proto, load
+from intaglio.graph.io.schemas import check_node
 from intaglio.graph.layer import Window
 
 
@@ -167,3 +168,14 @@ def test_operators_that_a_set_does_not_have_keep_it_old() -> None:
 def test_a_flag_of_any_number_is_a_flag() -> None:
     model = from_proto(network(helper.make_node("Gemm", ["x", "m"], ["y"], transA=64, transB=-5), x=(5, "N")))
     assert index_of(model).shapes.dims["y"] == (1, 4)
+
+
+def test_attributes_of_the_runtimes_own_operators_have_the_types_of_those_they_are_like() -> None:
+    node = helper.make_node(
+        "FusedConv", ["x", "w"], ["y"], domain="com.microsoft", activation="Relu", pads=[0, 0, 0, 0]
+    )
+    check_node(node, 17)
+    (pads,) = (a for a in node.attribute if a.name == "pads")
+    pads.CopyFrom(helper.make_attribute("pads", 1.5))
+    with pytest.raises(BadModel, match="'pads' is FLOAT, not INTS"):
+        check_node(node, 17)
