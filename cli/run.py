@@ -189,8 +189,10 @@ class Run(Outlets, Fits):
         tell_plan({**planned(steps, read, named), "out": str(self.out)})
 
     def _run(self, one: Pass, proof: Path | None, *, write: bool = True) -> Report:
+        from ..measure.run.released import large_apart
         from ..pipeline.run import run
 
+        large_apart()
         model = read_model(self.model, self.shape, self.value)
         if self.dry_run:
             self._plan(model, one, proof)

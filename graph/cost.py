@@ -8,13 +8,14 @@ from math import prod
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, inliner, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from .bits import BITS_A_MAC, DOMAIN, bit_macs, bit_operator
 from .decoded import Decoded, decoded_weights
 from .dtypes import bits, is_float, is_number, stored_bytes
 from .errors import BadModel
 from .index import index_of
+from .io.inline import inlined
 from .macs import Dims, formula
 from .model import Model
 from .nodes import (
@@ -192,7 +193,7 @@ def _inner_costs(model: Model, node: onnx.NodeProto, shapes: Shapes) -> list[Cos
     """Costs of the graphs inside a node; None where they cannot be worked out."""
     try:
         return [cost(body, model.weights) for body in _bodies(model, node, shapes)]
-    except (BadModel, RuntimeError):  # the inliner raises what its C++ code throws
+    except BadModel:
         return None
 
 
@@ -347,9 +348,9 @@ def _called(model: Model, node: onnx.NodeProto, shapes: Shapes) -> Model:
     weights = {name: model.weights[name] for name in node.input if name in model.weights}
     for name, weight in weights.items():
         graph.input.append(helper.make_tensor_value_info(name, shapes.dtypes[name], weight.shape))
-    inlined = inliner.inline_local_functions(_around(model, graph))
-    refill(inlined.graph.input, [i for i in inlined.graph.input if i.name not in weights])
-    return Model(inlined, weights)
+    made = inlined(_around(model, graph))
+    refill(made.graph.input, [i for i in made.graph.input if i.name not in weights])
+    return Model(made, weights)
 
 
 def _around(model: Model, graph: onnx.GraphProto) -> onnx.ModelProto:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import inliner
 
 from ..exporters.base import EXPORTERS, Artifact, CannotExport, Exporter, Runner
 from ..graph.cost import cost
 from ..graph.errors import GateFailed, IntaglioError, UsageError
 from ..graph.io.fix_dims import pin_shapes
+from ..graph.io.inline import inlined
 from ..graph.io.save import CannotWrite, check_target, file_bytes
 from ..graph.lazy import release, require
 from ..graph.model import Model
@@ -167,7 +167,7 @@ def _fixed(model: Model) -> Model:
 def _inlined(model: Model) -> Model:
     """Bodies of functions in the place of calls."""
     made = inline_definitions(model)
-    made.proto.CopyFrom(inliner.inline_local_functions(made.proto))
+    made.proto.CopyFrom(inlined(made.proto))
     return made
 
 

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from onnx import inliner
 
 from ...graph.bits import DOMAIN
 from ...graph.errors import UsageError
+from ...graph.io.inline import inlined
 from ...graph.model import Model
 from ...graph.nodes import all_nodes
 from ...measure.run.session import open_session, run
@@ -45,7 +45,7 @@ def _without_functions(model: Model) -> Model:
     if not others:
         return model
     made = model.copy()
-    made.proto.CopyFrom(inliner.inline_selected_functions(model.proto, others))
+    made.proto.CopyFrom(inlined(model.proto, others))
     return made
 
 

@@ -94,22 +94,33 @@ class Edit:
         return self._mask(self._outputs[j], a)
 
     def _mask(self, name: str, a: int) -> BoolArray:
+        length, mask = self._removed(name, a)
+        return np.ones(length, dtype=bool) if mask is None else mask
+
+    def _removed(self, name: str, a: int) -> tuple[int, BoolArray | None]:
+        """The length of an axis, and its mask where it has one: a free axis may be as long as memory."""
         dims = self.node.trace.dims[name]
-        a %= len(dims)
-        mask = self.removal.tensor(name).get(a)
-        return np.ones(dims[a], dtype=bool) if mask is None else mask
+        return dims[a], self.removal.tensor(name).get(a % len(dims))
 
     def kept(self, i: int, a: int) -> int:
-        return int(self.keep(i, a).sum())
+        return self._kept(self.node.inputs[i], a)
 
     def kept_out(self, j: int, a: int) -> int:
-        return int(self.keep_out(j, a).sum())
+        return self._kept(self._outputs[j], a)
+
+    def _kept(self, name: str, a: int) -> int:
+        length, mask = self._removed(name, a)
+        return length if mask is None else int(mask.sum())
 
     def shrinks(self, i: int, a: int) -> bool:
-        return not self.keep(i, a).all()
+        return self._shrinks(self.node.inputs[i], a)
 
     def shrinks_out(self, j: int, a: int) -> bool:
-        return bool(self._outputs[j]) and not self.keep_out(j, a).all()
+        return bool(self._outputs[j]) and self._shrinks(self._outputs[j], a)
+
+    def _shrinks(self, name: str, a: int) -> bool:
+        _, mask = self._removed(name, a)
+        return mask is not None and not mask.all()
 
     def noted(self, name: str, otherwise: int) -> int:
         """What is left of an axis the rule noted; ``otherwise`` if it has no labels."""

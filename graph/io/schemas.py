@@ -124,6 +124,8 @@ def check_fields(node: onnx.NodeProto) -> None:
     """Whatever the operator: each attribute stands once, says its type, and holds no tensor in another field."""
     names = set()
     for a in node.attribute:
+        if isinstance(a.name, bytes) or isinstance(a.ref_attr_name, bytes):
+            raise wrong(node, f"the name of its attribute {a.name!r} is no text")
         field = _FIELDS.get(a.type)
         if field is None:
             raise wrong(node, f"its attribute {a.name!r} does not say what type it has")

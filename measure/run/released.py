@@ -13,7 +13,16 @@ def give_back() -> None:
 
     To be asked for where much was held and other things follow, for what is needed again has to be fetched again.
     """
-    _trim()(0)
+    _found("malloc_trim")(0)
+
+
+def large_apart() -> None:
+    """Where the C library is glibc: arrays of 16 MB and more are memory of their own, and go back once they are freed.
+
+    Otherwise what is large grows to 32 MB with what a process frees, and lies among the small ones. For the whole
+    process, so a program that uses this package decides by itself.
+    """
+    _found("mallopt")(_MMAP_THRESHOLD, _LARGE)
 
 
 def relieve() -> None:
@@ -26,6 +35,8 @@ def relieve() -> None:
         _Level.next = max(_SMALL, _held() + _GROWN)
 
 
+_MMAP_THRESHOLD, _LARGE = -3, 16 << 20
+"""The number of ``mallopt``'s setting, and its value: with 4 MB, pruning a detector spends 10 s more on fetching pages."""
 _SMALL, _GROWN = 192 << 20, 64 << 20
 """Bytes: a process that holds less keeps them, and what has to come on top. To fetch so much again takes some 20 ms."""
 
@@ -45,8 +56,9 @@ def _held() -> int:
 
 
 @cache
-def _trim() -> Callable[[int], object]:
+def _found(name: str) -> Callable[..., object]:
+    """A function of the C library, or one that does nothing."""
     try:
-        return ctypes.CDLL(None).malloc_trim
+        return getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
-        return lambda _: None
+        return lambda *_: None

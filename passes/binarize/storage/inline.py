@@ -7,11 +7,11 @@ from collections.abc import Container
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import helper
 
 from ....graph.index import index_of
 from ....graph.io.canonicalize import canonicalize
+from ....graph.io.inline import inlined
 from ....graph.model import Model
 from ....graph.nodes import drop_dead, refill
 from ....kernels.operators import DOMAIN, OPERATORS, SIGNS
@@ -25,7 +25,7 @@ def inline_definitions(model: Model) -> Model:
     """A copy in which the definitions stand in the place of the operators: valid in any runtime."""
     changed = model.copy()
     names = [(DOMAIN, name) for name in OPERATORS]
-    changed.proto.CopyFrom(onnx.inliner.inline_selected_functions(changed.proto, names))
+    changed.proto.CopyFrom(inlined(changed.proto, names))
     refill(changed.proto.opset_import, [one for one in changed.proto.opset_import if one.domain != DOMAIN])
     _look_up_signs(changed)
     canonicalize(changed)  # what the definitions work out of shapes is known here

@@ -239,6 +239,21 @@ def test_no_rule_holds_an_axis_of_a_made_up_size() -> None:
     assert coupling.trace.failures == []
 
 
+def test_surgery_holds_no_axis_of_a_made_up_size() -> None:
+    """Batch and width fold into one axis, as long as the square of a made-up size."""
+    text = "t = MatMul(x, w1) a = Relu(t) f = Reshape(a, flat) y = MatMul(f, w2)"
+    weights = "float[6, 12] w1, float[12, 3] w2, int64[3] flat"
+    removal = halved(analyse(parsed("float[N, N, 2, 6] x", "float[A, 2, 3] y", weights, text, flat=int64(-1, 2, 12))))
+    longest = max(max(dims, default=0) for dims in removal.coupling.trace.dims.values())
+    tracemalloc.start()
+    remove(removal)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert longest > 5e7, "made-up sizes are small now: fold more of them"
+    assert peak < 10e6
+    right_at(removal, [(2, 2, 2, 6), (1, 1, 2, 6)])
+
+
 def at_sizes(shapes: Sequence[tuple[int, ...]]) -> list[Mapping[str, np.ndarray]]:
     rng = np.random.default_rng(2)
     return [{"x": rng.standard_normal(shape).astype(np.float32)} for shape in shapes]

@@ -88,6 +88,12 @@ def test_attributes_without_a_type_are_refused() -> None:
         from_proto(model)
 
 
+def test_attributes_with_a_name_that_is_no_text_are_refused() -> None:
+    damaged = convolution(group=1).SerializeToString().replace(b"group", b"gr\x80up")
+    with pytest.raises(BadModel, match="is no text"):
+        from_proto(onnx.ModelProto.FromString(damaged))
+
+
 def test_data_with_a_name_outside_the_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     onnx.save(convolution(), tmp_path / "m" / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
