@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import onnx
 from onnx import helper, numpy_helper
@@ -16,7 +17,17 @@ from .io.canonicalize import canonicalize
 from .io.save import to_proto
 from .layers import Layers
 from .model import Model
-from .nodes import attribute, captured_by, display_name, formal_dims, refill, rename_tensors, subgraphs, tensor_names
+from .nodes import (
+    alive,
+    attribute,
+    captured_by,
+    display_name,
+    formal_dims,
+    refill,
+    rename_tensors,
+    subgraphs,
+    tensor_names,
+)
 from .readings import Readings, readings
 
 ENDS = {
@@ -38,7 +49,7 @@ class Body:
 
 
 def bodies(model: Model) -> list[Body]:
-    """The bodies of a graph that hold layers. Those of a graph that contradicts itself are left out."""
+    """The bodies of a graph that hold layers, of nodes that an output depends on; none of a graph that contradicts itself."""
     if not any(one.kind == "inside" for one in Layers(model).unused):
         return []
     try:
@@ -48,7 +59,8 @@ def bodies(model: Model) -> list[Body]:
     readers = Counter(name for node in model.graph.node for graph in subgraphs(node) for name in captured_by(graph))
     alone = {name for name, count in readers.items() if count == 1 == index_of(model).uses[name]}
     found = []
-    for node in model.graph.node:
+    needed, _ = alive(model.graph.node, index_of(model).outputs)
+    for node in compress(model.graph.node, needed):
         labels = [a.name for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
         for number, (label, graph) in enumerate(zip(labels, subgraphs(node), strict=False)):
             body = _opened(model, node, graph, sizes, alone)

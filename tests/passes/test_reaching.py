@@ -135,3 +135,10 @@ def test_a_loop_whose_state_grows_is_changed_by_its_data(one: Pass, tmp_path: Pa
     before, after = (run(open_session(m), {"x": X})["y"] for m in (model, change.model))
     assert before.shape == after.shape == (64, 6)
     assert np.abs(before - after).max() < 0.5 * np.abs(before).max()
+
+
+def test_bodies_of_nodes_that_no_output_depends_on_are_none() -> None:
+    model = model_of(body_of("Loop", [make_node("Tanh", ["t"], ["s2"])]))
+    assert len(bodies(model)) == 1
+    model.graph.output[0].name = "a"
+    assert bodies(model) == []
