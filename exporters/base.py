@@ -87,9 +87,10 @@ class Exporter(BaseModel, ABC):
 
     @abstractmethod
     def write(self, model: Model, path: Path) -> Artifact:
-        """Write to ``path``, which is not there yet, in an empty folder that may take more files.
+        """Write to ``path``, which is not there yet, in an empty folder that may take more files, named after it.
 
-        The file or folder gets its place when all is well: no care is needed for what was there before.
+        All of them get their place when all is well: no care is needed for what was there before. What misses a gate may be
+        written once more, under another name.
 
         Raises:
             CannotExport: the format cannot say what the model does; of operators all are named at once, see ``refuse``.

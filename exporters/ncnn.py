@@ -33,7 +33,7 @@ class Ncnn(Exporter):
 
         integers = (node for node in model.graph.node if node.op_type.endswith("QuantizeLinear"))
         refuse("ncnn", ((node, "pnnx reads floats alone") for node in integers), "export the float model, or to tflite")
-        work = path.with_name("work")
+        work = path.with_name(f"{path.name}.work")
         work.mkdir()
         save(model, work / "model.onnx")
         told = _converted(work, [_shape(value) for value in _inputs(model)])

@@ -33,7 +33,7 @@ class Ort(Exporter):
         from ..measure.run.session import guarded
 
         _refuse_packed(model)
-        content, plain = to_bytes(guarded(model)), path.with_name("optimized.onnx")
+        content, plain = to_bytes(guarded(model)), path.with_name(f"{path.name}.onnx")
         for place, form in ((plain, "ONNX"), (path, "ORT")):
             _optimized(content, place, form)
         needed = defaultdict(set)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..graph.cost import cost
 from ..graph.errors import GateFailed, IntaglioError, UsageError
 from ..graph.io.fix_dims import pin_shapes
 from ..graph.io.inline import inlined
+from ..graph.io.place import replacing
 from ..graph.io.save import CannotWrite, check_target, file_bytes
 from ..graph.lazy import release, require
 from ..graph.model import Model
@@ -107,14 +108,16 @@ def export(
             "figures": dict(artifact.figures),
             "data": source.name if source else f"random inputs, seed {seed}",
         }
-        told["notes"] = [*artifact.notes, *told["notes"]]
         told["gates"] = [gate.judged(told) for gate in _with_closeness(held, artifact, model)]
         told["passed"] = all(one["passed"] for one in told["gates"])
         final = place if told["passed"] else place.with_name(f"{place.stem}.gate-failed{place.suffix}")
-        told["files"] = sorted(final.name if one.name == place.name else one.name for one in work.iterdir())
-        _put(work, place.name, final)
+        if final != place:
+            work, artifact = _under(final.name, exporter, model, work, artifact)
+        told["notes"] = [*artifact.notes, *told["notes"]]
+        told["files"] = sorted(one.name for one in work.iterdir())
+        _put(work, final)
     source_path = str(model.source) if model.source else None
-    return Exported(artifact, {"model": source_path, "out": str(final), **told, "warnings": []})
+    return Exported(replace(artifact, path=final), {"model": source_path, "out": str(final), **told, "warnings": []})
 
 
 def file_name(target: Spec) -> str:
@@ -276,19 +279,31 @@ def _with_closeness(held: Sequence[Gate], artifact: Artifact, model: Model) -> l
     return [*held, Gate.read(f"sqnr >= {least:g}dB")]
 
 
-def _put(work: Path, name: str, place: Path) -> None:
+def _under(name: str, exporter: Exporter, model: Model, work: Path, artifact: Artifact) -> tuple[Path, Artifact]:
+    """The artifact by another name, in a folder of its own: files beside it go by its name, and are written again with it."""
+    folder = work / "renamed"
+    alone = list(work.iterdir()) == [artifact.path]
+    folder.mkdir()
+    if not alone:
+        return folder, exporter.write(model, folder / name)
+    artifact.path.rename(folder / name)
+    return folder, replace(artifact, path=folder / name)
+
+
+def _put(work: Path, place: Path) -> None:
     """Move all that was written to its place, the artifact itself last. Raises CannotWrite where a folder holds other files."""
-    written = work / name
+    written = work / place.name
     if written.is_dir() and place.is_dir():
         others = {file.name for file in place.iterdir()} - {file.name for file in written.iterdir()}
         if others:
             told = ", ".join(sorted(others)[:3])
             raise CannotWrite(f"{place} holds other files", why=told, fix="choose another folder")
         former = Path(tempfile.mkdtemp(prefix="former-", dir=work))
-        os.rename(place, former / name)
+        os.rename(place, former / place.name)
         os.rename(written, place)
         shutil.rmtree(former)
         return
-    for entry in [one for one in work.iterdir() if one != written]:
-        os.replace(entry, place.with_name(entry.name))
-    os.replace(written, place)
+    with replacing(place.absolute()):
+        for entry in [one for one in work.iterdir() if one != written]:
+            os.replace(entry, place.with_name(entry.name))
+        os.replace(written, place)

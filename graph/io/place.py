@@ -94,17 +94,23 @@ class Written:
 
         At every moment the model file is whole and refers to data that are whole.
         """
-        folder = self.target.parent
-        with _alone_in(folder):
-            former = _data_of(self.target)
+        with replacing(self.target):
             if self.data:
-                _rename(self.data, folder / data_name(self.target, self.digest), self.target)
+                _rename(self.data, self.target.with_name(data_name(self.target, self.digest)), self.target)
             _rename(self.file, self.target, self.target)
-            _sync(folder)
-            for path in former:
-                if not _is_referred_to(path):
-                    with suppress(OSError):
-                        path.unlink()
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[None]:
+    """No other run puts files into that folder meanwhile; data of the model that was there go once nothing refers to them."""
+    with _alone_in(target.parent):
+        former = _data_of(target)
+        yield
+        _sync(target.parent)
+        for path in former:
+            if not _is_referred_to(path):
+                with suppress(OSError):
+                    path.unlink()
 
 
 @contextmanager

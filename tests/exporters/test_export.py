@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from intaglio import load
 from intaglio.exporters import EXPORTERS, Artifact, CannotExport, Exporter, Runner, refuse
 from intaglio.graph.errors import BadModel, UsageError
 from intaglio.graph.io import compressed
-from intaglio.graph.io.save import CannotWrite
+from intaglio.graph.io.save import CannotWrite, save
 from intaglio.graph.model import Model
 from intaglio.pipeline.exporting import export, file_name
 from intaglio.pipeline.importing import read_source
@@ -200,6 +201,39 @@ def test_the_format_of_onnx_runtime_comes_with_its_operators(tmp_path: Path) -> 
     assert done.as_dict()["outputs"]["logits"]["sqnr_db"] > 100
     lines = (tmp_path / "digits.required_operators.config").read_text().splitlines()
     assert any(line.startswith("ai.onnx;") and "Gemm" in line for line in lines)
+
+
+def test_what_lies_beside_an_artifact_goes_where_it_goes(tmp_path: Path) -> None:
+    config = "required_operators.config"
+    done = export(DIGITS, "ort", tmp_path / "d.ort", measure=False, gates=["size <= 1B"])
+    assert done.failed is not None
+    aside = ["d.gate-failed.ort", f"d.gate-failed.{config}"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(done.told["files"]) == aside
+    assert any(f"d.gate-failed.{config} lists" in note for note in done.told["notes"])
+    assert onnxruntime.InferenceSession(str(tmp_path / aside[0]))
+    export(BITS, "ort", tmp_path / "d.ort", measure=False)
+    good = {name: (tmp_path / name).read_bytes() for name in ("d.ort", f"d.{config}")}
+    export(DIGITS, "ort", tmp_path / "d.ort", measure=False, gates=["size <= 1B"])
+    assert {name: (tmp_path / name).read_bytes() for name in good} == good
+    assert {file.name for file in tmp_path.iterdir()} == {*aside, *good}
+
+
+def test_weights_in_a_file_of_their_own_go_with_their_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("intaglio.graph.io.save.save", partial(save, external_data=True))
+    out = tmp_path / "d.onnx"
+    export(DIGITS, "onnx", out, measure=False)
+    first = {file.name for file in tmp_path.iterdir()}
+    export(BITS, "onnx", out, measure=False)
+    second = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert len(first) == len(second) == 2
+    assert first & {*second} == {"d.onnx"}
+    failed = export(DIGITS, "onnx", out, measure=False, gates=["size <= 1B"])
+    now = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert {name: now.pop(name) for name in second} == second
+    assert sorted(now) == failed.told["files"]
+    assert all(name.startswith("d.gate-failed.onnx") for name in now)
+    feed = {"image": np.load(TEST)["image"][:4].astype(np.float32)}
+    assert np.array_equal(ran(tmp_path / "d.gate-failed.onnx", feed)[0], ran(DIGITS, feed)[0])
 
 
 def four_bits(tmp_path: Path) -> Path:
