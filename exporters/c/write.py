@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ...graph.errors import UsageError
 from ...graph.io.inline import inlined
 from ...graph.model import Model
 from ...graph.nodes import all_nodes
+from ...measure.run.rounding import SIGMOID_STEP, stepped_outputs
 from ...measure.run.session import open_session, run
 from ..base import Artifact, CannotExport
 from .lower import Lowered, lower
@@ -74,7 +76,15 @@ def _case(model: Model, lowered: Lowered) -> Case:
     found = run(open_session(model), feeds)
     expected = {name: np.asarray(found[name]).reshape(-1)[:_TESTED] for name in lowered.outputs}
     rounded = any(node.op_type == "QuantizeLinear" for node in all_nodes(model.graph))
-    return Case(ranges, expected, _ROUNDED if rounded else _EXACT)
+    return Case(ranges, expected, _ROUNDED if rounded else _tolerance(expected, stepped_outputs(model)))
+
+
+def _tolerance(expected: Mapping[str, np.ndarray], stepped: Sequence[str]) -> float:
+    """As a part of the largest number; where all are from Sigmoid, no less than that is rounded by."""
+    largest = max((float(np.abs(one).max()) for one in expected.values() if one.size), default=0.0)
+    if largest == 0 or set(expected) != set(stepped):
+        return _EXACT
+    return min(max(_EXACT, SIGMOID_STEP / largest), _ROUNDED)
 
 
 def _range(model: Model, name: str, dtype: np.dtype) -> Range:

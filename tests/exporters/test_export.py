@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import shutil
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -48,12 +49,51 @@ class Folder(Exporter):
         return EXPORTERS["onnx"].open(Artifact(artifact.path / "model.onnx"), model, threads)
 
 
+class Scores(Exporter):
+    """``scores`` computed in 64 bits, then ``off``, as a part or as a number."""
+
+    part: float = 0.0
+    number: float = 0.0
+    name = "scores"
+
+    def write(self, model: Model, path: Path) -> Artifact:
+        path.mkdir()
+        return Artifact(path)
+
+    def open(self, artifact: Artifact, model: Model, threads: int) -> Runner:
+        weight, bias = model.weights["w"].astype(float), model.weights["b"].astype(float)
+        part, number = self.part, self.number
+
+        class Computed(Runner):
+            def run(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+                exact = 1 / (1 + np.exp(-(inputs["x"] @ weight + bias)))
+                return {"y": (exact * (1 + part) + number).reshape(1, 8, 8).astype(np.float32)}
+
+        return Computed()
+
+
+def scores(path: Path, bias: float, last: str = "Sigmoid") -> Path:
+    """A layer that says about ``sigmoid(bias)``."""
+    before = "a = Sub(o, h) e = Exp(a) f = Add(e, p)  g = Reciprocal(f)" if last == "Exp" else f"g = {last}(h)"
+    proto = parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[1, 16] x) => (float[1, 8, 8] y) '
+        "<float[16, 64] w, float[64] b, int64[3] d = {1, 8, 8}, float o = {0}, float p = {1}> "
+        f"{{ m = MatMul(x, w) h = Add(m, b) {before} y = Reshape(g, d) }}"
+    )
+    drawn = np.random.default_rng(0).normal(0, 0.05, (16, 64)).astype(np.float32)
+    for name, value in (("w", drawn), ("b", np.full(64, bias, np.float32))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    onnx.save(proto, path)
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     list(EXPORTERS)
     known = EXPORTERS._found
     monkeypatch.setattr(EXPORTERS, "_found", dict(known))
     EXPORTERS.register("folder", options=Folder)(Folder)
+    EXPORTERS.register("scores", options=Scores)(Scores)
 
 
 def test_what_agrees_is_put_in_its_place_and_told(tmp_path: Path) -> None:
@@ -73,6 +113,35 @@ def test_what_differs_lies_aside(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["out.gate-failed"]
     kept = export(DIGITS, "folder:change=0.5", tmp_path / "out", measure=False, gates=["sqnr >= 1dB"])
     assert kept.failed is None
+
+
+def test_small_numbers_from_sigmoid_are_as_close_as_float32_rounds_it(tmp_path: Path) -> None:
+    model = scores(tmp_path / "m.onnx", bias=-11.5)
+    done = export(model, "scores", tmp_path / "out", measure=False)
+    assert done.failed is None
+    assert 20 < done.told["outputs"]["y"]["sqnr_db"] < 60
+    assert any("'y': small numbers from Sigmoid" in note for note in done.told["notes"])
+    large = export(scores(tmp_path / "l.onnx", bias=0), "scores", tmp_path / "large", measure=False)
+    assert [gate["limit"] for gate in large.told["gates"]] == [60]
+    if shutil.which("gcc"):
+        assert export(model, "c", tmp_path / "c", measure=False).failed is None
+
+
+@pytest.mark.parametrize(
+    ("bias", "last", "wrong"),
+    [
+        (-11.5, "Sigmoid", "part=0.05"),
+        (-11.5, "Sigmoid", "part=-1"),
+        (-11.5, "Sigmoid", "number=5e-7"),
+        (-16.0, "Sigmoid", "part=-1"),
+        (-16.0, "Sigmoid", "part=1"),
+        (-11.5, "Exp", "number=1e-7"),
+        (0.0, "Sigmoid", "part=0.01"),
+    ],
+)
+def test_wrong_small_numbers_are_refused(tmp_path: Path, bias: float, last: str, wrong: str) -> None:
+    done = export(scores(tmp_path / "m.onnx", bias, last), f"scores:{wrong}", tmp_path / "out", measure=False)
+    assert done.failed is not None
 
 
 def test_what_does_not_load_leaves_nothing(tmp_path: Path) -> None:
