@@ -381,13 +381,18 @@ def _evaluated(node: onnx.NodeProto, shapes: _Found, known: dict[str, np.ndarray
     return evaluate(node, [known[i] if i else None for i in node.input])
 
 
+def _can_be(dims: Iterable[int]) -> bool:
+    """Whether a file can state these lengths; products of made-up ones may be beyond."""
+    return all(0 <= length < 2**63 for length in dims)
+
+
 def _foreign_shapes(node: onnx.NodeProto, opset: int, shapes: _Found) -> list[str]:
     """Outputs of an operator outside the standard, if what it reads is known; names those that were not known before."""
     if all(not o or o in shapes.dims for o in node.output) or any(i and i not in shapes.dims for i in node.input):
         return []
     operands = [Tensor(shapes.dims[i], shapes.dtypes.get(i, 0)) if i else ABSENT for i in node.input]
     made = dict(zip(node.output, foreign_outputs(node, operands, opset), strict=False))
-    found = [name for name in made if name and name not in shapes.dims]
+    found = [name for name, (dims, _) in made.items() if name and name not in shapes.dims and _can_be(dims)]
     for name in found:
         shapes.dims[name], shapes.dtypes[name] = made[name]
     return found
@@ -430,6 +435,8 @@ def _bit_shape(node: onnx.NodeProto, operator: BitOperator, shapes: _Found) -> l
         dims = output_shape(node, [shapes.dims[i] if i else () for i in node.input])
     except ValueError as error:
         raise BadModel(f"node {display_name(node)!r} ({node.op_type}) is wrong", why=str(error)) from error
+    if not _can_be(dims):
+        return []
     found = [name for name in node.output if name not in shapes.dims]
     shapes.dims[node.output[0]], shapes.dtypes[node.output[0]] = dims, operator.dtype
     return found

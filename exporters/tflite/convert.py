@@ -14,6 +14,8 @@ from .plan import Plan, Step, layout_of
 from .program import Program, Tensor, channels_last, plain, shaped
 from .table import TABLE, Refused
 
+_NO_SCALE = Refused("a scale of its integers is not above 0", "quantize the float model with --scheme int8")
+
 
 @dataclass(frozen=True)
 class Ends:
@@ -39,6 +41,7 @@ def program_of(model: Model, ends: Ends | None = None) -> Program:
     make = Builder(plan)
     _inputs(plan, make, ends)
     refused = [(step.node, why) for step in plan.steps if (why := _converted(step, make))]
+    refused += [(node, _NO_SCALE) for node in plan.without_scale()]
     if refused:
         fixes = dict.fromkeys(why.instead for _, why in refused if why.instead)
         refuse("TFLite", [(node, why.why) for node, why in refused], "; ".join(fixes))

@@ -133,6 +133,17 @@ class Plan:
         at = shifted(at)
         return Kind(at.dtype, Scales(np.asarray(scale, np.float32), at.astype(np.int64), axis))
 
+    def without_scale(self) -> list[onnx.NodeProto]:
+        """QuantizeLinear and DequantizeLinear with a scale that is not above 0, at which LiteRT ends the process."""
+        return [
+            node
+            for node in self.model.graph.node
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            and (kind := self.scales(node)) is not None
+            and kind.scales is not None
+            and not (np.isfinite(kind.scales.scale) & (kind.scales.scale > 0)).all()
+        ]
+
     def is_symmetric(self, name: str) -> bool:
         """Whether a weight is a constant whose integers have the zero point 0."""
         node = self.restored(name)

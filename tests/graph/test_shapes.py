@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from intaglio.cli.main import main
 from intaglio.graph.index import index_of
-from intaglio.graph.io.load import load
+from intaglio.graph.io.load import from_proto, load
 from intaglio.measure.run.session import open_session, run
 from tests.hostile_models import fused
 
@@ -53,3 +53,13 @@ def test_an_output_of_another_rank_than_stated_is_told_truly(
     onnx.save(model, tmp_path / "m.onnx")
     assert main(["export", str(tmp_path / "m.onnx"), "--to", "c", "-o", str(tmp_path / "c"), "--no-measure"]) == 1
     assert "c cannot hold MultiHeadAttention" in capsys.readouterr().err
+
+
+def test_lengths_that_no_file_can_state_are_unknown() -> None:
+    """A damaged number of heads makes them, of an operator that onnx does not know."""
+    model = fused()
+    node = next(n for n in model.graph.node if n.op_type == "Attention")
+    next(a for a in node.attribute if a.name == "num_heads").i = -(2**63)
+    dims = index_of(from_proto(model)).shapes.dims
+    assert node.output[0] not in dims
+    assert all(0 <= length < 2**63 for lengths in dims.values() for length in lengths)

@@ -147,6 +147,17 @@ def test_all_that_has_no_form_is_named_at_once(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_integers_of_no_scale_are_named(scale: float, tmp_path: Path) -> None:
+    """LiteRT would end the process."""
+    model = quantized("digits")
+    node = next(n for n in model.graph.node if n.op_type == "QuantizeLinear")
+    model.weights[node.input[1]] = np.array(scale, np.float32)
+    with pytest.raises(CannotExport, match=r"cannot hold .*QuantizeLinear") as told:
+        EXPORTERS["tflite"].write(model, tmp_path / "model.tflite")
+    assert "is not above 0" in told.value.why
+
+
 def parse_weight() -> Any:
     from onnx import numpy_helper
 
