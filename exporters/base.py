@@ -63,7 +63,7 @@ class Exporter(BaseModel, ABC):
 
     ``extra`` is what to install, ``imports`` are modules that must be there, ``package`` is the runtime's, whose version is
     told. ``suffix`` is that of the file, empty for a folder. ``fixed`` says that shapes must be numbers: free batches become
-    1. The first line of the docstring tells users what is written.
+    1. ``learners`` says that operators of ai.onnx.ml may stay which standard ones can say, too. The first line of the docstring tells users what is written.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -74,6 +74,7 @@ class Exporter(BaseModel, ABC):
     package: ClassVar[str] = ""
     suffix: ClassVar[str] = ""
     fixed: ClassVar[bool] = False
+    learners: ClassVar[bool] = False
 
     @classmethod
     def with_options(cls, options: Exporter) -> Exporter:
@@ -114,12 +115,13 @@ def exporter(name: str) -> Callable[[AnyExporter], AnyExporter]:
 def refuse(target: str, nodes: Iterable[tuple[onnx.NodeProto, str]], fix: str = "") -> None:
     """Raises CannotExport that names all operators that the target cannot hold, and why; of no nodes, nothing."""
     from ..graph.nodes import display_name
+    from ..graph.traits import operator_key
 
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for node, why in nodes:
-        found[node.op_type, why].append(display_name(node))
+        found[operator_key(node), why].append(display_name(node))
     if found:
-        told = [f"{op} {_named(names)}{why and ': ' + why}" for (op, why), names in found.items()]
+        told = [f"{op} {_named(names)}: {why}" for (op, why), names in found.items()]
         raise CannotExport(f"{target} cannot hold {_listed(found)}", why="; ".join(told), fix=fix)
 
 

@@ -18,6 +18,7 @@ class Compressed(Exporter):
     """``loader`` is how a program opens it in Python."""
 
     package = "onnxruntime"
+    learners = True
     loader: ClassVar[str]
 
     @property

@@ -28,6 +28,7 @@ class GenAi(Exporter):
     extra = "genai"
     imports = ("onnxruntime_genai",)
     package = "onnxruntime-genai"
+    learners = True
 
     bos: int = Field(0, ge=0, description="the token that texts begin with")
     eos: int = Field(0, ge=0, description="the token that texts end with")

@@ -25,6 +25,7 @@ class Onnx(Exporter):
 
     package = "onnxruntime"
     suffix = ".onnx"
+    learners = True
 
     io: Literal["float32", "float16"] | None = Field(None, description="element type of float inputs and outputs")
     functions: Literal["keep", "inline"] = Field(

@@ -40,7 +40,8 @@ class OpenVino(Exporter):
             made = openvino.convert_model(plain)
         except Exception as error:
             told = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise CannotExport("OpenVINO does not take the model", why="; ".join(told[-3:])) from error
+            fix = "export to onnx, which ONNX Runtime runs on the same machines"
+            raise CannotExport("OpenVINO does not take the model", why="; ".join(told[-3:]), fix=fix) from error
         openvino.save_model(made, path / "model.xml", compress_to_fp16=self.weights == "float16")
         del made
         plain.unlink()

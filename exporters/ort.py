@@ -21,6 +21,7 @@ class Ort(Exporter):
 
     package = "onnxruntime"
     suffix = ".ort"
+    learners = True
 
     @property
     def keeps_functions(self) -> bool:

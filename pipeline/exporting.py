@@ -20,6 +20,7 @@ from ..graph.cost import cost
 from ..graph.errors import GateFailed, IntaglioError, UsageError
 from ..graph.io.fix_dims import pin_shapes
 from ..graph.io.inline import inlined
+from ..graph.io.learners import without_learners
 from ..graph.io.place import replacing
 from ..graph.io.save import CannotWrite, check_target, file_bytes
 from ..graph.lazy import release, require
@@ -95,6 +96,7 @@ def export(
     source = None if data is None else _opened(data, model, preprocess, samples)
     _require(held, source, measure)
     reference = open_session(model, threads=threads)  # what does not run here is refused before it is written
+    model = model if exporter.learners else without_learners(model)
     with _workplace(place) as work:
         with view.progress(f"writing {exporter.name}"):
             artifact = exporter.write(model, work / place.name)

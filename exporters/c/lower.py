@@ -23,6 +23,7 @@ from .tensor import C_TYPES, Tensor, dense_strides
 
 import_all(ops.__name__)
 _COPY = onnx.NodeProto(op_type="Identity")
+_FIX = "export to onnx or ort, which ONNX Runtime runs on devices too, or simplify the model: intaglio simplify MODEL -o simple.onnx"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def lower(net: Net, budget: int = 0) -> Lowered:
         program.tensors[name] = Tensor(
             f"in:{name}", net.dtypes[name], net.dims[name], dense_strides(net.dims[name], range(len(net.dims[name])))
         )
-    refuse("c", list(_refused(net, program)))
+    refuse("c", list(_refused(net, program)), _FIX)
     outputs = _handed_out(net, program)
     works = [_work(step, program) for step in program.steps]
     found = plan(works, program.buffers)
@@ -97,7 +98,7 @@ def _written(net: Net, program: Program, operation: Operation) -> str | None:
     if unknown:
         return f"the shape or type of {unknown[0]!r} is not known"
     if found is None:
-        return ""
+        return "there is no rule that writes it in C"
     held = [n for n in names if operation.value or n not in net.constants]
     strange = [net.dtypes[n].name for n in held if net.dtypes[n].name not in C_TYPES]
     if strange:

@@ -7,7 +7,7 @@ when it loads the result, with the same bits. Attention and embeddings come out 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ _CLIP_TAKES_INPUTS = 11
 _DOMAIN = "com.microsoft"
 
 
-class _Parting:
+class Parting:
     """One node that is written anew: ``nodes`` are those in its place."""
 
     def __init__(self, model: Model, index: Index, taken: set[str], node: onnx.NodeProto) -> None:
@@ -63,19 +63,28 @@ class _Parting:
         return name
 
 
-Part = Callable[[_Parting], bool]
+Part = Callable[[Parting], bool]
 _PARTS: dict[str, Part] = {}
 
 
 def unfuse(model: Model) -> None:
     """Part nodes in the main graph; ``notes`` tell how many. A form that others cannot say stays as it is."""
-    if not any(operator_key(node) in _PARTS for node in model.graph.node):
-        return
+    done = part_all(model, {key: _weighted(part) for key, part in _PARTS.items()})
+    if done:
+        told = ", ".join(f"{count} {op}" for op, count in done.items())
+        model.notes.append(f"{told} of ONNX Runtime written as the operators that they join")
+
+
+def part_all(model: Model, parts: Mapping[str, Part]) -> Counter[str]:
+    """Write the nodes of a main graph anew that ``parts`` has a function for; counts them by operator."""
+    done = Counter[str]()
+    if not any(operator_key(node) in parts for node in model.graph.node):
+        return done
     index = index_of(model)
-    taken, done, nodes = {*index.place, *index.uses, *model.weights}, Counter[str](), list[onnx.NodeProto]()
+    taken, nodes = {*index.place, *index.uses, *model.weights}, list[onnx.NodeProto]()
     weights: dict[str, np.ndarray] = {}
     for node in model.graph.node:
-        parted = _parted(_Parting(model, index, taken, node))
+        parted = _parted(Parting(model, index, taken, node), parts)
         nodes += [node] if parted is None else parted.nodes
         if parted is not None:
             done[node.op_type] += 1
@@ -83,13 +92,12 @@ def unfuse(model: Model) -> None:
     if done:
         model.weights.update(weights)
         replace_nodes(model.graph, nodes)
-        told = ", ".join(f"{count} {op}" for op, count in done.items())
-        model.notes.append(f"{told} of ONNX Runtime written as the operators that they join")
+    return done
 
 
-def _parted(parting: _Parting) -> _Parting | None:
-    part = _PARTS.get(operator_key(parting.node))
-    if part is None or not (parting.operand(0) and parting.operand(2 if part is _embedding else 1)):
+def _parted(parting: Parting, parts: Mapping[str, Part]) -> Parting | None:
+    part = parts.get(operator_key(parting.node))
+    if part is None or not parting.operand(0):
         return None
     try:
         return parting if part(parting) else None
@@ -97,14 +105,19 @@ def _parted(parting: _Parting) -> _Parting | None:
         return None
 
 
+def _weighted(part: Part) -> Part:
+    """The same for operators that mean nothing without a second operand, and embeddings without a third."""
+    return lambda parting: bool(parting.operand(2 if part is _embedding else 1)) and part(parting)
+
+
 _parts = registers(_PARTS)
 
 
-def _settings(p: _Parting, *names: str) -> dict[str, Any]:
+def _settings(p: Parting, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := p.attr(name)) is not None}
 
 
-def _activated(p: _Parting, op: str, x: str, parameters: Sequence[float]) -> bool:
+def _activated(p: Parting, op: str, x: str, parameters: Sequence[float]) -> bool:
     """An activation and its parameters, in the order in which the runtime writes them."""
     if op == "Clip":
         if p.model.opset < _CLIP_TAKES_INPUTS or len(parameters) != 2:
@@ -118,7 +131,7 @@ def _activated(p: _Parting, op: str, x: str, parameters: Sequence[float]) -> boo
 
 
 @_parts("com.microsoft:FusedConv")
-def _convolution(p: _Parting) -> bool:
+def _convolution(p: Parting) -> bool:
     """Operands: x, weight, bias, what is added."""
     names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     (y,) = p.add("Conv", *(p.operand(i) for i in range(3)), **_settings(p, *names))
@@ -128,14 +141,14 @@ def _convolution(p: _Parting) -> bool:
 
 
 @_parts("com.microsoft:FusedGemm")
-def _gemm(p: _Parting) -> bool:
+def _gemm(p: Parting) -> bool:
     (y,) = p.add("Gemm", *p.node.input, **_settings(p, "alpha", "beta", "transA", "transB"))
     parameters = [p.attr(f"activation_{name}") for name in ("alpha", "beta", "gamma")]
     return _activated(p, p.attr("activation"), y, [v for v in parameters if v is not None])
 
 
 @_parts("com.microsoft:FusedMatMul")
-def _product(p: _Parting) -> bool:
+def _product(p: Parting) -> bool:
     """Where the right side is a constant, which no other node reads turned."""
     weight = p.model.weights.get(p.operand(1))
     moved = any(p.attr(name, 0) for name in ("transA", "transBatchA", "transBatchB"))
@@ -151,7 +164,7 @@ def _product(p: _Parting) -> bool:
 
 
 @_parts("com.microsoft:Attention")
-def _attention(p: _Parting) -> bool:
+def _attention(p: Parting) -> bool:
     """Operands: x (B, S, C), weights (C, Q + K + V), bias, mask, past, what is added to scores.
 
     Queries, keys and values are one product of their own. Masks of a length for each sample, or of the form (B, L) or
@@ -176,7 +189,7 @@ def _attention(p: _Parting) -> bool:
 
 
 @_parts("com.microsoft:EmbedLayerNormalization")
-def _embedding(p: _Parting) -> bool:
+def _embedding(p: Parting) -> bool:
     """Operands: words (B, S), segments, tables of words, positions and segments, scale, shift, mask, positions (B, S)."""
     words, segments, table, places, others, scale, shift, mask, positions = (p.operand(i) for i in range(9))
     if p.reads(1) and not mask:

@@ -209,6 +209,60 @@ def test_all_operators_that_a_target_cannot_hold_are_named_at_once() -> None:
     refuse("t", [])
 
 
+def learned(path: Path, body: str, kind: str = "float") -> Path:
+    text = f"""<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+        net ({kind}[N, 3] x) => (float[N, 2] y) <float[3, 2] w> {{ {body} }}"""
+    model = parse_model(text)
+    weights = np.arange(6, dtype=np.float32).reshape(3, 2) - 2.5
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(model, path)
+    return path
+
+
+SCALER = "s = ai.onnx.ml.Scaler<offset=[0.5, -1.0, 2.0], scale=[2.0, 0.25, -3.0]>(x) y = MatMul(s, w)"
+LEARNERS = {
+    "scaler": (SCALER, "float"),
+    "one for all": ("s = ai.onnx.ml.Scaler<offset=[0.5], scale=[2.0]>(x) y = MatMul(s, w)", "float"),
+    "of integers": (SCALER, "int64"),
+    "l1": ('s = ai.onnx.ml.Normalizer<norm="L1">(x) y = MatMul(s, w)', "float"),
+    "l2": ('s = ai.onnx.ml.Normalizer<norm="L2">(x) y = MatMul(s, w)', "float"),
+    "linear": (
+        "y = ai.onnx.ml.LinearRegressor<coefficients=[1.0, -2.0, 3.0, 0.5, 4.0, 2.5], intercepts=[0.5, -1.0], targets=2>(x)",
+        "float",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEARNERS)
+def test_learners_are_written_as_arithmetic_where_a_target_has_none(tmp_path: Path, case: str) -> None:
+    from intaglio.graph.io.learners import without_learners
+
+    model = load(learned(tmp_path / "m.onnx", *LEARNERS[case]))
+    made = without_learners(model)
+    assert {node.domain for node in made.graph.node} == {""}
+    assert "ai.onnx.ml" in {node.domain for node in model.graph.node}
+    save(made, tmp_path / "plain.onnx")
+    x = np.random.default_rng(0).normal(0, 3, (5, 3))
+    x[0] = 0
+    feed = {"x": x.astype(np.int64 if LEARNERS[case][1] == "int64" else np.float32)}
+    np.testing.assert_allclose(
+        ran(tmp_path / "plain.onnx", feed)[0], ran(tmp_path / "m.onnx", feed)[0], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_scaler_runs_in_c_and_trees_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("there is no gcc")
+    done = export(learned(tmp_path / "m.onnx", SCALER), "c", tmp_path / "c", measure=False)
+    assert done.failed is None
+    assert done.told["outputs"]["y"]["sqnr_db"] > 100
+    body = 'n = ai.onnx.ml.Normalizer<norm="MAX">(x) y = MatMul(n, w)'
+    with pytest.raises(CannotExport, match=r"c cannot hold ai\.onnx\.ml:Normalizer") as caught:
+        export(learned(tmp_path / "other.onnx", body), "c", tmp_path / "none")
+    assert caught.value.why == "ai.onnx.ml:Normalizer 'n': there is no rule that writes it in C"
+    assert "export to onnx" in str(caught.value.fix)
+
+
 @pytest.mark.parametrize("target", ["c", "tflite"])
 def test_shapes_that_only_a_run_tells_are_refused_by_name(tmp_path: Path, target: str) -> None:
     proto = parse_model(
