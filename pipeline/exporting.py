@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from ..measure.run.inputs import runnable_inputs
 from ..measure.run.latency import time_sessions
 from ..measure.run.pairing import pair_models
 from ..measure.run.rounding import SIGMOID_STEP, stepped_outputs
-from ..measure.run.session import open_session
+from ..measure.run.session import open_session, run
 from ..measure.run.tensor_specs import input_specs
 from ..passes.binarize.storage.inline import inline_definitions
 from . import gates as limits
@@ -95,13 +96,13 @@ def export(
     model = model if exporter.keeps_functions or not model.proto.functions else _inlined(model)
     source = None if data is None else _opened(data, model, preprocess, samples)
     _require(held, source, measure)
-    reference = open_session(model, threads=threads)  # what does not run here is refused before it is written
+    reference = open_session(model, threads=threads)  # what does not load here is refused before it is written
     model = model if exporter.learners else without_learners(model)
     with _workplace(place) as work:
         with view.progress(f"writing {exporter.name}"):
-            artifact = exporter.write(model, work / place.name)
-        runner = _runner(exporter, artifact, model, threads)
+            artifact = _written(exporter, model, work / place.name, reference, source, seed)
         batches = source.batches() if source else _made_up(model, seed)
+        runner = _runner(exporter, artifact, model, threads)
         told = {
             "target": spelled(target, "exporter"),
             "runtime": release(exporter.package),
@@ -222,6 +223,18 @@ class _Session:
             return [None] * len(names or ())
         found = self._runner.run(inputs)
         return [found[name] for name in names or found]
+
+
+def _written(
+    exporter: Exporter, model: Model, path: Path, reference: Any, source: DataSource | None, seed: int
+) -> Artifact:
+    """Exporters take for granted that operands fit: where one breaks down, a model that does not run is told as that."""
+    try:
+        return exporter.write(model, path)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        for batch in islice(source.batches() if source else _made_up(model, seed), 1):
+            run(reference, batch.inputs)
+        raise
 
 
 def _made_up(model: Model, seed: int) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ from .builder import Builder
 from .flatbuffer import to_bytes
 from .lean import lean
 from .plan import Plan, Step, layout_of
-from .program import Program, Tensor, channels_last, plain, shaped
+from .program import FLOAT, Program, Tensor, channels_last, plain, shaped
 from .table import TABLE, Refused
 
 _NO_SCALE = Refused("a scale of its integers is not above 0", "quantize the float model with --scheme int8")
@@ -57,7 +57,8 @@ def _converted(step: Step, make: Builder) -> Refused | None:
         _convert(step, make)
     except Refused as refused:
         integers = {name: one.kind for one in step.rounded.values() for name in one.names}
-        made = {name: make.kind(name) for name in (step.output, *step.node.output) if name}
+        known = make.plan.shapes.dtypes
+        made = {n: make.kind(n) if n in known else FLOAT for n in (step.output, *step.node.output) if n}
         for name, kind in {**made, **integers}.items():  # so that all that follows can be looked at
             make.hold(name, Tensor(make.plan.shapes.dims.get(name, ()), kind))
         return refused

@@ -29,6 +29,20 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DIGITS, BITS, TEST = EXAMPLES / "digits.onnx", EXAMPLES / "binary_digits.onnx", EXAMPLES / "digits_test.npz"
 
 
+def test_what_does_not_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """By ONNX Runtime, which loads it; exporters take for granted that operands fit."""
+    text = "g (float[2, 4, 8] x) => (float[2, 4, 8] y) <float[8, 1] s> { y = LayerNormalization(x, s) }"
+    model = parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((8, 1), np.float32), "s"))
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 4, 8), np.float32))
+    onnx.save(model, tmp_path / "m.onnx")
+    for data in (None, str(tmp_path / "x.npz")):
+        for target in ("tflite", "c", "torch"):
+            with pytest.raises(BadModel, match="run"):
+                export(tmp_path / "m.onnx", target, tmp_path / f"o.{target}", data=data)
+    assert {one.name for one in tmp_path.iterdir()} == {"x.npz", "m.onnx"}
+
+
 class Folder(Exporter):
     """A folder with a model that was changed by ``change``."""
 
