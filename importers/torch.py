@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ..graph.errors import BadModel, UsageError
 from .base import Feeds, Imported, Importer, Source, importer
+from .pickled import pickled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,14 +144,15 @@ def _opened(path: Path) -> Any:
     if not path.is_file():
         raise BadModel(f"there is no file {path}")
     if not zipfile.is_zipfile(path):
-        raise BadModel(f"{path} is no file of torch's", why="it is no zip archive", fix=_NETWORK.format("FILE"))
+        _refuse_pickled(path)
+        raise BadModel(f"{path} is no file of torch's", why=_NEITHER)
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     try:
         if any(name.endswith("constants.pkl") or "/code/" in name for name in names) and path.suffix != ".pt2":
             return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         if any("data.pkl" in name for name in names) and path.suffix != ".pt2":
-            raise BadModel(f"{path} holds weights, and no network", fix=_NETWORK.format(path))
+            _refuse_pickled(path)
         _refuse_objects(path, names)
         with _tensors_only():
             return torch.export.load(str(path))
@@ -161,6 +163,25 @@ def _opened(path: Path) -> Any:
 
 
 _NETWORK = "name the network: intaglio import FILE.py:factory --weights {} -o MODEL.onnx"
+_NEITHER = "it is neither a zip archive of torch's nor pickled tensors"
+_UNPICKLING = "it holds no graph but the names of code, and reading it would run that and whatever else is in the file"
+_SAVED = (
+    "where you trust it, save what it is in another way: torch.save(net.state_dict(), 'weights.pth') for intaglio import "
+    "FILE.py:factory --weights weights.pth, or torch.export.save(torch.export.export(net, inputs), 'net.pt2')"
+)
+
+
+def _refuse_pickled(path: Path) -> None:
+    """Raises BadModel that says what a pickled file holds, which is not unpickled for that; of another file, nothing."""
+    found = pickled(path)
+    if found is None:
+        return
+    if found.whole:
+        raise BadModel(f"{path} is a pickled object, {found.whole}", why=_UNPICKLING, fix=_SAVED)
+    if found.names:
+        told = ", ".join(found.names[:3]) + (f" and {len(found.names) - 3} more" if found.names[3:] else "")
+        raise BadModel(f"{path} holds pickled objects beside tensors: {told}", why=_UNPICKLING, fix=_SAVED)
+    raise BadModel(f"{path} holds weights, and no network", fix=_NETWORK.format(path))
 
 
 def _refuse_objects(path: Path, names: Sequence[str]) -> None:
@@ -205,7 +226,11 @@ def _load_weights(module: Any, path: Path) -> None:
     except BadModel:
         raise
     except Exception as error:
-        raise BadModel(f"{path} holds no weights of this module", why=_first_line(error)) from error
+        found = None if path.suffix == ".safetensors" else pickled(path)
+        if found is not None and found.names:
+            _refuse_pickled(path)
+        why = _first_line(error) if found or path.suffix == ".safetensors" or not path.is_file() else _NEITHER
+        raise BadModel(f"{path} holds no weights of this module", why=why) from error
 
 
 def _as_torch(value: np.ndarray) -> Any:

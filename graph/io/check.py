@@ -16,18 +16,19 @@ from .bounds import check_functions, check_model_texts, check_texts, check_value
 from .schemas import check_bodies, check_constants, check_fields, check_node, key_of
 
 _CONVERT = "convert it to ONNX first"
+_NETWORK = "it holds weights without a graph; name the network: FILE.py:factory --weights FILE, or give a folder of transformers"
 _STARTS = (
     (0, b"PK\x03\x04", "a zip archive (PyTorch or Keras, perhaps)", "export it to ONNX; archives are never opened"),
     (0, b"\x80\x02", "a pickle (an old PyTorch file, perhaps)", "export it to ONNX; pickles are never opened"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, perhaps)", _CONVERT),
-    (0, b"GGUF", "a GGUF file", _CONVERT),
+    (0, b"GGUF", "a GGUF file", "it holds no graph; give the folder of transformers that it was made from"),
     (0, b"\x93NUMPY", "a numpy array", "give the model, not its data"),
     (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
     (0, b"7767517", "an ncnn parameter file", "give the ONNX file it was made from"),
     (0, b"<?xml", "an XML file (OpenVINO, perhaps)", "give the ONNX file it was made from"),
-    (2, bytes(6) + b'{"', "a safetensors file", "it holds weights without a graph; export the model to ONNX"),
-    (4, b"TFL3", "a TensorFlow Lite model", _CONVERT),
+    (2, bytes(6) + b'{"', "a safetensors file", _NETWORK),
+    (4, b"TFL3", "a TensorFlow Lite model", "call it NAME.tflite"),
     (4, b"ORTM", "an ONNX Runtime (.ort) model", "give the .onnx file it was made from"),
 )
 """Where which bytes stand in files of other kinds, what these are, and what to do."""

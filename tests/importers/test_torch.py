@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_weights_are_loaded_from_a_state_dictionary_of_tensors_alone(tmp_path: P
         read_source(tmp_path / "w.pt")
     assert "--weights" in caught.value.fix
     torch.save({"a": Hostile()}, tmp_path / "evil.pt")
-    with pytest.raises(BadModel, match="no weights"):
+    with pytest.raises(BadModel, match="holds pickled objects beside tensors"):
         read_source("networks:in_torch", shapes=SHAPE, by={"name": "torch", "weights": str(tmp_path / "evil.pt")})
 
 
@@ -178,6 +179,37 @@ def test_an_archive_whose_tensors_are_objects_is_refused(tmp_path: Path, place: 
             made.writestr(f"{given.namelist()[0].partition('/')[0]}/data/{place}", evil.getvalue())
     with pytest.raises(BadModel):
         read_source(tmp_path / "evil.pt2")
+
+
+PICKLED: dict[str, tuple[Callable[[], Any], str]] = {
+    "module": (lambda: networks.in_torch(), "is a pickled object, .*Sequential|is a pickled object, networks"),
+    "in a dictionary": (lambda: {"net": networks.in_torch(), "epoch": 3}, "holds pickled objects beside tensors: "),
+    "hostile": (Hostile, r"is a pickled object, (builtins|__builtin__|_sitebuiltins|site)"),
+    "tensors": (lambda: networks.in_torch().state_dict(), "holds weights, and no network"),
+}
+
+
+@pytest.mark.parametrize("how", ["zip", "before 1.6", "protocol 4"])
+@pytest.mark.parametrize("kind", PICKLED)
+def test_a_pickled_file_is_told_by_what_it_names_and_never_unpickled(tmp_path: Path, kind: str, how: str) -> None:
+    make, told = PICKLED[kind]
+    more: dict[str, Any] = {"pickle_protocol": 4} if how == "protocol 4" else {}
+    torch.save(make(), tmp_path / "m.pt", _use_new_zipfile_serialization=how != "before 1.6", **more)
+    with pytest.raises(BadModel, match=told) as caught:
+        read_source(tmp_path / "m.pt")
+    assert ("torch.export.save" if kind != "tensors" else "--weights") in str(caught.value.fix)
+    if kind != "tensors":
+        with pytest.raises(BadModel, match=told):
+            read_source(
+                f"{networks.__file__}:in_torch", shapes=SHAPE, by={"name": "", "weights": str(tmp_path / "m.pt")}
+            )
+
+
+def test_what_is_no_file_of_torchs_is_told_so(tmp_path: Path) -> None:
+    for content in (b"", b"text", b"PK", b"\x80\x02", b"\x80\x04\x95" + bytes(40)):
+        (tmp_path / "m.pt").write_bytes(content)
+        with pytest.raises(BadModel, match="is no file of torch's"):
+            read_source(tmp_path / "m.pt")
 
 
 def test_what_differs_from_its_framework_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
