@@ -81,7 +81,6 @@ class _Work:
         self.same: dict[str, str] = {}
         self._seen: dict[bytes, onnx.NodeProto] = {}
         self._nodes: list[onnx.NodeProto] = []
-        self._reads: Counter[str] = Counter()
         self._parent: dict[str, str] = {}
         self._room = _AT_MOST * sum(weight.nbytes for weight in model.weights.values())
 
@@ -101,7 +100,6 @@ class _Work:
             self.same.update(zip(node.output, before.output, strict=True))
         self.made.update(zip(node.output, values, strict=True))
         self._nodes.append(node)
-        self._reads.update(node.input)
         for name in (*_data(node), *node.output, *(before.output if before is not None else ())):
             self._parent[self._root(name)] = self._root(node.output[0])
 
@@ -110,13 +108,15 @@ class _Work:
         for node in self._nodes:
             chain = found[self._root(node.output[0])]
             chain.nodes.append(node)
-            chain.read += [name for name in node.output if self.index.uses[name] > self._reads[name]]
         for chain in found.values():
+            reads = Counter(name for node in chain.nodes for name in node.input)
+            made = [name for node in chain.nodes for name in node.output]
+            chain.read = [name for name in made if self.index.uses[name] > reads[name]]
             freed = {name for node in chain.nodes for name in _data(node) if name in self.weights}
-            freed = {name for name in freed if self.index.uses[name] == self._reads[name]}
+            freed = {name for name in freed if self.index.uses[name] == reads[name]}
             nodes = sum(node.ByteSize() for node in chain.nodes)
-            made = {self.same.get(name, name) for name in chain.read}
-            chain.saved = nodes + _bytes(freed, self.weights) - _bytes(made, self.made)
+            stay = {self.same.get(name, name) for name in chain.read}
+            chain.saved = nodes + _bytes(freed, self.weights) - _bytes(stay, self.made)
         return list(found.values())
 
     def _before(self, node: onnx.NodeProto) -> onnx.NodeProto | None:

@@ -186,3 +186,14 @@ def test_a_tensor_without_numbers_whose_other_lengths_are_free_stays(tmp_path: P
     made = simplified(tmp_path, ends, nodes, {**whole, "two": np.array(2, np.float32)})
     assert all(np.prod(weight.dims) for weight in made.graph.initializer)
     assert "ConstantOfShape" in ops(made)
+
+
+def test_places_that_are_computed_stay_constant_for_a_table_that_stays(tmp_path: Path) -> None:
+    """What a Gather makes of a small table is larger than both, so that it stays; its places are computed all the same."""
+    weights: dict[str, np.ndarray] = {
+        "w": drawn(8, 2),
+        "a": np.arange(400, dtype=np.int32) % 2,
+        "places": np.arange(400, dtype=np.int64)[::-1].copy(),
+    }
+    made = simplified(tmp_path, ROWS, "i = GatherElements (a, places) t = Gather <axis = 1> (w, i) y = MatMul (x, t)", weights)
+    assert [node.op_type for node in made.graph.node] == ["Gather", "MatMul"]
