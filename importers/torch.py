@@ -27,7 +27,7 @@ _FREE_BATCH, _FREE = 2, 32
 """Lengths that free dimensions have while the network is traced."""
 _OPSET = 17
 OUTPUTS, AXES = "intaglio_outputs", "intaglio_axes"
-"""Attributes of a module that tell the names of its outputs, and of axes that are of one length in all inputs."""
+"""Attributes of a module that tell the names of its outputs, and of axes: of all inputs, or by name of one."""
 _WEIGHTS = (".pt", ".pth", ".safetensors")
 
 
@@ -86,6 +86,7 @@ class Torch(Importer):
         free = self._free(names, example, shapes, getattr(module, AXES, {}))
         reference = _reference(module, names, outputs)
         notes: tuple[str, ...] = ()
+        legacy = ""
         if self.through != "dynamo":
             try:
                 model = _through_legacy(module, names, outputs, example, free, fold=self.fold_bn)
@@ -93,8 +94,13 @@ class Torch(Importer):
             except Exception as error:
                 if self.through == "legacy" or isinstance(module, torch.jit.ScriptModule):
                     raise BadModel("torch's exporter failed", why=_first_line(error)) from error
-                notes = (f"exported by dynamo, as the legacy exporter failed: {_first_line(error)}",)
-        model = _through_dynamo(module, example, (names, outputs, free), fold=self.fold_bn)
+                legacy = _first_line(error)
+                notes = (f"exported by dynamo, as the legacy exporter failed: {legacy}",)
+        try:
+            model = _through_dynamo(module, example, (names, outputs, free), fold=self.fold_bn)
+        except BadModel as error:
+            both = f"legacy: {legacy}; dynamo: {error.why}" if legacy else error.why
+            raise BadModel(error.what, why=both, fix=_REWRITTEN) from error
         return Imported(model, reference, notes)
 
     def _free(
@@ -102,7 +108,7 @@ class Torch(Importer):
         names: Sequence[str],
         example: Sequence[Any],
         shapes: Mapping[str, Sequence[int]],
-        called: Mapping[int, str],
+        called: Mapping[int | tuple[str, int], str],
     ) -> dict[str, dict[int, str]]:
         """Axes of any length, by input; those that are alike in all inputs are ``called`` alike."""
         found: dict[str, dict[int, str]] = {}
@@ -115,7 +121,8 @@ class Torch(Importer):
                 if self.batch == "free" and value.ndim
                 else []
             )
-            found[name] = {axis: called.get(axis, f"{name}_{axis}") if axis else "batch" for axis in axes}
+            own = {axis: called.get((name, axis), called.get(axis, f"{name}_{axis}")) for axis in axes}
+            found[name] = {axis: told if axis else "batch" for axis, told in own.items()}
         return {name: axes for name, axes in found.items() if axes}
 
 
@@ -162,6 +169,7 @@ def _opened(path: Path) -> Any:
         raise BadModel(f"torch does not read {path}", why=_first_line(error)) from error
 
 
+_REWRITTEN = "write what it names in other operators of torch, or export the network yourself and import the ONNX file"
 _NETWORK = "name the network: intaglio import FILE.py:factory --weights {} -o MODEL.onnx"
 _NEITHER = "it is neither a zip archive of torch's nor pickled tensors"
 _UNPICKLING = "it holds no graph but the names of code, and reading it would run that and whatever else is in the file"
@@ -324,7 +332,7 @@ def _through_dynamo(module: Any, example: Sequence[Any] | None, ends: Any, *, fo
                 module, tuple(example) if example else (), dynamo=True, optimize=fold, verbose=False, **named
             )
     except Exception as error:
-        raise BadModel("torch's exporter failed", why=_first_line(error)) from error
+        raise BadModel("torch's exporter failed", why=_first_line(error.__cause__ or error)) from error
     return from_proto(program.model_proto)
 
 

@@ -195,5 +195,7 @@ def test_places_that_are_computed_stay_constant_for_a_table_that_stays(tmp_path:
         "a": np.arange(400, dtype=np.int32) % 2,
         "places": np.arange(400, dtype=np.int64)[::-1].copy(),
     }
-    made = simplified(tmp_path, ROWS, "i = GatherElements (a, places) t = Gather <axis = 1> (w, i) y = MatMul (x, t)", weights)
+    made = simplified(
+        tmp_path, ROWS, "i = GatherElements (a, places) t = Gather <axis = 1> (w, i) y = MatMul (x, t)", weights
+    )
     assert [node.op_type for node in made.graph.node] == ["Gather", "MatMul"]
