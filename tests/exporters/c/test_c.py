@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from intaglio import load
+from intaglio import run as run_passes
 from intaglio.exporters.base import EXPORTERS, CannotExport
 from intaglio.exporters.c.planning import Work, plan
 from intaglio.graph.errors import BadModel, UsageError
@@ -100,17 +101,36 @@ SYSTEMS: Mapping[str, tuple[str, list[str], list[str]]] = {
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
 def test_test_vectors_pass(kind: str, system: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """By an ordinary compiler, without a warning, with every access watched; and on another processor, emulated."""
+    passes_on(system, request.getfixturevalue(kind), tmp_path)
+
+
+REAL = {
+    "ResNet-8": ("mlperf-resnet8.onnx", "cifar10_train_calib2000.npz"),
+    "DS-CNN": ("kws_dscnn_from_drq_tflite.onnx", "kws01_even500.npz"),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_networks_in_integers_pass_on_another_processor(name: str, shared_data: Path, tmp_path: Path) -> None:
+    model, data = (shared_data / file for file in REAL[name])
+    run_passes(model, Quantize(scheme="int8"), data=data, samples=32, out=tmp_path / "q.onnx", measure=False)
+    passes_on("aarch64", fixed(load(tmp_path / "q.onnx")), tmp_path)
+
+
+def passes_on(system: str, model: Model, tmp_path: Path) -> None:
+    """Compile and run the test vector, in little more memory than what is alive at once."""
     name, run_by, flags = SYSTEMS[system]
     if not all(shutil.which(one) for one in (name, *run_by)):
         pytest.skip(f"there is no {name}, or nothing that runs what it makes")
     folder = tmp_path / "net"
-    EXPORTERS["c"].write(request.getfixturevalue(kind), folder)
+    figures: Mapping[str, int] = EXPORTERS["c"].write(model, folder).figures
     strict = ["-std=c99", "-Wall", "-Wextra", "-Werror"]
     files = [str(folder / file) for file in ("net.c", "main.c")]
     subprocess.run([name, *strict, *flags, *files, "-o", str(tmp_path / "run"), "-lm"], check=True)
     done = subprocess.run([*run_by, str(tmp_path / "run"), "1"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
+    assert figures["live_bytes"] <= figures["arena_bytes"] <= 1.1 * figures["live_bytes"]
 
 
 @pytest.mark.parametrize("kind", ["integers", "packed"])
