@@ -34,12 +34,13 @@ class Precision:
 
 @dataclass(frozen=True)
 class Structure:
-    """A network made narrower until it keeps the fraction ``keep`` of ``unit``; nothing where ``family`` is empty.
+    """A network made narrower, or with fewer branches, until it keeps the fraction ``keep`` of ``unit``; nothing where
+    ``family`` is empty.
 
     ``ranks`` are layers, schemes and ranks that were chosen together, what ``keep`` says of them is how much they leave.
     """
 
-    family: Literal["", "prune", "factorize", "both"] = ""
+    family: Literal["", "prune", "depth", "factorize", "both"] = ""
     unit: Unit = "macs"
     keep: float = 1.0
     before_integers: bool = False
@@ -70,6 +71,8 @@ class Structure:
         return tuple(one._pass() for one in self.parts)
 
     def _pass(self) -> Pass:
+        if self.family == "depth":
+            return PruneChannels.model_validate({"axis": "depth", "target": self.unit, "keep": self.keep})
         if self.family == "prune":
             followed = {"followed_by": "int8"} if self.before_integers else {}
             return PruneChannels.model_validate({"target": self.unit, "keep": self.keep, **followed})
@@ -116,6 +119,8 @@ def quick(passes: Sequence[Pass]) -> tuple[Pass, ...]:
 def _quickly(one: Pass) -> dict[str, object]:
     if isinstance(one, Quantize):
         return {"method": "nearest", "ranges": "minmax", "verify": False}
+    if isinstance(one, PruneChannels) and one.axis == "depth":
+        return {"repair": "none", "verify": False}
     if isinstance(one, PruneChannels):
         return {"criterion": "l1", "repair": "none", "verify": False}
     return {"measure": False, "verify": False} if isinstance(one, Factorize) else {}

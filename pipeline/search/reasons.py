@@ -30,6 +30,12 @@ def _told(one: Mapping[str, Any], limited: str) -> Iterator[dict[str, Any]]:
             "chosen": f"{one['after']} of {one['before']} channels",
             "why": f"outputs lose least by that for the {limited} that it saves",
         }
+    elif one.get("removed"):
+        yield {
+            "name": name,
+            "chosen": "no branch",
+            "why": f"outputs miss it least for the {limited} that it saves, and the layers around were refitted",
+        }
     elif one.get("scheme"):
         yield {
             "name": name,

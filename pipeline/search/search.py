@@ -20,6 +20,7 @@ from ...measure.run.latency import crowd
 from ...passes.base import Context, Pass
 from ...passes.change import amounts
 from ...passes.kept import Kept
+from ...passes.prune.depth.branches import branches
 from ...passes.quantize import Quantize
 from ...passes.quantize.targets import TARGETS
 from ..run import Logged, View
@@ -373,6 +374,8 @@ class _Search:
         size, structure = self.limited.get("size", np.inf), tried.structure
         if not structure.family or tried.point.told:
             return None
+        if structure.family == "depth":  # what more than met the limit came back already
+            return None
         if structure.unit == "latency" and self.tries.within(tried):
             used = amount(tried.point, "latency") / self.limited["latency"]
             return structure.to(min(1.0, structure.keep / used)) if used < _TIMED else None
@@ -405,10 +408,22 @@ class _Search:
             return [structure.to(_less(tried, worst, misses[worst]))]
         limit, ratio = self.limited["latency"], tried.point.latency_ratio or 1.0
         if structure.family:
-            return [part.to(limit, "latency") for part in structure.parts[:1]]
-        keep = limit if self._integers or tried.precision is None else min(1.0, limit / min(1.0, ratio))
+            ratio = self.tries.time(tried.precision) if tried.precision else 1.0
+            return [*(part.to(limit, "latency") for part in structure.parts[:1]), *self._shallower(limit, ratio)]
+        less = min(1.0, limit / min(1.0, ratio))
+        keep = limit if self._integers or tried.precision is None else less
         families: list[Literal["prune", "factorize"]] = ["prune"] if self._integers else ["prune", "factorize"]
-        return [Structure(one, "latency", keep, self._integers, measure=True) for one in families]
+        narrower = [Structure(one, "latency", keep, self._integers, measure=True) for one in families]
+        return [*narrower, *self._shallower(limit, ratio)]
+
+    def _shallower(self, limit: float, ratio: float) -> list[Structure]:
+        """Without some branches, where there are any and data to refit what stays: what takes ``ratio`` of the time as it is
+        takes as much of what is left. So not in floats where integers are faster.
+        """
+        chains, keep = self.tries.chains, limit / min(1.0, ratio)
+        if chains.context.data is None or self.in_floats or not keep < 1 or not branches(chains.original):
+            return []
+        return [Structure("depth", "latency", keep)]
 
     def _smallest(self) -> None:
         """The smallest file whose accuracy stays: sizes between all that numbers need and the least, halved again and again."""

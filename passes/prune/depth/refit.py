@@ -44,7 +44,7 @@ class Shorter:
 
 
 class Aims:
-    """Targets, but that what hands on to a sum without its branch aims at what that sum was."""
+    """Targets, but that what hands on to a sum without its branch aims at what that sum was; so does the other operand."""
 
     def __init__(self, model: Model, layers: Layers, twin: Shorter) -> None:
         self.original: ReconstructionTargets = targets_of(model, layers)
@@ -53,6 +53,9 @@ class Aims:
 
     def of(self, layer: Layer) -> ReconstructionTarget:
         aim = self.original.of(layer)
+        if gone := {*aim.others} - {*self._index.place, *self._index.inputs}:
+            aim = replace(aim, others=tuple(name for name in aim.others if name not in gone))
+            self.moved.add(layer.node)
         tensor = aim.tensor
         while (node := self._index.sole_reader(tensor)) is not None and has_any(node, _HANDS_ON):
             tensor = node.output[0]

@@ -37,7 +37,7 @@ from intaglio.pipeline.search.menu import Structure
 from intaglio.pipeline.search.refine import Choice, ranks_of
 from intaglio.pipeline.search.result import Point, SearchResult
 from intaglio.pipeline.search.search import _Search, search
-from intaglio.pipeline.search.tries import Tries
+from intaglio.pipeline.search.tries import Tried, Tries
 from intaglio.pipeline.steps import passing_store
 from tests.passes.parsed import parsed
 
@@ -305,6 +305,8 @@ def test_where_a_time_cannot_be_kept_the_fastest_is_the_nearest(monkeypatch: pyt
     asked: list[float] = []
 
     def prune(self: PruneChannels, model: Model, context: Context | None = None) -> Change:
+        if self.axis == "depth":
+            raise NothingChanged("no branch can be removed")
         asked.append(self.keep)
         if self.keep < 0.6:
             raise TargetUnreachable("target latency=0.3 cannot be reached: lowest reachable is 0.60")
@@ -359,6 +361,30 @@ def test_what_is_left_of_a_time_is_given_back_and_nearer_outputs_count_more_than
     assert list(sizes) == ["prune latency 0.54", "prune latency 0.6"]
     assert told.chosen.name == "prune latency 0.6"
     assert sizes["prune latency 0.6"] > sizes["prune latency 0.54"]
+
+
+def test_where_time_is_missed_branches_go_too_if_there_are_any_and_data(tmp_path: Path) -> None:
+    limits, told = Limits.read(latency=0.4), {}
+    vit, plain = (
+        load(EXAMPLES / "vit_digits.onnx"),
+        parsed("float[B, 4] x", "float[B, 2] y", "float[4, 2] w", "y = MatMul(x, w)"),
+    )
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 4), np.float32))
+    images, rows = EXAMPLES / "digits_calib.npz", tmp_path / "x.npz"
+    for name, model, source in (("sums", vit, images), ("no data", vit, None), ("no sums", plain, rows)):
+        calibration = open_data(str(source), model, samples=4) if source else None
+        with passing_store() as store:
+            of = _Search(Tries(Chains(model, Context(calibration), store), limits), "x86")
+            point = Point("int8", [], 1, 1, 1, {"size_bytes": 0.3, "macs": 1.0, "params": 1.0}, latency_ratio=0.5)
+            tried = Tried(Structure(), of.precisions["int8"], (), point)
+            told[name] = [one for one in of._quicker(tried) if one.family == "depth"]
+            of.in_floats = True
+            assert not [one for one in of._quicker(tried) if one.family == "depth"], "integers are faster"
+    assert told == {
+        "sums": [Structure("depth", "latency", 0.8)],
+        "no data": [],
+        "no sums": [],
+    }
 
 
 def test_single_signs_that_are_too_large_are_not_the_nearest() -> None:

@@ -21,8 +21,8 @@ from intaglio.passes.prune.depth.branches import branches, dropped, zeroed
 EXAMPLES = Path(__file__).resolve().parents[4] / "examples"
 
 
-def net(blocks: list[float], *, relu: bool = True, seed: int = 0) -> Model:
-    """x + b(x) for each block, whose weights are so large; the first layer makes 6 channels of 3."""
+def net(blocks: list[float], *, relu: bool = True, projected: bool = False, seed: int = 0) -> Model:
+    """x + b(x) for each block, whose weights are so large, or P x + b(x); the first layer makes 6 channels of 3."""
     rng, nodes, weights = np.random.default_rng(seed), [], {}
 
     def conv(x: str, name: str, made: int, given: int, size: float = 1.0) -> str:
@@ -38,7 +38,8 @@ def net(blocks: list[float], *, relu: bool = True, seed: int = 0) -> Model:
         if relu:
             nodes.append(helper.make_node("Relu", [y], [f"r{k}"], f"/r{k}"))
             y = conv(f"r{k}", f"c{k}", 6, 6, size)
-        nodes.append(helper.make_node("Add", [y, x], [f"s{k}"], f"/s{k}"))
+        beside = conv(x, f"p{k}", 6, 6) if projected else x
+        nodes.append(helper.make_node("Add", [y, beside], [f"s{k}"], f"/s{k}"))
         x = f"s{k}"
     conv(x, "head", 2, 6)
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", c, 4, 4]) for n, c in (("x", 3), ("head", 2))]
@@ -100,6 +101,19 @@ def test_the_layer_in_front_makes_up_for_a_branch_that_is_linear(tmp_path: Path)
     worse = once(open_session(bare.change.model), x)["head"]
     assert removed(report) == removed(bare)
     assert np.square(a - b).mean() < 1e-3 * np.square(a - worse).mean()
+
+
+def test_a_projection_makes_up_for_the_branch_beside_it(tmp_path: Path) -> None:
+    """P x + A x is (P + A) x; a rectified branch cannot be made up for, and is left out all the same."""
+    x = {"x": np.random.default_rng(5).standard_normal((8, 3, 4, 4)).astype(np.float32)}
+    lost = []
+    for relu, keep in ((False, 0.7), (True, 0.5)):
+        model = net([1.0, 0.8], relu=relu, projected=True)
+        report = run(model, PruneChannels(axis="depth", keep=keep), data=inputs(tmp_path, 512), measure=False)
+        assert len(removed(report)) == 2
+        a, b = (once(open_session(one), x)["head"] for one in (model, report.change.model))
+        lost.append(np.square(a - b).mean() / np.square(a).mean())
+    assert lost[0] < 1e-6 < lost[1]
 
 
 def test_what_is_left_out_stays() -> None:
