@@ -104,6 +104,8 @@ def _followed(model: Model, body: Body, data: DataSource) -> list[list[_Feed]]:
     session, runs = open_session(body.model), []
     for found in _computed(model, data, [name for name in (most, goes_on, *states, *captured) if name]):
         turns: list[_Feed] = []
+        if most and found[most].size != 1:  # computed, and no number of turns on these samples: the loop does not run
+            return []
         feed = {name: found[name] for name in captured} | {f: found[n] for f, n in zip(formal, states, strict=True)}
         last = int(found[most].reshape(())) if most else _FOLLOWED
         alive = bool(found[goes_on].all()) if goes_on else True

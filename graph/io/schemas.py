@@ -25,7 +25,10 @@ _SMALL = 2000
 _POSITIVE = {"group", "kernel_shape", "strides", "dilations", "hidden_size", "blocksize", "num_outputs", "num_groups"}
 _AXES = {"axis", "axes", "perm", "batch_axis", "time_axis", "scan_input_axes", "scan_output_axes", "batch_dims"}
 _AMOUNTS = {"pads", "output_padding", "output_shape", "max_trip_count"}
+_FLAGS = {"keepdims", "noop_with_empty_axes"}
+"""Runtimes ask whether they are 1, others whether they are 0: of another number they make different things."""
 _RANGED = {
+    **dict.fromkeys(_FLAGS, (0, 1)),
     **dict.fromkeys(_POSITIVE, (1, _LARGEST)),
     **dict.fromkeys(_AXES, (-MOST_AXES, MOST_AXES)),
     **dict.fromkeys(_AMOUNTS, (-_LARGEST, _LARGEST)),

@@ -142,3 +142,12 @@ def test_bodies_of_nodes_that_no_output_depends_on_are_none() -> None:
     assert len(bodies(model)) == 1
     model.graph.output[0].name = "a"
     assert bodies(model) == []
+
+
+def test_no_data_reach_a_loop_whose_number_of_turns_is_none_on_them(tmp_path: Path) -> None:
+    model = growing(4)
+    model.graph.node.insert(1, make_node("NonZero", ["zero"], ["places"]))
+    model.graph.node.insert(2, make_node("Flatten", ["places"], ["turns"]))
+    model.weights["zero"] = np.zeros(1, np.float32)
+    model.graph.node[3].input[0] = "turns"
+    assert handed(model, tmp_path) is None

@@ -171,6 +171,13 @@ def test_operators_that_a_set_does_not_have_keep_it_old() -> None:
     assert any("the operator set has no Resize" in note for note in model.notes)
 
 
+@pytest.mark.parametrize("number", [-1, 2])
+def test_a_flag_of_which_runtimes_make_different_things_is_refused(number: int) -> None:
+    node = helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=number)
+    with pytest.raises(BadModel, match=f"'keepdims' is {number}, not 0 to 1"):
+        from_proto(network(node))
+
+
 def test_a_flag_of_any_number_is_a_flag() -> None:
     model = from_proto(network(helper.make_node("Gemm", ["x", "m"], ["y"], transA=64, transB=-5), x=(5, "N")))
     assert index_of(model).shapes.dims["y"] == (1, 4)
