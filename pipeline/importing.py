@@ -122,13 +122,26 @@ def _is_factory(text: str) -> bool:
 def _made(text: str, backend: str | None) -> Any:
     """What a factory gives; it is run, as any code that is imported. Keras looks for its backend when that happens."""
     os.environ["KERAS_BACKEND"] = backend or os.environ.get("KERAS_BACKEND", "torch")
-    factory = from_file(text, "source", function=False) if in_a_file(text) else named(text, BadModel)
+    try:
+        factory = from_file(text, "source", function=False) if in_a_file(text) else named(text, BadModel)
+    except (UsageError, BadModel) as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and (fix := _install(error.__cause__.name)):
+            raise UsageError(error.what, why=error.why, fix=fix) from error
+        raise
     try:
         return (
             factory() if callable(factory) and (isinstance(factory, type) or hasattr(factory, "__code__")) else factory
         )
     except (Exception, SystemExit) as error:  # one that exits must not end the command as if all were done
         raise BadModel(f"{text} failed", why=f"{type(error).__name__}: {error}") from error
+
+
+def _install(module: str | None) -> str:
+    """What installs a framework that code of a source imports; empty for what is none of an importer's."""
+    package = (module or "").partition(".")[0]
+    kinds = [_kind(name) for name in IMPORTERS]
+    extra = next((kind.extra for kind in kinds if package in kind.modules), "")
+    return f"pip install 'intaglio[{extra}]'" if extra else ""
 
 
 def _checked(made: Imported, by: Importer, text: str, seed: int) -> dict[str, Difference]:

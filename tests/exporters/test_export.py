@@ -7,6 +7,8 @@ import shutil
 import sys
 from collections.abc import Mapping
 from functools import partial
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,22 @@ def test_a_missing_package_is_told_with_what_to_install(tmp_path: Path, monkeypa
     with pytest.raises(UsageError, match="no_such_runtime") as caught:
         export(DIGITS, "folder", tmp_path / "out")
     assert caught.value.fix == "pip install 'intaglio[some]'"
+
+
+NEEDED = [(name, module) for name in EXPORTERS.builtin for module in EXPORTERS.entry(name).thing.imports]
+
+
+@pytest.mark.parametrize(("target", "module"), NEEDED)
+def test_every_target_says_what_to_install(
+    target: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in EXPORTERS[target].imports:  # others may be absent here
+        there = module_from_spec(ModuleSpec(name, None))
+        monkeypatch.setitem(sys.modules, name, None if name == module else there)
+    with pytest.raises(UsageError, match=f"exporter {target} needs {module}, which is not installed") as caught:
+        export(DIGITS, target, tmp_path / file_name(target))
+    assert caught.value.fix == f"pip install 'intaglio[{EXPORTERS[target].extra}]'"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_model_that_was_read_is_not_replaced(tmp_path: Path) -> None:

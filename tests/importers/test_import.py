@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,14 @@ def test_what_no_importer_takes_is_told(module: str) -> None:
         read_source(f"{module}:fails")
     with pytest.raises(BadModel, match="cannot import"):
         read_source("no_such_module:thing")
+
+
+@pytest.mark.parametrize(("package", "extra"), [("torch", "torch"), ("keras", "keras"), ("flax", "jax")])
+def test_code_that_wants_a_framework_which_is_absent_is_told_with_what_to_install(
+    package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # its import fails
+    (tmp_path / "wanting.py").write_text(f"import {package}\ndef net():\n    return {package}\n")
+    with pytest.raises(UsageError, match=r"wanting\.py failed") as caught:
+        read_source(f"{tmp_path / 'wanting.py'}:net")
+    assert caught.value.fix == f"pip install 'intaglio[{extra}]'"
