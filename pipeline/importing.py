@@ -13,6 +13,7 @@ from typing import Any
 from ..graph.errors import BadModel, NothingChanged, UsageError
 from ..graph.io.branches import pin_inputs
 from ..graph.io.load import load
+from ..graph.io.quants import standard_quants
 from ..graph.lazy import from_file, release, require
 from ..graph.lazy import imported as named
 from ..graph.model import Model
@@ -58,7 +59,9 @@ def read_source(
     thing = _made(text, options.get("backend")) if _is_factory(text) else None
     found: Importer = IMPORTERS[{**options, "name": name or _importer_of(text, thing)}]
     if found.name == "onnx":
-        return Read(load(_file_of(text), shapes=shapes, values=values), "onnx", {}, ())
+        model = load(_file_of(text), shapes=shapes, values=values)
+        standard_quants(model)
+        return Read(model, "onnx", {}, ())
     require(f"importer {found.name}", found.extra, found.imports)
     made = found.read(Source(text, shapes or {}, thing))
     model = _standard(made.model)
