@@ -138,7 +138,8 @@ class Plan:
         return [
             node
             for node in self.model.graph.node
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            if has(node, Trait.QUANTIZES)
+            and operator(node).scales
             and (kind := self.scales(node)) is not None
             and kind.scales is not None
             and not (np.isfinite(kind.scales.scale) & (kind.scales.scale > 0)).all()

@@ -24,6 +24,8 @@ ALLOWED = {
     ("passes/rewrite/split.py", "_require_inner"): "what bodies make",
     ("passes/prune/depth/branches.py", "_names"): "the names by which a user may call a branch",
     ("pipeline/measured.py", "opening_bytes"): "what is read when the program runs",
+    ("graph/io/chains.py", "chains"): "how often the nodes of a chain read each tensor",
+    ("graph/io/quants.py", "standard_quants"): "what nodes read that are written otherwise, before they are",
     ("graph/io/branches.py", "_inlined"): "the names that a branch makes",
     ("graph/io/opset.py", "_rename_new"): "the names that the version converter made up",
     ("graph/model.py", "of_nodes"): "the weights of nodes that are cut out of a graph",

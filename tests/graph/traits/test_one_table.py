@@ -43,6 +43,7 @@ DISPATCH = {
 }
 """Modules with dictionaries that say what is done with each operator, and what that is."""
 LISTS = {
+    ("measure/run/rounding.py", ""): "operators behind which numbers are as fine as before",
     ("exporters/c/ops/recurrent.py", ""): "the functions of gates that are written in C",
     (
         "measure/autograd/pointwise.py",
