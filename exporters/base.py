@@ -63,7 +63,8 @@ class Exporter(BaseModel, ABC):
 
     ``extra`` is what to install, ``imports`` are modules that must be there, ``package`` is the runtime's, whose version is
     told. ``suffix`` is that of the file, empty for a folder. ``fixed`` says that shapes must be numbers: free batches become
-    1. ``learners`` says that operators of ai.onnx.ml may stay which standard ones can say, too. The first line of the docstring tells users what is written.
+    1. ``learners`` says that operators of ai.onnx.ml may stay which standard ones can say, too. The first line of the docstring
+    tells users what is written.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

@@ -36,7 +36,7 @@ def relieve() -> None:
 
 
 _MMAP_THRESHOLD, _LARGE = -3, 16 << 20
-"""The number of ``mallopt``'s setting, and its value: with 4 MB, pruning a detector spends 10 s more on fetching pages."""
+"""The number of ``mallopt``'s setting, and its value: with 4 MB, pruning a detector spends 20 s more on fetching pages."""
 _SMALL, _GROWN = 192 << 20, 64 << 20
 """Bytes: a process that holds less keeps them, and what has to come on top. To fetch so much again takes some 20 ms."""
 
