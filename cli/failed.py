@@ -6,7 +6,7 @@ import sys
 from traceback import walk_tb
 from typing import Any
 
-from ..graph.errors import Exit, IntaglioError
+from ..graph.errors import BadModel, Exit, IntaglioError
 from . import console
 
 
@@ -28,7 +28,31 @@ def told(error: BaseException) -> int:
 
             return console.report(unusable(vars(error)["param"].opts[0], cause, None, f"see {command} --help"))
         return console.usage(error.format_message(), command)
-    return console.report(error)
+    return console.report(_doubted(error))
+
+
+def _doubted(error: BaseException) -> BaseException:
+    """A fault of ours at a model that ONNX Runtime does not run either is told as that: passes take for granted that one runs."""
+    if not isinstance(error, Exception) or isinstance(error, (IntaglioError, console.Told, OSError, MemoryError)):
+        return error
+    from ..measure.run.inputs import runnable_inputs
+    from .options import read_model
+
+    for path, shape, value in [*console.mode.models]:
+        try:
+            runnable_inputs(read_model(path, shape, value))
+        except IntaglioError as reason:
+            lines = " ".join(filter(None, (reason.what, reason.why))).splitlines()
+            found = BadModel(
+                f"{path}: no work can be done on what ONNX Runtime does not run: {lines[0]}",
+                why=f"it ended in {type(error).__name__}: {error}; {' '.join(lines[1:])}".rstrip("; "),
+                fix="if the model does run elsewhere, run again with --debug and report what that prints",
+            )
+            found.__cause__ = error
+            return found
+        except Exception:
+            return error
+    return error
 
 
 def _ended(stop: SystemExit) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -21,6 +22,7 @@ class Mode:
     command: str = ""
     spoken: bool = False  # the one JSON object is out
     out: TextIO | None = None  # where that goes, whatever is done to stdout while a command runs
+    models: list[tuple[Path, list[str] | None, list[str] | None]]  # that were read, with --shape and --input
 
 
 mode = Mode()
@@ -43,7 +45,7 @@ def begin(argv: Sequence[str]) -> list[str]:
     options, rest = list(argv[:end]), list(argv[end:])
     mode.json, mode.debug, mode.spoken, mode.out = "--json" in options, "--debug" in options, False, sys.stdout
     mode.quiet, mode.verbose, mode.log_file = "--quiet" in options, "--verbose" in options, ""
-    mode.command = ""
+    mode.command, mode.models = "", []
     if "--log-file" in options[:-1]:
         place = options.index("--log-file")
         mode.log_file = options[place + 1]

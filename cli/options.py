@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..graph.errors import UsageError
+from .mode import mode
 
 if TYPE_CHECKING:
     from ..graph.model import Model
@@ -232,4 +233,5 @@ def read_model(path: Path, shape: list[str] | None, value: list[str] | None) -> 
     """Read a model of any kind, its inputs as ``--shape`` and ``--input`` say."""
     from ..pipeline.importing import read_model
 
+    mode.models.append((path, shape, value))
     return read_model(path, shapes=parse_shapes(shape), values=parse_values(value))

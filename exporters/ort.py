@@ -31,7 +31,7 @@ class Ort(Exporter):
         import onnx
 
         from ..graph.io.save import to_bytes
-        from ..measure.run.session import guarded
+        from ..measure.run.guards import guarded
 
         _refuse_packed(model)
         content, plain = to_bytes(guarded(model)), path.with_name(f"{path.name}.onnx")

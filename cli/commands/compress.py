@@ -13,6 +13,7 @@ from ...passes.options import reworded
 from ...passes.quantize.options import QuantizeOptions
 from .. import console
 from ..before_after import amounts_table, decibels, emit
+from ..mode import mode
 from ..options import Debug, DryRun, Json, Metrics, Preprocess, Samples, Shapes, Values, option, read_model
 from ..parameters import takes
 from ..run import Fits, Outlets, judged, tell_plan
@@ -119,6 +120,8 @@ def compress(
         "view": console,
     }
     given["memory"] = parse_size(job.memory) if job.memory else None
+    if model:
+        mode.models.append((model, job.shape, job.value))
     try:
         named = read_model(model, job.shape, job.value) if model and (job.shape or job.value) else model
         whole = Compression(named, out, what.recipe, **{key: one for key, one in given.items() if key != "recipe"})

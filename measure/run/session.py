@@ -18,10 +18,10 @@ from ...graph.io.ends import with_ends
 from ...graph.io.load import load, load_exact
 from ...graph.io.save import save, to_bytes
 from ...graph.model import Model
-from ...graph.nodes import all_graphs, all_nodes, display_name, is_standard, refill, replace_nodes
-from ...graph.traits import operator
+from ...graph.nodes import refill
 from ...kernels import loader
 from ...kernels.register import register
+from .guards import guarded, may_end
 from .native import holds_bits
 from .released import give_back, relieve
 
@@ -32,7 +32,6 @@ _ROOM = 1 << 20
 _FED_BYTES, _LARGE = 1 << 27, 1 << 20
 """Bytes of weights from which on large ones, of so many bytes, are handed to a lean session in every run: it would copy
 them."""
-_NO_AXES = "intaglio/no_axes"
 _FLOATS: dict[str, np.dtype] = {
     "tensor(float16)": np.dtype("f2"),
     "tensor(float)": np.dtype("f4"),
@@ -172,16 +171,11 @@ class _Fed:
         return self._session.run(names, {**inputs, **self._weights}, options)
 
 
-def decides(model: Model) -> bool:
-    """Whether numbers that it computes say what runs."""
-    return any(_deciding(node, model) for node in all_nodes(model.graph))
-
-
 def as_file(path: Path, model: Model) -> Path | Model:
     """What to open of a file that ``model`` was read from or written to: the file, but where that might end the process."""
     if NAMED in model.notes or bfloat16_ends(model):
         return model
-    return load_exact(path, model) if decides(model) else path
+    return load_exact(path, model) if may_end(model) else path
 
 
 def session_as_given(
@@ -198,30 +192,6 @@ def session_as_given(
             raise
         session = open_session(model, threads=threads, spin=spin)
         return session, [f"{path} runs only as loaded here ({'; '.join(model.notes)}): {error.why}"]
-
-
-def _deciding(node: onnx.NodeProto, model: Model) -> list[int]:
-    """The operands of a Loop, say, that ONNX Runtime reads without a look whether they hold a number."""
-    places = operator(node).deciding if is_standard(node) else ()
-    return [k for k in places if any(name and name not in model.weights for name in node.input[k : k + 1])]
-
-
-def guarded(model: Model) -> Model:
-    """Where such an operand holds none, a Reshape before it fails; without that the process would end."""
-    if not decides(model):
-        return model
-    changed = model.copy()
-    changed.weights[_NO_AXES] = np.zeros(0, np.int64)
-    for graph in all_graphs(changed.graph):
-        nodes = []
-        for node in graph.node:
-            for k in _deciding(node, model):
-                single, name = f"{''.join(node.output)}/operand{k}", f"{display_name(node)}, operand {k} is one number"
-                nodes.append(onnx.helper.make_node("Reshape", [node.input[k], _NO_AXES], [single], name))
-                node.input[k] = single
-            nodes.append(node)
-        replace_nodes(graph, nodes)
-    return changed
 
 
 def bfloat16_ends(model: Model) -> list[str]:

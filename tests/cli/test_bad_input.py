@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from .conftest import Command
@@ -100,3 +101,31 @@ def test_reading_works_from_a_folder_that_cannot_be_written(
             assert intaglio(*arguments(command, classifier)).code == 0
     finally:
         classifier.parent.chmod(0o755)
+
+
+def misfit(folder: Path) -> Path:
+    """ONNX Runtime loads it, and fails in its first run."""
+    text = "g (float[2, 4] x) => (float[2, 3] y) <int64[2] s = {2, 3}> { r = Reshape(x, s) y = Relu(r) }"
+    path = folder / "misfit.onnx"
+    onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), path)
+    return path
+
+
+@pytest.mark.parametrize("json", [(), ("--json",)])
+def test_a_fault_at_a_model_that_does_not_run_is_told_as_that(
+    intaglio: Command, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, json: tuple[str, ...]
+) -> None:
+    """A fault at one that runs is ours."""
+
+    def broken(*given: object, **named: object) -> None:
+        raise KeyError("a weight")
+
+    monkeypatch.setattr("intaglio.pipeline.run.run", broken)
+    arguments = ("quantize", "-o", tmp_path / "o.onnx", "--scheme", "w8", *json)
+    ours = intaglio(*arguments, classifier)
+    theirs = intaglio(*arguments, misfit(tmp_path))
+    said = [(ran.json["error"]["what"], ran.json["error"]["why"]) if json else ran.err for ran in (ours, theirs)]
+    assert (ours.code, theirs.code) == (1, 1)
+    assert "internal: KeyError" in str(said[0])
+    assert "internal" not in str(said[1])
+    assert all(word in str(said[1]) for word in ("Reshape", "KeyError"))
