@@ -34,7 +34,7 @@ from intaglio.measure.data.corruption import find_pixels
 from intaglio.measure.data.source import DataSource, open_data
 from intaglio.measure.efficiency import quadratic_mean
 
-from .trials import setting
+from .parts.trials import setting
 
 OPERATORS = ("bnn", "xnor", "dorefa", "bireal", "xnor++", "react", "recu", "fda")
 

@@ -26,7 +26,7 @@ from intaglio.measure.data.source import open_data
 from intaglio.measure.run.session import open_session
 from intaglio.measure.run.session import run as run_session
 
-from .trials import setting
+from .parts.trials import setting
 
 OPERATORS = ("react", "bireal", "dorefa", "bnn", "xnor", "xnor++", "recu", "fda")
 ESTIMATORS = ("ste", "polynomial", "reste", "biper")

@@ -28,7 +28,7 @@ import torch
 from intaglio import Model, load
 from intaglio.graph.coupling import Coupling, Removal, analyse, remove
 
-from .networks import Subject, subjects
+from .parts.networks import Subject, subjects
 
 PATIENCE_S = 10.0  # no further repetition of a measurement once this much time is spent on it
 

@@ -30,7 +30,7 @@ from intaglio.measure.run.session import open_session, run
 from intaglio.passes.base import Context
 from intaglio.passes.quantize import Quantize
 
-from .turns import in_turn
+from .parts.turns import in_turn
 
 FOLDER = Path(os.environ.get("INTAGLIO_DATA", "data"))
 CALIBRATION, ROUNDS, IN_MICRO = 200, 60, 50

@@ -37,7 +37,7 @@ from intaglio.pipeline.search.result import Point
 from intaglio.pipeline.search.search import search
 from intaglio.pipeline.steps import Store
 
-from .trials import setting
+from .parts.trials import setting
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LIMITS = (

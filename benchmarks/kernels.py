@@ -34,9 +34,9 @@ from intaglio.kernels.window import ConvWindow
 from tests.kernels import library
 from tests.kernels.calls import Conv, Gemm, OneBit
 
-from .runtime_runs import FLOATS, INT8, OURS, conv_runs, gemm_runs, row_runs
-from .trials import setting
-from .turns import Run, Times, in_turn
+from .parts.runtime_runs import FLOATS, INT8, OURS, conv_runs, gemm_runs, row_runs
+from .parts.trials import setting
+from .parts.turns import Run, Times, in_turn
 
 CONVOLUTIONS = ((64, 56), (128, 28), (256, 14), (512, 7))
 """Channels in and out, and the side of the image, of 3 x 3 convolutions: the stages of a ResNet-18."""

@@ -42,8 +42,8 @@ from intaglio.passes import Context
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.quantize import Quantize
 
-from .rivals import dynamic
-from .trials import Book, setting
+from .parts.rivals import dynamic
+from .parts.trials import Book, setting
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 OURS = (

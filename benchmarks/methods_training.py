@@ -30,7 +30,7 @@ from intaglio.graph.model import Model
 from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data.source import open_data
 
-from .trials import setting
+from .parts.trials import setting
 
 METHODS = (
     "distill",

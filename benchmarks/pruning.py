@@ -22,7 +22,7 @@ import numpy as np
 from intaglio.measure.data.source import LABEL_NAMES
 from intaglio.pipeline.study.sweep import Sweep
 
-from .trials import setting
+from .parts.trials import setting
 
 KEEP = "0.9,0.75,0.6,0.5,0.35"
 METHODS = [

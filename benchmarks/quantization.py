@@ -55,8 +55,8 @@ from intaglio.passes.quantize import Quantize
 from intaglio.passes.quantize.placement.kernels_used import kernels_used
 from intaglio.passes.quantize.scheme import study
 
-from .rivals import RIVALS, NotInstalled, for_timing, load_modules, rival
-from .trials import Book, peak_mb, setting, shuffled
+from .parts.rivals import RIVALS, NotInstalled, for_timing, load_modules, rival
+from .parts.trials import Book, peak_mb, setting, shuffled
 
 SCHEMES = (
     *("int8:minmax", "int8:percentile", "int8:mse", "int8:entropy", "int8", "int8:none", "dynamic"),

@@ -23,7 +23,7 @@ from typing import Any
 from intaglio import load
 from intaglio.measure.data.source import open_data
 
-from .rivals import load_modules, rival
+from .parts.rivals import load_modules, rival
 
 HERE = Path(__file__).resolve().parents[1]
 EXAMPLES = HERE / "examples"

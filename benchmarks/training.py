@@ -32,7 +32,7 @@ from intaglio.measure.accuracy import evaluate_model
 from intaglio.measure.data.source import open_data
 from intaglio.passes.base import PASSES
 
-from .trials import setting
+from .parts.trials import setting
 
 STARTS = (
     "prune:target=macs,keep=0.35,criterion=obspa",
