@@ -63,8 +63,8 @@ class Exporter(BaseModel, ABC):
 
     ``extra`` is what to install, ``imports`` are modules that must be there, ``package`` is the runtime's, whose version is
     told. ``suffix`` is that of the file, empty for a folder. ``fixed`` says that shapes must be numbers: free batches become
-    1. ``learners`` says that operators of ai.onnx.ml may stay which standard ones can say, too. The first line of the docstring
-    tells users what is written.
+    1. ``learners`` says that operators of ai.onnx.ml may stay which standard ones can say, too, ``halves`` that it computes in
+    floats of 16 bits. The first line of the docstring tells users what is written.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -76,6 +76,7 @@ class Exporter(BaseModel, ABC):
     suffix: ClassVar[str] = ""
     fixed: ClassVar[bool] = False
     learners: ClassVar[bool] = False
+    halves: ClassVar[bool] = True
 
     @classmethod
     def with_options(cls, options: Exporter) -> Exporter:
@@ -124,6 +125,25 @@ def refuse(target: str, nodes: Iterable[tuple[onnx.NodeProto, str]], fix: str = 
     if found:
         told = [f"{op} {_named(names)}: {why}" for (op, why), names in found.items()]
         raise CannotExport(f"{target} cannot hold {_listed(found)}", why="; ".join(told), fix=fix)
+
+
+def refuse_halves(target: str, model: Model) -> None:
+    """Raises CannotExport that names the operators which compute in floats of 16 bits; constants may be such."""
+    from onnx import TensorProto
+
+    from ..graph.index import index_of
+    from ..graph.nodes import reads
+
+    index = index_of(model)
+    constants, kinds, found = set(model.weights), index.shapes.dtypes, []
+    for node in index.nodes:
+        if constants.issuperset(reads(node)):
+            constants.update(node.output)
+        elif any(
+            kinds.get(name) in (TensorProto.FLOAT16, TensorProto.BFLOAT16) for name in (*reads(node), *node.output)
+        ):
+            found.append((node, "it computes in floats of 16 bits, and the target in those of 32"))
+    refuse(target, found, "export the model that this one was made of, or to onnx, ort or openvino")
 
 
 def _named(names: list[str]) -> str:

@@ -27,6 +27,7 @@ class Ncnn(Exporter):
     imports = ("ncnn", "pnnx")
     package = "ncnn"
     fixed = True
+    halves = False
 
     def write(self, model: Model, path: Path) -> Artifact:
         from ..graph.io.save import save

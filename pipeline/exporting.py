@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exporters.base import EXPORTERS, Artifact, CannotExport, Exporter, Runner
+from ..exporters.base import EXPORTERS, Artifact, CannotExport, Exporter, Runner, refuse_halves
 from ..graph.cost import cost
 from ..graph.errors import GateFailed, IntaglioError, UsageError
 from ..graph.io.fix_dims import pin_shapes
@@ -98,6 +98,8 @@ def export(
     _require(held, source, measure)
     reference = open_session(model, threads=threads)  # what does not load here is refused before it is written
     model = model if exporter.learners else without_learners(model)
+    if not exporter.halves:
+        refuse_halves(exporter.name, model)
     with _workplace(place) as work:
         with view.progress(f"writing {exporter.name}"):
             artifact = _written(exporter, model, work / place.name, reference, source, seed)

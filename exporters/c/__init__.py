@@ -22,6 +22,7 @@ class C(Exporter):
     """A folder of C99 that needs the C library only: a header, a source that holds the weights, a test."""
 
     fixed = True
+    halves = False
     memory: str = Field(
         default="",
         description="Bytes that the arena may take, such as 256KB: steps run again where that saves enough, else it is refused.",

@@ -97,12 +97,13 @@ def _written(net: Net, program: Program, operation: Operation) -> str | None:
     unknown = [name for name in names if name not in net.dims or name not in net.dtypes]
     if unknown:
         return f"the shape or type of {unknown[0]!r} is not known"
-    if found is None:
-        return "there is no rule that writes it in C"
-    held = [n for n in names if operation.value or n not in net.constants]
-    strange = [net.dtypes[n].name for n in held if net.dtypes[n].name not in C_TYPES]
+    ends = [name for name in (*operation.inputs, *operation.outputs) if name in net.dtypes]
+    held = [net.dtypes[n].name for n in ends if operation.value or n not in net.constants]
+    strange = [kind for kind in held if kind not in C_TYPES]
     if strange:
         return f"C has no {strange[0]}"
+    if found is None:
+        return "there is no rule that writes it in C"
     call = Call(
         program,
         operation,

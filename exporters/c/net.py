@@ -271,16 +271,18 @@ def _spell(net: Net) -> None:
         one.inputs = list(one.inputs)
         codes = _scalar_codes(net, one) if has_any(one.key, Trait.QUANTIZES) and len(one.inputs) > 1 else None
         out = net.dtypes.get(one.outputs[0])
+        if out is None or out.name not in C_TYPES:  # refused by name later
+            continue
         if one.key == "DequantizeLinear" and codes is not None:
             one.inputs, one.value = one.inputs[:1], (dequantize(float(codes.scale), codes.zero),)
-        elif one.key == "QuantizeLinear" and codes is not None and out is not None:
+        elif one.key == "QuantizeLinear" and codes is not None:
             one.inputs, one.value = one.inputs[:1], (quantize(float(codes.scale), codes.zero, out),)
         elif one.key == "BatchNormalization" and all(name in net.constants for name in one.inputs[1:]):
             along = [1] * (len(net.dims[one.inputs[0]]) - 1)
             tables = [v.reshape(-1, *along[1:]).astype(net.dtypes[one.inputs[0]]) for v in affine(one, net.constants)]
             one.inputs = [one.inputs[0], *(net.put("channel", table) for table in tables)]
             one.value = (Statement(C_TYPES[tables[0].dtype.name], "{0} * {1} + {2}", (0, 1, 2)),)
-        elif out is not None and out.name in C_TYPES and net.dtypes.keys() >= set(filter(None, one.inputs)):
+        elif net.dtypes.keys() >= set(filter(None, one.inputs)):
             names = [name for name in one.inputs if name]
             made = spelled(one.node, one.key, [net.dtypes[n] for n in names], out)
             if made is not None:

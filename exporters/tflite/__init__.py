@@ -26,6 +26,7 @@ class TFLite(Exporter):
     package = "ai-edge-litert"
     suffix = ".tflite"
     fixed = True
+    halves = False
 
     io: Literal["float", "integer"] = Field(
         "float", description="Inputs and outputs: as the model has them, or rounded."

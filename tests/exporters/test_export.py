@@ -23,6 +23,7 @@ from intaglio.exporters import EXPORTERS, Artifact, CannotExport, Exporter, Runn
 from intaglio.graph.errors import BadModel, UsageError
 from intaglio.graph.io import compressed
 from intaglio.graph.io.save import CannotWrite, save
+from intaglio.graph.lazy import absent
 from intaglio.graph.model import Model
 from intaglio.pipeline.exporting import export, file_name
 from intaglio.pipeline.importing import read_source
@@ -43,6 +44,46 @@ def test_what_does_not_run_is_refused_before_anything_is_written(tmp_path: Path)
             with pytest.raises(BadModel, match="run"):
                 export(tmp_path / "m.onnx", target, tmp_path / f"o.{target}", data=data)
     assert {one.name for one in tmp_path.iterdir()} == {"x.npz", "m.onnx"}
+
+
+def in_half(spelled: bool) -> onnx.ModelProto:
+    """The digits in floats of 16 bits, between casts or from end to end; a Tanh keeps one normalization apart."""
+    model = onnx.load(DIGITS)
+    at = next(k for k, node in enumerate(model.graph.node) if node.op_type == "BatchNormalization")
+    model.graph.node.insert(at, onnx.helper.make_node("Tanh", [model.graph.node[at].input[0]], ["bent"], "bend"))
+    model.graph.node[at + 1].input[0] = "bent"
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            half = onnx.numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, tensor.name))
+    del model.graph.value_info[:]
+    (given,), (made,) = model.graph.input, model.graph.output
+    if not spelled:
+        for value in (given, made):
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        return model
+    for node in model.graph.node:
+        node.input[:] = ["half" if name == given.name else name for name in node.input]
+        node.output[:] = ["made" if name == made.name else name for name in node.output]
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", [given.name], ["half"], to=onnx.TensorProto.FLOAT16))
+    model.graph.node.append(onnx.helper.make_node("Cast", ["made"], [made.name], to=onnx.TensorProto.FLOAT))
+    return model
+
+
+@pytest.mark.parametrize("target", sorted(set(EXPORTERS) - {"genai"}))  # that takes nothing but language models
+@pytest.mark.parametrize("spelled", [False, True])
+def test_floats_of_16_bits_are_computed_with_or_refused_by_name(tmp_path: Path, target: str, spelled: bool) -> None:
+    """Never by an error of the runtime, or of ours."""
+    if absent(EXPORTERS[target].imports):
+        pytest.skip(f"{target} needs a package that is not installed")
+    onnx.save(in_half(spelled), tmp_path / "m.onnx")
+    if EXPORTERS[target].halves:
+        done = export(tmp_path / "m.onnx", target, tmp_path / file_name(target), measure=False, gates=["sqnr >= 40dB"])
+        assert done.as_dict()["passed"]
+        return
+    with pytest.raises(CannotExport, match=rf"^{target} cannot hold .*Tanh, BatchNormalization") as told:
+        export(tmp_path / "m.onnx", target, tmp_path / file_name(target), measure=False)
+    assert "16 bits" in told.value.why
 
 
 class Folder(Exporter):
