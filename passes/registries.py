@@ -11,6 +11,7 @@ REGISTRIES = {
     "intaglio.passes": "passes.base:PASSES",
     "intaglio.criteria": "passes.prune.criteria.criteria:CRITERIA",
     "intaglio.repairs": "passes.prune.repair.repair:REPAIRS",
+    "intaglio.merges": "passes.prune.experts.merging:MERGES",
     "intaglio.factorizations": "passes.factorize.schemes.scheme:SCHEMES",
     "intaglio.schemes": "passes.quantize.scheme:SCHEMES",
     "intaglio.rounders": "passes.quantize.rounding.rounding:ROUNDERS",

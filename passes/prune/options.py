@@ -88,6 +88,13 @@ class PruneOptions(BudgetOptions):
         "mixture that data seldom use: both no channels.",
         "method",
     )
+    merge: Annotated[str | None, Registered("intaglio.merges")] = option(
+        None,
+        "With --axis experts: how experts that go are merged into those that stay, which then stand in for them: see "
+        "intaglio passes.",
+        "method",
+        shown="they are dropped, with their scores",
+    )
     min_channels: int = option(1, "Channels that every group keeps at least.", "target", ge=1)
     round_to: int | None = option(
         None,
@@ -122,6 +129,8 @@ class PruneOptions(BudgetOptions):
 
     @model_validator(mode="after")
     def _named(self) -> PruneOptions:
+        if self.merge and self.axis != "experts":
+            raise UsageError("`merge` is of experts", fix="add --axis experts, or leave it out")
         if (self.target == "widths") != bool(self.widths):
             raise UsageError("`widths` name groups and their channels", fix="give them alone, such as conv1=16")
         if (self.target == "scopes") != bool(self.scope_targets):

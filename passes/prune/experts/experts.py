@@ -1,4 +1,4 @@
-"""``prune --axis experts``: experts that calibration data seldom use go, with their scores and weights.
+"""``prune --axis experts``: experts that calibration data seldom use go, with their scores and weights, or merge into others.
 
 Source: which to drop, by how often they are taken: Chen et al., "Task-Specific Expert Pruning for Sparse
 Mixture-of-Experts", 2022, arXiv:2206.00277.
@@ -7,7 +7,8 @@ Differs: nothing is trained afterwards; any limit on parameters or bytes divides
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,19 +22,40 @@ from ...calibration.activation_cache import ActivationCache, Inputs, Store
 from ...calibration.feeds import calibration_inputs
 from ...change import Change, amounts
 from ...live import MET, live_part
-from ...proof import Claim, Proof, proof_inputs, prove_equal, real_inputs
+from ...proof import Claim, proof_inputs, prove_equal, real_inputs
+from .merging import MERGES, Crowd, Merged, Units
 from .routers import Kept, Router, compared, masked, routers, without
+from .standing import interchangeable, merged, shared
 
 if TYPE_CHECKING:
     from ..options import PruneOptions
 
-_CLAIM = Claim("pruned", "router", "the original with the scores of the experts that went at minus infinity")
-Uses = Mapping[str, NDArray[np.int64]]
-"""How often each expert of a router was taken, by the router's name."""
+_DROPPED = Claim("pruned", "router", "the original with the scores of the experts that went at minus infinity")
+_MERGED = Claim("pruned", "router", "the original in which each expert has the weights of what stands in for it")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """How often data took each expert of a router (experts,), and second moments of their scores (experts, experts)."""
+
+    took: NDArray[np.int64]
+    moments: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Fewer:
+    """A model with fewer experts, what it must equal and on which tensors; which of those that stay stands in for each."""
+
+    model: Model
+    reference: Callable[[], Model]
+    claim: Claim
+    compared: Sequence[str]
+    into: Mapping[str, list[int]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def drop_experts(options: PruneOptions, model: Model, context: Context) -> Change:
-    """Drop experts until the target is met. Raises UsageError, NothingChanged, TargetUnreachable, ProofFailed."""
+    """Drop or merge experts until the target is met. Raises UsageError, NothingChanged, TargetUnreachable, ProofFailed."""
     _check(options, context)
     live = live_part(model)
     if live.meets(options.target, options.keep):
@@ -46,25 +68,62 @@ def drop_experts(options: PruneOptions, model: Model, context: Context) -> Chang
             or "no TopK takes experts by scores that a product with a constant makes",
             fix="see docs/language.md for the forms that are known",
         )
-    uses = _uses(live.model, found, context)
-    kept = _kept(options, live.model, live.given, found, uses)
+    seen = _seen(live.model, found, context)
+    kept = _kept(options, live.model, live.given, found, seen)
     if all(len(kept[one.name]) == one.experts for one in found):
         raise NothingChanged(
             f"keeping {options.keep:g} of the {options.target} leaves every expert in place", fix="ask for less"
         )
-    result = without(live.model, kept, found)
-    proof = _proof(live.model, result, kept, found, context) if options.verify else None
+    inputs = proof_inputs(live.model, real_inputs(context.inputs), context.seed)
+    if options.merge:
+        units = interchangeable(live.model, found, inputs, context.seed, context.memory)
+        crowds = {one.name: _crowd(live.model, one, seen[one.name], units[one.name]) for one in found}
+        fewer = _merged(options.merge, live.model, found, kept, crowds)
+    else:
+        fewer = _dropped(live.model, found, kept)
+    proof = None
+    if options.verify:
+        names = list(fewer.compared)
+        proof = prove_equal(fewer.reference(), fewer.model, names, inputs, fewer.claim, memory=context.memory)
     return Change(
         model,
-        result,
+        fewer.model,
         [_told(one, kept[one.name]) for one in found],
         units="groups",
-        details={"experts": {one.name: _used(kept[one.name], uses[one.name]) for one in found}},
-        notes=[*live.notes, *(f"experts of {name} stay: {why}" for name, why in refused.items())],
+        details={"experts": {one.name: _used(one, kept, seen, fewer) for one in found}},
+        notes=[*live.notes, *(f"experts of {name} stay: {why}" for name, why in refused.items()), *fewer.notes],
         proof=proof,
-        proved=f"verified: equals {_CLAIM.equal}, on all {proof.told()}" if proof else "not verified (--no-verify)",
-        reference=lambda: masked(live.model, kept, found),
+        proved=f"verified: equals {fewer.claim.equal}, on all {proof.told()}"
+        if proof
+        else "not verified (--no-verify)",
+        reference=fewer.reference,
     )
+
+
+def _dropped(model: Model, found: list[Router], kept: Mapping[str, Kept]) -> _Fewer:
+    names = list(compared(index_of(model), found))
+    return _Fewer(without(model, kept, found), lambda: masked(model, kept, found), _DROPPED, names)
+
+
+def _merged(
+    merge: str, model: Model, found: list[Router], kept: Mapping[str, Kept], crowds: Mapping[str, Crowd]
+) -> _Fewer:
+    done = {one.name: MERGES[merge](crowds[one.name], kept[one.name]) for one in found}
+    numbers = {name for one in found for name in one.numbers}
+    names = [name for name in index_of(model).place if name not in numbers]
+    into = {name: kept[name][merged.place].tolist() for name, merged in done.items()}
+    notes = [
+        f"experts of {name} merged as they stand: no order of what is inside of them is known to be free"
+        for name, crowd in crowds.items()
+        if not crowd.units
+    ]
+    return _Fewer(merged(model, found, done), lambda: shared(model, found, done), _MERGED, names, into, notes)
+
+
+def _crowd(model: Model, one: Router, seen: _Seen, units: Sequence[Units]) -> Crowd:
+    lengths = np.sqrt(np.maximum(np.diag(seen.moments), 1e-30))
+    stacks = {name: model.weights[name] for name in sorted(one.looked)}
+    return Crowd(seen.took, seen.moments / lengths[:, None] / lengths, stacks, units)
 
 
 def _check(options: PruneOptions, context: Context) -> None:
@@ -80,21 +139,27 @@ def _check(options: PruneOptions, context: Context) -> None:
         raise UsageError("which experts are used only data can tell", fix="add --data SOURCE")
 
 
-def _uses(model: Model, found: list[Router], context: Context) -> Uses:
-    names = [one.best for one in found]
-    uses = {one.name: np.zeros(one.experts, np.int64) for one in found}
+def _seen(model: Model, found: list[Router], context: Context) -> dict[str, _Seen]:
+    names = [name for one in found for name in (one.best, one.scores)]
+    took = {one.name: np.zeros(one.experts, np.int64) for one in found}
+    moments = {one.name: np.zeros((one.experts, one.experts)) for one in found}
     with Store.of(context) as store:
         batches, _ = calibration_inputs(model, context)
         for values in ActivationCache(model, Inputs(batches, store)).batches(names):
             for one in found:
-                uses[one.name] += np.bincount(values[one.best].reshape(-1), minlength=one.experts)
-    return uses
+                took[one.name] += np.bincount(values[one.best].reshape(-1), minlength=one.experts)
+                scores = values[one.scores].reshape(-1, one.experts).astype(np.float64)
+                moments[one.name] += scores.T @ scores
+    return {one.name: _Seen(took[one.name], moments[one.name]) for one in found}
 
 
-def _kept(options: PruneOptions, model: Model, given: Model, found: list[Router], uses: Uses) -> dict[str, Kept]:
+def _kept(
+    options: PruneOptions, model: Model, given: Model, found: list[Router], seen: Mapping[str, _Seen]
+) -> dict[str, Kept]:
     """Of each router the experts that are used most; a limit on the whole lets go whichever is used least of all."""
+    uses = {name: one.took for name, one in seen.items()}
     order = {one.name: np.argsort(-uses[one.name], kind="stable") for one in found}
-    least = {one.name: max(one.taken, options.min_channels) for one in found}
+    least = {one.name: max(1 if options.merge else one.taken, options.min_channels) for one in found}
     if options.target == "channels":
         counts = {one.name: max(least[one.name], round(options.keep * one.experts)) for one in found}
         return {name: np.sort(order[name][:count]) for name, count in counts.items()}
@@ -113,8 +178,8 @@ def _kept(options: PruneOptions, model: Model, given: Model, found: list[Router]
         now -= saved[one.name]
     if now > options.keep * whole:
         raise TargetUnreachable(
-            f"target {options.target}={options.keep:g} cannot be reached: without any expert but those that a token takes "
-            f"{now / whole:.3g} are left",
+            f"target {options.target}={options.keep:g} cannot be reached: without any expert but "
+            f"{'one' if options.merge else 'those that a token takes'} {now / whole:.3g} are left",
             fix="allow more, or prune channels as well: --axis width",
         )
     return {name: np.sort(order[name][:count]) for name, count in counts.items()}
@@ -122,14 +187,12 @@ def _kept(options: PruneOptions, model: Model, given: Model, found: list[Router]
 
 def _amount(options: PruneOptions, model: Model, one: Router, found: list[Router]) -> float:
     """What is left without one expert of a router."""
-    all_but_one = {other.name: np.arange(other.experts - (other is one)) for other in found}
-    return amounts(without(model, all_but_one, found)).of(options.target)
-
-
-def _proof(model: Model, result: Model, kept: Mapping[str, Kept], found: list[Router], context: Context) -> Proof:
-    inputs = proof_inputs(model, real_inputs(context.inputs), context.seed)
-    names = list(compared(index_of(model), found))
-    return prove_equal(masked(model, kept, found), result, names, inputs, _CLAIM, memory=context.memory)
+    if not options.merge:
+        all_but_one = {other.name: np.arange(other.experts - (other is one)) for other in found}
+        return amounts(without(model, all_but_one, found)).of(options.target)
+    stacks = {name: model.weights[name][1:] for name in one.looked}
+    fewer = merged(model, [one], {one.name: Merged(np.zeros(one.experts, np.int64), stacks)})
+    return amounts(fewer).of(options.target)
 
 
 def _told(one: Router, kept: Kept) -> dict[str, Any]:
@@ -143,6 +206,8 @@ def _told(one: Router, kept: Kept) -> dict[str, Any]:
     }
 
 
-def _used(kept: Kept, uses: NDArray[np.int64]) -> dict[str, Any]:
-    """What stays, and the share of all choices that fell on it."""
-    return {"kept": kept.tolist(), "used": float(uses[kept].sum() / max(1, uses.sum())), "times": uses.tolist()}
+def _used(one: Router, kept: Mapping[str, Kept], seen: Mapping[str, _Seen], fewer: _Fewer) -> dict[str, Any]:
+    """What stays, and the share of all choices that fell on it; where experts merge, into which each went."""
+    stay, took = kept[one.name], seen[one.name].took
+    told = {"kept": stay.tolist(), "used": float(took[stay].sum() / max(1, took.sum())), "times": took.tolist()}
+    return {**told, "into": fewer.into[one.name]} if fewer.into else told

@@ -1,6 +1,6 @@
 """Routers: a product scores experts for each token, TopK takes the best, and their weights are looked up by number.
 
-``scores = x @ W (tokens, experts)``, ``best = TopK(softmax(scores))``, ``Gather(stack, best)``. Experts that stay keep their
+``scores = x @ W (tokens, experts)``, ``best = TopK(softmax(scores))``, ``Gather(stack, best)``, or GatherND. Experts that stay keep their
 order, so that of equal scores the same one wins; a softmax over those that stay is that over all with the others' scores at
 minus infinity.
 """
@@ -28,6 +28,8 @@ _HANDED = frozenset({"Reshape", "Flatten", "Cast", "Identity", "Unsqueeze", "Squ
 class Router:
     """``stacks`` are constants with experts along an axis, ``shapes`` those of a Reshape that end with their number.
 
+    ``looked`` are those of the stacks that are looked up by number.
+
     ``made`` are tensors with a score for each expert, the raw ones first; ``numbers`` those that count experts.
     """
 
@@ -37,6 +39,7 @@ class Router:
     scores: str
     best: str
     stacks: Mapping[str, int] = field(default_factory=dict)
+    looked: frozenset[str] = frozenset()
     shapes: frozenset[str] = frozenset()
     made: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
@@ -66,6 +69,7 @@ class _Finder:
     def __init__(self, model: Model, top: onnx.NodeProto) -> None:
         self.model, self.top, self.index = model, top, index_of(model)
         self.stacks: dict[str, int] = {}
+        self.looked: set[str] = set()
         self.shapes: set[str] = set()
 
     def router(self) -> Router:
@@ -90,6 +94,7 @@ class _Finder:
             product.output[0],
             self.top.output[1],
             self.stacks,
+            frozenset(self.looked),
             frozenset(self.shapes),
             frozenset(made),
             frozenset(numbers),
@@ -168,23 +173,29 @@ class _Finder:
                 raise Unfit("which experts were taken is an output")
             for place in self.index.readers(name):
                 node = self.index.nodes[place]
-                if node.op_type == "Gather" and node.input[1] == name and node.input[0] in self.model.weights:
+                if (
+                    node.op_type in ("Gather", "GatherND")
+                    and node.input[1] == name
+                    and node.input[0] in self.model.weights
+                ):
                     self._look_up(node, experts)
                 elif node.op_type in _HANDED and node.input[0] == name:
                     waiting.extend([] if node.op_type in ("Shape", "Size") else node.output)
                 else:
                     raise Unfit(f"{node.op_type} {display_name(node)!r} reads which experts were taken")
-        if len(self.stacks) < 2:
+        if not self.looked:
             raise Unfit("no weights are looked up by what it takes")
         return numbers
 
     def _look_up(self, node: onnx.NodeProto, experts: int) -> None:
-        stack = self.model.weights[node.input[0]]
-        if attribute(node, "axis", 0) != 0 or stack.shape[0] != experts:
-            raise Unfit(
-                f"Gather {display_name(node)!r} looks up {stack.shape[0]} along axis {attribute(node, 'axis', 0)}"
-            )
+        stack, axis = self.model.weights[node.input[0]], attribute(node, "axis", 0)
+        if axis != 0 or stack.shape[0] != experts:
+            raise Unfit(f"{node.op_type} {display_name(node)!r} looks up {stack.shape[0]} along axis {axis}")
+        last = self.index.shapes.dims.get(node.input[1], (0,))[-1]
+        if node.op_type == "GatherND" and (last != 1 or attribute(node, "batch_dims", 0)):
+            raise Unfit(f"GatherND {display_name(node)!r} looks up by more than the number of an expert")
         self._take(node.input[0], 0)
+        self.looked.add(node.input[0])
 
     def _rank(self, name: str) -> int:
         return len(self.index.shapes.dims.get(name, ()))

@@ -24,7 +24,9 @@ from intaglio.passes.prune.experts.routers import masked, routers, without
 WIDTH, HIDDEN, EXPERTS, TAKEN = 6, 5, 4, 2
 
 
-def mixture(seed: int = 0, *, layers: int = 2, bias: bool = False, shaped: bool = False, tell: str = "") -> Model:
+def mixture(
+    seed: int = 0, *, layers: int = 2, bias: bool = False, shaped: bool = False, nd: bool = False, tell: str = ""
+) -> Model:
     """x plus the weighed sum of the experts that each token takes, a few times; ``tell`` is a tensor that is an output."""
     rng, nodes, weights = np.random.default_rng(seed), [], {}
 
@@ -49,14 +51,17 @@ def mixture(seed: int = 0, *, layers: int = 2, bias: bool = False, shaped: bool 
         each = add("Reshape", [f"which{k}", constant(f"all{k}", [-1])], f"each{k}")
         stack = constant(f"stack{k}", rng.standard_normal((EXPERTS, HIDDEN, WIDTH)).astype(np.float32))
         down = constant(f"down{k}", rng.standard_normal((EXPERTS, WIDTH, HIDDEN)).astype(np.float32))
+        look = "Gather"
+        if nd:
+            look, each = "GatherND", add("Unsqueeze", [each, constant(f"end{k}", [-1])], f"numbers{k}")
         wide = add("Unsqueeze", [x, constant(f"one{k}", [1])], f"wide{k}")
         many = add(
             "Reshape",
             [add("Tile", [wide, constant(f"t{k}", [1, TAKEN, 1])], f"tile{k}"), constant(f"c{k}", [-1, WIDTH, 1])],
             f"many{k}",
         )
-        inner = add("Relu", [add("MatMul", [add("Gather", [stack, each], f"g{k}"), many], f"up{k}")], f"relu{k}")
-        made = add("MatMul", [add("Gather", [down, each], f"h{k}"), inner], f"made{k}")
+        inner = add("Relu", [add("MatMul", [add(look, [stack, each], f"g{k}"), many], f"up{k}")], f"relu{k}")
+        made = add("MatMul", [add(look, [down, each], f"h{k}"), inner], f"made{k}")
         back = add("Reshape", [made, constant(f"back{k}", [-1, TAKEN, WIDTH])], f"back{k}/y")
         weighed = add("Mul", [back, add("Unsqueeze", [f"much{k}", constant(f"last{k}", [-1])], f"m{k}")], f"weighed{k}")
         x = add("Add", [x, add("ReduceSum", [weighed, constant(f"axis{k}", [1])], f"sum{k}", keepdims=0)], f"y{k}")
@@ -89,11 +94,12 @@ def by_hand(model: Model, x: np.ndarray, stay: list[list[int]]) -> np.ndarray:
     stay=st.lists(st.sets(st.integers(0, EXPERTS - 1), min_size=TAKEN), min_size=1, max_size=2),
     bias=st.booleans(),
     shaped=st.booleans(),
+    nd=st.booleans(),
 )
 def test_what_stays_computes_what_the_masked_original_does(
-    seed: int, stay: list[set[int]], bias: bool, shaped: bool
+    seed: int, stay: list[set[int]], bias: bool, shaped: bool, nd: bool
 ) -> None:
-    model = mixture(seed, layers=len(stay), bias=bias, shaped=shaped)
+    model = mixture(seed, layers=len(stay), bias=bias, shaped=shaped, nd=nd)
     found, refused = routers(model)
     assert (len(found), refused) == (len(stay), {})
     kept = {one.name: np.array(sorted(some)) for one, some in zip(found, stay, strict=True)}
