@@ -185,7 +185,7 @@ Resume = Annotated[
     option(
         "--resume DIR",
         "Keep there what each layer became on the data, and go on behind the last one where an earlier run of the same "
-        "command was ended: quantize, binarize, sparsify.",
+        "command was ended: quantize, binarize, sparsify, factorize, prune.",
         "advanced",
     ),
 ]

@@ -169,7 +169,7 @@ def _resumed(folder: Path, steps: Sequence[Pass], named: Data) -> Path:
     if not any(one.resumes for one in steps):
         raise UsageError(
             f"{steps[0].name} keeps nothing to go on from",
-            why="roundings on data do: of quantize, binarize and sparsify",
+            why="what goes layer after layer over data does: quantize, binarize, sparsify, factorize, and prune by obspa or with a refit",
             fix="leave out --resume; steps of a recipe are kept by intaglio compress",
         )
     if named.calibration is None and not any(one.makes_noise for one in steps):

@@ -10,10 +10,10 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,6 +24,7 @@ from ...graph.io.spill import pieces_of, spilled
 from ...graph.model import Model
 from ...graph.version import VERSION
 
+T = TypeVar("T")
 _FORM = 1
 _OURS = __name__.partition(".")[0]
 
@@ -90,6 +91,23 @@ class Journal:
 
     def _path(self, place: int) -> Path:
         return self.folder / f"{self.key}-{place:05d}.npz"
+
+
+def journal_in(
+    folder: Path | None, models: Iterable[Model], batches: Iterable[Mapping[str, np.ndarray]], *asked: Any
+) -> Journal | None:
+    """Of a walk, where there is a folder. Raises UsageError as ``Journal.of`` does."""
+    return None if folder is None else Journal.of(folder, models, batches, *asked)
+
+
+def once(journal: Journal | None, place: int, make: Callable[[], T]) -> T:
+    """What was kept there, else what is made now, which is kept. Raises UsageError as ``Journal.keep`` does."""
+    found: T | None = None if journal is None else journal.read(place)
+    if found is None:
+        found = make()
+        if journal is not None:
+            journal.keep(place, found)
+    return found
 
 
 def _versions() -> str:

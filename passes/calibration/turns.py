@@ -153,7 +153,10 @@ class Turn:
                 if not still.all():
                     self.ours.replace(name, lambda v, m=still, a=axis: np.compress(m, v, axis=a))
         self.now, self.left, self.ours.model = now, self.twin.left, self.twin.model
-        self.weight, self.moments = self.weight[:, :, columns], self.moments.only(columns)
+        if "weight" in vars(self):  # what nobody asked for yet is computed of what is left
+            self.weight = self.weight[:, :, columns]
+        if "moments" in vars(self):
+            self.moments = self.moments.only(columns)
 
 
 def in_turn(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ...measure.executors.pieces import HERE, Pieces
 from ..base import Context
 from .activation_cache import Inputs, Store
 from .feeds import calibration_inputs, with_mirrored
+from .journal import Journal, journal_in, once
 from .moments import blas_threads_for, one_blas_thread
 from .normal.correction import bias_correction
 from .normal.moments import moments
@@ -26,9 +27,6 @@ from .reconstruct import Fit, damped_hessian
 from .samples import PATCHES
 from .targets import targets_of
 from .turns import Turn, all_left, in_turn
-
-if TYPE_CHECKING:
-    from .journal import Journal
 
 STRENGTH = 1e-3
 """Pull of the refit towards the old weights, relative to the mean variance of a column."""
@@ -183,12 +181,8 @@ def round_in_turn(
     targets, twin = targets_of(original, layers), _Running(original, running)
     weights = Counter(layer.weight for layer in layers)
     tied = {name for name, count in weights.items() if count > 1}
-    journal = None
-    if context.resume is not None:
-        from .journal import Journal
-
-        models = [original] if running is original else [original, running]
-        journal = Journal.of(context.resume, models, batches, rules, most, refit)
+    models = [original] if running is original else [original, running]
+    journal = journal_in(context.resume, models, batches, rules, most, refit)
     rounding = _Rounding(rules, tied, refit=refit, journal=journal)
     with Store.of(context) as store:
         inputs, ruled = Inputs(batches, store), [layer for layer in layers if layer.node in rules]
@@ -226,11 +220,7 @@ class _Rounding(Generic[Q]):
         layer, now, model = turn.layer, turn.now, turn.twin.model
         turn.reach()
         place = len(self.outcome.rounded)
-        found: _Answer[Q] | None = self.journal.read(place) if self.journal is not None else None
-        if found is None:
-            found = self._solved(turn)
-            if self.journal is not None:
-                self.journal.keep(place, found)
+        found = once(self.journal, place, partial(self._solved, turn))
         self.known[_shared(layer)] = found.method, found.quantized
         self.outcome.rounded[layer.node] = Rounded(layer, found.quantized, found.method, float(found.error))
         changed = turn.constants(Fit(found.quantized.floats(), found.offset))

@@ -38,6 +38,7 @@ class Factorize(FactorizeOptions, Pass):
     name: ClassVar[str] = "factorize"
     doing: ClassVar[str] = "factorizing"
     in_bodies: ClassVar[bool] = True
+    resumes: ClassVar[bool] = True
 
     def recipe(self, change: Change) -> dict[str, Any]:
         return {name: value for name, value in self.model_dump().items() if value is not None}

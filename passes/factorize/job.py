@@ -21,6 +21,7 @@ from ..budget.drop import accuracy_of, smallest
 from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import Inputs, Store, counting
 from ..calibration.feeds import calibration_inputs, with_mirrored
+from ..calibration.journal import journal_in
 from ..calibration.noise import normalized_on_noise
 from ..change import amounts
 from ..live import Live
@@ -110,7 +111,9 @@ class Job:
         with Store.of(self.context) as store:
             inputs = Inputs(self.batches, store)
             strength, pieces = NOISE_STRENGTH if self.noise else STRENGTH, self.context.pieces
-            return by_outputs(self.looked, pairs, inputs, self._tick(0), strength, pieces)
+            asked = [(unit.name, options) for unit, options in pairs], strength
+            journal = journal_in(self.context.resume, [self.looked], self.batches, *asked)
+            return by_outputs(self.looked, pairs, inputs, self._tick(0), strength, pieces, journal)
 
     @property
     def noise(self) -> bool:
@@ -270,7 +273,9 @@ class Job:
             if self.noise:
                 return alone(self.model, self.looked, plan, Inputs(self.batches, store))
             inputs = Inputs(self._walked, store)
-            return in_one_walk(self.model, plan, inputs, refit=self.asked.refit, tick=self._tick(1))
+            asked = [(unit.name, option) for unit, option in plan.values()], self.asked.refit
+            journal = journal_in(self.context.resume, [self.model], self._walked, *asked)
+            return in_one_walk(self.model, plan, inputs, refit=self.asked.refit, tick=self._tick(1), journal=journal)
 
     @property
     def _walked(self) -> Sequence[Mapping[str, Floats]]:

@@ -15,6 +15,7 @@ from ...graph.model import Model
 from ...measure.executors.pieces import HERE, Pieces
 from ..calibration.activation_cache import ActivationCache, Inputs, each
 from ..calibration.effects import Effects
+from ..calibration.journal import Journal
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import constants_with_mean
 from ..calibration.samples import PATCHES, moments_of, positions_of, samples_of
@@ -80,27 +81,34 @@ def by_outputs(
     tick: Callable[[int, int | None], None] = lambda done, total: None,
     strength: float = STRENGTH,
     pieces: Pieces = HERE,
+    journal: Journal | None = None,
 ) -> list[Table]:
     """What the network's outputs and the layer itself lose, each option alone in the original network.
 
-    A few ranks of each scheme are tried, with factors that are best for the original's activations.
+    A few ranks of each scheme are tried, with factors that are best for the original's activations. What the ``journal``
+    has of a unit is taken from there.
     """
+    kept = [None if journal is None else journal.read(k) for k in range(len(tables))]
     effects = Effects(model, inputs.first(_samples(model, tables)))
     order = sorted(range(len(tables)), key=lambda k: tables[k][0].site.place)
-    units = [tables[k][0] for k in order]
+    units, passed = [tables[k][0] for k in order], [kept[k] is not None for k in order]
 
     def visited() -> Iterator[tuple[int, Layer | None, Wanted | None]]:
-        for k, (layer, wanted) in zip(order, wanted_of(model, units, inputs, strength), strict=True):
+        for k, (layer, wanted) in zip(order, wanted_of(model, units, inputs, strength, passed), strict=True):
             effects.start_at(min(site.place for site in tables[k][0].sites))
             yield k, layer, wanted
 
     def measured(visit: tuple[int, Layer | None, Wanted | None]) -> tuple[Floats, Floats]:
         k, layer, wanted = visit
+        if (known := kept[k]) is not None:
+            return known[0], known[1]
         with blas_threads_for(tables[k][0].site.columns):
             return _measured(model, *tables[k], layer, wanted, effects)
 
     found: dict[int, Table] = {}
     for k, (losses, local) in zip(order, pieces.each(visited(), measured, len(order)), strict=True):
+        if journal is not None and kept[k] is None:
+            journal.keep(k, (losses, local))
         found[k] = Table(tuple(tables[k][1]), losses, local)
         tick(len(found), len(tables))
     return [found[k] for k in range(len(tables))]
@@ -113,9 +121,14 @@ def layers_of(model: Model) -> dict[str, Layer]:
 
 
 def wanted_of(
-    model: Model, units: Sequence[Unit], inputs: Inputs, strength: float = STRENGTH
+    model: Model,
+    units: Sequence[Unit],
+    inputs: Inputs,
+    strength: float = STRENGTH,
+    passed: Sequence[bool] = (),
 ) -> Iterator[tuple[Layer | None, Wanted | None]]:
-    """Of units in graph order the layer, and what it makes of the original's activations; None where it has no moments."""
+    """Of units in graph order the layer, and what it makes of the original's activations; None where it has no moments,
+    and for units that are ``passed`` by: what is held there is what would be otherwise."""
     layers, targets, cache = layers_of(model), targets_of(model, Layers(model)), ActivationCache(model, inputs)
     visits: list[tuple[tuple[Layer | None, ReconstructionTarget | None], Sequence[str]]] = []
     for unit in units:
@@ -123,8 +136,8 @@ def wanted_of(
         target = targets.of(layer) if layer is not None and unit.site.columns <= LARGEST else None
         names = [layer.x, target.tensor, *target.others] if layer is not None and target is not None else []
         visits.append(((layer, target), names))
-    for layer, target in each(cache, visits):
-        if layer is None or target is None:
+    for k, (layer, target) in enumerate(each(cache, visits)):
+        if layer is None or target is None or (passed and passed[k]):
             yield layer, None
             continue
         positions = positions_of(layer, cache, PATCHES // 2)

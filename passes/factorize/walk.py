@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ..calibration.activation_cache import Inputs
+from ..calibration.journal import Journal, once
 from ..calibration.moments import blas_threads_for, one_blas_thread
 from ..calibration.reconstruct import Fit
 from ..calibration.targets import targets_of
@@ -81,6 +83,7 @@ def in_one_walk(
     *,
     refit: bool = True,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
+    journal: Journal | None = None,
 ) -> Done:
     """Factorize what is planned, layer by layer, and refit the layers that stay whole after it."""
     layers, names = layers_of(model), Names(model)
@@ -92,17 +95,23 @@ def in_one_walk(
     rest = {k: (unit, option) for k, (unit, option) in plan.items() if unit.site.node not in fitting}
     twin, targets = Factorized(model, by_weights(model, rest, names)), targets_of(model, Layers(model))
     fitted = refitted = 0
-    for turn in in_turn(model, twin, inputs, list(layers.values()), targets, tick):
+    for place, turn in enumerate(in_turn(model, twin, inputs, list(layers.values()), targets, tick)):
         if turn.layer.node in fitting:
             unit, option = fitting[turn.layer.node]
-            factors, offset = _factors(turn, unit, option)
+            turn.reach()
+            factors, offset = once(journal, place, partial(_factors, turn, unit, option))
             split_up = split(model, unit, SCHEMES[option.scheme], factors.scaled(1 / turn.layer.alpha), names)
             twin.take(turn.layer, _bias(turn, offset), split_up)
             fitted += 1
         elif refit and turn.differs:
-            twin.take(turn.layer, turn.constants(turn.fit()))
+            turn.reach()
+            twin.take(turn.layer, once(journal, place, partial(_refitted, turn)))
             refitted += 1
     return Done(twin.splits, twin.weights, fitted, refitted)
+
+
+def _refitted(turn: Turn) -> dict[str, Floats]:
+    return turn.constants(turn.fit())
 
 
 def _factors(turn: Turn, unit: Unit, option: Option) -> tuple[Factors, Floats]:

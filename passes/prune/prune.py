@@ -72,6 +72,12 @@ class PruneChannels(PruneOptions, Pass):
     in_bodies: ClassVar[bool] = True
 
     @property
+    def resumes(self) -> bool:  # type: ignore[override]
+        """What looks at layers one after the other does."""
+        walks = "refit" in (self.repair, CRITERIA[self.criterion or WITH_DATA].repair)
+        return self.axis not in ("depth", "experts") and (walks or self.criterion in (None, WITH_DATA))
+
+    @property
     def blind(self) -> str:
         return "channels" if self.criterion is None and self.dialect is None else ""
 

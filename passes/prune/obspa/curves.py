@@ -96,12 +96,21 @@ class Curves:
         """
         found: dict[str, Moments] = {}
         ordered = [(layer, ReconstructionTarget(self.targets.of(layer).tensor)) for layer in self._reading(numbers)]
-        names = [(layer.x, target.tensor) for layer, target in ordered]
-        after = [n for layer in self._reading(later) for n in (layer.x, self.targets.of(layer).tensor)]
+        names, after = [self._read(layer) for layer, _ in ordered], self._read(*self._reading(later))
         for layer, target in each(self.cache, list(zip(ordered, names, strict=True)), after):
             positions = positions_of(layer, self.cache, self.most)
             found[layer.node] = moments_of(layer, samples_of(layer, target, self.cache, self.cache, positions))
         return found
+
+    def pass_by(self, numbers: Sequence[int], later: Sequence[int] = ()) -> None:
+        """Hold what the run for ``later`` groups goes on from, as ``moments`` does, and look at nothing."""
+        ordered = self._reading(numbers)
+        for _ in each(self.cache, [(one, self._read(one)) for one in ordered], self._read(*self._reading(later))):
+            pass
+
+    def _read(self, *layers: Layer) -> list[str]:
+        """The tensors that statistics of layers are taken of."""
+        return [name for layer in layers for name in (layer.x, self.targets.of(layer).tensor)]
 
     def _reading(self, numbers: Sequence[int]) -> list[Layer]:
         """The layers that read the groups, in graph order."""

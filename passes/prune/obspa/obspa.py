@@ -18,6 +18,7 @@ from ...base import MEMORY
 from ...calibration.activation_cache import ActivationCache, Inputs, Store, counting
 from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
+from ...calibration.journal import Journal, journal_in
 from ...calibration.moments import Moments, one_blas_thread
 from ...calibration.noise import normalized_on_noise
 from ...calibration.reconstruct import RIDGE, constants_with_mean, solve
@@ -209,10 +210,17 @@ class Obspa:
         """Order and harm of every group of the job, which do not hang on how much is to go."""
         if self.job.context.kept is None:
             return self._worked_out()
-        asked = self.job.asked.model_dump(mode="json", exclude=_OF_NO_ORDER)
-        what = {"obspa": asked, "stated": self.job.asked.target in UNRANKED, "groups": list(self.job.numbers)}
-        made = self.job.context.kept.take(what, lambda: arrays_of(self._worked_out()))
+        made = self.job.context.kept.take(self._told, lambda: arrays_of(self._worked_out()))
         return curves_of(made, len(self.job.numbers))
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        """What curves hang on beside the model and the data."""
+        asked = self.job.asked.model_dump(mode="json", exclude=_OF_NO_ORDER)
+        return {"obspa": asked, "stated": self.job.asked.target in UNRANKED, "groups": list(self.job.numbers)}
+
+    def _journal(self, models: Sequence[Model], batches: Sequence[Mapping[str, Floats]], *asked: Any) -> Journal | None:
+        return journal_in(self.job.context.resume, models, batches, *asked)
 
     def _worked_out(self) -> list[Curve]:
         job = self.job
@@ -225,14 +233,24 @@ class Obspa:
             effects = None
             if job.asked.target not in UNRANKED and job.asked.scope == "global":
                 effects = Effects(self.model, looked)
-            found: dict[int, Curve] = {}
+            found, journal = dict[int, Curve](), self._journal([self.model], self._batches, self._told)
             chunks = list(work.groups(job.numbers, _MATRICES))
             for i, chunk in enumerate(chunks):
-                moments = work.moments(chunk, [k for later in chunks[i + 1 :] for k in later])
+                known = {k: one for k in chunk if journal is not None and (one := journal.read(k)) is not None}
+                later = [k for after in chunks[i + 1 :] for k in after]
+                if len(known) == len(chunk):
+                    work.pass_by(chunk, later)
+                moments = work.moments(chunk, later) if len(known) < len(chunk) else {}
                 log.info("statistics of %d groups", len(chunk))
                 inverses: dict[str, list[Floats]] = {}
                 for k in chunk:
-                    found[k] = self._curve(work, effects, k, moments, inverses, levels)
+                    if k in known:
+                        self._look_from(effects, k)
+                        (found[k],) = curves_of(known[k], 1)
+                    else:
+                        found[k] = self._curve(work, effects, k, moments, inverses, levels)
+                        if journal is not None:
+                            journal.keep(k, arrays_of([found[k]]))
                     job.context.tick(len(found), 2 * len(job.numbers))
                 log.info("ordered %d groups", len(chunk))
         return [found[k] for k in job.numbers]
@@ -257,8 +275,7 @@ class Obspa:
         seats = self.readers.seats(number)
         levels = sorted({round(channels * fraction) for fraction in fractions} - {0, channels})
         measured: dict[int, float] = {}
-        if effects is not None and seats:
-            effects.start_at(min(s.layer.place for s in seats))
+        self._look_from(effects, number)
 
         def look(gone: int, changed: Mapping[str, Any]) -> None:
             if effects is not None:
@@ -274,6 +291,11 @@ class Obspa:
                 measured[gone] = effects.of_model(remove(Removal(self.job.coupling, removed)))
         finite = {gone: harm for gone, harm in measured.items() if np.isfinite(harm)}
         return replace(curve, measured=finite, shared=len(seats) > 1)
+
+    def _look_from(self, effects: Effects | None, number: int) -> None:
+        seats = self.readers.seats(number)
+        if effects is not None and seats:
+            effects.start_at(min(s.layer.place for s in seats))
 
     def _constants(self, changed: Mapping[str, Any], moments: Mapping[str, Moments]) -> dict[str, Floats]:
         """Weights and biases of layers with new matrices; what a mean input gives stays."""
@@ -298,7 +320,8 @@ class Obspa:
             gone = removal.removed[self.job.coupling.groups[k].atoms]
             if gone.any():
                 widths[k] = int((~gone).sum())
-        tick = self.job.context.tick
+        tick, model = self.job.context.tick, self.job.coupling.model
+        journal = self._journal([model], self._mirrored, removal.removed, widths)
         return refit_in_turn(
             self.readers,
             self.targets,
@@ -306,4 +329,5 @@ class Obspa:
             removal.removed,
             widths,
             tick=lambda done, total: tick((total or done) + done, 2 * (total or done)),
+            journal=journal,
         )

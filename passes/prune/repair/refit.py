@@ -19,6 +19,7 @@ from ....graph.layers import Layers
 from ...base import Context
 from ...calibration.activation_cache import Inputs, Store
 from ...calibration.feeds import calibration_inputs
+from ...calibration.journal import Journal, journal_in
 from ...calibration.moments import blas_threads_for, one_blas_thread
 from ...calibration.reconstruct import REFITS, RIDGE, damp_hessian, inverse
 from ...calibration.targets import ReconstructionTargets
@@ -98,10 +99,12 @@ def refit_in_turn(
     strength: float = RIDGE,
     rounds: int = REFITS,
     tick: Callable[[int, int | None], None] = lambda done, total: None,
+    journal: Journal | None = None,
 ) -> Refitted:
     """Refit whatever reads something else than before a removal.
 
-    ``keep`` maps groups to their widths: these choose which of the planned channels go where they are read.
+    ``keep`` maps groups to their widths: these choose which of the planned channels go where they are read. What the
+    ``journal`` has of a layer is taken from there.
     """
     coupling, open_groups = readers.coupling, dict(keep or {})
     removed = planned.copy()
@@ -109,14 +112,20 @@ def refit_in_turn(
         removed[coupling.groups[k].atoms] = False
     twin, count = Pruned(readers, removed), 0
     layers = [layer for layer in readers.layers if not readers.layers.tied(layer)]
-    for turn in in_turn(coupling.model, twin, inputs, layers, targets, tick):
+    for place, turn in enumerate(in_turn(coupling.model, twin, inputs, layers, targets, tick)):
         deciding = [k for k in open_groups if any(s.layer.node == turn.layer.node for s in readers.seats(k))]
         if not deciding and not turn.differs:
             continue
         for_groups = {k: open_groups.pop(k) for k in deciding}
-        if for_groups:
-            choose(turn, twin, for_groups, strength)
-        twin.take(turn.layer, turn.now, turn.constants(turn.fit(strength, rounds)))
+        turn.reach()
+        settled: Settled | None = None if journal is None else journal.read(place)
+        if settled is None:
+            settled = _settled(turn, twin, for_groups, strength, rounds)
+            if journal is not None:
+                journal.keep(place, settled)
+        elif settled.chosen is not None:
+            _narrow(turn, twin, settled.chosen)
+        twin.take(turn.layer, turn.now, settled.constants)
         count += 1
     for k in open_groups:  # a group whose reader is gone stays as planned
         atoms = coupling.groups[k].atoms
@@ -124,7 +133,33 @@ def refit_in_turn(
     return Refitted(twin.removed, twin.weights, count)
 
 
-def choose(turn: Turn, twin: Pruned, widths: Mapping[int, int], strength: float) -> None:
+@dataclass(frozen=True)
+class Chosen:
+    """``atoms`` that go, and which of the columns of the layer that reads them stay (columns,)."""
+
+    atoms: Ints
+    columns: BoolArray
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of one layer: what went in front of it where it decides that, and its new constants."""
+
+    chosen: Chosen | None
+    constants: Mapping[str, Floats]
+
+
+def _settled(turn: Turn, twin: Pruned, widths: Mapping[int, int], strength: float, rounds: int) -> Settled:
+    chosen = choose(turn, twin, widths, strength) if widths else None
+    return Settled(chosen, turn.constants(turn.fit(strength, rounds)))
+
+
+def _narrow(turn: Turn, twin: Pruned, chosen: Chosen) -> None:
+    twin.remove(chosen.atoms)
+    turn.narrow(chosen.columns)
+
+
+def choose(turn: Turn, twin: Pruned, widths: Mapping[int, int], strength: float) -> Chosen:
     """Choose channels of groups by what their layer really gets, and remove them."""
     (h,), (r,) = turn.moments.normal_equations(centred=turn.centred)
     (old,) = turn.weight
@@ -143,8 +178,9 @@ def choose(turn: Turn, twin: Pruned, widths: Mapping[int, int], strength: float)
             gone = eliminate([reader], len(atoms), down_to=width, steps=steps).order
             chosen.append(atoms[gone])
             keep &= ~np.isin(channel, gone)
-    twin.remove(np.concatenate(chosen))
-    turn.narrow(keep)
+    done = Chosen(np.concatenate(chosen), keep)
+    _narrow(turn, twin, done)
+    return done
 
 
 def locally_decided(readers: Readers, numbers: Sequence[int]) -> list[int]:
@@ -173,5 +209,6 @@ def refit(removal: Removal, context: Context) -> Repaired:
     targets = ReconstructionTargets(coupling.model, coupling.prepared.shapes, readers.layers)
     with Store.of(context) as store:
         inputs = Inputs(batches, store)
-        done = refit_in_turn(readers, targets, inputs, removal.removed, tick=context.tick)
+        journal = journal_in(context.resume, [coupling.model], batches, removal.removed)
+        done = refit_in_turn(readers, targets, inputs, removal.removed, tick=context.tick, journal=journal)
     return Repaired(done.weights, {"refitted": done.layers, "samples": inputs.samples}, notes)

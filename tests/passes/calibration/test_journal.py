@@ -23,6 +23,7 @@ from intaglio.passes.binarize import Binarize
 from intaglio.passes.binarize.algorithms.binarizer import BINARIZERS, BitRule
 from intaglio.passes.calibration import walk
 from intaglio.passes.calibration.journal import Journal
+from intaglio.passes.factorize import Factorize
 from intaglio.passes.precision.grid import Grid
 from intaglio.passes.prune import PruneChannels
 from intaglio.passes.quantize import Quantize
@@ -80,9 +81,18 @@ def test_a_run_that_was_ended_after_any_layer_goes_on_to_the_same_bytes(
     )  # none is solved again but those ended
 
 
-def test_a_process_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "intaglio", "quantize", str(EXAMPLES / "language.onnx"), "--scheme", "w4"]
-    words += ["--data", str(EXAMPLES / "language_calib.npz"), "--samples", "8", "--no-measure"]
+KILLED = {
+    "quantize": ["--scheme", "w4"],
+    "prune": ["--params", "0.7"],
+    "factorize": ["--params", "0.6", "--no-measure"],
+}
+
+
+@pytest.mark.parametrize("command", list(KILLED))
+def test_a_process_that_is_killed_goes_on_to_the_same_bytes(command: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "intaglio", command, str(EXAMPLES / "language.onnx"), *KILLED[command]]
+    words += ["--data", str(EXAMPLES / "language_calib.npz"), "--samples", "8"]
+    words += ["--no-measure"] if "--no-measure" not in words else []
     work, out, plain = tmp_path / "work", tmp_path / "o.onnx", tmp_path / "plain.onnx"
     child = Popen([*words, "-o", str(out), "--resume", str(work)], stdout=DEVNULL)
     kept: list[Path] = []
@@ -97,6 +107,45 @@ def test_a_process_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> N
         assert run(words_, stdout=DEVNULL, check=False).returncode == 0
     assert out.read_bytes() == plain.read_bytes()
     assert {path: path.stat().st_mtime_ns for path in kept} == times
+
+
+WALKS: dict[str, Pass] = {
+    "prune": PruneChannels(target="params", keep=0.6),
+    "prune each": PruneChannels(target="channels", keep=0.5),
+    "refit": PruneChannels(target="params", keep=0.6, criterion="l2", repair="refit"),
+    "factorize": Factorize(target="params", keep=0.5, measure=False),
+}
+
+
+@pytest.mark.parametrize("name", list(WALKS))
+def test_pruning_and_factors_go_on_wherever_they_were_ended(
+    name: str, digits: tuple[Model, DataSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run keeps two things more and is ended, until one comes through."""
+    model, data = digits
+    whole = to_bytes(WALKS[name].run(model, Context(data)).model)
+    keep, left = Journal.keep, [0]
+
+    def few(self: Journal, place: int, value: object) -> None:
+        if not left[0]:
+            raise Ended
+        left[0] -= 1
+        keep(self, place, value)
+
+    monkeypatch.setattr(Journal, "keep", few)
+    context, ended = Context(data, resume=tmp_path / "work"), 0
+    while True:
+        left[0] = 2
+        try:
+            made = WALKS[name].run(model, context)
+            break
+        except Ended:
+            ended += 1
+            assert len(list((tmp_path / "work").iterdir())) == 2 * ended
+    assert to_bytes(made.model) == whole
+    assert ended >= 1
+    left[0] = 0  # nothing is worked out again
+    assert to_bytes(WALKS[name].run(model, context).model) == whole
 
 
 def test_what_is_damaged_is_done_again(digits: tuple[Model, DataSource], tmp_path: Path) -> None:
@@ -145,7 +194,7 @@ def test_what_is_kept_comes_back_whole(name: str, tmp_path: Path) -> None:
 
 def test_where_nothing_is_kept_the_option_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="keeps nothing to go on from"):
-        run_passes(MODEL, PruneChannels(keep=0.5), data=str(DATA), resume=tmp_path)
+        run_passes(MODEL, PruneChannels(keep=0.5, criterion="l2"), data=str(DATA), resume=tmp_path)
     with pytest.raises(UsageError, match="without data"):
         run_passes(MODEL, Quantize(scheme="w4"), resume=tmp_path)
     (tmp_path / "file").touch()
