@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from ...macs import parse_equation
 from ..labels import LENGTH_ONE, Axes, Axis
-from ..node import Node, couples, rewrites
-from ..surgery import Edit
+from ..node import Node, couples
 
 
 @couples("Gemm", unshared=(2,))
@@ -109,51 +108,6 @@ def quantized_gemm(n: Node) -> Sequence[Axes]:
     out = _matrix_product(n, 0, 3, neutral=5 if n.is_weight(3) else 2, flips=flips)
     n.follow(out[-1], 4, 5, 6)
     return [out]
-
-
-@couples("com.microsoft:MatMulNBits", unshared=(3, 4, 5))
-def blocked(n: Node) -> Sequence[Axes]:
-    """Shapes: A (..., K), B (N, blocks, bytes), scales and zero points (N, blocks) or flat, order, bias (N), y (..., N).
-
-    Inputs stay: several of them share a block.
-    """
-    n.freeze_rest(0, *range(n.rank(0) - 1), text="reads blocks of it")
-    (outputs, *_), columns = n.axes(1, 0), n.dims(1)[0]
-    for i in (2, 3, 5):
-        if n.has(i) and n.rank(i) > 1:
-            outputs = n.same(outputs, n.axes(i, 0)[0])
-        elif n.has(i):
-            each, inner = n.split(n.axis(i, 0), (columns, n.dims(i)[0] // columns))
-            n.freeze(inner, n.why("reads blocks of it"))
-            outputs = n.same(outputs, each)
-    n.share(*n.axes(0)[:-1], outputs)
-    return [(*n.axes(0)[:-1], outputs)]
-
-
-@rewrites("com.microsoft:MatMulNBits")
-def blocked_columns(e: Edit) -> None:
-    e.set_attr("N", e.kept(1, 0))
-
-
-@couples("com.microsoft:MatMulBnb4")
-def blocked_rows(n: Node) -> Sequence[Axes]:
-    """Shapes: A (..., K), B flat: N rows of K / 2 bytes, scales flat: N rows of K / block_size, y (..., N). Inputs stay."""
-    if n.attr("K") % n.attr("block_size") or not n.attr("transB", 1):
-        return n.frozen("reads blocks of it that several of its outputs share")
-    n.freeze_rest(0, *range(n.rank(0) - 1), text="reads blocks of it")
-    rows = []
-    for i in (1, 2):
-        each, inner = n.split(n.axis(i, 0), (n.attr("N"), n.dims(i)[0] // n.attr("N")))
-        n.freeze(inner, n.why("reads blocks of it"))
-        rows.append(each)
-    outputs = n.same(*rows)
-    n.share(*n.axes(0)[:-1], outputs)
-    return [(*n.axes(0)[:-1], outputs)]
-
-
-@rewrites("com.microsoft:MatMulBnb4")
-def blocked_rows_left(e: Edit) -> None:
-    e.set_attr("N", 2 * e.kept(1, 0) // e.attr("K"))
 
 
 @couples("Einsum")

@@ -136,18 +136,36 @@ def quantized_gemm(g: Graph, x: str) -> str:
 
 @example("com.microsoft:MatMulNBits", shape=SEQUENCE)
 def four_bits(g: Graph, x: str) -> str:
-    """Its outputs can go, its inputs share blocks."""
+    """Its outputs can go, its inputs only all together: they share a block that is not full."""
     y = runtime(g, "MatMulNBits", x, _bytes(g, WIDTH, 1, 8), g.scale(WIDTH), K=6, N=WIDTH, bits=4, block_size=16)
+    return closed(g, g.op("Relu", y))
+
+
+@example("com.microsoft:MatMulNBits", shape=SEQUENCE)
+def blocks_of_inputs(g: Graph, x: str) -> str:
+    """Three blocks of inputs, with zero points two to a byte, one to a byte, and in floats."""
+    y = g.op("Relu", g.matmul(x, 6, 48))
+    for zeros in (_bytes(g, 48, 2), _bytes(g, 48 * 2), g.const(g.random.uniform(0, 15, (48, 3)))):
+        scales = g.const(g.random.uniform(0.01, 0.02, (48, 3)))
+        y = runtime(
+            g, "MatMulNBits", y, _bytes(g, 48, 3, 8), scales, zeros, shape=(2, 5, 48), K=48, N=48, bits=4, block_size=16
+        )
+        y = g.op("Relu", y)
+    scales = g.const(g.random.uniform(0.001, 0.002, WIDTH * 3))
+    y = runtime(g, "MatMulNBits", y, _bytes(g, WIDTH, 3, 16), scales, K=48, N=WIDTH, bits=8, block_size=16)
     return closed(g, g.op("Relu", y))
 
 
 @example("com.microsoft:MatMulBnb4", shape=SEQUENCE)
 def four_bits_by_a_table(g: Graph, x: str) -> str:
-    """Rows of whole blocks: outputs can go, inputs share blocks."""
-    weight = g.const(g.random.integers(0, 256, WIDTH * 8), "uint8")
-    x = g.matmul(x, 6, 16)
-    y = runtime(g, "MatMulBnb4", x, weight, g.scale(WIDTH), K=16, N=WIDTH, block_size=16, quant_type=1)
-    return closed(g, g.op("Relu", y))
+    """Rows of whole blocks: outputs can go, inputs with all others of their block."""
+    for width, out in ((16, 48), (48, WIDTH)):
+        weight = g.const(g.random.integers(0, 256, out * width // 2), "uint8")
+        scales = g.const(g.random.uniform(0.1, 0.2, out * width // 16))
+        x = g.matmul(x, 6, 16) if width == 16 else x
+        x = runtime(g, "MatMulBnb4", x, weight, scales, shape=(2, 5, out), K=width, N=out, block_size=16, quant_type=1)
+        x = g.op("Relu", x)
+    return closed(g, x)
 
 
 # Attention ------------------------------------------------------------------------------------------------------------
