@@ -98,8 +98,6 @@ def export(
     _require(held, source, measure)
     reference = open_session(model, threads=threads)  # what does not load here is refused before it is written
     model = model if exporter.learners else without_learners(model)
-    if not exporter.halves:
-        refuse_halves(exporter.name, model)
     with _workplace(place) as work:
         with view.progress(f"writing {exporter.name}"):
             artifact = _written(exporter, model, work / place.name, reference, source, seed)
@@ -231,6 +229,8 @@ def _written(
     exporter: Exporter, model: Model, path: Path, reference: Any, source: DataSource | None, seed: int
 ) -> Artifact:
     """Exporters take for granted that operands fit: where one breaks down, a model that does not run is told as that."""
+    if not exporter.halves:
+        refuse_halves(exporter.name, model)
     try:
         return exporter.write(model, path)
     except (ArithmeticError, LookupError, TypeError, ValueError):

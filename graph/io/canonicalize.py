@@ -21,11 +21,14 @@ from ..nodes import (
     subgraphs,
     tensor_names,
 )
-from ..traits import Trait, has
+from ..traits import Trait, has, operator_key
 from .chains import fold_chains
 
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
 NAMED = "outputs that an If, Loop or Scan leaves out got names: ONNX Runtime ends the process without"
+SPELLED = "operands that are left out were written so that ONNX Runtime does not end the process"
+_OPERANDS = {"LayerNormalization": 2, "com.microsoft:QLinearLeakyRelu": 5, "com.microsoft:QLinearSigmoid": 5}
+"""How many operands are spelled, at least and without empty ones behind."""
 # Elementwise operators broadcast as numpy does from operator set 7 on.
 _NUMPY_BROADCASTING = 7
 # Dropout has no training mode of its own from operator set 7 on; before, it is one unless is_test says otherwise.
@@ -47,6 +50,8 @@ def canonicalize(model: Model) -> None:
     """
     if _name_all(model.graph):
         model.notes.append(NAMED)
+    if _spell_operands(model.graph):
+        model.notes.append(SPELLED)
     index = index_of(model)
     fixed, before, there = set(index.outputs), index.uses, index.place.keys()
     renamed: dict[str, str] = {}
@@ -88,6 +93,22 @@ def _name_all(graph: onnx.GraphProto) -> bool:
         node.output[:] = [name or next(names) for name in node.output]
         taken.update(node.output)
     return before < sum(map(_named, held))
+
+
+def _spell_operands(graph: onnx.GraphProto) -> bool:
+    """Say of operands that are left out what ONNX Runtime takes. Tells whether that changed anything."""
+    changed = False
+    for node in all_nodes(graph):
+        if (least := _OPERANDS.get(operator_key(node))) is None:
+            continue
+        given = [*node.input]
+        while len(given) > least and not given[-1]:
+            del given[-1]
+        given += [""] * (least - len(given))
+        if given != [*node.input]:
+            node.input[:] = given
+            changed = True
+    return changed
 
 
 def _named(node: onnx.NodeProto) -> int:

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
+from ...graph.errors import BadModel
 from ...graph.model import Model
 from ...graph.nodes import all_graphs, all_nodes, attribute, display_name, is_standard, replace_nodes, subgraphs
-from ...graph.traits import operator
+from ...graph.traits import operator, operator_key
 
 _NO_AXES = "intaglio/no_axes"
 
 
 def may_end(model: Model) -> bool:
     """Whether there is anything to guard."""
-    return any(_deciding(node, model) or _turned(node) for node in all_nodes(model.graph))
+    return any(_deciding(node, model) or _turned(node) or _biasless(node) for node in all_nodes(model.graph))
 
 
 def guarded(model: Model) -> Model:
@@ -24,7 +25,10 @@ def guarded(model: Model) -> Model:
 
     What a Loop reads without a look whether it holds a number goes through a Reshape, which fails where it holds none. What
     a Scan takes or gives along another axis than the first is turned by a Transpose: its own divides by the length of what
-    is empty.
+    is empty. An Attention without a bias gets one of nothing.
+
+    Raises:
+        BadModel: its weights are computed, so that nobody knows how long the bias would be.
     """
     if not may_end(model):
         return model
@@ -33,6 +37,8 @@ def guarded(model: Model) -> Model:
     for graph in all_graphs(changed.graph):
         nodes = []
         for node in graph.node:
+            if _biasless(node):
+                _give_bias(node, changed)
             turned = _turned(node)
             for k in _deciding(node, model):
                 single, name = f"{''.join(node.output)}/operand{k}", f"{display_name(node)}, operand {k} is one number"
@@ -48,6 +54,20 @@ def _deciding(node: onnx.NodeProto, model: Model) -> list[int]:
     """The operands of a Loop, say, that ONNX Runtime reads without a look whether they hold a number."""
     places = operator(node).deciding if is_standard(node) else ()
     return [k for k in places if any(name and name not in model.weights for name in node.input[k : k + 1])]
+
+
+def _biasless(node: onnx.NodeProto) -> bool:
+    return operator_key(node) == "com.microsoft:Attention" and not any(node.input[2:3])
+
+
+def _give_bias(node: onnx.NodeProto, model: Model) -> None:
+    weight = model.weights.get(node.input[1])
+    if weight is None:
+        why = "ONNX Runtime ends the process at one without, and how long it would be is not known where weights are computed"
+        raise BadModel(f"Attention {display_name(node)!r} has no bias", why=why, fix="export it with a bias of 0")
+    name = f"{''.join(node.output)}/bias"
+    model.weights[name] = np.zeros(weight.shape[-1], weight.dtype)
+    node.input[:] = [*node.input[:2], name, *node.input[3:]]
 
 
 def _turned(node: onnx.NodeProto) -> list[tuple[str, int, int, int, int]]:

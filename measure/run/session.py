@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from ...graph.errors import BadModel
-from ...graph.io.canonicalize import NAMED
+from ...graph.io.canonicalize import NAMED, SPELLED
 from ...graph.io.ends import with_ends
 from ...graph.io.load import load, load_exact
 from ...graph.io.save import save, to_bytes
@@ -173,9 +173,13 @@ class _Fed:
 
 def as_file(path: Path, model: Model) -> Path | Model:
     """What to open of a file that ``model`` was read from or written to: the file, but where that might end the process."""
-    if NAMED in model.notes or bfloat16_ends(model):
+    if {NAMED, SPELLED}.intersection(model.notes) or bfloat16_ends(model):
         return model
-    return load_exact(path, model) if may_end(model) else path
+    try:
+        exact = load_exact(path, model)
+    except (BadModel, OSError):  # of another framework, or of a kind that only loading puts right
+        return path
+    return exact if may_end(exact) else path
 
 
 def session_as_given(
