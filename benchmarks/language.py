@@ -8,7 +8,8 @@ MODEL takes tokens and gives logits; data are .npz files of windows of tokens, a
 scheme as in ``benchmarks.quantization``: ``w4``, ``w4:nearest``, ``w4:gptq``, ``mixed:3:dp``, ``bits:planes``, with options after
 further colons, such as ``w4:nearest:smooth=0.5`` or ``w4:gptq:group_size=32``; or another tool: ``ort:rtn``, ``ort:default``,
 ``ort:hqq``, ``ort:gptq``, ``ort:kquant`` write MatMulNBits of 4 bits in blocks of 32, ``rtn``,
-``kquant`` and ``gptq`` of 16, as they cannot pack odd numbers of blocks; ``ort:dynamic`` 8-bit integers.
+``kquant`` and ``gptq`` of 16, as they cannot pack odd numbers of blocks; ``ort:dynamic`` 8-bit integers; ``nncf:int8``, ``nncf:int4`` in blocks of
+32, ``nncf:int4:awq`` and ``nncf:int4:scale_estimation`` weight compression of NNCF, where it is installed.
 
 "ppl" is the perplexity of a byte, "bits" what all weights in the file take for each parameter of the float model, "kept" the
 part of its bytes; "tok/s" are tokens a second in a run of one window on one thread, "time" the part of the float model's, both
@@ -54,6 +55,7 @@ OURS = (
 )
 BLOCK, NARROW = 32, 16
 THEIRS = ("ort:dynamic", "ort:default", "ort:rtn", "ort:kquant", "ort:hqq", "ort:gptq")
+NNCF = ("nncf:int8", "nncf:int4", "nncf:int4:awq", "nncf:int4:scale_estimation")
 ROUNDS, TIMING_S = (10, 500), 0.5
 HEAD = "| scheme | ppl | more | bits | bytes | kept | tok/s | time | CPU s |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
 
@@ -84,6 +86,8 @@ def make(trial: Trial, out: Path, folder: Path) -> None:
     context = Context(data=open_data(trial.data, original))
     if scheme == "ort":
         theirs(words[0], trial, out, folder)
+    elif scheme == "nncf":
+        compressed(words, trial, out)
     elif scheme == "bits":
         save(Binarize(**{"scheme": words[0], **named(words)}).run(original, context).model, out)
     elif scheme == "mixed":
@@ -114,6 +118,20 @@ def theirs(kind: str, trial: Trial, out: Path, folder: Path) -> None:
     made = tool.MatMulNBitsQuantizer(onnx.load(trial.model), block_size=block, algo_config=configs[kind]())
     made.process()
     made.model.save_model_to_file(str(out))
+
+
+def compressed(words: list[str], trial: Trial, out: Path) -> None:
+    """What NNCF's weight compression writes: symmetric, as ONNX Runtime refuses its zero points of 4 bits."""
+    import nncf
+    import onnx
+
+    kind, *more = words
+    options: dict[str, Any] = {"mode": nncf.CompressWeightsMode.INT8_ASYM}
+    if kind == "int4":
+        options = {"mode": nncf.CompressWeightsMode.INT4_SYM, "group_size": BLOCK, **dict.fromkeys(more, True)}
+    if more:
+        options["dataset"] = nncf.Dataset(Samples(trial).feeds)
+    onnx.save(nncf.compress_weights(onnx.load(trial.model), **options), out)
 
 
 class Samples:
@@ -182,7 +200,7 @@ def main() -> None:
         "--data", default=str(EXAMPLES / "language_calib.npz"), help="windows that weights are fitted on"
     )
     parser.add_argument("--eval-data", default=str(EXAMPLES / "language_test.npz"), help="windows and what follows")
-    parser.add_argument("--schemes", nargs="+", default=[*OURS, *THEIRS])
+    parser.add_argument("--schemes", nargs="+", default=[*OURS, *THEIRS, *NNCF])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write to FILE; what it holds is not measured again")
     parser.add_argument("--trial", help=argparse.SUPPRESS)  # one measurement, in a process of its own
     options = parser.parse_args()
