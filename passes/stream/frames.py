@@ -2,7 +2,8 @@
 
 Of every streamed tensor a run makes the frames that are new. They are the last frames that the tensor has in the model as
 it was, run on the window that ended ``delay`` samples ago. A tensor whose frames come once in ``rate`` samples is late by
-a multiple of that, so that streams of one rate can always be aligned by holding the earlier one back.
+a multiple of that, so that streams of one rate can always be aligned by holding the earlier one back. Behind an upsampling it is
+late by a multiple of what stands before it: a window that ended in between has other frames there.
 """
 
 from __future__ import annotations
@@ -15,12 +16,23 @@ import onnx
 
 @dataclass(frozen=True)
 class Frames:
-    """``length`` frames along ``axis`` belong to a window. Units: ``rate`` samples a frame, ``delay`` samples."""
+    """``length`` frames along ``axis`` belong to a window. Units: ``rate`` samples a frame, ``delay`` samples, which is a
+    multiple of ``grain``, of ``rate`` where that is 0."""
 
     axis: int
     length: int
     rate: int = 1
     delay: int = 0
+    grain: int = 0
+
+    @property
+    def step(self) -> int:
+        """What the delay is a multiple of."""
+        return self.grain or self.rate
+
+    def late_by(self, samples: int) -> int:
+        """The next delay that is possible."""
+        return -(-samples // self.step) * self.step
 
     def later(self, other: Frames) -> int:
         """Frames to hold this stream back by until it is as late as another."""

@@ -12,7 +12,7 @@ from ...graph.nodes import attribute
 from ...graph.traits import Trait, has_any, operator_key
 from ..rewrite.free import FREE
 from . import windows as windows
-from .frames import AT_HEAD, Flow, Frames
+from .frames import AT_HEAD, Flow
 from .step import RULES, Rule, Step, streams, stretched
 
 
@@ -70,10 +70,10 @@ def _bordered(step: Step) -> Flow | None:
     main = step.of(place)
     if step.exact or main is None or 2 * lengths[place] <= sum(lengths):
         return None
-    delay = main.delay + sum(lengths[place + 1 :]) * main.rate
     name = step.node.input[place]
     node = onnx.helper.make_node("Identity", [name], step.node.output, step.node.name)
-    return Flow([Frames(main.axis, sum(lengths), main.rate, delay)], node=node, padded=True)
+    made, view = windows.shifted(main, sum(lengths), sum(lengths[place + 1 :]))
+    return Flow([made], {0: view}, node, padded=True)
 
 
 @streams("Transpose")

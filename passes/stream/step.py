@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import lcm
 
 import numpy as np
 import onnx
@@ -86,7 +87,7 @@ class Step:
     def same(self, axis: int, **more: object) -> Flow:
         """All outputs are streams like operand 0, along this axis."""
         main = self.main
-        made = Frames(axis, main.length, main.rate, main.delay)
+        made = replace(main, axis=axis)
         return Flow([made if name else None for name in self.node.output], **more)  # type: ignore[arg-type]
 
     def joined(self, axis: int, operands: Sequence[int]) -> Flow | None:
@@ -95,8 +96,9 @@ class Step:
         latest = max(found.values(), key=lambda one: one.delay)
         if {(one.rate, one.length) for one in found.values()} != {(latest.rate, latest.length)}:
             return None
-        views = {k: View(late=one.later(latest)) for k, one in found.items() if one.delay != latest.delay}
-        made = Frames(axis, latest.length, latest.rate, latest.delay)
+        grain = lcm(*(one.step for one in found.values()))
+        made = replace(latest, axis=axis, grain=grain, delay=-(-latest.delay // grain) * grain)
+        views = {k: View(late=one.later(made)) for k, one in found.items() if one.delay != made.delay}
         return Flow([made if name else None for name in self.node.output], views)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import lcm
+
 import onnx
 
 from ...graph.layer import Window
@@ -29,10 +32,9 @@ def slide(step: Step) -> Flow | None:
     padded = begins[place] > 0 or reach > 0
     if padded and step.exact:
         return None
-    rate = main.rate * stride
-    delay = -(-(main.delay + reach * main.rate) // rate) * rate
-    late = (delay - main.delay) // main.rate - reach
-    made = Frames(main.axis, length, rate, delay)
+    made = Frames(main.axis, length, main.rate * stride, 0, lcm(main.step, main.rate * stride))
+    made = replace(made, delay=made.late_by(main.delay + reach * main.rate))
+    late = main.later(made) - reach
     node = copied(step.node)
     pads = [0 if axis == place else pad for side in (begins, ends) for axis, pad in enumerate(side)]
     set_attribute(node, "pads", pads)
@@ -55,11 +57,11 @@ def border(step: Step) -> Flow | None:
     if step.exact and (begin > 0 or end > 0):
         return None
     left = [0 if k % len(axes) == place else pad for k, pad in enumerate(pads)]
-    made = Frames(main.axis, main.length + begin + end, main.rate, main.delay + end * main.rate)
+    made, view = shifted(main, main.length + begin + end, end)
     padded = begin > 0 or end > 0
-    return (
-        Flow([made], constants={1: left}, padded=padded) if any(left) else Flow([made], node=_idle(step), padded=padded)
-    )
+    if any(left):
+        return Flow([made], {0: view}, constants={1: left}, padded=padded)
+    return Flow([made], {0: view}, _idle(step), padded=padded)
 
 
 @streams("Slice")
@@ -80,11 +82,70 @@ def cut(step: Step) -> Flow | None:
     if steps[place] != 1:
         return None
     begin, end = _bounds(starts[place], ends[place], main.length)
-    made = Frames(main.axis, end - begin, main.rate, main.delay - (main.length - end) * main.rate)
+    made, view = shifted(main, end - begin, end - main.length)
     if len(axes) == 1:
-        return Flow([made], node=_idle(step))
+        return Flow([made], {0: view}, _idle(step))
     starts[place], ends[place] = 0, _EVERYTHING
-    return Flow([made], constants={1: starts, 2: ends})
+    return Flow([made], {0: view}, constants={1: starts, 2: ends})
+
+
+@streams("ConvTranspose")
+def spread(step: Step) -> Flow | None:
+    """Frames that later ones add to are waited for; those of before are read again, and what only they make is cut off.
+
+    With stride s and a kernel of span k, frame i adds to s i ... s i + k - 1. Behind the newest frame n all up to s (n + 1) - 1 is
+    complete.
+    """
+    main, place, node = step.main, step.main.axis - 2, step.node
+    plain = attribute(node, "auto_pad", "NOTSET") == "NOTSET" and not attribute(node, "output_shape", None)
+    if place < 0 or not step.alone() or not plain:
+        return None
+    kernel = attribute(node, "kernel_shape", None) or list(step.dims(1)[2:])
+    sizes = len(kernel)
+    pads = list(attribute(node, "pads", None) or [0] * 2 * sizes)
+    more = list(attribute(node, "output_padding", None) or [0] * sizes)
+    stride = (attribute(node, "strides", None) or [1] * sizes)[place]
+    span = (attribute(node, "dilations", None) or [1] * sizes)[place] * (kernel[place] - 1) + 1
+    length = step.made[main.axis]
+    reach = length + pads[place] - main.length * stride
+    padded = pads[place] < span - stride or reach > 0
+    if main.rate % stride or (padded and step.exact):
+        return None
+    made = Frames(main.axis, length, main.rate // stride, 0, main.step)
+    made = replace(made, delay=made.late_by(main.delay + reach * made.rate))
+    late, held = divmod((made.delay - main.delay) // made.rate - reach, stride)
+    past = max(-(-(span - stride + held) // stride), int(held > 0))
+    pads[place], over = past * stride - held, span - stride + held
+    pads[sizes + place], more[place] = max(over, 0), max(-over, 0)
+    node = copied(node)
+    set_attribute(node, "pads", pads)
+    set_attribute(node, "output_padding", more)
+    return Flow([made], {0: View(past, late)}, node, padded=padded)
+
+
+@streams("Resize", "Upsample")
+def repeated(step: Step) -> Flow | None:
+    """Each frame so many times; where neighbours are mixed, or a size is asked for, whole windows are needed."""
+    main, node = step.main, step.node
+    name = step.name(1 if node.op_type == "Upsample" or len(node.input) == 2 else 2)
+    scales = step.weights.get(name)
+    if scales is None or len(scales) != len(step.dims(0)) or not step.alone():
+        return None
+    factor = float(scales[main.axis])
+    how = attribute(node, "coordinate_transformation_mode", "half_pixel" if len(node.input) > 2 else "asymmetric")
+    pick = attribute(node, "nearest_mode", "round_prefer_floor" if len(node.input) > 2 else "floor")
+    known = (how == "asymmetric" and pick == "floor") or (how == "half_pixel" and pick.startswith("round"))
+    if attribute(node, "mode", "nearest") != "nearest" or factor < 1 or factor % 1 or main.rate % int(factor):
+        return None
+    made = Frames(main.axis, step.made[main.axis], main.rate // int(factor), main.delay, main.step)
+    return Flow([made]) if known or factor == 1 else None
+
+
+def shifted(main: Frames, length: int, later: int) -> tuple[Frames, View]:
+    """A stream whose windows end so many frames later, and the view that it is."""
+    wanted = main.delay + later * main.rate
+    made = replace(main, length=length, delay=main.late_by(wanted))
+    return made, View(late=(made.delay - wanted) // main.rate)
 
 
 def _idle(step: Step) -> onnx.NodeProto:
