@@ -53,6 +53,7 @@ class Build:
     states: list[State] = field(default_factory=list)
     carried: dict[int, list[State]] = field(default_factory=dict)
     before: dict[int, list[onnx.NodeProto]] = field(default_factory=lambda: defaultdict(list))
+    after: dict[int, onnx.NodeProto] = field(default_factory=dict)
 
     def fresh_frames(self, tensor: str) -> int:
         return self.hop // self.streams.frames[tensor].rate
@@ -92,8 +93,9 @@ def build(model: Model, streams: Streams, hop: int) -> Built:
         made += _parts(work, name, needed, head)
     for place, node in enumerate(nodes):
         if place in kept:
-            made += [*work.before[place], node]
-            for name in node.output:
+            ends = [node, work.after[place]] if place in work.after else [node]
+            made += [*work.before[place], *ends]
+            for name in ends[-1].output:
                 made += _parts(work, name, needed, head)
             work.states += work.carried.get(place, ())
     graph = work.model.graph
@@ -132,6 +134,10 @@ def _rewritten(work: Build, nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.No
             made.input[1] = work.constant(f"{first}/shape", [frames if n is None else n for n in flow.shape])
         for k, numbers in flow.constants.items():
             made.input[k] = work.constant(f"{node.output[0]}/operand{k}", numbers)
+        if flow.cut:
+            name, (one, *_) = made.output[0], flow.outputs
+            made.output[0] = work.names.fresh(f"{name}/uncut")
+            work.after[place] = _slice(work, made.output[0], name, one.axis if one else 0, flow.cut, -flow.cut)
         work.carried[place] = [_carry(work, node, made, operand, out) for operand, out in flow.carried]
         yield made
 
@@ -176,7 +182,7 @@ def _alive(work: Build, nodes: Sequence[onnx.NodeProto]) -> tuple[set[int], set[
     needed = {v.name for v in work.model.graph.output}
     for place in reversed(range(len(nodes))):
         node = nodes[place]
-        if any(name in needed for name in node.output if name):
+        if any(name in needed for name in work.after.get(place, node).output if name):
             kept.add(place)
             for name in chain(reads(node), *(one.input for one in work.before[place])):
                 needed |= {name, sources.get(name, name)}

@@ -62,7 +62,7 @@ class Flow:
     ``views`` says by operand what it reads, if not the new frames alone. ``node`` is what it becomes. ``shape`` takes the
     place of operand 1, None standing for the number of new frames. ``padded`` says that frames from before or after the
     window take the place of padding; ``carried`` are pairs of operand and output of states that go on, ``fresh`` if the
-    model began each window anew.
+    model began each window anew. ``cut`` frames go at the beginning and the end of what the node makes.
     """
 
     outputs: Sequence[Frames | None]
@@ -73,3 +73,4 @@ class Flow:
     padded: bool = False
     carried: Sequence[tuple[int, int]] = ()
     fresh: bool = False
+    cut: int = 0

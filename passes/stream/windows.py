@@ -125,7 +125,10 @@ def spread(step: Step) -> Flow | None:
 
 @streams("Resize", "Upsample")
 def repeated(step: Step) -> Flow | None:
-    """Each frame so many times; where neighbours are mixed, or a size is asked for, whole windows are needed."""
+    """Each frame so many times, or mixed with its neighbours, of which one more is waited for.
+
+    Where a size is asked for, or what is mixed hangs on the length of the window, whole windows are needed.
+    """
     main, node = step.main, step.node
     name = step.name(1 if node.op_type == "Upsample" or len(node.input) == 2 else 2)
     scales = step.weights.get(name)
@@ -134,11 +137,17 @@ def repeated(step: Step) -> Flow | None:
     factor = float(scales[main.axis])
     how = attribute(node, "coordinate_transformation_mode", "half_pixel" if len(node.input) > 2 else "asymmetric")
     pick = attribute(node, "nearest_mode", "round_prefer_floor" if len(node.input) > 2 else "floor")
-    known = (how == "asymmetric" and pick == "floor") or (how == "half_pixel" and pick.startswith("round"))
-    if attribute(node, "mode", "nearest") != "nearest" or factor < 1 or factor % 1 or main.rate % int(factor):
+    plain = (how == "asymmetric" and pick == "floor") or (how == "half_pixel" and pick.startswith("round"))
+    mode, mixed = attribute(node, "mode", "nearest"), how in ("asymmetric", "half_pixel", "pytorch_half_pixel")
+    if factor < 1 or factor % 1 or main.rate % int(factor):
         return None
     made = Frames(main.axis, step.made[main.axis], main.rate // int(factor), main.delay, main.step)
-    return Flow([made]) if known or factor == 1 else None
+    if factor == 1 or (mode == "nearest" and plain):
+        return Flow([made])
+    if mode != "linear" or not mixed or step.exact or attribute(node, "antialias", 0):
+        return None
+    made = replace(made, delay=made.late_by(main.delay + main.rate))
+    return Flow([made], {0: View(2, main.later(made) - 1)}, padded=True, cut=int(factor))
 
 
 def shifted(main: Frames, length: int, later: int) -> tuple[Frames, View]:
