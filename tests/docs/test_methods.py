@@ -17,6 +17,7 @@ PAGE = ROOT / "docs" / "methods.md"
 NAMED = {
     "--criterion": "intaglio.criteria",
     "--repair": "intaglio.repairs",
+    "--merge": "intaglio.merges",
     "--allocator": "intaglio.allocators",
     "--loss": "intaglio.losses",
     "--augment": "intaglio.augmentations",
