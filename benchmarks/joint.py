@@ -30,6 +30,7 @@ from intaglio.passes.base import Context, Pass
 from intaglio.passes.binarize import Binarize
 from intaglio.passes.factorize import Factorize
 from intaglio.passes.prune import PruneChannels
+from intaglio.passes.prune.depth.branches import branches
 from intaglio.passes.quantize import Quantize
 from intaglio.pipeline.search.chains import Chains
 from intaglio.pipeline.search.limits import AMOUNTS, Limits
@@ -169,7 +170,7 @@ class Bench:
         return first, open_data(str(_found(one.labelled, data)), self.model, preprocess=one.preprocess)
 
     def fixed(self, only: Sequence[str] | None) -> Iterator[tuple[str, str, tuple[Pass, ...]]]:
-        for kind, name, passes in fixed_rows():
+        for kind, name, passes in fixed_rows(bool(branches(self.model))):
             if only is None or name in only:
                 yield kind, name, passes
 
@@ -215,8 +216,8 @@ class Bench:
         return min(one.sqnr_db for one in found.values() if one.signal)
 
 
-def fixed_rows() -> Iterator[tuple[str, str, tuple[Pass, ...]]]:
-    """Passes alone, then two in a row."""
+def fixed_rows(branched: bool) -> Iterator[tuple[str, str, tuple[Pass, ...]]]:
+    """Passes alone, then two in a row; those that leave out branches of residual sums where there are any."""
     precise: dict[str, Pass] = {s: Quantize(scheme=s) for s in ("int8", "w8", "w4", "w3", "w2", "fp16", "dynamic")}
     precise |= {f"mixed {s:g}": Quantize(size=s) for s in (0.25, 0.125, 0.08)}
     precise |= {f"int8 {s:g}": Quantize(scheme="int8", size=s) for s in (0.25, 0.15, 0.125)} | {"planes": Binarize()}
@@ -224,9 +225,15 @@ def fixed_rows() -> Iterator[tuple[str, str, tuple[Pass, ...]]]:
     narrow |= {f"factorize {k:g}": Factorize(target="macs", keep=k, measure=False) for k in (0.7, 0.5, 0.35)}
     narrow |= {f"prune latency {k:g}": PruneChannels(target="latency", keep=k) for k in (0.7, 0.5)}
     narrow |= {"factorize latency 0.7": Factorize(target="latency", keep=0.7)}
-    yield from (("single", name, (one,)) for name, one in {**precise, **narrow}.items())
-    for first, one in narrow.items():
-        yield from (("chain", f"{first} > {then}", (one, precise[then])) for then in ("int8", "w4", "w2"))
+    shallow: dict[str, Pass] = {}
+    if branched:
+        for target, word in (("macs", ""), ("latency", "latency ")):
+            asked = {k: {"axis": "depth", "target": target, "keep": k} for k in (0.85, 0.7, 0.5)}
+            shallow |= {f"depth {word}{k:g}": PruneChannels.model_validate(one) for k, one in asked.items()}
+    yield from (("single", name, (one,)) for name, one in {**precise, **narrow, **shallow}.items())
+    for first, one in {**narrow, **shallow}.items():
+        behind = ("int8", "w4", "w2", *(["dynamic"] if first in shallow else []))
+        yield from (("chain", f"{first} > {then}", (one, precise[then])) for then in behind)
 
 
 def photographs(path: Path, out: Sequence[str], name: str) -> None:
