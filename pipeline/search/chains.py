@@ -30,6 +30,8 @@ from .result import Point
 SAMPLES = 256
 """Inputs on which outputs are compared with the original's."""
 _BATCH, _TIMES = 64, 3
+_OF_MEDIAN = 1.253
+"""Times as large as a mean's is a median's standard error, of normal numbers: the root of half of pi."""
 _FAR = 1.15
 """How many times a limit of time a measurement must be, or be less than, for others not to matter."""
 
@@ -139,23 +141,29 @@ class Chains:
         times: int = _TIMES,
         *,
         limit: float | None = None,
+        most: int = 0,
         elsewhere: Elsewhere = HERE,
     ) -> Point:
         """The middle one of a few measurements, as a limit is not to hang on what else the machine does: of one where that
-        is far from the limit. What is measured ``elsewhere`` is kept under the name of that.
+        is far from the limit, of up to ``most`` while these do not tell on which side of it the time is. What is measured
+        ``elsewhere`` is kept under the name of that.
         """
         key = self.store.after(passes)
         key = hashed(key, elsewhere.name) if elsewhere.name else key
         found: list[Sequence[float]] = [*self.store.measured(key).get("timings", ())]
-        fresh = len(found) < times
-        while len(found) < times and not (limit and found and not 1 / _FAR < found[0][1] / limit < _FAR):
+        known = len(found)
+        while not _enough([one[1] for one in found], times, limit, most):
             model = self.model(passes)
             one = elsewhere.time(*self.single(model)) if elsewhere.time else self.time(model)
             found.append((one.latencies[1].median_ms, 1 / one.speedup(1)))
-        if fresh:
+        if len(found) > known:
             self.store.note(key, timings=found)
         median, ratio = sorted(found, key=lambda one: one[1])[len(found) // 2]
         return replace(point, latency_ms=median, latency_ratio=ratio)
+
+    def unsure(self, passes: Sequence[Pass]) -> float:
+        """By which fraction more or less the time of a chain may be than the middle one of its measurements."""
+        return _unsure([one[1] for one in self.store.measured(self.store.after(passes)).get("timings", ())])
 
     def single(self, model: Model) -> tuple[Model, Model, Mapping[str, np.ndarray]]:
         """The original and a model as they take one sample, and inputs for both."""
@@ -202,6 +210,23 @@ class Chains:
         values = [one.sqnr_db for one in found.values() if one.signal]
         same = [one.top1_agreement for one in found.values() if one.top1_agreement is not None]
         return float(np.clip(min(values), -300, 300)) if values else None, min(same) if source and same else None
+
+
+def _enough(ratios: Sequence[float], times: int, limit: float | None, most: int) -> bool:
+    """Whether measurements of a time tell what is asked of it."""
+    if limit and ratios and not 1 / _FAR < ratios[0] / limit < _FAR:
+        return True
+    if len(ratios) < times or not limit:
+        return len(ratios) >= times
+    middle = sorted(ratios)[len(ratios) // 2]
+    return len(ratios) >= most or abs(middle / limit - 1) > _unsure(ratios)
+
+
+def _unsure(ratios: Sequence[float]) -> float:
+    """Two standard errors of a median, as a fraction of it; 0 of measurements that are too few to tell."""
+    if len(ratios) < _TIMES:
+        return 0.0
+    return float(2 * _OF_MEDIAN * np.std(ratios, ddof=1) / len(ratios) ** 0.5 / np.median(ratios))
 
 
 def _reason(error: IntaglioError) -> str:

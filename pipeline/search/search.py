@@ -25,6 +25,7 @@ from ...passes.quantize import Quantize
 from ...passes.quantize.targets import TARGETS
 from ..run import Logged, View
 from ..steps import Store, passing_store
+from .by_little import ALIKE, LEAST, best_noise, come_closer, fitted, less_of
 from .chains import Chains, amount, lowest, pareto
 from .limits import Limits
 from .menu import DYNAMIC, INT8, MIXED, Precision, Structure, Unit, with_data, without_data
@@ -37,8 +38,6 @@ _ROUNDS = 2
 """How often a chain that misses a limit is made anew with what it missed taken off."""
 _TIGHT = 0.75
 """Two bits that take so much of a limit of bytes leave room for little else: then names are shortened, too."""
-_LEAST = 0.02
-"""Of a network that is worth trying."""
 _WIDER = 1.2
 """How many times as wide a network in fewer bits must be to be tried beside another."""
 _CLOSE = 0.8
@@ -47,8 +46,6 @@ _WORTH = 0.95
 """What ranks and bits chosen together must be predicted to lose, of what ranks for one limit do, to be tried."""
 _BITS_COST = 1.0
 """Decibels: where bits lose less after the ranks, ranks need not heed them."""
-_ALIKE = 3.0
-"""Decibels between low rank and fewer channels up to which half of each may be better than either."""
 _USED, _TIMED = 0.85, 0.98
 """What a narrower network should use of a limit of bytes, and of one of time: less wastes channels."""
 _ROOM = 1.03
@@ -57,6 +54,10 @@ _BEHIND = 6.0
 """Decibels by which a network in mixed bits is behind the best chain where other bits will not make up for it."""
 _SIGNS = 20.0
 """Decibels that single signs did not reach on any of four networks (7 to 18)."""
+_PLANE, _TWO_BITS = 3.0, 0.95
+"""Decibels that a second plane of signs is worth at least (4.9 on normal numbers), and how much of a limit of bytes two bits
+may take for integers to be tried.
+"""
 _FASTER, _STEPS = 0.97, 4
 """What integers must leave of the time to be worth it, and how many sizes are tried for the smallest."""
 
@@ -132,12 +133,16 @@ class _Search:
         """The best, its time measured once more: where that breaks a limit, narrower networks are tried, and the best of all."""
         while True:
             best = self.tries.best()
-            if "latency" not in self.limited or not best.passes or best.passes in self.tries.sure:
+            if "latency" not in self.limited or not best.passes:
                 return best
+            if best.passes in self.tries.sure:
+                return fitted(self.tries, best)
             seemed = self.tries.within(best)
             again = self.tries.timed_well(best)
             if seemed and not self.tries.within(again):
-                self._corrected(again)
+                if best.structure.unit != "latency":
+                    self._corrected(again)
+                come_closer(self.tries)
 
     @property
     def limited(self) -> Mapping[str, float]:
@@ -152,6 +157,7 @@ class _Search:
         if self._fast and not any(self.tries.within(one) and not one.structure.family for one in self.tries.found):
             self.in_floats = True
             self._try_all()
+        come_closer(self.tries)
         self._refine()
         if not any(map(self.tries.within, self.tries.found)) and "latency" in self.limited:
             self._fastest()
@@ -216,7 +222,31 @@ class _Search:
             ):
                 if self._hopeless(structure) or self._behind(structure):
                     break
+                if self._too_large(structure, precision):
+                    continue
                 self._corrected(self._sized(structure, precision))
+
+    def _too_large(self, structure: Structure, precision: Precision | None) -> bool:
+        """Whether integers cannot be small enough, as two bits alone hardly are: they store ranges and nodes beside."""
+        return (
+            precision is not None
+            and precision.name == INT8
+            and precision.sized
+            and self.tries.smallest(structure) > _TWO_BITS * self.limited.get("size", np.inf)
+        )
+
+    def _signs_may_win(self) -> bool:
+        """Whether single signs may be nearer than the best chain: two planes of them always are nearer by some decibels."""
+        best = best_noise(self.tries)
+        planes = [one for one in self.tries.found if one.precision and one.precision.name == "planes"]
+        alone = [self._added(one) for one in planes if not one.point.told]
+        return best < _SIGNS and (not alone or max(alone) - _PLANE > best)
+
+    def _added(self, one: Tried) -> float:
+        """Decibels that a precision alone would have, what its structure loses taken off."""
+        before = self.tries.chains.apart(one.structure.passes())[0] if one.structure.family else None
+        left = 10 ** (-noise_of(one) / 10) - (0.0 if before is None else 10 ** (-before / 10))
+        return float(-10 * np.log10(left)) if left > 0 else np.inf
 
     def _best_first(self) -> list[Precision | None]:
         """What was best with one family alone."""
@@ -310,7 +340,7 @@ class _Search:
             yield Structure()
         else:
             yield from self._small_enough()
-            if not self._fast and MIXED in self.precisions and self._best_noise < _SIGNS:
+            if not self._fast and MIXED in self.precisions and self._signs_may_win():
                 self._sized(Structure(), self.precisions["onebit"])
 
     def _small_enough(self) -> Iterator[Structure]:
@@ -339,8 +369,8 @@ class _Search:
             if self.tries.within(one) and one.structure.family in noise:
                 noise[one.structure.family] = max(noise[one.structure.family], one.point.sqnr_db or -np.inf)
         return (
-            not noise["factorize"] > noise["prune"] + _ALIKE
-            and not noise["prune"] > noise["factorize"] + _ALIKE > -np.inf
+            not noise["factorize"] > noise["prune"] + ALIKE
+            and not noise["prune"] > noise["factorize"] + ALIKE > -np.inf
         )
 
     def _hopeless(self, structure: Structure) -> bool:
@@ -353,11 +383,7 @@ class _Search:
     def _behind(self, structure: Structure) -> bool:
         """Whether what a structure gave with one precision is so far behind the best chain that no other will make up for it."""
         mine = [one for one in self.tries.found if one.structure == structure and self.tries.within(one)]
-        return bool(mine) and max(map(noise_of, mine)) < self._best_noise - _BEHIND
-
-    @property
-    def _best_noise(self) -> float:
-        return max((noise_of(one) for one in self.tries.found if self.tries.within(one)), default=-np.inf)
+        return bool(mine) and max(map(noise_of, mine)) < best_noise(self.tries) - _BEHIND
 
     def _corrected(self, tried: Tried, rounds: int = _ROUNDS) -> None:
         """Again with what was missed taken off, a few times; then with what is left of a limit given back."""
@@ -396,7 +422,7 @@ class _Search:
         if not limit < small < whole:
             return []
         less = keep - (small - 0.93 * limit) * (1 - keep) / (whole - small)
-        return [tried.structure.to(less)] if less > _LEAST else []
+        return [tried.structure.to(less)] if less > LEAST else []
 
     def _quicker(self, tried: Tried) -> list[Structure]:
         """With less of what misses its limit by most: widths for bytes are not those for time."""
@@ -405,7 +431,7 @@ class _Search:
             return []
         worst, structure = max(misses, key=lambda name: misses[name]), tried.structure
         if structure.family and (worst != "latency" or structure.unit != "params"):
-            return [structure.to(_less(tried, worst, misses[worst]))]
+            return [structure.to(less_of(tried, worst, misses[worst]))]
         limit, ratio = self.limited["latency"], tried.point.latency_ratio or 1.0
         if structure.family:
             ratio = self.tries.time(tried.precision) if tried.precision else 1.0
@@ -441,10 +467,6 @@ class _Search:
             middle = (low * high) ** 0.5
             good = tries.within(tries.take(Structure(), sized, middle))
             low, high = (low, middle) if good else (middle, high)
-
-
-def _less(tried: Tried, missed: str, by: float) -> float:
-    return max(_LEAST, tried.structure.keep / by * (0.98 if missed == "latency" else 0.995))
 
 
 def _notes(tries: Tries, best: Tried) -> Iterator[str]:

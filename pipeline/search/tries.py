@@ -23,8 +23,10 @@ from .result import Point
 
 RECORDS = 1000
 """Bytes that a file takes beside the model: it tells how it was made."""
-_SURE, _SLACK = 7, 0.01
-"""Measurements of the time of what is to be chosen, and how much more than a limit they may say: others vary by more."""
+_SURE, _MOST, _SLACK = 7, 21, 0.01
+"""Measurements of the time of what is to be chosen, the most where they do not tell whether it keeps the limit, and how much
+more than the limit they may say: others vary by more.
+"""
 _SAME = 1.0
 """Decibels by which the outputs of two models may differ on a few samples without telling which is better."""
 _FULL, _THIN, _NEARLY, _LINES = 0.98, 0.05, 0.02, 4
@@ -182,8 +184,14 @@ class Tries:
         if tried.point.told:
             return {"": np.inf}
         over = {name: amount(tried.point, name) / limit for name, limit in self.limited.items()}
-        slack = {"latency": _SLACK if tried.passes in self.sure else NOISE}
+        slack = {"latency": self._slack(tried)}
         return {name: by for name, by in over.items() if by > 1 + slack.get(name, 1e-9)}
+
+    def _slack(self, tried: Tried) -> float:
+        """What more than a limit of time cannot be told from the limit."""
+        if tried.passes not in self.sure:
+            return NOISE
+        return min(NOISE, max(_SLACK, self.chains.unsure(tried.passes)))
 
     def within(self, tried: Tried) -> bool:
         """Whether all limits are kept, that on accuracy too."""
@@ -220,7 +228,8 @@ class Tries:
     def timed_well(self, tried: Tried) -> Tried:
         """The same, its time measured more often."""
         self.sure.add(tried.passes)
-        again = replace(tried, point=self.chains.timed(tried.point, tried.passes, _SURE))
+        point = self.chains.timed(tried.point, tried.passes, _SURE, limit=self.limited.get("latency"), most=_MOST)
+        again = replace(tried, point=point)
         self.found[self.found.index(tried)] = again
         return again
 
