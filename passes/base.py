@@ -155,5 +155,8 @@ class Pass(Options, ABC):
         return model
 
     def recipe(self, change: Change) -> dict[str, Any]:
-        """The options as the file of a result tells them, ``change`` being what came of them."""
-        return {name: value for name, value in self.model_dump().items() if value not in (None, ())}
+        """The options as the file of a result tells them, ``change`` being what came of them: they ask for the same bytes
+        wherever they are read.
+        """
+        told = {**self.model_dump(), **change.stated}
+        return {name: value for name, value in told.items() if value not in (None, ())}

@@ -106,7 +106,7 @@ def _in_time(one: Pass, model: Model, found: Sequence[Body], context: Context) -
         return _changed(one.model_copy(update={"target": "macs", "keep": macs}), model, found, context)
 
     def planned(goal: float) -> Planned[Change]:
-        change = built(goal)[1]
+        change = replace(built(goal)[1], stated={"target": "macs", "keep": goal})
         macs = amounts(change.model).of("macs")
         return Planned(change, macs / full, macs)
 
@@ -286,6 +286,7 @@ def _joined(model: Model, found: Sequence[Body], done: _Done, around: Change) ->
         ],
         details=details,
         notes=notes,
+        stated={} if done.changes else around.stated,
         reference=reference if any(c.reference for c in changes.values()) else None,
     )
 

@@ -25,7 +25,8 @@ class Change:
     ``layers`` tells as plain data what became of each layer, or of each of what ``units`` names; ``details`` is all else
     that is told, as plain data. ``reference`` makes the model that the new one was compared with, ``proved`` tells the
     outcome in a sentence. ``advice`` is what to try where the result turns out ``slower``, or its accuracy ``collapsed``.
-    ``refusal`` is why the result should not be written unless the user insists. Units: ``seconds``.
+    ``refusal`` is why the result should not be written unless the user insists. ``stated`` are options of the pass that ask
+    for just this, where what was asked for made it measure times. Units: ``seconds``.
     """
 
     original: Model
@@ -40,6 +41,7 @@ class Change:
     latency: LatencyReport | None = None
     advice: Mapping[str, str] = field(default_factory=dict)
     refusal: IntaglioError | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property

@@ -41,7 +41,7 @@ from .text import plain
 MODEL, FIGURES, MEASURED, TRIES = "model.onnx", "figures.json", "measured.json", "tries"
 SEARCH = "00-search"
 _NAME = re.compile(r"\d\d+-")
-_KEPT = ("units", "layers", "details", "notes", "proved", "advice", "seconds")
+_KEPT = ("units", "layers", "details", "notes", "proved", "advice", "stated", "seconds")
 """What is told of a change, and kept with its step."""
 
 

@@ -220,6 +220,7 @@ def remove(removal: Removal) -> Model:
         IntaglioError: an operator's node cannot follow; nothing of the original is changed.
     """
     coupling = removal.coupling
+    vars(removal).pop("names", None)  # done again, it makes the same names
     model = coupling.model.copy()
     for name in coupling.model.weights:
         if name in removal.shrinking:

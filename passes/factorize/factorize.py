@@ -41,7 +41,8 @@ class Factorize(FactorizeOptions, Pass):
     resumes: ClassVar[bool] = True
 
     def recipe(self, change: Change) -> dict[str, Any]:
-        return {name: value for name, value in self.model_dump().items() if value is not None}
+        told = {**self.model_dump(), **change.stated}
+        return {name: value for name, value in told.items() if value is not None}
 
     def run(self, model: Model, context: Context | None = None) -> Change:
         """Factorize a copy. Raises TargetUnreachable, NothingChanged, ProofFailed, UsageError, BadModel, BadData."""
@@ -71,6 +72,7 @@ class Factorize(FactorizeOptions, Pass):
             proved=_proved(proof),
             reference=reference,
             latency=latency,
+            stated=job.stated(picked),
             advice={
                 "slower": "thin layers can take longer than what they save, try --align 16 or a higher --min-speedup"
             },

@@ -57,6 +57,7 @@ class Job:
         self.before = amounts(live.given)
         units, whole = find(self.model)
         self.whole = [self._pinned(one) for one in whole]
+        self._every = units
         wanted = choose_nodes(self.model, asked.include, asked.exclude)
         allowed = {k for k, unit in enumerate(units) if any(wanted[site.place] for site in unit.sites)}
         self.ranks = {by_name(units, name): rank for name, rank in asked.ranks}
@@ -136,7 +137,23 @@ class Job:
         measured = "gains" in vars(self) and self.gains is not None and self.gains.times.measured
         if not measured:
             return []
-        return [f"{measured} operators were timed here; where their times are forgotten, other ranks may be chosen"]
+        return [
+            f"{measured} operators were timed here; where their times are forgotten, other ranks may be chosen, but by a recipe that names these"
+        ]
+
+    def stated(self, picked: Picked) -> dict[str, Any]:
+        """Options that ask for just these ranks, where times had a say in them."""
+        if not picked or self.gains is None:
+            return {}
+        chosen = [(self._called(k), one) for k, one in sorted(picked.items())]
+        ranks, ways = [(name, one.rank) for name, one in chosen], [(name, one.scheme) for name, one in chosen]
+        return {"target": "rank", "keep": 0.5, "ranks": tuple(ranks), "scheme_of": tuple(ways), "measure": False}
+
+    def _called(self, k: int) -> str:
+        """What no other unit is called."""
+        unit = self.units[k]
+        names = (*(site.name for site in unit.sites), *(site.node for site in unit.sites), unit.weight)
+        return next((name for name in names if self._every[by_name(self._every, name)] is unit), unit.weight)
 
     @cached_property
     def plan(self) -> Plan:

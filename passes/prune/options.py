@@ -15,6 +15,7 @@ TARGETS = (
     DROP,
     Target("widths", field="widths"),
     Target("scopes", field="scope_targets"),
+    Target("branches", field="branches"),
 )
 
 
@@ -39,7 +40,7 @@ UNRANKED = ("channels", "widths", "scopes")
 
 
 class PruneOptions(BudgetOptions):
-    target: Literal["macs", "params", "size", "latency", "channels", "drop", "widths", "scopes"] = option(
+    target: Literal["macs", "params", "size", "latency", "channels", "drop", "widths", "scopes", "branches"] = option(
         "macs", "What keep is the fraction of.", "target", flag=None, targets=TARGETS
     )
     widths: Annotated[tuple[tuple[str, Annotated[int, Field(gt=0)]], ...], Entries(width, "GROUP=N", "conv1=16")] = (
@@ -59,6 +60,13 @@ class PruneOptions(BudgetOptions):
         "--scope global weighs channels within each such scope. Repeatable.",
         "target",
         flag="--scope-target",
+    )
+    branches: tuple[str, ...] = option(
+        (),
+        "Remove this branch of a residual sum, as --axis depth names it, and no other. Repeatable.",
+        "target",
+        unit="name",
+        flag="--branch",
     )
     criterion: Annotated[str | None, Registered("intaglio.criteria")] = option(
         None,
@@ -118,6 +126,8 @@ class PruneOptions(BudgetOptions):
         """Where it is said what each group keeps, nothing is left to rank globally."""
         if given.get("widths"):
             given = {"target": "widths", **given}
+        if given.get("branches"):
+            given = {"target": "branches", "axis": "depth", **given}
         if given.get("scope_targets"):
             return {"target": "scopes", "scope": "group", **given}
         if given.get("target") not in UNRANKED:
@@ -135,4 +145,6 @@ class PruneOptions(BudgetOptions):
             raise UsageError("`widths` name groups and their channels", fix="give them alone, such as conv1=16")
         if (self.target == "scopes") != bool(self.scope_targets):
             raise UsageError("`scope_targets` are a target of their own", fix="give them alone, such as re:neck.*=0.4")
+        if (self.target == "branches") != bool(self.branches) or (self.branches and self.axis != "depth"):
+            raise UsageError("`branches` are a target of their own, with `axis` depth", fix="give them alone")
         return self

@@ -47,5 +47,10 @@ class Planner(Protocol):
     def plan(self, limit: float) -> Removal:
         """The removal that costs least and leaves no more than ``limit``. Raises TargetUnreachable."""
 
+    def widths(self, removal: Removal) -> dict[str, int]:
+        """What each group was to keep where that was planned, by its name: asked for as ``widths``, the same removal is
+        planned.
+        """
+
     def finish(self, removal: Removal) -> Choice:
         """Make up for what was planned to go."""

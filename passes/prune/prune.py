@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ...graph.coupling import Group, Removal, analyse, mask_removed, remove
@@ -47,6 +47,7 @@ class Cut:
     details: Mapping[str, Any]
     times: LatencyModel | None = None
     latency: LatencyReport | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
 
 _FEW = 32
@@ -82,11 +83,12 @@ class PruneChannels(PruneOptions, Pass):
         return "channels" if self.criterion is None and self.dialect is None else ""
 
     def recipe(self, change: Change) -> dict[str, Any]:
-        told = {**self.model_dump(), "criterion": change.details.get("criterion", self.criterion)}
+        named = {"criterion": change.details.get("criterion", self.criterion)}
+        told = {**self.model_dump(), **named, **change.stated}
         return {
             name: value
             for name, value in told.items()
-            if value is not None and (value or name not in ("widths", "nested"))
+            if value is not None and (value or name not in ("widths", "branches", "nested"))
         }
 
     def run(self, model: Model, context: Context | None = None) -> Change:
@@ -121,6 +123,7 @@ class PruneChannels(PruneOptions, Pass):
             proved=_proved(proof, cut.refitted),
             reference=lambda: mask_removed(cut.removal),
             latency=latency,
+            stated=cut.stated,
             advice={"slower": "widths that are multiples of 8 or 16 run best, try --round-to 8"},
             refusal=latency.refusal("pruned", why=_SLOW, fix="try --round-to 8, or write it") if latency else None,
         )
@@ -157,11 +160,12 @@ class PruneChannels(PruneOptions, Pass):
             job = self._reachable(job)
         planner = criterion.planner(job)
         if self.target == "drop":
-            done, latency = self._smallest(planner, repair, job), None
+            done, latency, stated = self._smallest(planner, repair, job), None, {}
         else:
             removal, latency = (
                 meet_target(planner.plan, times, self.keep) if times else (planner.plan(self.keep * whole), None)
             )
+            stated = _stated(planner.widths(removal)) if times else {}
             done = self._finished(planner, repair, removal, context)
         if not done.removal.removed.any():
             raise NothingChanged(
@@ -171,7 +175,7 @@ class PruneChannels(PruneOptions, Pass):
         notes = [*notes, *done.notes]
         notes += [f"frozen by mistake, please report: {failure}" for failure in coupling.trace.failures]
         refitted = done.removal.coupling is not coupling
-        return Cut(name, coupling.groups, done.removal, refitted, notes, done.details, times, latency)
+        return Cut(name, coupling.groups, done.removal, refitted, notes, done.details, times, latency, stated)
 
     def _block(self, times: LatencyModel | None) -> int:
         return INTEGER_BLOCK if self.followed_by else min(times.block, _TIMED_BLOCK) if times else 1
@@ -257,6 +261,12 @@ def _told(group: Group, removal: Removal) -> dict[str, Any]:
         "prunable": group.prunable,
         "frozen_by": str(group.frozen_by) if group.frozen_by else None,
     }
+
+
+def _stated(widths: Mapping[str, int]) -> dict[str, Any]:
+    """Options that ask for just these widths: with what decided them gone."""
+    given = {"target": "widths", "keep": 0.5, "scope": "group", "widths": tuple(widths.items())}
+    return {**given, "min_channels": 1, "round_to": None, "followed_by": None}
 
 
 def _proved(proof: Proof | None, refitted: bool) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...graph.coupling import Coupling, Removal
 from ...graph.errors import TargetUnreachable, UsageError
@@ -19,6 +20,7 @@ from .options import UNRANKED
 from .plan import Choice, Job
 from .weights import GroupWeights, Scores, Weights
 
+Counts = NDArray[np.int64]
 _NEAR = 0.01
 """A target counts as reached within this fraction of the whole, and within a tenth of itself."""
 _FULL = 0.002
@@ -38,19 +40,34 @@ class Ranked:
         inputs = collected(job.coupling, job.needs, job.context)
         self.weights = Weights(job.coupling, inputs, found.of if found else None)
         self._last: Ranking | None = None
+        self._planned: dict[bytes, dict[str, int]] = {}
 
     def plan(self, limit: float) -> Removal:
         job = self.job
+
+        def within(ranking: Ranking, share: float) -> Counts:
+            keep = stated(ranking, job, share)
+            return meet(ranking, job, (limit / job.whole) ** share * job.whole) if keep is None else keep
+
+        removal, keep = self._in_steps(within)
+        if job.asked.target == "latency" and job.asked.steps > 1:  # by steps that hang on no times
+            removal, keep = self._in_steps(lambda ranking, share: part_way(ranking.sizes, keep, share))
+        self._planned[removal.removed.tobytes()] = by_group(job, keep)
+        return removal
+
+    def widths(self, removal: Removal) -> dict[str, int]:
+        return self._planned[removal.removed.tobytes()]
+
+    def _in_steps(self, keeping: Callable[[Ranking, float], Counts]) -> tuple[Removal, Counts]:
+        """What goes, and what each group was to keep; ``keeping`` says that of a share of the way."""
+        job, keep = self.job, np.zeros(0, np.int64)
         removal = Removal(job.coupling, job.coupling.nothing())
         for step in range(1, job.asked.steps + 1):
-            share = step / job.asked.steps
             ranking = Ranking(job.coupling, job.numbers, self._scores(removal), job.limits, job.asked.scope)
-            keep = stated(ranking, job, share)
-            if keep is None:
-                keep = meet(ranking, job, (limit / job.whole) ** share * job.whole)
+            keep = keeping(ranking, step / job.asked.steps)
             removal, self._last = self._rescored(ranking, keep), ranking
             job.context.tick(step, job.asked.steps)
-        return removal
+        return removal, keep
 
     def finish(self, removal: Removal) -> Choice:
         if self.job.asked.target in UNRANKED or self._last is None:
@@ -87,14 +104,25 @@ def stated(ranking: Ranking, job: Job, share: float = 1.0) -> np.ndarray | None:
         UsageError: there is no such group, or it cannot become narrower.
     """
     if job.asked.target == "channels":
-        kept = np.full(len(ranking.sizes), job.asked.keep)
+        wanted = ranking.sizes * job.asked.keep
     elif job.asked.target == "widths":
-        kept = named_widths(ranking, job) / ranking.sizes
+        wanted = named_widths(ranking, job)
     elif job.asked.target == "scopes":
         return ranking.allowed(scoped(ranking, job, share))
     else:
         return None
-    return ranking.allowed(np.ceil(ranking.sizes * kept**share - 1e-9).astype(np.int64))
+    return ranking.allowed(part_way(ranking.sizes, wanted, share))
+
+
+def part_way(sizes: np.ndarray, wanted: np.ndarray, share: float) -> Counts:
+    """Channels that are left after a ``share`` of the way, by equal ratios. Shapes: (groups,) each."""
+    return np.asarray(np.ceil(sizes * (wanted / sizes) ** share - 1e-9), np.int64)
+
+
+def by_group(job: Job, keep: np.ndarray) -> dict[str, int]:
+    """Widths of the groups that become narrower, by their names."""
+    groups = [job.coupling.groups[k] for k in job.numbers]
+    return {one.name: int(n) for one, n in zip(groups, keep, strict=True) if n < one.channels}
 
 
 def scoped(ranking: Ranking, job: Job, share: float) -> np.ndarray:

@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 
 from ....graph.cost import node_macs
+from ....graph.errors import UsageError
 from ....graph.index import index_of
 from ....graph.model import Model
 from ....graph.nodes import alive, copied, display_name, is_standard, replace_nodes
 from ....graph.readings import readings
+from ....graph.spec import near
 from ...patterns import chosen
 
 
@@ -47,8 +49,18 @@ def branches(model: Model, include: Sequence[str] = (), exclude: Sequence[str] =
     found = [
         replace(one, name=f"{one.name}..{index.names[one.total]}") if alike[one.name] > 1 else one for one in found
     ]
+    alike = Counter(one.name for one in found)
+    found = [replace(one, name=one.total) if alike[one.name] > 1 else one for one in found]
     names = [_names(model, one) for one in found]
     return [found[k] for k in sorted(chosen(names, include, exclude))]
+
+
+def named(found: Sequence[Branch], names: Sequence[str]) -> list[Branch]:
+    """Of these branches those of these names. Raises UsageError where there is none such."""
+    known = {one.name: one for one in found}
+    if unknown := next((name for name in names if name not in known), None):
+        raise UsageError(f"`branches`: there is no branch {unknown!r} that can go", fix=near(unknown, known))
+    return [one for one in found if one.name in names]
 
 
 def _branch(model: Model, node: onnx.NodeProto, place: int) -> Branch:

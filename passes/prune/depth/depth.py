@@ -28,7 +28,8 @@ from ...proof import Claim, Proof, proof_inputs, prove_equal, real_inputs
 from ...simplify.biases import with_biases
 from ...simplify.fold import fold_batch_norm
 from ...simplify.idle import drop_idle
-from .branches import Branch, branches, dropped, zeroed
+from ..options import UNRANKED
+from .branches import Branch, branches, dropped, named, zeroed
 from .choose import Choosing
 from .refit import refit
 
@@ -77,18 +78,18 @@ def shorten(options: PruneOptions, model: Model, context: Context) -> Change:
         proved=_proved(proof, bool(count)),
         reference=lambda: zeroed(wide, gone),
         latency=latency,
+        stated={"target": "branches", "keep": 0.5, "branches": tuple(one.name for one in gone)} if latency else {},
         refusal=latency.refusal("shortened", why="", fix="or write it") if latency else None,
     )
 
 
 def _check(options: PruneOptions) -> None:
     """Options that speak of channels."""
-    if options.target in ("channels", "drop"):
+    if options.target in UNRANKED or options.target == "drop":
         raise UsageError(
-            f"`axis` depth cannot keep a fraction of {options.target}" if options.target == "channels"
-            else "`axis` depth has no search for a drop",
+            "`axis` depth has no search for a drop" if options.target == "drop" else "`axis` depth thins no channels",
             fix="give a fraction of macs, params, size or latency, and a gate on the drop",
-        )  # fmt: skip
+        )
     if options.criterion or options.repair not in (None, "none", "refit"):
         raise UsageError(
             "`axis` depth has one criterion, what the outputs miss, and one repair, refit", fix="leave the other out"
@@ -116,6 +117,8 @@ def _chosen(
     options: PruneOptions, equal: Model, given: Model, found: Sequence[Branch], inputs: Inputs, context: Context
 ) -> tuple[list[Branch], Choosing, LatencyReport | None]:
     choosing = Choosing(equal, found, Effects(equal, inputs), context.tick)
+    if options.target == "branches":
+        return named(found, options.branches), choosing, None
     unit = "macs" if options.target == "latency" else options.target
     whole = amounts(given).of(unit)
 

@@ -29,7 +29,7 @@ from ..choose import Ranking
 from ..criteria.criteria import CRITERIA, Criterion
 from ..options import UNRANKED
 from ..plan import Choice, Job, Planner
-from ..ranked import check_reached, meet, near_to, stated, unreachable
+from ..ranked import by_group, check_reached, meet, near_to, stated, unreachable
 from ..readers import Readers
 from ..repair.refit import Refitted, locally_decided, refit_in_turn
 from ..repair.repair import with_weights
@@ -112,6 +112,7 @@ class Obspa:
         self.readers = Readers(job.coupling)
         self.targets = ReconstructionTargets(job.coupling.model, job.coupling.prepared.shapes, self.readers.layers)
         self.notes: list[str] = []
+        self._planned: dict[bytes, dict[str, int]] = {}
 
     @one_blas_thread
     def plan(self, limit: float) -> Removal:
@@ -126,9 +127,13 @@ class Obspa:
                 ranking, self.curves, lambda k: job.cost(ranking.removal(k)), limit, solver=job.asked.solver
             )
         removal = ranking.removal(keep)
+        self._planned[removal.removed.tobytes()] = by_group(job, keep)
         if job.cost(removal) > limit + near_to(job.asked.keep) * job.whole:
             raise unreachable(job, job.cost(removal) / job.whole)
         return removal
+
+    def widths(self, removal: Removal) -> dict[str, int]:
+        return self._planned[removal.removed.tobytes()]
 
     @one_blas_thread
     def finish(self, removal: Removal) -> Choice:
