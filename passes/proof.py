@@ -22,6 +22,7 @@ from ..measure.data.source import DataSource
 from ..measure.run.inputs import (
     elements,
     most_seconds,
+    probe,
     quick_sizes,
     random_inputs,
     runnable_inputs,
@@ -155,6 +156,7 @@ def at_other_sizes(model: Model, feed: Feed, seed: int) -> Iterator[Feed]:
             continue
         other = random_inputs(model, seed=seed, dims=sizes)
         try:
+            probe(model, other, session)
             made = run(session, other, seconds=seconds)
         except IntaglioError:
             continue

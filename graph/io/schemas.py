@@ -22,7 +22,8 @@ MOST_NUMBERS = 2**48
 _LARGEST = 2**31 - 1
 _SMALL = 2000
 """Bytes up to which a node is remembered: a large model has many that are alike."""
-_POSITIVE = {"group", "kernel_shape", "strides", "dilations", "hidden_size", "blocksize", "num_outputs", "num_groups"}
+_COUNTS = {"group", "hidden_size", "blocksize", "num_outputs", "num_groups", "num_heads", "q_num_heads", "kv_num_heads"}
+_POSITIVE = _COUNTS | {"kernel_shape", "strides", "dilations"}
 _AXES = {"axis", "axes", "perm", "batch_axis", "time_axis", "scan_input_axes", "scan_output_axes", "batch_dims"}
 _AMOUNTS = {"pads", "output_padding", "output_shape", "max_trip_count"}
 _FLAGS = {"keepdims", "noop_with_empty_axes"}
@@ -167,6 +168,9 @@ def check_constants(nodes: Iterable[onnx.NodeProto], opset: int, weights: Mappin
     right: set[tuple[object, ...]] = set()
     for node in nodes:
         constants = [(k, weights[name]) for k, name in enumerate(node.input) if name in weights]
+        for k, weight in constants:
+            if not weight.size and _is_scale(node, k):
+                raise wrong(node, f"its operand {k}, a scale or a zero point, holds no number")
         if not constants or not (taken := _element_types(node.op_type, opset)):
             continue
         for k, weight in constants:
@@ -181,6 +185,12 @@ def check_constants(nodes: Iterable[onnx.NodeProto], opset: int, weights: Mappin
                 raise wrong(node, why)
             if known is not None:
                 right.add(known)
+
+
+def _is_scale(node: onnx.NodeProto, place: int) -> bool:
+    """Whether an operand says what integers stand for; of a Concat of them each part has a scale and a zero point."""
+    known = operator(node)
+    return place in known.scales or (known.like == "Concat" and bool(known.scales) and place % 3 != 2)
 
 
 @cache

@@ -71,7 +71,7 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
 
     def runs(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         nonlocal began
-        _probe(model, session, inputs)
+        probe(model, inputs, session)
         left = seconds if began == math.inf else max(1.0, began + _SECONDS - time.monotonic())
         try:
             run(session, inputs, seconds=left)
@@ -143,15 +143,21 @@ def _counts(model: Model, loops: Sequence[onnx.NodeProto], sizes: Mapping[str, i
     return [int(v.reshape(-1)[0]) if (v := values.get(n.input[0])) is not None and v.size == 1 else -1 for n in loops]
 
 
-def _probe(model: Model, session: Any, inputs: Mapping[str, np.ndarray]) -> None:
-    """Run in a fork first what may end the process: Loops do, where a number that they need is not there."""
+def probe(model: Model, inputs: Mapping[str, np.ndarray], session: Any = None) -> None:
+    """Run in a fork first what may end the process: Loops do, where a number that they need is not there, and operators
+    that divide by a length of 0. ``session`` is one of the model.
+
+    Raises:
+        BadModel: it did.
+    """
 
     def work(nothing: onnx.ModelProto) -> onnx.ModelProto:
         with suppress(BadModel):
-            run(session, inputs, seconds=_SECONDS)
+            run(session or open_session(model), inputs, seconds=_SECONDS)
         return nothing
 
-    if any(has(node, Trait.BODIES) for node in model.graph.node):
+    empty = not all(value.size for value in inputs.values())
+    if empty or any(has(node, Trait.BODIES) for node in model.graph.node):
         apart("running the model", work, onnx.ModelProto())
 
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from intaglio.graph.errors import BadModel
 from intaglio.graph.index import index_of
 from intaglio.graph.io.load import from_proto, load
-from intaglio.graph.io.schemas import check_node
+from intaglio.graph.io.schemas import check_constants, check_node
 from intaglio.graph.layer import Window
 
 
@@ -192,3 +192,30 @@ def test_attributes_of_the_runtimes_own_operators_have_the_types_of_those_they_a
     pads.CopyFrom(helper.make_attribute("pads", 1.5))
     with pytest.raises(BadModel, match="'pads' is FLOAT, not INTS"):
         check_node(node, 17)
+
+
+@pytest.mark.parametrize("name", ["num_heads", "q_num_heads", "kv_num_heads"])
+def test_there_is_a_head_at_least(name: str) -> None:
+    """ONNX Runtime divides by the number of heads, and ends the process."""
+    with pytest.raises(BadModel, match=f"'{name}' is 0, not 1 to"):
+        check_node(helper.make_node("Attention", ["x", "x", "x"], ["y"], **{name: 0}), 23)
+
+
+OF_INTEGERS = {
+    "QLinearSoftmax": (["q", "a", "z", "a", "z"], (1, 2, 3, 4)),
+    "QLinearConcat": (["a", "z", "q", "a", "z", "q", "a", "z"], (0, 1, 3, 4, 6, 7)),
+    "QLinearWhere": (["c", "q", "a", "z", "q", "a", "z", "a", "z"], (2, 3, 5, 6, 7, 8)),
+}
+
+
+@pytest.mark.parametrize(("op", "place"), [(op, k) for op, (_, places) in OF_INTEGERS.items() for k in places])
+def test_scales_and_zero_points_hold_a_number(op: str, place: int) -> None:
+    """ONNX Runtime reads the first, and ends the process."""
+    operands = list(OF_INTEGERS[op][0])
+    weights = {"a": np.array(0.1, np.float32), "z": np.array(3, np.uint8)}
+    nothing = np.zeros(0, weights[operands[place]].dtype)
+    operands[place] = "nothing"
+    node = helper.make_node(op, operands, ["y"], domain="com.microsoft")
+    check_constants([node], 17, weights)
+    with pytest.raises(BadModel, match=f"operand {place}, a scale or a zero point, holds no number"):
+        check_constants([node], 17, {**weights, "nothing": nothing})

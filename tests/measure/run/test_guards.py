@@ -112,3 +112,27 @@ def test_an_attention_whose_bias_nobody_knows_is_refused(tmp_path: Path) -> None
 def test_a_model_is_left_alone() -> None:
     model = parsed("float[2, 3] x", "float[2, 3] y", "", "y = Relu (x)")
     assert guarded(model) is model
+
+
+EMPTY = {
+    "LSTM": "float[3, B, 2] x) => (float[S, D, B2, 4] y) <float[1, 16, 2] w, float[1, 16, 4] r> { y = LSTM<hidden_size=4>(x, w, r) }",
+    "GRU": "float[3, B, 2] x) => (float[S, D, B2, 4] y) <float[1, 12, 2] w, float[1, 12, 4] r> { y = GRU<hidden_size=4>(x, w, r) }",
+}
+
+
+@pytest.mark.parametrize("op", EMPTY)
+def test_inputs_of_nothing_end_a_fork_at_most(tmp_path: Path, op: str) -> None:
+    """ONNX Runtime ends the process on batches of none; as a command does, which would end with it."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g ({EMPTY[op]}')
+    rng = np.random.default_rng(0)
+    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in model.graph.value_info}
+    del model.graph.value_info[:]
+    held = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in held.items())
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 0
+    onnx.save(model, tmp_path / "m.onnx")
+    for command in (["check"], ["quantize", "-o", str(tmp_path / "o.onnx"), "--scheme", "w8"]):
+        words = [sys.executable, "-m", "intaglio", *command, str(tmp_path / "m.onnx")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode >= 0, done.stderr
+        assert "internal" not in done.stderr
