@@ -197,8 +197,10 @@ def test_attributes_of_the_runtimes_own_operators_have_the_types_of_those_they_a
 @pytest.mark.parametrize("name", ["num_heads", "q_num_heads", "kv_num_heads"])
 def test_there_is_a_head_at_least(name: str) -> None:
     """ONNX Runtime divides by the number of heads, and ends the process."""
+    attention = helper.make_node("Attention", ["x", "x", "x"], ["y"])
+    attention.attribute.append(helper.make_attribute(name, 0))
     with pytest.raises(BadModel, match=f"'{name}' is 0, not 1 to"):
-        check_node(helper.make_node("Attention", ["x", "x", "x"], ["y"], **{name: 0}), 23)
+        check_node(attention, 23)
 
 
 OF_INTEGERS = {
@@ -212,7 +214,7 @@ OF_INTEGERS = {
 def test_scales_and_zero_points_hold_a_number(op: str, place: int) -> None:
     """ONNX Runtime reads the first, and ends the process."""
     operands = list(OF_INTEGERS[op][0])
-    weights = {"a": np.array(0.1, np.float32), "z": np.array(3, np.uint8)}
+    weights: dict[str, np.ndarray] = {"a": np.array(0.1, np.float32), "z": np.array(3, np.uint8)}
     nothing = np.zeros(0, weights[operands[place]].dtype)
     operands[place] = "nothing"
     node = helper.make_node(op, operands, ["y"], domain="com.microsoft")
