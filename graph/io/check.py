@@ -88,7 +88,7 @@ def check_weights(model: Model) -> None:
 
 
 def _check_constants(graph: onnx.GraphProto, opset: int, weights: Mapping[str, np.ndarray]) -> None:
-    check_constants(filter(is_standard, graph.node), opset, weights)
+    check_constants(graph.node, opset, weights)
     for body in (body for node in graph.node for body in subgraphs(node)):
         own = {value.name for value in body.input}.union(*(node.output for node in body.node))
         outer = {name: weight for name, weight in weights.items() if name not in own}

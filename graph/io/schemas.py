@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,11 @@ MOST_NUMBERS = 2**48
 _LARGEST = 2**31 - 1
 _SMALL = 2000
 """Bytes up to which a node is remembered: a large model has many that are alike."""
+_OPTIONAL = onnx.defs.OpSchema.FormalParameterOption.Optional
+_LEFT_OUT = "an input that it needs is left out"
+_JOINS = "Concat"
+_RESIZES_BY_TWO = 10
+"""Up to this operator set Resize has an input and scales."""
 _COUNTS = {"group", "hidden_size", "blocksize", "num_outputs", "num_groups", "num_heads", "q_num_heads", "kv_num_heads"}
 _POSITIVE = _COUNTS | {"kernel_shape", "strides", "dilations"}
 _AXES = {"axis", "axes", "perm", "batch_axis", "time_axis", "scan_input_axes", "scan_output_axes", "batch_dims"}
@@ -85,6 +90,8 @@ def check_node(node: onnx.NodeProto, opset: int) -> None:
     if schema is None:
         if like := operator(node).like:
             _check_types(node, _attributes(like, opset, "")[0])
+            if like == _JOINS and "" in node.input:
+                raise wrong(node, _LEFT_OUT)
         return
     for kind, found, least, most in (
         ("inputs", len(node.input), schema.min_input, schema.max_input),
@@ -92,11 +99,13 @@ def check_node(node: onnx.NodeProto, opset: int) -> None:
     ):
         if not least <= found <= most:
             raise wrong(node, f"it has {found} {kind}, the operator takes {least} to {most}")
-    single = onnx.defs.OpSchema.FormalParameterOption.Single
-    if "" in node.input and any(
-        not name and operand.option == single for name, operand in zip(node.input, schema.inputs, strict=False)
-    ):
-        raise wrong(node, "an input that it needs is left out")
+    if "" in node.input:
+        options = [operand.option for operand in schema.inputs]
+        options += options[-1:] * (len(node.input) - len(options))  # those of which there may be many come last
+        if any(not name and kind != _OPTIONAL for name, kind in zip(node.input, options, strict=False)):
+            raise wrong(node, _LEFT_OUT)
+    if node.op_type == "Resize" and opset > _RESIZES_BY_TWO and not any(node.input[2:]):
+        raise wrong(node, "it has neither scales nor sizes")
     types, required = _attributes(node.op_type, opset, domain)
     if required and (missing := required.difference(a.name for a in node.attribute)):
         raise wrong(node, f"the attribute {min(missing)!r} that it needs is left out")
@@ -164,14 +173,16 @@ def _short(values: Sequence[int]) -> str:
 
 
 def check_constants(nodes: Iterable[onnx.NodeProto], opset: int, weights: Mapping[str, np.ndarray]) -> None:
-    """Element types, ranks and lengths of standard nodes' constant operands, as far as definitions fix them."""
+    """Element types, ranks and lengths of standard nodes' constant operands, as far as definitions fix them; of all nodes'
+    scales and zero points, whether there are any.
+    """
     right: set[tuple[object, ...]] = set()
     for node in nodes:
         constants = [(k, weights[name]) for k, name in enumerate(node.input) if name in weights]
         for k, weight in constants:
             if not weight.size and _is_scale(node, k):
                 raise wrong(node, f"its operand {k}, a scale or a zero point, holds no number")
-        if not constants or not (taken := _element_types(node.op_type, opset)):
+        if not constants or not is_standard(node) or not (taken := _element_types(node.op_type, opset)):
             continue
         for k, weight in constants:
             allowed = taken[min(k, len(taken) - 1)]
@@ -190,7 +201,7 @@ def check_constants(nodes: Iterable[onnx.NodeProto], opset: int, weights: Mappin
 def _is_scale(node: onnx.NodeProto, place: int) -> bool:
     """Whether an operand says what integers stand for; of a Concat of them each part has a scale and a zero point."""
     known = operator(node)
-    return place in known.scales or (known.like == "Concat" and bool(known.scales) and place % 3 != 2)
+    return place in known.scales or (known.like == _JOINS and bool(known.scales) and place % 3 != 2)
 
 
 @cache
@@ -214,7 +225,7 @@ def misfits(nodes: Iterable[onnx.NodeProto], dims: Mapping[str, tuple[int, ...]]
     """Why the shapes of standard nodes' operands, as far as ``dims`` has them, cannot be; by the node's place."""
     told = {}
     for place, node in enumerate(nodes):
-        if is_standard(node) and has_any(node, _FITTED | Trait.BODIES):
+        if is_standard(node) and (has_any(node, _FITTED | Trait.BODIES) or node.op_type in _RANKS):
             why = misfit(node, {k: dims[name] for k, name in enumerate(node.input) if name in dims})
             if why:
                 told[place] = why
@@ -228,6 +239,8 @@ def misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
         return f"its operand {wide[0]} has shape {list(shapes[wide[0]])}, not that of a list of numbers"
     if many := [k for k in operator(node).deciding if math.prod(shapes.get(k, ())) != 1]:
         return f"its operand {many[0]} has shape {list(shapes[many[0]])}, not that of a single number"
+    if wrong_rank := _RANKS.get(node.op_type):
+        return wrong_rank(node, shapes)
     if node.op_type == "Transpose":
         axes, rank = len(attribute(node, "perm") or shapes.get(0, ())), len(shapes.get(0, ()))
         return f"its attribute 'perm' names {axes} axes of {rank}" if 0 in shapes and axes != rank else ""
@@ -249,6 +262,35 @@ def misfit(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
     if has(node, Trait.QUANTIZES) and 1 in shapes and 2 in shapes and math.prod(shapes[1]) != math.prod(shapes[2]):
         return f"its scales have shape {list(shapes[1])}, its zero points {list(shapes[2])}"
     return ""
+
+
+def _letters(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    """An Einsum has a letter for each axis of an operand, at most as many where there is an ellipsis."""
+    terms = str(attribute(node, "equation", "")).replace(" ", "").partition("->")[0].split(",")
+    for k, term in enumerate(terms):
+        letters = len(term.replace("...", ""))
+        if k in shapes and (len(shapes[k]) < letters or ("..." not in term and len(shapes[k]) > letters)):
+            return f"its operand {k} has {len(shapes[k])} axes, its equation {letters}"
+    return ""
+
+
+def _regions(_: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    fits = 1 not in shapes or (len(shapes[1]) == 2 and shapes[1][1] == 5)
+    return "" if fits else f"its regions have shape {list(shapes[1])}, not that of a batch and four corners each"
+
+
+def _scales(_: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    if 0 in shapes and 1 in shapes and shapes[1] != (len(shapes[0]),):
+        return f"its scales have shape {list(shapes[1])}, its input {len(shapes[0])} axes"
+    return ""
+
+
+_RANKS: Mapping[str, Callable[[onnx.NodeProto, Mapping[int, tuple[int, ...]]], str]] = {
+    "Einsum": _letters,
+    "MaxRoiPool": _regions,
+    "Upsample": _scales,
+}
+"""Of operators at whose operands ONNX Runtime ends the process where their shapes do not fit."""
 
 
 def _unlike(shapes: Mapping[int, tuple[int, ...]], axis: int, wanted: int | None) -> str:

@@ -221,3 +221,20 @@ def test_scales_and_zero_points_hold_a_number(op: str, place: int) -> None:
     check_constants([node], 17, weights)
     with pytest.raises(BadModel, match=f"operand {place}, a scale or a zero point, holds no number"):
         check_constants([node], 17, {**weights, "nothing": nothing})
+
+
+TOO_FEW: dict[str, tuple[str, list[str], dict[str, Any], str]] = {
+    "Sum": ("Sum", ["x", "", "x"], {}, "left out"),
+    "Einsum": ("Einsum", ["x", ""], {"equation": "ab,bc->ac"}, "left out"),
+    "Resize": ("Resize", ["x"], {}, "neither scales nor sizes"),
+    "letters": ("Einsum", ["x", "m"], {"equation": "ab,b->a"}, "operand 1 has 2 axes, its equation 1"),
+    "regions": ("MaxRoiPool", ["x", "h"], {"pooled_shape": [1, 1]}, r"its regions have shape \[1, 12, 3\]"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_FEW)
+def test_operands_at_which_a_runtime_ends_the_process_are_told(case: str) -> None:
+    op, operands, attributes, words = TOO_FEW[case]
+    with pytest.raises(BadModel, match=words):
+        model = from_proto(network(helper.make_node(op, operands, ["y"], **attributes), x=("N", 4)))
+        assert index_of(model).shapes
