@@ -70,9 +70,11 @@ def _begun(live: Callable[[int], None], doing: str) -> tuple[int, int]:
 
 def _answer(work: Callable[[onnx.ModelProto], onnx.ModelProto], model: onnx.ModelProto, writing: int) -> None:
     """The fork's whole life."""
+    import faulthandler
     import resource
 
     try:
+        faulthandler.disable()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C++ says in words of its own that it ends
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS * 3 // 2)

@@ -72,6 +72,10 @@ class Builder:
         tensor.name = tensor.name or name
         self._held[name] = tensor, plain(tensor.rank) if order is None else order
 
+    def has(self, name: str) -> bool:
+        """Whether something is held or known of that name; nothing is of the empty one."""
+        return not name or name in self._held or name in self.plan.constants
+
     def held(self, name: str) -> Held:
         """A tensor as it is stored, and in which order."""
         if self.plan.value(name) is not None:

@@ -77,6 +77,9 @@ def _convert(step: Step, make: Builder) -> None:
         instead = "export the model before binarization, or to onnx" if has(node, Trait.ON_BITS) else "export to onnx"
         raise Refused("there is no such operator in TFLite", instead)
     entry.convert(step, make)
+    others = [name for name in node.output[1:] if name not in step.rounded]
+    if lost := [name for name in others if make.plan.index.uses[name] and not make.has(name)]:
+        raise Refused(f"its output {lost[0]!r} is read, for which TFLite has no form")
 
 
 def _quantize(step: Step, make: Builder) -> None:

@@ -158,6 +158,14 @@ def test_integers_of_no_scale_are_named(scale: float, tmp_path: Path) -> None:
     assert "is not above 0" in told.value.why
 
 
+def test_an_output_that_tflite_does_not_make_is_named(tmp_path: Path) -> None:
+    body = "d, mask = Dropout(x) f = Cast<to=1>(mask) y = Mul(d, f)"
+    model = parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g (float[1, 4] x) => (float[1, 4] y) {{ {body} }}')
+    with pytest.raises(CannotExport, match="TFLite cannot hold Dropout") as told:
+        EXPORTERS["tflite"].write(from_proto(model), tmp_path / "model.tflite")
+    assert "'mask' is read" in told.value.why
+
+
 def parse_weight() -> Any:
     from onnx import numpy_helper
 
