@@ -98,10 +98,12 @@ def _written(net: Net, program: Program, operation: Operation) -> str | None:
     if unknown:
         return f"the shape or type of {unknown[0]!r} is not known"
     ends = [name for name in (*operation.inputs, *operation.outputs) if name in net.dtypes]
-    held = [net.dtypes[n].name for n in ends if operation.value or n not in net.constants]
-    strange = [kind for kind in held if kind not in C_TYPES]
+    held = [name for name in ends if operation.value or name not in net.constants]
+    strange = [net.dtypes[name].name for name in held if net.dtypes[name].name not in C_TYPES]
     if strange:
         return f"C has no {strange[0]}"
+    if empty := [name for name in held if name not in net.constants and 0 in net.dims.get(name, ())]:
+        return f"{empty[0]!r} holds no number, and C has no arrays of nothing"
     if found is None:
         return "there is no rule that writes it in C"
     call = Call(

@@ -285,12 +285,20 @@ def _scales(_: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
     return ""
 
 
+def _squeezed(node: onnx.NodeProto, shapes: Mapping[int, tuple[int, ...]]) -> str:
+    listed = shapes.get(1) == (0,) or any(
+        a.name == "axes" and not a.ints and not a.ref_attr_name for a in node.attribute
+    )
+    return "its list of axes is empty: runtimes drop all axes of length 1 then, or none" if listed else ""
+
+
 _RANKS: Mapping[str, Callable[[onnx.NodeProto, Mapping[int, tuple[int, ...]]], str]] = {
     "Einsum": _letters,
     "MaxRoiPool": _regions,
+    "Squeeze": _squeezed,
     "Upsample": _scales,
 }
-"""Of operators at whose operands ONNX Runtime ends the process where their shapes do not fit."""
+"""Of operators at whose operands ONNX Runtime ends the process where their shapes do not fit, or means another thing."""
 
 
 def _unlike(shapes: Mapping[int, tuple[int, ...]], axis: int, wanted: int | None) -> str:

@@ -200,6 +200,13 @@ def test_a_constant_of_a_type_that_c_does_not_have_is_named(tmp_path: Path) -> N
         EXPORTERS["c"].write(from_proto(onnx.parser.parse_model(f"{head} {{ y = Add (x, h) }}")), tmp_path / "net")
 
 
+def test_a_tensor_of_nothing_is_named(tmp_path: Path) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]> net (float[2, 4] x) => (float[2, 0] y, int64[2, 0] z) <int64[1] k = {0}>'
+    with pytest.raises(CannotExport, match="c cannot hold TopK") as told:
+        EXPORTERS["c"].write(from_proto(onnx.parser.parse_model(f"{head} {{ y, z = TopK (x, k) }}")), tmp_path / "net")
+    assert "holds no number" in told.value.why
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_buffers_that_live_together_do_not_overlap(seed: int) -> None:
     """Random chains with side branches: no two of them share bytes, and orders keep what is read before it is written."""

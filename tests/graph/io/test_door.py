@@ -227,6 +227,7 @@ TOO_FEW: dict[str, tuple[str, list[str], dict[str, Any], str]] = {
     "Sum": ("Sum", ["x", "", "x"], {}, "left out"),
     "Einsum": ("Einsum", ["x", ""], {"equation": "ab,bc->ac"}, "left out"),
     "Resize": ("Resize", ["x"], {}, "neither scales nor sizes"),
+    "no axes": ("Squeeze", ["x", "none"], {}, "its list of axes is empty"),
     "letters": ("Einsum", ["x", "m"], {"equation": "ab,b->a"}, "operand 1 has 2 axes, its equation 1"),
     "regions": ("MaxRoiPool", ["x", "h"], {"pooled_shape": [1, 1]}, r"its regions have shape \[1, 12, 3\]"),
 }
@@ -236,5 +237,6 @@ TOO_FEW: dict[str, tuple[str, list[str], dict[str, Any], str]] = {
 def test_operands_at_which_a_runtime_ends_the_process_are_told(case: str) -> None:
     op, operands, attributes, words = TOO_FEW[case]
     proto = network(helper.make_node(op, operands, ["y"], **attributes), x=("N", 4))
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.int64), "none"))
     with pytest.raises(BadModel, match=words):
         _ = index_of(from_proto(proto)).shapes
