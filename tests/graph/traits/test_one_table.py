@@ -22,6 +22,7 @@ DISPATCH = {
     "exporters/torch/blocks.py": "how each is written in Python",
     "graph/evaluate.py": "what each operator computes",
     "graph/layers.py": "how the weight of each is seen as a matrix",
+    "graph/io/schemas.py": "what the operands of each must be like",
     "graph/io/canonicalize.py": "what users are told of each kind of node that goes",
     "kernels/operators.py": "definitions of operators on bits",
     "measure/autograd/bodies.py": "what each computes in torch",
