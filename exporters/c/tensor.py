@@ -41,8 +41,8 @@ class Tensor:
         return tuple(sorted(range(len(self.dims)), key=lambda a: (-self.strides[a], a)))
 
     def stride(self, axis: int) -> int:
-        """0 along an axis of one: nothing has to be told apart."""
-        return self.strides[axis] if self.dims[axis] != 1 else 0
+        """0 along an axis of one, and of a single number: nothing has to be told apart."""
+        return self.strides[axis] if self.dims and self.dims[axis] != 1 else 0
 
     def is_dense(self, order: Sequence[int] | None = None) -> bool:
         """Whether its numbers lie one after the other, with ``order`` in this order of axes."""

@@ -11,7 +11,8 @@ from intaglio.graph.errors import BadModel
 from intaglio.graph.io.load import from_proto
 from intaglio.graph.lazy import absent
 from intaglio.graph.model import Model
-from tests.graph.coupling import foreign_examples as _foreign_examples  # noqa: F401  they join the table
+from tests.graph.coupling import bit_examples as _bit_examples  # noqa: F401  they join the table
+from tests.graph.coupling import foreign_examples as _foreign_examples  # noqa: F401  the same
 from tests.graph.coupling.examples import EXAMPLES, Example
 
 

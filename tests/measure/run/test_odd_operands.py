@@ -20,7 +20,8 @@ from intaglio.graph.io.load import from_proto
 from intaglio.graph.traits import operator_key
 from intaglio.measure.run.inputs import probe
 from intaglio.measure.run.session import open_session, run
-from tests.graph.coupling import foreign_examples as _foreign_examples  # noqa: F401  they join the table
+from tests.graph.coupling import bit_examples as _bit_examples  # noqa: F401  they join the table
+from tests.graph.coupling import foreign_examples as _foreign_examples  # noqa: F401  the same
 from tests.graph.coupling.examples import EXAMPLES, Example
 
 _BYTES = 8 << 30
