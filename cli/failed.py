@@ -44,9 +44,9 @@ def _doubted(error: BaseException) -> BaseException:
         except IntaglioError as reason:
             lines = " ".join(filter(None, (reason.what, reason.why))).splitlines()
             found = BadModel(
-                f"{path}: no work can be done on what ONNX Runtime does not run: {lines[0]}",
+                f"{path}: it could not be worked on, nor run here: {lines[0]}",
                 why=f"it ended in {type(error).__name__}: {error}; {' '.join(lines[1:])}".rstrip("; "),
-                fix="if the model does run elsewhere, run again with --debug and report what that prints",
+                fix="if it does run on data of yours, run again with --debug and report what that prints",
             )
             found.__cause__ = error
             return found
