@@ -225,9 +225,9 @@ def answers() -> str:
 
 def keys(name: str) -> str:
     """A table of the keys of one form of answers, without those that others it is made of have."""
-    from intaglio.pipeline import schema
+    from intaglio.pipeline.schema import json_schema, model_of
 
-    form, bases = schema.json_schema()["$defs"][name], getattr(schema, name).__mro__[1:]
+    form, bases = json_schema()["$defs"][name], model_of(name).__mro__[1:]
     shared = {"schema", *(key for base in bases for key in getattr(base, "model_fields", ()))}
     lines = ["| key | value | what it is |", "| --- | --- | --- |"]
     for key, one in form["properties"].items():

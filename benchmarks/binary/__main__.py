@@ -34,10 +34,10 @@ from intaglio.measure.run.session import open_session, run
 from intaglio.passes import Context
 from intaglio.passes.binarize import Binarize
 
-from .parts.trials import setting
-from .parts.turns import in_turn
+from ..parts.trials import setting
+from ..parts.turns import in_turn
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TWIN, TRAINED, NATIVE, DEFINED = "float twin", "as trained", "bits, native", "bits, by definition"
 
 

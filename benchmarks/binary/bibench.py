@@ -1,6 +1,6 @@
 """BiBench's tracks: what binary operators keep over tasks and architectures, what they withstand, cost and save.
 
-    python -m benchmarks.bibench --case "digits,cnn=examples/digits.onnx,train.npz,examples/digits_test.npz" \\
+    python -m benchmarks.binary.bibench --case "digits,cnn=examples/digits.onnx,train.npz,examples/digits_test.npz" \\
         --case "digits,transformer=examples/vit_digits.onnx,train.npz,examples/digits_test.npz" --steps 300
 
 A case is TASK,ARCHITECTURE=MODEL,TRAINING,TEST[,PREPROCESS]: an image classifier, the teacher, and labelled data. Each operator
@@ -34,7 +34,7 @@ from intaglio.measure.data.corruption import find_pixels
 from intaglio.measure.data.source import DataSource, open_data
 from intaglio.measure.efficiency import quadratic_mean
 
-from .parts.trials import setting
+from ..parts.trials import setting
 
 OPERATORS = ("bnn", "xnor", "dorefa", "bireal", "xnor++", "react", "recu", "fda")
 

@@ -1,6 +1,6 @@
 """Binary networks out of one of floats: operators times estimators, each trained, packed and held to the original.
 
-    python -m benchmarks.binary_training net.onnx --data train.npz --eval-data test.npz --steps 500 --lr 0.01
+    python -m benchmarks.binary.training net.onnx --data train.npz --eval-data test.npz --steps 500 --lr 0.01
     ... --operators react dorefa --estimators ste reste
 
 MODEL is an image classifier and the teacher; labels are not used. "packed" says whether all predictions of the packed file are
@@ -26,7 +26,7 @@ from intaglio.measure.data.source import open_data
 from intaglio.measure.run.session import open_session
 from intaglio.measure.run.session import run as run_session
 
-from .parts.trials import setting
+from ..parts.trials import setting
 
 OPERATORS = ("react", "bireal", "dorefa", "bnn", "xnor", "xnor++", "recu", "fda")
 ESTIMATORS = ("ste", "polynomial", "reste", "biper")
