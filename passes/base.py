@@ -96,7 +96,7 @@ class Pass(Options, ABC):
     Same model, options and seed give the same bytes. ``doing`` is what a user is told while it runs; ``in_bodies`` says that
     bodies of If, Loop and Scan are changed, too, each as a model of its own; ``sees_through`` that weights which nodes
     compute from constants are there as values; ``smaller`` that its result should have fewer bytes; ``renames`` that nodes lose their names and change in nothing else;
-    ``resumes`` that with data it goes on behind the last layer that a run before kept.
+    ``resumes`` that with data it goes on behind the last layer that a run before kept, ``resumes_blind`` without, too.
     """
 
     name: ClassVar[str]
@@ -106,6 +106,7 @@ class Pass(Options, ABC):
     smaller: ClassVar[bool] = True
     renames: ClassVar[bool] = False
     resumes: ClassVar[bool] = False
+    resumes_blind: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, model: Model, context: Context | None = None) -> Change:

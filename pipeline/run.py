@@ -166,13 +166,14 @@ def run(
 
 def _resumed(folder: Path, steps: Sequence[Pass], named: Data) -> Path:
     """Raises UsageError where nothing would be kept."""
+    blind = named.calibration is None and not any(one.makes_noise for one in steps)
     if not any(one.resumes for one in steps):
         raise UsageError(
             f"{steps[0].name} keeps nothing to go on from",
-            why="what goes layer after layer over data does: quantize, binarize, sparsify, factorize, and prune by obspa or with a refit",
+            why="what goes layer after layer does: quantize, binarize, sparsify, factorize, and prune by obspa, with a refit, or of branches and experts",
             fix="leave out --resume; steps of a recipe are kept by intaglio compress",
         )
-    if named.calibration is None and not any(one.makes_noise for one in steps):
+    if blind and not any(one.resumes_blind for one in steps):
         raise UsageError("without data there is nothing to go on from", fix="add --data SOURCE, or leave out --resume")
     return folder
 

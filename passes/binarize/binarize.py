@@ -37,6 +37,7 @@ class Binarize(BinarizeOptions, Pass):
     name: ClassVar[str] = "binarize"
     doing: ClassVar[str] = "binarizing"
     resumes: ClassVar[bool] = True
+    resumes_blind: ClassVar[bool] = True
     in_bodies: ClassVar[bool] = True
     sees_through: ClassVar[bool] = True
 

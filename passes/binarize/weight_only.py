@@ -16,6 +16,7 @@ from ...graph.index import index_of
 from ...graph.layer import Layer
 from ...graph.model import Model
 from ..calibration.gradients import gradients
+from ..calibration.journal import each_once, journal_in
 from ..calibration.walk import Rounded, relative_error, round_layers, solve_plainly
 from ..needs import GRADIENTS
 from ..precision.protect import Harm, protected, sentence
@@ -48,12 +49,17 @@ def weight_only(name: str, job: Job) -> Result:
 
 def _without_tiny(job: Job, model: Model, layers: Chosen, rules: Mapping[str, BitRule]) -> tuple[Chosen, list[str]]:
     """The layers less those that hurt most for the bytes that they save, and what to tell of these."""
-    harms = {}
-    for node, one in layers.layers.items() if job.options.protect else ():
+
+    def harm(node: str) -> Harm:
+        one = layers.layers[node]
         weight = model.weights[one.weight]
         _, code = solve_plainly(rules[node], one, weight)
         bits = Bits(one, code, weight, multiplied=not rules[node].half)
-        harms[node] = Harm(one.name, relative_error(one, weight, code), bits.nbytes, weight.nbytes)
+        return Harm(one.name, relative_error(one, weight, code), bits.nbytes, weight.nbytes)
+
+    looked = list(layers.layers) if job.options.protect else []
+    journal = journal_in(job.context.resume if looked else None, [model], (), "harms", looked, rules)
+    harms = dict(zip(looked, each_once(journal, looked, harm, len(looked)), strict=True))
     kept = protected(harms)
     few = {node: one for node, one in layers.layers.items() if node not in kept}
     skipped = {**layers.skipped, **{harms[node].name: PROTECTED for node in kept}}

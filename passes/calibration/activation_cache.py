@@ -136,15 +136,18 @@ class ActivationCache:
                     fresh[name].append(self.store.put(batch[name]))
             self._held.update(fresh)
 
-    def batches(self, names: Sequence[str], model: Model | None = None) -> Iterator[Batch]:
-        """Values of tensors, batch by batch; those not held are computed from what is, by ``model`` if it is given."""
+    def batches(self, names: Sequence[str], model: Model | None = None, first: int = 0) -> Iterator[Batch]:
+        """Values of tensors, batch by batch; those not held are computed from what is, by ``model`` if it is given.
+
+        ``first`` is the number of the batch to begin with.
+        """
         missing = [n for n in dict.fromkeys(names) if n not in self._held]
         sources: list[str] = []
         session: Any = None
         if missing:
             small, sources = part(model or self.model, missing, self.types())
             session = _opened(small, optimize=self.optimize, once=self.once)
-        for k in range(self.batch_count):
+        for k in range(first, self.batch_count):
             batch = {n: self.store.get(self._held[n][k]) for n in {*names, *sources} if n in self._held}
             if session is not None:
                 batch.update(run(session, {n: batch[n] for n in sources}, missing))

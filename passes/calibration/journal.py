@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,9 @@ from ...graph.io.save import pieces
 from ...graph.io.spill import pieces_of, spilled
 from ...graph.model import Model
 from ...graph.version import VERSION
+from ...measure.executors.pieces import HERE, Pieces
 
+S = TypeVar("S")
 T = TypeVar("T")
 _FORM = 1
 _OURS = __name__.partition(".")[0]
@@ -61,8 +63,8 @@ class Journal:
             raise _unwritable(folder, error) from error
         return cls(folder, digest.hexdigest()[:16])
 
-    def read(self, place: int) -> Any:
-        """What was kept of a layer; None where nothing was, or not all of it."""
+    def read(self, place: int | str) -> Any:
+        """What was kept of a layer, or under another name; None where nothing was, or not all of it."""
         try:
             with np.load(self._path(place), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -70,7 +72,7 @@ class Journal:
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
 
-    def keep(self, place: int, value: Any) -> None:
+    def keep(self, place: int | str, value: Any) -> None:
         """Whole or not at all.
 
         Raises:
@@ -89,8 +91,9 @@ class Journal:
             aside.unlink(missing_ok=True)
             raise _unwritable(self.folder, error) from error
 
-    def _path(self, place: int) -> Path:
-        return self.folder / f"{self.key}-{place:05d}.npz"
+    def _path(self, place: int | str) -> Path:
+        name = hashlib.sha256(place.encode()).hexdigest()[:16] if isinstance(place, str) else f"{place:05d}"
+        return self.folder / f"{self.key}-{name}.npz"
 
 
 def journal_in(
@@ -100,7 +103,7 @@ def journal_in(
     return None if folder is None else Journal.of(folder, models, batches, *asked)
 
 
-def once(journal: Journal | None, place: int, make: Callable[[], T]) -> T:
+def once(journal: Journal | None, place: int | str, make: Callable[[], T]) -> T:
     """What was kept there, else what is made now, which is kept. Raises UsageError as ``Journal.keep`` does."""
     found: T | None = None if journal is None else journal.read(place)
     if found is None:
@@ -108,6 +111,28 @@ def once(journal: Journal | None, place: int, make: Callable[[], T]) -> T:
         if journal is not None:
             journal.keep(place, found)
     return found
+
+
+def each_once(
+    journal: Journal | None, items: Iterable[S], make: Callable[[S], T], count: int, pieces: Pieces = HERE
+) -> Iterator[T]:
+    """``pieces.each``, of what was not kept. Raises UsageError as ``Journal.keep`` does."""
+    if journal is None:
+        yield from pieces.each(items, make, count)
+        return
+    known: set[int] = set()
+
+    def made(numbered: tuple[int, S]) -> T:
+        found: T | None = journal.read(numbered[0])
+        if found is None:
+            return make(numbered[1])
+        known.add(numbered[0])
+        return found
+
+    for place, found in enumerate(pieces.each(enumerate(items), made, count)):
+        if place not in known:
+            journal.keep(place, found)
+        yield found
 
 
 def _versions() -> str:

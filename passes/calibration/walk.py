@@ -15,11 +15,11 @@ from ...graph.layer import Floats, Layer
 from ...graph.layers import Layers
 from ...graph.model import Model
 from ...graph.traits import Trait, has
-from ...measure.executors.pieces import HERE, Pieces
+from ...measure.executors.pieces import HERE
 from ..base import Context
 from .activation_cache import Inputs, Store
 from .feeds import calibration_inputs, with_mirrored
-from .journal import Journal, journal_in, once
+from .journal import Journal, each_once, journal_in, once
 from .moments import blas_threads_for, one_blas_thread
 from .normal.correction import bias_correction
 from .normal.moments import moments
@@ -126,8 +126,9 @@ def relative_error(layer: Layer, weight: np.ndarray, found: Rows) -> float:
     return noise / power if power > 0 else 0.0
 
 
-def round_plainly(model: Model, rules: Mapping[str, Rule[Q]], pieces: Pieces = HERE) -> Walked[Q]:
+def round_plainly(model: Model, rules: Mapping[str, Rule[Q]], context: Context | None = None) -> Walked[Q]:
     """Every layer by itself, by its weights alone; a weight that several read alike once."""
+    pieces, resume = (HERE, None) if context is None else (context.pieces, context.resume)
     layers = [one for one in Layers(model) if one.node in rules]
     first: dict[object, Layer] = {}
     for layer in layers:
@@ -136,7 +137,8 @@ def round_plainly(model: Model, rules: Mapping[str, Rule[Q]], pieces: Pieces = H
     def solved(layer: Layer) -> tuple[str, Q]:
         return solve_plainly(rules[layer.node], layer, model.weights[layer.weight])
 
-    known = dict(zip(first, pieces.each(first.values(), solved, len(first)), strict=True))
+    journal = journal_in(resume, [model], (), "plainly", rules)
+    known = dict(zip(first, each_once(journal, first.values(), solved, len(first), pieces), strict=True))
     found = {layer.node: (layer, *known[_shared(layer)]) for layer in layers}
     return Walked({node: Rounded(layer, quantized, method) for node, (layer, method, quantized) in found.items()})
 
@@ -146,7 +148,7 @@ def round_layers(model: Model, rules: Mapping[str, Rule[Q]], context: Context, k
     BatchNormalization tells where it is ``kept``.
     """
     if context.data is None or not rules:
-        walked = round_plainly(model, rules, context.pieces)
+        walked = round_plainly(model, rules, context)
         if rules and any(has(node, Trait.STANDARDIZES) for node in kept.graph.node):
             weights = walked.applied(model).weights
             changed = {one.layer.weight: weights[one.layer.weight] for one in walked.rounded.values()}

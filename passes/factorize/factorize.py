@@ -39,6 +39,7 @@ class Factorize(FactorizeOptions, Pass):
     doing: ClassVar[str] = "factorizing"
     in_bodies: ClassVar[bool] = True
     resumes: ClassVar[bool] = True
+    resumes_blind: ClassVar[bool] = True
 
     def recipe(self, change: Change) -> dict[str, Any]:
         told = {**self.model_dump(), **change.stated}

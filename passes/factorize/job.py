@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..budget.drop import accuracy_of, smallest
 from ..budget.latency_target import LatencyReport
 from ..calibration.activation_cache import Inputs, Store, counting
 from ..calibration.feeds import calibration_inputs, with_mirrored
-from ..calibration.journal import journal_in
+from ..calibration.journal import journal_in, once
 from ..calibration.noise import normalized_on_noise
 from ..change import amounts
 from ..live import Live
@@ -107,7 +107,7 @@ class Job:
     def tables(self) -> list[Table]:
         """Options of all units with what they lose."""
         if self.context.data is None or not self.units:
-            return [by_weights(self.model, u, o) for u, o in zip(self.units, self.options, strict=True)]
+            return self._by_weights()
         pairs = list(zip(self.units, self.options, strict=True))
         with Store.of(self.context) as store:
             inputs = Inputs(self.batches, store)
@@ -115,6 +115,14 @@ class Job:
             asked = [(unit.name, options) for unit, options in pairs], strength
             journal = journal_in(self.context.resume, [self.looked], self.batches, *asked)
             return by_outputs(self.looked, pairs, inputs, self._tick(0), strength, pieces, journal)
+
+    def _by_weights(self) -> list[Table]:
+        asked = [(unit.name, options) for unit, options in zip(self.units, self.options, strict=True)]
+        journal = journal_in(self.context.resume, [self.model], (), "by weights", *asked)
+        return [
+            once(journal, k, partial(by_weights, self.model, unit, options))
+            for k, (unit, options) in enumerate(zip(self.units, self.options, strict=True))
+        ]
 
     @property
     def noise(self) -> bool:
@@ -285,7 +293,8 @@ class Job:
     def _factors(self, picked: Picked) -> Done:
         plan = {k: (self.units[k], picked[k]) for k in sorted(picked)}
         if self.context.data is None:
-            return Done(split_by_weights(self.model, plan, Names(self.model)))
+            kept = journal_in(self.context.resume, [self.model], (), [(u.name, one) for u, one in plan.values()])
+            return Done(split_by_weights(self.model, plan, Names(self.model), kept))
         with Store.of(self.context) as store:
             if self.noise:
                 return alone(self.model, self.looked, plan, Inputs(self.batches, store))

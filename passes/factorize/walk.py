@@ -43,14 +43,19 @@ class Done:
     refitted: int = 0
 
 
-def by_weights(model: Model, plan: Mapping[int, tuple[Unit, Option]], names: Names) -> list[Split]:
-    """Factors nearest to the weights as they are."""
+def by_weights(
+    model: Model, plan: Mapping[int, tuple[Unit, Option]], names: Names, journal: Journal | None = None
+) -> list[Split]:
+    """Factors nearest to the weights as they are. What the ``journal`` has of a unit is taken from there."""
     found = []
     for unit, option in plan.values():
-        scheme = SCHEMES[option.scheme]
-        factors = scheme.factor(unit.site, unit.matrices(model), option.rank)
-        found.append(split(model, unit, scheme, factors, names))
+        factors = once(journal, f"factors of {unit.name}", partial(_nearest, model, unit, option))
+        found.append(split(model, unit, SCHEMES[option.scheme], factors, names))
     return found
+
+
+def _nearest(model: Model, unit: Unit, option: Option) -> Factors:
+    return SCHEMES[option.scheme].factor(unit.site, unit.matrices(model), option.rank)
 
 
 class Factorized:
@@ -93,7 +98,7 @@ def in_one_walk(
         if unit.site.node in layers and unit.site.columns <= LARGEST
     }
     rest = {k: (unit, option) for k, (unit, option) in plan.items() if unit.site.node not in fitting}
-    twin, targets = Factorized(model, by_weights(model, rest, names)), targets_of(model, Layers(model))
+    twin, targets = Factorized(model, by_weights(model, rest, names, journal)), targets_of(model, Layers(model))
     fitted = refitted = 0
     for place, turn in enumerate(in_turn(model, twin, inputs, list(layers.values()), targets, tick)):
         if turn.layer.node in fitting:

@@ -74,9 +74,13 @@ class PruneChannels(PruneOptions, Pass):
 
     @property
     def resumes(self) -> bool:  # type: ignore[override]
-        """What looks at layers one after the other does."""
+        """What looks at layers, branches or batches one after the other does."""
         walks = "refit" in (self.repair, CRITERIA[self.criterion or WITH_DATA].repair)
-        return self.axis not in ("depth", "experts") and (walks or self.criterion in (None, WITH_DATA))
+        return self.axis in ("depth", "experts") or walks or self.criterion in (None, WITH_DATA)
+
+    @property
+    def resumes_blind(self) -> bool:  # type: ignore[override]
+        return self.axis == "depth"
 
     @property
     def blind(self) -> str:

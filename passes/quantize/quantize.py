@@ -26,6 +26,8 @@ from .rounding.rounding import ROUNDERS
 from .scheme import Job, scheme_named
 from .targets import TARGETS
 
+_AT_ONCE = {"dynamic", "fp16", "bf16"}
+"""Schemes that take about as long as copying the model."""
 _WEIGHTS_ALONE = re.compile(r"w\d+")
 _TINY = 2.0**-132
 """Largest weight of a layer below which eight bits of it have no scale that single precision holds well."""
@@ -38,7 +40,6 @@ class Quantize(QuantizeOptions, Pass):
 
     name: ClassVar[str] = "quantize"
     doing: ClassVar[str] = "quantizing"
-    resumes: ClassVar[bool] = True
     in_bodies: ClassVar[bool] = True
     sees_through: ClassVar[bool] = True
 
@@ -47,6 +48,15 @@ class Quantize(QuantizeOptions, Pass):
     def _storable(cls, scheme: str) -> str:
         scheme_named(scheme)
         return scheme
+
+    @property
+    def resumes(self) -> bool:  # type: ignore[override]
+        """What rounds layer by layer does."""
+        return self.scheme not in _AT_ONCE
+
+    @property
+    def resumes_blind(self) -> bool:  # type: ignore[override]
+        return self.resumes and self.repair == "none"
 
     @property
     def weight_bits(self) -> float | None:

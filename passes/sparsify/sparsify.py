@@ -46,6 +46,7 @@ class Sparsify(SparsifyOptions, Pass):
     name: ClassVar[str] = "sparsify"
     doing: ClassVar[str] = "sparsifying"
     resumes: ClassVar[bool] = True
+    resumes_blind: ClassVar[bool] = True
     in_bodies: ClassVar[bool] = True
     sees_through: ClassVar[bool] = True
 

@@ -147,11 +147,11 @@ def _of_sum(s: Step, size: int) -> Floats32 | None:
 
 
 def normalized(covariance: Floats) -> Floats32:
-    """Correlations; what does not vary has none."""
+    """Correlations; what does not vary has none. Of what hardly does, covariances may be rounding alone: none is above 1."""
     covariance = np.nan_to_num(covariance)
     deviation = np.sqrt(np.diagonal(covariance))
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
-    found = (scale[:, None] * covariance * scale).astype(np.float32)
+    found = np.clip(scale[:, None] * covariance * scale, -1, 1).astype(np.float32)
     np.fill_diagonal(found, 1)
     return found
 

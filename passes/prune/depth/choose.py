@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from ....graph.errors import TargetUnreachable
 from ....graph.model import Model
 from ...calibration.effects import Effects
+from ...calibration.journal import Journal, once
 from .branches import Branch, dropped
 
 Cost = Callable[[Model], float]
@@ -16,12 +18,16 @@ Cost = Callable[[Model], float]
 
 @dataclass
 class Choosing:
-    """``loss`` is the squared error of the outputs, relative to their variance, without some branches."""
+    """``loss`` is the squared error of the outputs, relative to their variance, without some branches.
+
+    What the ``journal`` has of it is taken from there.
+    """
 
     model: Model
     found: Sequence[Branch]
     effects: Effects
     tick: Callable[[int, int | None], None]
+    journal: Journal | None = None
     losses: dict[frozenset[str], float] = field(default_factory=dict)
 
     def loss(self, gone: Sequence[Branch]) -> float:
@@ -29,9 +35,13 @@ class Choosing:
         if not key:
             return 0.0
         if key not in self.losses:
-            self.losses[key] = self.effects.of_model(dropped(self.model, gone))
+            name = "\n".join(sorted(key))
+            self.losses[key] = once(self.journal, name, partial(self._measured, gone))
             self.tick(len(self.losses), None)
         return self.losses[key]
+
+    def _measured(self, gone: Sequence[Branch]) -> float:
+        return self.effects.of_model(dropped(self.model, gone))
 
     def choose(self, most: float, cost: Cost, gain: Callable[[Branch], float]) -> list[Branch]:
         """Drop until no more than ``most`` is left, then put back what the outputs miss most, as far as that allows.

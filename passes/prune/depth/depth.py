@@ -22,6 +22,7 @@ from ...budget.latency_target import LatencyReport, Planned, meet_latency
 from ...calibration.activation_cache import Inputs, Store
 from ...calibration.effects import Effects
 from ...calibration.feeds import calibration_inputs, with_mirrored
+from ...calibration.journal import journal_in
 from ...change import Change, amounts
 from ...live import MET, live_part
 from ...proof import Claim, Proof, proof_inputs, prove_equal, real_inputs
@@ -57,10 +58,8 @@ def shorten(options: PruneOptions, model: Model, context: Context) -> Change:
     equal = with_biases(fold_batch_norm(live.model)[0]) if repairs else live.model
     with Store.of(context) as store:
         batches, notes = _batches(equal, context)
-        gone, choosing, latency = _chosen(options, equal, live.given, found, Inputs(_few(batches), store), context)
-        wide, count = (
-            refit(equal, gone, Inputs(with_mirrored(batches, equal), store), context) if repairs else (equal, 0)
-        )
+        gone, choosing, latency = _chosen(options, equal, live.given, found, _few(batches), store, context)
+        wide, count = refit(equal, gone, with_mirrored(batches, equal), store, context) if repairs else (equal, 0)
     result = dropped(wide, gone)
     proof = _proof(wide, result, gone, context) if options.verify else None
     drop_idle(result)
@@ -114,9 +113,16 @@ def _few(batches: Sequence[Mapping[str, np.ndarray]]) -> list[Mapping[str, np.nd
 
 
 def _chosen(
-    options: PruneOptions, equal: Model, given: Model, found: Sequence[Branch], inputs: Inputs, context: Context
+    options: PruneOptions,
+    equal: Model,
+    given: Model,
+    found: Sequence[Branch],
+    batches: Sequence[Mapping[str, np.ndarray]],
+    store: Store,
+    context: Context,
 ) -> tuple[list[Branch], Choosing, LatencyReport | None]:
-    choosing = Choosing(equal, found, Effects(equal, inputs), context.tick)
+    journal = journal_in(context.resume, [equal], batches, "effects", _SAMPLES)
+    choosing = Choosing(equal, found, Effects(equal, Inputs(batches, store)), context.tick, journal)
     if options.target == "branches":
         return named(found, options.branches), choosing, None
     unit = "macs" if options.target == "latency" else options.target

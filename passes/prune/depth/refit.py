@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from functools import partial
 
 from ....graph.index import index_of
 from ....graph.layer import Floats, Layer
@@ -12,10 +13,11 @@ from ....graph.layers import Layers
 from ....graph.model import Model
 from ....graph.traits import Trait, has_any
 from ...base import Context
-from ...calibration.activation_cache import Inputs
+from ...calibration.activation_cache import Inputs, Store
+from ...calibration.journal import journal_in, once
 from ...calibration.moments import one_blas_thread
 from ...calibration.targets import ReconstructionTarget, ReconstructionTargets, targets_of
-from ...calibration.turns import Left, all_left, in_turn
+from ...calibration.turns import Left, Turn, all_left, in_turn
 from .branches import Branch, dropped
 
 _HANDS_ON = Trait.IDLE | Trait.RECTIFIES
@@ -66,16 +68,24 @@ class Aims:
 
 
 @one_blas_thread
-def refit(model: Model, gone: Sequence[Branch], inputs: Inputs, context: Context) -> tuple[Model, int]:
+def refit(
+    model: Model, gone: Sequence[Branch], batches: Sequence[Mapping[str, Floats]], store: Store, context: Context
+) -> tuple[Model, int]:
     """The model with weights that are fitted to do without, at full depth, and how many layers have new ones."""
+    journal = journal_in(context.resume, [model], batches, "refit", sorted(one.total for one in gone))
     layers, twin = Layers(model), Shorter(model, gone)
     aims = Aims(model, layers, twin)
     fitted = [layer for layer in layers if not layers.tied(layer) and twin.counterpart(layer)]
     count = 0
-    for turn in in_turn(model, twin, inputs, fitted, aims, context.tick):
+    for place, turn in enumerate(in_turn(model, twin, Inputs(batches, store), fitted, aims, context.tick)):
         if turn.differs or turn.layer.node in aims.moved:
-            twin.take(turn.layer, turn.constants(turn.fit()))
+            turn.reach()
+            twin.take(turn.layer, once(journal, place, partial(_refitted, turn)))
             count += 1
     changed = model.copy()
     changed.weights.update(twin.weights)
     return changed, count
+
+
+def _refitted(turn: Turn) -> Mapping[str, Floats]:
+    return turn.constants(turn.fit())

@@ -20,6 +20,7 @@ from ....graph.model import Model
 from ...base import Context
 from ...calibration.activation_cache import ActivationCache, Inputs, Store
 from ...calibration.feeds import calibration_inputs
+from ...calibration.journal import journal_in
 from ...change import Change, amounts
 from ...live import MET, live_part
 from ...proof import Claim, proof_inputs, prove_equal, real_inputs
@@ -40,6 +41,16 @@ class _Seen:
 
     took: NDArray[np.int64]
     moments: NDArray[np.float64]
+
+    @classmethod
+    def none(cls, experts: int) -> _Seen:
+        return cls(np.zeros(experts, np.int64), np.zeros((experts, experts)))
+
+    def more(self, best: np.ndarray, scores: np.ndarray) -> _Seen:
+        """With the choices and scores of another batch. Shapes: best (...), scores (..., experts)."""
+        rows = scores.reshape(-1, len(self.took)).astype(np.float64)
+        took = self.took + np.bincount(best.reshape(-1), minlength=len(self.took))
+        return _Seen(took, self.moments + rows.T @ rows)
 
 
 @dataclass(frozen=True)
@@ -140,17 +151,19 @@ def _check(options: PruneOptions, context: Context) -> None:
 
 
 def _seen(model: Model, found: list[Router], context: Context) -> dict[str, _Seen]:
+    """Over all batches; sums up to each are kept."""
     names = [name for one in found for name in (one.best, one.scores)]
-    took = {one.name: np.zeros(one.experts, np.int64) for one in found}
-    moments = {one.name: np.zeros((one.experts, one.experts)) for one in found}
+    seen = {one.name: _Seen.none(one.experts) for one in found}
     with Store.of(context) as store:
         batches, _ = calibration_inputs(model, context)
-        for values in ActivationCache(model, Inputs(batches, store)).batches(names):
-            for one in found:
-                took[one.name] += np.bincount(values[one.best].reshape(-1), minlength=one.experts)
-                scores = values[one.scores].reshape(-1, one.experts).astype(np.float64)
-                moments[one.name] += scores.T @ scores
-    return {one.name: _Seen(took[one.name], moments[one.name]) for one in found}
+        journal, first = journal_in(context.resume, [model], batches, "experts", names), 0
+        while journal is not None and (known := journal.read(first)) is not None:
+            seen, first = known, first + 1
+        for k, values in enumerate(ActivationCache(model, Inputs(batches, store)).batches(names, first=first), first):
+            seen = {one.name: seen[one.name].more(values[one.best], values[one.scores]) for one in found}
+            if journal is not None:
+                journal.keep(k, seen)
+    return seen
 
 
 def _kept(

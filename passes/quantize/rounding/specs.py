@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from ....graph.layer import Layer
+from ...calibration.journal import each_once, journal_in
 from ...calibration.walk import relative_error, solve_plainly
 from ...masks import masks
 from ...needs import GRADIENTS
@@ -50,11 +51,16 @@ def specs_for(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, 
 
 def _tiny(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, Grid], job: Job) -> set[str]:
     """Of some layers those that keep 8 bits, as they hurt most for the bytes that they save; a note names them."""
-    harms = {}
-    for node, one in layers.items() if job.options.protect else ():
+
+    def harm(node: str) -> Harm:
+        one = layers[node]
         weight, bytes_of = ready.model.weights[one.weight], partial(weight_bytes, one)
         near = solve_plainly(Spec(grids[node], BLIND), one, weight)[1]
-        harms[node] = Harm(one.name, relative_error(one, weight, near), bytes_of(grids[node]), bytes_of(WEIGHTS8))
+        return Harm(one.name, relative_error(one, weight, near), bytes_of(grids[node]), bytes_of(WEIGHTS8))
+
+    looked = list(layers) if job.options.protect else []
+    journal = journal_in(job.context.resume if looked else None, [ready.model], (), "harms", looked, grids)
+    harms = dict(zip(looked, each_once(journal, looked, harm, len(looked)), strict=True))
     kept = protected(harms)
     if kept:
         ready.notes.append(sentence(harms, kept, "8 bits"))

@@ -180,7 +180,7 @@ def _blindly(
     """Weights by themselves, biases by what BatchNormalization says of the means."""
     if job.options.repair == "udfc":
         return rounded_restoring(job, ready, specs_for(ready, layers, grids, job))
-    walked = round_plainly(model, specs_for(ready, layers, grids, job))
+    walked = round_plainly(model, specs_for(ready, layers, grids, job), job.context)
     changed = {one.layer.weight: walked.applied(model).weights[one.layer.weight] for one in walked.rounded.values()}
     walked.biases.update(bias_correction(model, changed, datafree.statistics(ready.kept)))
     return walked

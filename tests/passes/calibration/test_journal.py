@@ -6,6 +6,9 @@ import itertools
 import signal
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, Popen, run
 
@@ -31,8 +34,11 @@ from intaglio.passes.quantize.rounding.rounding import Spec
 from intaglio.passes.sparsify import Sparsify
 from intaglio.pipeline.run import run as run_passes
 
+from ..prune.experts.test_experts import WIDTH, mixture
+
 EXAMPLES = Path(__file__).parents[3] / "examples"
 MODEL, DATA = EXAMPLES / "digits.onnx", EXAMPLES / "digits_calib.npz"
+VIT = EXAMPLES / "vit_digits.onnx"
 
 PASSES: dict[str, Pass] = {
     "w4": Quantize(scheme="w4", method="gptq"),
@@ -74,8 +80,8 @@ def test_a_run_that_was_ended_after_any_layer_goes_on_to_the_same_bytes(
         with pytest.raises(Ended):
             PASSES[name].run(model, context)
     assert to_bytes(PASSES[name].run(model, context).model) == whole
-    count = len(solved) - len(ends)
-    assert count == len(list((tmp_path / "work").iterdir()))
+    kept = Counter(path.name.partition("-")[0] for path in (tmp_path / "work").iterdir())
+    assert len(solved) - len(ends) in kept.values()
     assert [n for n, _ in itertools.groupby(solved)] == list(
         dict.fromkeys(solved)
     )  # none is solved again but those ended
@@ -109,24 +115,54 @@ def test_a_process_that_is_killed_goes_on_to_the_same_bytes(command: str, tmp_pa
     assert {path: path.stat().st_mtime_ns for path in kept} == times
 
 
-WALKS: dict[str, Pass] = {
-    "prune": PruneChannels(target="params", keep=0.6),
-    "prune each": PruneChannels(target="channels", keep=0.5),
-    "refit": PruneChannels(target="params", keep=0.6, criterion="l2", repair="refit"),
-    "factorize": Factorize(target="params", keep=0.5, measure=False),
+def digits_samples() -> dict[str, np.ndarray]:
+    with np.load(DATA) as file:
+        return {name: file[name][:32] for name in file.files}
+
+
+def tokens() -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(0).standard_normal((200, WIDTH)).astype(np.float32)}
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A pass over a file, or a mixture of experts, on samples or none."""
+
+    step: Pass
+    file: Path | None = MODEL
+    samples: Callable[[], dict[str, np.ndarray]] | None = digits_samples
+
+
+WALKS = {
+    "prune": Walk(PruneChannels(target="params", keep=0.6)),
+    "prune each": Walk(PruneChannels(target="channels", keep=0.5)),
+    "refit": Walk(PruneChannels(target="params", keep=0.6, criterion="l2", repair="refit")),
+    "factorize": Walk(Factorize(target="params", keep=0.5, measure=False)),
+    "depth": Walk(PruneChannels(axis="depth", target="params", keep=0.7), VIT),
+    "depth, blind": Walk(PruneChannels(axis="depth", keep=0.7), VIT, None),
+    "experts": Walk(PruneChannels(axis="experts", target="params", keep=0.7), None, tokens),
+    "w4, blind": Walk(Quantize(scheme="w4"), samples=None),
+    "w2, blind": Walk(Quantize(scheme="w2"), samples=None),
+    "planes, blind": Walk(Binarize(scheme="planes"), samples=None),
+    "factorize, blind": Walk(Factorize(target="params", keep=0.5, measure=False), samples=None),
+    "sparse, blind": Walk(Sparsify(density=0.5), samples=None),
 }
 
 
 @pytest.mark.parametrize("name", list(WALKS))
 def test_pruning_and_factors_go_on_wherever_they_were_ended(
-    name: str, digits: tuple[Model, DataSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each run keeps two things more and is ended, until one comes through."""
-    model, data = digits
-    whole = to_bytes(WALKS[name].run(model, Context(data)).model)
+    step, file, samples = WALKS[name].step, WALKS[name].file, WALKS[name].samples
+    model = mixture() if file is None else load(file)
+    if samples is not None:
+        np.savez(tmp_path / "data.npz", **samples())  # type: ignore[arg-type]
+    data = None if samples is None else open_data(str(tmp_path / "data.npz"), model)
+    whole = to_bytes(step.run(model, Context(data)).model)
     keep, left = Journal.keep, [0]
 
-    def few(self: Journal, place: int, value: object) -> None:
+    def few(self: Journal, place: int | str, value: object) -> None:
         if not left[0]:
             raise Ended
         left[0] -= 1
@@ -137,7 +173,7 @@ def test_pruning_and_factors_go_on_wherever_they_were_ended(
     while True:
         left[0] = 2
         try:
-            made = WALKS[name].run(model, context)
+            made = step.run(model, context)
             break
         except Ended:
             ended += 1
@@ -145,7 +181,7 @@ def test_pruning_and_factors_go_on_wherever_they_were_ended(
     assert to_bytes(made.model) == whole
     assert ended >= 1
     left[0] = 0  # nothing is worked out again
-    assert to_bytes(WALKS[name].run(model, context).model) == whole
+    assert to_bytes(step.run(model, context).model) == whole
 
 
 def test_what_is_damaged_is_done_again(digits: tuple[Model, DataSource], tmp_path: Path) -> None:
@@ -195,8 +231,10 @@ def test_what_is_kept_comes_back_whole(name: str, tmp_path: Path) -> None:
 def test_where_nothing_is_kept_the_option_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="keeps nothing to go on from"):
         run_passes(MODEL, PruneChannels(keep=0.5, criterion="l2"), data=str(DATA), resume=tmp_path)
+    with pytest.raises(UsageError, match="keeps nothing to go on from"):
+        run_passes(MODEL, Quantize(scheme="fp16"), data=str(DATA), resume=tmp_path)
     with pytest.raises(UsageError, match="without data"):
-        run_passes(MODEL, Quantize(scheme="w4"), resume=tmp_path)
+        run_passes(MODEL, PruneChannels(keep=0.5, repair="refit"), resume=tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot keep what is done"):
         run_passes(MODEL, Quantize(scheme="w4"), data=str(DATA), measure=False, resume=tmp_path / "file")

@@ -28,7 +28,7 @@ from intaglio.passes.calibration.normal.moments import (
     integrate,
     moments,
 )
-from intaglio.passes.calibration.normal.rules import FUNCTIONS
+from intaglio.passes.calibration.normal.rules import FUNCTIONS, normalized
 
 CHANNELS, SAMPLES, SIDE = 4, 3000, 4
 Shifts = tuple[tuple[float, ...], float]
@@ -332,3 +332,11 @@ def test_a_node_is_evaluated_by_its_own_definition() -> None:
     assert_agrees(build("y = PRelu(b, slope)", {"slope": slope}))
     assert_agrees(build("y = LeakyRelu <alpha = 0.3> (b)"))
     assert_agrees(build('y = Gelu <approximate = "tanh"> (b)'))
+
+
+@given(st.integers(0, 99), st.lists(st.integers(-60, 10), min_size=2, max_size=8))
+def test_correlations_are_at_most_one_where_covariances_are_rounding_alone(seed: int, exponents: list[int]) -> None:
+    noise = 1e-17 * np.random.default_rng(seed).standard_normal((len(exponents), len(exponents)))
+    found = normalized(np.diag(10.0 ** np.array(exponents)) + (noise + noise.T) * (1 - np.eye(len(exponents))))
+    assert np.abs(found).max() <= 1
+    np.testing.assert_array_equal(np.diagonal(found), 1)
