@@ -184,8 +184,8 @@ Resume = Annotated[
     Path | None,
     option(
         "--resume DIR",
-        "Keep there what each layer became on the data, and go on behind the last one where an earlier run of the same "
-        "command was ended: quantize, binarize, sparsify, factorize, prune.",
+        "Keep there what each layer became, and go on behind the last one where an earlier run of the same command was "
+        "ended: quantize, binarize, sparsify, factorize, prune.",
         "advanced",
     ),
 ]
