@@ -3,6 +3,7 @@
     python -m benchmarks.large --bytes 8GB                     # makes the model, runs all rows, removes both
     ... --state large.jsonl --folder DISK                      # keeps the model and each row, and goes on from there
     ... --rows cp quantize:fp16 prune ort:dynamic --width 2048 # these alone
+    ... --rows calibrated:w4:gptq --bytes 1.5GB                # quantize on 16 made-up texts of 64 words
     ... --make gpt.onnx                                        # only write the model
 
 After ``cp`` the copy is written out to the disk, as results are.
@@ -183,7 +184,16 @@ def command(row: str, model: Path, out: Path) -> list[str]:
     words = ["--scheme", scheme] if scheme else ["--params", "0.7" if kind == "prune" else "0.5"]
     words = ["--bits", "4"] if scheme == "mixed" else words
     words += ["--method", method] if method else []
+    if kind == "calibrated":
+        kind, words = "quantize", [*words, "--data", str(_texts(model))]
     return [sys.executable, "-m", "intaglio", kind, str(model), "-o", str(out), *words, "--no-measure", "--force"]
+
+
+def _texts(model: Path) -> Path:
+    """Made-up calibration data beside the model."""
+    path = model.with_name("texts.npz")
+    np.savez(path, ids=np.random.default_rng(0).integers(0, WORDS, (16, 64)))
+    return path
 
 
 def run_row(row: str, model: Path, results: Path) -> dict[str, Any]:
