@@ -127,6 +127,9 @@ def check_bodies(node: onnx.NodeProto, opset: int) -> None:
     ends = None if opset < operator(node).changed else body_ends(node)
     if ends is None:
         return
+    scanned = next((a.i for a in node.attribute if a.name == "num_scan_inputs"), 1)
+    if not 1 <= scanned <= len(node.input):
+        raise wrong(node, f"its attribute 'num_scan_inputs' is {scanned}, of {len(node.input)} inputs")
     for body in subgraphs(node):
         if len(body.input) != ends[0] or len(body.output) < ends[1]:
             found = f"a body has {len(body.input)} inputs and {len(body.output)} outputs"

@@ -29,8 +29,9 @@ FREE_SIZES = (8, 16, 32, 64, 224, 4, 2, 1, 128, 256, 512, 1024, 4096, 16384)
 _SMALL_INTS = 4
 _MOST_MACS = 1e11
 """Multiply-accumulates of all tries behind the first: what fails at small sizes may fail at all, and large ones take long."""
-_SECONDS = 20
-"""Of a run where it may never end, and of all tries behind the first together."""
+_SECONDS, _SAME_SECONDS = 20, 5
+"""Of a run where it may never end, and of all tries behind the first together: fewer where loops may turn often and all
+fail for the same reason, which sizes then do not change."""
 _MOST_TURNS = 1 << 14
 """Of a Loop, at sizes that are made up: each costs some microseconds, and a check runs a model a dozen times."""
 _LARGEST_INPUT = 1 << 26
@@ -80,19 +81,27 @@ def runnable_inputs(model: Model, *, seed: int = 0, batches: Sequence[int] = (2,
             raise
         return inputs
 
-    return tried_inputs(model, runs, seed=seed, batches=batches)
+    return tried_inputs(model, runs, seed=seed, batches=batches, seconds=_SECONDS)
 
 
 def tried_inputs(
-    model: Model, runs: Callable[[dict[str, np.ndarray]], T], *, seed: int = 0, batches: Sequence[int] = (2, 1)
+    model: Model,
+    runs: Callable[[dict[str, np.ndarray]], T],
+    *,
+    seed: int = 0,
+    batches: Sequence[int] = (2, 1),
+    seconds: float = math.inf,
 ) -> T:
-    """What comes of running a model on the first of such inputs on which ``runs`` raises no BadModel."""
+    """What comes of running a model on the first of such inputs on which ``runs`` raises no BadModel.
+
+    ``seconds`` are those of all tries behind the first together.
+    """
     ports = input_specs(model)
     tried = list(_candidates(ports, batches))
     tried[1:1] = _with_caches(ports, caches(model), max(batches))
     candidates = [dims for dims in tried if _affordable(ports, dims)]
     first_error: BadModel | None = None
-    work, made, slow = 0.0, 0, math.inf
+    work, made, slow, began, same = 0.0, 0, math.inf, math.inf, most_seconds(model) is not None
     for gentle in (False, True):
         for dims in quick_sizes(model, candidates):
             count = elements(model, dims)
@@ -101,10 +110,14 @@ def tried_inputs(
             made += count
             if first_error and ((work := work + _macs(model, ports, dims)) > _MOST_MACS or made > _LARGEST_INPUT):
                 break
+            if time.monotonic() - began > (min(seconds, _SAME_SECONDS) if same else seconds):
+                break
             try:
                 return runs(random_inputs(model, seed=seed, dims=dims, gentle=gentle))
             except BadModel as error:
-                first_error = first_error or error
+                if first_error is None:
+                    first_error, began = error, time.monotonic()
+                same = same and error.why == first_error.why
                 slow = count if isinstance(error, TooSlow) else slow
     raise BadModel(
         "the model does not run on any made-up input",

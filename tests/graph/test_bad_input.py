@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from intaglio.graph.errors import BadModel, Exit, IntaglioError, UsageError
 from intaglio.graph.io.load import from_proto, load
 from intaglio.graph.io.save import CannotWrite, save
+from tests.graph.bodies import BODIES
 
 NOBODY = 65534
 
@@ -254,6 +255,17 @@ def test_a_damaged_structure_is_explained(damage: Damage, words: str, tmp_path: 
     assert "model.onnx" in from_file.value.what
     with pytest.raises(BadModel, match=f"(?s){words}"):
         from_proto(model)
+
+
+@pytest.mark.parametrize("count", [0, -1, 3, 2**62])
+def test_a_scan_over_more_than_it_is_given_is_told(count: int) -> None:
+    model, _ = BODIES["Scan"]()
+    node = next(one for one in model.graph.node if one.op_type == "Scan")
+    given = next(one for one in node.attribute if one.name == "num_scan_inputs")
+    given.i = count + (len(node.input) if count == 3 else 0)
+    with pytest.raises(BadModel, match="is wrong") as told:
+        from_proto(model)
+    assert "num_scan_inputs" in told.value.why
 
 
 def external_model(location: str, length: int = 4096, offset: int = 0) -> onnx.ModelProto:

@@ -64,6 +64,22 @@ def test_sizes_at_which_it_fails_are_not_tried_for_long(monkeypatch: pytest.Monk
     assert time.monotonic() - before < 30
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_what_fails_for_one_reason_at_all_sizes_is_given_up_sooner(same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "_SAME_SECONDS", 0.05)
+    reasons: list[str] = []
+
+    def fails(feed: dict[str, np.ndarray]) -> None:
+        time.sleep(0.02)
+        reasons.append("" if same else str(feed["x"].shape))
+        raise BadModel("it fails", why=reasons[-1])
+
+    with pytest.raises(BadModel, match="made-up") as caught:
+        inputs.tried_inputs(looping(OF_SIZES), fails, seconds=60)
+    assert caught.value.why == reasons[0]
+    assert (len(reasons) < 8) == same, reasons
+
+
 def test_a_run_ends_in_time_or_as_without_a_limit() -> None:
     model = looping(OF_SIZES)
     session, feed = open_session(model), {"x": np.ones((1, 3), np.float32)}
