@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -161,17 +160,23 @@ def probe(model: Model, inputs: Mapping[str, np.ndarray], session: Any = None) -
     that divide by a length of 0. ``session`` is one of the model.
 
     Raises:
-        BadModel: it did.
+        BadModel: it did; TooSlow where it took too long, so that nobody need wait for that again.
     """
 
-    def work(nothing: onnx.ModelProto) -> onnx.ModelProto:
-        with suppress(BadModel):
+    def work(told: onnx.ModelProto) -> onnx.ModelProto:
+        try:
             run(session or open_session(model), inputs, seconds=_SECONDS)
-        return nothing
+        except TooSlow as error:
+            told.doc_string, told.producer_name = error.what, error.why
+        except BadModel:  # as it will be here
+            pass
+        return told
 
     empty = not all(value.size for value in inputs.values())
     if empty or any(has(node, Trait.BODIES) for node in model.graph.node):
-        apart("running the model", work, onnx.ModelProto())
+        told = apart("running the model", work, onnx.ModelProto())
+        if told.doc_string:
+            raise TooSlow(told.doc_string, why=told.producer_name)
 
 
 def _candidates(ports: Sequence[TensorSpec], batches: Sequence[int]) -> Iterator[dict[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -50,6 +51,17 @@ def test_a_loop_without_end_is_one_error(monkeypatch: pytest.MonkeyPatch) -> Non
         runnable_inputs(looping(OF_VALUES))
     assert "without end" in caught.value.why
     assert time.monotonic() - before < 10, "larger inputs were tried, too"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_loop_without_end_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is run in a fork first, as it may end the process, was too slow there."""
+    monkeypatch.setattr(inputs, "_SECONDS", 0.2)
+    here: list[object] = []
+    monkeypatch.setattr(inputs, "run", lambda *a, **k: (here.append(a), run(*a, **k))[1])
+    with pytest.raises(BadModel, match="made-up"):
+        runnable_inputs(looping(OF_VALUES))
+    assert not here
 
 
 def test_sizes_at_which_it_fails_are_not_tried_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
