@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,12 @@ def test_a_loop_without_end_is_not_waited_for_again(monkeypatch: pytest.MonkeyPa
     """What is run in a fork first, as it may end the process, was too slow there."""
     monkeypatch.setattr(inputs, "_SECONDS", 0.2)
     here: list[object] = []
-    monkeypatch.setattr(inputs, "run", lambda *a, **k: (here.append(a), run(*a, **k))[1])
+
+    def counted(*args: Any, **options: Any) -> dict[str, Any]:
+        here.append(args)
+        return run(*args, **options)
+
+    monkeypatch.setattr(inputs, "run", counted)
     with pytest.raises(BadModel, match="made-up"):
         runnable_inputs(looping(OF_VALUES))
     assert not here
