@@ -134,6 +134,15 @@ def check_bodies(node: onnx.NodeProto, opset: int) -> None:
         if len(body.input) != ends[0] or len(body.output) < ends[1]:
             found = f"a body has {len(body.input)} inputs and {len(body.output)} outputs"
             raise wrong(node, f"{found}, the operator takes {ends[0]} and {ends[1]}")
+        _check_scanned(node, scanned, len(body.output) - len(node.input) + scanned)
+
+
+def _check_scanned(node: onnx.NodeProto, taken: int, given: int) -> None:
+    """What is said of each end that a Scan runs along is said of all of them."""
+    for a in node.attribute:
+        count = taken if a.name.startswith("scan_input_") else given if a.name.startswith("scan_output_") else None
+        if count is not None and a.ints and len(a.ints) != count:
+            raise wrong(node, f"its attribute {a.name!r} has {len(a.ints)} numbers for {count} tensors")
 
 
 def check_fields(node: onnx.NodeProto) -> None:

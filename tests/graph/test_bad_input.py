@@ -268,6 +268,20 @@ def test_a_scan_over_more_than_it_is_given_is_told(count: int) -> None:
     assert "num_scan_inputs" in told.value.why
 
 
+@pytest.mark.parametrize("end", ["input", "output"])
+@pytest.mark.parametrize("what", ["axes", "directions"])
+def test_what_a_scan_says_of_its_ends_is_of_all_of_them(end: str, what: str) -> None:
+    model, _ = BODIES["Scan"]()
+    node = next(one for one in model.graph.node if one.op_type == "Scan")
+    name = f"scan_{end}_{what}"
+    for one in [one for one in node.attribute if one.name == name]:
+        node.attribute.remove(one)
+    node.attribute.append(helper.make_attribute(name, [0] * 5))
+    with pytest.raises(BadModel, match="is wrong") as told:
+        from_proto(model)
+    assert f"{name!r} has 5 numbers for" in told.value.why
+
+
 def external_model(location: str, length: int = 4096, offset: int = 0) -> onnx.ModelProto:
     model = small_model()
     weight = model.graph.initializer[-1]
