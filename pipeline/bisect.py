@@ -21,6 +21,7 @@ from ..measure.accuracy import Evaluation, Scoring
 from ..measure.data.source import Batch, DataSource
 from ..measure.difference import Difference, add_outputs
 from ..measure.run.pairing import pair_models
+from ..measure.run.running import real_rows
 from ..measure.run.session import open_session, run
 from ..passes.calibration.activation_cache import part
 from .measured import accuracy
@@ -162,7 +163,7 @@ def _worth(pieces: Sequence[Piece], outputs: Callable[[Piece], Values], rated: R
 def _rated(pieces: Sequence[Piece], outputs: Callable[[Piece], Values], metrics: Sequence[str]) -> Evaluation:
     scoring = Scoring(metrics, usual=not metrics)
     for one in pieces:
-        scoring.add(one.batch, {name: value[: one.batch.count] for name, value in outputs(one).items()})
+        scoring.add(one.batch, real_rows(outputs(one), one.batch))
     return scoring.evaluation()
 
 

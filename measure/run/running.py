@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,15 @@ def run_batches(
 
 def run_batch(session: Any, piece: Batch, outputs: Sequence[str] | None = None) -> dict[str, Any]:
     """Run once; rows that only filled up the batch are dropped. Raises BadModel where the model fails."""
-    found = run(session, piece.inputs, outputs)
-    if not piece.filled:
-        return found
-    rows = (piece.count + piece.filled,)
-    return {n: v[: piece.count] if isinstance(v, np.ndarray) and v.shape[:1] == rows else v for n, v in found.items()}
+    return real_rows(run(session, piece.inputs, outputs), piece)
+
+
+def real_rows(values: Mapping[str, Any], piece: Batch) -> dict[str, Any]:
+    """Without the rows that only filled up the batch, where samples are rows."""
+    rows, found = (piece.count + piece.filled,), dict(values)
+    if piece.filled:
+        found |= {n: v[: piece.count] for n, v in found.items() if isinstance(v, np.ndarray) and v.shape[:1] == rows}
+    return found
 
 
 def check_rows(name: str, value: np.ndarray, count: int) -> None:

@@ -50,14 +50,16 @@ def noise_source(model: Model, *, samples: int, preprocess: str | None = None, s
 
 def _shape(spec: TensorSpec) -> tuple[int, ...]:
     """Shape of one sample, channels first."""
-    if spec.dtype.kind != "f":
+    single = spec.shape is not None and len(spec.shape) < 2
+    if spec.dtype.kind != "f" or single:
         raise UsageError(
             f"noise says nothing for the input {spec.name!r}",
-            why=f"it is {spec.describe()}: only float inputs such as images can be noise",
+            why=f"it is {spec.describe()}: only float inputs such as images can be noise"
+            + (", and one number a sample is none" if single else ""),
             fix="give calibration data with --data",
         )
     shape = spec.shape or ()
-    if len(shape) < 2 or any(isinstance(d, str) for d in shape[1:]):
+    if not shape or any(isinstance(d, str) for d in shape[1:]):
         raise UsageError(
             f"the size of the input {spec.name!r} is open: {spec.describe()}",
             fix=f"pin it, such as --shape {spec.name}:-1,3,224,224",

@@ -83,6 +83,20 @@ def test_labels_say_which_layer_costs_accuracy(intaglio: Command, tmp_path: Path
     assert by_noise["accuracy"] is None
 
 
+def test_an_output_that_is_one_number_has_no_accuracy(intaglio: Command, tmp_path: Path) -> None:
+    model = onnx.load(DIGITS)
+    scores = model.graph.output[0].name
+    model.graph.node.append(onnx.helper.make_node("ReduceMax", [scores], ["highest"], keepdims=0))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("highest", onnx.TensorProto.FLOAT, []))
+    onnx.save(model, tmp_path / "two.onnx")
+    bad = broken(tmp_path / "two.onnx", tmp_path / "bad.onnx", ["head.weight"], flipped)
+    told = intaglio("bisect", tmp_path / "two.onnx", bad, "--data", TEST)
+    assert told.code == 1
+    assert "output 'highest' has shape () for 32 samples" in told.err
+    by_noise = intaglio("bisect", tmp_path / "two.onnx", bad, "--data", TEST, *NOISE, "--json").json
+    assert LAYERS["head.weight"] in by_noise["layers"][0]["nodes"]
+
+
 def test_two_layers_are_found_together(intaglio: Command, tmp_path: Path) -> None:
     bad = broken(DIGITS, tmp_path / "bad.onnx", ["second.2.0.weight", "head.weight"], flipped)
     told = intaglio("bisect", DIGITS, bad, "--data", TEST, *NOISE, "--json").json

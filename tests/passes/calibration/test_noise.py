@@ -150,7 +150,14 @@ def test_inputs_that_are_no_floats_are_refused(kind: str) -> None:
     assert "--data" in error.value.fix
 
 
-@pytest.mark.parametrize("shape", ["N, 3, H, W", "N, 3, 8, W", "N"])
+@pytest.mark.parametrize("kind", ["float", "float[N]", "float[1]"])
+def test_one_number_a_sample_is_refused(kind: str) -> None:
+    with pytest.raises(UsageError, match="noise says nothing for the input 'x'") as error:
+        noise_source(plain(kind), samples=8)
+    assert "one number a sample is none" in error.value.why
+
+
+@pytest.mark.parametrize("shape", ["N, 3, H, W", "N, 3, 8, W"])
 def test_open_sizes_are_refused(shape: str) -> None:
     with pytest.raises(UsageError, match="open") as error:
         noise_source(plain(f"float[{shape}]"), samples=8)
