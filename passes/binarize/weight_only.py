@@ -17,7 +17,7 @@ from ...graph.layer import Layer
 from ...graph.model import Model
 from ..calibration.gradients import gradients
 from ..calibration.journal import each_once, journal_in
-from ..calibration.walk import Rounded, relative_error, round_layers, solve_plainly
+from ..calibration.walk import Rounded, glimpse, relative_error, round_layers, solve_plainly
 from ..needs import GRADIENTS
 from ..precision.protect import Harm, protected, sentence
 from ..precision.result import Result
@@ -53,9 +53,10 @@ def _without_tiny(job: Job, model: Model, layers: Chosen, rules: Mapping[str, Bi
     def harm(node: str) -> Harm:
         one = layers.layers[node]
         weight = model.weights[one.weight]
-        _, code = solve_plainly(rules[node], one, weight)
-        bits = Bits(one, code, weight, multiplied=not rules[node].half)
-        return Harm(one.name, relative_error(one, weight, code), bits.nbytes, weight.nbytes)
+        part, few = glimpse(one, weight)
+        _, code = solve_plainly(rules[node], part, few)
+        bits = Bits(part, code, few, multiplied=not rules[node].half)
+        return Harm(one.name, relative_error(part, few, code), bits.nbytes * weight.size / few.size, weight.nbytes)
 
     looked = list(layers.layers) if job.options.protect else []
     journal = journal_in(job.context.resume if looked else None, [model], (), "harms", looked, rules)

@@ -7,7 +7,7 @@ from functools import partial
 
 from ....graph.layer import Layer
 from ...calibration.journal import each_once, journal_in
-from ...calibration.walk import relative_error, solve_plainly
+from ...calibration.walk import glimpse, relative_error, solve_plainly
 from ...masks import masks
 from ...needs import GRADIENTS
 from ...precision.grid import WEIGHTS8, Grid
@@ -53,10 +53,10 @@ def _tiny(ready: Prepared, layers: Mapping[str, Layer], grids: Mapping[str, Grid
     """Of some layers those that keep 8 bits, as they hurt most for the bytes that they save; a note names them."""
 
     def harm(node: str) -> Harm:
-        one = layers[node]
-        weight, bytes_of = ready.model.weights[one.weight], partial(weight_bytes, one)
-        near = solve_plainly(Spec(grids[node], BLIND), one, weight)[1]
-        return Harm(one.name, relative_error(one, weight, near), bytes_of(grids[node]), bytes_of(WEIGHTS8))
+        one, bytes_of = layers[node], partial(weight_bytes, layers[node])
+        part, weight = glimpse(one, ready.model.weights[one.weight])
+        near = solve_plainly(Spec(grids[node], BLIND), part, weight)[1]
+        return Harm(one.name, relative_error(part, weight, near), bytes_of(grids[node]), bytes_of(WEIGHTS8))
 
     looked = list(layers) if job.options.protect else []
     journal = journal_in(job.context.resume if looked else None, [ready.model], (), "harms", looked, grids)

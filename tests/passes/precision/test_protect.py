@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from intaglio import load
+from intaglio.graph.layers import Layers
 from intaglio.passes import Pass
 from intaglio.passes.binarize import Binarize
+from intaglio.passes.binarize.algorithms.binarizer import BitRule
+from intaglio.passes.calibration import walk
+from intaglio.passes.calibration.walk import glimpse, relative_error, solve_plainly
 from intaglio.passes.precision.protect import Harm, protected
 from intaglio.passes.quantize import Quantize
 from tests.passes.parsed import parsed, run_plainly
@@ -55,6 +60,25 @@ def test_a_small_layer_stays_in_floats_where_bits_save_little() -> None:
     change = Binarize().run(model)
     assert [why for why in change.details["skipped"].values() if "--no-protect" in why]
     assert len(Binarize(protect=False).run(model).layers) > len(change.layers)
+
+
+@pytest.mark.parametrize("text", ["y = MatMul(x, w)", "y = Gemm <transB = 1> (x, w)"])
+def test_harm_of_a_large_layer_is_judged_by_some_of_its_rows(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = parsed("float[N, 300] x", "float[N, 300] y", "float[300, 300] w", text)
+    (one,), weight = Layers(model), np.random.default_rng(5).standard_normal((300, 300)).astype(np.float32)
+    weight *= np.geomspace(1, 9, 300, dtype=np.float32).reshape((-1, 1) if one.axis == 0 else (1, -1))
+    assert glimpse(one, weight) == (one, weight)
+    rule = BitRule("xnor")
+    whole = relative_error(one, weight, solve_plainly(rule, one, weight)[1])
+    for most in (5000, 299, 1):
+        monkeypatch.setattr(walk, "_GLIMPSE", most)
+        part, few = glimpse(one, weight)
+        assert part.shape == few.shape
+        assert few.size <= max(most + 300, 300)
+        assert part.matrix(few).shape == (1, few.size // 300, 300)
+        np.testing.assert_array_equal(np.isin(part.matrix(few), one.matrix(weight)), True)
+        near = relative_error(part, few, solve_plainly(rule, part, few)[1])
+        assert near == pytest.approx(whole, rel=0.1 if most > 300 else 0.3)
 
 
 def test_bits_without_data_give_what_batch_normalization_says_on_average() -> None:
