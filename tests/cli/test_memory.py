@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from intaglio import save
+from intaglio.pipeline.units import parse_size
 from tests.passes.parsed import parsed
 
 from .conftest import Command
@@ -68,9 +69,16 @@ def test_calibration_stays_within_the_memory_that_it_was_given(
     assert little < much - (80 << 20)
 
 
-@pytest.mark.parametrize("size", ["much", "1MB", "-5MB", "0", "12", "1.5GB"])
+@pytest.mark.parametrize("size", ["much", "1MB", "-5MB", "0", "12", "2%", "1e30GB", "nanMB"])
 def test_a_size_that_is_none_is_told(intaglio: Command, model: Path, tmp_path: Path, size: str) -> None:
     done = intaglio("prune", str(model), "-o", str(tmp_path / "o.onnx"), "--channels", "0.5", "--memory", size)
     assert done.code == 2
     assert "--memory" in done.err
     assert "256MB" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("256MB", 256 << 20), ("1.5 GiB", 3 << 29), ("16m", 16 << 20), ("33554432", 32 << 20)]
+)
+def test_sizes_are_numbers_with_a_unit(text: str, size: int) -> None:
+    assert parse_size(text) == size
