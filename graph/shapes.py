@@ -15,15 +15,17 @@ from .errors import BadModel
 from .evaluate import LARGEST, evaluate
 from .foreign import ABSENT, Tensor, foreign_outputs, knows_shapes
 from .model import Model
-from .nodes import all_graphs, declare_weights, display_name, is_standard, refill, replace_nodes, subgraphs
-from .traits import Trait, has, has_any
+from .nodes import all_graphs, all_nodes, declare_weights, display_name, is_standard, refill, replace_nodes, subgraphs
+from .traits import Trait, has, has_any, operator_key
 
 _LONG = 1 << 12
 """Free lengths from which on no window is longer."""
 SymbolValue = Callable[[str], int]
-"""Operators for which the onnx package has no shape inference in some versions; their output is like their input."""
+"""The number that a symbolic dimension of this name stands for."""
 _NOTED = 1024
 """Numbers of a vector up to which onnx may note each; with them go tensors that shapes are computed with."""
+_DEFAULTS = {"STFT": ("onesided", 1)}
+"""Attributes for which onnx's inference takes another default than its own schemas."""
 _INLINE = 64
 """Elements up to which float weights are shown to shape inference: operands such as Resize scales are tiny.
 
@@ -169,6 +171,9 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
     graph = proto.graph
     # Inference follows the definitions of operators on bits at great length and to no result.
     refill(proto.functions, [f for f in proto.functions if f.domain != DOMAIN])
+    for outer in (graph, *proto.functions):
+        for node in all_nodes(outer):
+            _state_default(node)
     custom = {o for n in graph.node if _needs_hint(n) for o in n.output}
     refill(graph.value_info, [v for v in graph.value_info if v.name in custom])
     for value in graph.value_info:
@@ -190,6 +195,12 @@ def _structure(model: Model, number: SymbolValue) -> onnx.ModelProto:
         dim.dim_value = number(symbol)
     declare_weights(graph, model.weights, is_operand)
     return proto
+
+
+def _state_default(node: onnx.NodeProto) -> None:
+    name, value = _DEFAULTS.get(operator_key(node), ("", 0))
+    if name and all(one.name != name for one in node.attribute):
+        node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 def _may_fall_short(node: onnx.NodeProto) -> bool:
@@ -415,10 +426,12 @@ def _node_outputs(
     node: onnx.NodeProto, opset: int, types: Mapping[str, onnx.TypeProto], data: Mapping[str, onnx.TensorProto]
 ) -> Mapping[str, onnx.TypeProto]:
     """What onnx says of one node; nothing where it fails."""
-    imports = [onnx.helper.make_opsetid("", opset)]
+    imports, spelled = [onnx.helper.make_opsetid("", opset)], onnx.NodeProto()
+    spelled.CopyFrom(node)
+    _state_default(spelled)
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)
-        return onnx.shape_inference.infer_node_outputs(schema, node, dict(types), dict(data), opset_imports=imports)
+        return onnx.shape_inference.infer_node_outputs(schema, spelled, dict(types), dict(data), opset_imports=imports)
     except Exception:  # whatever its C++ code throws
         return {}
 

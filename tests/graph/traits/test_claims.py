@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
+from intaglio.graph.io.load import from_proto
+from intaglio.graph.shapes import infer_shapes
 from intaglio.graph.traits import OPERATORS, Trait, has, operator
 
 from .examples import CHECKED, EXAMPLES, UNRUN, Example
@@ -256,3 +260,29 @@ def test_outputs_keep_within_the_bounds(example: Example) -> None:
         made = example.run([v if i or v is None else v * np.float32(scale) for i, v in enumerate(operands)])
         assert np.nanmin(made) >= bounds[0] - 1e-6
         assert np.nanmax(made) <= bounds[1] + 1e-6
+
+
+COUNTED = ("Compress",)
+"""How long their output is follows from values, even of constants."""
+
+
+@trying(EXAMPLES)
+def test_shapes_are_those_that_onnx_runtime_makes(example: Example) -> None:
+    """Operands are constants, and attributes left out in turn, of which the definition says what they are then."""
+    given, tried = example.draw(0), 0
+    for left_out in (None, *example.settings):
+        one = replace(example, settings={key: value for key, value in example.settings.items() if key != left_out})
+        try:
+            made = one.run(given)
+        except Exception:  # the attribute must be there
+            assert left_out is not None
+            continue
+        proto = one.model(given)
+        constants = {
+            k: value for k, value in enumerate(given) if k and not isinstance(one.operands[k - 1], (str, type(None)))
+        }
+        proto.graph.initializer.extend(numpy_helper.from_array(value, f"i{k}") for k, value in constants.items())
+        shapes = infer_shapes(from_proto(proto))
+        tried += 1
+        assert shapes.dims.get("y") == (None if one.op in COUNTED else made.shape), left_out
+    assert tried
