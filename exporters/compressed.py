@@ -52,6 +52,7 @@ class Xz(Compressed):
     """An ONNX file compressed by LZMA, smaller to store and send: Python's lzma module opens it, and so do our commands."""
 
     suffix = ".xz"
+    by_name = True
     loader = "onnxruntime.InferenceSession(lzma.open(PATH).read())"
 
     def packed(self, content: bytes) -> bytes:
@@ -70,6 +71,7 @@ class Zstd(Compressed):
     """An ONNX file compressed by Zstandard: a little larger than behind LZMA, and opened many times as fast."""
 
     suffix = ".zst"
+    by_name = True
     extra = "zstd"
     imports = ("zstandard",)
     loader = "onnxruntime.InferenceSession(zstandard.open(PATH).read())"

@@ -21,6 +21,7 @@ class Ort(Exporter):
 
     package = "onnxruntime"
     suffix = ".ort"
+    by_name = True
     learners = True
 
     @property

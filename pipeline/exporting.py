@@ -145,10 +145,11 @@ def _check_place(place: Path, exporter: Exporter, model: Model) -> None:
         raise CannotWrite(f"cannot write {place}", why="it is a file, and what is written is a folder")
     elif not place.absolute().parent.is_dir():
         raise CannotWrite(f"cannot write {place}", why=f"there is no folder {place.parent}", fix="create it first")
-    if exporter.suffix and place.suffix.lower() not in ("", exporter.suffix):
+    nameless = () if exporter.by_name else ("",)
+    if exporter.suffix and place.suffix.lower() not in (exporter.suffix, *nameless):
         raise UsageError(
             f"{place.name!r} is no name for what {exporter.name} writes",
-            why=f"programs go by {place.suffix}",
+            why=f"programs go by {place.suffix or exporter.suffix}",
             fix=f"call it {place.with_suffix(exporter.suffix).name}",
         )
     if model.source is not None and place.exists() and place.samefile(model.source):

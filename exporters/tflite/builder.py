@@ -37,10 +37,11 @@ class Builder:
         self._moved: dict[tuple[Tensor, Order], Tensor] = {}
         self._constants: dict[tuple[str, Order, bool], Tensor] = {}
 
-    def dims(self, name: str) -> tuple[int, ...]:
+    def dims(self, name: str, *, follows: bool = False) -> tuple[int, ...]:
         """Raises Refused where the shape of a tensor follows from what is computed."""
         if name not in self.plan.shapes.dims:
-            raise Refused(f"the shape of {name!r} is known only when it runs", "pin it with --shape or --input")
+            why = f"the shape of {name!r} is known only when it runs"
+            raise Refused(why, "pin it with --shape or --input", follows=follows)
         return self.plan.shapes.dims[name]
 
     def known(self, name: str) -> np.ndarray | None:

@@ -42,6 +42,7 @@ def program_of(model: Model, ends: Ends | None = None) -> Program:
     _inputs(plan, make, ends)
     refused = [(step.node, why) for step in plan.steps if (why := _converted(step, make))]
     refused += [(node, _NO_SCALE) for node in plan.without_scale()]
+    refused = [(node, why) for node, why in refused if not why.follows] or refused
     if refused:
         fixes = dict.fromkeys(why.instead for _, why in refused if why.instead)
         refuse("TFLite", [(node, why.why) for node, why in refused], "; ".join(fixes))
@@ -54,6 +55,8 @@ def _converted(step: Step, make: Builder) -> Refused | None:
     """Write a step; gives why it cannot be, if so."""
     make.step = step
     try:
+        for name in filter(None, step.node.input):
+            make.dims(name, follows=True)
         _convert(step, make)
     except Refused as refused:
         integers = {name: one.kind for one in step.rounded.values() for name in one.names}

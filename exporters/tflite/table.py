@@ -57,11 +57,11 @@ def conversions() -> Mapping[str, Conversion]:
 
 
 class Refused(Exception):
-    """A node that the format has no way to say; the reason, and what to do instead."""
+    """A node that the format has no way to say; the reason, and what to do instead. ``follows``: it may be of another's making."""
 
-    def __init__(self, why: str, instead: str = "") -> None:
+    def __init__(self, why: str, instead: str = "", *, follows: bool = False) -> None:
         super().__init__(why)
-        self.why, self.instead = why, instead
+        self.why, self.instead, self.follows = why, instead, follows
 
 
 def axis_of(node: NodeProto, rank: int, default: int) -> int:

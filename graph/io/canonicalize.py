@@ -27,7 +27,7 @@ from .chains import fold_chains
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
 NAMED = "outputs that an If, Loop or Scan leaves out got names: ONNX Runtime ends the process without"
 SPELLED = "operands that are left out were written so that ONNX Runtime does not end the process"
-_OPERANDS = {"LayerNormalization": 2, "com.microsoft:QLinearLeakyRelu": 5, "com.microsoft:QLinearSigmoid": 5}
+_OPERANDS = {"DFT": 1, "LayerNormalization": 2, "com.microsoft:QLinearLeakyRelu": 5, "com.microsoft:QLinearSigmoid": 5}
 """How many operands are spelled, at least and without empty ones behind."""
 # Elementwise operators broadcast as numpy does from operator set 7 on.
 _NUMPY_BROADCASTING = 7

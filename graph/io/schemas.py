@@ -14,7 +14,7 @@ from onnx import AttributeProto
 from ..dtypes import is_known
 from ..errors import BadModel
 from ..nodes import attribute, body_ends, display_name, is_standard, subgraphs
-from ..traits import Role, Trait, has, has_any, operator
+from ..traits import OPERATORS, Role, Trait, has, has_any, operator, operator_key
 
 MOST_AXES = 32
 """Axes that a tensor may have; NumPy knows no more in all its versions."""
@@ -88,6 +88,8 @@ def check_node(node: onnx.NodeProto, opset: int) -> None:
     domain = "" if is_standard(node) else node.domain
     schema = schema_of(node.op_type, opset, domain)
     if schema is None:
+        if operator_key(node) in OPERATORS and not any(node.input[:1]):
+            raise wrong(node, _LEFT_OUT)
         if like := operator(node).like:
             _check_types(node, _attributes(like, opset, "")[0])
             if like == _JOINS and "" in node.input:

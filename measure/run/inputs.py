@@ -35,6 +35,8 @@ _MOST_TURNS = 1 << 14
 """Of a Loop, at sizes that are made up: each costs some microseconds, and a check runs a model a dozen times."""
 _LARGEST_INPUT = 1 << 26
 """Elements of an input above which a guess at its symbolic dimensions is not worth trying."""
+_LARGEST_TENSOR = 1 << 31
+"""Elements of a tensor above which a model is not run on made-up inputs: attributes and constants may ask for any number."""
 # In place of a limit: the operand is a shape or a count, and ones are always valid; for Reshape the last is -1.
 _ONES, _RESHAPE = -1, -2
 _LIMITS: dict[Role | None, int] = {Role.SHAPE: _ONES, Role.COUNTS: _ONES, Role.AXES: 1}  # of axes: the first
@@ -112,6 +114,7 @@ def tried_inputs(
             if time.monotonic() - began > (min(seconds, _SAME_SECONDS) if same else seconds):
                 break
             try:
+                _require_short(model, dims)
                 return runs(random_inputs(model, seed=seed, dims=dims, gentle=gentle))
             except BadModel as error:
                 if first_error is None:
@@ -213,6 +216,18 @@ def _macs(model: Model, ports: Sequence[TensorSpec], dims: Mapping[str, int]) ->
 
 def _affordable(ports: Sequence[TensorSpec], dims: Mapping[str, int]) -> bool:
     return all(_elements(port, dims) <= _LARGEST_INPUT for port in ports)
+
+
+def _require_short(model: Model, dims: Mapping[str, int]) -> None:
+    """Raises BadModel where shapes tell of a tensor that no run should make."""
+    try:
+        found = index_of(model).shapes_at(lambda symbol: dims.get(symbol, 1)).dims
+    except BadModel:  # running it tells why
+        return
+    made = {name: math.prod(lengths) for name, lengths in found.items() if name not in model.weights}
+    longest = max(made, key=lambda name: made[name], default="")
+    if longest and made[longest] > _LARGEST_TENSOR:
+        raise BadModel("the model is not run", why=f"{longest!r} would have {made[longest]:,} numbers")
 
 
 def _default_sizes(ports: Sequence[TensorSpec]) -> dict[str, int]:

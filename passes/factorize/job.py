@@ -11,9 +11,11 @@ import numpy as np
 
 from ...graph.cost import cost
 from ...graph.errors import BadModel, TargetUnreachable, UsageError
+from ...graph.index import index_of
 from ...graph.io.save import file_bytes
 from ...graph.layer import Floats
 from ...graph.model import Model
+from ...graph.nodes import display_name
 from ...measure.run.inputs import runnable_inputs, sizes_of
 from ...measure.run.tensor_specs import input_specs
 from ..base import Context
@@ -358,12 +360,20 @@ class Job:
         """Symbolic dimensions as in such a run."""
         return sizes_of(self._one_run, self.source) if self._one_run else lambda symbol: 1
 
+    @cached_property
+    def _told_by_pinning(self) -> frozenset[str]:
+        """Nodes whose shapes are known once the free dimensions are those of one run."""
+        dims = index_of(self.model).shapes_at(self._sizes()).dims
+        return frozenset(display_name(node) for node in self.model.graph.node if node.output[0] in dims)
+
     def _pinned(self, one: LayerReport) -> LayerReport:
         """Where a shape is not known, with what would tell it."""
+        if one.reason != UNKNOWN or one.name not in self._told_by_pinning:
+            return one
         free = [p for p in input_specs(self.source) if any(isinstance(d, str) for d in (p.shape or ())[1:])]
         told = [
             f"--shape {p.name}:{','.join(str(n if axis else -1) for axis, n in enumerate(self._one_run[p.name].shape))}"
-            for p in (free if one.reason == UNKNOWN else ())
+            for p in free
             if p.name in self._one_run
         ]
         return replace(one, reason=f"{one.reason}: pin it, such as {' '.join(told)}") if told else one

@@ -46,6 +46,16 @@ def test_what_does_not_run_is_refused_before_anything_is_written(tmp_path: Path)
     assert {one.name for one in tmp_path.iterdir()} == {"x.npz", "m.onnx"}
 
 
+@pytest.mark.parametrize("target", [name for name in EXPORTERS.builtin if EXPORTERS[name].suffix])
+def test_a_name_by_which_readers_do_not_know_the_format_is_refused(target: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"call it named{EXPORTERS[target].suffix}"):
+        export(DIGITS, target, tmp_path / "named.bin")
+    if EXPORTERS[target].by_name:
+        with pytest.raises(UsageError, match=rf"call it named{EXPORTERS[target].suffix}"):
+            export(DIGITS, target, tmp_path / "named")
+    assert not [*tmp_path.iterdir()]
+
+
 def in_half(spelled: bool) -> onnx.ModelProto:
     """The digits in floats of 16 bits, between casts or from end to end; a Tanh keeps one normalization apart."""
     model = onnx.load(DIGITS)

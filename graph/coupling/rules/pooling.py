@@ -1,4 +1,4 @@
-"""Windows, images and borders: channels pass, what a window or a grid covers stays whole."""
+"""Windows, images, spectra and borders: channels pass, what a window or a grid covers stays whole."""
 
 from __future__ import annotations
 
@@ -37,6 +37,28 @@ def sample(n: Node) -> Sequence[Axes]:
         n.freeze_rest(i, text="reads positions from it")
     rest = n.unlabelled(0, n.why(text))
     return [(rest[0], n.axis(0, 1), *rest[2:])]
+
+
+@couples("STFT")
+def spectrogram(n: Node) -> Sequence[Axes]:
+    """Shapes: signal (N, length[, 1 or 2]), y (N, frames, frequencies, 2); the other operands are a step and a window."""
+    n.freeze_rest(0, 0, text="takes spectra along it")
+    for i in range(1, len(n.inputs)):
+        n.freeze_rest(i, text="takes spectra with it")
+    return [(n.axis(0, 0), *n.unlabelled(0, n.why("makes frequencies of it"))[1:])]
+
+
+@couples("DFT")
+def spectrum(n: Node) -> Sequence[Axes]:
+    """All axes pass but the transformed one and the last, of real and imaginary parts."""
+    old, text = n.trace.opset < 20, "takes a spectrum along it"
+    stated = n.value(2) if n.has(2) else np.asarray(n.attr("axis", 1) if old else -2)
+    if stated is None:
+        return n.frozen(text)
+    through = {int(stated.reshape(-1)[0]) % n.rank(0), n.rank(0) - 1}
+    kept = [a for a in range(n.rank(0)) if a not in through]
+    n.freeze_rest(0, *kept, text=text)
+    return [tuple(n.axis(0, a) if a in kept else axis for a, axis in enumerate(n.unlabelled(0, n.why(text))))]
 
 
 @couples("Resize", "Upsample")

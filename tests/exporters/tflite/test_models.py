@@ -166,6 +166,20 @@ def test_an_output_that_tflite_does_not_make_is_named(tmp_path: Path) -> None:
     assert "'mask' is read" in told.value.why
 
 
+@pytest.mark.parametrize("more", ["", "e = Exp(x) u = Hardmax(e) w = Add(s, u)"])
+def test_what_follows_a_node_of_unknown_shape_is_not_named_with_it(more: str, tmp_path: Path) -> None:
+    """Axes of a rank that nobody knows would be counted modulo 0."""
+    nodes = f"n = NonZero(x) t = Transpose(n) s = Slice(t, from, to, axis) {more}"
+    model = parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[2, 2] x) => (float[A, B] {"w" if more else "s"}) {{ {nodes} }}'
+    )
+    for name, value in (("from", 0), ("to", 1), ("axis", 1)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([value]), name))
+    with pytest.raises(CannotExport) as told:
+        EXPORTERS["tflite"].write(from_proto(model), tmp_path / "model.tflite")
+    assert told.value.what == f"TFLite cannot hold NonZero{', Hardmax' if more else ''}"
+
+
 def parse_weight() -> Any:
     from onnx import numpy_helper
 

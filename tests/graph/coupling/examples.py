@@ -44,6 +44,7 @@ ONLY_FREEZES: dict[str, str] = {
     "LRN": "looks at neighbouring channels",
     "OneHot": "its new axis stands for values",
     "Range": "numbers its indices",
+    "STFT": "a signal has no channels",
     "Size": "counts the elements",
     "SwiGLU": "no runtime here has operator set 28",
 }
@@ -352,6 +353,21 @@ def pooled_regions(g: Graph, x: str) -> str:
 @example("GridSample", opset=20)
 def sampled(g: Graph, x: str) -> str:
     return closed(g, g.op("GridSample", grown(g, x), g.const(g.random.uniform(-1, 1, (2, 4, 4, 2)))))
+
+
+@example("DFT", opset=20)
+def spectra_of_rows_and_columns(g: Graph, x: str) -> str:
+    y = g.op("Unsqueeze", grown(g, x), g.const([-1]))
+    rows, columns = g.op("DFT", y), g.op("DFT", y, "", g.const(2), onesided=0)
+    return closed(
+        g, g.op("ReduceL2", g.op("DFT", g.op("Add", rows, columns), g.const(4), g.const(-3)), g.const([-1]), keepdims=0)
+    )
+
+
+@example("DFT", opset=17)
+def spectra_by_an_attribute(g: Graph, x: str) -> str:
+    y = g.op("Unsqueeze", grown(g, x), g.const([-1]))
+    return closed(g, g.op("ReduceL2", g.op("DFT", y, axis=3, onesided=1), axes=[-1], keepdims=0))
 
 
 @example("Resize")

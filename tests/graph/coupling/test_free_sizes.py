@@ -288,3 +288,23 @@ def test_a_cut_behind_a_window_longer_than_the_input_ends_nothing(width: int) ->
     assert "y" not in index_of(model).shapes.dims
     coupling = analyse(model)
     right_at(halved(coupling), [(2, 1, width + 7), (1, 1, 100)])
+
+
+def test_layers_behind_spectra_of_a_free_length_are_pruned() -> None:
+    model = parsed(
+        "float[B, T] x",
+        "float[B, 3, F] y",
+        "int64 step, float[16] window, float[9, 8] mel, float[12, 8, 3] w1, float[12] b1, float[3, 12, 1] w2",
+        "s = STFT(x, step, window) e = ReduceSumSquare <axes = [3], keepdims = 0> (s) m = MatMul(e, mel) "
+        "t = Transpose <perm = [0, 2, 1]> (m) h = Conv(t, w1, b1) r = Relu(h) y = Conv(r, w2)",
+        step=np.asarray(np.int64(5)),
+    )
+    coupling = analyse(model)
+    assert {name for group in coupling.groups if group.prunable for name, _ in group.members} == {
+        "mel",
+        "w1",
+        "b1",
+        "w2",
+    }
+    assert not [group.frozen_by for group in coupling.groups if "rule" in str(group.frozen_by)]
+    right_at(halved(coupling), [(1, 31), (2, 64), (3, 200)])

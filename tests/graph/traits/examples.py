@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from intaglio.graph.traits import OPERATORS, Trait, operator, operators
 
@@ -102,6 +102,19 @@ class Example:
         opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("ai.onnx.ml", 3)]
         opsets += [helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+    def constant(self) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+        """The call with all operands as constants but those that are random, and these to feed."""
+        given = self.draw(0)
+        fixed = {
+            f"i{k}": v for k, v in enumerate(given) if k and not isinstance(self.operands[k - 1], (str, type(None)))
+        }
+        proto = self.model(given)
+        proto.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in fixed.items())
+        ports = [port for port in proto.graph.input if port.name not in fixed]
+        del proto.graph.input[:]
+        proto.graph.input.extend(ports)
+        return proto, {name: value for name, value in self.feeds(given).items() if name not in fixed}
 
 
 def _ints(*values: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Every operator that a rule knows, with operands left out, of other lengths and values, other attributes, and inputs of
+"""Every operator that a rule or a trait knows, with operands left out, of other lengths and values, other attributes, and inputs of
 nothing: ONNX Runtime may fail, but it never ends the process, and nothing but a clear error comes out."""
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from intaglio.measure.run.session import open_session, run
 from tests.graph.coupling import bit_examples as _bit_examples  # noqa: F401  they join the table
 from tests.graph.coupling import foreign_examples as _foreign_examples  # noqa: F401  the same
 from tests.graph.coupling.examples import EXAMPLES, Example
+from tests.graph.traits.examples import EXAMPLES as CALLS
+from tests.graph.traits.examples import Example as Call
 
 _BYTES = 8 << 30
 """What a fork may allocate: odd lengths are long ones, too."""
@@ -52,7 +54,8 @@ def copied(proto: onnx.ModelProto) -> onnx.ModelProto:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             dim.dim_param = f"{value.name}{axis}"
     for value in copy.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if value.HasField("type"):
+            value.type.tensor_type.ClearField("shape")
     del copy.graph.value_info[:]
     return copy
 
@@ -152,7 +155,7 @@ def tried(odd: Odd) -> str:
     label, proto, feeds = odd
     try:
         model = from_proto(proto)
-        assert index_of(model).shapes.dims  # as every command asks for them
+        assert index_of(model).shapes  # as every command asks for them
         session = open_session(model)
         probe(model, feeds, session)
         run(session, feeds)
@@ -163,28 +166,41 @@ def tried(odd: Odd) -> str:
     return ""
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one.name)
-def test_odd_operands_are_told_and_end_no_process(example: Example) -> None:
+def all_tried(odds: Iterator[Odd]) -> None:
     """In one fork, which writes down what it is about to try."""
-    proto, places = example.model(), firsts()[example.name]
     with tempfile.TemporaryFile("w+") as told:
         child = os.fork()
         if not child:
             resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
-            for ways in WAYS:
-                for odd in ways(proto, places):
+            for odd in odds:
+                told.seek(0)
+                told.truncate()
+                told.write(f"{odd[0]}: it ended the process")
+                told.flush()
+                if wrong := tried(odd):
                     told.seek(0)
                     told.truncate()
-                    told.write(f"{odd[0]}: it ended the process")
+                    told.write(wrong)
                     told.flush()
-                    if wrong := tried(odd):
-                        told.seek(0)
-                        told.truncate()
-                        told.write(wrong)
-                        told.flush()
-                        os._exit(1)
+                    os._exit(1)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         told.seek(0)
         assert os.waitstatus_to_exitcode(status) == 0, told.read()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one.name)
+def test_odd_operands_are_told_and_end_no_process(example: Example) -> None:
+    proto, places = example.model(), firsts()[example.name]
+    all_tried(odd for ways in WAYS for odd in ways(proto, places))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("call", CALLS, ids=lambda one: f"{one.op}-{one.name or 'plain'}")
+def test_odd_calls_of_any_operator_are_told_and_end_no_process(call: Call) -> None:
+    """Of operators without a rule for channels, too."""
+    proto, feeds = call.constant()
+    all_tried(
+        (label, odd, none if ways is of_nothing else feeds) for ways in WAYS for label, odd, none in ways(proto, [0])
+    )
