@@ -121,10 +121,11 @@ def tried_inputs(
                     first_error, began = error, time.monotonic()
                 same = same and error.why == first_error.why
                 slow = count if isinstance(error, TooSlow) else slow
+    free = " ".join(port.pinned() for port in ports if port.is_open)
     raise BadModel(
         "the model does not run on any made-up input",
         why=first_error.why if first_error else "its inputs are too large",
-        fix="give --data, or pin the input shapes: --shape name:1,3,224,224",
+        fix=f"give --data{f', or pin the input shapes: {free}' if free else ''}",
     )
 
 

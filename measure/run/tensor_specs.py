@@ -41,6 +41,20 @@ class TensorSpec:
             return f"{kind} (any shape)"
         return f"{kind} ({', '.join(str(d) for d in self.shape)}{',' if len(self.shape) == 1 else ''})"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more than the batch is free."""
+        return self.shape is None or any(isinstance(d, str) for d in self.shape[1:])
+
+    def pinned(self) -> str:
+        """An option that leaves the batch alone open, as an example for one who has to write it: an image where it could be."""
+        dims = self.shape if self.shape is not None else ("N", 3, "H", "W")
+        free = [224 if len(dims) == 4 else 1000] * len(dims)
+        if len(dims) == 4 and isinstance(dims[-1], str):
+            free[1] = 3
+        sizes = [-1, *(d if isinstance(d, int) else n for d, n in zip(dims[1:], free[1:], strict=True))]
+        return f"--shape {self.name}:{','.join(map(str, sizes[: len(dims)]))}"
+
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of that shape fits, symbols standing for anything."""
         return self.shape is None or dims_match(self.shape, shape)

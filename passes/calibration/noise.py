@@ -59,10 +59,10 @@ def _shape(spec: TensorSpec) -> tuple[int, ...]:
             fix="give calibration data with --data",
         )
     shape = spec.shape or ()
-    if not shape or any(isinstance(d, str) for d in shape[1:]):
+    if not shape or spec.is_open:
         raise UsageError(
             f"the size of the input {spec.name!r} is open: {spec.describe()}",
-            fix=f"pin it, such as --shape {spec.name}:-1,3,224,224",
+            fix=f"pin it, such as {spec.pinned()}",
         )
     sizes = tuple(int(d) for d in shape[1:])
     if len(sizes) == 3 and sizes[-1] <= _MOST_COLOURS < sizes[0]:
