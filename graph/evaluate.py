@@ -7,17 +7,25 @@ few float operators are those that IEEE 754 rounds correctly, since shapes reach
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
-from .nodes import as_ints, attribute
+from .nodes import as_ints, attribute, constant_value, subgraphs
 
 LARGEST = 4096
 """Elements above which a tensor is not evaluated: shapes and index tables are small."""
+
+_MOST_TURNS = 1 << 12
+"""Of a Loop that are counted one by one."""
+_MOST = 1 << 30
+"""Of one whose states grow by the same in each turn."""
+_LINEAR = ("Add", "Sub", "Cast", "Identity", "Constant")
+_COMPARES = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And")
 
 Evaluator = Callable[[onnx.NodeProto, Sequence[Any]], "np.ndarray | list[np.ndarray]"]
 
@@ -46,6 +54,100 @@ def moved(node: onnx.NodeProto, inputs: Sequence[np.ndarray | None]) -> list[np.
             return [np.asarray(r) for r in (made if isinstance(made, list) else [made])]
     except (AttributeError, ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError):
         return None
+
+
+def turns(loop: onnx.NodeProto, known: Mapping[str, np.ndarray]) -> int | None:
+    """How often a Loop turns, by the numbers that are known around it; None where they do not say, or it is very often."""
+    (body,) = subgraphs(loop)
+    count, begins = (
+        known.get(name) if name else np.asarray(unsaid) for name, unsaid in zip(loop.input, (-1, True), strict=False)
+    )
+    if count is None or begins is None or count.size != 1 or begins.size != 1:
+        return None
+    most, ends = int(count.reshape(-1)[0]), body.output[0].name
+    if not begins.reshape(-1)[0] or (most == 0 and loop.input[0]):
+        return 0
+    if ends == body.input[1].name:  # nothing changes it
+        return most if most > 0 else None
+    next_of = {given.name: made.name for given, made in zip(body.input[2:], body.output[1:], strict=False)}
+    steps = _behind(ends, body, next_of)
+    read = {name for node in steps for name in node.input} | {ends}
+    fixed = {name: value for name, value in known.items() if name in read}
+    fixed |= {tensor.name: numpy_helper.to_array(tensor) for tensor in body.initializer if tensor.name in read}
+
+    def turned(turn: int, handed: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Whether a turn is followed by another, None where that is not known, and what it hands on."""
+        values = {**fixed, **{name: value for name, value in handed.items() if value is not None}}
+        values |= {body.input[0].name: np.asarray(turn), body.input[1].name: np.asarray(True)}
+        for node in steps:
+            values |= _evaluated(node, values)
+        goes_on = values.get(ends)
+        following = {given: values.get(made) for given, made in next_of.items() if given in read}
+        return None if goes_on is None else bool(goes_on.reshape(-1)[0]), following
+
+    begin = {given: known.get(name) for given, name in zip(next_of, loop.input[2:], strict=False) if given in read}
+    grows = [node for given in begin for node in _behind(next_of[given], body, next_of)]
+    steady = all(n.op_type in _LINEAR for n in grows) and all(n.op_type in (*_LINEAR, *_COMPARES) for n in steps)
+    if steady and (found := _first_end(turned, begin)) is not None:
+        return found if most < 0 else min(found, most)
+    handed = begin
+    for turn in range(_MOST_TURNS):
+        if turn == most:
+            return turn
+        goes_on, handed = turned(turn, handed)
+        if not goes_on:
+            return None if goes_on is None else turn + 1
+    return None
+
+
+def _first_end(
+    turned: Callable[[int, Mapping[str, Any]], tuple[Any, dict[str, Any]]], begin: Mapping[str, Any]
+) -> int | None:
+    """Of a loop whose states grow by the same in each turn, and which goes on while each of some comparisons holds: these
+    turn once. So the first turn behind which it ends is found by halving.
+    """
+    (goes_on, second), told = turned(0, begin), [*begin.values()]
+    if goes_on is None or any(value is None or value.dtype.kind not in "iu" for value in (*told, *second.values())):
+        return None
+    third = turned(1, second)[1]
+    grown = {name: second[name].astype(np.int64) - value.astype(np.int64) for name, value in begin.items()}
+    if any((third[name].astype(np.int64) - second[name].astype(np.int64) != grown[name]).any() for name in grown):
+        return None  # as those of the next turn follow from these, they are always the same, or never
+
+    def goes_on_after(turn: int) -> bool:
+        handed = {name: (value + turn * grown[name]).astype(value.dtype) for name, value in begin.items()}
+        return bool(turned(turn, handed)[0])
+
+    low, high = -1, 1 if goes_on else 0
+    while high < _MOST and goes_on_after(high):
+        low, high = high, 2 * high
+    if high >= _MOST:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if goes_on_after(middle) else (low, middle)
+    return high + 1
+
+
+def _evaluated(node: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs by name, none where something is not known."""
+    if node.op_type == "Constant" or any(name and name not in values for name in node.input):
+        constant = constant_value(node) if node.op_type == "Constant" else None
+        return {} if constant is None else {node.output[0]: constant}
+    made = evaluate(node, [values[name] if name else None for name in node.input])
+    return dict(zip(node.output, made or (), strict=False))
+
+
+def _behind(name: str, body: onnx.GraphProto, next_of: Mapping[str, str]) -> list[onnx.NodeProto]:
+    """The nodes of a body that a tensor depends on, in any turn; ``next_of`` names what states become."""
+    wanted, steps = {name}, list[onnx.NodeProto]()
+    while True:
+        before = len(wanted)
+        wanted |= {made for given, made in next_of.items() if given in wanted}
+        steps = [node for node in body.node if wanted.intersection(node.output)]
+        wanted |= {i for node in steps for i in node.input}
+        if len(wanted) == before:
+            return steps
 
 
 def operand(node: onnx.NodeProto, inputs: Sequence[Any], position: int, name: str) -> Any:

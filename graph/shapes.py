@@ -12,10 +12,20 @@ from onnx.inliner import inline_local_functions
 from .apart import apart
 from .bits import DOMAIN, BitOperator, bit_operator, output_shape
 from .errors import BadModel
-from .evaluate import LARGEST, evaluate
+from .evaluate import LARGEST, evaluate, turns
 from .foreign import ABSENT, Tensor, foreign_outputs, knows_shapes
 from .model import Model
-from .nodes import all_graphs, all_nodes, declare_weights, display_name, is_standard, refill, replace_nodes, subgraphs
+from .nodes import (
+    all_graphs,
+    all_nodes,
+    captured_by,
+    declare_weights,
+    display_name,
+    is_standard,
+    refill,
+    replace_nodes,
+    subgraphs,
+)
 from .traits import Trait, has, has_any, operator_key
 
 _LONG = 1 << 12
@@ -362,11 +372,96 @@ def _follow(model: Model, shapes: _Found, known: dict[str, np.ndarray], read: di
             results = _evaluated(node, shapes, read)
         if results is not None:
             read.update((o, value) for o, value in zip(node.output, results, strict=False) if o)
+        if node.op_type == "Loop" and any(o and o not in shapes.dims for o in node.output):
+            found.extend(_loop_shapes(node, model, shapes, known))
         if has(node, Trait.BODIES) or all(not o or o in shapes.dims for o in node.output):
             continue
         if all(not i or i in shapes.dims for i in node.input):
             found.extend(_infer_node(node, model.opset, shapes, read))
     return found
+
+
+def _loop_shapes(node: onnx.NodeProto, model: Model, shapes: _Found, known: Mapping[str, np.ndarray]) -> list[str]:
+    """Outputs of a Loop that onnx leaves open: states that keep their shape in every turn, and what is gathered in turns that
+    can be counted.
+    """
+    (body,) = subgraphs(node)
+    captured = sorted(captured_by(body))
+    if any(name not in shapes.dims for name in (*node.input[2:], *captured)):
+        return []
+    states = dict(zip((value.name for value in body.input[2:]), node.input[2:], strict=True))
+    become = dict(zip(states, (value.name for value in body.output[1:]), strict=False))
+    while True:  # states that are taken to keep their shape, until none is found that does not
+        told = {**states, **{name: name for name in captured}}
+        try:
+            inner = _inside(_body_of(node, body, model, shapes, told, known))
+        except BadModel:  # it contradicts what was taken
+            return []
+        moved = [name for name, outer in states.items() if inner.dims.get(become[name]) != shapes.dims[outer]]
+        if not moved:
+            break
+        states = {name: outer for name, outer in states.items() if name not in moved}
+    made = {become[name]: shapes.dims[outer] for name, outer in states.items()}
+    count = turns(node, {**model.weights, **known}) if len(node.output) > len(become) else None
+    gathered = [] if count is None else [value.name for value in body.output[1 + len(become) :]]
+    made |= {name: (count or 0, *inner.dims[name]) for name in gathered if name in inner.dims}
+    found = []
+    for name, value in zip(node.output, body.output[1:], strict=False):
+        if name and name not in shapes.dims and value.name in made and value.name in inner.dtypes:
+            shapes.dims[name], shapes.dtypes[name] = made[value.name], inner.dtypes[value.name]
+            found.append(name)
+    return found
+
+
+def _inside(body: Model) -> Shapes:
+    """Shapes in a body, which is inferred in a process of its own first. Raises BadModel where that fails."""
+    found: list[Shapes] = []
+
+    def infer(told: onnx.ModelProto) -> onnx.ModelProto:
+        found.append(infer_shapes(body))
+        return told
+
+    key = hash(tuple(part.SerializeToString() for part in (*body.graph.input, *body.graph.node)))
+    if key not in _survived:
+        apart("shape inference", infer, onnx.ModelProto())
+        _survived.add(key)
+    infer(onnx.ModelProto())
+    return found[-1]
+
+
+def _body_of(
+    node: onnx.NodeProto,
+    body: onnx.GraphProto,
+    model: Model,
+    shapes: _Found,
+    told: Mapping[str, str],
+    known: Mapping[str, np.ndarray],
+) -> Model:
+    """The body of a Loop as a model: what is ``told`` has the shape of an outer tensor, other states have none. Weights that
+    shapes do not depend on are inputs.
+    """
+    make = onnx.helper.make_tensor_value_info
+    ends = [make(body.input[0].name, onnx.TensorProto.INT64, ()), make(body.input[1].name, onnx.TensorProto.BOOL, ())]
+    for value, outer in zip(body.input[2:], node.input[2:], strict=True):
+        ends.append(make(value.name, shapes.dtypes.get(outer, 0), shapes.dims[outer] if value.name in told else None))
+    formal, weights = {value.name for value in body.input}, dict[str, np.ndarray]()
+    for name in told.keys() - formal:
+        value = known.get(name, model.weights.get(name))
+        if value is not None and is_operand(value):
+            weights[name] = value
+        else:
+            ends.append(make(name, shapes.dtypes.get(name, 0), shapes.dims[name]))
+    for tensor in body.initializer:
+        if np.prod(tensor.dims, dtype=np.int64) <= LARGEST:
+            weights[tensor.name] = onnx.numpy_helper.to_array(tensor)
+        else:
+            ends.append(make(tensor.name, tensor.data_type, tensor.dims))
+    outputs = [onnx.ValueInfoProto(name=value.name) for value in body.output]
+    graph = onnx.GraphProto(name=body.name, node=body.node, input=ends, output=outputs)
+    proto = onnx.ModelProto(ir_version=model.proto.ir_version, graph=graph)
+    proto.opset_import.extend(model.proto.opset_import)
+    proto.functions.extend(model.proto.functions)
+    return Model(proto, weights)
 
 
 def _follow_types(model: Model, shapes: _Found) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from ..io.collector import paused_collector
 from ..model import Model
 from ..nodes import captured_names
-from ..traits import operator_key
+from ..traits import Trait, has, operator_key
 from .caches import caches
 from .coupling import Coupling
 from .labels import Axes, Ledger, Why, barred
@@ -74,7 +74,9 @@ def _walk(n: Node) -> None:
     for name in n.outputs:
         unknown |= bool(name) and name not in known
     rule = RULES.get(operator_key(n.proto))
-    if unknown:
+    if rule is None and has(n.proto, Trait.BODIES):
+        outputs = n.frozen("hands it to a body")
+    elif unknown:
         outputs = n.frozen("has a shape that could not be worked out")
     elif rule is None:
         outputs = n.frozen("has no channel rule")

@@ -46,6 +46,10 @@ ALLOWED = {
 INFERRING = {
     (INDEX, "infer_shapes"): "the one place",
     ("graph/shapes.py", "onnx"): "what it is made of",
+    (
+        "graph/shapes.py",
+        "infer_shapes",
+    ): "bodies of loops, which are asked for once for each state that changes its shape",
     ("graph/io/opset.py", "onnx"): "checks what the version converter made",
     ("passes/quantize/half/probe.py", "onnx"): "checks the types of one node strictly",
     ("passes/rewrite/weights.py", "onnx"): "copies symbolic shapes into the file",

@@ -31,7 +31,13 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 READS = ("check", "inspect", "groups")
 MORE: Mapping[str, tuple[str, ...]] = {"silero_op15": ("--input", "sr=16000", "--shape", "input:-1,576")}
 """Options that a model wants, of all commands but ``check``."""
-_WANTS = ("has no channel rule", "has a channel rule that failed", "could not be worked out", "shapes are unknown")
+_WANTS = (
+    "has no channel rule",
+    "hands it to a body",
+    "has a channel rule that failed",
+    "could not be worked out",
+    "shapes are unknown",
+)
 """Reasons that are ours: an operator that nobody described."""
 ROUNDING = 1e-6
 """Differences below this are none: scores close to 0 come out of sums of large numbers."""
