@@ -50,6 +50,7 @@ LISTS = {
         "measure/autograd/pointwise.py",
         "",
     ): "what torch computes under the same name, or under that of a logical function",
+    ("graph/evaluate.py", ""): "counters of loops: what grows by the same in each turn, and what then turns once",
     ("graph/cost.py", "_roles"): "how other tools write integers times a scale in plain operators",
     ("passes/prune/experts/routers.py", ""): "what scores and numbers of experts go through on their way",
     ("passes/prune/experts/routers.py", "_back"): "a score of its own, or one of all",
