@@ -100,7 +100,8 @@ def test_advice_on_noise_is_for_results_that_suffer(model: Path, capsys: pytest.
         "--no-measure",
     ]
     seen = []
-    for more in (["--scheme", "w4"], ["--scheme", "w4", "--verbose"], ["--scheme", "w2"]):
+    suffers = ["--scheme", "w2", "--method", "nearest", "--no-protect"]
+    for more in (["--scheme", "w4"], ["--scheme", "w4", "--verbose"], suffers):
         assert main([*args, *more, "--eval-data", test]) == 0
         seen.append("noisy: " in capsys.readouterr().out)
     begin([])
