@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from itertools import count
 
 import numpy as np
@@ -12,6 +14,7 @@ from ..evaluate import LARGEST, evaluate
 from ..index import index_of
 from ..model import Model
 from ..nodes import (
+    all_graphs,
     all_nodes,
     attribute,
     constant_value,
@@ -27,6 +30,7 @@ from .chains import fold_chains
 _INTEGERS = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.bool_))
 NAMED = "outputs that an If, Loop or Scan leaves out got names: ONNX Runtime ends the process without"
 SPELLED = "operands that are left out were written so that ONNX Runtime does not end the process"
+SHARED = "what Loops hand on unchanged from turn to turn is read from outside of them"
 _OPERANDS = {"DFT": 1, "LayerNormalization": 2, "com.microsoft:QLinearLeakyRelu": 5, "com.microsoft:QLinearSigmoid": 5}
 """How many operands are spelled, at least and without empty ones behind."""
 # Elementwise operators broadcast as numpy does from operator set 7 on.
@@ -52,6 +56,8 @@ def canonicalize(model: Model) -> None:
         model.notes.append(NAMED)
     if _spell_operands(model.graph):
         model.notes.append(SPELLED)
+    if _share_states(model.graph):
+        model.notes.append(SHARED)
     index = index_of(model)
     fixed, before, there = set(index.outputs), index.uses, index.place.keys()
     renamed: dict[str, str] = {}
@@ -109,6 +115,48 @@ def _spell_operands(graph: onnx.GraphProto) -> bool:
             node.input[:] = given
             changed = True
     return changed
+
+
+def _share_states(graph: onnx.GraphProto) -> bool:
+    """Have bodies of Loops read what they only hand on, weights above all, from outside. Tells whether there was such."""
+    found = False
+    for part in [*all_graphs(graph)]:
+        given = {value.name for value in part.output}
+        for node in part.node:
+            if node.op_type == "Loop" and is_standard(node) and (outside := _shared_by(node, given)):
+                found = True
+                _read_instead(part, outside)
+    return found
+
+
+def _shared_by(loop: onnx.NodeProto, given: AbstractSet[str]) -> dict[str, str]:
+    """Take such states out of one Loop; gives for its outputs what they are. Those stay that an output of its graph
+    (``given``) or another one of its body is named after, which cannot come from outside.
+    """
+    (body,) = subgraphs(loop)
+    made, results, inside = Counter(value.name for value in body.output), dict[str, str](), dict[str, str]()
+    own = {name for part in all_graphs(body) for name in _defined(part)}
+    for k in reversed(range(len(loop.input) - 2)):
+        inner, outer, result = body.input[k + 2].name, loop.input[k + 2], loop.output[k]
+        alike = body.output[k + 1].name == inner and made[inner] == 1
+        free = outer == inner or outer not in own
+        if alike and free and result not in given and len(loop.output) > 1:
+            results[result], inside[inner] = outer, outer
+            del body.input[k + 2], body.output[k + 1], loop.input[k + 2], loop.output[k]
+    _read_instead(body, inside)
+    return results
+
+
+def _defined(graph: onnx.GraphProto) -> Iterator[str]:
+    yield from (one.name for one in (*graph.input, *graph.initializer))
+    yield from (name for node in graph.node for name in node.output)
+
+
+def _read_instead(graph: onnx.GraphProto, others: Mapping[str, str]) -> None:
+    """Have the nodes of a graph and of bodies in it read other tensors."""
+    for node in all_nodes(graph) if others else ():
+        if not others.keys().isdisjoint(node.input):
+            node.input[:] = [others.get(name, name) for name in node.input]
 
 
 def _named(node: onnx.NodeProto) -> int:
