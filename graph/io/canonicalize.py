@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from itertools import count
 
@@ -17,6 +17,7 @@ from ..nodes import (
     all_graphs,
     all_nodes,
     attribute,
+    captured_by,
     constant_value,
     display_name,
     is_standard,
@@ -135,7 +136,7 @@ def _shared_by(loop: onnx.NodeProto, given: AbstractSet[str]) -> dict[str, str]:
     """
     (body,) = subgraphs(loop)
     made, results, inside = Counter(value.name for value in body.output), dict[str, str](), dict[str, str]()
-    own = {name for part in all_graphs(body) for name in _defined(part)}
+    own = {*tensor_names(body)} - captured_by(body)
     for k in reversed(range(len(loop.input) - 2)):
         inner, outer, result = body.input[k + 2].name, loop.input[k + 2], loop.output[k]
         alike = body.output[k + 1].name == inner and made[inner] == 1
@@ -145,11 +146,6 @@ def _shared_by(loop: onnx.NodeProto, given: AbstractSet[str]) -> dict[str, str]:
             del body.input[k + 2], body.output[k + 1], loop.input[k + 2], loop.output[k]
     _read_instead(body, inside)
     return results
-
-
-def _defined(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (one.name for one in (*graph.input, *graph.initializer))
-    yield from (name for node in graph.node for name in node.output)
 
 
 def _read_instead(graph: onnx.GraphProto, others: Mapping[str, str]) -> None:
