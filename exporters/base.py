@@ -62,8 +62,8 @@ class Exporter(BaseModel, ABC):
     """A target; its fields are its options, each with a description.
 
     ``extra`` is what to install, ``imports`` are modules that must be there, ``package`` is the runtime's, whose version is
-    told. ``suffix`` is that of the file, empty for a folder; ``by_name`` says that readers tell the format by it. ``fixed`` says that shapes must be numbers: free batches become
-    1. ``learners`` says that operators of ai.onnx.ml may stay which standard ones can say, too, ``halves`` that it computes in
+    told. ``suffix`` is that of the file, empty for a folder; ``by_name`` says that readers tell the format by it. ``fixed``
+    says that shapes must be numbers: free batches become 1. ``learners`` says that operators of ai.onnx.ml may stay which standard ones can say, too, ``halves`` that it computes in
     floats of 16 bits. The first line of the docstring tells users what is written.
     """
 

@@ -23,8 +23,8 @@ LARGEST = 4096
 _MOST_TURNS = 1 << 12
 """Of a Loop that are counted one by one."""
 _MOST = 1 << 30
-"""Of one whose states grow by the same in each turn."""
-_LINEAR = ("Add", "Sub", "Cast", "Identity", "Constant")
+"""Of one whose states grow by the same in each turn, and the largest number in one."""
+_LINEAR = ("Add", "Sub", "Identity", "Constant")
 _COMPARES = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And")
 
 Evaluator = Callable[[onnx.NodeProto, Sequence[Any]], "np.ndarray | list[np.ndarray]"]
@@ -65,7 +65,7 @@ def turns(loop: onnx.NodeProto, known: Mapping[str, np.ndarray]) -> int | None:
     if count is None or begins is None or count.size != 1 or begins.size != 1:
         return None
     most, ends = int(count.reshape(-1)[0]), body.output[0].name
-    if not begins.reshape(-1)[0] or (most == 0 and loop.input[0]):
+    if not begins.reshape(-1)[0] or (most <= 0 and loop.input[0]):
         return 0
     if ends == body.input[1].name:  # nothing changes it
         return most if most > 0 else None
@@ -87,9 +87,10 @@ def turns(loop: onnx.NodeProto, known: Mapping[str, np.ndarray]) -> int | None:
 
     begin = {given: known.get(name) for given, name in zip(next_of, loop.input[2:], strict=False) if given in read}
     grows = [node for given in begin for node in _behind(next_of[given], body, next_of)]
-    steady = all(n.op_type in _LINEAR for n in grows) and all(n.op_type in (*_LINEAR, *_COMPARES) for n in steps)
-    if steady and (found := _first_end(turned, begin)) is not None:
-        return found if most < 0 else min(found, most)
+    if all(node.op_type in _LINEAR for node in grows) and _compares(steps):
+        found = _first_end(turned, begin)
+        if found is not None:
+            return min(found, most) if most >= 0 else found if found < _MOST else None
     handed = begin
     for turn in range(_MOST_TURNS):
         if turn == most:
@@ -100,11 +101,25 @@ def turns(loop: onnx.NodeProto, known: Mapping[str, np.ndarray]) -> int | None:
     return None
 
 
+def _compares(steps: Sequence[onnx.NodeProto]) -> bool:
+    """Whether a loop goes on while each of some comparisons holds of sums: nothing is computed with what they say."""
+    said = {name for node in steps if node.op_type in _COMPARES for name in node.output}
+    for node in steps:
+        if node.op_type == "Cast":
+            kept = attribute(node, "to") in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64)
+        else:
+            kept = node.op_type in (*_LINEAR, *_COMPARES)
+        if not kept or (node.op_type not in _COMPARES and said.intersection(node.input)):
+            return False
+    return True
+
+
 def _first_end(
     turned: Callable[[int, Mapping[str, Any]], tuple[Any, dict[str, Any]]], begin: Mapping[str, Any]
 ) -> int | None:
     """Of a loop whose states grow by the same in each turn, and which goes on while each of some comparisons holds: these
-    turn once. So the first turn behind which it ends is found by halving.
+    turn once. So the first turn behind which it ends is found by halving; a great number where it goes on for ever, None where
+    states do not grow so, or beyond their type.
     """
     (goes_on, second), told = turned(0, begin), [*begin.values()]
     if goes_on is None or any(value is None or value.dtype.kind not in "iu" for value in (*told, *second.values())):
@@ -114,15 +129,18 @@ def _first_end(
     if any((third[name].astype(np.int64) - second[name].astype(np.int64) != grown[name]).any() for name in grown):
         return None  # as those of the next turn follow from these, they are always the same, or never
 
+    largest = max((abs(int(n)) for value in (*begin.values(), *grown.values()) for n in value.reshape(-1)), default=0)
+    furthest = _MOST // max(1, largest) - 1
+
     def goes_on_after(turn: int) -> bool:
         handed = {name: (value + turn * grown[name]).astype(value.dtype) for name, value in begin.items()}
         return bool(turned(turn, handed)[0])
 
     low, high = -1, 1 if goes_on else 0
-    while high < _MOST and goes_on_after(high):
+    while high < furthest and goes_on_after(high):
         low, high = high, 2 * high
-    if high >= _MOST:
-        return None
+    if high >= furthest:
+        return None if grown else _MOST
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if goes_on_after(middle) else (low, middle)

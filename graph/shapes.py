@@ -421,7 +421,8 @@ def _inside(body: Model) -> Shapes:
         found.append(infer_shapes(body))
         return told
 
-    key = hash(tuple(part.SerializeToString() for part in (*body.graph.input, *body.graph.node)))
+    ranks = tuple(len(value.type.tensor_type.shape.dim) for value in body.graph.input)
+    key = hash((ranks, *(node.SerializeToString() for node in body.graph.node)))
     if key not in _survived:
         apart("shape inference", infer, onnx.ModelProto())
         _survived.add(key)

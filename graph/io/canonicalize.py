@@ -153,6 +153,8 @@ def _read_instead(graph: onnx.GraphProto, others: Mapping[str, str]) -> None:
     for node in all_nodes(graph) if others else ():
         if not others.keys().isdisjoint(node.input):
             node.input[:] = [others.get(name, name) for name in node.input]
+    if any(value.name in others for value in graph.value_info):
+        refill(graph.value_info, [value for value in graph.value_info if value.name not in others])
 
 
 def _named(node: onnx.NodeProto) -> int:

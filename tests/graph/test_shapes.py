@@ -123,12 +123,20 @@ STEPS = {
         "one",
         "a = Less(k, twelve) c = Cast<to = 7>(a) d = Add(c, one) k2 = Add(k, d) go_on = Less(k2, limit)",
     ),
+    "sums of what comparisons say": (
+        "one",
+        "k2 = Add(k, one) a = Less(k2, twelve) c = Cast<to = 7>(a) d = Add(c, c) e = Add(d, d) f = Add(k2, e) go_on = Less(f, limit)",
+    ),
+    "small integers that turn round": (
+        "one",
+        "k1 = Add(k, one) s = Cast<to = 2>(k1) k2 = Cast<to = 7>(s) go_on = Less(k2, limit)",
+    ),
     "ends at once": ("limit", "k2 = Add(k, one) go_on = Less(k2, limit)"),
 }
 
 
 @pytest.mark.parametrize(("begin", "step"), STEPS.values(), ids=STEPS)
-@pytest.mark.parametrize("most", ["", "twelve"])
+@pytest.mark.parametrize("most", ["", "twelve", "below"])
 def test_turns_are_counted_as_they_are_taken(begin: str, step: str, most: str) -> None:
     body = f"(int64 turn, bool go, int64 k) => (bool go_on, int64 k2, int64 k2) {{ {step} }}"
     model = parse_model(
@@ -136,10 +144,10 @@ def test_turns_are_counted_as_they_are_taken(begin: str, step: str, most: str) -
         f"{{ size = Shape<end = 1>(x) limit = Squeeze(size) last, all = Loop<body = b {body}>({repr_of(most)}, true, {begin}) }}"
     )
     model.graph.output[0].type.tensor_type.ClearField("shape")
-    constants = {"one": 1, "two": 2, "zero": 0, "twelve": 12, "true": True}
+    constants = {"one": 1, "two": 2, "zero": 0, "twelve": 12, "true": True, "below": -1}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items())
     opened = from_proto(model)
     session = open_session(opened)
-    for length in (1, 2, 3, 5, 11, 12, 13, 37, 300):
+    for length in (1, 2, 3, 5, 11, 12, 13, 14, 15, 16, 37, 200 if "Cast<to = 2>" in step else 300):
         made = run(session, {"x": np.ones((length, 3), np.float32)})["all"]
         assert index_of(opened).shapes_at(length).dims.get("all") == made.shape, length
